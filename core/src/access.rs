@@ -1,0 +1,99 @@
+//! The access request: everything that a decision may depend on, in the words of `picket.v1`.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use crate::spiffe::SpiffeId;
+
+/// One request, as the policy service is asked about it. It holds neither headers nor credentials.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccessRequest {
+    /// Envoy's `x-request-id`.
+    pub request_id: String,
+    /// W3C Trace Context, as received.
+    pub traceparent: Option<String>,
+    /// Who asks.
+    pub sidecar: Sidecar,
+    /// The id of the route rule that matched.
+    pub route_rule: String,
+    /// The authenticated party; `None` where the rule asks for no credential.
+    pub principal: Option<Principal>,
+    /// What mutual TLS proved; `None` where the rule asks for no peer and none was there.
+    pub peer: Option<SpiffeId>,
+    /// What is to be done.
+    pub action: Action,
+    /// What it is to be done to.
+    pub resource: Resource,
+    /// The circumstances.
+    pub context: Context,
+}
+
+/// The enforcement point that asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sidecar {
+    /// Envoy's node id; empty where Envoy has none.
+    pub node_id: String,
+    /// The workload that the sidecar protects, from the filter's configuration.
+    pub workload: String,
+}
+
+/// The authenticated party, from a verified token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Principal {
+    /// `iss`.
+    pub issuer: String,
+    /// `sub`.
+    pub subject: String,
+    /// The claim that the provider names for tenants.
+    pub tenant: Option<String>,
+    /// The claim that the provider names for roles.
+    pub roles: Vec<String>,
+    /// `scope` (RFC 8693 §4.2) or `scp`.
+    pub scopes: Vec<String>,
+    /// `acr`: authentication context class.
+    pub acr: Option<String>,
+    /// `amr`: authentication methods (RFC 8176).
+    pub amr: Vec<String>,
+    /// `auth_time`, in seconds since the epoch.
+    pub auth_time_s: Option<i64>,
+    /// `sid`.
+    pub session_id: Option<String>,
+    /// `jti`.
+    pub token_id: Option<String>,
+    /// `iat`, in seconds since the epoch.
+    pub issued_at_s: Option<i64>,
+    /// `exp`, in seconds since the epoch.
+    pub expires_at_s: i64,
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Action {
+    /// The request's method, as sent.
+    pub method: String,
+}
+
+/// What it is to be done to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resource {
+    /// Lower case, without port.
+    pub host: String,
+    /// Normalised, without query.
+    pub path: String,
+    /// What the rule's path template captured.
+    pub path_parameters: BTreeMap<String, String>,
+    /// From the route rule.
+    pub classification: Option<String>,
+}
+
+/// The circumstances of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Context {
+    /// The address that the connection came from.
+    pub source_address: Option<IpAddr>,
+    /// `user-agent`, cut at [`USER_AGENT_BYTES_MAX`].
+    pub user_agent: Option<String>,
+}
+
+/// More of a `user-agent` than this is of no use to a policy, and its length is the client's choice.
+pub const USER_AGENT_BYTES_MAX: usize = 256;

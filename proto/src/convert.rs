@@ -1,0 +1,312 @@
+//! Conversions between the generated messages and core's types. Wire to core checks; core to wire cannot fail.
+
+use std::net::IpAddr;
+
+use picket_core::access::{self, AccessRequest};
+use picket_core::decision::{Decision, Effect};
+use picket_core::spiffe::{SpiffeId, SpiffeIdError};
+
+use crate::v1;
+
+/// Why a message of `picket.v1` is not what the contract says. `Display` names the field.
+#[derive(Debug, thiserror::Error)]
+pub enum WireError {
+    /// A required field is absent or empty.
+    #[error("field `{0}` is required")]
+    Missing(&'static str),
+    /// The peer's SPIFFE ID is not one.
+    #[error("field `peer.spiffe_id` is not a SPIFFE ID")]
+    PeerSpiffeId(#[source] SpiffeIdError),
+    /// The source address is not an IP address.
+    #[error("field `context.source_address` is not an IP address")]
+    SourceAddress(#[source] std::net::AddrParseError),
+    /// The effect is none that this version knows.
+    #[error("field `effect` is unspecified or unknown")]
+    Effect,
+}
+
+impl From<AccessRequest> for v1::AccessRequest {
+    fn from(request: AccessRequest) -> Self {
+        Self {
+            request_id: request.request_id,
+            traceparent: request.traceparent.unwrap_or_default(),
+            sidecar: Some(v1::Sidecar {
+                node_id: request.sidecar.node_id,
+                workload: request.sidecar.workload,
+            }),
+            route_rule: request.route_rule,
+            principal: request.principal.map(Into::into),
+            peer: request.peer.map(|id| v1::PeerIdentity {
+                spiffe_id: id.as_str().to_owned(),
+            }),
+            action: Some(v1::Action {
+                method: request.action.method,
+            }),
+            resource: Some(v1::Resource {
+                host: request.resource.host,
+                path: request.resource.path,
+                path_parameters: request.resource.path_parameters,
+                classification: request.resource.classification.unwrap_or_default(),
+            }),
+            context: Some(v1::Context {
+                source_address: request
+                    .context
+                    .source_address
+                    .map(|ip| ip.to_string())
+                    .unwrap_or_default(),
+                user_agent: request.context.user_agent.unwrap_or_default(),
+            }),
+        }
+    }
+}
+
+impl TryFrom<v1::AccessRequest> for AccessRequest {
+    type Error = WireError;
+
+    fn try_from(message: v1::AccessRequest) -> Result<Self, WireError> {
+        let sidecar = message.sidecar.ok_or(WireError::Missing("sidecar"))?;
+        let action = message.action.ok_or(WireError::Missing("action"))?;
+        let resource = message.resource.ok_or(WireError::Missing("resource"))?;
+        let context = message.context.ok_or(WireError::Missing("context"))?;
+        Ok(Self {
+            request_id: required(message.request_id, "request_id")?,
+            traceparent: optional(message.traceparent),
+            sidecar: access::Sidecar {
+                node_id: sidecar.node_id,
+                workload: required(sidecar.workload, "sidecar.workload")?,
+            },
+            route_rule: required(message.route_rule, "route_rule")?,
+            principal: message.principal.map(access::Principal::try_from).transpose()?,
+            peer: message
+                .peer
+                .map(|peer| peer.spiffe_id.parse::<SpiffeId>())
+                .transpose()
+                .map_err(WireError::PeerSpiffeId)?,
+            action: access::Action {
+                method: required(action.method, "action.method")?,
+            },
+            resource: access::Resource {
+                host: required(resource.host, "resource.host")?,
+                path: required(resource.path, "resource.path")?,
+                path_parameters: resource.path_parameters,
+                classification: optional(resource.classification),
+            },
+            context: access::Context {
+                source_address: optional(context.source_address)
+                    .map(|ip| ip.parse::<IpAddr>())
+                    .transpose()
+                    .map_err(WireError::SourceAddress)?,
+                user_agent: optional(context.user_agent),
+            },
+        })
+    }
+}
+
+impl From<access::Principal> for v1::Principal {
+    fn from(principal: access::Principal) -> Self {
+        Self {
+            issuer: principal.issuer,
+            subject: principal.subject,
+            tenant: principal.tenant.unwrap_or_default(),
+            roles: principal.roles,
+            scopes: principal.scopes,
+            acr: principal.acr.unwrap_or_default(),
+            amr: principal.amr,
+            auth_time_s: principal.auth_time_s,
+            session_id: principal.session_id.unwrap_or_default(),
+            token_id: principal.token_id.unwrap_or_default(),
+            issued_at_s: principal.issued_at_s,
+            expires_at_s: principal.expires_at_s,
+        }
+    }
+}
+
+impl TryFrom<v1::Principal> for access::Principal {
+    type Error = WireError;
+
+    fn try_from(message: v1::Principal) -> Result<Self, WireError> {
+        Ok(Self {
+            issuer: required(message.issuer, "principal.issuer")?,
+            subject: required(message.subject, "principal.subject")?,
+            tenant: optional(message.tenant),
+            roles: message.roles,
+            scopes: message.scopes,
+            acr: optional(message.acr),
+            amr: message.amr,
+            auth_time_s: message.auth_time_s,
+            session_id: optional(message.session_id),
+            token_id: optional(message.token_id),
+            issued_at_s: message.issued_at_s,
+            expires_at_s: message.expires_at_s,
+        })
+    }
+}
+
+impl From<Decision> for v1::Decision {
+    fn from(decision: Decision) -> Self {
+        let effect = match decision.effect {
+            Effect::Permit => v1::Effect::Permit,
+            Effect::Deny => v1::Effect::Deny,
+        };
+        Self {
+            effect: effect.into(),
+            decision_id: decision.decision_id,
+            policy_revision: decision.policy_revision,
+            valid_for_ms: decision.valid_for_ms,
+            policy_ids: decision.policy_ids,
+            caller_reasons: decision.caller_reasons,
+        }
+    }
+}
+
+impl TryFrom<v1::Decision> for Decision {
+    type Error = WireError;
+
+    fn try_from(message: v1::Decision) -> Result<Self, WireError> {
+        let effect = match v1::Effect::try_from(message.effect) {
+            Ok(v1::Effect::Permit) => Effect::Permit,
+            Ok(v1::Effect::Deny) => Effect::Deny,
+            // Nothing was decided: no answer, which the filter turns into a refusal.
+            Ok(v1::Effect::Unspecified) | Err(_) => return Err(WireError::Effect),
+        };
+        Ok(Self {
+            effect,
+            decision_id: required(message.decision_id, "decision_id")?,
+            policy_revision: required(message.policy_revision, "policy_revision")?,
+            valid_for_ms: message.valid_for_ms,
+            policy_ids: message.policy_ids,
+            caller_reasons: message.caller_reasons,
+        })
+    }
+}
+
+fn required(value: String, field: &'static str) -> Result<String, WireError> {
+    if value.is_empty() {
+        Err(WireError::Missing(field))
+    } else {
+        Ok(value)
+    }
+}
+
+fn optional(value: String) -> Option<String> {
+    (!value.is_empty()).then_some(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use prost::Message;
+
+    use super::*;
+
+    fn request() -> AccessRequest {
+        AccessRequest {
+            request_id: "r-1".into(),
+            traceparent: None,
+            sidecar: access::Sidecar {
+                node_id: String::new(),
+                workload: "orders".into(),
+            },
+            route_rule: "orders-read".into(),
+            principal: Some(access::Principal {
+                issuer: "https://issuer.example".into(),
+                subject: "alice".into(),
+                tenant: None,
+                roles: vec!["reader".into()],
+                scopes: vec![],
+                acr: None,
+                amr: vec!["pwd".into()],
+                auth_time_s: Some(0),
+                session_id: Some("s".into()),
+                token_id: None,
+                issued_at_s: None,
+                expires_at_s: 5,
+            }),
+            peer: "spiffe://example.org/web".parse().ok(),
+            action: access::Action { method: "GET".into() },
+            resource: access::Resource {
+                host: "orders.example.org".into(),
+                path: "/orders/7".into(),
+                path_parameters: BTreeMap::from([("id".to_owned(), "7".to_owned())]),
+                classification: None,
+            },
+            context: access::Context {
+                source_address: "10.0.0.1".parse().ok(),
+                user_agent: None,
+            },
+        }
+    }
+
+    fn refusal(change: impl FnOnce(&mut v1::AccessRequest)) -> String {
+        let mut message = v1::AccessRequest::from(request());
+        change(&mut message);
+        AccessRequest::try_from(message).map(|_| ()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_request_survives_the_wire() {
+        let bytes = v1::AccessRequest::from(request()).encode_to_vec();
+        let back = AccessRequest::try_from(v1::AccessRequest::decode(bytes.as_slice()).unwrap()).unwrap();
+        assert_eq!(back, request());
+    }
+
+    #[test]
+    fn a_missing_field_is_named() {
+        assert_eq!(refusal(|m| m.request_id.clear()), "field `request_id` is required");
+        assert_eq!(refusal(|m| m.sidecar = None), "field `sidecar` is required");
+        assert_eq!(refusal(|m| m.resource = None), "field `resource` is required");
+        assert_eq!(
+            refusal(|m| m.principal.as_mut().unwrap().subject.clear()),
+            "field `principal.subject` is required"
+        );
+        assert_eq!(
+            refusal(|m| m.peer.as_mut().unwrap().spiffe_id = "x".into()),
+            "field `peer.spiffe_id` is not a SPIFFE ID"
+        );
+        assert_eq!(
+            refusal(|m| m.context.as_mut().unwrap().source_address = "x".into()),
+            "field `context.source_address` is not an IP address"
+        );
+    }
+
+    #[test]
+    fn an_answer_without_an_effect_id_or_revision_is_no_decision() {
+        let whole = v1::Decision {
+            effect: v1::Effect::Permit.into(),
+            decision_id: "d".into(),
+            policy_revision: "p".into(),
+            ..Default::default()
+        };
+        assert_eq!(Decision::try_from(whole.clone()).unwrap().effect, Effect::Permit);
+        assert!(Decision::try_from(v1::Decision::default()).is_err());
+        assert!(
+            Decision::try_from(v1::Decision {
+                effect: 99,
+                ..whole.clone()
+            })
+            .is_err()
+        );
+        assert!(
+            Decision::try_from(v1::Decision {
+                effect: 0,
+                ..whole.clone()
+            })
+            .is_err()
+        );
+        assert!(
+            Decision::try_from(v1::Decision {
+                decision_id: String::new(),
+                ..whole.clone()
+            })
+            .is_err()
+        );
+        assert!(
+            Decision::try_from(v1::Decision {
+                policy_revision: String::new(),
+                ..whole
+            })
+            .is_err()
+        );
+    }
+}
