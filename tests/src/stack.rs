@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use tempfile::TempDir;
 
+use crate::client::session::Entrances;
 use crate::envoy::{self, Envoy};
 use crate::fake_policy_service::{FakePolicyService, Mode};
 use crate::keys::Keys;
@@ -161,14 +162,25 @@ impl Stack {
         &mut self.inbound
     }
 
+    /// Counters and gauges of the callee's sidecar whose name `matches`.
+    ///
+    /// # Errors
+    /// When its administration does not answer.
+    pub async fn inbound_stats(&self, matches: impl Fn(&str) -> bool) -> Result<Vec<(String, u64)>> {
+        self.inbound.stats(matches).await
+    }
+
     /// Where the callee's sidecar listens.
     pub fn inbound_address(&self) -> SocketAddr {
         self.inbound.listener()
     }
 
-    /// Where the caller's sidecar listens.
-    pub fn outbound_address(&self) -> SocketAddr {
-        self.outbound.listener()
+    /// Both, for a client.
+    pub fn entrances(&self) -> Entrances {
+        Entrances {
+            outbound: self.outbound.listener(),
+            inbound: self.inbound.listener(),
+        }
     }
 
     /// The keys and certificates.

@@ -55,6 +55,13 @@ impl Connection {
         self.io.flush().await.context("cannot send")
     }
 
+    /// Says that nothing more will be sent; the connection is of no use for another request.
+    pub async fn finish(&mut self) {
+        self.usable = false;
+        // The server may have closed first: that is as good.
+        let _ = self.io.shutdown().await;
+    }
+
     /// Reads one answer, interim ones skipped.
     ///
     /// # Errors
