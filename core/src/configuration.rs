@@ -1,3 +1,5 @@
 //! Configuration: how documents are read, and the filter's own.
 
+pub mod document;
+pub mod filter;
 pub mod problems;

@@ -1,6 +1,18 @@
 //! Picket's rules, without I/O, clock or randomness: time and host facts come in, effects go out.
 
 pub mod access;
+pub mod cache;
 pub mod configuration;
 pub mod decision;
+pub mod enforcement;
+pub mod header_value;
+pub mod identity_headers;
+pub mod path;
+pub mod peer;
+pub mod reason;
+pub mod request;
+pub mod route;
 pub mod spiffe;
+pub mod strict_json;
+pub mod time;
+pub mod token;

@@ -35,6 +35,11 @@ impl Problems {
         });
     }
 
+    /// Adds all of another check's mistakes.
+    pub fn extend(&mut self, other: Self) {
+        self.0.extend(other.0);
+    }
+
     /// Adds the mistake of a result, and returns its value where there is none.
     pub fn take<T, E: fmt::Display>(&mut self, path: &str, result: Result<T, E>) -> Option<T> {
         result.map_err(|error| self.add(path, error)).ok()

@@ -1,0 +1,89 @@
+//! A bounded map whose entries end: the least recently used one makes room, and nothing is served past its end.
+
+use std::borrow::Borrow;
+use std::hash::Hash;
+use std::num::NonZeroUsize;
+
+use foldhash::fast::SeedableRandomState;
+use lru::LruCache;
+
+use crate::time::Timestamp;
+
+/// A bounded cache. Its hashes are seeded by the caller, as clients choose the keys.
+#[derive(Debug)]
+pub struct Cache<K: Hash + Eq, V> {
+    entries: LruCache<K, Entry<V>, SeedableRandomState>,
+}
+
+#[derive(Debug)]
+struct Entry<V> {
+    value: V,
+    ends_at: Timestamp,
+}
+
+impl<K: Hash + Eq, V> Cache<K, V> {
+    /// An empty cache of at most `entries_max` entries.
+    #[must_use]
+    pub fn new(entries_max: NonZeroUsize, seed: u64) -> Self {
+        let hasher = SeedableRandomState::with_seed(seed, foldhash::SharedSeed::global_fixed());
+        Self {
+            entries: LruCache::with_hasher(entries_max, hasher),
+        }
+    }
+
+    /// The value, unless it has ended.
+    pub fn get<Q>(&mut self, key: &Q, now: Timestamp) -> Option<&V>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        self.entries
+            .get(key)
+            .filter(|entry| now < entry.ends_at)
+            .map(|entry| &entry.value)
+    }
+
+    /// Keeps a value until `ends_at`.
+    pub fn put(&mut self, key: K, value: V, ends_at: Timestamp) {
+        self.entries.put(key, Entry { value, ends_at });
+    }
+
+    /// How many entries it holds, ended ones among them.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether it holds none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn serves_until_the_end_and_not_at_it() {
+        let mut cache = Cache::new(NonZeroUsize::MIN, 1);
+        cache.put("k".to_owned(), 7, Timestamp::from_ms(100));
+        assert_eq!(cache.get("k", Timestamp::from_ms(99)), Some(&7));
+        assert_eq!(cache.get("k", Timestamp::from_ms(100)), None);
+    }
+
+    #[test]
+    fn the_least_recently_used_makes_room() {
+        let mut cache = Cache::new(NonZeroUsize::new(2).unwrap(), 1);
+        let (now, end) = (Timestamp::from_ms(0), Timestamp::from_ms(100));
+        for key in [1, 2] {
+            cache.put(key, key, end);
+        }
+        assert_eq!(cache.get(&1, now), Some(&1));
+        cache.put(3, 3, end);
+        assert_eq!(cache.get(&1, now), Some(&1));
+        assert_eq!(cache.get(&2, now), None);
+        assert_eq!(cache.len(), 2);
+    }
+}

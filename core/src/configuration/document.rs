@@ -1,0 +1,140 @@
+//! The filter's configuration as it is written: JSON, unknown fields refused. Its doc comments are the JSON Schema's.
+
+use deserr::Deserr;
+use serde_json::Value;
+
+use super::problems::Problems;
+
+/// Configuration of Picket's filter: the plugin configuration of Envoy's Wasm filter, as JSON or as a protobuf Struct.
+#[derive(Debug, Deserr)]
+#[deserr(deny_unknown_fields, error = Problems)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(deny_unknown_fields))]
+pub struct FilterDocument {
+    /// The workload that this sidecar protects; part of every record, and the realm of challenges.
+    pub workload: String,
+    /// Where decisions are asked for. Required unless every rule decides alone.
+    pub policy_service: Option<PolicyServiceDocument>,
+    /// The SPIFFE trust domains whose peers may call. Required unless every rule has `peer: none`.
+    pub trust_domains: Option<Vec<String>>,
+    /// The issuers whose tokens are accepted. Required unless every rule has `credential: none`.
+    pub providers: Option<Vec<ProviderDocument>>,
+    /// The route rules; the most specific one wins. A request that matches none is denied.
+    pub rules: Vec<RuleDocument>,
+    /// Whether `authorization` reaches the upstream. Default: false.
+    pub forward_credential: Option<bool>,
+    /// Whether permitted responses tell the caller who decided (`x-picket-reason`, `x-picket-decided-by`), as refusals
+    /// always do. Default: false.
+    pub explain_permits: Option<bool>,
+    /// How many verified tokens a worker remembers, 1 to 100000. Default: 1000.
+    pub token_cache_entries_max: Option<u32>,
+    /// How many decisions a worker remembers, 1 to 1000000. Default: 10000.
+    pub decision_cache_entries_max: Option<u32>,
+}
+
+/// The policy service.
+#[derive(Debug, Deserr)]
+#[deserr(deny_unknown_fields, error = Problems)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(deny_unknown_fields))]
+pub struct PolicyServiceDocument {
+    /// The name of an Envoy cluster that speaks HTTP/2 to the policy service, 1 to 125 visible characters.
+    pub cluster: String,
+    /// How long to wait for a decision, 1 to 60000 milliseconds. Default: 500.
+    pub timeout_ms: Option<u32>,
+}
+
+/// An issuer of tokens.
+#[derive(Debug, Deserr)]
+#[deserr(deny_unknown_fields, error = Problems)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(deny_unknown_fields))]
+pub struct ProviderDocument {
+    /// A name of its own.
+    pub name: String,
+    /// The exact `iss` of its tokens.
+    pub issuer: String,
+    /// A token's `aud` must name one of these.
+    pub audiences: Vec<String>,
+    /// The allowed algorithms, of `RS256` and `ES256`. Default: those that the keys have.
+    pub algorithms: Option<Vec<String>>,
+    /// Its public keys: a JWK set (RFC 7517).
+    #[cfg_attr(feature = "schema", schemars(with = "serde_json::Map<String, Value>"))]
+    pub keys: Value,
+    /// Tolerance for `exp`, `nbf` and `iat`, 0 to 300 seconds. Default: 60.
+    pub clock_skew_s: Option<u32>,
+    /// The claim that holds the tenant. Default: none.
+    pub tenant_claim: Option<String>,
+    /// The claim that holds the roles, a string or an array of strings. Default: none.
+    pub roles_claim: Option<String>,
+}
+
+/// A route rule.
+#[derive(Debug, Deserr)]
+#[deserr(deny_unknown_fields, error = Problems)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(deny_unknown_fields))]
+pub struct RuleDocument {
+    /// A name of its own, 1 to 64 of the characters `a-z A-Z 0-9 . - _`.
+    pub id: String,
+    /// Hosts in lower case without port: exact, `*.example.org`, or `*`.
+    pub hosts: Vec<String>,
+    /// Methods, compared with their case. Default: any.
+    pub methods: Option<Vec<String>>,
+    /// Path templates such as `/orders/{id}` and `/files/{**}`.
+    pub paths: Vec<String>,
+    /// Whether a validated client certificate is required. Default: `required`.
+    pub peer: Option<NeedDocument>,
+    /// Which peers may call. Default: every one of the trust domains.
+    pub peers: Option<PeersDocument>,
+    /// Whether a bearer token is required. Default: `required`.
+    pub credential: Option<NeedDocument>,
+    /// Who decides. Default: `policy_service`.
+    pub decision: Option<DecisionDocument>,
+    /// What policies know the resource as, such as `internal` or `secret`. Default: none.
+    pub classification: Option<String>,
+}
+
+/// The peers of a rule; one that any of the lists names may call.
+#[derive(Debug, Deserr)]
+#[deserr(deny_unknown_fields, error = Problems)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(deny_unknown_fields))]
+pub struct PeersDocument {
+    /// Exact SPIFFE IDs.
+    pub spiffe_ids: Option<Vec<String>>,
+    /// Trust domains, out of the filter's `trust_domains`.
+    pub trust_domains: Option<Vec<String>>,
+}
+
+/// Whether something is needed.
+#[derive(Clone, Copy, Debug, Deserr, PartialEq, Eq)]
+#[deserr(error = Problems)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename_all = "snake_case")
+)]
+pub enum NeedDocument {
+    /// A request without it is refused.
+    #[deserr(rename = "required")]
+    Required,
+    /// It is not asked for.
+    #[deserr(rename = "none")]
+    None,
+}
+
+/// Who decides about a request that got so far.
+#[derive(Clone, Copy, Debug, Deserr, PartialEq, Eq)]
+#[deserr(error = Problems)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename_all = "snake_case")
+)]
+pub enum DecisionDocument {
+    /// The policy service, or its cached decision.
+    #[deserr(rename = "policy_service")]
+    PolicyService,
+    /// The rule permits, without a policy decision.
+    #[deserr(rename = "permit")]
+    Permit,
+    /// The rule denies.
+    #[deserr(rename = "deny")]
+    Deny,
+}

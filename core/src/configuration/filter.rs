@@ -1,0 +1,498 @@
+//! The filter's configuration, checked and prepared: what is here can be enforced as it is.
+
+use std::collections::BTreeSet;
+use std::num::NonZeroUsize;
+
+use super::document::{DecisionDocument, FilterDocument, NeedDocument, PeersDocument, ProviderDocument, RuleDocument};
+use super::problems::{self, Problems, shortened};
+use crate::route::{HostPattern, PathTemplate, RouteTable};
+use crate::spiffe::{SpiffeId, TrustDomain};
+use crate::strict_json;
+use crate::token::TokenAlgorithm;
+use crate::token::keys::KeySet;
+use crate::token::provider::Provider;
+
+/// A larger document is refused.
+pub const DOCUMENT_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// More route rules are refused.
+pub const RULES_MAX: usize = 20_000;
+const PROVIDERS_MAX: usize = 64;
+const NAME_BYTES_MAX: usize = 64;
+/// Up to here a serialized `GrpcService` with the name is ASCII, which the SDK's `&str` parameter needs.
+const CLUSTER_BYTES_MAX: usize = 125;
+const TIMEOUT_MS_DEFAULT: u32 = 500;
+const TIMEOUT_MS_MAX: u32 = 60_000;
+const CLOCK_SKEW_S_DEFAULT: u32 = 60;
+const CLOCK_SKEW_S_MAX: u32 = 300;
+const TOKEN_CACHE_ENTRIES_DEFAULT: u32 = 1_000;
+const TOKEN_CACHE_ENTRIES_MAX: u32 = 100_000;
+const DECISION_CACHE_ENTRIES_DEFAULT: u32 = 10_000;
+const DECISION_CACHE_ENTRIES_MAX: u32 = 1_000_000;
+
+/// A filter's configuration without a mistake.
+#[derive(Debug)]
+pub struct FilterConfiguration {
+    /// The workload that the sidecar protects.
+    pub workload: String,
+    /// Where decisions are asked for; present if any rule asks.
+    pub policy_service: Option<PolicyServiceSettings>,
+    /// Whose tokens are accepted.
+    pub providers: Vec<Provider>,
+    /// The rules, by [`crate::route::RuleIndex`].
+    pub rules: Vec<RouteRule>,
+    /// Which rule a request falls under.
+    pub routes: RouteTable,
+    /// Whether `authorization` reaches the upstream.
+    pub forward_credential: bool,
+    /// Whether permitted responses tell the caller who decided.
+    pub explain_permits: bool,
+    /// Bound of the token cache.
+    pub token_cache_entries_max: NonZeroUsize,
+    /// Bound of the decision cache.
+    pub decision_cache_entries_max: NonZeroUsize,
+}
+
+/// Where decisions are asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PolicyServiceSettings {
+    /// An Envoy cluster's name, of 1 to 125 visible ASCII characters.
+    pub cluster: String,
+    /// How long to wait.
+    pub timeout_ms: u32,
+}
+
+/// A route rule without the patterns, which are in the [`RouteTable`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteRule {
+    /// Its name.
+    pub id: String,
+    /// Who may call.
+    pub peers: PeerRequirement,
+    /// Whether a bearer token is required.
+    pub credential: CredentialRequirement,
+    /// Who decides.
+    pub decider: Decider,
+    /// What policies know the resource as.
+    pub classification: Option<String>,
+}
+
+/// Who may call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PeerRequirement {
+    /// Anybody, with or without a certificate.
+    NotRequired,
+    /// A peer with one of these SPIFFE IDs or from one of these trust domains.
+    OneOf {
+        /// Exact SPIFFE IDs.
+        spiffe_ids: BTreeSet<SpiffeId>,
+        /// Trust domains.
+        trust_domains: BTreeSet<TrustDomain>,
+    },
+}
+
+/// Whether a bearer token is required.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CredentialRequirement {
+    /// Yes.
+    Required,
+    /// No; one that is sent is not looked at.
+    NotRequired,
+}
+
+/// Who decides about a request that got past peer and credential.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decider {
+    /// The policy service, or its cached decision.
+    PolicyService,
+    /// The rule permits.
+    Permit,
+    /// The rule denies.
+    Deny,
+}
+
+impl PeerRequirement {
+    /// Whether this peer may call.
+    #[must_use]
+    pub fn allows(&self, peer: &SpiffeId) -> bool {
+        match self {
+            Self::NotRequired => true,
+            Self::OneOf {
+                spiffe_ids,
+                trust_domains,
+            } => {
+                spiffe_ids.contains(peer)
+                    || trust_domains
+                        .iter()
+                        .any(|domain| domain.as_str() == peer.trust_domain())
+            }
+        }
+    }
+}
+
+impl FilterConfiguration {
+    /// Reads and checks a document.
+    ///
+    /// # Errors
+    /// Every mistake in it, each with the path to the field and what was expected.
+    pub fn parse(json: &[u8]) -> Result<Self, Problems> {
+        let mut problems = Problems::default();
+        if json.len() > DOCUMENT_BYTES_MAX {
+            problems.add("", format_args!("expected at most {DOCUMENT_BYTES_MAX} bytes"));
+            return Err(problems);
+        }
+        let document = strict_json::parse(json).map_err(|error| {
+            problems.add("", format_args!("expected JSON: {error}"));
+            problems
+        })?;
+        Self::from_document(problems::read(document)?)
+    }
+
+    fn from_document(document: FilterDocument) -> Result<Self, Problems> {
+        let mut check = Problems::default();
+        let rule_documents = &document.rules;
+        let asks_for = |need: fn(&RuleDocument) -> bool| rule_documents.iter().any(need);
+        if document.workload.is_empty() || !document.workload.bytes().all(|b| b.is_ascii_graphic() && b != b'"') {
+            check.add("workload", "expected visible ASCII characters without `\"`");
+        }
+        if document.policy_service.is_none() && asks_for(|rule| decider(rule) == Decider::PolicyService) {
+            check.add(
+                "policy_service",
+                "is required, as a rule leaves the decision to the policy service",
+            );
+        }
+        if document.trust_domains.is_none() && asks_for(|rule| rule.peer != Some(NeedDocument::None)) {
+            check.add("trust_domains", "is required, as a rule requires a peer");
+        }
+        if document.providers.is_none() && asks_for(|rule| rule.credential != Some(NeedDocument::None)) {
+            check.add("providers", "is required, as a rule requires a credential");
+        }
+        let policy_service = document.policy_service.map(|settings| PolicyServiceSettings {
+            timeout_ms: in_range(
+                settings.timeout_ms,
+                1..=TIMEOUT_MS_MAX,
+                TIMEOUT_MS_DEFAULT,
+                "policy_service.timeout_ms",
+                &mut check,
+            ),
+            cluster: settings.cluster,
+        });
+        if policy_service
+            .as_ref()
+            .is_some_and(|settings| !is_cluster_name(&settings.cluster))
+        {
+            check.add(
+                "policy_service.cluster",
+                format_args!("expected 1 to {CLUSTER_BYTES_MAX} visible ASCII characters"),
+            );
+        }
+        let trust_domains = parse_all::<TrustDomain>(document.trust_domains.as_deref(), "trust_domains", &mut check);
+        let providers = check_providers(document.providers.unwrap_or_default(), &mut check);
+        let (rules, routes) = check_rules(document.rules, &trust_domains, &mut check);
+        let entries = |value, max, default, path, check: &mut Problems| {
+            let entries = in_range(value, 1..=max, default, path, check);
+            usize::try_from(entries)
+                .ok()
+                .and_then(NonZeroUsize::new)
+                .unwrap_or(NonZeroUsize::MIN)
+        };
+        let (token_max, token_default) = (TOKEN_CACHE_ENTRIES_MAX, TOKEN_CACHE_ENTRIES_DEFAULT);
+        let (decision_max, decision_default) = (DECISION_CACHE_ENTRIES_MAX, DECISION_CACHE_ENTRIES_DEFAULT);
+        let (tokens, decisions) = (document.token_cache_entries_max, document.decision_cache_entries_max);
+        let configuration = Self {
+            workload: document.workload,
+            policy_service,
+            providers,
+            rules,
+            routes,
+            forward_credential: document.forward_credential.unwrap_or(false),
+            explain_permits: document.explain_permits.unwrap_or(false),
+            token_cache_entries_max: entries(tokens, token_max, token_default, "token_cache_entries_max", &mut check),
+            decision_cache_entries_max: entries(
+                decisions,
+                decision_max,
+                decision_default,
+                "decision_cache_entries_max",
+                &mut check,
+            ),
+        };
+        check.none_or(Some(configuration))
+    }
+}
+
+fn check_providers(documents: Vec<ProviderDocument>, check: &mut Problems) -> Vec<Provider> {
+    if documents.len() > PROVIDERS_MAX {
+        check.add("providers", format_args!("expected at most {PROVIDERS_MAX}"));
+        return Vec::new();
+    }
+    let (mut names, mut issuers) = (BTreeSet::new(), BTreeSet::new());
+    let mut providers = Vec::new();
+    for (index, document) in documents.into_iter().enumerate() {
+        let path = format!("providers[{index}]");
+        if !is_name(&document.name) || !names.insert(document.name.clone()) {
+            check.add(format!("{path}.name"), NAME_EXPECTED);
+        }
+        if document.issuer.is_empty() || !issuers.insert(document.issuer.clone()) {
+            check.add(format!("{path}.issuer"), "expected an `iss` that no other provider has");
+        }
+        if document.audiences.is_empty() || document.audiences.iter().any(String::is_empty) {
+            check.add(
+                format!("{path}.audiences"),
+                "expected at least one audience, none of them empty",
+            );
+        }
+        let skew_path = format!("{path}.clock_skew_s");
+        let clock_skew_s = in_range(
+            document.clock_skew_s,
+            0..=CLOCK_SKEW_S_MAX,
+            CLOCK_SKEW_S_DEFAULT,
+            &skew_path,
+            check,
+        );
+        let keys = match KeySet::parse(&document.keys, &format!("{path}.keys")) {
+            Ok(keys) => keys,
+            Err(found) => {
+                check.extend(found);
+                continue;
+            }
+        };
+        providers.push(Provider {
+            algorithms: check_algorithms(document.algorithms.as_deref(), &keys, &path, check),
+            name: document.name,
+            issuer: document.issuer,
+            audiences: document.audiences,
+            keys,
+            clock_skew_ms: u64::from(clock_skew_s) * 1000,
+            tenant_claim: document.tenant_claim,
+            roles_claim: document.roles_claim,
+        });
+    }
+    providers
+}
+
+fn check_algorithms(names: Option<&[String]>, keys: &KeySet, path: &str, check: &mut Problems) -> Vec<TokenAlgorithm> {
+    let Some(names) = names else {
+        return TokenAlgorithm::ALL
+            .iter()
+            .copied()
+            .filter(|algorithm| keys.supports(*algorithm))
+            .collect();
+    };
+    if names.is_empty() {
+        check.add(
+            format!("{path}.algorithms"),
+            "expected at least one of `RS256`, `ES256`",
+        );
+    }
+    let mut algorithms = Vec::new();
+    for (index, name) in names.iter().enumerate() {
+        match TokenAlgorithm::from_name(name) {
+            Some(algorithm) if keys.supports(algorithm) => algorithms.push(algorithm),
+            Some(_) => check.add(
+                format!("{path}.algorithms[{index}]"),
+                "expected a key for this algorithm in `keys`",
+            ),
+            None => check.add(
+                format!("{path}.algorithms[{index}]"),
+                format_args!("unknown value `{}`, expected one of `RS256`, `ES256`", shortened(name)),
+            ),
+        }
+    }
+    algorithms
+}
+
+fn check_rules(
+    documents: Vec<RuleDocument>,
+    trust_domains: &BTreeSet<TrustDomain>,
+    check: &mut Problems,
+) -> (Vec<RouteRule>, RouteTable) {
+    let (mut rules, mut routes) = (Vec::new(), RouteTable::default());
+    if documents.is_empty() || documents.len() > RULES_MAX {
+        check.add("rules", format_args!("expected 1 to {RULES_MAX} rules"));
+        return (rules, routes);
+    }
+    let mut ids = BTreeSet::new();
+    for (index, document) in documents.into_iter().enumerate() {
+        let path = format!("rules[{index}]");
+        if !is_name(&document.id) || !ids.insert(document.id.clone()) {
+            check.add(format!("{path}.id"), NAME_EXPECTED);
+        }
+        add_routes(&document, &path, &rules, &mut routes, check);
+        rules.push(RouteRule {
+            peers: check_peers(&document, &path, trust_domains, check),
+            credential: match document.credential {
+                Some(NeedDocument::None) => CredentialRequirement::NotRequired,
+                Some(NeedDocument::Required) | None => CredentialRequirement::Required,
+            },
+            decider: decider(&document),
+            id: document.id,
+            classification: document.classification,
+        });
+    }
+    (rules, routes)
+}
+
+/// Enters each host, method and path of a rule into the table; a rule that repeats itself is a mistake as well.
+fn add_routes(document: &RuleDocument, path: &str, rules: &[RouteRule], routes: &mut RouteTable, check: &mut Problems) {
+    for (name, list) in [("hosts", &document.hosts), ("paths", &document.paths)] {
+        if list.is_empty() {
+            check.add(format!("{path}.{name}"), "expected at least one");
+        }
+    }
+    let methods: Vec<Option<&str>> = match document.methods.as_deref() {
+        None => vec![None],
+        Some(methods) => methods.iter().map(|method| Some(method.as_str())).collect(),
+    };
+    if methods.is_empty() {
+        check.add(
+            format!("{path}.methods"),
+            "expected at least one, or no field for any method",
+        );
+    }
+    for (index, method) in methods.iter().enumerate() {
+        if method.is_some_and(|name| name.is_empty() || !name.bytes().all(|b| b.is_ascii_uppercase() || b == b'-')) {
+            check.add(format!("{path}.methods[{index}]"), "expected a method in upper case");
+        }
+    }
+    let hosts: Vec<_> = parse_each::<HostPattern>(&document.hosts, &format!("{path}.hosts"), check);
+    let paths: Vec<_> = parse_each::<PathTemplate>(&document.paths, &format!("{path}.paths"), check);
+    for (host, (index, template)) in hosts
+        .iter()
+        .flat_map(|(_, host)| paths.iter().map(move |path| (host, path)))
+    {
+        for method in &methods {
+            if let Err(tie) = routes.insert(host, *method, template, rules.len()) {
+                let other = rules.get(tie.with).map_or("itself", |rule| rule.id.as_str());
+                let message =
+                    format!("`{template}` ties with rule `{other}`: both match the same requests equally well");
+                check.add(format!("{path}.paths[{index}]"), message);
+            }
+        }
+    }
+}
+
+fn check_peers(
+    document: &RuleDocument,
+    path: &str,
+    trusted: &BTreeSet<TrustDomain>,
+    check: &mut Problems,
+) -> PeerRequirement {
+    let peers = match (document.peer, &document.peers) {
+        (Some(NeedDocument::None), None) => return PeerRequirement::NotRequired,
+        (Some(NeedDocument::None), Some(_)) => {
+            check.add(format!("{path}.peers"), "expected no list of peers beside `peer: none`");
+            return PeerRequirement::NotRequired;
+        }
+        (Some(NeedDocument::Required) | None, None) => {
+            return PeerRequirement::OneOf {
+                spiffe_ids: BTreeSet::new(),
+                trust_domains: trusted.clone(),
+            };
+        }
+        (Some(NeedDocument::Required) | None, Some(peers)) => peers,
+    };
+    let PeersDocument {
+        spiffe_ids,
+        trust_domains,
+    } = peers;
+    let path = format!("{path}.peers");
+    let ids = parse_each::<SpiffeId>(
+        spiffe_ids.as_deref().unwrap_or_default(),
+        &format!("{path}.spiffe_ids"),
+        check,
+    );
+    let domains = parse_each::<TrustDomain>(
+        trust_domains.as_deref().unwrap_or_default(),
+        &format!("{path}.trust_domains"),
+        check,
+    );
+    if ids.is_empty() && domains.is_empty() {
+        check.add(path.clone(), "expected at least one of `spiffe_ids`, `trust_domains`");
+    }
+    let is_trusted = |name: &str| trusted.iter().any(|domain| domain.as_str() == name);
+    for (index, _) in ids.iter().filter(|(_, id)| !is_trusted(id.trust_domain())) {
+        check.add(
+            format!("{path}.spiffe_ids[{index}]"),
+            "expected an ID of one of the filter's `trust_domains`",
+        );
+    }
+    for (index, _) in domains.iter().filter(|(_, domain)| !is_trusted(domain.as_str())) {
+        check.add(
+            format!("{path}.trust_domains[{index}]"),
+            "expected one of the filter's `trust_domains`",
+        );
+    }
+    PeerRequirement::OneOf {
+        spiffe_ids: ids.into_iter().map(|(_, id)| id).collect(),
+        trust_domains: domains.into_iter().map(|(_, domain)| domain).collect(),
+    }
+}
+
+const NAME_EXPECTED: &str = "expected 1 to 64 of the characters `a-z A-Z 0-9 . - _`, not used before";
+
+fn is_name(name: &str) -> bool {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
+    !name.is_empty() && name.len() <= NAME_BYTES_MAX && name.bytes().all(allowed)
+}
+
+fn is_cluster_name(name: &str) -> bool {
+    !name.is_empty() && name.len() <= CLUSTER_BYTES_MAX && name.bytes().all(|b| b.is_ascii_graphic())
+}
+
+fn decider(document: &RuleDocument) -> Decider {
+    match document.decision {
+        Some(DecisionDocument::PolicyService) | None => Decider::PolicyService,
+        Some(DecisionDocument::Permit) => Decider::Permit,
+        Some(DecisionDocument::Deny) => Decider::Deny,
+    }
+}
+
+fn in_range(
+    value: Option<u32>,
+    range: std::ops::RangeInclusive<u32>,
+    default: u32,
+    path: &str,
+    check: &mut Problems,
+) -> u32 {
+    let value = value.unwrap_or(default);
+    if !range.contains(&value) {
+        check.add(
+            path,
+            format_args!("expected {} to {}, found {value}", range.start(), range.end()),
+        );
+    }
+    value
+}
+
+/// The values of a list that parse, each with its index; a problem for each that does not.
+fn parse_each<T>(texts: &[String], path: &str, check: &mut Problems) -> Vec<(usize, T)>
+where
+    T: std::str::FromStr,
+    T::Err: std::fmt::Display,
+{
+    let mut values = Vec::new();
+    for (index, text) in texts.iter().enumerate() {
+        let result = text
+            .parse::<T>()
+            .map_err(|error| format!("{error}, found `{}`", shortened(text)));
+        values.extend(
+            check
+                .take(&format!("{path}[{index}]"), result)
+                .map(|value| (index, value)),
+        );
+    }
+    values
+}
+
+fn parse_all<T>(texts: Option<&[String]>, path: &str, check: &mut Problems) -> BTreeSet<T>
+where
+    T: std::str::FromStr + Ord,
+    T::Err: std::fmt::Display,
+{
+    if texts.is_some_and(<[String]>::is_empty) {
+        check.add(path, "expected at least one");
+    }
+    parse_each(texts.unwrap_or_default(), path, check)
+        .into_iter()
+        .map(|(_, value)| value)
+        .collect()
+}

@@ -1,0 +1,358 @@
+//! The enforcement state machine: a request or an answer comes in, what is to be done goes out.
+//!
+//! A request takes one path: [`Enforcer::request_arrived`], and where that asks, [`Enforcer::answer_arrived`] with the
+//! [`Pending`] that the question left. `Pending` is consumed, so no request is decided twice, and continuing takes a
+//! [`Permit`], so none goes on without a decision.
+
+mod decisions;
+mod identity;
+mod permit;
+mod reply;
+
+use std::net::IpAddr;
+use std::rc::Rc;
+
+use crate::access::{AccessRequest, Action, Context, Resource, Sidecar, USER_AGENT_BYTES_MAX};
+use crate::configuration::filter::{CredentialRequirement, Decider, FilterConfiguration, PeerRequirement, RouteRule};
+use crate::decision::Decision;
+use crate::peer::PeerError;
+use crate::reason::{DecidedBy, DenyReason};
+use crate::request::{Caller, Header, RequestHead};
+use crate::route::RouteMatch;
+use crate::spiffe::SpiffeId;
+use crate::time::Timestamp;
+use crate::token::{self, TokenVerifier, VerifiedToken};
+
+pub use crate::token::Verification;
+pub use decisions::CacheUse;
+use decisions::{DecisionCache, DecisionKey};
+use identity::Identity;
+use permit::{Forwarding, Grounds};
+pub use permit::{Permit, PermitReason};
+pub use reply::{Reply, reply};
+
+/// What a connection proved about its peer.
+pub type PeerResult = Result<SpiffeId, PeerError>;
+
+/// A request, as the proxy hands it over.
+#[derive(Debug)]
+pub struct Arrival<'a> {
+    /// All request headers.
+    pub headers: &'a [Header],
+    /// What the connection proved.
+    pub peer: &'a Rc<PeerResult>,
+    /// Where the connection comes from.
+    pub source_address: Option<IpAddr>,
+    /// The time.
+    pub now: Timestamp,
+}
+
+/// What is to be done with a request, and what happened on the way, for metrics.
+#[derive(Debug)]
+pub struct Step {
+    /// What is to be done.
+    pub verdict: Verdict,
+    /// What happened on the way.
+    pub notes: Notes,
+}
+
+/// What is to be done with a request.
+#[derive(Debug)]
+pub enum Verdict {
+    /// Forward it as the permit says.
+    Continue(Permit),
+    /// Answer with [`reply`].
+    Refuse(Refusal),
+    /// Ask the policy service, and hold the request until its answer.
+    Ask(Box<Question>),
+}
+
+/// What happened on the way to a verdict.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Notes {
+    /// How the token was verified, and whether it passed.
+    pub verification: Option<(Verification, bool)>,
+    /// Whether the decision cache had the answer.
+    pub cache: Option<CacheUse>,
+}
+
+/// What the policy service is to be asked, and what to keep until it answers.
+#[derive(Debug)]
+pub struct Question {
+    /// The access request.
+    pub request: AccessRequest,
+    /// The request that waits.
+    pub pending: Pending,
+}
+
+/// A request that waits for the policy service.
+#[derive(Debug)]
+pub struct Pending {
+    key: DecisionKey,
+    asked_at: Timestamp,
+    forwarding: Forwarding,
+    caller: Caller,
+}
+
+/// Why the policy service's answer is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallFailure {
+    /// It could not be reached, was too slow, or answered with an error.
+    Unavailable,
+    /// What it answered is no decision.
+    AnswerInvalid,
+}
+
+/// A refusal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The stable reason.
+    pub reason: DenyReason,
+    /// Which step had the last word.
+    pub decided_by: DecidedBy,
+    /// What exactly was wrong, fit for the caller.
+    pub detail: Option<String>,
+    /// What policy lets the caller see.
+    pub caller_reasons: Vec<String>,
+    /// The policy service's decision, if there was one.
+    pub decision_id: Option<String>,
+    /// How the caller is to be answered.
+    pub caller: Caller,
+}
+
+/// The rules of one filter configuration, with its caches.
+#[derive(Debug)]
+pub struct Enforcer {
+    configuration: FilterConfiguration,
+    sidecar: Sidecar,
+    tokens: TokenVerifier,
+    decisions: DecisionCache,
+    seed: u64,
+    requests_without_id: u64,
+}
+
+impl Enforcer {
+    /// An enforcer with empty caches. `seed` is random: it protects the caches' hashes and tells apart the request ids
+    /// that are made up here.
+    #[must_use]
+    pub fn new(mut configuration: FilterConfiguration, node_id: String, seed: u64) -> Self {
+        let providers = std::mem::take(&mut configuration.providers);
+        Self {
+            sidecar: Sidecar {
+                node_id,
+                workload: configuration.workload.clone(),
+            },
+            tokens: TokenVerifier::new(providers, configuration.token_cache_entries_max, seed),
+            decisions: DecisionCache::new(configuration.decision_cache_entries_max, seed),
+            configuration,
+            seed,
+            requests_without_id: 0,
+        }
+    }
+
+    /// The configuration, without the providers, whose keys the enforcer keeps to itself.
+    #[must_use]
+    pub fn configuration(&self) -> &FilterConfiguration {
+        &self.configuration
+    }
+
+    /// Decides about a request, or says what to ask.
+    pub fn request_arrived(&mut self, arrival: &Arrival<'_>) -> Step {
+        let mut notes = Notes::default();
+        let verdict = self.decide(arrival, &mut notes).unwrap_or_else(|mut refusal| {
+            refusal.caller = Caller::of(arrival.headers);
+            Verdict::Refuse(refusal)
+        });
+        Step { verdict, notes }
+    }
+
+    /// Decides about a request that waited, once its answer or its failure is there.
+    pub fn answer_arrived(
+        &mut self,
+        pending: Pending,
+        answer: Result<Decision, CallFailure>,
+        now: Timestamp,
+    ) -> Verdict {
+        let Pending {
+            key,
+            asked_at,
+            forwarding,
+            caller,
+        } = pending;
+        let outcome = answer.map_err(Refusal::from).and_then(|decision| {
+            forwarding.check_token(now)?;
+            let decision = Rc::new(decision);
+            self.decisions.put(key, &decision, asked_at, forwarding.token());
+            Permit::grant(Grounds::Decision(&decision, DecidedBy::PolicyService), forwarding)
+        });
+        match outcome {
+            Ok(permit) => Verdict::Continue(permit),
+            Err(refusal) => Verdict::Refuse(Refusal { caller, ..refusal }),
+        }
+    }
+
+    fn decide(&mut self, arrival: &Arrival<'_>, notes: &mut Notes) -> Result<Verdict, Refusal> {
+        let head = RequestHead::parse(arrival.headers)
+            .map_err(|error| Refusal::new(DenyReason::RequestMalformed, DecidedBy::Request).because(error))?;
+        let routes = &self.configuration.routes;
+        let no_rule = || Refusal::new(DenyReason::NoRule, DecidedBy::Local);
+        let route = routes
+            .find(&head.host, head.method, &head.target.path)
+            .ok_or_else(no_rule)?;
+        let rule = self.configuration.rules.get(route.rule).ok_or_else(no_rule)?;
+        check_peer(&rule.peers, arrival.peer)?;
+        let token = match rule.credential {
+            CredentialRequirement::Required => Some(verify_token(&mut self.tokens, &head, arrival.now, notes)?),
+            CredentialRequirement::NotRequired => None,
+        };
+        let identity = Identity {
+            token,
+            peer: Rc::clone(arrival.peer),
+        };
+        let forwarding = Forwarding::new(&head, rule, identity, self.configuration.forward_credential);
+        if rule.decider != Decider::PolicyService {
+            return Permit::grant(Grounds::Rule(rule), forwarding).map(Verdict::Continue);
+        }
+        let key = DecisionKey::new(&route, &head, forwarding.identity(), arrival.source_address);
+        if let Some(decision) = self.decisions.get(&key, arrival.now) {
+            notes.cache = Some(CacheUse::Hit);
+            return Permit::grant(Grounds::Decision(&decision, DecidedBy::Cache), forwarding).map(Verdict::Continue);
+        }
+        notes.cache = Some(CacheUse::Miss);
+        let request_id = head.request_id.map_or_else(
+            || {
+                self.requests_without_id = self.requests_without_id.wrapping_add(1);
+                format!("picket-{:016x}-{}", self.seed, self.requests_without_id)
+            },
+            str::to_owned,
+        );
+        let caller = Caller {
+            is_grpc: head.is_grpc,
+            request_id: request_id.clone(),
+        };
+        let request = access_request(
+            request_id,
+            &self.sidecar,
+            rule,
+            &route,
+            &head,
+            forwarding.identity(),
+            arrival,
+        );
+        let pending = Pending {
+            key,
+            asked_at: arrival.now,
+            forwarding,
+            caller,
+        };
+        Ok(Verdict::Ask(Box::new(Question { request, pending })))
+    }
+}
+
+fn check_peer(required: &PeerRequirement, peer: &PeerResult) -> Result<(), Refusal> {
+    if *required == PeerRequirement::NotRequired {
+        return Ok(());
+    }
+    let reason = match peer {
+        Ok(id) if required.allows(id) => return Ok(()),
+        Ok(_) => DenyReason::PeerNotAllowed,
+        Err(PeerError::Missing) => DenyReason::PeerMissing,
+        Err(PeerError::Unverified) => DenyReason::PeerUnverified,
+        Err(PeerError::Malformed) => DenyReason::PeerMalformed,
+    };
+    Err(Refusal::new(reason, DecidedBy::Peer))
+}
+
+fn verify_token(
+    tokens: &mut TokenVerifier,
+    head: &RequestHead<'_>,
+    now: Timestamp,
+    notes: &mut Notes,
+) -> Result<Rc<VerifiedToken>, Refusal> {
+    let refuse = |error: token::TokenError| Refusal::new(error.reason, DecidedBy::Token).because(error);
+    let token = token::bearer_token(head.authorization).map_err(refuse)?;
+    let (result, verification) = tokens.verify(token, now);
+    notes.verification = verification.map(|how| (how, result.is_ok()));
+    result.map_err(refuse)
+}
+
+fn access_request(
+    request_id: String,
+    sidecar: &Sidecar,
+    rule: &RouteRule,
+    route: &RouteMatch<'_, '_>,
+    head: &RequestHead<'_>,
+    identity: &Identity,
+    arrival: &Arrival<'_>,
+) -> AccessRequest {
+    AccessRequest {
+        request_id,
+        traceparent: head.traceparent.map(str::to_owned),
+        sidecar: sidecar.clone(),
+        route_rule: rule.id.clone(),
+        principal: identity.token.as_ref().map(|token| (*token.principal).clone()),
+        peer: identity.peer_id().cloned(),
+        action: Action {
+            method: head.method.to_owned(),
+        },
+        resource: Resource {
+            host: head.host.clone(),
+            path: head.target.path.to_string(),
+            path_parameters: route
+                .parameters
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .collect(),
+            classification: rule.classification.clone(),
+        },
+        context: Context {
+            source_address: arrival.source_address,
+            user_agent: user_agent(head).map(str::to_owned),
+        },
+    }
+}
+
+/// The part of the user agent that policies see: whole characters of its first bytes.
+fn user_agent<'h>(head: &RequestHead<'h>) -> Option<&'h str> {
+    let agent = head.user_agent.filter(|agent| !agent.is_empty())?;
+    agent.get(..agent.floor_char_boundary(USER_AGENT_BYTES_MAX))
+}
+
+impl Refusal {
+    /// A refusal because the host did not do what was asked of it.
+    #[must_use]
+    pub fn host_failure(caller: Caller) -> Self {
+        Self {
+            caller,
+            ..Self::new(DenyReason::HostFailure, DecidedBy::Local)
+        }
+    }
+
+    fn new(reason: DenyReason, decided_by: DecidedBy) -> Self {
+        Self {
+            reason,
+            decided_by,
+            detail: None,
+            caller_reasons: Vec::new(),
+            decision_id: None,
+            caller: Caller::default(),
+        }
+    }
+
+    fn because(self, detail: impl std::fmt::Display) -> Self {
+        Self {
+            detail: Some(detail.to_string()),
+            ..self
+        }
+    }
+}
+
+impl From<CallFailure> for Refusal {
+    fn from(failure: CallFailure) -> Self {
+        let reason = match failure {
+            CallFailure::Unavailable => DenyReason::PolicyServiceUnavailable,
+            CallFailure::AnswerInvalid => DenyReason::PolicyServiceAnswerInvalid,
+        };
+        Self::new(reason, DecidedBy::PolicyService)
+    }
+}

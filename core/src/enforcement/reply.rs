@@ -1,0 +1,98 @@
+//! How a refusal is told: a problem document (RFC 9457), or a gRPC status. Neither holds policy text nor token.
+
+use serde_json::json;
+
+use super::Refusal;
+
+/// After how long a caller may try again when nothing was decided.
+const RETRY_AFTER_S: &str = "1";
+
+/// An answer to the caller.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// The HTTP status; for gRPC callers the proxy sends 200 and `grpc_status`.
+    pub status: u16,
+    /// The gRPC status code, for gRPC callers.
+    pub grpc_status: Option<u32>,
+    /// Headers, or metadata for gRPC callers.
+    pub headers: Vec<(&'static str, String)>,
+    /// The document, or the status message for gRPC callers.
+    pub body: String,
+}
+
+/// The answer for a refusal; `realm` is the workload's name (RFC 9110 §11.5).
+#[must_use]
+pub fn reply(refusal: &Refusal, realm: &str) -> Reply {
+    let reason = refusal.reason;
+    let mut headers = vec![
+        ("x-picket-reason", reason.code().to_owned()),
+        ("x-picket-decided-by", refusal.decided_by.as_str().to_owned()),
+        // RFC 9111 §5.2.2.5: a refusal is about this caller, now.
+        ("cache-control", "no-store".to_owned()),
+    ];
+    if reason.status() == 401 || reason.bearer_error().is_some() {
+        headers.push(("www-authenticate", challenge(refusal, realm)));
+    }
+    if reason.is_unavailable() {
+        headers.push(("retry-after", RETRY_AFTER_S.to_owned()));
+    }
+    if refusal.caller.is_grpc {
+        let message = format!("{} ({})", reason.title(), reason.code());
+        return Reply {
+            status: 200,
+            grpc_status: Some(reason.grpc_status()),
+            headers,
+            body: message,
+        };
+    }
+    headers.push(("content-type", "application/problem+json".to_owned()));
+    Reply {
+        status: reason.status(),
+        grpc_status: None,
+        headers,
+        body: problem_document(refusal),
+    }
+}
+
+/// RFC 6750 §3: the realm, and for a credential that was sent what is wrong with it.
+fn challenge(refusal: &Refusal, realm: &str) -> String {
+    match refusal.reason.bearer_error() {
+        None => format!("Bearer realm=\"{realm}\""),
+        Some(error) => {
+            format!(
+                "Bearer realm=\"{realm}\", error=\"{error}\", error_description=\"{}\"",
+                refusal.reason.title()
+            )
+        }
+    }
+}
+
+/// RFC 9457 §3.1, with the members `reason`, `request_id`, and where there are any `reasons` and `decision_id`.
+fn problem_document(refusal: &Refusal) -> String {
+    let reason = refusal.reason;
+    let mut document = json!({
+        "type": format!("urn:picket:reason:{}", reason.code()),
+        "title": reason.title(),
+        "status": reason.status(),
+        "reason": reason.code(),
+        "request_id": refusal.caller.request_id,
+    });
+    if let Some(members) = document.as_object_mut() {
+        members.extend(
+            refusal
+                .detail
+                .as_ref()
+                .map(|detail| ("detail".to_owned(), json!(detail))),
+        );
+        members.extend(
+            refusal
+                .decision_id
+                .as_ref()
+                .map(|id| ("decision_id".to_owned(), json!(id))),
+        );
+        if !refusal.caller_reasons.is_empty() {
+            members.insert("reasons".to_owned(), json!(refusal.caller_reasons));
+        }
+    }
+    document.to_string()
+}

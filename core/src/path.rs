@@ -1,0 +1,246 @@
+//! Request targets: one spelling for each path, so that what was decided is what the upstream is asked for.
+//!
+//! RFC 3986 §6.2.2 (percent-decoding of unreserved characters, dot segments) and the merging of slashes, in Envoy's
+//! order. What servers read differently (`%2F`, backslashes, `..;`) is refused, not guessed.
+
+use std::borrow::Cow;
+
+/// A longer target is refused. Envoy's own limit for all headers is 60 KiB.
+pub const TARGET_BYTES_MAX: usize = 8192;
+
+/// A request target in normal form.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target<'a> {
+    /// Normalised: absolute, without dot segments, empty segments or needless percent-encoding.
+    pub path: Cow<'a, str>,
+    /// As received, without the question mark.
+    pub query: Option<&'a str>,
+}
+
+/// Why a request target is refused. `Display` says what was expected and never repeats the target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TargetError {
+    /// Over [`TARGET_BYTES_MAX`].
+    #[error("the request target is longer than {TARGET_BYTES_MAX} bytes")]
+    TooLong,
+    /// Neither `*` nor an authority is a path.
+    #[error("the request target does not begin with a slash")]
+    NotAbsolute,
+    /// A byte that RFC 3986 does not allow: a control, a space, a fragment, a byte above 0x7e.
+    #[error("the request target holds a character that is not allowed in a URI")]
+    Character,
+    /// `%` without two hexadecimal digits.
+    #[error("the request target holds an incomplete percent-encoding")]
+    Encoding,
+    /// `%2F`, `%5C`, a backslash or an encoded control character: servers disagree about their meaning.
+    #[error("the path holds a backslash, an encoded slash or an encoded control character")]
+    Ambiguous,
+    /// `..` with nothing left to leave, or a dot segment with a `;` parameter.
+    #[error("the path holds dot segments that lead above its root or carry parameters")]
+    DotSegment,
+}
+
+impl Target<'_> {
+    /// Whether the path had another spelling than the normal one.
+    #[must_use]
+    pub fn is_rewritten(&self) -> bool {
+        matches!(self.path, Cow::Owned(_))
+    }
+
+    /// Path and query, as they are forwarded.
+    #[must_use]
+    pub fn to_path_and_query(&self) -> String {
+        match self.query {
+            Some(query) => format!("{}?{query}", self.path),
+            None => self.path.clone().into_owned(),
+        }
+    }
+}
+
+/// Reads the `:path` of a request.
+///
+/// # Errors
+/// [`TargetError`] for what is not a path in origin form (RFC 9112 §3.2.1), or is one that servers read differently.
+pub fn parse_target(target: &[u8]) -> Result<Target<'_>, TargetError> {
+    if target.len() > TARGET_BYTES_MAX {
+        return Err(TargetError::TooLong);
+    }
+    if target.iter().any(|b| !matches!(b, 0x21..=0x7e) || *b == b'#') {
+        return Err(TargetError::Character);
+    }
+    let target = std::str::from_utf8(target).map_err(|_| TargetError::Character)?;
+    let (path, query) = match target.split_once('?') {
+        Some((path, query)) => (path, Some(query)),
+        None => (target, None),
+    };
+    if !path.starts_with('/') {
+        return Err(TargetError::NotAbsolute);
+    }
+    let decoded = decode_unreserved(path)?;
+    let path = match remove_dot_and_empty_segments(&decoded)? {
+        Some(normal) => Cow::Owned(normal),
+        None => decoded,
+    };
+    Ok(Target { path, query })
+}
+
+/// RFC 3986 §6.2.2.1 and §6.2.2.2: unreserved characters are decoded, all other encodings are in upper case.
+fn decode_unreserved(path: &str) -> Result<Cow<'_, str>, TargetError> {
+    if path.contains('\\') {
+        return Err(TargetError::Ambiguous);
+    }
+    let Some((before, _)) = path.split_once('%') else {
+        return Ok(Cow::Borrowed(path));
+    };
+    let mut out = String::with_capacity(path.len());
+    out.push_str(before);
+    let mut changed = false;
+    let mut bytes = path.bytes().skip(before.len());
+    while let Some(byte) = bytes.next() {
+        if byte != b'%' {
+            out.push(char::from(byte));
+            continue;
+        }
+        let (high, low) = bytes.next().zip(bytes.next()).ok_or(TargetError::Encoding)?;
+        let value = hex_value(high)
+            .zip(hex_value(low))
+            .map(|(h, l)| h << 4 | l)
+            .ok_or(TargetError::Encoding)?;
+        match value {
+            b'/' | b'\\' | 0..=0x1f | 0x7f => return Err(TargetError::Ambiguous),
+            unreserved if is_unreserved(unreserved) => {
+                out.push(char::from(unreserved));
+                changed = true;
+            }
+            _ => {
+                let (upper_high, upper_low) = (high.to_ascii_uppercase(), low.to_ascii_uppercase());
+                changed |= (upper_high, upper_low) != (high, low);
+                out.push('%');
+                out.push(char::from(upper_high));
+                out.push(char::from(upper_low));
+            }
+        }
+    }
+    Ok(if changed { Cow::Owned(out) } else { Cow::Borrowed(path) })
+}
+
+/// RFC 3986 §5.2.4, then slashes are merged; `None`: there was nothing to do.
+fn remove_dot_and_empty_segments(path: &str) -> Result<Option<String>, TargetError> {
+    if !path.contains("//") && !path.contains("/.") {
+        return Ok(None);
+    }
+    let mut kept: Vec<&str> = Vec::new();
+    // A path that ends in a dot segment names a folder: it keeps its last slash.
+    let mut ends_with_slash = false;
+    for segment in path.split('/').skip(1) {
+        let name = segment.split(';').next().unwrap_or_default();
+        if matches!(name, "." | "..") && name != segment {
+            return Err(TargetError::DotSegment);
+        }
+        ends_with_slash = matches!(segment, "" | "." | "..");
+        match segment {
+            "." => {}
+            ".." => {
+                kept.pop().ok_or(TargetError::DotSegment)?;
+            }
+            _ => kept.push(segment),
+        }
+    }
+    let mut out = String::with_capacity(path.len());
+    for segment in kept.iter().filter(|segment| !segment.is_empty()) {
+        out.push('/');
+        out.push_str(segment);
+    }
+    if ends_with_slash || out.is_empty() {
+        out.push('/');
+    }
+    Ok((out != path).then_some(out))
+}
+
+fn hex_value(digit: u8) -> Option<u8> {
+    char::from(digit)
+        .to_digit(16)
+        .and_then(|value| u8::try_from(value).ok())
+}
+
+/// RFC 3986 §2.3.
+fn is_unreserved(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(target: &str, expected: Result<&str, TargetError>) {
+        let got = parse_target(target.as_bytes()).map(|t| t.to_path_and_query());
+        assert_eq!(got.as_deref().map_err(|e| *e), expected, "{target}");
+    }
+
+    #[test]
+    fn leaves_a_normal_path_alone() {
+        for path in [
+            "/",
+            "/a",
+            "/a/b/",
+            "/a.b/..c/d..",
+            "/a%20b",
+            "/a;v=1/b",
+            "/a:b@c!$&'()*+,=",
+            "/a?x=%2f..//\\",
+        ] {
+            check(path, Ok(path));
+            assert!(!parse_target(path.as_bytes()).unwrap().is_rewritten(), "{path}");
+        }
+    }
+
+    #[test]
+    fn normalises_what_has_one_meaning() {
+        check("/%61%2D%7e", Ok("/a-~"));
+        check("/a%c3%a9", Ok("/a%C3%A9"));
+        check("/a//b///c", Ok("/a/b/c"));
+        check("/a/./b/../c", Ok("/a/c"));
+        check("/a/%2e%2E/b", Ok("/b"));
+        check("/a/b/..", Ok("/a/"));
+        check("/a/.", Ok("/a/"));
+        check("/a/..", Ok("/"));
+        check("//", Ok("/"));
+        check("/a/../?q", Ok("/?q"));
+        // In Envoy's order: `..` leaves the empty segment, then slashes are merged.
+        check("/a//../b", Ok("/a/b"));
+    }
+
+    #[test]
+    fn refuses_what_servers_read_differently() {
+        for path in ["/a%2fb", "/a%2Fb", "/a\\b", "/a%5cb", "/a%00", "/a%0a", "/a%7F"] {
+            check(path, Err(TargetError::Ambiguous));
+        }
+        for path in ["/..", "/a/../..", "/%2e%2e/a", "/a/..;/b", "/a/.;x/b", "/a/%2e%2e;x/b"] {
+            check(path, Err(TargetError::DotSegment));
+        }
+        for path in ["/a%", "/a%4", "/a%zz", "/a%+1"] {
+            check(path, Err(TargetError::Encoding));
+        }
+        for path in ["/a#b", "/a b", "/a\tb", "/é", "/a\0b"] {
+            check(path, Err(TargetError::Character));
+        }
+        for path in ["*", "a/b", "http://h/a", "?a"] {
+            check(path, Err(TargetError::NotAbsolute));
+        }
+        check("", Err(TargetError::NotAbsolute));
+        check(&format!("/{}", "a".repeat(TARGET_BYTES_MAX)), Err(TargetError::TooLong));
+    }
+
+    #[test]
+    fn a_normal_path_is_its_own_normal_form() {
+        for path in ["/%61//b/../c", "/a/.//../b%2e", "/%7Ea%3b/./", "/a//../b//"] {
+            let once = parse_target(path.as_bytes()).unwrap().to_path_and_query();
+            let again = parse_target(once.as_bytes()).unwrap();
+            assert_eq!(
+                (again.to_path_and_query().as_str(), again.is_rewritten()),
+                (once.as_str(), false),
+                "{path}"
+            );
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! Why a request was refused: the one table from reason to reply.
+
+/// Which step of a request's life had the last word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DecidedBy {
+    /// The request itself was malformed.
+    Request,
+    /// The route rules.
+    Local,
+    /// The peer's certificate.
+    Peer,
+    /// The credential.
+    Token,
+    /// The decision cache.
+    Cache,
+    /// The policy service.
+    PolicyService,
+}
+
+impl DecidedBy {
+    /// The stable name, as in the header `x-picket-decided-by`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Request => "request",
+            Self::Local => "local",
+            Self::Peer => "peer",
+            Self::Token => "token",
+            Self::Cache => "cache",
+            Self::PolicyService => "policy_service",
+        }
+    }
+}
+
+macro_rules! deny_reasons {
+    ($($(#[$doc:meta])* $variant:ident => $code:literal, $status:literal, $grpc:literal, $title:literal;)+) => {
+        /// A stable reason code for a refusal.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum DenyReason { $($(#[$doc])* $variant,)+ }
+
+        impl DenyReason {
+            /// Every reason.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            /// The stable code, for callers, metrics and records.
+            #[must_use]
+            pub fn code(self) -> &'static str {
+                match self { $(Self::$variant => $code,)+ }
+            }
+
+            /// The HTTP status.
+            #[must_use]
+            pub fn status(self) -> u16 {
+                match self { $(Self::$variant => $status,)+ }
+            }
+
+            /// The gRPC status code (`google.rpc.Code`).
+            #[must_use]
+            pub fn grpc_status(self) -> u32 {
+                match self { $(Self::$variant => $grpc,)+ }
+            }
+
+            /// One sentence that any caller may see.
+            #[must_use]
+            pub fn title(self) -> &'static str {
+                match self { $(Self::$variant => $title,)+ }
+            }
+        }
+    };
+}
+
+// gRPC codes: 3 INVALID_ARGUMENT, 7 PERMISSION_DENIED, 14 UNAVAILABLE, 16 UNAUTHENTICATED.
+deny_reasons! {
+    /// The request could be read in two ways, or in none.
+    RequestMalformed => "request_malformed", 400, 3, "The request is malformed.";
+    /// RFC 6750 §3.1 `invalid_request`.
+    CredentialMalformed => "credential_malformed", 400, 3, "The Authorization header is not one bearer token.";
+    /// RFC 6750 §3: no credential was sent.
+    CredentialMissing => "credential_missing", 401, 16, "A bearer token is required.";
+    /// Not a JWS in compact serialization, or its parts are not what RFC 7515 and RFC 7519 say.
+    TokenMalformed => "token_malformed", 401, 16, "The token is malformed.";
+    /// The algorithm is none that the provider allows.
+    TokenAlgorithmRefused => "token_algorithm_refused", 401, 16, "The token's algorithm is not allowed.";
+    /// No key of the provider fits the token.
+    TokenKeyUnknown => "token_key_unknown", 401, 16, "The token's key is not known.";
+    /// The signature is not the key's.
+    TokenSignatureInvalid => "token_signature_invalid", 401, 16, "The token's signature is not valid.";
+    /// No provider has this issuer.
+    TokenIssuerUnknown => "token_issuer_unknown", 401, 16, "The token's issuer is not known.";
+    /// The token is for somebody else.
+    TokenAudienceMismatch => "token_audience_mismatch", 401, 16, "The token is for another audience.";
+    /// `exp` has passed.
+    TokenExpired => "token_expired", 401, 16, "The token has expired.";
+    /// `nbf` or `iat` lies in the future.
+    TokenNotYetValid => "token_not_yet_valid", 401, 16, "The token is not yet valid.";
+    /// `exp` or `sub` is absent.
+    TokenClaimMissing => "token_claim_missing", 401, 16, "The token lacks a required claim.";
+    /// No route rule matches.
+    NoRule => "no_rule", 403, 7, "No rule allows this request.";
+    /// The route rule says deny.
+    RuleDeny => "rule_deny", 403, 7, "A rule denies this request.";
+    /// The policies say deny.
+    PolicyDeny => "policy_deny", 403, 7, "Policy denies this request.";
+    /// The connection has no client certificate.
+    PeerMissing => "peer_missing", 403, 7, "A client certificate is required.";
+    /// Envoy did not validate the client certificate.
+    PeerUnverified => "peer_unverified", 403, 7, "The client certificate was not verified.";
+    /// The certificate is not an X.509-SVID.
+    PeerMalformed => "peer_malformed", 403, 7, "The client certificate is not an X.509-SVID.";
+    /// The peer is none that the rule names.
+    PeerNotAllowed => "peer_not_allowed", 403, 7, "The calling workload is not allowed here.";
+    /// No answer from the policy service.
+    PolicyServiceUnavailable => "policy_service_unavailable", 503, 14, "The policy service is unavailable.";
+    /// The proxy refused a host call, so that nothing could be decided or done.
+    HostFailure => "host_failure", 503, 14, "The proxy could not process the request.";
+    /// An answer that is no decision.
+    PolicyServiceAnswerInvalid => "policy_service_answer_invalid", 503, 14, "The policy service gave no valid answer.";
+}
+
+impl DenyReason {
+    /// Whether the caller may try again later, as nothing was decided about the request.
+    #[must_use]
+    pub fn is_unavailable(self) -> bool {
+        self.status() == 503
+    }
+
+    /// The `error` of RFC 6750 §3.1 for the `WWW-Authenticate` header; `None`: the header has none.
+    #[must_use]
+    pub fn bearer_error(self) -> Option<&'static str> {
+        match (self, self.status()) {
+            (Self::CredentialMalformed, _) => Some("invalid_request"),
+            (Self::CredentialMissing, _) => None,
+            (_, 401) => Some("invalid_token"),
+            (_, _) => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_distinct_and_statuses_agree_with_grpc() {
+        let mut codes: Vec<_> = DenyReason::ALL.iter().map(|reason| reason.code()).collect();
+        codes.sort_unstable();
+        codes.dedup();
+        assert_eq!(codes.len(), DenyReason::ALL.len());
+        for reason in DenyReason::ALL {
+            // google.rpc.Code, as gRPC maps HTTP statuses.
+            let expected = match reason.status() {
+                400 => 3,
+                401 => 16,
+                403 => 7,
+                503 => 14,
+                other => panic!("{other} has no gRPC status"),
+            };
+            assert_eq!(reason.grpc_status(), expected, "{}", reason.code());
+        }
+    }
+}

@@ -1,0 +1,341 @@
+//! The head of a request: all headers, read once, as bytes.
+
+use crate::path::{self, Target, TargetError};
+
+/// Every header whose name begins so belongs to Picket: a client's copy never reaches the upstream.
+pub const OWNED_HEADER_PREFIX: &str = "x-picket-";
+/// A request with more headers is refused; Envoy's default limit is 100.
+pub const HEADERS_MAX: usize = 256;
+/// A longer request id or traceparent is replaced or dropped; both are the client's to choose in some meshes.
+pub const REQUEST_ID_BYTES_MAX: usize = 128;
+/// RFC 1035 §2.3.4.
+const HOST_BYTES_MAX: usize = 255;
+/// Methods are short tokens; the longest one registered with IANA has 17 characters.
+const METHOD_BYTES_MAX: usize = 32;
+
+/// A header as the proxy gives it: the name in lower case, the value as bytes.
+pub type Header = (String, Vec<u8>);
+
+/// What Picket reads of a request's headers.
+#[derive(Debug, PartialEq, Eq)]
+pub struct RequestHead<'a> {
+    /// A token (RFC 9110 §9.1), as sent.
+    pub method: &'a str,
+    /// Lower case, without port and trailing dot.
+    pub host: String,
+    /// Normalised path, and query.
+    pub target: Target<'a>,
+    /// `authorization`, as received.
+    pub authorization: Option<&'a [u8]>,
+    /// `user-agent`, where it is text.
+    pub user_agent: Option<&'a str>,
+    /// `x-request-id`, where it is short visible text.
+    pub request_id: Option<&'a str>,
+    /// `traceparent`, where it is short visible text.
+    pub traceparent: Option<&'a str>,
+    /// Whether the caller speaks gRPC and needs a gRPC status.
+    pub is_grpc: bool,
+    /// The names of headers that are Picket's own and that the client sent all the same.
+    pub forged: Vec<&'a str>,
+}
+
+/// How a caller is to be answered.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Caller {
+    /// With a gRPC status instead of a document.
+    pub is_grpc: bool,
+    /// The request's id, for the document; empty: none.
+    pub request_id: String,
+}
+
+impl Caller {
+    /// Reads what an answer needs of headers that may be malformed: the first value of each counts.
+    #[must_use]
+    pub fn of(headers: &[Header]) -> Self {
+        let first = |wanted: &str| {
+            headers
+                .iter()
+                .find(|(name, _)| name == wanted)
+                .map(|(_, value)| value.as_slice())
+        };
+        Self {
+            is_grpc: first("content-type").is_some_and(is_grpc_content_type),
+            request_id: first("x-request-id")
+                .and_then(short_visible)
+                .unwrap_or_default()
+                .to_owned(),
+        }
+    }
+}
+
+/// Why a request is malformed. `Display` may be shown to the caller: it repeats nothing of the request but a name.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RequestError {
+    /// Over [`HEADERS_MAX`].
+    #[error("the request has more than {HEADERS_MAX} headers")]
+    TooManyHeaders,
+    /// A header that can have only one value was sent more than once.
+    #[error("the header `{0}` was sent more than once")]
+    Repeated(&'static str),
+    /// A pseudo-header is absent.
+    #[error("the request has no `{0}`")]
+    Missing(&'static str),
+    /// The method is not a token.
+    #[error("the method is not a token of at most {METHOD_BYTES_MAX} characters")]
+    Method,
+    /// The authority is not a host with an optional port.
+    #[error("the authority is not a host name or address with an optional port")]
+    Authority,
+    /// The target is refused.
+    #[error(transparent)]
+    Target(#[from] TargetError),
+}
+
+/// The headers that are read, each of which has one value at most (RFC 9110 §5.3).
+#[derive(Default)]
+struct SingleValued<'a> {
+    method: Option<&'a [u8]>,
+    path: Option<&'a [u8]>,
+    authority: Option<&'a [u8]>,
+    scheme: Option<&'a [u8]>,
+    host: Option<&'a [u8]>,
+    authorization: Option<&'a [u8]>,
+    content_type: Option<&'a [u8]>,
+    content_length: Option<&'a [u8]>,
+    user_agent: Option<&'a [u8]>,
+    request_id: Option<&'a [u8]>,
+    traceparent: Option<&'a [u8]>,
+}
+
+impl<'a> SingleValued<'a> {
+    fn slot(&mut self, name: &str) -> Option<(&'static str, &mut Option<&'a [u8]>)> {
+        Some(match name {
+            ":method" => (":method", &mut self.method),
+            ":path" => (":path", &mut self.path),
+            ":authority" => (":authority", &mut self.authority),
+            ":scheme" => (":scheme", &mut self.scheme),
+            "host" => ("host", &mut self.host),
+            "authorization" => ("authorization", &mut self.authorization),
+            "content-type" => ("content-type", &mut self.content_type),
+            "content-length" => ("content-length", &mut self.content_length),
+            "user-agent" => ("user-agent", &mut self.user_agent),
+            "x-request-id" => ("x-request-id", &mut self.request_id),
+            "traceparent" => ("traceparent", &mut self.traceparent),
+            _ => return None,
+        })
+    }
+}
+
+impl<'a> RequestHead<'a> {
+    /// Reads all headers of a request.
+    ///
+    /// # Errors
+    /// [`RequestError`] for a request that is malformed or could be read in two ways.
+    pub fn parse(headers: &'a [Header]) -> Result<Self, RequestError> {
+        if headers.len() > HEADERS_MAX {
+            return Err(RequestError::TooManyHeaders);
+        }
+        let mut single = SingleValued::default();
+        let mut forged = Vec::new();
+        for (name, value) in headers {
+            if let Some((name, slot)) = single.slot(name)
+                && slot.replace(value).is_some()
+            {
+                return Err(RequestError::Repeated(name));
+            }
+            if is_owned(name) {
+                forged.push(name.as_str());
+            }
+        }
+        Ok(Self {
+            method: parse_method(single.method.ok_or(RequestError::Missing(":method"))?)?,
+            host: parse_host(single.authority.ok_or(RequestError::Missing(":authority"))?)?,
+            target: path::parse_target(single.path.ok_or(RequestError::Missing(":path"))?)?,
+            authorization: single.authorization,
+            user_agent: single.user_agent.and_then(|value| std::str::from_utf8(value).ok()),
+            request_id: single.request_id.and_then(short_visible),
+            traceparent: single.traceparent.and_then(short_visible),
+            is_grpc: single.content_type.is_some_and(is_grpc_content_type),
+            forged,
+        })
+    }
+}
+
+/// Whether a header name is Picket's own. Some servers take `_` for `-`, so both spellings are.
+fn is_owned(name: &str) -> bool {
+    let prefix = OWNED_HEADER_PREFIX.as_bytes();
+    let same = |(have, want): (&u8, &u8)| have.eq_ignore_ascii_case(want) || (*have == b'_' && *want == b'-');
+    name.len() >= prefix.len() && name.as_bytes().iter().zip(prefix).all(same)
+}
+
+/// RFC 9110 §9.1 and §5.6.2.
+fn parse_method(method: &[u8]) -> Result<&str, RequestError> {
+    let token = |b: &u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(b);
+    if method.is_empty() || method.len() > METHOD_BYTES_MAX || !method.iter().all(token) {
+        return Err(RequestError::Method);
+    }
+    std::str::from_utf8(method).map_err(|_| RequestError::Method)
+}
+
+/// RFC 3986 §3.2.2 without percent-encoding: a DNS name, an IPv4 address, or an IPv6 address in brackets; then a port.
+fn parse_host(authority: &[u8]) -> Result<String, RequestError> {
+    let authority = std::str::from_utf8(authority).map_err(|_| RequestError::Authority)?;
+    let (host, port) = match authority.strip_prefix('[') {
+        Some(rest) => {
+            let (address, port) = rest.split_once(']').ok_or(RequestError::Authority)?;
+            address
+                .parse::<std::net::Ipv6Addr>()
+                .map_err(|_| RequestError::Authority)?;
+            (
+                authority.strip_suffix(port).unwrap_or(authority),
+                port.strip_prefix(':').or((!port.is_empty()).then_some("-")),
+            )
+        }
+        None => match authority.split_once(':') {
+            Some((host, port)) => (host, Some(port)),
+            None => (authority, None),
+        },
+    };
+    if port.is_some_and(|port| port.parse::<u16>().is_err() || !port.bytes().all(|b| b.is_ascii_digit())) {
+        return Err(RequestError::Authority);
+    }
+    // RFC 1034 §3.1: a trailing dot names the same host.
+    let host = host.strip_suffix('.').unwrap_or(host);
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
+    let is_name = !host.is_empty() && !host.split('.').any(str::is_empty) && host.bytes().all(allowed);
+    if host.len() > HOST_BYTES_MAX || !(is_name || host.starts_with('[')) {
+        return Err(RequestError::Authority);
+    }
+    Ok(host.to_ascii_lowercase())
+}
+
+/// gRPC over HTTP/2: `application/grpc`, or with a suffix after `+` or parameters after `;`. gRPC-Web is HTTP.
+fn is_grpc_content_type(value: &[u8]) -> bool {
+    value
+        .strip_prefix(b"application/grpc")
+        .is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
+}
+
+fn short_visible(value: &[u8]) -> Option<&str> {
+    let visible = !value.is_empty() && value.len() <= REQUEST_ID_BYTES_MAX && value.iter().all(u8::is_ascii_graphic);
+    visible.then(|| std::str::from_utf8(value).ok()).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(extra: &[(&str, &[u8])]) -> Vec<Header> {
+        let mut all: Vec<(&str, &[u8])> = vec![(":method", b"GET"), (":path", b"/a"), (":authority", b"h")];
+        all.retain(|(name, _)| !extra.iter().any(|(other, _)| name == other));
+        all.extend_from_slice(extra);
+        all.iter()
+            .map(|(name, value)| ((*name).to_owned(), value.to_vec()))
+            .collect()
+    }
+
+    fn host(authority: &str) -> Result<String, RequestError> {
+        RequestHead::parse(&headers(&[(":authority", authority.as_bytes())])).map(|head| head.host)
+    }
+
+    #[test]
+    fn refuses_a_second_value_of_a_single_valued_header() {
+        for name in [
+            "authorization",
+            "content-type",
+            "user-agent",
+            "host",
+            "x-request-id",
+            ":path",
+            ":authority",
+        ] {
+            let all = headers(&[(name, b"/x"), (name, b"/x")]);
+            assert_eq!(
+                RequestHead::parse(&all).unwrap_err().to_string(),
+                format!("the header `{name}` was sent more than once")
+            );
+        }
+        assert!(RequestHead::parse(&headers(&[("cookie", b"a"), ("cookie", b"b")])).is_ok());
+    }
+
+    #[test]
+    fn names_the_pseudo_header_that_is_missing() {
+        for name in [":method", ":path", ":authority"] {
+            let mut all = headers(&[]);
+            all.retain(|(have, _)| have != name);
+            assert_eq!(RequestHead::parse(&all), Err(RequestError::Missing(name)));
+        }
+    }
+
+    #[test]
+    fn finds_forged_headers_in_every_spelling() {
+        let all = headers(&[
+            ("x-picket-subject", b"a"),
+            ("x_picket_subject", b"b"),
+            ("X-Picket-New", b""),
+            ("x-picketing", b""),
+        ]);
+        assert_eq!(
+            RequestHead::parse(&all).unwrap().forged,
+            ["x-picket-subject", "x_picket_subject", "X-Picket-New"]
+        );
+    }
+
+    #[test]
+    fn reads_hosts() {
+        assert_eq!(host("Orders.Example.org:8443").as_deref(), Ok("orders.example.org"));
+        assert_eq!(host("orders.example.org.").as_deref(), Ok("orders.example.org"));
+        assert_eq!(host("127.0.0.1:80").as_deref(), Ok("127.0.0.1"));
+        assert_eq!(host("[::1]:80").as_deref(), Ok("[::1]"));
+        assert_eq!(host("[::1]").as_deref(), Ok("[::1]"));
+        for bad in [
+            "", ".", "a..b", "user@h", "h:", "h:x", "h:+1", "h:99999", "[::1", "[x]", "[::1]80", "h/a", "a b", "é",
+            "h:1:2",
+        ] {
+            assert_eq!(host(bad), Err(RequestError::Authority), "{bad}");
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_not_text_are_read_as_absent_or_refused() {
+        let all = headers(&[
+            ("user-agent", b"\xff"),
+            ("x-request-id", b"\xff"),
+            ("traceparent", b"a b"),
+            ("x-other", b"\xff"),
+        ]);
+        let head = RequestHead::parse(&all).unwrap();
+        assert_eq!((head.user_agent, head.request_id, head.traceparent), (None, None, None));
+        assert_eq!(
+            RequestHead::parse(&headers(&[(":method", b"G\xff")])),
+            Err(RequestError::Method)
+        );
+        assert_eq!(
+            RequestHead::parse(&headers(&[(":path", b"/\xff")])),
+            Err(RequestError::Target(TargetError::Character))
+        );
+    }
+
+    #[test]
+    fn tells_grpc_from_http() {
+        for (content_type, expected) in [
+            ("application/grpc", true),
+            ("application/grpc+proto", true),
+            ("application/grpc; charset=utf-8", true),
+            ("application/grpc-web", false),
+            ("application/json", false),
+        ] {
+            let all = headers(&[("content-type", content_type.as_bytes())]);
+            assert_eq!(RequestHead::parse(&all).unwrap().is_grpc, expected, "{content_type}");
+        }
+    }
+
+    #[test]
+    fn bounds_the_number_of_headers() {
+        let mut all = headers(&[]);
+        all.resize(HEADERS_MAX, ("x".to_owned(), vec![]));
+        assert!(RequestHead::parse(&all).is_ok());
+        all.push(("x".to_owned(), vec![]));
+        assert_eq!(RequestHead::parse(&all), Err(RequestError::TooManyHeaders));
+    }
+}

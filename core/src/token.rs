@@ -1,0 +1,145 @@
+//! Bearer tokens: JWTs (RFC 7519) in JWS compact serialization (RFC 7515), verified against a provider's keys.
+
+mod claims;
+pub mod keys;
+pub mod provider;
+mod verification;
+
+use std::rc::Rc;
+
+use crate::access::Principal;
+use crate::reason::DenyReason;
+use crate::time::Timestamp;
+
+pub use verification::{TOKEN_BYTES_MAX, TokenVerifier, Verification};
+
+/// A token algorithm that Picket verifies (RFC 7518 §3.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum TokenAlgorithm {
+    /// RSASSA-PKCS1-v1_5 with SHA-256.
+    Rs256,
+    /// ECDSA with P-256 and SHA-256.
+    Es256,
+}
+
+impl TokenAlgorithm {
+    /// Every algorithm.
+    pub const ALL: &'static [Self] = &[Self::Rs256, Self::Es256];
+
+    /// The `alg` value.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Rs256 => "RS256",
+            Self::Es256 => "ES256",
+        }
+    }
+
+    /// The algorithm of an `alg` value, compared byte by byte (RFC 7515 §4.1.1).
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|algorithm| algorithm.name() == name)
+    }
+}
+
+impl From<TokenAlgorithm> for jsonwebtoken::Algorithm {
+    fn from(algorithm: TokenAlgorithm) -> Self {
+        match algorithm {
+            TokenAlgorithm::Rs256 => Self::RS256,
+            TokenAlgorithm::Es256 => Self::ES256,
+        }
+    }
+}
+
+/// A token whose signature and claims have been verified.
+#[derive(Debug)]
+pub struct VerifiedToken {
+    /// Distinct for each verification within a verifier's life: a key for what depends on this token.
+    pub serial: u64,
+    /// Who it authenticates.
+    pub principal: Rc<Principal>,
+    /// The headers that name the principal to the upstream.
+    pub identity_headers: Vec<(&'static str, String)>,
+    /// Not before this time, skew included.
+    pub starts_at: Timestamp,
+    /// Not at or after this time, skew included.
+    pub ends_at: Timestamp,
+}
+
+/// Why a token is refused: the reason for the caller, and what exactly was wrong, which names no value of the token.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{detail}")]
+pub struct TokenError {
+    /// The stable reason.
+    pub reason: DenyReason,
+    /// What exactly was wrong.
+    pub detail: &'static str,
+}
+
+impl TokenError {
+    fn new(reason: DenyReason, detail: &'static str) -> Self {
+        Self { reason, detail }
+    }
+}
+
+/// Reads the token out of an `authorization` header (RFC 6750 §2.1).
+///
+/// # Errors
+/// `credential_missing` for no header or another scheme, `credential_malformed` for anything but one b64token.
+pub fn bearer_token(authorization: Option<&[u8]>) -> Result<&str, TokenError> {
+    const SCHEME: &str = "bearer";
+    let missing = TokenError::new(DenyReason::CredentialMissing, "no bearer token was sent");
+    let malformed = TokenError::new(
+        DenyReason::CredentialMalformed,
+        "the Authorization header is not one bearer token",
+    );
+    let Some(value) = authorization else {
+        return Err(missing);
+    };
+    let Ok(value) = std::str::from_utf8(value) else {
+        return Err(malformed);
+    };
+    // RFC 9110 §11.1: the scheme is compared without regard to case.
+    let Some(rest) = value
+        .get(..SCHEME.len())
+        .filter(|s| s.eq_ignore_ascii_case(SCHEME))
+        .and(value.get(SCHEME.len()..))
+    else {
+        return Err(missing);
+    };
+    let token = rest.trim_start_matches(' ');
+    let is_b64token = |b: u8| b.is_ascii_alphanumeric() || b"-._~+/=".contains(&b);
+    match rest.starts_with(' ') && !token.is_empty() && token.bytes().all(is_b64token) {
+        true => Ok(token),
+        false => Err(malformed),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_exactly_one_bearer_token() {
+        let check = |value: &[u8], expected: Result<&str, DenyReason>| {
+            let got = bearer_token(Some(value)).map_err(|error| error.reason);
+            assert_eq!(got, expected, "{}", String::from_utf8_lossy(value));
+        };
+        check(b"Bearer abc.def.ghi", Ok("abc.def.ghi"));
+        check(b"bEARER  a", Ok("a"));
+        check(b"Basic abc", Err(DenyReason::CredentialMissing));
+        check(b"", Err(DenyReason::CredentialMissing));
+        for bad in [
+            &b"Bearer"[..],
+            b"Bearer ",
+            b"Bearerabc",
+            b"Bearer a b",
+            b"Bearer a,Bearer b",
+            b"Bearer a\xff",
+            b"Bearer a\0",
+        ] {
+            check(bad, Err(DenyReason::CredentialMalformed));
+        }
+        assert_eq!(bearer_token(None).unwrap_err().reason, DenyReason::CredentialMissing);
+    }
+}
