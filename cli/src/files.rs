@@ -108,12 +108,13 @@ pub fn check_absent<'a>(paths: impl IntoIterator<Item = &'a PathBuf>) -> Result<
 /// # Errors
 /// It exists and is to be kept, or it cannot be written.
 pub fn write(path: &Path, content: &str, access: Access, existing: Existing) -> Result<(), FileError> {
-    let failed = |source: io::Error| match source.kind() {
-        io::ErrorKind::AlreadyExists => FileError::Exists { path: path.to_owned() },
-        _ => FileError::Write {
-            path: path.to_owned(),
-            source,
-        },
+    let failed = |source: io::Error| {
+        let path = path.to_owned();
+        if source.kind() == io::ErrorKind::AlreadyExists {
+            FileError::Exists { path }
+        } else {
+            FileError::Write { path, source }
+        }
     };
     if existing == Existing::Replace && path.symlink_metadata().is_ok() {
         fs::remove_file(path).map_err(failed)?;
