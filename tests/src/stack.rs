@@ -1,0 +1,326 @@
+//! Everything together: policy service, echo upstream, the callee's sidecar with the filter, the caller's sidecar.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use tempfile::TempDir;
+
+use crate::client::session::Entrances;
+use crate::envoy::{self, Envoy};
+use crate::fake_policy_service::{FakePolicyService, Mode};
+use crate::keys::Keys;
+use crate::places::Places;
+use crate::policy_service::{self, PolicyService};
+use crate::process::Bond;
+use crate::render::replaced;
+use crate::upstream::Upstream;
+
+/// Both sidecars have two workers: what one VM holds must not be taken for what Envoy holds.
+pub const WORKERS: u32 = 2;
+
+/// What a stack is made of.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// A fake in place of the policy service.
+    pub fake_policy_service: Option<Mode>,
+    /// How long the policy service lets a permit be remembered.
+    pub permit_valid_for_ms: u32,
+    /// How long it lets a deny be remembered.
+    pub deny_valid_for_ms: u32,
+    /// Exact replacements in `envoy/sidecar-inbound.yaml`, besides those that every stack needs.
+    pub inbound_edits: Vec<(String, String)>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            fake_policy_service: None,
+            permit_valid_for_ms: 60_000,
+            deny_valid_for_ms: 5_000,
+            inbound_edits: Vec::new(),
+        }
+    }
+}
+
+impl Options {
+    /// Replaces `from` by `to` in the callee's bootstrap.
+    #[must_use]
+    pub fn edit(mut self, from: &str, to: &str) -> Self {
+        self.inbound_edits.push((from.to_owned(), to.to_owned()));
+        self
+    }
+
+    /// A fake policy service in `mode`.
+    #[must_use]
+    pub fn fake(mut self, mode: Mode) -> Self {
+        self.fake_policy_service = Some(mode);
+        self
+    }
+
+    /// Lets Envoy pass on what it would refuse itself, so that Picket has to.
+    #[must_use]
+    pub fn lenient(self) -> Self {
+        self.edit("require_client_certificate: true", "require_client_certificate: false")
+            .edit(
+                "trust_chain_verification: VERIFY_TRUST_CHAIN",
+                "trust_chain_verification: ACCEPT_UNTRUSTED",
+            )
+            .edit("normalize_path: true", "normalize_path: false")
+            .edit("merge_slashes: true", "merge_slashes: false")
+            .edit(
+                "path_with_escaped_slashes_action: REJECT_REQUEST",
+                "path_with_escaped_slashes_action: KEEP_UNCHANGED",
+            )
+            .wide()
+    }
+
+    /// Room for large headers and for old protocols.
+    #[must_use]
+    pub fn wide(self) -> Self {
+        self.edit("max_request_headers_kb: 60", "max_request_headers_kb: 96")
+            .edit("max_headers_count: 100", "max_headers_count: 300")
+            .edit(
+                "codec_type: AUTO",
+                "codec_type: AUTO\n          http_protocol_options: \
+                 { accept_http_10: true, default_host_for_http_10: orders.example.org, enable_trailers: true }",
+            )
+    }
+}
+
+/// The policy service, or what stands in for it.
+#[derive(Debug)]
+enum Decider {
+    Real(PolicyService),
+    Fake(FakePolicyService),
+}
+
+/// A running stack. Dropping it ends everything in it and removes its folder.
+#[derive(Debug)]
+pub struct Stack {
+    outbound: Envoy,
+    inbound: Envoy,
+    decider: Decider,
+    upstream: Upstream,
+    keys: Keys,
+    folder: TempDir,
+}
+
+/// Where the callee's sidecar finds its files and its neighbours.
+#[derive(Debug)]
+pub struct InboundSites<'a> {
+    /// The keys.
+    pub keys: &'a Keys,
+    /// The filter's module.
+    pub module: &'a Path,
+    /// The policy service.
+    pub policy_service: SocketAddr,
+    /// The application.
+    pub upstream: SocketAddr,
+}
+
+impl Stack {
+    /// Starts everything.
+    ///
+    /// # Errors
+    /// When something is missing or does not start.
+    pub async fn start(options: Options) -> Result<Self> {
+        let places = Places::find()?;
+        let folder = TempDir::with_prefix("picket-")?;
+        let keys = Keys::make(&folder.path().join("pki"))?;
+        let upstream = Upstream::start(SocketAddr::from(([127, 0, 0, 1], 0))).await?;
+        let decider = match options.fake_policy_service {
+            Some(mode) => Decider::Fake(FakePolicyService::start(&keys, mode).await?),
+            None => {
+                let settings = policy_service_settings(&places, &keys, folder.path(), Bond::Attached, &options);
+                Decider::Real(PolicyService::start(settings).await?)
+            }
+        };
+        let sites = InboundSites {
+            keys: &keys,
+            module: &places.module,
+            policy_service: decider.address(),
+            upstream: upstream.address(),
+        };
+        let bootstrap = inbound_bootstrap(&places.root, &sites, &options.inbound_edits)?;
+        let inbound = Envoy::start(&sidecar(&places, "inbound", &bootstrap, folder.path(), Bond::Attached)).await?;
+        let bootstrap = outbound_bootstrap(&places.root, &keys, inbound.listener())?;
+        let outbound = Envoy::start(&sidecar(&places, "outbound", &bootstrap, folder.path(), Bond::Attached)).await?;
+        Ok(Self {
+            outbound,
+            inbound,
+            decider,
+            upstream,
+            keys,
+            folder,
+        })
+    }
+
+    /// The callee's sidecar.
+    pub fn inbound(&mut self) -> &mut Envoy {
+        &mut self.inbound
+    }
+
+    /// Counters and gauges of the callee's sidecar whose name `matches`.
+    ///
+    /// # Errors
+    /// When its administration does not answer.
+    pub async fn inbound_stats(&self, matches: impl Fn(&str) -> bool) -> Result<Vec<(String, u64)>> {
+        self.inbound.stats(matches).await
+    }
+
+    /// Where the callee's sidecar listens.
+    pub fn inbound_address(&self) -> SocketAddr {
+        self.inbound.listener()
+    }
+
+    /// Both, for a client.
+    pub fn entrances(&self) -> Entrances {
+        Entrances {
+            outbound: self.outbound.listener(),
+            inbound: self.inbound.listener(),
+        }
+    }
+
+    /// The keys and certificates.
+    pub fn keys(&self) -> &Keys {
+        &self.keys
+    }
+
+    /// The application.
+    pub fn upstream(&self) -> &Upstream {
+        &self.upstream
+    }
+
+    /// The folder of everything.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The policy service.
+    ///
+    /// # Errors
+    /// When this stack has a fake.
+    pub fn policy_service(&mut self) -> Result<&mut PolicyService> {
+        match &mut self.decider {
+            Decider::Real(service) => Ok(service),
+            Decider::Fake(_) => Err(anyhow::anyhow!("this stack has no real policy service")),
+        }
+    }
+
+    /// The fake.
+    ///
+    /// # Errors
+    /// When this stack has the real policy service.
+    pub fn fake(&self) -> Result<&FakePolicyService> {
+        match &self.decider {
+            Decider::Fake(fake) => Ok(fake),
+            Decider::Real(_) => Err(anyhow::anyhow!("this stack has no fake policy service")),
+        }
+    }
+
+    /// The ends of what all parts wrote: for the message of a failure.
+    pub fn tails(&mut self) -> String {
+        let mut text = self.inbound.process().tail();
+        if let Decider::Real(service) = &self.decider
+            && let Some(process) = service.process()
+        {
+            text.push('\n');
+            text.push_str(&process.tail());
+        }
+        text
+    }
+}
+
+impl Decider {
+    fn address(&self) -> SocketAddr {
+        match self {
+            Self::Real(service) => service.grpc(),
+            Self::Fake(fake) => fake.address(),
+        }
+    }
+}
+
+/// How a sidecar is started.
+pub fn sidecar<'a>(
+    places: &'a Places,
+    name: &'a str,
+    bootstrap: &'a str,
+    folder: &'a Path,
+    bond: Bond,
+) -> envoy::Settings<'a> {
+    envoy::Settings {
+        binary: &places.envoy,
+        name,
+        bootstrap,
+        folder,
+        workers: WORKERS,
+        bond,
+    }
+}
+
+/// How the policy service is started.
+pub fn policy_service_settings(
+    places: &Places,
+    keys: &Keys,
+    folder: &Path,
+    bond: Bond,
+    options: &Options,
+) -> policy_service::Settings {
+    policy_service::Settings {
+        binary: places.policy_service.clone(),
+        keys: keys.folder().to_owned(),
+        policies: places.policies.clone(),
+        folder: folder.to_owned(),
+        permit_valid_for_ms: options.permit_valid_for_ms,
+        deny_valid_for_ms: options.deny_valid_for_ms,
+        bond,
+    }
+}
+
+/// `envoy/sidecar-inbound.yaml` with this machine's addresses and files.
+///
+/// # Errors
+/// When a text that is to be replaced is not in the file.
+pub fn inbound_bootstrap(root: &Path, sites: &InboundSites<'_>, edits: &[(String, String)]) -> Result<String> {
+    let pki = sites.keys.folder().display().to_string();
+    let mut replacements = vec![
+        pair("{ address: 0.0.0.0, port_value: 15006 }", local(0)),
+        pair("{ address: 127.0.0.1, port_value: 15000 }", local(0)),
+        pair("{ address: 127.0.0.1, port_value: 8080 }", local(sites.upstream.port())),
+        pair("{ address: 127.0.0.1, port_value: 9191 }", local(sites.policy_service.port())),
+        pair("/etc/picket/picket_filter.wasm", sites.module.display().to_string()),
+        pair("/etc/picket/pki", pki),
+        pair("keys: { keys: [] }", format!("keys: {}", sites.keys.key_set()?)),
+    ];
+    replacements.extend_from_slice(edits);
+    rendered(&root.join("envoy/sidecar-inbound.yaml"), &replacements)
+}
+
+/// `envoy/sidecar-outbound.yaml` with this machine's addresses and files.
+///
+/// # Errors
+/// When a text that is to be replaced is not in the file.
+pub fn outbound_bootstrap(root: &Path, keys: &Keys, callee: SocketAddr) -> Result<String> {
+    let replacements = [
+        pair("{ address: 127.0.0.1, port_value: 15001 }", local(0)),
+        pair("{ address: 127.0.0.1, port_value: 15010 }", local(0)),
+        pair("{ address: 127.0.0.1, port_value: 15006 }", local(callee.port())),
+        pair("/etc/picket/pki", keys.folder().display().to_string()),
+    ];
+    rendered(&root.join("envoy/sidecar-outbound.yaml"), &replacements)
+}
+
+fn rendered(file: &PathBuf, replacements: &[(String, String)]) -> Result<String> {
+    let text = fs::read_to_string(file).with_context(|| format!("cannot read `{}`", file.display()))?;
+    replaced(&text, replacements).with_context(|| format!("in `{}`", file.display()))
+}
+
+fn local(port: u16) -> String {
+    format!("{{ address: 127.0.0.1, port_value: {port} }}")
+}
+
+fn pair(from: &str, to: String) -> (String, String) {
+    (from.to_owned(), to)
+}

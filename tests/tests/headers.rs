@@ -1,0 +1,113 @@
+//! No copy of a header that Picket sets comes from the client.
+
+use serde_json::Value;
+
+use picket_tests::client::session::Session;
+use picket_tests::exchange::{Protocol, RequestSpec, Via};
+use picket_tests::fake_policy_service::Mode;
+use picket_tests::proof::still_serves;
+use picket_tests::stack::{Options, Stack};
+use picket_tests::token::TokenSpec;
+
+/// Spellings of names that Picket owns, and of names that a careless upstream takes for them.
+const FORGED: [&str; 14] = [
+    "x-picket-subject",
+    "X-Picket-Subject",
+    "X_Picket_Subject",
+    "x_picket-subject",
+    "x-picket_subject",
+    "X-PICKET-ROLES",
+    "x-picket-roles",
+    "x-picket-tenant",
+    "x-picket-scopes",
+    "x-picket-issuer",
+    "x-picket-peer",
+    "x-picket-decision-id",
+    "x-picket-route-rule",
+    "x-picket-some-future-header",
+];
+
+#[tokio::test]
+async fn a_forged_identity_header_never_arrives_however_it_is_spelt() {
+    let mut stack = Stack::start(Options::default().fake(Mode::Permit).wide()).await.unwrap();
+    let mut session = Session::new(stack.keys(), stack.entrances());
+    for (via, protocol) in [
+        (Via::Sidecar, Protocol::Http1),
+        (Via::Direct, Protocol::Http1),
+        (Via::Direct, Protocol::Http2),
+        (Via::Direct, Protocol::Grpc),
+    ] {
+        let is_grpc = protocol == Protocol::Grpc;
+        let mut request = RequestSpec {
+            via,
+            protocol,
+            method: if is_grpc { "POST" } else { "GET" }.to_owned(),
+            path: if is_grpc { "/orders.v1.Orders/List" } else { "/orders/1" }.to_owned(),
+            token: Some(TokenSpec::of("alice")),
+            ..RequestSpec::default()
+        };
+        for name in FORGED {
+            let name = if protocol == Protocol::Http1 { name.to_owned() } else { name.to_ascii_lowercase() };
+            // Twice, because the first of several may be what is stripped.
+            request.headers.push((name.clone(), "forged".to_owned()));
+            request.headers.push((name, "forged-again".to_owned()));
+        }
+        let answer = session.send(&request).await.unwrap();
+        assert_eq!(answer.reason().as_deref(), Some("policy_permit"), "{via:?} {protocol:?}: {answer:?}");
+        let echo = answer.json().expect("what the upstream received");
+        let headers = echo["headers"].as_array().unwrap();
+        for pair in headers {
+            let value = pair[1].as_str().unwrap();
+            assert!(!value.contains("forged"), "{via:?} {protocol:?}: {pair}");
+        }
+        assert_eq!(answer.received_by_upstream("x-picket-subject"), ["alice"], "{via:?} {protocol:?}");
+        assert_eq!(
+            answer.received_by_upstream("x-picket-peer"),
+            ["spiffe://example.org/web"],
+            "{via:?} {protocol:?}"
+        );
+        assert_eq!(answer.received_by_upstream("authorization"), Vec::<String>::new(), "{via:?} {protocol:?}");
+        assert_eq!(answer.received_by_upstream("x-forwarded-client-cert"), Vec::<String>::new());
+    }
+    still_serves(&mut stack).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_request_that_a_local_rule_permits_carries_no_forged_identity_either() {
+    let mut stack = Stack::start(Options::default().fake(Mode::Permit).wide()).await.unwrap();
+    let mut session = Session::new(stack.keys(), stack.entrances());
+    let mut request = RequestSpec {
+        path: "/healthz".to_owned(),
+        ..RequestSpec::default()
+    };
+    request.headers = FORGED.map(|name| (name.to_owned(), "forged".to_owned())).to_vec();
+    let answer = session.send(&request).await.unwrap();
+    assert_eq!(answer.reason().as_deref(), Some("local_permit"), "{answer:?}");
+    let echo = answer.json().expect("what the upstream received");
+    assert!(!echo.to_string().contains("forged"), "{echo}");
+    still_serves(&mut stack).await.unwrap();
+}
+
+#[tokio::test]
+async fn identity_in_a_token_cannot_break_out_of_its_header() {
+    let mut stack = Stack::start(Options::default().fake(Mode::Permit)).await.unwrap();
+    let mut session = Session::new(stack.keys(), stack.entrances());
+    let mut token = TokenSpec::of("al\r\nx-picket-roles: root\r\n\u{e9}\u{0}");
+    token.claims.insert("roles".to_owned(), Value::from(vec!["a,b", "c d", "e"]));
+    let request = RequestSpec {
+        token: Some(token),
+        ..RequestSpec::default()
+    };
+    let answer = session.send(&request).await.unwrap();
+    if answer.status == 200 {
+        let roles = answer.received_by_upstream("x-picket-roles");
+        assert_eq!(roles.len(), 1, "{roles:?}");
+        assert_eq!(roles[0].split(',').count(), 3, "a comma in a role made another role: {roles:?}");
+        let subjects = answer.received_by_upstream("x-picket-subject");
+        assert_eq!(subjects.len(), 1, "{subjects:?}");
+        assert!(subjects[0].bytes().all(|byte| (0x21..=0x7e).contains(&byte)), "{subjects:?}");
+    } else {
+        assert!([400, 401].contains(&answer.status), "{answer:?}");
+    }
+    still_serves(&mut stack).await.unwrap();
+}

@@ -1,0 +1,49 @@
+//! What an operator sees on Envoy's Prometheus endpoint.
+
+use picket_tests::client::session::Session;
+use picket_tests::exchange::RequestSpec;
+use picket_tests::stack::{Options, Stack};
+use picket_tests::token::TokenSpec;
+
+/// The value of the one sample of `metric` whose labels contain all of `labels`.
+fn sample(text: &str, metric: &str, labels: &[&str]) -> Option<u64> {
+    text.lines()
+        .filter(|line| line.split(['{', ' ']).next() == Some(metric))
+        .filter(|line| labels.iter().all(|label| line.contains(label)))
+        .filter_map(|line| line.rsplit_once(' ')?.1.parse().ok())
+        .reduce(|a: u64, b: u64| a.saturating_add(b))
+}
+
+#[tokio::test]
+async fn requests_are_counted_by_outcome_and_reason() {
+    let mut stack = Stack::start(Options::default()).await.unwrap();
+    let mut session = Session::new(stack.keys(), stack.entrances());
+    let token = TokenSpec::of("alice").mint(stack.keys()).unwrap();
+    let request = RequestSpec::default();
+    for _ in 0..3 {
+        let (answer, _) = session.send_with(&request, Some(&token)).await.unwrap();
+        assert_eq!(answer.status, 200, "{answer:?}");
+    }
+    session.send_with(&request, None).await.unwrap();
+    let text = stack.inbound().admin_text("/stats/prometheus").await.unwrap();
+    let shown: Vec<&str> = text.lines().filter(|line| line.contains("picket")).collect();
+    let of = |labels: &[&str]| sample(&text, "picket_requests", labels);
+    assert_eq!(
+        of(&["picket_outcome=\"permit\"", "picket_reason=\"policy_permit\""]),
+        Some(3),
+        "{shown:#?}"
+    );
+    assert_eq!(
+        of(&["picket_outcome=\"deny\"", "picket_reason=\"credential_missing\""]),
+        Some(1),
+        "{shown:#?}"
+    );
+}
+
+#[test]
+fn a_sample_is_found_by_its_labels() {
+    let text = "# TYPE a counter\na{x=\"1\",y=\"2\"} 4\na{x=\"2\",y=\"2\"} 5\nab{x=\"1\"} 6\n";
+    assert_eq!(sample(text, "a", &["x=\"1\""]), Some(4));
+    assert_eq!(sample(text, "a", &["y=\"2\""]), Some(9));
+    assert_eq!(sample(text, "c", &[]), None);
+}

@@ -1,0 +1,62 @@
+//! The vectors end to end: each request through a real Envoy with the filter, against the real policy service.
+
+use std::collections::BTreeSet;
+
+use picket_core::reason::DenyReason;
+use picket_tests::client::session::Session;
+use picket_tests::exchange::{Exchange, parse};
+use picket_tests::proof::still_serves;
+use picket_tests::stack::{Options, Stack};
+
+/// Through the sidecars as they are shipped.
+const SHIPPED: &str = include_str!("../vectors/requests.json");
+/// To a callee's sidecar whose Envoy lets everything pass, so that Picket has to refuse.
+const LENIENT: &str = include_str!("../vectors/requests-lenient.json");
+/// Reasons that need a policy service which fails: `unavailable.rs` has them.
+const ELSEWHERE: [&str; 2] = ["policy_service_unavailable", "policy_service_answer_invalid"];
+
+async fn run(options: Options, vectors: &[Exchange]) {
+    let mut stack = Stack::start(options).await.unwrap();
+    let mut session = Session::new(stack.keys(), stack.entrances());
+    let mut failures = Vec::new();
+    for vector in vectors {
+        let before = stack.upstream().requests();
+        match session.run(vector).await {
+            Ok((answer, _)) => {
+                failures.extend(vector.expected.differences(&answer).iter().map(|d| format!("{}: {d}", vector.id)));
+                let permitted = answer.json().is_some_and(|echo| echo.get("target").is_some());
+                if !permitted && stack.upstream().requests() != before {
+                    failures.push(format!("{}: refused, and yet it reached the upstream", vector.id));
+                }
+            }
+            Err(error) => failures.push(format!("{}: {error:#}", vector.id)),
+        }
+    }
+    if !failures.is_empty() {
+        panic!("{}\n{}", failures.join("\n"), stack.tails());
+    }
+    still_serves(&mut stack).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_shipped_sidecar_answers_each_vector_as_expected() {
+    run(Options::default(), &parse(SHIPPED).unwrap()).await;
+}
+
+#[tokio::test]
+async fn a_sidecar_that_leaves_everything_to_picket_answers_each_vector_as_expected() {
+    run(Options::default().lenient(), &parse(LENIENT).unwrap()).await;
+}
+
+#[test]
+fn every_reason_has_a_vector() {
+    let vectors: Vec<Exchange> = [SHIPPED, LENIENT].into_iter().flat_map(|text| parse(text).unwrap()).collect();
+    let mut tried: BTreeSet<&str> = vectors.iter().filter_map(|vector| vector.expected.reason.as_deref()).collect();
+    tried.extend(ELSEWHERE);
+    let known: BTreeSet<&str> = DenyReason::ALL.iter().map(|reason| reason.code()).collect();
+    let untried: Vec<_> = known.difference(&tried).collect();
+    assert!(untried.is_empty(), "no vector expects {untried:?}");
+    let permits = BTreeSet::from(["policy_permit", "local_permit"]);
+    let unknown: Vec<_> = tried.difference(&known).filter(|code| !permits.contains(*code)).collect();
+    assert!(unknown.is_empty(), "vectors expect reasons that do not exist: {unknown:?}");
+}
