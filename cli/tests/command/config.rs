@@ -53,6 +53,17 @@ fn a_filter_configuration_without_a_mistake_is_accepted() {
 }
 
 #[test]
+fn what_has_a_default_may_be_left_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("filter.json");
+    let rule = json!({
+        "id": "health", "hosts": ["*"], "paths": ["/health"], "peer": "none", "credential": "none", "decision": "permit",
+    });
+    fs::write(&file, json!({"workload": "orders", "rules": [rule]}).to_string()).unwrap();
+    picket(&["config", "check", text(&file)]).expect(0);
+}
+
+#[test]
 fn every_mistake_of_a_filter_configuration_is_told_with_its_path() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("filter.json");
