@@ -111,3 +111,21 @@ async fn identity_in_a_token_cannot_break_out_of_its_header() {
     }
     still_serves(&mut stack).await.unwrap();
 }
+
+#[tokio::test]
+async fn permitted_responses_say_who_decided_only_where_the_configuration_asks_for_it() {
+    for explains in [true, false] {
+        let options = Options::default().fake(Mode::Permit);
+        let options = if explains { options } else { options.silent_permits() };
+        let stack = Stack::start(options).await.unwrap();
+        let mut session = Session::new(stack.keys(), stack.entrances());
+        let request = RequestSpec {
+            token: Some(TokenSpec::of("alice")),
+            ..RequestSpec::default()
+        };
+        let answer = session.send(&request).await.unwrap();
+        assert_eq!(answer.status, 200, "{answer:?}");
+        assert_eq!(answer.reason().is_some(), explains, "{answer:?}");
+        assert_eq!(answer.decided_by().is_some(), explains, "{answer:?}");
+    }
+}

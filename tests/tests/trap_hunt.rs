@@ -72,7 +72,7 @@ impl Caller {
         Ok(())
     }
 
-    async fn connect(&self) -> Result<Connection> {
+    async fn connect(&mut self) -> Result<Connection> {
         let identity = self.keys.identity("web")?;
         Ok(Connection::new(connect_tls(&self.keys, Some(&identity), Alpn::Http1, self.address).await?))
     }

@@ -12,8 +12,9 @@ use picket_tests::stack::{Options, Stack};
 const SHIPPED: &str = include_str!("../vectors/requests.json");
 /// To a callee's sidecar whose Envoy lets everything pass, so that Picket has to refuse.
 const LENIENT: &str = include_str!("../vectors/requests-lenient.json");
-/// Reasons that need a policy service which fails: `unavailable.rs` has them.
-const ELSEWHERE: [&str; 2] = ["policy_service_unavailable", "policy_service_answer_invalid"];
+/// Reasons that no request alone can cause: the first two need a policy service that fails (`unavailable.rs`), the third an Envoy
+/// that refuses the filter's calls.
+const ELSEWHERE: [&str; 3] = ["policy_service_unavailable", "policy_service_answer_invalid", "host_failure"];
 
 async fn run(options: Options, vectors: &[Exchange]) {
     let mut stack = Stack::start(options).await.unwrap();
