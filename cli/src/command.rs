@@ -1,13 +1,18 @@
 //! The commands: what is read from the command line, and what each does with it.
 
+mod audit;
+mod config;
 mod jwks;
 mod pki;
+mod policy;
 mod token;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use picket_policy_service::audit::{KeyError as AuditKeyError, StoreError};
 
 use crate::exit::{EXIT_CODES_HELP, Exit};
 use crate::files::FileError;
@@ -72,14 +77,23 @@ enum Command {
     #[command(subcommand)]
     Token(token::Command),
     Jwks(jwks::Arguments),
+    #[command(subcommand)]
+    Config(config::Command),
+    #[command(subcommand)]
+    Policy(policy::Command),
+    #[command(subcommand)]
+    Audit(audit::Command),
 }
 
 /// Why a command could not be carried out.
 #[derive(Debug, thiserror::Error)]
 enum CommandError {
+    /// The command line is wrong in a way that its grammar does not know.
+    #[error("{0}")]
+    Usage(String),
     #[error(transparent)]
     File(#[from] FileError),
-    #[error("`{file}`")]
+    #[error("cannot use the key `{file}`")]
     Key {
         file: String,
         #[source]
@@ -89,6 +103,14 @@ enum CommandError {
     Pki(#[from] PkiError),
     #[error(transparent)]
     Token(#[from] TokenError),
+    #[error(transparent)]
+    Audit(StoreError),
+    #[error("cannot use the audit key `{file}`")]
+    AuditKey {
+        file: String,
+        #[source]
+        source: AuditKeyError,
+    },
     #[error(transparent)]
     Output(#[from] OutputError),
 }
@@ -123,13 +145,17 @@ fn carry_out(command: Command, output: Output) -> Result<Exit, CommandError> {
         Command::Pki(command) => pki::run(command, output),
         Command::Token(command) => token::run(command, output),
         Command::Jwks(arguments) => jwks::run(&arguments, output),
+        Command::Config(command) => config::run(command, output),
+        Command::Policy(command) => policy::run(command, output),
+        Command::Audit(command) => audit::run(command, output),
     }
 }
 
 /// The one table from errors to exit codes.
 fn exit_for(error: &CommandError) -> Exit {
     match error {
-        CommandError::Pki(
+        CommandError::Usage(_)
+        | CommandError::Pki(
             PkiError::Workload { .. }
             | PkiError::WorkloadSlash { .. }
             | PkiError::WorkloadCollides { .. }
@@ -145,6 +171,8 @@ fn exit_for(error: &CommandError) -> Exit {
         | CommandError::File(_)
         | CommandError::Key { .. }
         | CommandError::Token(_)
+        | CommandError::Audit(_)
+        | CommandError::AuditKey { .. }
         | CommandError::Output(_) => Exit::Failed,
     }
 }

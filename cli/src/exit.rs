@@ -23,6 +23,17 @@ Exit codes:
   2  the command line is wrong
   3  it could not be carried out (a file cannot be read or written, a key is unfit)";
 
+impl Exit {
+    /// How a check ended that found these mistakes.
+    pub(crate) fn of_check<T>(mistakes: &[T]) -> Self {
+        if mistakes.is_empty() {
+            Self::Done
+        } else {
+            Self::MistakeFound
+        }
+    }
+}
+
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         match exit {

@@ -80,6 +80,20 @@ pub fn read_text(path: &Path) -> Result<String, FileError> {
     }
 }
 
+/// Fails unless this is a folder that can be listed.
+///
+/// # Errors
+/// It is not there, is no folder, or may not be listed.
+pub fn check_folder(path: &Path) -> Result<(), FileError> {
+    match fs::read_dir(path) {
+        Ok(_) => Ok(()),
+        Err(source) => Err(FileError::Read {
+            path: path.to_owned(),
+            source,
+        }),
+    }
+}
+
 /// Creates a folder and its parents where they do not exist.
 ///
 /// # Errors

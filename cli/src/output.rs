@@ -62,11 +62,14 @@ impl Output {
     pub(crate) fn print(self, text: &str, value: &impl Serialize) -> Result<(), OutputError> {
         match self.format {
             Format::Text => write_all(text),
-            Format::Json => {
-                let document = serde_json::to_string_pretty(value).map_err(OutputError::Json)?;
-                write_all(&format!("{document}\n"))
-            }
+            Format::Json => self.print_json(value),
         }
+    }
+
+    /// Prints an answer that is a JSON document in either form.
+    pub(crate) fn print_json(self, value: &impl Serialize) -> Result<(), OutputError> {
+        let document = serde_json::to_string_pretty(value).map_err(OutputError::Json)?;
+        write_all(&format!("{document}\n"))
     }
 
     /// A text in colour, where standard output is to have colour.
@@ -81,11 +84,26 @@ pub(crate) fn report_error(color: Color, error: &dyn Error) {
     let _ = write!(line, " {error}");
     let mut cause = error.source();
     while let Some(error) = cause {
-        let _ = write!(line, ": {error}");
+        let text = error.to_string();
+        // Some libraries put the cause into their own message too.
+        if !line.ends_with(&text) {
+            let _ = write!(line, ": {text}");
+        }
         cause = error.source();
     }
     // Where standard error is closed there is nobody to tell; the exit code still says it.
     let _ = writeln!(io::stderr(), "{line}");
+}
+
+/// A text from elsewhere as it can be put on a terminal: control characters are escaped.
+pub(crate) fn printable(text: &str) -> String {
+    text.chars()
+        .flat_map(|c| {
+            let escaped = c.is_control().then(|| c.escape_default());
+            let plain = escaped.is_none().then_some(c);
+            escaped.into_iter().flatten().chain(plain)
+        })
+        .collect()
 }
 
 /// A reader that has closed the pipe has had enough: that is not an error.
@@ -114,4 +132,15 @@ fn painted(color: Color, is_terminal: bool, paint: Paint, text: &str) -> String 
         Paint::Dim => "2",
     };
     format!("\u{1b}[{code}m{text}\u{1b}[0m")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_characters_are_escaped_and_others_are_not() {
+        assert_eq!(printable("alice é 日本"), "alice é 日本");
+        assert_eq!(printable("a\u{1b}[31m\n\u{9b}"), "a\\u{1b}[31m\\n\\u{9b}");
+    }
 }

@@ -47,25 +47,17 @@ pub struct Arrival<'a> {
     pub now: Timestamp,
 }
 
-/// What is to be done with a request, and what happened on the way, for metrics.
+/// What is to be done with a request that arrived.
 #[derive(Debug)]
-pub struct Step {
-    /// What is to be done.
-    pub verdict: Verdict,
-    /// What happened on the way.
-    pub notes: Notes,
-}
-
-/// What is to be done with a request.
-#[derive(Debug)]
-pub enum Verdict {
-    /// Forward it as the permit says.
-    Continue(Permit),
-    /// Answer with [`reply`].
-    Refuse(Refusal),
+pub enum Step {
+    /// It is decided.
+    Decided(Verdict),
     /// Ask the policy service, and hold the request until its answer.
     Ask(Box<Question>),
 }
+
+/// Forward the request as the permit says, or answer with [`reply`].
+pub type Verdict = Result<Permit, Refusal>;
 
 /// What happened on the way to a verdict.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -156,14 +148,16 @@ impl Enforcer {
         &self.configuration
     }
 
-    /// Decides about a request, or says what to ask.
-    pub fn request_arrived(&mut self, arrival: &Arrival<'_>) -> Step {
+    /// Decides about a request, or says what to ask; and what happened on the way, for metrics.
+    pub fn request_arrived(&mut self, arrival: &Arrival<'_>) -> (Step, Notes) {
         let mut notes = Notes::default();
-        let verdict = self.decide(arrival, &mut notes).unwrap_or_else(|mut refusal| {
-            refusal.caller = Caller::of(arrival.headers);
-            Verdict::Refuse(refusal)
+        let step = self.decide(arrival, &mut notes).unwrap_or_else(|refusal| {
+            Step::Decided(Err(Refusal {
+                caller: Caller::of(arrival.headers),
+                ..refusal
+            }))
         });
-        Step { verdict, notes }
+        (step, notes)
     }
 
     /// Decides about a request that waited, once its answer or its failure is there.
@@ -179,19 +173,16 @@ impl Enforcer {
             forwarding,
             caller,
         } = pending;
-        let outcome = answer.map_err(Refusal::from).and_then(|decision| {
+        let verdict = answer.map_err(Refusal::from).and_then(|decision| {
             forwarding.check_token(now)?;
             let decision = Rc::new(decision);
             self.decisions.put(key, &decision, asked_at, forwarding.token());
             Permit::grant(Grounds::Decision(&decision, DecidedBy::PolicyService), forwarding)
         });
-        match outcome {
-            Ok(permit) => Verdict::Continue(permit),
-            Err(refusal) => Verdict::Refuse(Refusal { caller, ..refusal }),
-        }
+        verdict.map_err(|refusal| Refusal { caller, ..refusal })
     }
 
-    fn decide(&mut self, arrival: &Arrival<'_>, notes: &mut Notes) -> Result<Verdict, Refusal> {
+    fn decide(&mut self, arrival: &Arrival<'_>, notes: &mut Notes) -> Result<Step, Refusal> {
         let head = RequestHead::parse(arrival.headers)
             .map_err(|error| Refusal::new(DenyReason::RequestMalformed, DecidedBy::Request).because(error))?;
         let routes = &self.configuration.routes;
@@ -211,12 +202,13 @@ impl Enforcer {
         };
         let forwarding = Forwarding::new(&head, rule, identity, self.configuration.forward_credential);
         if rule.decider != Decider::PolicyService {
-            return Permit::grant(Grounds::Rule(rule), forwarding).map(Verdict::Continue);
+            return Permit::grant(Grounds::Rule(rule), forwarding).map(|permit| Step::Decided(Ok(permit)));
         }
         let key = DecisionKey::new(&route, &head, forwarding.identity(), arrival.source_address);
         if let Some(decision) = self.decisions.get(&key, arrival.now) {
             notes.cache = Some(CacheUse::Hit);
-            return Permit::grant(Grounds::Decision(&decision, DecidedBy::Cache), forwarding).map(Verdict::Continue);
+            return Permit::grant(Grounds::Decision(&decision, DecidedBy::Cache), forwarding)
+                .map(|permit| Step::Decided(Ok(permit)));
         }
         notes.cache = Some(CacheUse::Miss);
         let request_id = head.request_id.map_or_else(
@@ -245,7 +237,7 @@ impl Enforcer {
             forwarding,
             caller,
         };
-        Ok(Verdict::Ask(Box::new(Question { request, pending })))
+        Ok(Step::Ask(Box::new(Question { request, pending })))
     }
 }
 

@@ -1,1 +1,20 @@
-//! Empty for now.
+//! Picket's filter: Envoy's callbacks become core's input, and core's verdicts become host calls.
+//!
+//! The only crate that names proxy-wasm. It decides nothing itself: whatever goes wrong here refuses the request.
+
+#![expect(missing_docs, reason = "`proxy_wasm::main!` makes an exported function without a doc comment")]
+
+mod clock;
+mod connection;
+mod host_crypto;
+mod metrics;
+mod policy_call;
+mod request;
+mod root;
+
+use proxy_wasm::types::LogLevel;
+
+proxy_wasm::main! {{
+    proxy_wasm::set_log_level(LogLevel::Info);
+    proxy_wasm::set_root_context(|_| Box::new(root::Root::default()));
+}}

@@ -1,0 +1,235 @@
+//! `picket audit`.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use clap::Subcommand;
+use picket_policy_service::audit::{self, EffectRecord, Event, Head, KeyEncryptionKey, Problem, Record, VerifyError};
+use serde::Serialize;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use super::CommandError;
+use crate::exit::Exit;
+use crate::files;
+use crate::output::{Output, Paint, printable};
+
+/// More than a person reads; a program reads the whole log in another way.
+const TAIL_RECORDS_MAX: i64 = 10_000;
+
+const VERIFY_ABOUT: &str = "\
+Verifies that the audit log is what the policy service wrote: every record is there, in its order, unaltered, and opens.
+
+It prints the head: the number and the hash of the last record. Keep it somewhere else. Given to a later run as \
+--expect-head, it also finds that the whole database was put back to an older state or replaced, which no log can tell \
+by itself.
+
+It exits with 0 where the log verifies, with 1 where it does not (and names the first record that is wrong), and with 3 \
+where it cannot be read. It writes nothing, and the service may be running.";
+
+const VERIFY_EXAMPLES: &str = "\
+Examples:
+  picket audit verify --database audit.sqlite3 --key keys/audit-key
+  HEAD=$(picket audit verify --database audit.sqlite3 --key keys/audit-key --output json | jq -r .head)
+  picket audit verify --database audit.sqlite3 --key keys/audit-key --expect-head \"$HEAD\"";
+
+const TAIL_ABOUT: &str = "\
+Prints the last records of the audit log, the latest one last: number, time, effect, who, what, route rule and policies.
+
+It checks these records and not those before them: that is what `picket audit verify` does. With --output json it prints \
+everything that each record holds.";
+
+const TAIL_EXAMPLES: &str = "\
+Examples:
+  picket audit tail --database audit.sqlite3 --key keys/audit-key
+  picket audit tail --database audit.sqlite3 --key keys/audit-key -n 100 --output json \\
+    | jq '.[].content | select(.effect == \"deny\")'";
+
+/// Verify and read the audit log
+#[derive(Subcommand)]
+pub(super) enum Command {
+    /// Verify that nothing in the audit log was altered, taken out or put in
+    #[command(long_about = VERIFY_ABOUT, after_long_help = VERIFY_EXAMPLES)]
+    Verify(VerifyArguments),
+    /// Print the last records of the audit log
+    #[command(long_about = TAIL_ABOUT, after_long_help = TAIL_EXAMPLES)]
+    Tail(TailArguments),
+}
+
+#[derive(clap::Args)]
+struct LogArguments {
+    /// The audit log's SQLite database
+    #[arg(long, value_name = "FILE")]
+    database: PathBuf,
+    /// The key-encryption key: 64 hexadecimal digits
+    #[arg(long, value_name = "FILE")]
+    key: PathBuf,
+}
+
+#[derive(clap::Args)]
+pub(super) struct VerifyArguments {
+    #[command(flatten)]
+    log: LogArguments,
+    /// A head that was printed before: the log must still hold this record with this hash
+    #[arg(long, value_name = "SEQ:HASH", value_parser = head)]
+    expect_head: Option<Head>,
+}
+
+#[derive(clap::Args)]
+pub(super) struct TailArguments {
+    #[command(flatten)]
+    log: LogArguments,
+    /// How many records
+    #[arg(short = 'n', long, value_name = "COUNT", default_value_t = 10)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=TAIL_RECORDS_MAX))]
+    records: u32,
+}
+
+#[derive(Serialize)]
+struct Answer<'a> {
+    database: &'a Path,
+    verified: bool,
+    /// Of a log that verified.
+    records: Option<u64>,
+    head: Option<String>,
+    /// Of one that did not.
+    problem: Option<&'a Problem>,
+    message: Option<String>,
+}
+
+pub(super) fn run(command: Command, output: Output) -> Result<Exit, CommandError> {
+    match command {
+        Command::Verify(arguments) => verify(&arguments, output),
+        Command::Tail(arguments) => tail(&arguments, output),
+    }
+}
+
+fn verify(arguments: &VerifyArguments, output: Output) -> Result<Exit, CommandError> {
+    let database = arguments.log.database.as_path();
+    let key = read_key(&arguments.log)?;
+    match audit::verify(database, &key, arguments.expect_head) {
+        Ok(report) => {
+            let (records, head) = (report.records, format!("{}:{}", report.records, report.head_hash));
+            let verdict = output.paint(Paint::Good, "verified");
+            let text = format!("{}: {verdict}, {records} records\nhead {head}\n", database.display());
+            let answer = Answer {
+                database,
+                verified: true,
+                records: Some(records),
+                head: Some(head),
+                problem: None,
+                message: None,
+            };
+            output.print(&text, &answer)?;
+            Ok(Exit::Done)
+        }
+        Err(VerifyError::Broken(problem)) => broken(database, &problem, output),
+        Err(VerifyError::Store(error)) => Err(CommandError::Audit(error)),
+    }
+}
+
+fn broken(database: &Path, problem: &Problem, output: Output) -> Result<Exit, CommandError> {
+    let message = problem.to_string();
+    let text = format!("{}: {}\n", database.display(), output.paint(Paint::Bad, &message));
+    let answer = Answer {
+        database,
+        verified: false,
+        records: None,
+        head: None,
+        problem: Some(problem),
+        message: Some(message),
+    };
+    output.print(&text, &answer)?;
+    Ok(Exit::MistakeFound)
+}
+
+fn tail(arguments: &TailArguments, output: Output) -> Result<Exit, CommandError> {
+    let database = arguments.log.database.as_path();
+    let key = read_key(&arguments.log)?;
+    match audit::tail(database, &key, arguments.records) {
+        Ok(records) => {
+            let text: String = records.iter().map(|record| line(record, output)).collect();
+            output.print(&text, &records)?;
+            Ok(Exit::Done)
+        }
+        Err(VerifyError::Broken(problem)) => broken(database, &problem, output),
+        Err(VerifyError::Store(error)) => Err(CommandError::Audit(error)),
+    }
+}
+
+fn read_key(arguments: &LogArguments) -> Result<KeyEncryptionKey, CommandError> {
+    let text = files::read_text(&arguments.key)?;
+    KeyEncryptionKey::from_hex(text.trim_end()).map_err(|source| CommandError::AuditKey {
+        file: arguments.key.display().to_string(),
+        source,
+    })
+}
+
+/// One record on one line. What came from the network is shown without control characters.
+fn line(record: &Record, output: Output) -> String {
+    let (seq, time) = (record.seq, time_text(record.time_us));
+    let mut line = format!("{seq:>6}  {time}  ");
+    match &record.content {
+        Event::Decision(decision) => {
+            let effect = match decision.effect {
+                EffectRecord::Permit => output.paint(Paint::Good, "permit"),
+                EffectRecord::Deny => output.paint(Paint::Bad, "deny  "),
+            };
+            let who = decision.principal.as_ref().map_or("-", |principal| &principal.subject);
+            let policies = match decision.policy_ids.as_slice() {
+                [] => "-".to_owned(),
+                ids => ids.join(","),
+            };
+            // Writing to a String cannot fail.
+            let _ = write!(
+                line,
+                "{effect}  {}  {} {}{}  {}  {}",
+                printable(who),
+                printable(&decision.action.method),
+                printable(&decision.resource.host),
+                printable(&decision.resource.path),
+                printable(&decision.route_rule),
+                printable(&policies),
+            );
+        }
+    }
+    line.push('\n');
+    line
+}
+
+fn time_text(time_us: i64) -> String {
+    OffsetDateTime::from_unix_timestamp_nanos(i128::from(time_us) * 1000)
+        .ok()
+        .and_then(|time| time.format(&Rfc3339).ok())
+        .unwrap_or_else(|| format!("{time_us} us"))
+}
+
+fn head(text: &str) -> Result<Head, String> {
+    let expected = || "expected SEQ:HASH, as `picket audit verify` prints it after `head`".to_owned();
+    let (seq, hash) = text.split_once(':').ok_or_else(expected)?;
+    Ok(Head {
+        seq: seq.parse().map_err(|_| expected())?,
+        hash: hash.parse().map_err(|_| expected())?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_head_is_a_number_and_a_hash() {
+        let hash = "ab".repeat(32);
+        let read = head(&format!("12:{hash}")).unwrap();
+        assert_eq!((read.seq, read.hash.to_string()), (12, hash.clone()));
+        for text in ["", "12", &hash, &format!("-1:{hash}"), &format!("12:{hash}0"), "12:xy"] {
+            assert!(head(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_time_is_shown_as_rfc_3339_and_a_senseless_one_as_a_number() {
+        assert_eq!(time_text(1_700_000_000_123_456), "2023-11-14T22:13:20.123456Z");
+        assert_eq!(time_text(i64::MAX), format!("{} us", i64::MAX));
+    }
+}

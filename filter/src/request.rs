@@ -1,0 +1,217 @@
+//! One request: Envoy's callbacks in, core's verdicts out.
+
+use std::rc::Rc;
+
+use picket_core::enforcement::{self, Arrival, CallFailure, Pending, Permit, Question, Refusal, Step, Verdict};
+use picket_core::reason::DecidedBy;
+use picket_core::request::{Caller, Header};
+use picket_core::time::Timestamp;
+use proxy_wasm::hostcalls;
+use proxy_wasm::traits::{Context, HttpContext};
+use proxy_wasm::types::{Action, GrpcStatusCode, MapType};
+
+use crate::root::Shared;
+use crate::{clock, connection, policy_call};
+
+pub(crate) struct Request {
+    /// `None`: no configuration was accepted, so the request is refused.
+    shared: Option<Rc<Shared>>,
+    state: State,
+}
+
+enum State {
+    /// Before the request's headers.
+    New,
+    /// The policy service has been asked.
+    Waiting {
+        call: u32,
+        asked_at: Timestamp,
+        pending: Pending,
+    },
+    /// Forwarded, with what the caller is told.
+    Forwarded {
+        reason: &'static str,
+        decided_by: DecidedBy,
+    },
+    /// Refused.
+    Refused,
+}
+
+impl Request {
+    pub(crate) fn new(shared: Option<Rc<Shared>>) -> Self {
+        Self {
+            shared,
+            state: State::New,
+        }
+    }
+
+    fn arrived(&mut self, shared: &Shared, headers: &[Header]) -> Action {
+        let now = clock::now();
+        let peer = shared.connections.borrow_mut().peer();
+        let arrival = Arrival {
+            headers,
+            peer: &peer,
+            source_address: connection::source_address(),
+            now,
+        };
+        let (step, notes) = shared.enforcer.borrow_mut().request_arrived(&arrival);
+        shared.metrics.count_notes(notes);
+        match step {
+            Step::Decided(verdict) => self.enforce(shared, verdict),
+            Step::Ask(question) => self.ask(shared, *question, now),
+        }
+    }
+
+    fn ask(&mut self, shared: &Shared, question: Question, now: Timestamp) -> Action {
+        let Question { request, pending } = question;
+        let sent = shared
+            .policy_call
+            .as_ref()
+            .ok_or(CallFailure::Unavailable)
+            .and_then(|call| call.send(request));
+        match sent {
+            Ok(call) => {
+                self.state = State::Waiting {
+                    call,
+                    asked_at: now,
+                    pending,
+                };
+                Action::Pause
+            }
+            Err(failure) => {
+                shared.metrics.count_call(Some(failure), None);
+                let verdict = shared.enforcer.borrow_mut().answer_arrived(pending, Err(failure), now);
+                self.enforce(shared, verdict)
+            }
+        }
+    }
+
+    fn enforce(&mut self, shared: &Shared, verdict: Verdict) -> Action {
+        match verdict {
+            Ok(permit) => self.forward(shared, &permit),
+            Err(refusal) => self.refuse(Some(shared), &refusal),
+        }
+    }
+
+    /// Changes the request as the permit says. The only function that lets a request go on.
+    fn forward(&mut self, shared: &Shared, permit: &Permit) -> Action {
+        if let Some(path) = permit.rewritten_path() {
+            set_request_header(":path", path);
+            // The route was chosen by the path as it was sent.
+            if hostcalls::call_foreign_function("clear_route_cache", None).is_err() {
+                return self.refuse(Some(shared), &Refusal::host_failure(Caller::default()));
+            }
+        }
+        for name in permit.headers_to_remove() {
+            let _ = hostcalls::remove_map_value(MapType::HttpRequestHeaders, name);
+        }
+        for (name, value) in permit.headers_to_set() {
+            set_request_header(name, value);
+        }
+        shared.metrics.count_permit(permit.reason());
+        self.state = State::Forwarded {
+            reason: permit.reason().code(),
+            decided_by: permit.decided_by(),
+        };
+        Action::Continue
+    }
+
+    fn refuse(&mut self, shared: Option<&Shared>, refusal: &Refusal) -> Action {
+        self.state = State::Refused;
+        let realm = shared.map_or("picket", |shared| shared.realm.as_str());
+        if let Some(shared) = shared {
+            shared.metrics.count_denial(refusal.reason);
+        }
+        let reply = enforcement::reply(refusal, realm);
+        let headers = reply.headers.iter().map(|(name, value)| (*name, value.as_str()));
+        // The host takes every reply while a request's headers are held; if it did not, the request stays held.
+        let _ = match reply.grpc_status {
+            None => {
+                hostcalls::send_http_response(u32::from(reply.status), headers.collect(), Some(reply.body.as_bytes()))
+            }
+            Some(code) => {
+                let metadata = headers.map(|(name, value)| (name, value.as_bytes())).collect();
+                hostcalls::send_grpc_response(grpc_status(code), Some(&reply.body), metadata)
+            }
+        };
+        Action::Pause
+    }
+}
+
+impl Context for Request {
+    fn on_grpc_call_response(&mut self, call: u32, status: u32, body_bytes: usize) {
+        let Some(shared) = self.shared.clone() else { return };
+        match std::mem::replace(&mut self.state, State::Refused) {
+            State::Waiting {
+                call: asked,
+                asked_at,
+                pending,
+            } if asked == call => {
+                let now = clock::now();
+                let answer = policy_call::read_answer(status, body_bytes);
+                let took_ms = now.as_ms().saturating_sub(asked_at.as_ms());
+                shared.metrics.count_call(answer.as_ref().err().copied(), Some(took_ms));
+                let verdict = shared.enforcer.borrow_mut().answer_arrived(pending, answer, now);
+                if self.enforce(&shared, verdict) == Action::Continue {
+                    // `enforce` continues with a permit only.
+                    let _ = hostcalls::resume_http_request();
+                }
+            }
+            other => self.state = other,
+        }
+    }
+}
+
+impl HttpContext for Request {
+    fn on_http_request_headers(&mut self, _headers: usize, _end_of_stream: bool) -> Action {
+        let headers = hostcalls::get_map_bytes(MapType::HttpRequestHeaders).unwrap_or_default();
+        match self.shared.clone() {
+            Some(shared) => self.arrived(&shared, &headers),
+            None => self.refuse(None, &Refusal::host_failure(Caller::of(&headers))),
+        }
+    }
+
+    fn on_http_request_body(&mut self, _body_bytes: usize, _end_of_stream: bool) -> Action {
+        self.held_or_forwarded()
+    }
+
+    fn on_http_request_trailers(&mut self, _trailers: usize) -> Action {
+        self.held_or_forwarded()
+    }
+
+    fn on_http_response_headers(&mut self, _headers: usize, _end_of_stream: bool) -> Action {
+        if let (State::Forwarded { reason, decided_by }, Some(shared)) = (&self.state, &self.shared)
+            && shared.explain_permits
+        {
+            let decided_by = decided_by.as_str();
+            for (name, value) in [("x-picket-reason", *reason), ("x-picket-decided-by", decided_by)] {
+                let _ = hostcalls::set_map_value(MapType::HttpResponseHeaders, name, Some(value));
+            }
+        }
+        Action::Continue
+    }
+}
+
+impl Request {
+    /// Body and trailers follow the headers: held until a permit, whatever the host's setting for pausing is.
+    fn held_or_forwarded(&self) -> Action {
+        match self.state {
+            State::Forwarded { .. } => Action::Continue,
+            State::New | State::Waiting { .. } | State::Refused => Action::Pause,
+        }
+    }
+}
+
+/// The SDK's name for a code of core's table; it has no conversion of its own.
+fn grpc_status(code: u32) -> GrpcStatusCode {
+    match code {
+        3 => GrpcStatusCode::InvalidArgument,
+        7 => GrpcStatusCode::PermissionDenied,
+        16 => GrpcStatusCode::Unauthenticated,
+        _ => GrpcStatusCode::Unavailable,
+    }
+}
+
+fn set_request_header(name: &str, value: &str) {
+    let _ = hostcalls::set_map_value(MapType::HttpRequestHeaders, name, Some(value));
+}

@@ -1,0 +1,97 @@
+//! The plugin's root context, one in each worker: it reads the configuration and makes the request contexts.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use log::{error, info};
+use picket_core::configuration::filter::FilterConfiguration;
+use picket_core::enforcement::Enforcer;
+use proxy_wasm::hostcalls;
+use proxy_wasm::traits::{Context, HttpContext, RootContext};
+use proxy_wasm::types::{BufferType, ContextType};
+
+use crate::connection::{self, Connections};
+use crate::host_crypto;
+use crate::metrics::{self, Metrics};
+use crate::policy_call::PolicyCall;
+use crate::request::Request;
+
+/// What the requests of one worker share.
+pub(crate) struct Shared {
+    pub(crate) enforcer: RefCell<Enforcer>,
+    pub(crate) connections: RefCell<Connections>,
+    pub(crate) policy_call: Option<PolicyCall>,
+    pub(crate) metrics: &'static Metrics,
+    /// The workload's name, for challenges.
+    pub(crate) realm: String,
+    pub(crate) explain_permits: bool,
+}
+
+#[derive(Default)]
+pub(crate) struct Root {
+    /// `None` until a configuration was accepted; requests are refused until then.
+    shared: Option<Rc<Shared>>,
+}
+
+impl Root {
+    fn configure(configuration_bytes: usize) -> Result<Shared, String> {
+        if configuration_bytes == 0 {
+            return Err("is empty, expected a JSON object".to_owned());
+        }
+        let json = hostcalls::get_buffer(BufferType::PluginConfiguration, 0, configuration_bytes)
+            .map_err(|status| format!("the host gave no configuration: {status:?}"))?
+            .unwrap_or_default();
+        let configuration = FilterConfiguration::parse(&json).map_err(|problems| {
+            problems
+                .as_slice()
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join("; ")
+        })?;
+        let mut seed = [0; 8];
+        getrandom::fill(&mut seed).map_err(|error| format!("the host gave no random bytes: {error}"))?;
+        let seed = u64::from_le_bytes(seed);
+        host_crypto::install();
+        Ok(Shared {
+            policy_call: configuration.policy_service.as_ref().map(PolicyCall::new),
+            realm: configuration.workload.clone(),
+            explain_permits: configuration.explain_permits,
+            connections: RefCell::new(Connections::new(seed)),
+            metrics: Metrics::shared(),
+            enforcer: RefCell::new(Enforcer::new(configuration, connection::node_id(), seed)),
+        })
+    }
+}
+
+impl Context for Root {}
+
+impl RootContext for Root {
+    fn on_configure(&mut self, configuration_bytes: usize) -> bool {
+        let result = Self::configure(configuration_bytes);
+        metrics::count_configuration(result.is_ok());
+        match result {
+            Ok(shared) => {
+                info!(
+                    "picket: configured for workload `{}`, signatures checked by {}",
+                    shared.realm,
+                    host_crypto::summary()
+                );
+                self.shared = Some(Rc::new(shared));
+                true
+            }
+            Err(problems) => {
+                error!("picket: configuration refused: {problems}");
+                false
+            }
+        }
+    }
+
+    fn create_http_context(&self, _context_id: u32) -> Option<Box<dyn HttpContext>> {
+        Some(Box::new(Request::new(self.shared.clone())))
+    }
+
+    fn get_type(&self) -> Option<ContextType> {
+        Some(ContextType::HttpContext)
+    }
+}

@@ -1,0 +1,226 @@
+//! What a record says.
+
+use std::collections::BTreeMap;
+
+use picket_core::access::{AccessRequest, Principal};
+use picket_core::decision::Effect;
+use serde::{Deserialize, Serialize};
+
+use super::chain::Hash;
+
+/// A record that was opened.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Record {
+    /// Its number; the first is 1, and none is left out.
+    pub seq: u64,
+    /// When it was recorded, in microseconds since the epoch.
+    pub time_us: i64,
+    /// Its hash, which covers all records before it; in hexadecimal.
+    #[serde(serialize_with = "as_hex")]
+    pub hash: Hash,
+    /// What it says.
+    pub content: Event,
+}
+
+/// The kinds of records.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// The policy service answered an access request.
+    Decision(Box<DecisionRecord>),
+}
+
+/// One decision: who asked about what, and what was answered. It holds neither tokens nor headers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DecisionRecord {
+    /// The id that the answer carries.
+    pub decision_id: String,
+    /// When it was made, in microseconds since the epoch.
+    pub time_us: u64,
+    /// The caller's SPIFFE ID, from its certificate.
+    pub caller: String,
+    /// The sidecar, as it named itself.
+    pub sidecar: SidecarRecord,
+    /// Envoy's request id.
+    pub request_id: String,
+    /// W3C Trace Context.
+    pub traceparent: Option<String>,
+    /// The route rule that matched.
+    pub route_rule: String,
+    /// The authenticated party.
+    pub principal: Option<PrincipalRecord>,
+    /// The SPIFFE ID that mutual TLS proved to the sidecar.
+    pub peer: Option<String>,
+    /// What was to be done.
+    pub action: ActionRecord,
+    /// What it was to be done to.
+    pub resource: ResourceRecord,
+    /// The circumstances.
+    pub context: ContextRecord,
+    /// What was decided.
+    pub effect: EffectRecord,
+    /// The revision of the policies that decided.
+    pub policy_revision: String,
+    /// The policies that decided; none for a deny because nothing permits.
+    pub policy_ids: Vec<String>,
+    /// Why the evaluation failed, which is a deny; mostly empty.
+    pub evaluation_errors: Vec<String>,
+    /// What the caller may be told.
+    pub caller_reasons: Vec<String>,
+    /// How long the sidecar may repeat the answer, in milliseconds.
+    pub valid_for_ms: u32,
+    /// How long the evaluation took, in microseconds.
+    pub evaluation_us: u64,
+}
+
+/// The enforcement point that asked.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SidecarRecord {
+    /// Envoy's node id.
+    pub node_id: String,
+    /// The workload that it protects.
+    pub workload: String,
+}
+
+/// The authenticated party.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the fields are those of `picket_core::access::Principal`")]
+pub struct PrincipalRecord {
+    pub issuer: String,
+    pub subject: String,
+    pub tenant: Option<String>,
+    pub roles: Vec<String>,
+    pub scopes: Vec<String>,
+    pub acr: Option<String>,
+    pub amr: Vec<String>,
+    pub auth_time_s: Option<i64>,
+    pub session_id: Option<String>,
+    pub token_id: Option<String>,
+    pub issued_at_s: Option<i64>,
+    pub expires_at_s: i64,
+}
+
+/// What was to be done.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ActionRecord {
+    /// The request's method.
+    pub method: String,
+}
+
+/// What it was to be done to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ResourceRecord {
+    /// Lower case, without port.
+    pub host: String,
+    /// Normalised, without query.
+    pub path: String,
+    /// What the rule's path template captured.
+    pub path_parameters: BTreeMap<String, String>,
+    /// From the route rule.
+    pub classification: Option<String>,
+}
+
+/// The circumstances.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ContextRecord {
+    /// Where the connection came from.
+    pub source_address: Option<String>,
+    /// As sent, cut short.
+    pub user_agent: Option<String>,
+}
+
+/// What was decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EffectRecord {
+    /// The request may go on.
+    Permit,
+    /// It may not.
+    Deny,
+}
+
+impl From<Effect> for EffectRecord {
+    fn from(effect: Effect) -> Self {
+        match effect {
+            Effect::Permit => Self::Permit,
+            Effect::Deny => Self::Deny,
+        }
+    }
+}
+
+impl From<Principal> for PrincipalRecord {
+    fn from(principal: Principal) -> Self {
+        Self {
+            issuer: principal.issuer,
+            subject: principal.subject,
+            tenant: principal.tenant,
+            roles: principal.roles,
+            scopes: principal.scopes,
+            acr: principal.acr,
+            amr: principal.amr,
+            auth_time_s: principal.auth_time_s,
+            session_id: principal.session_id,
+            token_id: principal.token_id,
+            issued_at_s: principal.issued_at_s,
+            expires_at_s: principal.expires_at_s,
+        }
+    }
+}
+
+/// What the answer adds to the request.
+#[derive(Clone, Debug)]
+pub(crate) struct Answer {
+    pub(crate) decision_id: String,
+    pub(crate) time_us: u64,
+    pub(crate) caller: String,
+    pub(crate) effect: Effect,
+    pub(crate) policy_revision: String,
+    pub(crate) policy_ids: Vec<String>,
+    pub(crate) evaluation_errors: Vec<String>,
+    pub(crate) caller_reasons: Vec<String>,
+    pub(crate) valid_for_ms: u32,
+    pub(crate) evaluation_us: u64,
+}
+
+impl DecisionRecord {
+    pub(crate) fn new(request: AccessRequest, answer: Answer) -> Self {
+        Self {
+            decision_id: answer.decision_id,
+            time_us: answer.time_us,
+            caller: answer.caller,
+            sidecar: SidecarRecord {
+                node_id: request.sidecar.node_id,
+                workload: request.sidecar.workload,
+            },
+            request_id: request.request_id,
+            traceparent: request.traceparent,
+            route_rule: request.route_rule,
+            principal: request.principal.map(PrincipalRecord::from),
+            peer: request.peer.map(|peer| peer.to_string()),
+            action: ActionRecord {
+                method: request.action.method,
+            },
+            resource: ResourceRecord {
+                host: request.resource.host,
+                path: request.resource.path,
+                path_parameters: request.resource.path_parameters,
+                classification: request.resource.classification,
+            },
+            context: ContextRecord {
+                source_address: request.context.source_address.map(|address| address.to_string()),
+                user_agent: request.context.user_agent,
+            },
+            effect: answer.effect.into(),
+            policy_revision: answer.policy_revision,
+            policy_ids: answer.policy_ids,
+            evaluation_errors: answer.evaluation_errors,
+            caller_reasons: answer.caller_reasons,
+            valid_for_ms: answer.valid_for_ms,
+            evaluation_us: answer.evaluation_us,
+        }
+    }
+}
+
+fn as_hex<S: serde::Serializer>(hash: &Hash, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(hash)
+}

@@ -1,0 +1,174 @@
+//! The service's configuration: a TOML file, overlaid by the environment, with all mistakes told at once.
+
+mod document;
+mod fields;
+mod overlay;
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use picket_core::configuration::problems::{self, Problem, Problems};
+use picket_core::spiffe::SpiffeId;
+use serde_json::Value;
+
+use document::Document;
+pub use overlay::ENVIRONMENT_PREFIX;
+
+/// A configuration file is a page; more than this is a wrong file.
+pub const FILE_BYTES_MAX: u64 = 1024 * 1024;
+
+/// A checked configuration. Paths are absolute or relative to the working directory, no longer to the file.
+#[derive(Clone, Debug)]
+pub struct Configuration {
+    /// The gRPC front.
+    pub grpc: Grpc,
+    /// The HTTP front.
+    pub http: Http,
+    /// Where the policies are.
+    pub policies: Policies,
+    /// How long decisions stay valid.
+    pub decisions: Decisions,
+    /// The audit log.
+    pub audit: Audit,
+    /// The log on standard output.
+    pub log: Log,
+}
+
+/// `[grpc]`: the front that answers `Decide` over mutual TLS.
+#[derive(Clone, Debug)]
+pub struct Grpc {
+    /// The address to listen on; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// The service's certificate chain, PEM.
+    pub certificate_file: PathBuf,
+    /// Its private key, PEM.
+    pub key_file: PathBuf,
+    /// The authorities that sign callers' certificates, PEM.
+    pub client_ca_file: PathBuf,
+    /// The callers that may ask; never empty.
+    pub allowed_callers: Vec<SpiffeId>,
+    /// How many calls are served at once; more are refused.
+    pub concurrency_max: u32,
+    /// The largest request that is read.
+    pub request_bytes_max: u32,
+}
+
+/// `[http]`: the plain front for probes and metrics.
+#[derive(Clone, Debug)]
+pub struct Http {
+    /// The address to listen on; port 0 takes a free one.
+    pub listen: SocketAddr,
+}
+
+/// `[policies]`.
+#[derive(Clone, Debug)]
+pub struct Policies {
+    /// The folder with `schema.cedarschema`, `*.cedar` and `entities.json`.
+    pub directory: PathBuf,
+}
+
+/// `[decisions]`.
+#[derive(Clone, Debug)]
+pub struct Decisions {
+    /// How long a sidecar may repeat a permit.
+    pub permit_valid_for_ms: u32,
+    /// How long a sidecar may repeat a deny.
+    pub deny_valid_for_ms: u32,
+}
+
+/// `[audit]`.
+#[derive(Clone, Debug)]
+pub struct Audit {
+    /// The SQLite database; created where it does not exist.
+    pub database_file: PathBuf,
+    /// The key-encryption key, 64 hexadecimal characters.
+    pub key_encryption_key_file: PathBuf,
+}
+
+/// `[log]`.
+#[derive(Clone, Debug)]
+pub struct Log {
+    /// The least severe level that is written.
+    pub level: LogLevel,
+}
+
+/// The levels of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, deserr::Deserr)]
+#[deserr(rename_all = lowercase)]
+pub enum LogLevel {
+    /// Everything.
+    Trace,
+    /// For development.
+    Debug,
+    /// One line for each decision.
+    Info,
+    /// What needs a look.
+    Warn,
+    /// What needs an action.
+    Error,
+}
+
+/// Reads and checks a configuration file as it stands, without the environment.
+///
+/// # Errors
+/// All of its mistakes, each with the path to the field.
+pub fn check(file: &Path) -> Result<Configuration, Problems> {
+    load(file, std::iter::empty())
+}
+
+/// Reads and checks a configuration file with the overrides of an environment: `PICKET__SECTION__KEY=value`, where the
+/// value is read as TOML, else as a string.
+///
+/// # Errors
+/// All of its mistakes, each with the path to the field.
+pub fn load(
+    file: &Path,
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+) -> Result<Configuration, Problems> {
+    let document = parse(&read_file(file)?)?;
+    let mut found = Problems::default();
+    let (mut document, overridden) = overlay::apply(document, environment, &mut found);
+    let folder = file.parent().unwrap_or(Path::new(""));
+    document::resolve_paths(&mut document, folder);
+    let read = match problems::read::<Document>(document) {
+        Ok(read) => Some(Configuration::from(read)),
+        Err(more) => {
+            overlay::add_with_origin(&mut found, &more, &overridden);
+            None
+        }
+    };
+    found.none_or(read)
+}
+
+fn read_file(file: &Path) -> Result<String, Problems> {
+    let of_document = |message: String| {
+        Problems::from(Problem {
+            path: String::new(),
+            message,
+        })
+    };
+    let size = std::fs::metadata(file)
+        .map_err(|error| of_document(format!("cannot read `{}`: {error}", file.display())))?
+        .len();
+    if size > FILE_BYTES_MAX {
+        return Err(of_document(format!(
+            "`{}` is larger than {FILE_BYTES_MAX} bytes",
+            file.display()
+        )));
+    }
+    std::fs::read_to_string(file).map_err(|error| of_document(format!("cannot read `{}`: {error}", file.display())))
+}
+
+fn parse(text: &str) -> Result<Value, Problems> {
+    toml::from_str::<Value>(text).map_err(|error| {
+        let line = error
+            .span()
+            .and_then(|span| text.get(..span.start))
+            .map_or(1, |before| before.matches('\n').count() + 1);
+        Problems::from(Problem {
+            path: String::new(),
+            message: format!("line {line}: not TOML: {}", error.message()),
+        })
+    })
+}

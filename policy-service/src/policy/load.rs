@@ -1,0 +1,310 @@
+//! Loading a folder: every mistake of every file, each with its line.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::Arc;
+
+use cedar_policy::{Authorizer, Entities, Policy, PolicyId, PolicySet, Schema, ValidationMode, Validator};
+use ring::digest;
+
+use super::errors::{Found, PolicyErrors, line_at, line_of, message};
+use super::model::Model;
+use super::{Loaded, PolicyEngine};
+
+/// How many policy files a folder may hold.
+pub const FILES_MAX: usize = 1000;
+/// How large each file may be.
+pub const FILE_BYTES_MAX: u64 = 1024 * 1024;
+const SCHEMA_FILE: &str = "schema.cedarschema";
+const ENTITIES_FILE: &str = "entities.json";
+const POLICY_EXTENSION: &str = "cedar";
+/// Ids and reasons travel with decisions, so they are short.
+const ID_BYTES_MAX: usize = 128;
+const REASON_BYTES_MAX: usize = 256;
+/// SHA-256 cut to this many hexadecimal digits names a revision.
+const REVISION_DIGITS: usize = 16;
+
+/// Loads and validates a folder of policies: `schema.cedarschema`, `*.cedar` and, if there, `entities.json`.
+///
+/// Each policy carries a unique `@id`; an `@reason` may be told to the caller.
+///
+/// # Errors
+/// Every mistake in the folder, with file and line.
+pub fn load(directory: &Path) -> Result<PolicyEngine, PolicyErrors> {
+    let mut found = Found::default();
+    let mut warnings = Found::default();
+    let files = read_files(directory, &mut found);
+    let schema = load_schema(directory, &files, &mut found, &mut warnings);
+    let policies = Policies::parse(&files, &mut found);
+    let prepared = schema.and_then(|schema| {
+        policies.validate(&schema, &mut found, &mut warnings);
+        let entities = load_entities(directory, &files, &schema, &mut found);
+        let model = check_model(directory, &schema, &mut found);
+        Some((schema, entities?, model?))
+    });
+    match prepared {
+        Some((schema, entities, model)) if found.is_empty() => Ok(PolicyEngine(Arc::new(Loaded {
+            authorizer: Authorizer::new(),
+            policies: policies.set,
+            schema,
+            entities,
+            model,
+            revision: revision(&files),
+            warnings: warnings.into_warnings(),
+        }))),
+        Some(_) | None => Err(found.into_errors()),
+    }
+}
+
+/// Contents by file name.
+type Files = BTreeMap<String, File>;
+
+struct File {
+    path: PathBuf,
+    text: String,
+}
+
+fn read_files(directory: &Path, found: &mut Found) -> Files {
+    let mut files = Files::new();
+    let entries = match std::fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) => {
+            found.add(directory, None, format!("cannot read the folder: {error}"));
+            return files;
+        }
+    };
+    for entry in entries {
+        let path = match entry {
+            Ok(entry) => entry.path(),
+            Err(error) => {
+                found.add(directory, None, format!("cannot read the folder: {error}"));
+                continue;
+            }
+        };
+        let Some(name) = path.file_name().map(|name| name.to_string_lossy().into_owned()) else {
+            continue;
+        };
+        let is_policy = path.extension().is_some_and(|extension| extension == POLICY_EXTENSION);
+        if !is_policy && name != SCHEMA_FILE && name != ENTITIES_FILE {
+            continue;
+        }
+        if files.len() >= FILES_MAX {
+            found.add(directory, None, format!("more than {FILES_MAX} files"));
+            break;
+        }
+        match read_file(&path) {
+            Ok(text) => {
+                files.insert(name, File { path, text });
+            }
+            Err(message) => found.add(&path, None, message),
+        }
+    }
+    let is_policy = |name: &String| name.ends_with(&format!(".{POLICY_EXTENSION}"));
+    if found.is_empty() && !files.keys().any(is_policy) {
+        found.add(directory, None, format!("no policy file (`*.{POLICY_EXTENSION}`)"));
+    }
+    files
+}
+
+fn read_file(path: &Path) -> Result<String, String> {
+    let size = std::fs::metadata(path)
+        .map_err(|error| format!("cannot read: {error}"))?
+        .len();
+    if size > FILE_BYTES_MAX {
+        return Err(format!("larger than {FILE_BYTES_MAX} bytes"));
+    }
+    std::fs::read_to_string(path).map_err(|error| format!("cannot read: {error}"))
+}
+
+fn load_schema(directory: &Path, files: &Files, found: &mut Found, warnings: &mut Found) -> Option<Schema> {
+    let Some(file) = files.get(SCHEMA_FILE) else {
+        found.add(&directory.join(SCHEMA_FILE), None, "missing");
+        return None;
+    };
+    match Schema::from_cedarschema_str(&file.text) {
+        Ok((schema, more)) => {
+            for warning in more {
+                warnings.add(&file.path, line_of(&warning, &file.text), message(&warning));
+            }
+            Some(schema)
+        }
+        Err(error) => {
+            found.add(&file.path, line_of(&error, &file.text), message(&error));
+            None
+        }
+    }
+}
+
+/// Entities that the service makes from each request; a second one of the same name would contradict it.
+fn load_entities(directory: &Path, files: &Files, schema: &Schema, found: &mut Found) -> Option<Entities> {
+    let path = directory.join(ENTITIES_FILE);
+    let text = files.get(ENTITIES_FILE).map_or("[]", |file| file.text.as_str());
+    let entities = match Entities::from_json_str(text, Some(schema)) {
+        Ok(entities) => entities,
+        Err(error) => {
+            found.add(&path, line_of(&error, text), with_causes(&error));
+            return None;
+        }
+    };
+    for entity in entities.iter() {
+        let uid = entity.uid();
+        if Model::makes(uid.type_name()) {
+            found.add(
+                &path,
+                None,
+                format!("`{uid}`: the policy service makes these entities from each request"),
+            );
+        }
+    }
+    Some(entities)
+}
+
+fn check_model(directory: &Path, schema: &Schema, found: &mut Found) -> Option<Model> {
+    let path = directory.join(SCHEMA_FILE);
+    let model = match Model::new() {
+        Ok(model) => model,
+        Err(error) => {
+            found.add(&path, None, with_causes(&error));
+            return None;
+        }
+    };
+    for mistake in model.mistakes_in(schema) {
+        found.add(&path, None, mistake);
+    }
+    Some(model)
+}
+
+/// The policies of all files under their `@id`s, and where each one came from.
+struct Policies<'a> {
+    set: PolicySet,
+    origins: BTreeMap<PolicyId, Origin<'a>>,
+}
+
+struct Origin<'a> {
+    file: &'a File,
+    line: usize,
+}
+
+impl<'a> Policies<'a> {
+    fn parse(files: &'a Files, found: &mut Found) -> Self {
+        let mut policies = Self {
+            set: PolicySet::new(),
+            origins: BTreeMap::new(),
+        };
+        for file in files.values() {
+            if file
+                .path
+                .extension()
+                .is_none_or(|extension| extension != POLICY_EXTENSION)
+            {
+                continue;
+            }
+            match PolicySet::from_str(&file.text) {
+                Ok(set) => policies.add_all(file, &set, found),
+                Err(errors) => {
+                    for error in errors.iter() {
+                        found.add(&file.path, line_of(error, &file.text), message(error));
+                    }
+                }
+            }
+        }
+        policies
+    }
+
+    fn add_all(&mut self, file: &'a File, set: &PolicySet, found: &mut Found) {
+        for template in set.templates() {
+            let line = line_of_source(&file.text, &template.to_cedar(), &mut 0);
+            found.add(
+                &file.path,
+                Some(line),
+                "templates are not supported: write the policy out",
+            );
+        }
+        let mut searched = 0;
+        for policy in set.policies() {
+            let line = line_of_source(&file.text, &policy.to_cedar().unwrap_or_default(), &mut searched);
+            match self.add(file, line, policy) {
+                Ok(()) => {}
+                Err(mistake) => found.add(&file.path, Some(line), mistake),
+            }
+        }
+    }
+
+    fn add(&mut self, file: &'a File, line: usize, policy: &Policy) -> Result<(), String> {
+        let id = policy.annotation("id").ok_or("a policy needs an @id(\"…\")")?;
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-' | b':' | b'/');
+        if id.is_empty() || id.len() > ID_BYTES_MAX || !id.bytes().all(allowed) {
+            return Err(format!(
+                "an @id is 1 to {ID_BYTES_MAX} letters, digits, `.`, `_`, `-`, `:` and `/`"
+            ));
+        }
+        let reason = policy.annotation("reason");
+        if reason.is_some_and(|reason| reason.is_empty() || reason.len() > REASON_BYTES_MAX) {
+            return Err(format!("an @reason is 1 to {REASON_BYTES_MAX} bytes of text"));
+        }
+        let id = PolicyId::new(id);
+        if let Some(other) = self.origins.get(&id) {
+            let other = format!("{}:{}", other.file.path.display(), other.line);
+            return Err(format!("the @id `{id}` is taken by {other}"));
+        }
+        self.set
+            .add(policy.new_id(id.clone()))
+            .map_err(|error| error.to_string())?;
+        self.origins.insert(id, Origin { file, line });
+        Ok(())
+    }
+
+    fn validate(&self, schema: &Schema, found: &mut Found, warnings: &mut Found) {
+        let result = Validator::new(schema.clone()).validate(&self.set, ValidationMode::Strict);
+        for error in result.validation_errors() {
+            self.tell(error.policy_id(), error, found);
+        }
+        for warning in result.validation_warnings() {
+            self.tell(warning.policy_id(), warning, warnings);
+        }
+    }
+
+    fn tell(&self, id: &PolicyId, diagnostic: &impl miette::Diagnostic, found: &mut Found) {
+        if let Some(origin) = self.origins.get(id) {
+            let line = line_of(diagnostic, &origin.file.text).unwrap_or(origin.line);
+            found.add(&origin.file.path, Some(line), message(diagnostic));
+        }
+    }
+}
+
+/// Cedar keeps a policy's text but not its place; policies come in the order of the file.
+fn line_of_source(text: &str, policy: &str, searched: &mut usize) -> usize {
+    let rest = text.get(*searched..).unwrap_or_default();
+    let offset = *searched + rest.find(policy).unwrap_or(0);
+    *searched = offset + policy.len().min(rest.len());
+    line_at(text, offset)
+}
+
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let next = error.to_string();
+        if !text.contains(&next) {
+            text.push_str(": ");
+            text.push_str(&next);
+        }
+        cause = error.source();
+    }
+    text
+}
+
+/// Lengths before names and contents keep two different folders from giving the same bytes.
+fn revision(files: &Files) -> String {
+    let mut context = digest::Context::new(&digest::SHA256);
+    for (name, file) in files {
+        for part in [name.as_bytes(), file.text.as_bytes()] {
+            context.update(&part.len().to_be_bytes());
+            context.update(part);
+        }
+    }
+    let mut revision = hex::encode(context.finish());
+    revision.truncate(REVISION_DIGITS);
+    revision
+}

@@ -1,0 +1,331 @@
+//! How an access request becomes Cedar's principal, action, resource and context.
+
+use std::collections::{BTreeSet, HashSet};
+use std::str::FromStr;
+
+use cedar_policy::{
+    Context, Entities, Entity, EntityId, EntityTypeName, EntityUid, ParseErrors, Request, RestrictedExpression, Schema,
+};
+use picket_core::access::{AccessRequest, Principal};
+use picket_core::spiffe::SpiffeId;
+
+/// How many roles a token may bring. More is an error, never a shorter list: what is left out could be what forbids.
+pub const ROLES_MAX: usize = 256;
+/// How many scopes a token may bring.
+pub const SCOPES_MAX: usize = 256;
+/// How many authentication methods a token may name.
+pub const AMR_MAX: usize = 64;
+/// How many path parameters a rule may capture.
+pub const PATH_PARAMETERS_MAX: usize = 64;
+
+/// The methods with an action of their own; every other one is [`OTHER_METHOD`]. Methods are case-sensitive (RFC 9110 §9.1).
+const METHODS: [&str; 7] = ["GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"];
+const OTHER_METHOD: &str = "other";
+/// The entity types that the service makes from each request.
+const MADE_TYPES: [&str; 4] = [
+    "Picket::User",
+    "Picket::Workload",
+    "Picket::Anonymous",
+    "Picket::Resource",
+];
+
+/// Why a request cannot be put to Cedar, which is a deny.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ModelError {
+    #[error("{field} has {found} elements, and at most {max} are evaluated")]
+    TooMany {
+        field: &'static str,
+        found: usize,
+        max: usize,
+    },
+    #[error("an entity type's name does not parse")]
+    Name(#[from] ParseErrors),
+    #[error("context: {0}")]
+    Context(#[from] cedar_policy::ContextCreationError),
+    #[error("context: {0}")]
+    Expression(#[from] cedar_policy::ExpressionConstructionError),
+    #[error("request: {0}")]
+    Request(#[from] cedar_policy::RequestValidationError),
+    #[error("entity: {0}")]
+    Attribute(#[from] cedar_policy::EntityAttrEvaluationError),
+    #[error("entities: {0}")]
+    Entities(#[from] cedar_policy::entities_errors::EntitiesError),
+}
+
+/// The names, parsed once.
+pub(super) struct Model {
+    user: EntityTypeName,
+    workload: EntityTypeName,
+    anonymous: EntityTypeName,
+    resource: EntityTypeName,
+    role: EntityTypeName,
+    trust_domain: EntityTypeName,
+    actions: Vec<(&'static str, EntityUid)>,
+    other: EntityUid,
+}
+
+impl Model {
+    pub(super) fn new() -> Result<Self, ModelError> {
+        let action = EntityTypeName::from_str("Picket::Action")?;
+        let uid = |method| uid(&action, method);
+        Ok(Self {
+            user: EntityTypeName::from_str("Picket::User")?,
+            workload: EntityTypeName::from_str("Picket::Workload")?,
+            anonymous: EntityTypeName::from_str("Picket::Anonymous")?,
+            resource: EntityTypeName::from_str("Picket::Resource")?,
+            role: EntityTypeName::from_str("Picket::Role")?,
+            trust_domain: EntityTypeName::from_str("Picket::TrustDomain")?,
+            actions: METHODS.iter().map(|method| (*method, uid(method))).collect(),
+            other: uid(OTHER_METHOD),
+        })
+    }
+
+    /// True for the entity types that are made from each request.
+    pub(super) fn makes(name: &EntityTypeName) -> bool {
+        MADE_TYPES.contains(&name.to_string().as_str())
+    }
+
+    /// The request as Cedar takes it, checked against the schema.
+    pub(super) fn request(&self, request: &AccessRequest, schema: &Schema) -> Result<Request, ModelError> {
+        Ok(Request::new(
+            self.principal_uid(request),
+            self.action(&request.action.method),
+            self.resource_uid(request),
+            context(request)?,
+            Some(schema),
+        )?)
+    }
+
+    /// The loaded entities with those of this request. They are not checked against the schema again: [`Self::mistakes_in`]
+    /// has shown that what is made here conforms to it, whatever the strings are.
+    pub(super) fn entities(&self, request: &AccessRequest, base: &Entities) -> Result<Entities, ModelError> {
+        Ok(base.clone().add_entities(self.made(request)?, None)?)
+    }
+
+    /// What a schema does not take of what the service makes: each principal with each action, with all optional parts
+    /// and with none.
+    pub(super) fn mistakes_in(&self, schema: &Schema) -> BTreeSet<String> {
+        let mut mistakes = BTreeSet::new();
+        for mut sample in samples::all() {
+            match self.made(&sample) {
+                Ok(made) => {
+                    if let Err(error) = Entities::from_entities(made, Some(schema)) {
+                        mistakes.insert(error.to_string());
+                    }
+                }
+                Err(error) => {
+                    mistakes.insert(error.to_string());
+                }
+            }
+            for method in METHODS.iter().chain([&OTHER_METHOD]) {
+                (*method).clone_into(&mut sample.action.method);
+                if let Err(error) = self.request(&sample, schema) {
+                    mistakes.insert(error.to_string());
+                }
+            }
+        }
+        mistakes
+    }
+
+    fn action(&self, method: &str) -> EntityUid {
+        let known = self.actions.iter().find(|(name, _)| *name == method);
+        known.map_or(&self.other, |(_, uid)| uid).clone()
+    }
+
+    fn principal_uid(&self, request: &AccessRequest) -> EntityUid {
+        match (&request.principal, &request.peer) {
+            (Some(principal), _) => uid(&self.user, &user_id(principal)),
+            (None, Some(peer)) => uid(&self.workload, peer.as_str()),
+            (None, None) => uid(&self.anonymous, "anonymous"),
+        }
+    }
+
+    fn resource_uid(&self, request: &AccessRequest) -> EntityUid {
+        uid(
+            &self.resource,
+            &[request.resource.host.as_str(), &request.resource.path].concat(),
+        )
+    }
+
+    fn made(&self, request: &AccessRequest) -> Result<Vec<Entity>, ModelError> {
+        let principal = match (&request.principal, &request.peer) {
+            (Some(principal), _) => self.user(principal)?,
+            (None, Some(peer)) => self.workload(peer)?,
+            (None, None) => Entity::with_uid(self.principal_uid(request)),
+        };
+        Ok(vec![principal, self.resource(request)?])
+    }
+
+    fn user(&self, principal: &Principal) -> Result<Entity, ModelError> {
+        at_most("principal.roles", principal.roles.len(), ROLES_MAX)?;
+        at_most("principal.scopes", principal.scopes.len(), SCOPES_MAX)?;
+        at_most("principal.amr", principal.amr.len(), AMR_MAX)?;
+        let attributes = [
+            Some(("issuer", string(&principal.issuer))),
+            Some(("subject", string(&principal.subject))),
+            principal.tenant.as_deref().map(|tenant| ("tenant", string(tenant))),
+            Some(("scopes", strings(&principal.scopes))),
+            Some(("amr", strings(&principal.amr))),
+            principal.acr.as_deref().map(|acr| ("acr", string(acr))),
+            principal
+                .auth_time_s
+                .map(|time| ("auth_time", RestrictedExpression::new_long(time))),
+        ];
+        let roles: HashSet<EntityUid> = principal.roles.iter().map(|role| uid(&self.role, role)).collect();
+        let attributes = attributes.into_iter().flatten().map(owned).collect();
+        Ok(Entity::new(uid(&self.user, &user_id(principal)), attributes, roles)?)
+    }
+
+    fn workload(&self, peer: &SpiffeId) -> Result<Entity, ModelError> {
+        let parents = HashSet::from([uid(&self.trust_domain, peer.trust_domain())]);
+        let attributes = identity(peer).map(owned).into_iter().collect();
+        Ok(Entity::new(uid(&self.workload, peer.as_str()), attributes, parents)?)
+    }
+
+    fn resource(&self, request: &AccessRequest) -> Result<Entity, ModelError> {
+        let resource = &request.resource;
+        at_most(
+            "resource.path_parameters",
+            resource.path_parameters.len(),
+            PATH_PARAMETERS_MAX,
+        )?;
+        let classification = resource.classification.as_deref();
+        let attributes = [
+            Some(("host", string(&resource.host))),
+            Some(("path", string(&resource.path))),
+            Some(("route_rule", string(&request.route_rule))),
+            classification.map(|classification| ("classification", string(classification))),
+        ];
+        let tags = resource.path_parameters.iter();
+        Ok(Entity::new_with_tags(
+            self.resource_uid(request),
+            attributes.into_iter().flatten().map(owned),
+            [],
+            tags.map(|(name, value)| (name.clone(), string(value))),
+        )?)
+    }
+}
+
+fn context(request: &AccessRequest) -> Result<Context, ModelError> {
+    let given = &request.context;
+    let peer = request
+        .peer
+        .as_ref()
+        .map(|peer| RestrictedExpression::new_record(identity(peer).map(owned)))
+        .transpose()?;
+    let pairs = [
+        Some(("method", string(&request.action.method))),
+        // Cedar takes no IPv4 address in IPv6 form, and a policy about 10.0.0.0/8 means both.
+        given.source_address.map(|address| {
+            let address = address.to_canonical().to_string();
+            ("source_address", RestrictedExpression::new_ip(address))
+        }),
+        given.user_agent.as_deref().map(|agent| ("user_agent", string(agent))),
+        peer.map(|peer| ("peer", peer)),
+    ];
+    Ok(Context::from_pairs(pairs.into_iter().flatten().map(owned))?)
+}
+
+/// `<issuer>|<subject>`. No two parties share one: what could be taken for the separator is escaped in the issuer.
+fn user_id(principal: &Principal) -> String {
+    let issuer = principal.issuer.replace('%', "%25").replace('|', "%7C");
+    format!("{issuer}|{}", principal.subject)
+}
+
+fn identity(peer: &SpiffeId) -> [(&'static str, RestrictedExpression); 2] {
+    [
+        ("spiffe_id", string(peer.as_str())),
+        ("trust_domain", string(peer.trust_domain())),
+    ]
+}
+
+fn uid(name: &EntityTypeName, id: &str) -> EntityUid {
+    EntityUid::from_type_name_and_id(name.clone(), EntityId::new(id))
+}
+
+fn string(value: &str) -> RestrictedExpression {
+    RestrictedExpression::new_string(value.to_owned())
+}
+
+fn strings(values: &[String]) -> RestrictedExpression {
+    RestrictedExpression::new_set(values.iter().map(|value| string(value)))
+}
+
+fn owned((name, value): (&str, RestrictedExpression)) -> (String, RestrictedExpression) {
+    (name.to_owned(), value)
+}
+
+fn at_most(field: &'static str, found: usize, max: usize) -> Result<(), ModelError> {
+    if found > max {
+        return Err(ModelError::TooMany { field, found, max });
+    }
+    Ok(())
+}
+
+/// Requests to try a schema with.
+mod samples {
+    use std::collections::BTreeMap;
+    use std::net::{IpAddr, Ipv4Addr};
+
+    use picket_core::access::{AccessRequest, Action, Context, Principal, Resource, Sidecar};
+
+    /// Each kind of principal, once with everything that is optional and once with nothing.
+    pub(super) fn all() -> Vec<AccessRequest> {
+        let mut samples = Vec::new();
+        for whole in [true, false] {
+            for user in [true, false] {
+                for peer in [true, false] {
+                    samples.push(sample(whole, user, peer));
+                }
+            }
+        }
+        samples
+    }
+
+    fn sample(whole: bool, user: bool, peer: bool) -> AccessRequest {
+        let text = || "sample".to_owned();
+        AccessRequest {
+            request_id: text(),
+            traceparent: None,
+            sidecar: Sidecar {
+                node_id: text(),
+                workload: text(),
+            },
+            route_rule: text(),
+            principal: user.then(|| Principal {
+                issuer: text(),
+                subject: text(),
+                tenant: whole.then(text),
+                roles: if whole { vec![text()] } else { vec![] },
+                scopes: if whole { vec![text()] } else { vec![] },
+                acr: whole.then(text),
+                amr: if whole { vec![text()] } else { vec![] },
+                auth_time_s: whole.then_some(0),
+                session_id: None,
+                token_id: None,
+                issued_at_s: None,
+                expires_at_s: 0,
+            }),
+            peer: if peer {
+                "spiffe://sample/sample".parse().ok()
+            } else {
+                None
+            },
+            action: Action { method: text() },
+            resource: Resource {
+                host: text(),
+                path: text(),
+                path_parameters: if whole {
+                    BTreeMap::from([(text(), text())])
+                } else {
+                    BTreeMap::new()
+                },
+                classification: whole.then(text),
+            },
+            context: Context {
+                source_address: whole.then_some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+                user_agent: whole.then(text),
+            },
+        }
+    }
+}
