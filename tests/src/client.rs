@@ -66,7 +66,11 @@ impl Answer {
     /// All values of a header as the upstream received it.
     pub fn received_by_upstream(&self, name: &str) -> Vec<String> {
         let echo = self.json().unwrap_or_default();
-        let headers = echo.get("headers").and_then(Value::as_array).cloned().unwrap_or_default();
+        let headers = echo
+            .get("headers")
+            .and_then(Value::as_array)
+            .cloned()
+            .unwrap_or_default();
         headers
             .iter()
             .filter(|pair| pair.get(0).and_then(Value::as_str) == Some(name))

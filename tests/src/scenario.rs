@@ -139,7 +139,10 @@ mod tests {
         let ids: BTreeSet<&str> = steps.iter().map(|step| step.exchange.id.as_str()).collect();
         assert_eq!(ids.len(), steps.len());
         assert!(steps.len() >= 14, "{}", steps.len());
-        assert!(steps.iter().all(|step| step.exchange.times == 1), "a step is one line of the table");
+        assert!(
+            steps.iter().all(|step| step.exchange.times == 1),
+            "a step is one line of the table"
+        );
     }
 
     #[test]

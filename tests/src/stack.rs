@@ -308,7 +308,10 @@ pub fn inbound_bootstrap(root: &Path, sites: &InboundSites<'_>, edits: &[(String
         pair("{ address: 0.0.0.0, port_value: 15006 }", local(0)),
         pair("{ address: 127.0.0.1, port_value: 15000 }", local(0)),
         pair("{ address: 127.0.0.1, port_value: 8080 }", local(sites.upstream.port())),
-        pair("{ address: 127.0.0.1, port_value: 9191 }", local(sites.policy_service.port())),
+        pair(
+            "{ address: 127.0.0.1, port_value: 9191 }",
+            local(sites.policy_service.port()),
+        ),
         pair("/etc/picket/picket_filter.wasm", sites.module.display().to_string()),
         pair("/etc/picket/pki", pki),
         pair("keys: { keys: [] }", format!("keys: {}", sites.keys.key_set()?)),
