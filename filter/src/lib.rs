@@ -2,12 +2,16 @@
 //!
 //! The only crate that names proxy-wasm. It decides nothing itself: whatever goes wrong here refuses the request.
 
-#![expect(missing_docs, reason = "`proxy_wasm::main!` makes an exported function without a doc comment")]
+#![expect(
+    missing_docs,
+    reason = "`proxy_wasm::main!` makes an exported function without a doc comment"
+)]
 
 mod clock;
 mod connection;
 mod host_crypto;
 mod metrics;
+mod plugin_configuration;
 mod policy_call;
 mod request;
 mod root;

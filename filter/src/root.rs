@@ -4,17 +4,16 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use log::{error, info};
-use picket_core::configuration::filter::FilterConfiguration;
 use picket_core::enforcement::Enforcer;
 use proxy_wasm::hostcalls;
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{BufferType, ContextType};
 
 use crate::connection::{self, Connections};
-use crate::host_crypto;
 use crate::metrics::{self, Metrics};
 use crate::policy_call::PolicyCall;
 use crate::request::Request;
+use crate::{host_crypto, plugin_configuration};
 
 /// What the requests of one worker share.
 pub(crate) struct Shared {
@@ -38,10 +37,10 @@ impl Root {
         if configuration_bytes == 0 {
             return Err("is empty, expected a JSON object".to_owned());
         }
-        let json = hostcalls::get_buffer(BufferType::PluginConfiguration, 0, configuration_bytes)
+        let bytes = hostcalls::get_buffer(BufferType::PluginConfiguration, 0, configuration_bytes)
             .map_err(|status| format!("the host gave no configuration: {status:?}"))?
             .unwrap_or_default();
-        let configuration = FilterConfiguration::parse(&json).map_err(|problems| {
+        let configuration = plugin_configuration::read(&bytes).map_err(|problems| {
             problems
                 .as_slice()
                 .iter()

@@ -13,21 +13,28 @@ pub struct FilterDocument {
     /// The workload that this sidecar protects; part of every record, and the realm of challenges.
     pub workload: String,
     /// Where decisions are asked for. Required unless every rule decides alone.
+    #[deserr(default)]
     pub policy_service: Option<PolicyServiceDocument>,
     /// The SPIFFE trust domains whose peers may call. Required unless every rule has `peer: none`.
+    #[deserr(default)]
     pub trust_domains: Option<Vec<String>>,
     /// The issuers whose tokens are accepted. Required unless every rule has `credential: none`.
+    #[deserr(default)]
     pub providers: Option<Vec<ProviderDocument>>,
     /// The route rules; the most specific one wins. A request that matches none is denied.
     pub rules: Vec<RuleDocument>,
     /// Whether `authorization` reaches the upstream. Default: false.
+    #[deserr(default)]
     pub forward_credential: Option<bool>,
     /// Whether permitted responses tell the caller who decided (`x-picket-reason`, `x-picket-decided-by`), as refusals
     /// always do. Default: false.
+    #[deserr(default)]
     pub explain_permits: Option<bool>,
     /// How many verified tokens a worker remembers, 1 to 100000. Default: 1000.
+    #[deserr(default)]
     pub token_cache_entries_max: Option<u32>,
     /// How many decisions a worker remembers, 1 to 1000000. Default: 10000.
+    #[deserr(default)]
     pub decision_cache_entries_max: Option<u32>,
 }
 
@@ -39,6 +46,7 @@ pub struct PolicyServiceDocument {
     /// The name of an Envoy cluster that speaks HTTP/2 to the policy service, 1 to 125 visible characters.
     pub cluster: String,
     /// How long to wait for a decision, 1 to 60000 milliseconds. Default: 500.
+    #[deserr(default)]
     pub timeout_ms: Option<u32>,
 }
 
@@ -54,15 +62,19 @@ pub struct ProviderDocument {
     /// A token's `aud` must name one of these.
     pub audiences: Vec<String>,
     /// The allowed algorithms, of `RS256` and `ES256`. Default: those that the keys have.
+    #[deserr(default)]
     pub algorithms: Option<Vec<String>>,
     /// Its public keys: a JWK set (RFC 7517).
     #[cfg_attr(feature = "schema", schemars(with = "serde_json::Map<String, Value>"))]
     pub keys: Value,
     /// Tolerance for `exp`, `nbf` and `iat`, 0 to 300 seconds. Default: 60.
+    #[deserr(default)]
     pub clock_skew_s: Option<u32>,
     /// The claim that holds the tenant. Default: none.
+    #[deserr(default)]
     pub tenant_claim: Option<String>,
     /// The claim that holds the roles, a string or an array of strings. Default: none.
+    #[deserr(default)]
     pub roles_claim: Option<String>,
 }
 
@@ -76,18 +88,24 @@ pub struct RuleDocument {
     /// Hosts in lower case without port: exact, `*.example.org`, or `*`.
     pub hosts: Vec<String>,
     /// Methods, compared with their case. Default: any.
+    #[deserr(default)]
     pub methods: Option<Vec<String>>,
     /// Path templates such as `/orders/{id}` and `/files/{**}`.
     pub paths: Vec<String>,
     /// Whether a validated client certificate is required. Default: `required`.
+    #[deserr(default)]
     pub peer: Option<NeedDocument>,
     /// Which peers may call. Default: every one of the trust domains.
+    #[deserr(default)]
     pub peers: Option<PeersDocument>,
     /// Whether a bearer token is required. Default: `required`.
+    #[deserr(default)]
     pub credential: Option<NeedDocument>,
     /// Who decides. Default: `policy_service`.
+    #[deserr(default)]
     pub decision: Option<DecisionDocument>,
     /// What policies know the resource as, such as `internal` or `secret`. Default: none.
+    #[deserr(default)]
     pub classification: Option<String>,
 }
 
@@ -97,8 +115,10 @@ pub struct RuleDocument {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(deny_unknown_fields))]
 pub struct PeersDocument {
     /// Exact SPIFFE IDs.
+    #[deserr(default)]
     pub spiffe_ids: Option<Vec<String>>,
     /// Trust domains, out of the filter's `trust_domains`.
+    #[deserr(default)]
     pub trust_domains: Option<Vec<String>>,
 }
 

@@ -144,6 +144,14 @@ impl FilterConfiguration {
             problems.add("", format_args!("expected JSON: {error}"));
             problems
         })?;
+        Self::from_value(document)
+    }
+
+    /// Checks a document that has been read already.
+    ///
+    /// # Errors
+    /// As [`FilterConfiguration::parse`].
+    pub fn from_value(document: serde_json::Value) -> Result<Self, Problems> {
         Self::from_document(problems::read(document)?)
     }
 
