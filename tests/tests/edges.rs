@@ -1,9 +1,12 @@
 //! Requests at the edges of HTTP, in a real Envoy. After each, Envoy lives, no VM failed, and both workers decide.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use bytes::Bytes;
 use picket_tests::client::http1::Connection;
 use picket_tests::client::http2::{self, Rest};
-use picket_tests::client::tls::{Alpn, connect_tls};
+use picket_tests::client::tls::{Alpn, client_config, connect_tls, connect_with};
 use picket_tests::client::{Answer, BoxedIo};
 use picket_tests::exchange::{Protocol, RequestSpec, header_map};
 use picket_tests::fake_policy_service::Mode;
@@ -151,12 +154,14 @@ async fn many_headers_large_headers_and_empty_ones() {
 async fn two_credentials_are_none() {
     let mut stack = stack().await;
     let second = format!("authorization: Bearer {}\r\n", token(&stack));
-    for field in [second.as_str(), "authorization: \r\n", "Authorization: Basic YTpi\r\n"] {
+    for field in [second.as_str(), "Authorization: Basic YTpi\r\n", "authorization: x\r\n"] {
         let before = stack.upstream().requests();
         let answer = send(&stack, &with_fields(&stack, field.as_bytes())).await;
         assert!([400, 401].contains(&answer.status), "`{field}`: {answer:?}");
         assert_eq!(stack.upstream().requests(), before, "`{field}`");
     }
+    // Envoy joins repeated Authorization fields with commas, and an empty one is nothing to it: Picket sees one credential.
+    assert_permitted(&send(&stack, &with_fields(&stack, b"authorization: \r\n")).await);
     still_serves(&mut stack).await.unwrap();
 }
 
@@ -371,4 +376,49 @@ async fn http_2_streams_side_by_side_get_each_their_own_answer() {
         wait::within("twenty callers", async { task.await? }).await.unwrap();
     }
     still_serves(&mut stack).await.unwrap();
+}
+
+/// Envoy does not validate the certificate of a resumed session again. What Picket relies on is that this is visible, and that
+/// the shipped configuration resumes none.
+#[tokio::test]
+async fn a_client_that_would_resume_its_session_is_served_and_a_resumed_one_is_refused() {
+    for resumes in [false, true] {
+        let mut options = Options::default().fake(Mode::Permit);
+        if resumes {
+            options = options
+                .edit(
+                    "disable_stateless_session_resumption: true",
+                    "disable_stateless_session_resumption: false",
+                )
+                .edit(
+                    "disable_stateful_session_resumption: true",
+                    "disable_stateful_session_resumption: false",
+                );
+        }
+        let mut stack = Stack::start(options).await.unwrap();
+        let identity = stack.keys().identity("web").unwrap();
+        let config = Arc::new(client_config(stack.keys(), Some(&identity), Alpn::Http1).unwrap());
+        let mut reasons = BTreeSet::new();
+        for _ in 0..4 {
+            let io = connect_with(Arc::clone(&config), stack.inbound_address())
+                .await
+                .unwrap();
+            let mut connection = Connection::new(io);
+            let answer = wait::within("an answer", connection.exchange(&with_fields(&stack, b"")))
+                .await
+                .unwrap();
+            reasons.insert(answer.reason().unwrap_or_default());
+        }
+        let expected: &[&str] = if resumes {
+            &["peer_unverified", "policy_permit"]
+        } else {
+            &["policy_permit"]
+        };
+        assert_eq!(
+            reasons.iter().map(String::as_str).collect::<Vec<_>>(),
+            expected,
+            "resumption: {resumes}"
+        );
+        still_serves(&mut stack).await.unwrap();
+    }
 }
