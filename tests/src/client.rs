@@ -5,6 +5,8 @@ pub mod http2;
 pub mod session;
 pub mod tls;
 
+use std::fmt;
+
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -17,7 +19,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Io for T {}
 pub type BoxedIo = Box<dyn Io>;
 
 /// Whatever came back.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Answer {
     /// The HTTP status.
     pub status: u16,
@@ -27,6 +29,22 @@ pub struct Answer {
     pub body: Vec<u8>,
     /// Trailer fields (HTTP/2 alone).
     pub trailers: Vec<(String, Vec<u8>)>,
+}
+
+/// Bytes as text, for the messages of failing tests.
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let fields = |fields: &[(String, Vec<u8>)]| -> Vec<String> {
+            let line = |(name, value): &(String, Vec<u8>)| format!("{name}: {}", String::from_utf8_lossy(value));
+            fields.iter().map(line).collect()
+        };
+        f.debug_struct("Answer")
+            .field("status", &self.status)
+            .field("headers", &fields(&self.headers))
+            .field("body", &String::from_utf8_lossy(&self.body))
+            .field("trailers", &fields(&self.trailers))
+            .finish()
+    }
 }
 
 impl Answer {
@@ -66,7 +84,11 @@ impl Answer {
     /// All values of a header as the upstream received it.
     pub fn received_by_upstream(&self, name: &str) -> Vec<String> {
         let echo = self.json().unwrap_or_default();
-        let headers = echo.get("headers").and_then(Value::as_array).cloned().unwrap_or_default();
+        let headers = echo
+            .get("headers")
+            .and_then(Value::as_array)
+            .cloned()
+            .unwrap_or_default();
         headers
             .iter()
             .filter(|pair| pair.get(0).and_then(Value::as_str) == Some(name))

@@ -171,8 +171,14 @@ async fn listener_address(admin: SocketAddr) -> Result<SocketAddr> {
     let address = json
         .pointer("/listener_statuses/0/local_address/socket_address")
         .context("Envoy has no listener")?;
-    let host = address.get("address").and_then(Value::as_str).context("a listener without an address")?;
-    let port = address.get("port_value").and_then(Value::as_u64).context("a listener without a port")?;
+    let host = address
+        .get("address")
+        .and_then(Value::as_str)
+        .context("a listener without an address")?;
+    let port = address
+        .get("port_value")
+        .and_then(Value::as_u64)
+        .context("a listener without a port")?;
     Ok(SocketAddr::new(host.parse()?, u16::try_from(port)?))
 }
 

@@ -156,7 +156,9 @@ impl RequestSpec {
         }
         let mut body = Bytes::from(self.body.clone());
         if self.protocol == Protocol::Grpc {
-            request = request.header("content-type", "application/grpc").header("te", "trailers");
+            request = request
+                .header("content-type", "application/grpc")
+                .header("te", "trailers");
             body = Bytes::from_static(&[0, 0, 0, 0, 0]);
         }
         for (name, value) in &self.headers {
@@ -174,7 +176,10 @@ impl RequestSpec {
 pub fn header_map(fields: &[(&str, &[u8])]) -> Result<HeaderMap> {
     let mut headers = HeaderMap::new();
     for (name, value) in fields {
-        headers.append(HeaderName::from_bytes(name.as_bytes())?, HeaderValue::from_bytes(value)?);
+        headers.append(
+            HeaderName::from_bytes(name.as_bytes())?,
+            HeaderValue::from_bytes(value)?,
+        );
     }
     Ok(headers)
 }
@@ -228,7 +233,11 @@ impl Expected {
         }
         if let Some(target) = &self.upstream_target {
             let echo = answer.json().unwrap_or_default();
-            let received = echo.get("target").and_then(Value::as_str).unwrap_or_default().to_owned();
+            let received = echo
+                .get("target")
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+                .to_owned();
             compare(found, "target at the upstream", target, &received);
         }
     }
@@ -271,7 +280,12 @@ mod tests {
             headers: vec![("retry-after".to_owned(), b"1".to_vec())],
             ..Answer::default()
         };
-        assert_eq!(expected.differences(&answer).len(), 4, "{:?}", expected.differences(&answer));
+        assert_eq!(
+            expected.differences(&answer).len(),
+            4,
+            "{:?}",
+            expected.differences(&answer)
+        );
     }
 
     #[test]
@@ -281,7 +295,10 @@ mod tests {
             headers: vec![("x-picket-reason".to_owned(), b"policy_permit".to_vec())],
             ..Answer::default()
         };
-        assert_eq!(expected(r#"{"status":200,"reason":"policy_permit"}"#).differences(&answer), Vec::<String>::new());
+        assert_eq!(
+            expected(r#"{"status":200,"reason":"policy_permit"}"#).differences(&answer),
+            Vec::<String>::new()
+        );
         assert_eq!(expected(r#"{"status":200}"#).differences(&answer).len(), 1);
     }
 
@@ -292,7 +309,8 @@ mod tests {
             body: br#"{"headers":[["x-picket-subject","alice"]],"target":"/a"}"#.to_vec(),
             ..Answer::default()
         };
-        let good = expected(r#"{"status":200,"upstream":{"x-picket-subject":"alice","x":null},"upstream_target":"/a"}"#);
+        let good =
+            expected(r#"{"status":200,"upstream":{"x-picket-subject":"alice","x":null},"upstream_target":"/a"}"#);
         assert_eq!(good.differences(&answer), Vec::<String>::new());
         let bad = expected(r#"{"status":200,"upstream":{"x-picket-subject":null},"upstream_target":"/b"}"#);
         assert_eq!(bad.differences(&answer).len(), 2);

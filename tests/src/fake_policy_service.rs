@@ -150,7 +150,10 @@ async fn serve(stream: TcpStream, shared: Shared) -> Result<()> {
 }
 
 async fn answer(mut respond: SendResponse<Bytes>, mut mode: watch::Receiver<Mode>) -> Result<()> {
-    let mode = *mode.wait_for(|mode| *mode != Mode::Silent).await.context("the fake ended")?;
+    let mode = *mode
+        .wait_for(|mode| *mode != Mode::Silent)
+        .await
+        .context("the fake ended")?;
     match mode {
         Mode::Permit => send(respond, framed(&permit()), "0"),
         Mode::Garbled => send(respond, framed(&[0xff; 40]), "0"),
@@ -163,7 +166,8 @@ async fn answer(mut respond: SendResponse<Bytes>, mut mode: watch::Receiver<Mode
         Mode::Unavailable => {
             let mut head = grpc_head();
             head.headers_mut().insert("grpc-status", HeaderValue::from_static("14"));
-            head.headers_mut().insert("grpc-message", HeaderValue::from_bytes(b"\xff\xfe gone")?);
+            head.headers_mut()
+                .insert("grpc-message", HeaderValue::from_bytes(b"\xff\xfe gone")?);
             respond.send_response(head, true)?;
             Ok(())
         }

@@ -17,6 +17,8 @@ pub mod process;
 pub mod proof;
 pub mod render;
 pub mod report;
+pub mod running;
+pub mod scenario;
 pub mod stack;
 pub mod token;
 pub mod upstream;

@@ -122,7 +122,14 @@ impl Mutator {
     /// # Errors
     /// Never with the tokens that [`Mutator::new`] made.
     pub fn next(&mut self) -> Result<Mutated> {
-        let kinds = [Kind::Headers, Kind::Target, Kind::Token, Kind::Line, Kind::Body, Kind::Bytes];
+        let kinds = [
+            Kind::Headers,
+            Kind::Target,
+            Kind::Token,
+            Kind::Line,
+            Kind::Body,
+            Kind::Bytes,
+        ];
         let kind = *self.random.choice(&kinds).context("no kinds")?;
         let token = self.random.choice(&self.tokens).context("no tokens")?.clone();
         let mut request = RequestSpec {
@@ -142,7 +149,14 @@ impl Mutator {
             Kind::Line => {
                 let methods = ["POST", "get", "OPTIONS", "TRACE", "PROPFIND", "X", "PATCH", "DELETE"];
                 request.method = (*self.random.choice(&methods).context("no methods")?).to_owned();
-                let hosts = ["ORDERS.EXAMPLE.ORG", "orders.example.org.", "orders.example.org:443", "[::1]", "a,b", "x"];
+                let hosts = [
+                    "ORDERS.EXAMPLE.ORG",
+                    "orders.example.org.",
+                    "orders.example.org:443",
+                    "[::1]",
+                    "a,b",
+                    "x",
+                ];
                 request.host = (*self.random.choice(&hosts).context("no hosts")?).to_owned();
                 written(&request, request.path.as_bytes(), Some(token.as_bytes()), &[], b"")
             }
@@ -181,7 +195,13 @@ impl Mutator {
         }
         body.extend(b"\r\n");
         let fields = [("transfer-encoding", b"chunked".to_vec())];
-        written(&request, request.path.as_bytes(), Some(token.as_bytes()), &fields, &body)
+        written(
+            &request,
+            request.path.as_bytes(),
+            Some(token.as_bytes()),
+            &fields,
+            &body,
+        )
     }
 
     fn any_bytes(&mut self, request: &RequestSpec, token: &str) -> Vec<u8> {
@@ -315,7 +335,10 @@ mod tests {
             if mutated.kind == Kind::Token {
                 let text = String::from_utf8_lossy(&mutated.bytes).into_owned();
                 let sent = text.split("Bearer ").nth(1).unwrap().split("\r\n").next().unwrap();
-                assert!(mutator.tokens.iter().all(|token| token != sent.trim()), "an unchanged token");
+                assert!(
+                    mutator.tokens.iter().all(|token| token != sent.trim()),
+                    "an unchanged token"
+                );
             }
             kinds.insert(mutated.kind);
         }

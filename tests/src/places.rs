@@ -19,6 +19,8 @@ pub struct Places {
     pub module: PathBuf,
     /// The policy service's binary, beside this program or in `PICKET_BIN_DIR`.
     pub policy_service: PathBuf,
+    /// The command line, beside it.
+    pub picket: PathBuf,
     /// The folder with the example policies.
     pub policies: PathBuf,
 }
@@ -37,16 +39,23 @@ impl Places {
         let module = override_or("PICKET_WASM", || Ok(target_folder()?.join(MODULE)))?;
         let binaries = override_or("PICKET_BIN_DIR", profile_folder)?;
         let policy_service = binaries.join("picket-policy-service");
+        let picket = binaries.join("picket");
         let policies = root.join("policy-service/policies");
         existing(&envoy, "Envoy", "scripts/fetch-envoy")?;
         existing(&module, "the filter's module", "make build")?;
         existing(&policy_service, "the policy service", "make build")?;
-        existing(&policies, "the folder of example policies", "git checkout policy-service/policies")?;
+        existing(&picket, "the command line", "make build")?;
+        existing(
+            &policies,
+            "the folder of example policies",
+            "git checkout policy-service/policies",
+        )?;
         Ok(Self {
             root,
             envoy,
             module,
             policy_service,
+            picket,
             policies,
         })
     }

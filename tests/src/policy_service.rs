@@ -90,7 +90,11 @@ impl PolicyService {
     pub async fn stop(&mut self) -> Result<()> {
         let mut process = self.process.take().context("the policy service does not run")?;
         let status = process.stop().await?;
-        ensure!(status.success(), "the policy service ended with {status}\n{}", process.tail());
+        ensure!(
+            status.success(),
+            "the policy service ended with {status}\n{}",
+            process.tail()
+        );
         Ok(())
     }
 

@@ -94,7 +94,10 @@ pub async fn no_vm_failed(stack: &mut Stack) -> Result<()> {
         .inbound()
         .stats(|name| name.starts_with("wasm.picket.") && name.contains("vm_reload"))
         .await?;
-    ensure!(!failures.is_empty(), "Envoy does not count the failures of VMs under the names known here");
+    ensure!(
+        !failures.is_empty(),
+        "Envoy does not count the failures of VMs under the names known here"
+    );
     for (name, count) in failures {
         ensure!(count == 0, "{name} is {count}");
     }

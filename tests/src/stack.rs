@@ -29,6 +29,8 @@ pub struct Options {
     pub permit_valid_for_ms: u32,
     /// How long it lets a deny be remembered.
     pub deny_valid_for_ms: u32,
+    /// Whether permitted responses say who decided. The vectors compare it; the shipped configuration leaves it out.
+    pub explain_permits: bool,
     /// Exact replacements in `envoy/sidecar-inbound.yaml`, besides those that every stack needs.
     pub inbound_edits: Vec<(String, String)>,
 }
@@ -39,6 +41,7 @@ impl Default for Options {
             fake_policy_service: None,
             permit_valid_for_ms: 60_000,
             deny_valid_for_ms: 5_000,
+            explain_permits: true,
             inbound_edits: Vec::new(),
         }
     }
@@ -57,6 +60,22 @@ impl Options {
     pub fn fake(mut self, mode: Mode) -> Self {
         self.fake_policy_service = Some(mode);
         self
+    }
+
+    /// Permitted responses do not say who decided, as in the shipped configuration.
+    #[must_use]
+    pub fn silent_permits(mut self) -> Self {
+        self.explain_permits = false;
+        self
+    }
+
+    /// All replacements in the callee's bootstrap that these options ask for.
+    pub fn edits(&self) -> Vec<(String, String)> {
+        let mut edits = self.inbound_edits.clone();
+        if self.explain_permits {
+            edits.push(pair("explain_permits: false", "explain_permits: true".to_owned()));
+        }
+        edits
     }
 
     /// Lets Envoy pass on what it would refuse itself, so that Picket has to.
@@ -143,7 +162,7 @@ impl Stack {
             policy_service: decider.address(),
             upstream: upstream.address(),
         };
-        let bootstrap = inbound_bootstrap(&places.root, &sites, &options.inbound_edits)?;
+        let bootstrap = inbound_bootstrap(&places.root, &sites, &options.edits())?;
         let inbound = Envoy::start(&sidecar(&places, "inbound", &bootstrap, folder.path(), Bond::Attached)).await?;
         let bootstrap = outbound_bootstrap(&places.root, &keys, inbound.listener())?;
         let outbound = Envoy::start(&sidecar(&places, "outbound", &bootstrap, folder.path(), Bond::Attached)).await?;
@@ -289,7 +308,10 @@ pub fn inbound_bootstrap(root: &Path, sites: &InboundSites<'_>, edits: &[(String
         pair("{ address: 0.0.0.0, port_value: 15006 }", local(0)),
         pair("{ address: 127.0.0.1, port_value: 15000 }", local(0)),
         pair("{ address: 127.0.0.1, port_value: 8080 }", local(sites.upstream.port())),
-        pair("{ address: 127.0.0.1, port_value: 9191 }", local(sites.policy_service.port())),
+        pair(
+            "{ address: 127.0.0.1, port_value: 9191 }",
+            local(sites.policy_service.port()),
+        ),
         pair("/etc/picket/picket_filter.wasm", sites.module.display().to_string()),
         pair("/etc/picket/pki", pki),
         pair("keys: { keys: [] }", format!("keys: {}", sites.keys.key_set()?)),

@@ -102,7 +102,11 @@ impl TokenSpec {
             Defect::ClaimsNotJson => "{not json".to_owned(),
             _ => self.claims_set().to_string(),
         };
-        let signed = format!("{}.{}", encoded(header.to_string().as_bytes()), encoded(claims.as_bytes()));
+        let signed = format!(
+            "{}.{}",
+            encoded(header.to_string().as_bytes()),
+            encoded(claims.as_bytes())
+        );
         let signature = match self.defect {
             Defect::AlgorithmNone | Defect::SignatureMissing => Vec::new(),
             Defect::Hs256WithPublicKey => hmac_sha256(keys.rsa_public_key_pem()?.as_bytes(), signed.as_bytes()),
@@ -132,7 +136,10 @@ impl TokenSpec {
             "roles": ["clerk"],
         });
         if let Some(offset) = self.not_before_in_s {
-            merge(&mut claims, &Map::from_iter([("nbf".to_owned(), Value::from(now.saturating_add(offset)))]));
+            merge(
+                &mut claims,
+                &Map::from_iter([("nbf".to_owned(), Value::from(now.saturating_add(offset)))]),
+            );
         }
         merge(&mut claims, &self.claims);
         claims
@@ -166,7 +173,10 @@ fn altered(mut bytes: Vec<u8>) -> Vec<u8> {
 fn with_altered_claims(signed: &str) -> Result<String> {
     let (header, claims) = signed.split_once('.').context("a token without a dot")?;
     let claims = String::from_utf8(URL_SAFE_NO_PAD.decode(claims)?)?;
-    Ok(format!("{header}.{}", encoded(claims.replace("acme", "acmf").as_bytes())))
+    Ok(format!(
+        "{header}.{}",
+        encoded(claims.replace("acme", "acmf").as_bytes())
+    ))
 }
 
 fn encoded(bytes: &[u8]) -> String {

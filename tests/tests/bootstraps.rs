@@ -28,9 +28,12 @@ fn envoy_validates_both_and_the_lenient_variant() {
         ("inbound", inbound_bootstrap(&places.root, &sites, &[]).unwrap()),
         (
             "inbound-lenient",
-            inbound_bootstrap(&places.root, &sites, &Options::default().lenient().inbound_edits).unwrap(),
+            inbound_bootstrap(&places.root, &sites, &Options::default().lenient().edits()).unwrap(),
         ),
-        ("outbound", outbound_bootstrap(&places.root, &keys, local(15006)).unwrap()),
+        (
+            "outbound",
+            outbound_bootstrap(&places.root, &keys, local(15006)).unwrap(),
+        ),
     ];
     for (name, bootstrap) in bootstraps {
         envoy::validate(&sidecar(&places, name, &bootstrap, folder.path(), Bond::Attached)).unwrap();

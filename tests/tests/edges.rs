@@ -1,9 +1,12 @@
 //! Requests at the edges of HTTP, in a real Envoy. After each, Envoy lives, no VM failed, and both workers decide.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use bytes::Bytes;
 use picket_tests::client::http1::Connection;
 use picket_tests::client::http2::{self, Rest};
-use picket_tests::client::tls::{Alpn, connect_tls};
+use picket_tests::client::tls::{Alpn, client_config, connect_tls, connect_with};
 use picket_tests::client::{Answer, BoxedIo};
 use picket_tests::exchange::{Protocol, RequestSpec, header_map};
 use picket_tests::fake_policy_service::Mode;
@@ -16,7 +19,9 @@ use picket_tests::wait;
 const DEPARTURES: usize = 16;
 
 async fn stack() -> Stack {
-    Stack::start(Options::default().fake(Mode::Permit).wide()).await.unwrap()
+    Stack::start(Options::default().fake(Mode::Permit).wide())
+        .await
+        .unwrap()
 }
 
 fn token(stack: &Stack) -> String {
@@ -25,7 +30,9 @@ fn token(stack: &Stack) -> String {
 
 async fn connect(stack: &Stack, alpn: Alpn) -> BoxedIo {
     let identity = stack.keys().identity("web").unwrap();
-    connect_tls(stack.keys(), Some(&identity), alpn, stack.inbound_address()).await.unwrap()
+    connect_tls(stack.keys(), Some(&identity), alpn, stack.inbound_address())
+        .await
+        .unwrap()
 }
 
 /// Sends bytes on a connection of their own.
@@ -54,7 +61,11 @@ fn post(stack: &Stack, framing: &str, body: &[u8]) -> Vec<u8> {
 
 #[track_caller]
 fn assert_permitted(answer: &Answer) {
-    assert_eq!((answer.status, answer.reason().as_deref()), (200, Some("policy_permit")), "{answer:?}");
+    assert_eq!(
+        (answer.status, answer.reason().as_deref()),
+        (200, Some("policy_permit")),
+        "{answer:?}"
+    );
 }
 
 async fn one_more_call(stack: &Stack, before: u64) {
@@ -68,7 +79,15 @@ async fn one_more_call(stack: &Stack, before: u64) {
 #[tokio::test]
 async fn bytes_that_are_not_utf_8() {
     let mut stack = stack().await;
-    let names = ["x-a", "user-agent", "traceparent", "cookie", "x-picket-subject", "x-request-id", "accept"];
+    let names = [
+        "x-a",
+        "user-agent",
+        "traceparent",
+        "cookie",
+        "x-picket-subject",
+        "x-request-id",
+        "accept",
+    ];
     for name in names {
         let field = [name.as_bytes(), b": \xff\xfe\x80 caf\xe9 \xed\xa0\x80\r\n"].concat();
         let answer = send(&stack, &with_fields(&stack, &field)).await;
@@ -80,12 +99,22 @@ async fn bytes_that_are_not_utf_8() {
         let answer = send(&stack, &[head, credential, b"\r\n\r\n"].concat()).await;
         assert!([400, 401].contains(&answer.status), "{credential:?}: {answer:?}");
     }
-    let answer = send(&stack, b"GET /orders/\xff\xfe HTTP/1.1\r\nhost: orders.example.org\r\n\r\n").await;
+    let answer = send(
+        &stack,
+        b"GET /orders/\xff\xfe HTTP/1.1\r\nhost: orders.example.org\r\n\r\n",
+    )
+    .await;
     assert_eq!(answer.status, 400, "{answer:?}");
-    let mut connection = http2::Connection::new(connect(&stack, Alpn::Http2).await).await.unwrap();
+    let mut connection = http2::Connection::new(connect(&stack, Alpn::Http2).await)
+        .await
+        .unwrap();
     let (mut request, rest) = RequestSpec::default().http2(Some(&token(&stack))).unwrap();
-    request.headers_mut().extend(header_map(&[("x-a", b"\xff\xfe"), ("user-agent", b"\xe9")]).unwrap());
-    let answer = wait::within("an answer", connection.exchange(request, rest)).await.unwrap();
+    request
+        .headers_mut()
+        .extend(header_map(&[("x-a", b"\xff\xfe"), ("user-agent", b"\xe9")]).unwrap());
+    let answer = wait::within("an answer", connection.exchange(request, rest))
+        .await
+        .unwrap();
     assert!([200, 400].contains(&answer.status), "{answer:?}");
     still_serves(&mut stack).await.unwrap();
 }
@@ -112,7 +141,10 @@ async fn many_headers_large_headers_and_empty_ones() {
     let large_token = format!("{head}authorization: Bearer {}\r\n\r\n", "a".repeat(60 * 1024));
     let answer = send(&stack, large_token.as_bytes()).await;
     assert!([400, 401].contains(&answer.status), "{answer:?}");
-    let large_path = format!("GET /orders/{} HTTP/1.1\r\nhost: orders.example.org\r\n\r\n", "a".repeat(60 * 1024));
+    let large_path = format!(
+        "GET /orders/{} HTTP/1.1\r\nhost: orders.example.org\r\n\r\n",
+        "a".repeat(60 * 1024)
+    );
     let answer = send(&stack, large_path.as_bytes()).await;
     assert!((400..500).contains(&answer.status), "{}", answer.status);
     still_serves(&mut stack).await.unwrap();
@@ -122,12 +154,14 @@ async fn many_headers_large_headers_and_empty_ones() {
 async fn two_credentials_are_none() {
     let mut stack = stack().await;
     let second = format!("authorization: Bearer {}\r\n", token(&stack));
-    for field in [second.as_str(), "authorization: \r\n", "Authorization: Basic YTpi\r\n"] {
+    for field in [second.as_str(), "Authorization: Basic YTpi\r\n", "authorization: x\r\n"] {
         let before = stack.upstream().requests();
         let answer = send(&stack, &with_fields(&stack, field.as_bytes())).await;
         assert!([400, 401].contains(&answer.status), "`{field}`: {answer:?}");
         assert_eq!(stack.upstream().requests(), before, "`{field}`");
     }
+    // Envoy joins repeated Authorization fields with commas, and an empty one is nothing to it: Picket sees one credential.
+    assert_permitted(&send(&stack, &with_fields(&stack, b"authorization: \r\n")).await);
     still_serves(&mut stack).await.unwrap();
 }
 
@@ -142,7 +176,11 @@ async fn a_body_that_is_there_before_the_decision_waits_for_it() {
         let io = connect(&stack, Alpn::Http1).await;
         let exchange = tokio::spawn(async move { Connection::new(io).exchange(&request).await });
         one_more_call(&stack, calls).await;
-        assert_eq!(stack.upstream().requests(), requests, "{bytes}: the body went on without a decision");
+        assert_eq!(
+            stack.upstream().requests(),
+            requests,
+            "{bytes}: the body went on without a decision"
+        );
         stack.fake().unwrap().set(Mode::Permit);
         let answer = wait::within("an answer", async { exchange.await? }).await.unwrap();
         assert_permitted(&answer);
@@ -161,11 +199,20 @@ async fn a_body_that_is_there_before_the_decision_waits_for_it() {
 async fn chunks_and_trailers() {
     let mut stack = stack().await;
     let chunked = b"3\r\nabc\r\n0\r\nx-picket-subject: root\r\nx-trailer: \xff\xfe\r\n\r\n";
-    let answer = send(&stack, &post(&stack, "transfer-encoding: chunked\r\ntrailer: x-trailer", chunked)).await;
+    let answer = send(
+        &stack,
+        &post(&stack, "transfer-encoding: chunked\r\ntrailer: x-trailer", chunked),
+    )
+    .await;
     assert_permitted(&answer);
     assert_eq!(answer.json().unwrap()["body_bytes"], 3);
-    assert!(!answer.json().unwrap()["trailers"].to_string().contains("root"), "{answer:?}");
-    let mut connection = http2::Connection::new(connect(&stack, Alpn::Http2).await).await.unwrap();
+    assert!(
+        !answer.json().unwrap()["trailers"].to_string().contains("root"),
+        "{answer:?}"
+    );
+    let mut connection = http2::Connection::new(connect(&stack, Alpn::Http2).await)
+        .await
+        .unwrap();
     for body in [Bytes::new(), Bytes::from_static(&[0, 0, 0, 0, 0])] {
         let call = RequestSpec {
             protocol: Protocol::Grpc,
@@ -179,7 +226,9 @@ async fn chunks_and_trailers() {
             body,
             trailers: Some(trailers),
         };
-        let answer = wait::within("an answer", connection.exchange(request, rest)).await.unwrap();
+        let answer = wait::within("an answer", connection.exchange(request, rest))
+            .await
+            .unwrap();
         assert_permitted(&answer);
         assert_eq!(answer.grpc_status(), Some(0), "{answer:?}");
         let trailers = answer.json().unwrap()["trailers"].to_string();
@@ -206,7 +255,9 @@ async fn a_caller_that_goes_away_while_the_decision_is_awaited() {
     }
     for _ in 0..DEPARTURES {
         let calls = stack.fake().unwrap().calls();
-        let mut connection = http2::Connection::new(connect(&stack, Alpn::Http2).await).await.unwrap();
+        let mut connection = http2::Connection::new(connect(&stack, Alpn::Http2).await)
+            .await
+            .unwrap();
         let (request, rest) = RequestSpec::default().http2(Some(&token(&stack))).unwrap();
         let exchange = tokio::spawn(async move { connection.exchange(request, rest).await });
         one_more_call(&stack, calls).await;
@@ -225,7 +276,9 @@ async fn a_caller_that_goes_away_while_the_decision_is_awaited() {
 }
 
 async fn stack_active(stack: &Stack) -> anyhow::Result<u64> {
-    let stats = stack.inbound_stats(|name| name == "http.inbound.downstream_rq_active").await?;
+    let stats = stack
+        .inbound_stats(|name| name == "http.inbound.downstream_rq_active")
+        .await?;
     Ok(stats.iter().map(|(_, value)| value).sum())
 }
 
@@ -311,7 +364,10 @@ async fn http_2_streams_side_by_side_get_each_their_own_answer() {
             for _ in 0..5 {
                 let (request, rest) = RequestSpec::default().http2(Some(&token))?;
                 let answer = connection.exchange(request, rest).await?;
-                assert_eq!(answer.received_by_upstream("x-picket-subject"), [format!("user-{subject}")]);
+                assert_eq!(
+                    answer.received_by_upstream("x-picket-subject"),
+                    [format!("user-{subject}")]
+                );
             }
             anyhow::Ok(())
         }));
@@ -320,4 +376,49 @@ async fn http_2_streams_side_by_side_get_each_their_own_answer() {
         wait::within("twenty callers", async { task.await? }).await.unwrap();
     }
     still_serves(&mut stack).await.unwrap();
+}
+
+/// Envoy does not validate the certificate of a resumed session again. What Picket relies on is that this is visible, and that
+/// the shipped configuration resumes none.
+#[tokio::test]
+async fn a_client_that_would_resume_its_session_is_served_and_a_resumed_one_is_refused() {
+    for resumes in [false, true] {
+        let mut options = Options::default().fake(Mode::Permit);
+        if resumes {
+            options = options
+                .edit(
+                    "disable_stateless_session_resumption: true",
+                    "disable_stateless_session_resumption: false",
+                )
+                .edit(
+                    "disable_stateful_session_resumption: true",
+                    "disable_stateful_session_resumption: false",
+                );
+        }
+        let mut stack = Stack::start(options).await.unwrap();
+        let identity = stack.keys().identity("web").unwrap();
+        let config = Arc::new(client_config(stack.keys(), Some(&identity), Alpn::Http1).unwrap());
+        let mut reasons = BTreeSet::new();
+        for _ in 0..4 {
+            let io = connect_with(Arc::clone(&config), stack.inbound_address())
+                .await
+                .unwrap();
+            let mut connection = Connection::new(io);
+            let answer = wait::within("an answer", connection.exchange(&with_fields(&stack, b"")))
+                .await
+                .unwrap();
+            reasons.insert(answer.reason().unwrap_or_default());
+        }
+        let expected: &[&str] = if resumes {
+            &["peer_unverified", "policy_permit"]
+        } else {
+            &["policy_permit"]
+        };
+        assert_eq!(
+            reasons.iter().map(String::as_str).collect::<Vec<_>>(),
+            expected,
+            "resumption: {resumes}"
+        );
+        still_serves(&mut stack).await.unwrap();
+    }
 }

@@ -29,7 +29,9 @@ const FORGED: [&str; 14] = [
 
 #[tokio::test]
 async fn a_forged_identity_header_never_arrives_however_it_is_spelt() {
-    let mut stack = Stack::start(Options::default().fake(Mode::Permit).wide()).await.unwrap();
+    let mut stack = Stack::start(Options::default().fake(Mode::Permit).wide())
+        .await
+        .unwrap();
     let mut session = Session::new(stack.keys(), stack.entrances());
     for (via, protocol) in [
         (Via::Sidecar, Protocol::Http1),
@@ -47,34 +49,55 @@ async fn a_forged_identity_header_never_arrives_however_it_is_spelt() {
             ..RequestSpec::default()
         };
         for name in FORGED {
-            let name = if protocol == Protocol::Http1 { name.to_owned() } else { name.to_ascii_lowercase() };
+            let name = if protocol == Protocol::Http1 {
+                name.to_owned()
+            } else {
+                name.to_ascii_lowercase()
+            };
             // Twice, because the first of several may be what is stripped.
             request.headers.push((name.clone(), "forged".to_owned()));
             request.headers.push((name, "forged-again".to_owned()));
         }
         let answer = session.send(&request).await.unwrap();
-        assert_eq!(answer.reason().as_deref(), Some("policy_permit"), "{via:?} {protocol:?}: {answer:?}");
+        assert_eq!(
+            answer.reason().as_deref(),
+            Some("policy_permit"),
+            "{via:?} {protocol:?}: {answer:?}"
+        );
         let echo = answer.json().expect("what the upstream received");
         let headers = echo["headers"].as_array().unwrap();
         for pair in headers {
             let value = pair[1].as_str().unwrap();
             assert!(!value.contains("forged"), "{via:?} {protocol:?}: {pair}");
         }
-        assert_eq!(answer.received_by_upstream("x-picket-subject"), ["alice"], "{via:?} {protocol:?}");
+        assert_eq!(
+            answer.received_by_upstream("x-picket-subject"),
+            ["alice"],
+            "{via:?} {protocol:?}"
+        );
         assert_eq!(
             answer.received_by_upstream("x-picket-peer"),
             ["spiffe://example.org/web"],
             "{via:?} {protocol:?}"
         );
-        assert_eq!(answer.received_by_upstream("authorization"), Vec::<String>::new(), "{via:?} {protocol:?}");
-        assert_eq!(answer.received_by_upstream("x-forwarded-client-cert"), Vec::<String>::new());
+        assert_eq!(
+            answer.received_by_upstream("authorization"),
+            Vec::<String>::new(),
+            "{via:?} {protocol:?}"
+        );
+        assert_eq!(
+            answer.received_by_upstream("x-forwarded-client-cert"),
+            Vec::<String>::new()
+        );
     }
     still_serves(&mut stack).await.unwrap();
 }
 
 #[tokio::test]
 async fn a_request_that_a_local_rule_permits_carries_no_forged_identity_either() {
-    let mut stack = Stack::start(Options::default().fake(Mode::Permit).wide()).await.unwrap();
+    let mut stack = Stack::start(Options::default().fake(Mode::Permit).wide())
+        .await
+        .unwrap();
     let mut session = Session::new(stack.keys(), stack.entrances());
     let mut request = RequestSpec {
         path: "/healthz".to_owned(),
@@ -93,7 +116,9 @@ async fn identity_in_a_token_cannot_break_out_of_its_header() {
     let mut stack = Stack::start(Options::default().fake(Mode::Permit)).await.unwrap();
     let mut session = Session::new(stack.keys(), stack.entrances());
     let mut token = TokenSpec::of("al\r\nx-picket-roles: root\r\n\u{e9}\u{0}");
-    token.claims.insert("roles".to_owned(), Value::from(vec!["a,b", "c d", "e"]));
+    token
+        .claims
+        .insert("roles".to_owned(), Value::from(vec!["a,b", "c d", "e"]));
     let request = RequestSpec {
         token: Some(token),
         ..RequestSpec::default()
@@ -102,12 +127,37 @@ async fn identity_in_a_token_cannot_break_out_of_its_header() {
     if answer.status == 200 {
         let roles = answer.received_by_upstream("x-picket-roles");
         assert_eq!(roles.len(), 1, "{roles:?}");
-        assert_eq!(roles[0].split(',').count(), 3, "a comma in a role made another role: {roles:?}");
+        assert_eq!(
+            roles[0].split(',').count(),
+            3,
+            "a comma in a role made another role: {roles:?}"
+        );
         let subjects = answer.received_by_upstream("x-picket-subject");
         assert_eq!(subjects.len(), 1, "{subjects:?}");
-        assert!(subjects[0].bytes().all(|byte| (0x21..=0x7e).contains(&byte)), "{subjects:?}");
+        assert!(
+            subjects[0].bytes().all(|byte| (0x21..=0x7e).contains(&byte)),
+            "{subjects:?}"
+        );
     } else {
         assert!([400, 401].contains(&answer.status), "{answer:?}");
     }
     still_serves(&mut stack).await.unwrap();
+}
+
+#[tokio::test]
+async fn permitted_responses_say_who_decided_only_where_the_configuration_asks_for_it() {
+    for explains in [true, false] {
+        let options = Options::default().fake(Mode::Permit);
+        let options = if explains { options } else { options.silent_permits() };
+        let stack = Stack::start(options).await.unwrap();
+        let mut session = Session::new(stack.keys(), stack.entrances());
+        let request = RequestSpec {
+            token: Some(TokenSpec::of("alice")),
+            ..RequestSpec::default()
+        };
+        let answer = session.send(&request).await.unwrap();
+        assert_eq!(answer.status, 200, "{answer:?}");
+        assert_eq!(answer.reason().is_some(), explains, "{answer:?}");
+        assert_eq!(answer.decided_by().is_some(), explains, "{answer:?}");
+    }
 }

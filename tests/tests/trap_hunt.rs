@@ -24,7 +24,9 @@ const CALLERS: u64 = 8;
 type Tally = BTreeMap<(Kind, u16, String), u64>;
 
 fn setting(name: &str, default: u64) -> u64 {
-    env::var(name).map_or(default, |value| value.parse().unwrap_or_else(|_| panic!("{name} is no number")))
+    env::var(name).map_or(default, |value| {
+        value.parse().unwrap_or_else(|_| panic!("{name} is no number"))
+    })
 }
 
 struct Caller {
@@ -72,14 +74,19 @@ impl Caller {
         Ok(())
     }
 
-    async fn connect(&self) -> Result<Connection> {
+    async fn connect(&mut self) -> Result<Connection> {
         let identity = self.keys.identity("web")?;
-        Ok(Connection::new(connect_tls(&self.keys, Some(&identity), Alpn::Http1, self.address).await?))
+        Ok(Connection::new(
+            connect_tls(&self.keys, Some(&identity), Alpn::Http1, self.address).await?,
+        ))
     }
 
     fn count(&mut self, kind: Kind, answer: Option<(u16, Option<String>)>) {
         let (status, reason) = answer.unwrap_or_default();
-        *self.tally.entry((kind, status, reason.unwrap_or_default())).or_default() += 1;
+        *self
+            .tally
+            .entry((kind, status, reason.unwrap_or_default()))
+            .or_default() += 1;
     }
 }
 
@@ -110,13 +117,20 @@ async fn no_request_brings_down_a_worker() {
     let hunts: Vec<_> = (0..CALLERS)
         .map(|caller| {
             let share = requests / CALLERS + u64::from(caller < requests % CALLERS);
-            tokio::spawn(hunt(stack.keys().clone(), stack.inbound_address(), seed + caller, share))
+            tokio::spawn(hunt(
+                stack.keys().clone(),
+                stack.inbound_address(),
+                seed + caller,
+                share,
+            ))
         })
         .collect();
     let mut tally = Tally::new();
     for hunt in hunts {
         match hunt.await.unwrap() {
-            Ok(part) => part.into_iter().for_each(|(key, count)| *tally.entry(key).or_default() += count),
+            Ok(part) => part
+                .into_iter()
+                .for_each(|(key, count)| *tally.entry(key).or_default() += count),
             Err(error) => panic!("{error:#}\n{}", stack.tails()),
         }
     }
@@ -127,7 +141,14 @@ async fn no_request_brings_down_a_worker() {
     println!("{requests} requests, seed {seed}, in {took:?}");
     assert_eq!(tally.values().sum::<u64>(), requests);
     // What never gets as far as the filter hunts nothing: most must.
-    let by_picket: u64 = tally.iter().filter(|((_, _, reason), _)| !reason.is_empty()).map(|(_, count)| count).sum();
-    assert!(by_picket * 2 > requests, "only {by_picket} of {requests} reached Picket");
+    let by_picket: u64 = tally
+        .iter()
+        .filter(|((_, _, reason), _)| !reason.is_empty())
+        .map(|(_, count)| count)
+        .sum();
+    assert!(
+        by_picket * 2 > requests,
+        "only {by_picket} of {requests} reached Picket"
+    );
     still_serves(&mut stack).await.unwrap();
 }

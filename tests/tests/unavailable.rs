@@ -27,7 +27,11 @@ fn good(path: &str, protocol: Protocol) -> RequestSpec {
 fn assert_unavailable(what: &str, answer: &Answer, reason: &str) {
     assert_eq!(answer.status, 503, "{what}: {answer:?}");
     assert_eq!(answer.reason().as_deref(), Some(reason), "{what}: {answer:?}");
-    let seconds: u32 = answer.header("retry-after").expect("Retry-After").parse().expect("seconds");
+    let seconds: u32 = answer
+        .header("retry-after")
+        .expect("Retry-After")
+        .parse()
+        .expect("seconds");
     assert!(seconds > 0, "{what}: {answer:?}");
 }
 
@@ -53,8 +57,15 @@ async fn a_policy_service_that_misbehaves_permits_nothing() {
         let before = stack.upstream().requests();
         let calls = stack.fake().unwrap().calls();
         let answer = session.send(&good("/orders/1", Protocol::Http1)).await.unwrap();
-        assert!(stack.fake().unwrap().calls() > calls, "{mode:?}: the service was not asked");
-        assert_eq!(stack.upstream().requests(), before, "{mode:?}: the request went on: {answer:?}");
+        assert!(
+            stack.fake().unwrap().calls() > calls,
+            "{mode:?}: the service was not asked"
+        );
+        assert_eq!(
+            stack.upstream().requests(),
+            before,
+            "{mode:?}: the request went on: {answer:?}"
+        );
         if reason.is_empty() {
             // Which of the two it is depends on what Envoy passes on; that nothing goes on does not.
             assert!([403, 503].contains(&answer.status), "{mode:?}: {answer:?}");
@@ -76,7 +87,10 @@ async fn a_slow_policy_service_is_given_up_on_in_time() {
     assert_unavailable("silent", &answer, UNAVAILABLE);
     // The shipped configuration gives the policy service 500 ms.
     assert!((450..5_000).contains(&took_ms), "it took {took_ms} ms");
-    let answer = session.send(&good("/orders.v1.Orders/List", Protocol::Grpc)).await.unwrap();
+    let answer = session
+        .send(&good("/orders.v1.Orders/List", Protocol::Grpc))
+        .await
+        .unwrap();
     assert_eq!((answer.status, answer.grpc_status()), (200, Some(14)), "{answer:?}");
     assert_eq!(answer.reason().as_deref(), Some(UNAVAILABLE), "{answer:?}");
     stack.fake().unwrap().set(Mode::Permit);
@@ -110,6 +124,10 @@ async fn a_policy_service_that_is_down_permits_what_is_remembered_and_nothing_el
     })
     .await
     .unwrap();
-    assert_eq!((answer.status, answer.decided_by().as_deref()), (200, Some("policy_service")), "{answer:?}");
+    assert_eq!(
+        (answer.status, answer.decided_by().as_deref()),
+        (200, Some("policy_service")),
+        "{answer:?}"
+    );
     still_serves(&mut stack).await.unwrap();
 }

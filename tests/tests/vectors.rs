@@ -12,8 +12,13 @@ use picket_tests::stack::{Options, Stack};
 const SHIPPED: &str = include_str!("../vectors/requests.json");
 /// To a callee's sidecar whose Envoy lets everything pass, so that Picket has to refuse.
 const LENIENT: &str = include_str!("../vectors/requests-lenient.json");
-/// Reasons that need a policy service which fails: `unavailable.rs` has them.
-const ELSEWHERE: [&str; 2] = ["policy_service_unavailable", "policy_service_answer_invalid"];
+/// Reasons that no request alone can cause: the first two need a policy service that fails (`unavailable.rs`), the third an Envoy
+/// that refuses the filter's calls.
+const ELSEWHERE: [&str; 3] = [
+    "policy_service_unavailable",
+    "policy_service_answer_invalid",
+    "host_failure",
+];
 
 async fn run(options: Options, vectors: &[Exchange]) {
     let mut stack = Stack::start(options).await.unwrap();
@@ -23,7 +28,13 @@ async fn run(options: Options, vectors: &[Exchange]) {
         let before = stack.upstream().requests();
         match session.run(vector).await {
             Ok((answer, _)) => {
-                failures.extend(vector.expected.differences(&answer).iter().map(|d| format!("{}: {d}", vector.id)));
+                failures.extend(
+                    vector
+                        .expected
+                        .differences(&answer)
+                        .iter()
+                        .map(|d| format!("{}: {d}", vector.id)),
+                );
                 let permitted = answer.json().is_some_and(|echo| echo.get("target").is_some());
                 if !permitted && stack.upstream().requests() != before {
                     failures.push(format!("{}: refused, and yet it reached the upstream", vector.id));
@@ -50,13 +61,25 @@ async fn a_sidecar_that_leaves_everything_to_picket_answers_each_vector_as_expec
 
 #[test]
 fn every_reason_has_a_vector() {
-    let vectors: Vec<Exchange> = [SHIPPED, LENIENT].into_iter().flat_map(|text| parse(text).unwrap()).collect();
-    let mut tried: BTreeSet<&str> = vectors.iter().filter_map(|vector| vector.expected.reason.as_deref()).collect();
+    let vectors: Vec<Exchange> = [SHIPPED, LENIENT]
+        .into_iter()
+        .flat_map(|text| parse(text).unwrap())
+        .collect();
+    let mut tried: BTreeSet<&str> = vectors
+        .iter()
+        .filter_map(|vector| vector.expected.reason.as_deref())
+        .collect();
     tried.extend(ELSEWHERE);
     let known: BTreeSet<&str> = DenyReason::ALL.iter().map(|reason| reason.code()).collect();
     let untried: Vec<_> = known.difference(&tried).collect();
     assert!(untried.is_empty(), "no vector expects {untried:?}");
     let permits = BTreeSet::from(["policy_permit", "local_permit"]);
-    let unknown: Vec<_> = tried.difference(&known).filter(|code| !permits.contains(*code)).collect();
-    assert!(unknown.is_empty(), "vectors expect reasons that do not exist: {unknown:?}");
+    let unknown: Vec<_> = tried
+        .difference(&known)
+        .filter(|code| !permits.contains(*code))
+        .collect();
+    assert!(
+        unknown.is_empty(),
+        "vectors expect reasons that do not exist: {unknown:?}"
+    );
 }

@@ -190,9 +190,18 @@ fn parse_head(bytes: &[u8]) -> Result<Option<(Head, usize)>> {
             .collect(),
         ..Answer::default()
     };
-    let closes = answer.header("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"));
+    let closes = answer
+        .header("connection")
+        .is_some_and(|value| value.eq_ignore_ascii_case("close"));
     let framing = framing(&answer)?;
-    Ok(Some((Head { answer, framing, closes }, length)))
+    Ok(Some((
+        Head {
+            answer,
+            framing,
+            closes,
+        },
+        length,
+    )))
 }
 
 /// RFC 9112 §6.3; requests with method HEAD are not sent by this client.
@@ -227,23 +236,27 @@ mod tests {
 
     #[tokio::test]
     async fn reads_a_body_with_a_length_and_skips_interim_answers() {
-        let answer = read(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\nA: b\r\n\r\nhi")
-            .await
-            .unwrap();
+        let answer =
+            read(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\nA: b\r\n\r\nhi")
+                .await
+                .unwrap();
         assert_eq!((answer.status, answer.body.as_slice()), (403, b"hi".as_slice()));
         assert_eq!(answer.header("a").as_deref(), Some("b"));
     }
 
     #[tokio::test]
     async fn reads_chunks_and_their_trailers() {
-        let answer = read(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n1;x=y\r\nd\r\n0\r\nt: u\r\n\r\n")
-            .await
-            .unwrap();
+        let answer =
+            read(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n1;x=y\r\nd\r\n0\r\nt: u\r\n\r\n")
+                .await
+                .unwrap();
         assert_eq!(answer.body, b"abcd");
     }
 
     #[tokio::test]
     async fn an_answer_that_is_cut_short_is_an_error() {
-        read(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nshort").await.unwrap_err();
+        read(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nshort")
+            .await
+            .unwrap_err();
     }
 }

@@ -70,7 +70,10 @@ async fn read(status: u16, headers: &HeaderMap, mut stream: RecvStream) -> Resul
         stream.flow_control().release_capacity(chunk.len())?;
         body.extend_from_slice(&chunk);
     }
-    let trailers = stream.trailers().await.context("the answer's trailers were cut short")?;
+    let trailers = stream
+        .trailers()
+        .await
+        .context("the answer's trailers were cut short")?;
     Ok(Answer {
         status,
         headers: pairs(headers),

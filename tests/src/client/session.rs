@@ -73,11 +73,7 @@ impl Session {
     /// # Errors
     /// When there is no answer.
     pub async fn send_with(&mut self, request: &RequestSpec, token: Option<&str>) -> Result<(Answer, Duration)> {
-        let line = (
-            request.via,
-            request.peer.clone(),
-            request.protocol != Protocol::Http1,
-        );
+        let line = (request.via, request.peer.clone(), request.protocol != Protocol::Http1);
         let mut connection = match self.connections.remove(&line) {
             Some(connection) => connection,
             None => self.connect(request).await?,

@@ -38,19 +38,30 @@ pub async fn connect_plain(address: SocketAddr) -> Result<BoxedIo> {
 /// # Errors
 /// When nothing listens there, or the handshake fails. A server that refuses the certificate says so only later in TLS 1.3.
 pub async fn connect_tls(keys: &Keys, identity: Option<&Identity>, alpn: Alpn, address: SocketAddr) -> Result<BoxedIo> {
-    let config = client_config(keys, identity, alpn)?;
+    connect_with(Arc::new(client_config(keys, identity, alpn)?), address).await
+}
+
+/// Connects with a configuration that may remember sessions of earlier connections.
+///
+/// # Errors
+/// As [`connect_tls`].
+pub async fn connect_with(config: Arc<ClientConfig>, address: SocketAddr) -> Result<BoxedIo> {
     let stream = TcpStream::connect(address)
         .await
         .with_context(|| format!("cannot connect to {address}"))?;
     stream.set_nodelay(true)?;
-    let stream = TlsConnector::from(Arc::new(config))
+    let stream = TlsConnector::from(config)
         .connect(ServerName::try_from("localhost")?, stream)
         .await
         .with_context(|| format!("the TLS handshake with {address} failed"))?;
     Ok(Box::new(stream))
 }
 
-fn client_config(keys: &Keys, identity: Option<&Identity>, alpn: Alpn) -> Result<ClientConfig> {
+/// The configuration of a client that presents `identity`. It remembers sessions, and resumes them where the server lets it.
+///
+/// # Errors
+/// When a certificate or key cannot be read.
+pub fn client_config(keys: &Keys, identity: Option<&Identity>, alpn: Alpn) -> Result<ClientConfig> {
     let mut roots = RootCertStore::empty();
     roots.add(keys.authority()?)?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());

@@ -1,0 +1,70 @@
+# Picket. `make` alone says what there is.
+
+CARGO ?= cargo
+PYTHON ?= python3
+CARGO_TARGET_DIR ?= target
+export CARGO_TARGET_DIR
+
+WASM_TARGET := wasm32-wasip1
+ENVOY := .tools/envoy
+# The end-to-end tests and the demo look for the binaries here.
+BINARIES := $(CARGO_TARGET_DIR)/debug
+DEMO := $(BINARIES)/picket-demo
+MODULE := $(CARGO_TARGET_DIR)/$(WASM_TARGET)/wasm/picket_filter.wasm
+SCHEMA := envoy/picket-filter.schema.json
+
+.DEFAULT_GOAL := help
+.PHONY: help build tools demo up down test trap-hunt check schema clean
+
+help: ## Say what there is
+	@echo "Picket: each request in the mesh proves itself. It needs Rust, Python 3.11 and make."
+	@echo
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '%-18s %s\n' "$$name" "$$text"; done
+
+build: ## Build the policy service, the command line, the demo, and the filter for Envoy
+	@rustup target list --installed 2>/dev/null | grep -qx $(WASM_TARGET) || rustup target add $(WASM_TARGET)
+	$(CARGO) build --workspace --exclude picket-filter --bins
+	$(CARGO) build --profile wasm --target $(WASM_TARGET) -p picket-filter
+	@test -s $(MODULE) || { echo "error: the build left no $(MODULE)" >&2; exit 1; }
+
+tools: ## Fetch Envoy, pinned by hash, into .tools
+	$(PYTHON) scripts/fetch-envoy
+	@test -x $(ENVOY) || { echo "error: scripts/fetch-envoy left no $(ENVOY)" >&2; exit 1; }
+
+demo: build tools ## Start everything, send the scenario, print a table, end everything
+	$(DEMO) run
+
+up: build tools ## Start everything and leave it running; prints lines for curl
+	$(DEMO) up
+
+down: ## End exactly what `make up` started
+	@if [ -x $(DEMO) ]; then $(DEMO) down; elif [ -e .run/stack.json ]; then \
+	  echo "error: something was started and $(DEMO) is gone: make build" >&2; exit 1; else echo "Nothing was running."; fi
+
+test: build tools ## All tests: units, vectors and end to end against the real Envoy
+	$(CARGO) test --workspace --exclude picket-tests
+	$(CARGO) test -p picket-tests
+
+trap-hunt: build tools ## Mutated requests against the real Envoy: PICKET_TRAP_HUNT_REQUESTS, PICKET_TRAP_HUNT_SEED
+	$(CARGO) test -p picket-tests --test trap_hunt -- --nocapture
+
+check: ## Format, lints for both targets, boundaries, documents, the schema, licences
+	@rustup target list --installed 2>/dev/null | grep -qx $(WASM_TARGET) || rustup target add $(WASM_TARGET)
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	$(CARGO) clippy --target $(WASM_TARGET) -p picket-filter -p picket-core -- -D warnings
+	$(PYTHON) scripts/check-core-is-pure
+	$(PYTHON) scripts/check-documents
+	@mkdir -p $(CARGO_TARGET_DIR)
+	$(CARGO) run --quiet -p picket -- config schema > $(CARGO_TARGET_DIR)/picket-filter.schema.json
+	@cmp -s $(CARGO_TARGET_DIR)/picket-filter.schema.json $(SCHEMA) || \
+	  { echo "error: $(SCHEMA) is not what the code says: make schema" >&2; exit 1; }
+	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny check; \
+	  else echo "cargo-deny is not installed: licences and advisories were NOT checked"; fi
+
+schema: ## Write the JSON Schema of the filter's configuration
+	$(CARGO) run --quiet -p picket -- config schema > $(SCHEMA)
+
+clean: down ## Remove what was built; Envoy stays in .tools
+	$(CARGO) clean
+	rm -rf .run
