@@ -45,13 +45,25 @@ async fn requests_are_counted_by_outcome_and_reason() {
         ("picket_policy_call_ms_count", vec![], 1),
         (
             "picket_token_verifications",
-            vec!["picket_algorithm=\"RS256\"", "picket_path=\"host\"", "picket_result=\"passed\""],
+            vec![
+                "picket_algorithm=\"RS256\"",
+                "picket_path=\"host\"",
+                "picket_result=\"passed\"",
+            ],
             1,
         ),
-        ("picket_token_verifications", vec!["picket_path=\"cache\"", "picket_result=\"passed\""], 2),
+        (
+            "picket_token_verifications",
+            vec!["picket_path=\"cache\"", "picket_result=\"passed\""],
+            2,
+        ),
     ];
     for (metric, labels, count) in others {
-        assert_eq!(sample(&text, metric, &labels), Some(count), "{metric} {labels:?}: {shown:#?}");
+        assert_eq!(
+            sample(&text, metric, &labels),
+            Some(count),
+            "{metric} {labels:?}: {shown:#?}"
+        );
     }
 }
 
