@@ -35,7 +35,7 @@ pub enum PublicKey {
     Es256(p256::PublicKey),
 }
 
-/// A public JSON Web Key (RFC 7517), with members in the order of their names.
+/// A public JSON Web Key (RFC 7517).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct PublicJwk {
     alg: &'static str,

@@ -65,10 +65,11 @@ fn spiffe_id_of(certificate: &Certificate) -> Result<SpiffeId, PeerError> {
             continue;
         }
         let names = SubjectAltName::from_der(extension.extn_value.as_bytes()).map_err(|_| PeerError::Malformed)?;
-        uris.extend(names.0.into_iter().filter_map(|name| match name {
-            GeneralName::UniformResourceIdentifier(uri) => Some(uri.to_string()),
-            _ => None,
-        }));
+        for name in names.0 {
+            if let GeneralName::UniformResourceIdentifier(uri) = name {
+                uris.push(uri.to_string());
+            }
+        }
     }
     match uris.as_slice() {
         [uri] => uri.parse().map_err(|_| PeerError::Malformed),

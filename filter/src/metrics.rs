@@ -140,7 +140,7 @@ fn verification_labels() -> impl Iterator<Item = VerificationLabels> {
         .flat_map(|checked| [true, false].map(|has_passed| VerificationLabels { checked, has_passed }))
 }
 
-fn lookup<K: PartialEq>(table: &[(K, u32)], key: K) -> Option<u32> {
+fn lookup<K: Copy + PartialEq>(table: &[(K, u32)], key: K) -> Option<u32> {
     table.iter().find(|(have, _)| *have == key).map(|(_, id)| *id)
 }
 

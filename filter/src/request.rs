@@ -141,23 +141,30 @@ impl Request {
 impl Context for Request {
     fn on_grpc_call_response(&mut self, call: u32, status: u32, body_bytes: usize) {
         let Some(shared) = self.shared.clone() else { return };
-        match std::mem::replace(&mut self.state, State::Refused) {
+        let (asked, asked_at, pending) = match std::mem::replace(&mut self.state, State::Refused) {
             State::Waiting {
-                call: asked,
+                call,
                 asked_at,
                 pending,
-            } if asked == call => {
-                let now = clock::now();
-                let answer = policy_call::read_answer(status, body_bytes);
-                let took_ms = now.as_ms().saturating_sub(asked_at.as_ms());
-                shared.metrics.count_call(answer.as_ref().err().copied(), Some(took_ms));
-                let verdict = shared.enforcer.borrow_mut().answer_arrived(pending, answer, now);
-                if self.enforce(&shared, verdict) == Action::Continue {
-                    // `enforce` continues with a permit only.
-                    let _ = hostcalls::resume_http_request();
-                }
+            } => (call, asked_at, pending),
+            // What was decided stands.
+            decided @ (State::New | State::Forwarded { .. } | State::Refused) => {
+                self.state = decided;
+                return;
             }
-            other => self.state = other,
+        };
+        let now = clock::now();
+        // An answer to another call than ours is none.
+        let answer = match asked == call {
+            true => policy_call::read_answer(status, body_bytes),
+            false => Err(CallFailure::AnswerInvalid),
+        };
+        let took_ms = now.as_ms().saturating_sub(asked_at.as_ms());
+        shared.metrics.count_call(answer.as_ref().err().copied(), Some(took_ms));
+        let verdict = shared.enforcer.borrow_mut().answer_arrived(pending, answer, now);
+        if self.enforce(&shared, verdict) == Action::Continue {
+            // `enforce` continues with a permit only.
+            let _ = hostcalls::resume_http_request();
         }
     }
 }

@@ -21,7 +21,8 @@ The name says whose it is: `.json` is the filter's (what stands under `configura
 `pluginConfig` in Istio's WasmPlugin), `.toml` is the policy service's. It exits with 0 where there is no mistake, and \
 with 1 where there is one.
 
-Only the file itself is read: not the certificates and policies that it names, and not the environment.";
+The files and folders that the policy service's configuration names must be there; the policies in them are checked by \
+`picket policy check`. Overrides from the environment are not read.";
 
 const CHECK_EXAMPLES: &str = "\
 Examples:

@@ -3,7 +3,13 @@
 //! `cfg(test)` is always set here; it tells clippy that the helpers beside the tests are tests too.
 
 #[cfg(test)]
+mod audit;
+#[cfg(test)]
+mod config;
+#[cfg(test)]
 mod pki;
+#[cfg(test)]
+mod policy;
 #[cfg(test)]
 mod shell;
 #[cfg(test)]

@@ -134,7 +134,11 @@ fn jwks_prints_what_pki_init_wrote_and_no_private_member() {
         .as_array()
         .unwrap()
         .iter()
-        .map(|key| key.as_object().unwrap().keys().map(String::as_str).collect())
+        .map(|key| {
+            let mut names: Vec<&str> = key.as_object().unwrap().keys().map(String::as_str).collect();
+            names.sort_unstable();
+            names
+        })
         .collect();
     assert_eq!(members[0], ["alg", "e", "kid", "kty", "n", "use"]);
     assert_eq!(members[1], ["alg", "crv", "kid", "kty", "use", "x", "y"]);

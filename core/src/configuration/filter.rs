@@ -403,19 +403,15 @@ fn check_peers(
         trust_domains,
     } = peers;
     let path = format!("{path}.peers");
-    let ids = parse_each::<SpiffeId>(
+    let (ids, domains) = (
         spiffe_ids.as_deref().unwrap_or_default(),
-        &format!("{path}.spiffe_ids"),
-        check,
-    );
-    let domains = parse_each::<TrustDomain>(
         trust_domains.as_deref().unwrap_or_default(),
-        &format!("{path}.trust_domains"),
-        check,
     );
     if ids.is_empty() && domains.is_empty() {
         check.add(path.clone(), "expected at least one of `spiffe_ids`, `trust_domains`");
     }
+    let ids = parse_each::<SpiffeId>(ids, &format!("{path}.spiffe_ids"), check);
+    let domains = parse_each::<TrustDomain>(domains, &format!("{path}.trust_domains"), check);
     let is_trusted = |name: &str| trusted.iter().any(|domain| domain.as_str() == name);
     for (index, _) in ids.iter().filter(|(_, id)| !is_trusted(id.trust_domain())) {
         check.add(

@@ -13,7 +13,6 @@ use crate::{header_value, identity_headers};
 ///
 /// INVARIANT: [`Permit::grant`] is the only constructor; a permit is neither cloned nor stored.
 #[derive(Debug)]
-#[must_use = "a permit that is not used leaves its request waiting"]
 pub struct Permit {
     reason: PermitReason,
     decided_by: DecidedBy,

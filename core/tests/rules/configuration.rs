@@ -1,0 +1,268 @@
+//! A configuration with a mistake is refused whole, with the path to each mistake and what was expected.
+
+use picket_core::configuration::filter::FilterConfiguration;
+use serde_json::{Value, json};
+
+use crate::support::configuration;
+
+/// The problems after one change at a JSON pointer; `null` takes the field out.
+fn problems(pointer: &str, value: Value) -> Vec<String> {
+    let mut document = configuration();
+    let (parent, field) = pointer.rsplit_once('/').unwrap();
+    let parent = document.pointer_mut(parent).unwrap();
+    match (parent, value) {
+        (Value::Object(members), Value::Null) => drop(members.remove(field)),
+        (Value::Object(members), value) => drop(members.insert(field.to_owned(), value)),
+        (Value::Array(elements), value) => elements[field.parse::<usize>().unwrap()] = value,
+        (other, _) => panic!("{other} has no fields"),
+    }
+    match FilterConfiguration::parse(document.to_string().as_bytes()) {
+        Ok(_) => vec![],
+        Err(problems) => problems.as_slice().iter().map(ToString::to_string).collect(),
+    }
+}
+
+#[track_caller]
+fn check(pointer: &str, value: Value, expected: &str) {
+    assert_eq!(problems(pointer, value), [expected], "{pointer}");
+}
+
+#[test]
+fn the_example_has_no_mistake() {
+    assert_eq!(problems("/forward_credential", true.into()), [""; 0]);
+}
+
+#[test]
+fn each_mistake_is_told_with_its_path() {
+    check(
+        "/worklod",
+        "x".into(),
+        "worklod: unknown field, expected one of `workload`, `policy_service`, `trust_domains`, `providers`, `rules`, `forward_credential`, `explain_permits`, `token_cache_entries_max`, `decision_cache_entries_max`",
+    );
+    check("/workload", Value::Null, "workload: is required");
+    check(
+        "/workload",
+        "a b".into(),
+        "workload: expected visible ASCII characters without `\"`",
+    );
+    check(
+        "/policy_service",
+        Value::Null,
+        "policy_service: is required, as a rule leaves the decision to the policy service",
+    );
+    check(
+        "/policy_service/cluster",
+        "".into(),
+        "policy_service.cluster: expected 1 to 125 visible ASCII characters",
+    );
+    check(
+        "/policy_service/cluster",
+        "c".repeat(126).into(),
+        "policy_service.cluster: expected 1 to 125 visible ASCII characters",
+    );
+    check(
+        "/policy_service/timeout_ms",
+        0.into(),
+        "policy_service.timeout_ms: expected 1 to 60000, found 0",
+    );
+    check(
+        "/policy_service/timeout_ms",
+        "500".into(),
+        "policy_service.timeout_ms: expected an integer, found a string",
+    );
+    assert_eq!(
+        problems("/trust_domains", Value::Null)[0],
+        "trust_domains: is required, as a rule requires a peer"
+    );
+    check(
+        "/providers",
+        Value::Null,
+        "providers: is required, as a rule requires a credential",
+    );
+    check(
+        "/providers/0/audiences",
+        json!([]),
+        "providers[0].audiences: expected at least one audience, none of them empty",
+    );
+    check(
+        "/providers/0/algorithms",
+        json!(["ES256", "HS256"]),
+        "providers[0].algorithms[1]: unknown value `HS256`, expected one of `RS256`, `ES256`",
+    );
+    check(
+        "/providers/0/algorithms",
+        json!(["RS256"]),
+        "providers[0].algorithms[0]: expected a key for this algorithm in `keys`",
+    );
+    check(
+        "/providers/0/clock_skew_s",
+        301.into(),
+        "providers[0].clock_skew_s: expected 0 to 300, found 301",
+    );
+    check("/rules", json!([]), "rules: expected 1 to 20000 rules");
+    check(
+        "/rules/0/id",
+        "a b".into(),
+        "rules[0].id: expected 1 to 64 of the characters `a-z A-Z 0-9 . - _`, not used before",
+    );
+    check(
+        "/rules/1/id",
+        "orders-read".into(),
+        "rules[1].id: expected 1 to 64 of the characters `a-z A-Z 0-9 . - _`, not used before",
+    );
+    check(
+        "/rules/0/hosts",
+        json!(["*", "Orders"]),
+        "rules[0].hosts[1]: expected a host in lower case without port, `*.` before one, or `*`, found `Orders`",
+    );
+    check("/rules/0/paths", json!([]), "rules[0].paths: expected at least one");
+    check(
+        "/rules/0/paths",
+        json!(["orders"]),
+        "rules[0].paths[0]: expected an absolute path in normal form, such as `/orders/{id}` or `/files/{**}`, found `orders`",
+    );
+    check(
+        "/rules/0/methods",
+        json!(["get"]),
+        "rules[0].methods[0]: expected a method in upper case",
+    );
+    check(
+        "/rules/0/decision",
+        "allow".into(),
+        "rules[0].decision: unknown value `allow`, expected one of `policy_service`, `permit`, `deny`",
+    );
+    check(
+        "/rules/0/peers/spiffe_ids",
+        json!(["spiffe://example.org/"]),
+        "rules[0].peers.spiffe_ids[0]: expected path segments of letters, digits, `.`, `-` and `_`, none of them empty, `.` or `..`, found `spiffe://example.org/`",
+    );
+    check(
+        "/rules/0/peers/spiffe_ids",
+        json!(["spiffe://other.org/a"]),
+        "rules[0].peers.spiffe_ids[0]: expected an ID of one of the filter's `trust_domains`",
+    );
+    check(
+        "/rules/0/peers",
+        json!({}),
+        "rules[0].peers: expected at least one of `spiffe_ids`, `trust_domains`",
+    );
+    check(
+        "/rules/0/peer",
+        "none".into(),
+        "rules[0].peers: expected no list of peers beside `peer: none`",
+    );
+    check(
+        "/decision_cache_entries_max",
+        0.into(),
+        "decision_cache_entries_max: expected 1 to 1000000, found 0",
+    );
+    check(
+        "/rules/1/paths",
+        json!(["/forbidden"]),
+        "rules[2].paths[0]: `/forbidden` ties with rule `local`: both match the same requests equally well",
+    );
+    check(
+        "/rules/1/paths",
+        json!(["/a", "/a"]),
+        "rules[1].paths[1]: `/a` ties with rule `itself`: both match the same requests equally well",
+    );
+}
+
+#[test]
+fn keys_are_checked_one_by_one() {
+    let key = |change: (&str, Value)| {
+        let mut key = configuration()["providers"][0]["keys"]["keys"][0].clone();
+        key[change.0] = change.1;
+        json!({"keys": [key]})
+    };
+    let path = "/providers/0/keys";
+    check(
+        path,
+        json!([]),
+        "providers[0].keys: expected a JWK set, an object with the array `keys` (RFC 7517 §5)",
+    );
+    check(
+        path,
+        json!({"keys": []}),
+        "providers[0].keys.keys: expected at least one RSA or P-256 key for signatures",
+    );
+    check(
+        path,
+        key(("d", "AA".into())),
+        "providers[0].keys.keys[0].d: expected a public key; this one holds a secret, which must be replaced now",
+    );
+    check(
+        path,
+        key(("x", "AA".into())),
+        "providers[0].keys.keys[0].x: expected 32 bytes",
+    );
+    check(
+        path,
+        key(("y", "A".repeat(43).into())),
+        "providers[0].keys.keys[0].x: expected a point on P-256",
+    );
+    check(
+        path,
+        key(("x", "a+b".into())),
+        "providers[0].keys.keys[0].x: expected base64url without padding, found `a+b`",
+    );
+    check(
+        path,
+        key(("use", "enc".into())),
+        "providers[0].keys.keys: expected at least one RSA or P-256 key for signatures",
+    );
+    check(
+        path,
+        key(("key_ops", json!(["sign"]))),
+        "providers[0].keys.keys: expected at least one RSA or P-256 key for signatures",
+    );
+    check(
+        path,
+        key(("alg", "ES384".into())),
+        "providers[0].keys.keys: expected at least one RSA or P-256 key for signatures",
+    );
+    let rsa = |n: &str, e: &str| json!({"keys": [{"kty": "RSA", "n": n, "e": e}]});
+    let modulus = format!("{}w", "_".repeat(341));
+    check(
+        path,
+        rsa(&"_".repeat(341), "AQAB"),
+        "providers[0].keys.keys[0].n: expected base64url without padding, found `________________________________________________________________________________…`",
+    );
+    check(
+        path,
+        rsa(&"_".repeat(170), "AQAB"),
+        "providers[0].keys.keys[0].n: expected base64url without padding, found `________________________________________________________________________________…`",
+    );
+    check(
+        path,
+        rsa(&"A".repeat(172), "AQAB"),
+        "providers[0].keys.keys[0].n: expected a modulus of 2048 to 4096 bits without leading zeros",
+    );
+    for exponent in ["AQ", "Ag", "AAEAAQ", "AQAAAAE", ""] {
+        let found = problems(path, rsa(&modulus, exponent));
+        assert_eq!(
+            found,
+            ["providers[0].keys.keys[0].e: expected an odd exponent above 1 of at most 32 bits"],
+            "{exponent}"
+        );
+    }
+}
+
+#[test]
+fn what_is_not_json_or_says_things_twice_is_refused() {
+    for (text, expected) in [
+        ("", "expected JSON: EOF while parsing a value at line 1 column 0"),
+        ("{", "expected JSON: EOF while parsing an object at line 1 column 1"),
+        (
+            r#"{"workload":"a","workload":"b"}"#,
+            "expected JSON: repeated member `workload` at line 1 column 31",
+        ),
+        ("[]", "expected an object, found an array"),
+    ] {
+        assert_eq!(
+            FilterConfiguration::parse(text.as_bytes()).unwrap_err().to_string(),
+            expected,
+            "{text}"
+        );
+    }
+}

@@ -1,0 +1,17 @@
+//! The rules as a whole: configuration, tokens, peers and the state machine, each through its public face.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::too_many_lines,
+    clippy::cast_precision_loss,
+    reason = "a test that cannot go on fails, and a table may be long"
+)]
+
+mod configuration;
+mod enforcement;
+mod peers;
+mod properties;
+mod support;
+mod tokens;

@@ -1,0 +1,130 @@
+//! What must hold for every input: no bytes make the rules panic, and one cached answer is one question's.
+
+use std::rc::Rc;
+
+use picket_core::configuration::filter::FilterConfiguration;
+use picket_core::decision::Effect;
+use picket_core::enforcement::{Arrival, Enforcer, Step, reply};
+use picket_core::time::Timestamp;
+use proptest::collection::vec;
+use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop_assert, prop_assert_eq, prop_oneof, proptest};
+use proptest::sample::select;
+
+use crate::support::{Caller, Sidecar, configuration, decision};
+
+fn enforcer() -> Enforcer {
+    let configuration = FilterConfiguration::parse(configuration().to_string().as_bytes()).unwrap();
+    Enforcer::new(configuration, String::new(), 1)
+}
+
+fn header() -> impl Strategy<Value = (String, Vec<u8>)> {
+    let known = select(vec![
+        ":method",
+        ":path",
+        ":authority",
+        "host",
+        "authorization",
+        "content-type",
+        "user-agent",
+        "x-request-id",
+    ]);
+    let name = prop_oneof![known.prop_map(str::to_owned), "[a-z_:-]{0,12}"];
+    let text =
+        prop_oneof!["/[ -~]{0,40}", "Bearer [A-Za-z0-9._-]{0,60}", "[a-z.:0-9]{0,20}"].prop_map(String::into_bytes);
+    (name, prop_oneof![vec(any::<u8>(), 0..40), text])
+}
+
+/// A caller that differs from others in what policies see, or in what they do not.
+fn caller() -> impl Strategy<Value = Caller> {
+    let path = select(vec![
+        "/orders/1",
+        "/orders/2",
+        "/orders/1?q",
+        "/x/../orders/1",
+        "/orders/%31",
+    ]);
+    let peer = select(vec!["spiffe://example.org/web", "spiffe://example.org/admin"]);
+    let address = select(vec!["10.0.0.1", "10.0.0.2", "::1"]);
+    let agent = select(vec!["", "a", "b"]);
+    let host = select(vec!["orders.example.org", "other.example.org", "ORDERS.example.org:1"]);
+    (
+        path,
+        peer,
+        address,
+        agent,
+        host,
+        select(vec!["GET", "HEAD"]),
+        select(vec!["r1", "r2"]),
+    )
+        .prop_map(|(path, peer, address, agent, host, method, id)| {
+            let caller = Caller::new().get(path).method(method).peer(peer).from(address);
+            caller
+                .header("user-agent", agent)
+                .header(":authority", host)
+                .header("x-request-id", id)
+        })
+}
+
+proptest! {
+    #[test]
+    fn any_headers_get_one_verdict_and_no_panic(headers in vec(header(), 0..12), ms in any::<u64>()) {
+        let peer = Rc::new("spiffe://example.org/web".parse().map_err(|_| picket_core::peer::PeerError::Missing));
+        let arrival = Arrival { headers: &headers, peer: &peer, source_address: None, now: Timestamp::from_ms(ms) };
+        match enforcer().request_arrived(&arrival).0 {
+            Step::Decided(Err(refusal)) => {
+                let reply = reply(&refusal, "orders");
+                let is_visible = |value: &str| value.bytes().all(|b| (0x20..0x7f).contains(&b));
+                prop_assert!(reply.headers.iter().all(|(_, value)| is_visible(value)));
+                prop_assert!(reply.status >= 400 || reply.grpc_status.is_some());
+            }
+            // Without a valid token only the rule that needs none lets a request go on.
+            Step::Decided(Ok(permit)) => {
+                let rule = permit.headers_to_set().find(|(name, _)| *name == "x-picket-route-rule");
+                prop_assert_eq!(rule, Some(("x-picket-route-rule", "open")));
+            }
+            Step::Ask(question) => prop_assert!(false, "asked without a token: {:?}", question),
+        }
+    }
+
+    #[test]
+    fn any_token_gets_a_verdict_and_no_panic(parts in vec(prop_oneof![
+        Just("eyJhbGciOiJFUzI1NiJ9".to_owned()), "[A-Za-z0-9_-]{0,80}", "\\PC{0,20}"], 0..5)) {
+        let mut sidecar = Sidecar::new();
+        let refusal = sidecar.refuses(&Caller::new().get("/local").bearer(&parts.join(".")));
+        prop_assert!(matches!(refusal.reason.status(), 400 | 401));
+    }
+
+    #[test]
+    fn any_configuration_is_read_or_refused_without_panic(text in "\\PC{0,200}", bytes in vec(any::<u8>(), 0..200)) {
+        prop_assert!(FilterConfiguration::parse(text.as_bytes()).is_err());
+        prop_assert!(FilterConfiguration::parse(&bytes).is_err());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    /// The service here answers with a permit only to questions that it has been asked; a cached permit for any other
+    /// question would be one that it never gave.
+    #[test]
+    fn a_cached_answer_was_given_to_an_equal_question(callers in vec(caller(), 1..40)) {
+        let mut sidecar = Sidecar::new();
+        let mut asked = Vec::new();
+        for caller in &callers {
+            // What a fresh sidecar would ask for this caller.
+            let mut question = Sidecar::new().asks(caller).0;
+            question.request_id.clear();
+            match sidecar.sends(caller).0 {
+                Step::Ask(ask) => {
+                    prop_assert!(!asked.contains(&question), "asked twice: {:?}", question);
+                    asked.push(question);
+                    let _ = sidecar.answers(ask.pending, Ok(decision(Effect::Permit, 1000)));
+                }
+                Step::Decided(verdict) => {
+                    prop_assert!(verdict.is_ok());
+                    prop_assert!(asked.contains(&question), "answered without having been asked: {:?}", question);
+                }
+            }
+        }
+    }
+}

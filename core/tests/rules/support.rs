@@ -1,0 +1,257 @@
+//! A sidecar with a fixed configuration, and callers that are varied in one thing at a time.
+
+use std::rc::Rc;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
+use p256::ecdsa::SigningKey;
+use p256::pkcs8::EncodePrivateKey;
+use picket_core::access::AccessRequest;
+use picket_core::configuration::filter::FilterConfiguration;
+use picket_core::decision::{Decision, Effect};
+use picket_core::enforcement::{
+    Arrival, CallFailure, Enforcer, Notes, PeerResult, Pending, Permit, Refusal, Step, Verdict,
+};
+use picket_core::peer::PeerError;
+use picket_core::reason::DenyReason;
+use picket_core::time::Timestamp;
+use serde_json::{Value, json};
+
+/// The time at which every sidecar begins, in seconds since the epoch.
+pub(crate) const NOW_S: i64 = 1_800_000_000;
+
+pub(crate) struct Sidecar {
+    enforcer: Enforcer,
+    key: EncodingKey,
+    default_token: String,
+    now: Timestamp,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Caller {
+    headers: Vec<(String, Vec<u8>)>,
+    peer: PeerResult,
+    address: Option<std::net::IpAddr>,
+    bearer: Bearer,
+}
+
+#[derive(Clone, Debug)]
+enum Bearer {
+    Default,
+    None,
+    Token(String),
+}
+
+pub(crate) fn signing_key() -> SigningKey {
+    SigningKey::from_slice(&[7; 32]).unwrap()
+}
+
+/// The public half of [`signing_key`], as a JWK.
+pub(crate) fn public_jwk() -> Value {
+    let point = signing_key().verifying_key().to_encoded_point(false);
+    json!({
+        "kty": "EC", "crv": "P-256", "kid": "k1", "alg": "ES256", "use": "sig",
+        "x": URL_SAFE_NO_PAD.encode(point.x().unwrap()),
+        "y": URL_SAFE_NO_PAD.encode(point.y().unwrap()),
+    })
+}
+
+pub(crate) fn configuration() -> Value {
+    json!({
+        "workload": "orders",
+        "policy_service": {"cluster": "policy_service"},
+        "trust_domains": ["example.org"],
+        "providers": [{
+            "name": "main", "issuer": "https://issuer.example", "audiences": ["orders"],
+            "keys": {"keys": [public_jwk()]}, "roles_claim": "roles", "tenant_claim": "tenant",
+        }],
+        "rules": [
+            {"id": "orders-read", "hosts": ["orders.example.org", "other.example.org"], "methods": ["GET", "HEAD"],
+             "paths": ["/orders/{id}"],
+             "peers": {"spiffe_ids": ["spiffe://example.org/web", "spiffe://example.org/admin"]}},
+            {"id": "local", "hosts": ["*"], "paths": ["/local"], "decision": "permit"},
+            {"id": "forbidden", "hosts": ["*"], "paths": ["/forbidden"], "decision": "deny"},
+            {"id": "open", "hosts": ["*"], "paths": ["/open"], "decision": "permit", "peer": "none", "credential": "none"},
+        ],
+    })
+}
+
+pub(crate) fn decision(effect: Effect, valid_for_ms: u32) -> Decision {
+    Decision {
+        effect,
+        decision_id: "d-1".into(),
+        policy_revision: "p-1".into(),
+        valid_for_ms,
+        policy_ids: vec!["p".into()],
+        caller_reasons: vec![],
+    }
+}
+
+pub(crate) fn refused(verdict: Verdict) -> DenyReason {
+    verdict.unwrap_err().reason
+}
+
+impl Sidecar {
+    pub(crate) fn new() -> Self {
+        Self::with(&configuration())
+    }
+
+    pub(crate) fn with(configuration: &Value) -> Self {
+        let configuration = FilterConfiguration::parse(configuration.to_string().as_bytes()).unwrap();
+        let key = EncodingKey::from_ec_der(signing_key().to_pkcs8_der().unwrap().as_bytes());
+        let mut sidecar = Self {
+            enforcer: Enforcer::new(configuration, "node-1".into(), 7),
+            key,
+            default_token: String::new(),
+            now: Timestamp::from_s(NOW_S),
+        };
+        sidecar.default_token = sidecar.token(&[]);
+        sidecar
+    }
+
+    /// A token of our issuer for an hour, with these claims changed; `null` takes one out.
+    pub(crate) fn token(&self, changes: &[(&str, Value)]) -> String {
+        self.token_with_header(
+            &Header {
+                kid: Some("k1".into()),
+                ..Header::new(Algorithm::ES256)
+            },
+            changes,
+        )
+    }
+
+    pub(crate) fn token_with_header(&self, header: &Header, changes: &[(&str, Value)]) -> String {
+        let mut claims = json!({
+            "iss": "https://issuer.example", "sub": "alice", "aud": "orders", "exp": NOW_S + 3600, "iat": NOW_S,
+        });
+        for (name, value) in changes {
+            let members = claims.as_object_mut().unwrap();
+            match value.is_null() {
+                true => drop(members.remove(*name)),
+                false => drop(members.insert((*name).to_owned(), value.clone())),
+            }
+        }
+        encode(header, &claims, &self.key).unwrap()
+    }
+
+    pub(crate) fn later_ms(&mut self, ms: u64) {
+        self.now = self.now.plus_ms(ms);
+    }
+
+    pub(crate) fn sends(&mut self, caller: &Caller) -> (Step, Notes) {
+        let mut headers = caller.headers.clone();
+        match &caller.bearer {
+            Bearer::None => {}
+            Bearer::Default => headers.push((
+                "authorization".into(),
+                format!("Bearer {}", self.default_token).into_bytes(),
+            )),
+            Bearer::Token(token) => headers.push(("authorization".into(), format!("Bearer {token}").into_bytes())),
+        }
+        self.enforcer.request_arrived(&Arrival {
+            headers: &headers,
+            peer: &Rc::new(caller.peer.clone()),
+            source_address: caller.address,
+            now: self.now,
+        })
+    }
+
+    #[track_caller]
+    pub(crate) fn asks(&mut self, caller: &Caller) -> (AccessRequest, Pending) {
+        match self.sends(caller).0 {
+            Step::Ask(question) => (question.request, question.pending),
+            Step::Decided(verdict) => panic!("expected a question, got {verdict:?}"),
+        }
+    }
+
+    #[track_caller]
+    pub(crate) fn permits(&mut self, caller: &Caller) -> (Permit, Notes) {
+        match self.sends(caller) {
+            (Step::Decided(Ok(permit)), notes) => (permit, notes),
+            (other, _) => panic!("expected a permit, got {other:?}"),
+        }
+    }
+
+    #[track_caller]
+    pub(crate) fn refuses(&mut self, caller: &Caller) -> Refusal {
+        match self.sends(caller).0 {
+            Step::Decided(Err(refusal)) => refusal,
+            Step::Decided(Ok(permit)) => panic!("expected a refusal, got {permit:?}"),
+            Step::Ask(question) => panic!("expected a refusal, got {question:?}"),
+        }
+    }
+
+    pub(crate) fn answers(&mut self, pending: Pending, answer: Result<Decision, CallFailure>) -> Verdict {
+        self.enforcer.answer_arrived(pending, answer, self.now)
+    }
+}
+
+impl Caller {
+    /// `GET /` from the peer `web` with the default token.
+    pub(crate) fn new() -> Self {
+        let headers = [
+            (":method", "GET"),
+            (":path", "/"),
+            (":authority", "orders.example.org"),
+            ("x-request-id", "r-1"),
+        ];
+        Self {
+            headers: headers
+                .map(|(name, value)| (name.to_owned(), value.as_bytes().to_vec()))
+                .to_vec(),
+            peer: Ok("spiffe://example.org/web".parse().unwrap()),
+            address: "10.0.0.1".parse().ok(),
+            bearer: Bearer::Default,
+        }
+    }
+
+    pub(crate) fn header(mut self, name: &str, value: &str) -> Self {
+        self.headers.retain(|(have, _)| have != name);
+        self.headers.push((name.to_owned(), value.as_bytes().to_vec()));
+        self
+    }
+
+    pub(crate) fn get(self, path: &str) -> Self {
+        self.header(":path", path)
+    }
+
+    pub(crate) fn method(self, method: &str) -> Self {
+        self.header(":method", method)
+    }
+
+    pub(crate) fn bearer(self, token: &str) -> Self {
+        Self {
+            bearer: Bearer::Token(token.to_owned()),
+            ..self
+        }
+    }
+
+    pub(crate) fn no_bearer(self) -> Self {
+        Self {
+            bearer: Bearer::None,
+            ..self
+        }
+    }
+
+    pub(crate) fn peer(self, id: &str) -> Self {
+        Self {
+            peer: Ok(id.parse().unwrap()),
+            ..self
+        }
+    }
+
+    pub(crate) fn no_peer(self) -> Self {
+        Self {
+            peer: Err(PeerError::Missing),
+            ..self
+        }
+    }
+
+    pub(crate) fn from(self, address: &str) -> Self {
+        Self {
+            address: address.parse().ok(),
+            ..self
+        }
+    }
+}
