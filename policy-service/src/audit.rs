@@ -14,6 +14,7 @@ mod writer;
 
 pub use chain::{HASH_BYTES, Hash};
 pub use key::{KeyEncryptionKey, KeyError};
+pub(crate) use record::Answer;
 pub use record::{
     ActionRecord, ContextRecord, DecisionRecord, EffectRecord, Event, PrincipalRecord, Record, ResourceRecord,
     SidecarRecord,
@@ -23,3 +24,6 @@ pub use verify::{Finding, Head, Problem, Report, VerifyError, tail, verify};
 pub use writer::{
     AppendError, AuditLog, AuditState, AuditWriter, BATCH_RECORDS_MAX, Commit, OpenError, QUEUE_RECORDS_MAX,
 };
+
+#[cfg(test)]
+mod tests;

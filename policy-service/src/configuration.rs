@@ -172,3 +172,6 @@ fn parse(text: &str) -> Result<Value, Problems> {
         })
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,4 +6,13 @@
 pub mod audit;
 pub mod clock;
 pub mod configuration;
+mod connection;
+mod grpc;
+mod http;
+mod logging;
+pub mod metrics;
 pub mod policy;
+pub mod service;
+
+pub use grpc::TlsError;
+pub use logging::LoggingError;

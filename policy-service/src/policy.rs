@@ -134,3 +134,6 @@ impl std::fmt::Debug for PolicyEngine {
 fn cut(text: &str) -> String {
     text.chars().take(ERROR_CHARS_MAX).collect()
 }
+
+#[cfg(test)]
+mod tests;

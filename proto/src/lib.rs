@@ -13,6 +13,14 @@ pub use convert::WireError;
     clippy::pedantic,
     reason = "generated code; the .proto files are its documentation"
 )]
+#[cfg_attr(
+    any(feature = "client", feature = "server"),
+    expect(
+        clippy::allow_attributes,
+        clippy::allow_attributes_without_reason,
+        reason = "tonic's generated modules carry `allow`s"
+    )
+)]
 pub mod v1 {
     include!(concat!(env!("OUT_DIR"), "/picket.v1.rs"));
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use cedar_policy::{Authorizer, Entities, Policy, PolicyId, PolicySet, Schema, ValidationMode, Validator};
 use ring::digest;
 
-use super::errors::{Found, PolicyErrors, line_at, line_of, message};
+use super::errors::{Found, PolicyErrors, line_at, line_of, message, with_causes};
 use super::model::Model;
 use super::{Loaded, PolicyEngine};
 
@@ -279,20 +279,6 @@ fn line_of_source(text: &str, policy: &str, searched: &mut usize) -> usize {
     let offset = *searched + rest.find(policy).unwrap_or(0);
     *searched = offset + policy.len().min(rest.len());
     line_at(text, offset)
-}
-
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let next = error.to_string();
-        if !text.contains(&next) {
-            text.push_str(": ");
-            text.push_str(&next);
-        }
-        cause = error.source();
-    }
-    text
 }
 
 /// Lengths before names and contents keep two different folders from giving the same bytes.

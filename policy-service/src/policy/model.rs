@@ -4,10 +4,12 @@ use std::collections::{BTreeSet, HashSet};
 use std::str::FromStr;
 
 use cedar_policy::{
-    Context, Entities, Entity, EntityId, EntityTypeName, EntityUid, ParseErrors, Request, RestrictedExpression, Schema,
+    Context, Entities, Entity, EntityId, EntityTypeName, EntityUid, Request, RestrictedExpression, Schema,
 };
 use picket_core::access::{AccessRequest, Principal};
 use picket_core::spiffe::SpiffeId;
+
+use super::errors::with_causes;
 
 /// How many roles a token may bring. More is an error, never a shorter list: what is left out could be what forbids.
 pub const ROLES_MAX: usize = 256;
@@ -38,18 +40,8 @@ pub(super) enum ModelError {
         found: usize,
         max: usize,
     },
-    #[error("an entity type's name does not parse")]
-    Name(#[from] ParseErrors),
-    #[error("context: {0}")]
-    Context(#[from] cedar_policy::ContextCreationError),
-    #[error("context: {0}")]
-    Expression(#[from] cedar_policy::ExpressionConstructionError),
-    #[error("request: {0}")]
-    Request(#[from] cedar_policy::RequestValidationError),
-    #[error("entity: {0}")]
-    Attribute(#[from] cedar_policy::EntityAttrEvaluationError),
-    #[error("entities: {0}")]
-    Entities(#[from] cedar_policy::entities_errors::EntitiesError),
+    #[error("{part}: {message}")]
+    Cedar { part: &'static str, message: String },
 }
 
 /// The names, parsed once.
@@ -66,15 +58,16 @@ pub(super) struct Model {
 
 impl Model {
     pub(super) fn new() -> Result<Self, ModelError> {
-        let action = EntityTypeName::from_str("Picket::Action")?;
+        let name = |name| EntityTypeName::from_str(name).map_err(refused("entity type"));
+        let action = name("Picket::Action")?;
         let uid = |method| uid(&action, method);
         Ok(Self {
-            user: EntityTypeName::from_str("Picket::User")?,
-            workload: EntityTypeName::from_str("Picket::Workload")?,
-            anonymous: EntityTypeName::from_str("Picket::Anonymous")?,
-            resource: EntityTypeName::from_str("Picket::Resource")?,
-            role: EntityTypeName::from_str("Picket::Role")?,
-            trust_domain: EntityTypeName::from_str("Picket::TrustDomain")?,
+            user: name("Picket::User")?,
+            workload: name("Picket::Workload")?,
+            anonymous: name("Picket::Anonymous")?,
+            resource: name("Picket::Resource")?,
+            role: name("Picket::Role")?,
+            trust_domain: name("Picket::TrustDomain")?,
             actions: METHODS.iter().map(|method| (*method, uid(method))).collect(),
             other: uid(OTHER_METHOD),
         })
@@ -87,19 +80,22 @@ impl Model {
 
     /// The request as Cedar takes it, checked against the schema.
     pub(super) fn request(&self, request: &AccessRequest, schema: &Schema) -> Result<Request, ModelError> {
-        Ok(Request::new(
+        Request::new(
             self.principal_uid(request),
             self.action(&request.action.method),
             self.resource_uid(request),
             context(request)?,
             Some(schema),
-        )?)
+        )
+        .map_err(refused("request"))
     }
 
     /// The loaded entities with those of this request. They are not checked against the schema again: [`Self::mistakes_in`]
     /// has shown that what is made here conforms to it, whatever the strings are.
     pub(super) fn entities(&self, request: &AccessRequest, base: &Entities) -> Result<Entities, ModelError> {
-        Ok(base.clone().add_entities(self.made(request)?, None)?)
+        base.clone()
+            .add_entities(self.made(request)?, None)
+            .map_err(refused("entities"))
     }
 
     /// What a schema does not take of what the service makes: each principal with each action, with all optional parts
@@ -110,7 +106,7 @@ impl Model {
             match self.made(&sample) {
                 Ok(made) => {
                     if let Err(error) = Entities::from_entities(made, Some(schema)) {
-                        mistakes.insert(error.to_string());
+                        mistakes.insert(with_causes(&error));
                     }
                 }
                 Err(error) => {
@@ -173,13 +169,13 @@ impl Model {
         ];
         let roles: HashSet<EntityUid> = principal.roles.iter().map(|role| uid(&self.role, role)).collect();
         let attributes = attributes.into_iter().flatten().map(owned).collect();
-        Ok(Entity::new(uid(&self.user, &user_id(principal)), attributes, roles)?)
+        Entity::new(uid(&self.user, &user_id(principal)), attributes, roles).map_err(refused("principal"))
     }
 
     fn workload(&self, peer: &SpiffeId) -> Result<Entity, ModelError> {
         let parents = HashSet::from([uid(&self.trust_domain, peer.trust_domain())]);
         let attributes = identity(peer).map(owned).into_iter().collect();
-        Ok(Entity::new(uid(&self.workload, peer.as_str()), attributes, parents)?)
+        Entity::new(uid(&self.workload, peer.as_str()), attributes, parents).map_err(refused("principal"))
     }
 
     fn resource(&self, request: &AccessRequest) -> Result<Entity, ModelError> {
@@ -197,12 +193,13 @@ impl Model {
             classification.map(|classification| ("classification", string(classification))),
         ];
         let tags = resource.path_parameters.iter();
-        Ok(Entity::new_with_tags(
+        Entity::new_with_tags(
             self.resource_uid(request),
             attributes.into_iter().flatten().map(owned),
             [],
             tags.map(|(name, value)| (name.clone(), string(value))),
-        )?)
+        )
+        .map_err(refused("resource"))
     }
 }
 
@@ -212,7 +209,8 @@ fn context(request: &AccessRequest) -> Result<Context, ModelError> {
         .peer
         .as_ref()
         .map(|peer| RestrictedExpression::new_record(identity(peer).map(owned)))
-        .transpose()?;
+        .transpose()
+        .map_err(refused("context"))?;
     let pairs = [
         Some(("method", string(&request.action.method))),
         // Cedar takes no IPv4 address in IPv6 form, and a policy about 10.0.0.0/8 means both.
@@ -223,7 +221,15 @@ fn context(request: &AccessRequest) -> Result<Context, ModelError> {
         given.user_agent.as_deref().map(|agent| ("user_agent", string(agent))),
         peer.map(|peer| ("peer", peer)),
     ];
-    Ok(Context::from_pairs(pairs.into_iter().flatten().map(owned))?)
+    Context::from_pairs(pairs.into_iter().flatten().map(owned)).map_err(refused("context"))
+}
+
+/// Cedar's errors are large, and all that is done with one is to write it down.
+fn refused<E: std::error::Error>(part: &'static str) -> impl Fn(E) -> ModelError {
+    move |error| ModelError::Cedar {
+        part,
+        message: with_causes(&error),
+    }
 }
 
 /// `<issuer>|<subject>`. No two parties share one: what could be taken for the separator is escaped in the issuer.

@@ -38,6 +38,9 @@ pub(in crate::audit) struct RecordRow {
     pub(in crate::audit) hash: Hash,
 }
 
+/// The row of the head: the id of its data key, and the sealed bytes.
+pub(in crate::audit) type HeadRow = (Vec<u8>, Vec<u8>);
+
 /// Refuses a database that is no audit log, or one of a later version.
 pub(in crate::audit) fn check_version(connection: &Connection) -> Result<(), StoreError> {
     let known = version_known();
@@ -162,7 +165,7 @@ pub(in crate::audit) mod rows {
     }
 
     /// The sealed head with the id of its data key.
-    pub(in crate::audit) fn head(connection: &Connection) -> Result<Option<(Vec<u8>, Vec<u8>)>, rusqlite::Error> {
+    pub(in crate::audit) fn head(connection: &Connection) -> Result<Option<HeadRow>, rusqlite::Error> {
         connection
             .query_row("SELECT key_id, sealed FROM audit_head WHERE id = 1", [], |row| {
                 Ok((row.get(0)?, row.get(1)?))

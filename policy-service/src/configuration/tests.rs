@@ -1,0 +1,234 @@
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use super::*;
+
+const KEY: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
+
+const WHOLE: &str = r#"
+[grpc]
+listen = "127.0.0.1:9191"
+certificate_file = "service.pem"
+key_file = "service-key.pem"
+client_ca_file = "ca.pem"
+allowed_callers = ["spiffe://example.org/orders"]
+
+[http]
+listen = "127.0.0.1:9192"
+
+[policies]
+directory = "policies"
+
+[audit]
+database_file = "audit.sqlite3"
+key_encryption_key_file = "audit-key"
+"#;
+
+/// A folder with everything that [`WHOLE`] names.
+fn folder(organisation: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let certificate = certificate(organisation);
+    for (name, text) in [
+        ("service.pem", certificate.as_str()),
+        ("ca.pem", &certificate),
+        ("service-key.pem", "key"),
+        ("audit-key", KEY),
+    ] {
+        std::fs::write(folder.path().join(name), text).unwrap();
+    }
+    std::fs::create_dir(folder.path().join("policies")).unwrap();
+    folder
+}
+
+fn certificate(organisation: &str) -> String {
+    let mut parameters = rcgen::CertificateParams::new(vec![]).unwrap();
+    parameters
+        .distinguished_name
+        .push(rcgen::DnType::OrganizationName, organisation);
+    let key = rcgen::KeyPair::generate().unwrap();
+    parameters.self_signed(&key).unwrap().pem()
+}
+
+fn write(folder: &tempfile::TempDir, text: &str) -> PathBuf {
+    let file = folder.path().join("service.toml");
+    std::fs::write(&file, text).unwrap();
+    file
+}
+
+fn lines(problems: &Problems) -> Vec<String> {
+    problems.as_slice().iter().map(ToString::to_string).collect()
+}
+
+fn environment(variables: &[(&str, &str)]) -> Vec<(OsString, OsString)> {
+    variables
+        .iter()
+        .map(|(name, value)| (name.into(), value.into()))
+        .collect()
+}
+
+/// Asserts that each mistake is told, and no other, by the beginnings of the lines.
+fn check_mistakes(found: &[String], expected: &[&str], folder: &tempfile::TempDir) {
+    let prefix = format!("{}/", folder.path().display());
+    let found: Vec<String> = found.iter().map(|line| line.replace(&prefix, "")).collect();
+    assert_eq!(found.len(), expected.len(), "{found:#?}");
+    for expected in expected {
+        assert!(
+            found.iter().any(|line| line.starts_with(expected)),
+            "{expected}\n{found:#?}"
+        );
+    }
+}
+
+#[test]
+fn a_whole_file_is_read_with_its_defaults_and_paths_beside_it() {
+    let folder = folder("Example");
+    let configuration = check(&write(&folder, WHOLE)).unwrap();
+    assert_eq!(configuration.grpc.listen.to_string(), "127.0.0.1:9191");
+    assert_eq!(configuration.grpc.certificate_file, folder.path().join("service.pem"));
+    assert_eq!(configuration.grpc.concurrency_max, 1024);
+    assert_eq!(configuration.grpc.request_bytes_max, 65_536);
+    assert_eq!(configuration.policies.directory, folder.path().join("policies"));
+    assert_eq!(configuration.audit.database_file, folder.path().join("audit.sqlite3"));
+    assert_eq!(configuration.decisions.permit_valid_for_ms, 60_000);
+    assert_eq!(configuration.decisions.deny_valid_for_ms, 5_000);
+    assert_eq!(configuration.log.level, LogLevel::Info);
+}
+
+#[test]
+fn all_mistakes_are_told_at_once_with_path_and_expectation() {
+    let folder = folder("Example");
+    std::fs::write(folder.path().join("short-key"), "00").unwrap();
+    let text = r#"
+        [grpc]
+        listen = "localhost:9191"
+        certificate_file = "service-key.pem"
+        client_ca_file = "none.pem"
+        key_file = 7
+        allowed_callers = ["spiffe://example.org/orders", "https://example.org", 4]
+        concurrency_max = 0
+        request_bytes_max = 9999999
+        port = 1
+        [http]
+        listen = ""
+        [policies]
+        directory = "service.pem"
+        [decisions]
+        permit_valid_for_ms = -1
+        deny_valid_for_ms = "5s"
+        [audit]
+        database_file = "none/audit.sqlite3"
+        key_encryption_key_file = "short-key"
+        [log]
+        level = "loud"
+        [extra]
+    "#;
+    let problems = check(&write(&folder, text)).unwrap_err();
+    let expected = [
+        "grpc.listen: `localhost:9191` is not an address, expected one such as `127.0.0.1:9191`",
+        "grpc.certificate_file: `service-key.pem` holds no PEM certificate",
+        "grpc.client_ca_file: cannot read `none.pem`",
+        "grpc.key_file: expected a string, found an integer",
+        "grpc.allowed_callers[1]: `https://example.org` is not a SPIFFE ID: expected a URI that begins",
+        "grpc.allowed_callers[2]: expected a string, found an integer",
+        "grpc.concurrency_max: expected 1 to 65536, found 0",
+        "grpc.request_bytes_max: expected 1024 to 1048576, found 9999999",
+        "grpc.port: unknown field, expected one of `listen`",
+        "http.listen: `` is not an address",
+        "policies.directory: `service.pem` is not a folder",
+        "decisions.permit_valid_for_ms: expected 0 to 86400000, found -1",
+        "decisions.deny_valid_for_ms: expected an integer, found a string",
+        "audit.database_file: its folder `none` does not exist",
+        "audit.key_encryption_key_file: expected a key of 64 hexadecimal characters",
+        "log.level: unknown value `loud`, expected one of `trace`",
+        "extra: unknown field, expected one of `grpc`",
+    ];
+    check_mistakes(&lines(&problems), &expected, &folder);
+}
+
+#[test]
+fn what_is_missing_is_named() {
+    let folder = folder("Example");
+    let problems = check(&write(&folder, "[grpc]\nallowed_callers = []\n[http]\n")).unwrap_err();
+    let expected = [
+        "grpc.listen: is required",
+        "grpc.certificate_file: is required",
+        "grpc.key_file: is required",
+        "grpc.client_ca_file: is required",
+        "grpc.allowed_callers: expected 1 to 10000 SPIFFE IDs, found 0",
+        "http.listen: is required",
+        "policies: is required",
+        "audit: is required",
+    ];
+    check_mistakes(&lines(&problems), &expected, &folder);
+}
+
+#[test]
+fn text_that_is_not_toml_is_refused_with_its_line() {
+    let folder = folder("Example");
+    let problems = check(&write(&folder, "[grpc]\nlisten = \n")).unwrap_err();
+    check_mistakes(&lines(&problems), &["line 2: not TOML: "], &folder);
+    let problems = check(&folder.path().join("none.toml")).unwrap_err();
+    check_mistakes(&lines(&problems), &["cannot read `none.toml`"], &folder);
+}
+
+#[test]
+fn the_environment_overrides_the_file() {
+    let folder = folder("Example");
+    let file = write(&folder, WHOLE);
+    let variables = environment(&[
+        ("PICKET__GRPC__LISTEN", "127.0.0.1:1"),
+        (
+            "PICKET__GRPC__ALLOWED_CALLERS",
+            r#"["spiffe://example.org/a", "spiffe://example.org/b"]"#,
+        ),
+        ("PICKET__GRPC__CONCURRENCY_MAX", "5"),
+        ("PICKET__LOG__LEVEL", "warn"),
+        ("PICKET__DECISIONS__DENY_VALID_FOR_MS", "0"),
+        ("PATH", "/bin"),
+    ]);
+    let configuration = load(&file, variables).unwrap();
+    assert_eq!(configuration.grpc.listen.port(), 1);
+    assert_eq!(configuration.grpc.allowed_callers.len(), 2);
+    assert_eq!(configuration.grpc.concurrency_max, 5);
+    assert_eq!(configuration.log.level, LogLevel::Warn);
+    assert_eq!(configuration.decisions.deny_valid_for_ms, 0);
+    assert_eq!(check(&file).unwrap().grpc.listen.port(), 9191);
+}
+
+#[test]
+fn a_mistake_in_the_environment_names_the_variable() {
+    let folder = folder("Example");
+    let variables = environment(&[
+        ("PICKET__GRPC__LISTEN", "nowhere"),
+        ("PICKET__GRPC__COLOUR", "red"),
+        ("PICKET__LISTEN", "x"),
+        ("PICKET__A__B__C", "x"),
+    ]);
+    let problems = load(&write(&folder, WHOLE), variables).unwrap_err();
+    let expected = [
+        "grpc.listen: `nowhere` is not an address, expected one such as `127.0.0.1:9191` or `[::1]:9191` (from environment variable `PICKET__GRPC__LISTEN`)",
+        "grpc.colour: unknown field",
+        "environment variable `PICKET__LISTEN`: expected `PICKET__SECTION__KEY`",
+        "environment variable `PICKET__A__B__C`: expected `PICKET__SECTION__KEY`",
+    ];
+    check_mistakes(&lines(&problems), &expected, &folder);
+}
+
+#[test]
+fn a_development_certificate_serves_loopback_addresses_only() {
+    let folder = folder(fields::DEVELOPMENT_ORGANISATION);
+    check(&write(&folder, WHOLE)).unwrap();
+    check(&write(&folder, &WHOLE.replace("127.0.0.1:9191", "[::1]:9191"))).unwrap();
+    let problems = check(&write(&folder, &WHOLE.replace("127.0.0.1:9191", "0.0.0.0:9191"))).unwrap_err();
+    let expected = [
+        "grpc.certificate_file: a development certificate serves loopback addresses only, and `grpc.listen` is `0.0.0.0:9191`",
+        "grpc.client_ca_file: a development certificate serves loopback addresses only",
+    ];
+    check_mistakes(&lines(&problems), &expected, &folder);
+}
+
+#[test]
+fn another_certificate_serves_any_address() {
+    let folder = folder("Example");
+    check(&write(&folder, &WHOLE.replace("127.0.0.1:9191", "0.0.0.0:9191"))).unwrap();
+}

@@ -1,0 +1,84 @@
+//! The gRPC front: `picket.v1.PolicyDecision` and `grpc.health.v1.Health` over mutual TLS.
+
+mod accept;
+mod caller;
+mod decide;
+mod gate;
+mod status;
+mod tls;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use picket_proto::v1::policy_decision_server::PolicyDecisionServer;
+use tokio::net::TcpListener;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::Server;
+use tonic_health::ServingStatus;
+use tonic_health::pb::health_server::HealthServer;
+use tonic_health::server::{HealthReporter, HealthService};
+
+use crate::configuration;
+use crate::metrics::Metrics;
+pub(crate) use decide::Decider;
+use gate::Gate;
+pub(crate) use tls::Tls;
+pub use tls::TlsError;
+
+/// How many calls one connection may have open; an Envoy worker holds one connection.
+const STREAMS_MAX: u32 = 256;
+/// Enough for gRPC's own headers and a trace context.
+const HEADER_LIST_BYTES_MAX: u32 = 16 * 1024;
+/// A connection whose other end answers no ping for this long is dropped.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// From the first byte of a call to its answer, so that a body that trickles in gives its slot back.
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// Resets that wait to be accepted (CVE-2023-44487).
+const PENDING_RESETS_MAX: usize = 20;
+
+/// Everything that the front serves with.
+pub(crate) struct Front {
+    pub(crate) listener: TcpListener,
+    pub(crate) tls: Tls,
+    pub(crate) decider: Decider,
+    pub(crate) health: HealthReporter,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+/// Serves until `stop` completes and the calls in flight have ended.
+pub(crate) async fn serve(
+    front: Front,
+    configuration: &configuration::Grpc,
+    stop: impl Future<Output = ()>,
+) -> Result<(), tonic::transport::Error> {
+    let gate = Gate::new(configuration.concurrency_max, Arc::clone(&front.metrics));
+    let request_bytes_max = usize::try_from(configuration.request_bytes_max).unwrap_or(usize::MAX);
+    let decisions = PolicyDecisionServer::new(front.decider).max_decoding_message_size(request_bytes_max);
+    let health = HealthServer::new(HealthService::from_health_reporter(front.health));
+    let callers = caller::Callers::new(&configuration.allowed_callers);
+    let incoming = accept::incoming(front.listener, front.tls, callers, front.metrics);
+    Server::builder()
+        .timeout(CALL_TIMEOUT)
+        .max_concurrent_streams(STREAMS_MAX)
+        .http2_max_header_list_size(HEADER_LIST_BYTES_MAX)
+        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .http2_max_pending_accept_reset_streams(Some(PENDING_RESETS_MAX))
+        .add_service(InterceptedService::new(decisions, gate))
+        .add_service(health.max_decoding_message_size(request_bytes_max))
+        .serve_with_incoming_shutdown(incoming, stop)
+        .await
+}
+
+/// Tells the health service's watchers whether decisions are given.
+pub(crate) async fn report_health(health: &HealthReporter, serving: bool) {
+    let status = if serving {
+        ServingStatus::Serving
+    } else {
+        ServingStatus::NotServing
+    };
+    health.set_service_status("", status).await;
+    health.set_service_status(picket_proto::DECISION_SERVICE, status).await;
+}

@@ -1,0 +1,96 @@
+//! Accepting connections. Handshakes run beside each other and never hold up the next connection.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio_rustls::server::TlsStream;
+use tokio_stream::Stream;
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::caller::{Caller, Callers};
+use super::tls::Tls;
+use crate::connection::Connection;
+use crate::metrics::Metrics;
+
+/// Connections at once, handshakes included: two for each worker of a thousand sidecars.
+const CONNECTIONS_MAX: usize = 4096;
+/// A handshake on a working network takes milliseconds.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Pause after an error of `accept`, most of which mean that file descriptors have run out.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Connections that wait for the server to take them; it always takes them at once.
+const READY_MAX: usize = 64;
+
+/// What the gRPC server serves.
+pub(super) type Incoming = Connection<TlsStream<TcpStream>, Caller>;
+
+/// Connections whose TLS handshake is done. Accepting ends when the stream is dropped.
+pub(super) fn incoming(
+    listener: TcpListener,
+    tls: Tls,
+    callers: Callers,
+    metrics: Arc<Metrics>,
+) -> impl Stream<Item = Result<Incoming, Infallible>> {
+    let (sender, receiver) = mpsc::channel(READY_MAX);
+    let handshake = Handshake {
+        tls,
+        callers,
+        metrics,
+        sender,
+    };
+    tokio::spawn(accept(listener, handshake));
+    ReceiverStream::new(receiver)
+}
+
+#[derive(Clone)]
+struct Handshake {
+    tls: Tls,
+    callers: Callers,
+    metrics: Arc<Metrics>,
+    sender: mpsc::Sender<Result<Incoming, Infallible>>,
+}
+
+async fn accept(listener: TcpListener, handshake: Handshake) {
+    let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = handshake.sender.closed() => return,
+        };
+        match accepted {
+            Ok((stream, _)) => match Arc::clone(&slots).try_acquire_owned() {
+                Ok(slot) => {
+                    tokio::spawn(handshake.clone().run(stream, slot));
+                }
+                // Dropping the stream closes it; the client tries again.
+                Err(_) => handshake.metrics.handshake_failed(),
+            },
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+impl Handshake {
+    async fn run(self, stream: TcpStream, slot: OwnedSemaphorePermit) {
+        // Without it, small answers wait for the other end's acknowledgement; with an error it is only slower.
+        let _slower = stream.set_nodelay(true);
+        let stream = match tokio::time::timeout(HANDSHAKE_TIMEOUT, self.tls.0.accept(stream)).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "TLS handshake failed");
+                return self.metrics.handshake_failed();
+            }
+            Err(_) => return self.metrics.handshake_failed(),
+        };
+        let certificates = stream.get_ref().1.peer_certificates();
+        let caller = self.callers.identify(certificates.and_then(<[_]>::first));
+        // An error means that the server stops.
+        let _stopping = self.sender.send(Ok(Connection::new(stream, caller, slot))).await;
+    }
+}

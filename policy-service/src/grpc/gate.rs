@@ -1,0 +1,116 @@
+//! What is checked before a request's body is read: who calls, and whether there is room.
+
+use std::sync::Arc;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tonic::service::Interceptor;
+use tonic::{Extensions, Request, Status};
+
+use super::caller::{Caller, Refusal};
+use super::status::{DecideError, label};
+use crate::metrics::Metrics;
+
+/// Lets in as many calls as are served at once, of callers that may ask. The others are refused, not queued: their
+/// sidecars answer 503 at once rather than late.
+#[derive(Clone)]
+pub(super) struct Gate {
+    slots: Arc<Semaphore>,
+    metrics: Arc<Metrics>,
+}
+
+/// A call that was let in; its slot is free again when the last clone is dropped.
+#[derive(Clone)]
+pub(super) struct Admitted {
+    caller: Arc<str>,
+    _slot: Arc<OwnedSemaphorePermit>,
+}
+
+impl Admitted {
+    /// The admission that the gate has put into a call.
+    pub(super) fn of(extensions: &Extensions) -> Result<Self, DecideError> {
+        extensions.get::<Self>().cloned().ok_or(DecideError::CallerRefused)
+    }
+
+    /// The caller's SPIFFE ID.
+    pub(super) fn caller(&self) -> &str {
+        &self.caller
+    }
+}
+
+impl Gate {
+    pub(super) fn new(concurrency_max: u32, metrics: Arc<Metrics>) -> Self {
+        let slots = usize::try_from(concurrency_max).unwrap_or(Semaphore::MAX_PERMITS);
+        Self {
+            slots: Arc::new(Semaphore::new(slots)),
+            metrics,
+        }
+    }
+
+    fn admit(&self, extensions: &Extensions) -> Result<Admitted, DecideError> {
+        let refusal = match extensions.get::<Caller>() {
+            Some(Caller::Allowed(caller)) => {
+                let slot = Arc::clone(&self.slots).try_acquire_owned();
+                return Ok(Admitted {
+                    caller: Arc::clone(caller),
+                    _slot: Arc::new(slot.map_err(|_| DecideError::Overloaded)?),
+                });
+            }
+            Some(Caller::Refused(refusal)) => *refusal,
+            None => Refusal::NoSpiffeId,
+        };
+        self.metrics.refused(refusal.as_str());
+        Err(DecideError::CallerRefused)
+    }
+}
+
+impl Interceptor for Gate {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        match self.admit(request.extensions()) {
+            Ok(admitted) => {
+                request.extensions_mut().insert(admitted);
+                Ok(request)
+            }
+            Err(error) => {
+                let status = error.status();
+                self.metrics.failed(label(status.code()));
+                Err(status)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(caller: Caller) -> Request<()> {
+        let mut request = Request::new(());
+        request.extensions_mut().insert(caller);
+        request
+    }
+
+    #[test]
+    fn a_call_over_the_limit_is_refused_until_another_has_ended() {
+        let mut gate = Gate::new(1, Arc::new(Metrics::new("", 0)));
+        let allowed = || request(Caller::Allowed("spiffe://example.org/orders".into()));
+        let first = gate.call(allowed()).unwrap();
+        assert_eq!(gate.call(allowed()).unwrap_err().code(), tonic::Code::ResourceExhausted);
+        drop(first);
+        assert!(gate.call(allowed()).is_ok());
+    }
+
+    #[test]
+    fn a_caller_that_may_not_ask_takes_no_slot() {
+        let mut gate = Gate::new(1, Arc::new(Metrics::new("", 0)));
+        let refused = gate.call(request(Caller::Refused(Refusal::NotListed))).unwrap_err();
+        assert_eq!(refused.code(), tonic::Code::PermissionDenied);
+        assert_eq!(
+            gate.call(Request::new(())).unwrap_err().code(),
+            tonic::Code::PermissionDenied
+        );
+        assert!(
+            gate.call(request(Caller::Allowed("spiffe://example.org/orders".into())))
+                .is_ok()
+        );
+    }
+}

@@ -1,0 +1,85 @@
+//! The server's side of TLS: 1.3 only, and no connection without a client certificate.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use rustls::RootCertStore;
+use rustls::crypto::ring;
+use rustls::server::{ServerConfig, VerifierBuilderError, WebPkiClientVerifier};
+use rustls::version::TLS13;
+use rustls_pki_types::pem::{self, PemObject};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::TlsAcceptor;
+
+use crate::configuration;
+
+/// What accepts TLS connections.
+#[derive(Clone)]
+pub(crate) struct Tls(pub(super) TlsAcceptor);
+
+/// Why TLS cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A file holds no PEM of the expected kind.
+    #[error("`{file}`: {source}")]
+    Pem {
+        /// The file.
+        file: String,
+        /// Why.
+        source: pem::Error,
+    },
+    /// A file holds no certificate.
+    #[error("`{0}`: no certificate")]
+    NoCertificate(String),
+    /// The certificate and the key do not belong together, or are of a kind that is not supported.
+    #[error("certificate and key: {0}")]
+    Certificate(#[source] rustls::Error),
+    /// A client authority is not usable.
+    #[error("client authorities: {0}")]
+    ClientAuthority(#[source] rustls::Error),
+    /// The verifier of client certificates cannot be made.
+    #[error("client authorities: {0}")]
+    Verifier(#[from] VerifierBuilderError),
+}
+
+impl Tls {
+    /// Reads the files that the configuration names.
+    pub(crate) fn new(configuration: &configuration::Grpc) -> Result<Self, TlsError> {
+        let provider = Arc::new(ring::default_provider());
+        let mut roots = RootCertStore::empty();
+        for authority in certificates(&configuration.client_ca_file)? {
+            roots.add(authority).map_err(TlsError::ClientAuthority)?;
+        }
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider)).build()?;
+        let chain = certificates(&configuration.certificate_file)?;
+        let key = PrivateKeyDer::from_pem_file(&configuration.key_file)
+            .map_err(|source| pem_error(&configuration.key_file, source))?;
+        let mut server = ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&TLS13])
+            .map_err(TlsError::Certificate)?
+            .with_client_cert_verifier(verifier)
+            .with_single_cert(chain, key)
+            .map_err(TlsError::Certificate)?;
+        server.alpn_protocols = vec![b"h2".to_vec()];
+        // Without resumption, every connection proves its certificate anew.
+        server.send_tls13_tickets = 0;
+        Ok(Self(TlsAcceptor::from(Arc::new(server))))
+    }
+}
+
+fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let certificates = CertificateDer::pem_file_iter(file)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|source| pem_error(file, source))?;
+    if certificates.is_empty() {
+        return Err(TlsError::NoCertificate(file.display().to_string()));
+    }
+    Ok(certificates)
+}
+
+fn pem_error(file: &Path, source: pem::Error) -> TlsError {
+    TlsError::Pem {
+        file: file.display().to_string(),
+        source,
+    }
+}

@@ -1,0 +1,117 @@
+//! The HTTP front, without TLS: probes and metrics. It tells nothing about requests or principals.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use hyper::server::conn::http1;
+use hyper_util::rt::TokioIo;
+use hyper_util::service::TowerToHyperService;
+use serde::Serialize;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tracing_appender::non_blocking::ErrorCounter;
+
+use crate::audit::{AuditLog, AuditState};
+use crate::metrics::Metrics;
+
+/// A few probes and scrapers.
+const CONNECTIONS_MAX: usize = 64;
+/// A connection is closed after this, however it is used, so that slow ones give their place back.
+const CONNECTION_AGE_MAX: Duration = Duration::from_secs(30);
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// What `prometheus-client` writes.
+const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// What the pages are made from.
+#[derive(Clone)]
+pub(crate) struct Front {
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) audit: AuditLog,
+    pub(crate) stopping: watch::Receiver<bool>,
+    pub(crate) log_dropped: ErrorCounter,
+}
+
+/// The page `/readyz`.
+#[derive(Serialize)]
+struct Readiness {
+    ready: bool,
+    parts: Parts,
+}
+
+/// `ok`, or what is wrong.
+#[derive(Serialize)]
+struct Parts {
+    audit: String,
+    grpc: &'static str,
+}
+
+/// Serves for as long as it is polled.
+pub(crate) async fn serve(listener: TcpListener, front: Front) -> Infallible {
+    let router = Router::new()
+        .route("/livez", get(|| async { "ok\n" }))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .with_state(front);
+    let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                // Over the limit, dropping the stream closes it.
+                if let Ok(slot) = Arc::clone(&slots).try_acquire_owned() {
+                    tokio::spawn(serve_connection(stream, router.clone(), slot));
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn serve_connection(stream: TcpStream, router: Router, _slot: OwnedSemaphorePermit) {
+    let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    if let Ok(Err(error)) = tokio::time::timeout(CONNECTION_AGE_MAX, connection).await {
+        tracing::debug!(%error, "HTTP connection failed");
+    }
+}
+
+async fn readyz(State(front): State<Front>) -> Response {
+    let (audit, audit_works) = match &*front.audit.state().borrow() {
+        AuditState::Working => ("ok".to_owned(), true),
+        AuditState::Failing(reason) => (reason.clone(), false),
+    };
+    let stopping = *front.stopping.borrow();
+    let readiness = Readiness {
+        ready: audit_works && !stopping,
+        parts: Parts {
+            audit,
+            grpc: if stopping { "stopping" } else { "ok" },
+        },
+    };
+    let status = if readiness.ready {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    match serde_json::to_string(&readiness) {
+        Ok(body) => (status, [(header::CONTENT_TYPE, "application/json")], body).into_response(),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
+async fn metrics(State(front): State<Front>) -> Response {
+    match front
+        .metrics
+        .encode(front.audit.waiting(), front.log_dropped.dropped_lines())
+    {
+        Ok(page) => ([(header::CONTENT_TYPE, OPENMETRICS)], page).into_response(),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}

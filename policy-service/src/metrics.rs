@@ -1,0 +1,222 @@
+//! The metrics, in the OpenMetrics text format.
+
+use std::time::Duration;
+
+use picket_core::decision::Effect;
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::audit::Commit;
+
+/// From 25 µs, an evaluation alone, to 1 s, a disk in trouble.
+const SECONDS: [f64; 14] = [
+    0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0,
+];
+/// Up to a full batch.
+const RECORDS: [f64; 10] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0];
+
+/// Everything that is counted. Every label has a fixed set of values.
+pub struct Metrics {
+    registry: Registry,
+    decisions: Family<EffectLabel, Counter>,
+    failures: Family<CodeLabel, Counter>,
+    refused_callers: Family<RefusalLabel, Counter>,
+    handshake_failures: Counter,
+    evaluation_errors: Counter,
+    decide_seconds: Histogram,
+    commit_seconds: Histogram,
+    commit_failures: Counter,
+    batch_records: Histogram,
+    queue_records: Gauge,
+    log_lines_dropped: Gauge,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct EffectLabel {
+    effect: EffectValue,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[expect(non_camel_case_types, reason = "the names are the label's values")]
+enum EffectValue {
+    permit,
+    deny,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CodeLabel {
+    grpc_code: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RefusalLabel {
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct BuildLabels {
+    version: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PolicyLabels {
+    revision: String,
+}
+
+impl Metrics {
+    /// Registers all metrics; the revision and the number of policies are fixed for the life of the process.
+    #[must_use]
+    pub fn new(policy_revision: &str, policy_count: usize) -> Self {
+        let mut metrics = Self {
+            registry: Registry::with_prefix("picket_policy_service"),
+            decisions: Family::default(),
+            failures: Family::default(),
+            refused_callers: Family::default(),
+            handshake_failures: Counter::default(),
+            evaluation_errors: Counter::default(),
+            decide_seconds: Histogram::new(SECONDS),
+            commit_seconds: Histogram::new(SECONDS),
+            commit_failures: Counter::default(),
+            batch_records: Histogram::new(RECORDS),
+            queue_records: Gauge::default(),
+            log_lines_dropped: Gauge::default(),
+        };
+        metrics.register_decisions();
+        metrics.register_audit();
+        metrics.register_facts(policy_revision, policy_count);
+        // Both exist from the start, so that a rate over them is never missing.
+        for effect in [Effect::Permit, Effect::Deny] {
+            drop(metrics.decisions.get_or_create(&label(effect)));
+        }
+        metrics
+    }
+
+    fn register_decisions(&mut self) {
+        let registry = &mut self.registry;
+        registry.register("decisions", "Decisions that were given", self.decisions.clone());
+        registry.register(
+            "decide_failures",
+            "Calls of Decide that ended without a decision",
+            self.failures.clone(),
+        );
+        registry.register_with_unit(
+            "decide_duration",
+            "From a request's arrival to its decision, with its record durable",
+            Unit::Seconds,
+            self.decide_seconds.clone(),
+        );
+        registry.register(
+            "evaluation_errors",
+            "Decisions that are a deny because the evaluation failed",
+            self.evaluation_errors.clone(),
+        );
+        registry.register(
+            "callers_refused",
+            "Calls whose caller may not ask",
+            self.refused_callers.clone(),
+        );
+        registry.register(
+            "handshakes_failed",
+            "Connections without a good TLS handshake",
+            self.handshake_failures.clone(),
+        );
+    }
+
+    fn register_audit(&mut self) {
+        let registry = &mut self.registry;
+        registry.register_with_unit(
+            "audit_commit_duration",
+            "A transaction of the audit log",
+            Unit::Seconds,
+            self.commit_seconds.clone(),
+        );
+        registry.register(
+            "audit_commit_failures",
+            "Transactions of the audit log that failed",
+            self.commit_failures.clone(),
+        );
+        registry.register(
+            "audit_batch_records",
+            "Records that shared a transaction",
+            self.batch_records.clone(),
+        );
+        registry.register(
+            "audit_queue_records",
+            "Records that wait to be written",
+            self.queue_records.clone(),
+        );
+        registry.register(
+            "log_lines_dropped",
+            "Log lines that were dropped because nobody read them fast enough",
+            self.log_lines_dropped.clone(),
+        );
+    }
+
+    fn register_facts(&mut self, policy_revision: &str, policy_count: usize) {
+        let policies = Gauge::<i64>::default();
+        policies.set(i64::try_from(policy_count).unwrap_or(i64::MAX));
+        self.registry.register("policies", "Policies that are loaded", policies);
+        let revision = policy_revision.to_owned();
+        self.registry.register(
+            "policy_revision",
+            "The revision of the policies that decide",
+            Info::new(PolicyLabels { revision }),
+        );
+        let version = env!("CARGO_PKG_VERSION");
+        self.registry
+            .register("build", "The program", Info::new(BuildLabels { version }));
+    }
+
+    pub(crate) fn decided(&self, effect: Effect, failed: bool, duration: Duration) {
+        self.decisions.get_or_create(&label(effect)).inc();
+        if failed {
+            self.evaluation_errors.inc();
+        }
+        self.decide_seconds.observe(duration.as_secs_f64());
+    }
+
+    pub(crate) fn failed(&self, grpc_code: &'static str) {
+        self.failures.get_or_create(&CodeLabel { grpc_code }).inc();
+    }
+
+    pub(crate) fn refused(&self, reason: &'static str) {
+        self.refused_callers.get_or_create(&RefusalLabel { reason }).inc();
+    }
+
+    pub(crate) fn handshake_failed(&self) {
+        self.handshake_failures.inc();
+    }
+
+    pub(crate) fn committed(&self, commit: Commit) {
+        self.commit_seconds.observe(commit.duration.as_secs_f64());
+        if commit.succeeded {
+            let records = u32::try_from(commit.records).unwrap_or(u32::MAX);
+            self.batch_records.observe(f64::from(records));
+        } else {
+            self.commit_failures.inc();
+        }
+    }
+
+    /// All metrics as text, with the two that are read when asked for.
+    pub(crate) fn encode(&self, queue_records: usize, log_lines_dropped: usize) -> Result<String, std::fmt::Error> {
+        let gauge = |value: usize| i64::try_from(value).unwrap_or(i64::MAX);
+        self.queue_records.set(gauge(queue_records));
+        self.log_lines_dropped.set(gauge(log_lines_dropped));
+        let mut page = String::new();
+        text::encode(&mut page, &self.registry)?;
+        Ok(page)
+    }
+}
+
+fn label(effect: Effect) -> EffectLabel {
+    let effect = match effect {
+        Effect::Permit => EffectValue::permit,
+        Effect::Deny => EffectValue::deny,
+    };
+    EffectLabel { effect }
+}

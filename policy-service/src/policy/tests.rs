@@ -1,0 +1,326 @@
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use picket_core::access::{Action, Context, Principal, Resource, Sidecar};
+
+use super::*;
+
+fn shipped() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("policies")
+}
+
+/// A folder with the shipped schema and these files.
+fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::copy(
+        shipped().join("schema.cedarschema"),
+        folder.path().join("schema.cedarschema"),
+    )
+    .unwrap();
+    for (name, text) in files {
+        std::fs::write(folder.path().join(name), text).unwrap();
+    }
+    folder
+}
+
+fn engine(policies: &str) -> PolicyEngine {
+    load(folder(&[("p.cedar", policies)]).path()).unwrap()
+}
+
+/// The mistakes of a folder, with the folder's own name left out.
+fn mistakes(files: &[(&str, &str)]) -> Vec<String> {
+    let folder = folder(files);
+    let prefix = format!("{}/", folder.path().display());
+    let errors = load(folder.path()).unwrap_err();
+    errors
+        .as_slice()
+        .iter()
+        .map(|error| error.to_string().replace(&prefix, ""))
+        .collect()
+}
+
+fn user(roles: &[&str]) -> Option<Principal> {
+    Some(Principal {
+        issuer: "https://issuer.example".into(),
+        subject: "alice".into(),
+        tenant: None,
+        roles: roles.iter().map(|role| (*role).to_owned()).collect(),
+        scopes: vec![],
+        acr: None,
+        amr: vec![],
+        auth_time_s: None,
+        session_id: None,
+        token_id: None,
+        issued_at_s: None,
+        expires_at_s: 0,
+    })
+}
+
+fn request(principal: Option<Principal>, method: &str, route_rule: &str) -> AccessRequest {
+    AccessRequest {
+        request_id: "r".into(),
+        traceparent: None,
+        sidecar: Sidecar {
+            node_id: String::new(),
+            workload: "orders".into(),
+        },
+        route_rule: route_rule.into(),
+        principal,
+        peer: "spiffe://example.org/web".parse().ok(),
+        action: Action { method: method.into() },
+        resource: Resource {
+            host: "orders.example.org".into(),
+            path: "/orders/7".into(),
+            path_parameters: BTreeMap::from([("id".to_owned(), "7".to_owned())]),
+            classification: None,
+        },
+        context: Context {
+            source_address: "10.1.2.3".parse().ok(),
+            user_agent: Some("curl".into()),
+        },
+    }
+}
+
+fn check(engine: &PolicyEngine, request: &AccessRequest, effect: Effect, policy_ids: &[&str]) -> Evaluation {
+    let evaluation = engine.evaluate(request);
+    assert_eq!(
+        (evaluation.effect, evaluation.policy_ids.as_slice()),
+        (effect, policy_ids.map_owned().as_slice())
+    );
+    evaluation
+}
+
+trait MapOwned {
+    fn map_owned(&self) -> Vec<String>;
+}
+
+impl MapOwned for [&str] {
+    fn map_owned(&self) -> Vec<String> {
+        self.iter().map(|text| (*text).to_owned()).collect()
+    }
+}
+
+#[test]
+fn the_shipped_policies_decide_as_the_demo_expects() {
+    let engine = load(&shipped()).unwrap();
+    assert_eq!(engine.warnings(), []);
+    let check = |roles: &[&str], method, rule, effect, ids: &[&str]| {
+        check(&engine, &request(user(roles), method, rule), effect, ids);
+    };
+    check(&["reader"], "GET", "orders-read", Effect::Permit, &["orders-read"]);
+    check(&["reader"], "POST", "orders-write", Effect::Deny, &[]);
+    check(&["reader"], "GET", "other-rule", Effect::Deny, &[]);
+    check(&[], "GET", "orders-read", Effect::Deny, &[]);
+    check(&["unheard-of"], "GET", "orders-read", Effect::Deny, &[]);
+    check(&["clerk"], "POST", "orders-write", Effect::Permit, &["orders-write"]);
+    // A clerk is a reader, and an admin is a clerk: by entities.json.
+    check(&["clerk"], "GET", "orders-read", Effect::Permit, &["orders-read"]);
+    check(&["admin"], "GET", "orders-read", Effect::Permit, &["orders-read"]);
+    check(&["admin"], "POST", "orders-write", Effect::Permit, &["orders-write"]);
+    check(&["reader"], "BREW", "orders-read", Effect::Deny, &[]);
+    check(&["reader"], "get", "orders-read", Effect::Deny, &[]);
+}
+
+#[test]
+fn a_secret_needs_an_auditor_and_the_caller_is_told_so() {
+    let engine = load(&shipped()).unwrap();
+    let secret = |roles: &[&str]| {
+        let mut request = request(user(roles), "GET", "orders-read");
+        request.resource.classification = Some("secret".into());
+        request
+    };
+    let denied = check(&engine, &secret(&["reader"]), Effect::Deny, &["secret-needs-auditor"]);
+    assert_eq!(
+        denied.caller_reasons,
+        ["classification `secret` needs the role auditor"]
+    );
+    let permitted = check(
+        &engine,
+        &secret(&["reader", "auditor"]),
+        Effect::Permit,
+        &["orders-read"],
+    );
+    assert_eq!(permitted.caller_reasons, Vec::<String>::new());
+}
+
+#[test]
+fn without_a_token_the_peer_is_the_principal_and_without_a_peer_nobody() {
+    let engine = load(&shipped()).unwrap();
+    let mut asked = request(None, "GET", "stock-read");
+    check(&engine, &asked, Effect::Permit, &["stock-read"]);
+    check(
+        &engine,
+        &request(user(&["admin"]), "GET", "stock-read"),
+        Effect::Deny,
+        &[],
+    );
+    asked.peer = None;
+    check(&engine, &asked, Effect::Deny, &[]);
+}
+
+#[test]
+fn policies_see_what_the_schema_names() {
+    let policy = r#"@id("p") permit (principal is Picket::User, action, resource) when {
+        principal == Picket::User::"https://a%7Cb|c|d" && principal.issuer == "https://a|b" &&
+        principal.subject == "c|d" && principal has tenant && principal.tenant == "t" &&
+        principal.scopes.contains("s") && principal.amr.contains("otp") &&
+        principal has acr && principal.acr == "2" && principal has auth_time && principal.auth_time == 5 &&
+        resource.hasTag("id") && resource.getTag("id") == "7" && resource.host == "orders.example.org" &&
+        resource.path == "/orders/7" && context.method == "GET" &&
+        context has source_address && context.source_address.isInRange(ip("10.0.0.0/8")) &&
+        context has user_agent && context.user_agent like "cu*" &&
+        context has peer && context.peer.spiffe_id == "spiffe://example.org/web" &&
+        context.peer.trust_domain == "example.org" };"#;
+    let engine = engine(policy);
+    let mut asked = request(user(&[]), "GET", "any");
+    let principal = asked.principal.as_mut().unwrap();
+    principal.issuer = "https://a|b".into();
+    principal.subject = "c|d".into();
+    principal.tenant = Some("t".into());
+    principal.scopes = vec!["s".into()];
+    principal.amr = vec!["otp".into()];
+    principal.acr = Some("2".into());
+    principal.auth_time_s = Some(5);
+    // An IPv4 address in IPv6 form is the same address.
+    asked.context.source_address = "::ffff:10.9.9.9".parse().ok();
+    check(&engine, &asked, Effect::Permit, &["p"]);
+    asked.resource.path_parameters.clear();
+    check(&engine, &asked, Effect::Deny, &[]);
+}
+
+#[test]
+fn an_unknown_method_is_another_write() {
+    let engine = engine(
+        r#"@id("w") permit (principal, action in Picket::Action::"write", resource) when { context.method == "BREW" };"#,
+    );
+    check(&engine, &request(None, "BREW", "r"), Effect::Permit, &["w"]);
+    check(&engine, &request(None, "POST", "r"), Effect::Deny, &[]);
+    for method in ["read", "write", "\"", "\u{0}", "other"] {
+        check(&engine, &request(None, method, "r"), Effect::Deny, &[]);
+    }
+}
+
+#[test]
+fn an_evaluation_error_is_a_deny_even_where_another_policy_permits() {
+    // The sum overflows: Cedar skips the `forbid`, and alone would permit.
+    let engine = engine(
+        r#"@id("all") @reason("never told") permit (principal, action, resource);
+           @id("breaks") forbid (principal is Picket::User, action, resource)
+           when { principal has auth_time && principal.auth_time + 9223372036854775807 > 0 };"#,
+    );
+    let mut asked = request(user(&[]), "GET", "r");
+    check(&engine, &asked, Effect::Permit, &["all"]);
+    asked.principal.as_mut().unwrap().auth_time_s = Some(1);
+    let evaluation = check(&engine, &asked, Effect::Deny, &["breaks"]);
+    assert_eq!(evaluation.caller_reasons, Vec::<String>::new());
+    assert_eq!(evaluation.errors.len(), 1);
+    assert!(evaluation.errors[0].contains("overflow"), "{:?}", evaluation.errors);
+}
+
+#[test]
+fn more_roles_than_are_evaluated_are_a_deny_and_not_a_shorter_list() {
+    let engine = engine(r#"@id("all") permit (principal, action, resource);"#);
+    let names: Vec<String> = (0..=ROLES_MAX).map(|n| n.to_string()).collect();
+    let mut asked = request(user(&[]), "GET", "r");
+    asked.principal.as_mut().unwrap().roles = names[..ROLES_MAX].to_vec();
+    check(&engine, &asked, Effect::Permit, &["all"]);
+    asked.principal.as_mut().unwrap().roles = names;
+    let evaluation = check(&engine, &asked, Effect::Deny, &[]);
+    assert_eq!(
+        evaluation.errors,
+        ["principal.roles has 257 elements, and at most 256 are evaluated"]
+    );
+}
+
+#[test]
+fn every_mistake_of_every_file_is_told_with_its_line() {
+    let mistakes = mistakes(&[
+        (
+            "a.cedar",
+            "// one\n\npermit (principal, action, resource);\n\n@id(\"x\")\npermit (principal, action, resource);\n",
+        ),
+        (
+            "b.cedar",
+            "\n@id(\"x\")\nforbid (principal, action, resource);\n@id(\"no good\") permit (principal, action, resource);\n",
+        ),
+        (
+            "c.cedar",
+            "@id(\"c\")\npermit (principal, action, resource)\nwhen { resource.colour == 1 };\n",
+        ),
+        ("d.cedar", "@id(\"d\")\npermit (principal, action resource);\n"),
+        (
+            "e.cedar",
+            "\n\n@id(\"e\") permit (principal == ?principal, action, resource);\n",
+        ),
+        (
+            "entities.json",
+            r#"[{"uid": {"type": "Picket::User", "id": "u"}, "attrs": {"issuer": "i", "subject": "s", "scopes": [], "amr": []}, "parents": []}]"#,
+        ),
+    ]);
+    let expected = [
+        "a.cedar:3: a policy needs an @id",
+        "b.cedar:2: the @id `x` is taken by ",
+        "b.cedar:4: an @id is 1 to 128 letters",
+        "c.cedar:3: for policy `c`, attribute `colour`",
+        "d.cedar:2: unexpected token `resource`",
+        "e.cedar:3: templates are not supported",
+        "entities.json: `Picket::User::\"u\"`: the policy service makes these",
+    ];
+    assert_eq!(mistakes.len(), expected.len(), "{mistakes:#?}");
+    for (mistake, expected) in mistakes.iter().zip(expected) {
+        assert!(mistake.starts_with(expected), "{mistake}\n{expected}");
+    }
+}
+
+#[test]
+fn a_folder_without_schema_or_policies_does_not_load() {
+    let empty = tempfile::tempdir().unwrap();
+    let text = load(empty.path()).unwrap_err().to_string();
+    assert!(text.contains("no policy file"), "{text}");
+    assert!(text.contains("schema.cedarschema: missing"), "{text}");
+    let text = load(&empty.path().join("none")).unwrap_err().to_string();
+    assert!(text.contains("cannot read the folder"), "{text}");
+}
+
+#[test]
+fn a_schema_that_does_not_take_our_requests_does_not_load() {
+    let schema = std::fs::read_to_string(shipped().join("schema.cedarschema")).unwrap();
+    let policy = ("p.cedar", r#"@id("p") permit (principal, action, resource);"#);
+    for (from, to, expected) in [
+        ("\"PATCH\", ", "", "PATCH"),
+        (
+            "principal: [User, Workload, Anonymous]",
+            "principal: [User, Workload]",
+            "Anonymous",
+        ),
+        ("route_rule: String,", "route_rule: String, owner: String,", "owner"),
+        ("    tenant?: String,\n", "", "tenant"),
+        ("tenant?: String", "tenant: String", "tenant"),
+        ("user_agent?: String", "user_agent?: Long", "user_agent"),
+        ("} tags String;", "};", "tag"),
+        ("entity Role in [Role];", "entity Role enum [\"reader\"];", "sample"),
+    ] {
+        assert!(schema.contains(from), "{from}");
+        let mistakes = mistakes(&[policy, ("schema.cedarschema", &schema.replace(from, to))]);
+        let named = |mistake: &String| mistake.starts_with("schema.cedarschema: ") && mistake.contains(expected);
+        assert!(mistakes.iter().any(named), "{from}: {mistakes:#?}");
+    }
+    // The parser stops at the next word, which is that of `entity User`.
+    let broken = schema.replace("entity TrustDomain;", "entity TrustDomain");
+    let line = broken.split("entity User").next().unwrap().lines().count();
+    let mistakes = mistakes(&[policy, ("schema.cedarschema", &broken)]);
+    let place = format!("schema.cedarschema:{line}: ");
+    assert!(mistakes[0].starts_with(&place), "{mistakes:?}");
+}
+
+#[test]
+fn the_revision_covers_names_and_contents() {
+    let revision = |files: &[(&str, &str)]| load(folder(files).path()).unwrap().revision().to_owned();
+    let policy = r#"@id("p") permit (principal, action, resource);"#;
+    let first = revision(&[("p.cedar", policy)]);
+    assert_eq!(first.len(), 16);
+    assert_eq!(first, revision(&[("p.cedar", policy), ("notes.txt", "not a policy")]));
+    assert_ne!(first, revision(&[("q.cedar", policy)]));
+    assert_ne!(first, revision(&[("p.cedar", &format!("{policy}\n"))]));
+    assert_ne!(first, revision(&[("p.cedar", policy), ("entities.json", "[]")]));
+}

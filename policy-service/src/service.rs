@@ -1,0 +1,190 @@
+//! The service as a whole: start, serve, stop.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tonic_health::server::HealthReporter;
+
+use crate::audit::{AuditLog, AuditState, AuditWriter, KeyEncryptionKey, KeyError, OpenError};
+use crate::configuration::Configuration;
+use crate::grpc::{self, Decider, Tls, TlsError};
+use crate::http;
+use crate::logging::{Logging, LoggingError};
+use crate::metrics::Metrics;
+use crate::policy::{self, PolicyErrors};
+
+/// How long calls in flight may take to end once the service is told to stop.
+const STOP_LIMIT: Duration = Duration::from_secs(10);
+
+/// Why the service did not start, or ended by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum ServiceError {
+    /// The policies have mistakes.
+    #[error("{0}")]
+    Policies(PolicyErrors),
+    /// The audit log's key cannot be used.
+    #[error("audit.key_encryption_key_file: {0}")]
+    Key(#[from] KeyError),
+    /// The audit log cannot be written.
+    #[error(transparent)]
+    Audit(#[from] OpenError),
+    /// TLS cannot be served.
+    #[error("grpc: {0}")]
+    Tls(#[from] TlsError),
+    /// An address cannot be listened on.
+    #[error("{key}: cannot listen on `{address}`: {source}")]
+    Listen {
+        /// The configuration's key.
+        key: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// There is no log.
+    #[error(transparent)]
+    Logging(#[from] LoggingError),
+    /// The operating system gives no threads or no signals.
+    #[error("runtime: {0}")]
+    Runtime(#[from] std::io::Error),
+    /// The gRPC server ended by itself.
+    #[error("the gRPC server ended: {0}")]
+    Grpc(String),
+}
+
+/// Runs the service until SIGTERM or SIGINT; then it finishes the calls in flight and closes the audit log.
+///
+/// # Errors
+/// It could not start, or a part of it ended by itself.
+pub fn run(configuration: &Configuration) -> Result<(), ServiceError> {
+    let logging = Logging::start(configuration.log.level)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let result = runtime.block_on(async { Service::start(configuration, &logging).await?.run().await });
+    // Connections that outlived the limit end here; everything they were told is recorded.
+    runtime.shutdown_background();
+    result
+}
+
+struct Service {
+    grpc: JoinHandle<Result<(), tonic::transport::Error>>,
+    http: JoinHandle<std::convert::Infallible>,
+    health: HealthReporter,
+    health_updates: JoinHandle<()>,
+    stopping: watch::Sender<bool>,
+    audit: AuditWriter,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Service {
+    async fn start(configuration: &Configuration, logging: &Logging) -> Result<Self, ServiceError> {
+        let policies = policy::load(&configuration.policies.directory).map_err(ServiceError::Policies)?;
+        for warning in policies.warnings() {
+            tracing::warn!(%warning, "policy warning");
+        }
+        let tls = Tls::new(&configuration.grpc)?;
+        let metrics = Arc::new(Metrics::new(policies.revision(), policies.policy_count()));
+        let key = KeyEncryptionKey::read(&configuration.audit.key_encryption_key_file)?;
+        let observer = Arc::clone(&metrics);
+        let (audit, audit_writer) = AuditLog::open(&configuration.audit.database_file, key, move |commit| {
+            observer.committed(commit);
+        })?;
+        let (terminate, interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let (grpc_listener, grpc_address) = listen("grpc.listen", configuration.grpc.listen).await?;
+        let (http_listener, http_address) = listen("http.listen", configuration.http.listen).await?;
+        let (stopping, stopped) = watch::channel(false);
+        let health = HealthReporter::new();
+        grpc::report_health(&health, true).await;
+        let health_updates = tokio::spawn(follow_audit(audit.state(), health.clone()));
+        let http_front = http::Front {
+            metrics: Arc::clone(&metrics),
+            audit: audit.clone(),
+            stopping: stopped.clone(),
+            log_dropped: logging.dropped(),
+        };
+        let policy_revision = policies.revision().to_owned();
+        let front = grpc::Front {
+            listener: grpc_listener,
+            tls,
+            decider: Decider {
+                policies,
+                audit,
+                validity: configuration.decisions.clone(),
+                metrics: Arc::clone(&metrics),
+            },
+            health: health.clone(),
+            metrics,
+        };
+        let settings = configuration.grpc.clone();
+        let service = Self {
+            grpc: tokio::spawn(async move { grpc::serve(front, &settings, until_true(stopped)).await }),
+            http: tokio::spawn(http::serve(http_listener, http_front)),
+            health,
+            health_updates,
+            stopping,
+            audit: audit_writer,
+            terminate,
+            interrupt,
+        };
+        tracing::info!(%grpc_address, %http_address, policy_revision, "ready");
+        Ok(service)
+    }
+
+    async fn run(mut self) -> Result<(), ServiceError> {
+        let ended = tokio::select! {
+            _ = self.terminate.recv() => None,
+            _ = self.interrupt.recv() => None,
+            ended = &mut self.grpc => Some(ended),
+        };
+        let result = match ended {
+            // It serves until it is told to stop, so whatever it says, this is a failure.
+            Some(ended) => Err(ServiceError::Grpc(format!("{ended:?}"))),
+            None => {
+                self.drain().await;
+                Ok(())
+            }
+        };
+        self.http.abort();
+        // Blocks until what waits is durable; nothing else is left to be served meanwhile.
+        let closed = tokio::task::spawn_blocking(|| self.audit.close()).await;
+        tracing::info!(audit_closed = closed.is_ok(), "stopped");
+        result
+    }
+
+    /// Tells the sidecars to ask elsewhere, and lets the calls in flight end.
+    async fn drain(&mut self) {
+        tracing::info!("stopping");
+        self.health_updates.abort();
+        grpc::report_health(&self.health, false).await;
+        self.stopping.send_replace(true);
+        if tokio::time::timeout(STOP_LIMIT, &mut self.grpc).await.is_err() {
+            tracing::warn!(limit_s = STOP_LIMIT.as_secs(), "connections were cut at the limit");
+            self.grpc.abort();
+        }
+    }
+}
+
+async fn listen(key: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServiceError> {
+    let failed = |source| ServiceError::Listen { key, address, source };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    Ok((listener, address))
+}
+
+/// Health follows the audit log: without it no decision is given.
+async fn follow_audit(mut state: watch::Receiver<AuditState>, health: HealthReporter) {
+    while state.changed().await.is_ok() {
+        let works = *state.borrow_and_update() == AuditState::Working;
+        grpc::report_health(&health, works).await;
+    }
+}
+
+async fn until_true(mut stopped: watch::Receiver<bool>) {
+    // An error means that the sender is gone, and with it the service.
+    let _gone = stopped.wait_for(|stopped| *stopped).await;
+}

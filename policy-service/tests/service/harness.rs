@@ -1,0 +1,283 @@
+//! A real service in a folder of its own, with certificates of its own.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+use hyper_util::rt::TokioIo;
+use picket_proto::v1;
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, SanType};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
+use tonic::transport::{Channel, Endpoint};
+
+/// Long enough for a slow machine; every wait ends with what it waits for.
+const DEADLINE: Duration = Duration::from_secs(60);
+pub const KEY: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
+
+/// A certificate authority of the test.
+pub struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    pem: String,
+}
+
+/// A certificate with its key.
+pub struct Identity {
+    certificate: String,
+    key: String,
+}
+
+impl Authority {
+    pub fn new() -> Self {
+        let mut parameters = CertificateParams::new(vec![]).unwrap();
+        parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        parameters
+            .distinguished_name
+            .push(DnType::OrganizationName, "Picket development only");
+        let key = KeyPair::generate().unwrap();
+        let pem = parameters.self_signed(&key).unwrap().pem();
+        Self {
+            issuer: Issuer::new(parameters, key),
+            pem,
+        }
+    }
+
+    pub fn identity(&self, spiffe_id: &str) -> Identity {
+        let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
+        let mut parameters = CertificateParams::new(names).unwrap();
+        parameters
+            .subject_alt_names
+            .push(SanType::URI(spiffe_id.try_into().unwrap()));
+        let key = KeyPair::generate().unwrap();
+        let certificate = parameters.signed_by(&key, &self.issuer).unwrap();
+        Identity {
+            certificate: certificate.pem(),
+            key: key.serialize_pem(),
+        }
+    }
+
+    /// A client's TLS configuration, with or without a certificate.
+    pub fn client(&self, identity: Option<&Identity>, version: &'static SupportedProtocolVersion) -> ClientConfig {
+        let mut roots = RootCertStore::empty();
+        roots
+            .add(CertificateDer::from_pem_slice(self.pem.as_bytes()).unwrap())
+            .unwrap();
+        let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_protocol_versions(&[version])
+            .unwrap()
+            .with_root_certificates(roots);
+        let mut config = match identity {
+            Some(identity) => builder
+                .with_client_auth_cert(
+                    vec![CertificateDer::from_pem_slice(identity.certificate.as_bytes()).unwrap()],
+                    PrivateKeyDer::from_pem_slice(identity.key.as_bytes()).unwrap(),
+                )
+                .unwrap(),
+            None => builder.with_no_client_auth(),
+        };
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        config
+    }
+}
+
+/// The files that a service needs.
+pub struct Setup {
+    pub folder: tempfile::TempDir,
+    pub authority: Authority,
+}
+
+impl Setup {
+    pub fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let authority = Authority::new();
+        let server = authority.identity("spiffe://example.org/policy-service");
+        let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+        write("ca.pem", &authority.pem);
+        write("service.pem", &server.certificate);
+        write("service-key.pem", &server.key);
+        write("audit-key", KEY);
+        let policies = folder.path().join("policies");
+        std::fs::create_dir(&policies).unwrap();
+        for entry in std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("policies")).unwrap() {
+            let entry = entry.unwrap();
+            std::fs::copy(entry.path(), policies.join(entry.file_name())).unwrap();
+        }
+        write(
+            "service.toml",
+            r#"
+            [grpc]
+            listen = "127.0.0.1:0"
+            certificate_file = "service.pem"
+            key_file = "service-key.pem"
+            client_ca_file = "ca.pem"
+            allowed_callers = ["spiffe://example.org/orders"]
+            [http]
+            listen = "127.0.0.1:0"
+            [policies]
+            directory = "policies"
+            [decisions]
+            permit_valid_for_ms = 60000
+            deny_valid_for_ms = 5000
+            [audit]
+            database_file = "audit.sqlite3"
+            key_encryption_key_file = "audit-key"
+            "#,
+        );
+        Self { folder, authority }
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_picket-policy-service"));
+        command.arg("--config").arg(self.path("service.toml"));
+        command
+    }
+
+    /// Starts a service that is expected to fail, and returns its exit status and what it said.
+    pub fn start_in_vain(&self) -> (ExitStatus, String) {
+        let output = self.command().output().unwrap();
+        (output.status, String::from_utf8_lossy(&output.stderr).into_owned())
+    }
+
+    pub fn start(&self) -> Service {
+        let mut child = self.command().stdout(Stdio::piped()).spawn().unwrap();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        let (sender, lines) = channel();
+        std::thread::spawn(move || {
+            for line in stdout.lines() {
+                let line = serde_json::from_str(&line.unwrap()).unwrap();
+                if sender.send(line).is_err() {
+                    break;
+                }
+            }
+        });
+        let mut service = Service {
+            child,
+            lines,
+            grpc: ([0, 0, 0, 0], 0).into(),
+            http: ([0, 0, 0, 0], 0).into(),
+        };
+        let ready = service.line("ready");
+        service.grpc = ready["grpc_address"].as_str().unwrap().parse().unwrap();
+        service.http = ready["http_address"].as_str().unwrap().parse().unwrap();
+        service
+    }
+
+    /// A channel whose connection is made with this TLS configuration.
+    pub async fn channel(&self, service: &Service, config: ClientConfig) -> Result<Channel, tonic::transport::Error> {
+        let address = service.grpc;
+        let tls = tokio_rustls::TlsConnector::from(Arc::new(config));
+        let connector = tower::service_fn(move |_| {
+            let tls = tls.clone();
+            async move {
+                let stream = tokio::net::TcpStream::connect(address).await?;
+                let stream = tls.connect(ServerName::try_from("localhost").unwrap(), stream).await?;
+                Ok::<_, std::io::Error>(TokioIo::new(stream))
+            }
+        });
+        Endpoint::from_static("http://localhost")
+            .timeout(DEADLINE)
+            .connect_with_connector(connector)
+            .await
+    }
+}
+
+/// A service that runs; it is killed where a test ends early.
+pub struct Service {
+    child: Child,
+    lines: Receiver<serde_json::Value>,
+    pub grpc: SocketAddr,
+    pub http: SocketAddr,
+}
+
+impl Service {
+    /// The next log line with this message.
+    pub fn line(&self, message: &str) -> serde_json::Value {
+        loop {
+            let line = self.lines.recv_timeout(DEADLINE).unwrap();
+            if line["message"] == message {
+                return line;
+            }
+        }
+    }
+
+    /// Status line and headers, and the body, of a page of the HTTP front.
+    pub fn get(&self, path: &str) -> (String, String) {
+        let mut stream = TcpStream::connect(self.http).unwrap();
+        write!(
+            stream,
+            "GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"
+        )
+        .unwrap();
+        let mut response = String::new();
+        stream.read_to_string(&mut response).unwrap();
+        let (head, body) = response.split_once("\r\n\r\n").unwrap();
+        (head.to_owned(), body.to_owned())
+    }
+
+    pub fn terminate(&self) {
+        let status = Command::new("kill")
+            .args(["-TERM", &self.child.id().to_string()])
+            .status();
+        assert!(status.unwrap().success());
+    }
+
+    pub fn wait(&mut self) -> ExitStatus {
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "the service does not end");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let _ended = self.child.kill();
+        let _status = self.child.wait();
+    }
+}
+
+pub fn request(roles: &[&str], method: &str, route_rule: &str, classification: &str) -> v1::AccessRequest {
+    v1::AccessRequest {
+        request_id: "request-1".into(),
+        sidecar: Some(v1::Sidecar {
+            node_id: "node".into(),
+            workload: "orders".into(),
+        }),
+        route_rule: route_rule.into(),
+        principal: Some(v1::Principal {
+            issuer: "https://issuer.example".into(),
+            subject: "a-private-subject".into(),
+            roles: roles.iter().map(|role| (*role).to_owned()).collect(),
+            expires_at_s: 4_000_000_000,
+            ..Default::default()
+        }),
+        peer: Some(v1::PeerIdentity {
+            spiffe_id: "spiffe://example.org/web".into(),
+        }),
+        action: Some(v1::Action { method: method.into() }),
+        resource: Some(v1::Resource {
+            host: "orders.example.org".into(),
+            path: "/orders/7".into(),
+            path_parameters: [("id".to_owned(), "7".to_owned())].into(),
+            classification: classification.into(),
+        }),
+        context: Some(v1::Context {
+            source_address: "10.0.0.1".into(),
+            user_agent: "test".into(),
+        }),
+        ..Default::default()
+    }
+}

@@ -1,0 +1,273 @@
+//! The real program, over real TLS.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    clippy::panic,
+    reason = "tests: helpers outside #[test] functions fail loudly, and wait on the real clock"
+)]
+
+mod harness;
+
+use harness::{KEY, Setup, request};
+use picket_policy_service::audit::{self, EffectRecord, Event, KeyEncryptionKey};
+use picket_proto::v1::policy_decision_client::PolicyDecisionClient;
+use picket_proto::v1::{AccessRequest, Effect};
+use rustls::version::{TLS12, TLS13};
+use tonic::Code;
+use tonic_health::pb::health_client::HealthClient;
+use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus};
+
+const ORDERS: &str = "spiffe://example.org/orders";
+
+#[tokio::test]
+async fn decides_over_mutual_tls_and_records_before_it_answers() {
+    let setup = Setup::new();
+    let mut service = setup.start();
+    let orders = setup.authority.identity(ORDERS);
+    let config = setup.authority.client(Some(&orders), &TLS13);
+    let channel = setup.channel(&service, config).await.unwrap();
+    let mut client = PolicyDecisionClient::new(channel.clone());
+
+    let permit = client
+        .decide(request(&["reader"], "GET", "orders-read", ""))
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!((permit.effect(), permit.valid_for_ms), (Effect::Permit, 60_000));
+    assert_eq!(
+        (permit.policy_ids.as_slice(), permit.caller_reasons.len()),
+        (["orders-read".to_owned()].as_slice(), 0)
+    );
+    assert_eq!(permit.policy_revision.len(), 16);
+
+    let deny = client
+        .decide(request(&["reader"], "GET", "orders-read", "secret"))
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!((deny.effect(), deny.valid_for_ms), (Effect::Deny, 5_000));
+    assert_eq!(deny.policy_ids, ["secret-needs-auditor"]);
+    assert_eq!(deny.caller_reasons, ["classification `secret` needs the role auditor"]);
+
+    let malformed = client
+        .decide(AccessRequest {
+            resource: None,
+            ..request(&[], "GET", "r", "")
+        })
+        .await
+        .unwrap_err();
+    assert_eq!(
+        (malformed.code(), malformed.message()),
+        (Code::InvalidArgument, "field `resource` is required")
+    );
+    let mut large = request(&[], "GET", "r", "");
+    large.traceparent = "x".repeat(70_000);
+    assert_eq!(client.decide(large).await.unwrap_err().code(), Code::OutOfRange);
+
+    // Both decisions are in the log while the service still runs.
+    let key = KeyEncryptionKey::from_hex(KEY).unwrap();
+    let database = setup.path("audit.sqlite3");
+    assert_eq!(audit::verify(&database, &key, None).unwrap().records, 2);
+    let records = audit::tail(&database, &key, 10).unwrap();
+    let Event::Decision(record) = &records[1].content;
+    assert_eq!(
+        (record.decision_id.as_str(), record.effect),
+        (deny.decision_id.as_str(), EffectRecord::Deny)
+    );
+    assert_eq!(record.principal.as_ref().unwrap().subject, "a-private-subject");
+    assert_eq!(record.caller, ORDERS);
+
+    let line = service.line("decision");
+    for (field, value) in [
+        ("decision_id", permit.decision_id.as_str()),
+        ("request_id", "request-1"),
+        ("effect", "permit"),
+        ("route_rule", "orders-read"),
+        ("policy_ids", "orders-read"),
+        ("policy_revision", &permit.policy_revision),
+        ("sidecar", "orders"),
+    ] {
+        assert_eq!(line[field], value, "{field}");
+    }
+    assert!(line["duration_us"].is_u64());
+    assert!(!line.to_string().contains("a-private-subject"));
+
+    let (_, page) = service.get("/metrics");
+    for sample in [
+        "picket_policy_service_decisions_total{effect=\"permit\"} 1",
+        "picket_policy_service_decisions_total{effect=\"deny\"} 1",
+        "picket_policy_service_decide_failures_total{grpc_code=\"INVALID_ARGUMENT\"} 1",
+        "picket_policy_service_decide_duration_seconds_count 2",
+        "picket_policy_service_audit_commit_duration_seconds_count 2",
+        "picket_policy_service_audit_batch_records_sum 2.0",
+        "picket_policy_service_audit_queue_records 0",
+        "picket_policy_service_evaluation_errors_total 0",
+        &format!(
+            "picket_policy_service_policy_revision_info{{revision=\"{}\"}} 1",
+            permit.policy_revision
+        ),
+        &format!(
+            "picket_policy_service_build_info{{version=\"{}\"}} 1",
+            env!("CARGO_PKG_VERSION")
+        ),
+        "picket_policy_service_policies 4",
+    ] {
+        assert!(page.lines().any(|line| line == sample), "{sample}\n{page}");
+    }
+
+    let mut health = HealthClient::new(channel);
+    for name in ["", "picket.v1.PolicyDecision"] {
+        let answer = health
+            .check(HealthCheckRequest {
+                service: name.to_owned(),
+            })
+            .await
+            .unwrap();
+        assert_eq!(answer.into_inner().status(), ServingStatus::Serving);
+    }
+    service.terminate();
+    // The client's connection must be free to close meanwhile.
+    let ended = tokio::task::spawn_blocking(move || service.wait()).await.unwrap();
+    assert!(ended.success());
+    assert_eq!(audit::verify(&database, &key, None).unwrap().records, 2);
+
+    // The next start goes on with the same log.
+    let mut service = setup.start();
+    service.terminate();
+    assert!(service.wait().success());
+}
+
+#[tokio::test]
+async fn only_listed_callers_with_a_certificate_and_tls_1_3_are_served() {
+    let setup = Setup::new();
+    let service = setup.start();
+    let (orders, web) = (
+        setup.authority.identity(ORDERS),
+        setup.authority.identity("spiffe://example.org/web"),
+    );
+
+    let unlisted = setup
+        .channel(&service, setup.authority.client(Some(&web), &TLS13))
+        .await
+        .unwrap();
+    let refused = PolicyDecisionClient::new(unlisted)
+        .decide(request(&["reader"], "GET", "orders-read", ""))
+        .await;
+    assert_eq!(refused.unwrap_err().code(), Code::PermissionDenied);
+    let (_, page) = service.get("/metrics");
+    let counted = "picket_policy_service_callers_refused_total{reason=\"not_listed\"} 1";
+    assert!(page.contains(counted), "{page}");
+
+    // In TLS 1.3 a client learns of the refusal only when it uses the connection.
+    for config in [
+        setup.authority.client(None, &TLS13),
+        setup
+            .authority
+            .client(Some(&harness::Authority::new().identity(ORDERS)), &TLS13),
+        setup.authority.client(Some(&orders), &TLS12),
+    ] {
+        if let Ok(channel) = setup.channel(&service, config).await {
+            let answer = PolicyDecisionClient::new(channel)
+                .decide(request(&["reader"], "GET", "orders-read", ""))
+                .await;
+            assert_ne!(answer.map(|_| ()).unwrap_err().code(), Code::PermissionDenied);
+        }
+    }
+    let key = KeyEncryptionKey::from_hex(KEY).unwrap();
+    assert_eq!(
+        audit::verify(&setup.path("audit.sqlite3"), &key, None).unwrap().records,
+        0
+    );
+
+    // And the same client with the certificate is served.
+    let channel = setup
+        .channel(&service, setup.authority.client(Some(&orders), &TLS13))
+        .await
+        .unwrap();
+    let decided = PolicyDecisionClient::new(channel)
+        .decide(request(&["reader"], "GET", "orders-read", ""))
+        .await;
+    assert_eq!(decided.unwrap().into_inner().effect(), Effect::Permit);
+}
+
+#[tokio::test]
+async fn without_an_audit_log_no_decision_is_given_and_readiness_says_why() {
+    let setup = Setup::new();
+    let service = setup.start();
+    let orders = setup.authority.identity(ORDERS);
+    let channel = setup
+        .channel(&service, setup.authority.client(Some(&orders), &TLS13))
+        .await
+        .unwrap();
+    let mut client = PolicyDecisionClient::new(channel.clone());
+    assert_eq!(service.get("/livez"), service.get("/livez"));
+    let (head, body) = service.get("/readyz");
+    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+    assert_eq!(body, r#"{"ready":true,"parts":{"audit":"ok","grpc":"ok"}}"#);
+
+    let database = rusqlite::Connection::open(setup.path("audit.sqlite3")).unwrap();
+    database
+        .execute_batch("ALTER TABLE audit_record RENAME TO hidden")
+        .unwrap();
+    let refused = client
+        .decide(request(&["reader"], "GET", "orders-read", ""))
+        .await
+        .unwrap_err();
+    assert_eq!(
+        (refused.code(), refused.message()),
+        (Code::Unavailable, "the decision could not be recorded")
+    );
+    let (head, body) = service.get("/readyz");
+    assert!(head.starts_with("HTTP/1.1 503 "), "{head}");
+    assert!(body.contains("audit_record"), "{body}");
+    assert!(service.get("/livez").0.starts_with("HTTP/1.1 200 "));
+    let mut watch = HealthClient::new(channel)
+        .watch(HealthCheckRequest {
+            service: "picket.v1.PolicyDecision".to_owned(),
+        })
+        .await
+        .unwrap()
+        .into_inner();
+    while watch.message().await.unwrap().unwrap().status() != ServingStatus::NotServing {}
+
+    database
+        .execute_batch("ALTER TABLE hidden RENAME TO audit_record")
+        .unwrap();
+    while watch.message().await.unwrap().unwrap().status() != ServingStatus::Serving {}
+    let decided = client
+        .decide(request(&["reader"], "GET", "orders-read", ""))
+        .await
+        .unwrap();
+    assert_eq!(decided.into_inner().effect(), Effect::Permit);
+    assert!(service.get("/readyz").0.starts_with("HTTP/1.1 200 "));
+}
+
+#[test]
+fn a_policy_with_a_mistake_ends_the_start_with_file_and_line() {
+    let setup = Setup::new();
+    let policy = "@id(\"bad\")\npermit (principal, action, resource)\nwhen { resource.colour == 1 };\n";
+    std::fs::write(setup.path("policies/bad.cedar"), policy).unwrap();
+    let (status, said) = setup.start_in_vain();
+    assert!(!status.success());
+    assert!(said.contains("policies/bad.cedar:3: "), "{said}");
+}
+
+#[test]
+fn a_configuration_with_mistakes_ends_the_start_with_all_of_them() {
+    let setup = Setup::new();
+    let text = std::fs::read_to_string(setup.path("service.toml")).unwrap();
+    let text = text
+        .replacen("127.0.0.1:0", "0.0.0.0:0", 1)
+        .replace("[http]", "[http]\ncolour = 1");
+    std::fs::write(setup.path("service.toml"), text).unwrap();
+    let (status, said) = setup.start_in_vain();
+    assert!(!status.success());
+    for expected in [
+        "grpc.certificate_file: a development certificate",
+        "http.colour: unknown field",
+    ] {
+        assert!(said.contains(expected), "{said}");
+    }
+}
