@@ -38,6 +38,33 @@ async fn requests_are_counted_by_outcome_and_reason() {
         Some(1),
         "{shown:#?}"
     );
+    let others = [
+        ("picket_decision_cache", vec!["picket_result=\"hit\""], 2),
+        ("picket_decision_cache", vec!["picket_result=\"miss\""], 1),
+        ("picket_policy_calls", vec!["picket_result=\"answered\""], 1),
+        ("picket_policy_call_ms_count", vec![], 1),
+        (
+            "picket_token_verifications",
+            vec![
+                "picket_algorithm=\"RS256\"",
+                "picket_path=\"host\"",
+                "picket_result=\"passed\"",
+            ],
+            1,
+        ),
+        (
+            "picket_token_verifications",
+            vec!["picket_path=\"cache\"", "picket_result=\"passed\""],
+            2,
+        ),
+    ];
+    for (metric, labels, count) in others {
+        assert_eq!(
+            sample(&text, metric, &labels),
+            Some(count),
+            "{metric} {labels:?}: {shown:#?}"
+        );
+    }
 }
 
 #[test]
