@@ -169,10 +169,15 @@ impl<'a> RequestHead<'a> {
     }
 }
 
-/// Whether a header name is Picket's own. Some servers take `_` for `-`, so both spellings are.
-fn is_owned(name: &str) -> bool {
+/// Whether the name of a header or trailer is Picket's own. Some servers take `_` for `-`, and those that make environment
+/// variables of headers (RFC 3875 §4.1.18) may take any other mark for it too, so all these spellings are.
+#[must_use]
+pub fn is_owned(name: &str) -> bool {
     let prefix = OWNED_HEADER_PREFIX.as_bytes();
-    let same = |(have, want): (&u8, &u8)| have.eq_ignore_ascii_case(want) || (*have == b'_' && *want == b'-');
+    let same = |(have, want): (&u8, &u8)| match want {
+        b'-' => !have.is_ascii_alphanumeric(),
+        _ => have.eq_ignore_ascii_case(want),
+    };
     name.len() >= prefix.len() && name.as_bytes().iter().zip(prefix).all(same)
 }
 
@@ -281,11 +286,18 @@ mod tests {
             ("x-picket-subject", b"a"),
             ("x_picket_subject", b"b"),
             ("X-Picket-New", b""),
+            ("x.picket~subject", b"c"),
             ("x-picketing", b""),
+            ("xapicket-subject", b""),
         ]);
         assert_eq!(
             RequestHead::parse(&all).unwrap().forged,
-            ["x-picket-subject", "x_picket_subject", "X-Picket-New"]
+            [
+                "x-picket-subject",
+                "x_picket_subject",
+                "X-Picket-New",
+                "x.picket~subject"
+            ]
         );
     }
 

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use picket_core::enforcement::{self, Arrival, CallFailure, Pending, Permit, Question, Refusal, Step, Verdict};
 use picket_core::reason::DecidedBy;
-use picket_core::request::{Caller, Header};
+use picket_core::request::{self, Caller, Header};
 use picket_core::time::Timestamp;
 use proxy_wasm::hostcalls;
 use proxy_wasm::traits::{Context, HttpContext};
@@ -183,6 +183,7 @@ impl HttpContext for Request {
     }
 
     fn on_http_request_trailers(&mut self, _trailers: usize) -> Action {
+        remove_forged_trailers();
         self.held_or_forwarded()
     }
 
@@ -216,6 +217,14 @@ fn grpc_status(code: u32) -> GrpcStatusCode {
         7 => GrpcStatusCode::PermissionDenied,
         16 => GrpcStatusCode::Unauthenticated,
         _ => GrpcStatusCode::Unavailable,
+    }
+}
+
+/// RFC 9110 §6.5.1: trailers may be merged into the headers downstream, so ours are no more the client's there.
+fn remove_forged_trailers() {
+    let trailers = hostcalls::get_map_bytes(MapType::HttpRequestTrailers).unwrap_or_default();
+    for (name, _) in trailers.iter().filter(|(name, _)| request::is_owned(name)) {
+        let _ = hostcalls::remove_map_value(MapType::HttpRequestTrailers, name);
     }
 }
 

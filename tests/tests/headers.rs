@@ -10,7 +10,7 @@ use picket_tests::stack::{Options, Stack};
 use picket_tests::token::TokenSpec;
 
 /// Spellings of names that Picket owns, and of names that a careless upstream takes for them.
-const FORGED: [&str; 14] = [
+const FORGED: [&str; 15] = [
     "x-picket-subject",
     "X-Picket-Subject",
     "X_Picket_Subject",
@@ -25,6 +25,7 @@ const FORGED: [&str; 14] = [
     "x-picket-decision-id",
     "x-picket-route-rule",
     "x-picket-some-future-header",
+    "x.picket.subject",
 ];
 
 #[tokio::test]
