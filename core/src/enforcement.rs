@@ -15,10 +15,11 @@ use std::rc::Rc;
 use crate::access::{AccessRequest, Action, Context, Resource, Sidecar, USER_AGENT_BYTES_MAX};
 use crate::configuration::filter::{CredentialRequirement, Decider, FilterConfiguration, PeerRequirement, RouteRule};
 use crate::decision::Decision;
+use crate::path::{self, TargetError};
 use crate::peer::PeerError;
 use crate::reason::{DecidedBy, DenyReason};
 use crate::request::{Caller, Header, RequestHead};
-use crate::route::RouteMatch;
+use crate::route::{REST_PARAMETER, RouteMatch, RouteTable};
 use crate::spiffe::SpiffeId;
 use crate::time::Timestamp;
 use crate::token::{self, TokenVerifier, VerifiedToken};
@@ -190,6 +191,7 @@ impl Enforcer {
         let route = routes
             .find(&head.host, head.method, &head.target.path)
             .ok_or_else(no_rule)?;
+        check_segment_parameters(routes, &head, &route)?;
         let rule = self.configuration.rules.get(route.rule).ok_or_else(no_rule)?;
         check_peer(&rule.peers, arrival.peer)?;
         let token = match rule.credential {
@@ -239,6 +241,29 @@ impl Enforcer {
         };
         Ok(Step::Ask(Box::new(Question { request, pending })))
     }
+}
+
+/// Some servers cut off what follows a `;` in a segment, and some do not. Where the rules cannot tell which path is meant,
+/// or a policy would see another value than the upstream, the request is refused.
+fn check_segment_parameters(
+    routes: &RouteTable,
+    head: &RequestHead<'_>,
+    route: &RouteMatch<'_, '_>,
+) -> Result<(), Refusal> {
+    let Some(cut) = head.target.path_without_segment_parameters() else {
+        return Ok(());
+    };
+    let is_captured = |(name, value): &(&str, &str)| *name != REST_PARAMETER && value.contains(';');
+    // What is cut may leave an empty segment behind, which is merged as always.
+    let other = path::parse_target(cut.as_bytes()).ok().and_then(|target| {
+        routes
+            .find(&head.host, head.method, &target.path)
+            .map(|other| other.rule)
+    });
+    if other == Some(route.rule) && !route.parameters.iter().any(is_captured) {
+        return Ok(());
+    }
+    Err(Refusal::new(DenyReason::RequestMalformed, DecidedBy::Request).because(TargetError::SegmentParameter))
 }
 
 fn check_peer(required: &PeerRequirement, peer: &PeerResult) -> Result<(), Refusal> {

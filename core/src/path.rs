@@ -38,6 +38,9 @@ pub enum TargetError {
     /// `..` with nothing left to leave, or a dot segment with a `;` parameter.
     #[error("the path holds dot segments that lead above its root or carry parameters")]
     DotSegment,
+    /// A `;` that decides which rule the path falls under, or that a path parameter would hold.
+    #[error("the path holds a `;` parameter where the route rules make a difference of it")]
+    SegmentParameter,
 }
 
 impl Target<'_> {
@@ -45,6 +48,18 @@ impl Target<'_> {
     #[must_use]
     pub fn is_rewritten(&self) -> bool {
         matches!(self.path, Cow::Owned(_))
+    }
+
+    /// The path as servers read it that take what follows a `;` in a segment for a parameter (RFC 3986 §3.3) and cut it
+    /// off; `None`: it holds no `;`, so all servers read the same.
+    #[must_use]
+    pub fn path_without_segment_parameters(&self) -> Option<String> {
+        if !self.path.contains(';') {
+            return None;
+        }
+        let cut = |segment: &str| segment.split(';').next().unwrap_or_default().to_owned();
+        let segments: Vec<String> = self.path.split('/').map(cut).collect();
+        Some(segments.join("/"))
     }
 
     /// Path and query, as they are forwarded.

@@ -242,3 +242,36 @@ fn a_malformed_request_is_refused_before_anything_else() {
     assert_eq!(refusal.caller.request_id, "r-1");
     assert!(refusal.detail.unwrap().contains("encoded slash"));
 }
+
+#[test]
+fn a_segment_parameter_that_the_rules_make_a_difference_of_is_refused() {
+    let mut configuration = crate::support::configuration();
+    let open = |id: &str, path: &str, decision: &str| {
+        serde_json::json!({"id": id, "hosts": ["app.example.org"], "paths": [path], "peer": "none",
+                           "credential": "none", "decision": decision})
+    };
+    let rules = configuration["rules"].as_array_mut().unwrap();
+    rules.push(open("app", "/{**}", "permit"));
+    rules.push(open("app-admin", "/admin/{**}", "deny"));
+    rules.push(open("app-item", "/items/{id}", "permit"));
+    let mut sidecar = Sidecar::with(&configuration);
+    let app = |path: &str| Caller::new().header(":authority", "app.example.org").get(path);
+    // Tomcat and Jetty read `/admin/users` and `/items/7` here.
+    for path in [
+        "/admin;x/users",
+        "/;x/admin/users",
+        "/admin;/users",
+        "/items/7;x",
+        "/items;x/7",
+    ] {
+        assert_eq!(
+            sidecar.refuses(&app(path)).reason,
+            DenyReason::RequestMalformed,
+            "{path}"
+        );
+    }
+    for path in ["/docs;v=1/a", "/docs/a;jsessionid=1", "/docs/a?b;c"] {
+        sidecar.permits(&app(path));
+    }
+    assert_eq!(sidecar.refuses(&app("/admin/a;x")).reason, DenyReason::RuleDeny);
+}
