@@ -17,6 +17,8 @@ use crate::metrics::Metrics;
 
 /// Connections at once, handshakes included: two for each worker of a thousand sidecars.
 const CONNECTIONS_MAX: usize = 4096;
+/// Connections at once of callers that may not ask. They are told so, and cannot take the place of those that may.
+const REFUSED_CONNECTIONS_MAX: usize = 64;
 /// A handshake on a working network takes milliseconds.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Pause after an error of `accept`, most of which mean that file descriptors have run out.
@@ -39,6 +41,7 @@ pub(super) fn incoming(
         tls,
         callers,
         metrics,
+        refused_slots: Arc::new(Semaphore::new(REFUSED_CONNECTIONS_MAX)),
         sender,
     };
     tokio::spawn(accept(listener, handshake));
@@ -50,6 +53,7 @@ struct Handshake {
     tls: Tls,
     callers: Callers,
     metrics: Arc<Metrics>,
+    refused_slots: Arc<Semaphore>,
     sender: mpsc::Sender<Result<Incoming, Infallible>>,
 }
 
@@ -90,6 +94,13 @@ impl Handshake {
         };
         let certificates = stream.get_ref().1.peer_certificates();
         let caller = self.callers.identify(certificates.and_then(<[_]>::first));
+        let slot = match &caller {
+            Caller::Allowed(_) => slot,
+            Caller::Refused(refusal) => match Arc::clone(&self.refused_slots).try_acquire_owned() {
+                Ok(slot) => slot,
+                Err(_) => return self.metrics.refused(refusal.as_str()),
+            },
+        };
         // An error means that the server stops.
         let _stopping = self.sender.send(Ok(Connection::new(stream, caller, slot))).await;
     }

@@ -203,6 +203,33 @@ async fn only_listed_callers_with_a_certificate_and_tls_1_3_are_served() {
 }
 
 #[tokio::test]
+async fn callers_that_may_not_ask_hold_few_connections() {
+    let setup = Setup::new();
+    let service = setup.start();
+    let web = setup.authority.identity("spiffe://example.org/web");
+    let web = setup.authority.client(Some(&web), &TLS13);
+    let asked = || request(&["reader"], "GET", "orders-read", "");
+    let mut held = Vec::new();
+    for _ in 0..64 {
+        let channel = setup.channel(&service, web.clone()).await.unwrap();
+        let mut client = PolicyDecisionClient::new(channel);
+        assert_eq!(client.decide(asked()).await.unwrap_err().code(), Code::PermissionDenied);
+        held.push(client);
+    }
+    if let Ok(channel) = setup.channel(&service, web).await {
+        let cut = PolicyDecisionClient::new(channel).decide(asked()).await;
+        assert_ne!(cut.unwrap_err().code(), Code::PermissionDenied);
+    }
+    let orders = setup.authority.identity(ORDERS);
+    let channel = setup
+        .channel(&service, setup.authority.client(Some(&orders), &TLS13))
+        .await
+        .unwrap();
+    let decided = PolicyDecisionClient::new(channel).decide(asked()).await;
+    assert_eq!(decided.unwrap().into_inner().effect(), Effect::Permit);
+}
+
+#[tokio::test]
 async fn without_an_audit_log_no_decision_is_given_and_readiness_says_why() {
     let setup = Setup::new();
     let service = setup.start();
