@@ -21,7 +21,7 @@ pub type Header = (String, Vec<u8>);
 pub struct RequestHead<'a> {
     /// A token (RFC 9110 §9.1), as sent.
     pub method: &'a str,
-    /// Lower case, without port and trailing dot.
+    /// Lower case, without port.
     pub host: String,
     /// Normalised path, and query.
     pub target: Target<'a>,
@@ -212,8 +212,8 @@ fn parse_host(authority: &[u8]) -> Result<String, RequestError> {
     if port.is_some_and(|port| port.parse::<u16>().is_err() || !port.bytes().all(|b| b.is_ascii_digit())) {
         return Err(RequestError::Authority);
     }
-    // RFC 1034 §3.1: a trailing dot names the same host.
-    let host = host.strip_suffix('.').unwrap_or(host);
+    // A trailing dot names the same host (RFC 1034 §3.1), but another virtual host of Envoy's, so it is no name here; Envoy
+    // takes it off where `strip_trailing_host_dot` is set.
     let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
     let is_name = !host.is_empty() && !host.split('.').any(str::is_empty) && host.bytes().all(allowed);
     if host.len() > HOST_BYTES_MAX || !(is_name || host.starts_with('[')) {
@@ -304,13 +304,27 @@ mod tests {
     #[test]
     fn reads_hosts() {
         assert_eq!(host("Orders.Example.org:8443").as_deref(), Ok("orders.example.org"));
-        assert_eq!(host("orders.example.org.").as_deref(), Ok("orders.example.org"));
         assert_eq!(host("127.0.0.1:80").as_deref(), Ok("127.0.0.1"));
         assert_eq!(host("[::1]:80").as_deref(), Ok("[::1]"));
         assert_eq!(host("[::1]").as_deref(), Ok("[::1]"));
         for bad in [
-            "", ".", "a..b", "user@h", "h:", "h:x", "h:+1", "h:99999", "[::1", "[x]", "[::1]80", "h/a", "a b", "é",
+            "",
+            ".",
+            "a..b",
+            "user@h",
+            "h:",
+            "h:x",
+            "h:+1",
+            "h:99999",
+            "[::1",
+            "[x]",
+            "[::1]80",
+            "h/a",
+            "a b",
+            "é",
             "h:1:2",
+            "orders.example.org.",
+            "orders.example.org.:80",
         ] {
             assert_eq!(host(bad), Err(RequestError::Authority), "{bad}");
         }
