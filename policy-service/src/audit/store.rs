@@ -81,8 +81,8 @@ pub(super) struct Store {
 impl Store {
     /// Opens the log for writing: locks it, brings it to the current schema, checks its end and adds a data key.
     pub(super) fn open(file: &Path, key: KeyEncryptionKey, now_us: i64) -> Result<Self, StoreError> {
-        let lock = lock(file)?;
         create_private(file).map_err(|source| file_error(file, source))?;
+        let lock = lock(file)?;
         let mut connection = Connection::open_with_flags(
             file,
             OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
@@ -176,9 +176,11 @@ fn configure(connection: &Connection) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// A lock beside the database: closing any handle of the database itself would release SQLite's own locks.
+/// A lock beside the database: closing any handle of the database itself would release SQLite's own locks. It is the same one
+/// by whichever link the database is reached.
 fn lock(file: &Path) -> Result<File, StoreError> {
-    let mut path = file.as_os_str().to_owned();
+    let real = file.canonicalize().map_err(|source| file_error(file, source))?;
+    let mut path = real.into_os_string();
     path.push(".lock");
     let path = PathBuf::from(path);
     create_private(&path).map_err(|source| file_error(&path, source))?;

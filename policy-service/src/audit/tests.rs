@@ -326,6 +326,10 @@ async fn only_one_process_may_write_and_readers_do_not_mind() {
     let (writing, writer) = AuditLog::open(&log.database, key(KEY), |_| {}).unwrap();
     let second = AuditLog::open(&log.database, key(KEY), |_| {});
     assert!(matches!(second.err(), Some(OpenError::Store(StoreError::Locked(_)))));
+    let link = log.database.with_extension("link");
+    std::os::unix::fs::symlink(&log.database, &link).unwrap();
+    let by_link = AuditLog::open(&link, key(KEY), |_| {});
+    assert!(matches!(by_link.err(), Some(OpenError::Store(StoreError::Locked(_)))));
     writing.append(2, &event("2")).await.unwrap();
     assert_eq!(log.verify().unwrap().records, 2);
     writer.close();
