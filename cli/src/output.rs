@@ -95,15 +95,21 @@ pub(crate) fn report_error(color: Color, error: &dyn Error) {
     let _ = writeln!(io::stderr(), "{line}");
 }
 
-/// A text from elsewhere as it can be put on a terminal: control characters are escaped.
+/// A text from elsewhere as it can be put on a terminal: control characters are escaped, and so are those that are not seen
+/// or change the order in which a line is read (Unicode UAX #9).
 pub(crate) fn printable(text: &str) -> String {
     text.chars()
         .flat_map(|c| {
-            let escaped = c.is_control().then(|| c.escape_default());
+            let escaped = (c.is_control() || is_unseen(c)).then(|| c.escape_default());
             let plain = escaped.is_none().then_some(c);
             escaped.into_iter().flatten().chain(plain)
         })
         .collect()
+}
+
+fn is_unseen(c: char) -> bool {
+    let spaces_and_marks = matches!(c, '\u{200b}'..='\u{200f}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
+    spaces_and_marks || matches!(c, '\u{61c}' | '\u{2028}'..='\u{202e}')
 }
 
 /// A reader that has closed the pipe has had enough: that is not an error.
@@ -142,5 +148,7 @@ mod tests {
     fn control_characters_are_escaped_and_others_are_not() {
         assert_eq!(printable("alice é 日本"), "alice é 日本");
         assert_eq!(printable("a\u{1b}[31m\n\u{9b}"), "a\\u{1b}[31m\\n\\u{9b}");
+        // The terminal would show `permit` for what was denied.
+        assert_eq!(printable("\u{202e}timrep\u{200b}"), "\\u{202e}timrep\\u{200b}");
     }
 }
