@@ -86,6 +86,9 @@ pub enum RequestError {
     /// The authority is not a host with an optional port.
     #[error("the authority is not a host name or address with an optional port")]
     Authority,
+    /// `host` names another host than `:authority`: the upstream might believe either.
+    #[error("the headers `host` and `:authority` differ")]
+    HostDiffers,
     /// The target is refused.
     #[error(transparent)]
     Target(#[from] TargetError),
@@ -147,9 +150,14 @@ impl<'a> RequestHead<'a> {
                 forged.push(name.as_str());
             }
         }
+        let authority = single.authority.ok_or(RequestError::Missing(":authority"))?;
+        // RFC 9113 §8.3.1: a host field that says something else makes the request malformed.
+        if single.host.is_some_and(|host| host != authority) {
+            return Err(RequestError::HostDiffers);
+        }
         Ok(Self {
             method: parse_method(single.method.ok_or(RequestError::Missing(":method"))?)?,
-            host: parse_host(single.authority.ok_or(RequestError::Missing(":authority"))?)?,
+            host: parse_host(authority)?,
             target: path::parse_target(single.path.ok_or(RequestError::Missing(":path"))?)?,
             authorization: single.authorization,
             user_agent: single.user_agent.and_then(|value| std::str::from_utf8(value).ok()),
@@ -294,6 +302,15 @@ mod tests {
         ] {
             assert_eq!(host(bad), Err(RequestError::Authority), "{bad}");
         }
+    }
+
+    #[test]
+    fn refuses_two_different_hosts() {
+        assert!(RequestHead::parse(&headers(&[("host", b"h")])).is_ok());
+        assert_eq!(
+            RequestHead::parse(&headers(&[("host", b"other")])),
+            Err(RequestError::HostDiffers)
+        );
     }
 
     #[test]

@@ -16,6 +16,9 @@ use crate::token::VerifiedToken;
 /// No answer is kept longer, whatever it says of itself.
 const DECISION_VALIDITY_MS_MAX: u64 = 3_600_000;
 
+/// A longer key, which is a client's long path, is not cached: the number of entries then bounds the memory as well.
+const KEY_BYTES_MAX: usize = 2048;
+
 /// Whether the cache had the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum CacheUse {
@@ -90,7 +93,7 @@ impl DecisionCache {
         asked_at: Timestamp,
         token: Option<&VerifiedToken>,
     ) {
-        if decision.valid_for_ms == 0 {
+        if decision.valid_for_ms == 0 || key.0.len() > KEY_BYTES_MAX {
             return;
         }
         let valid_until = asked_at.plus_ms(u64::from(decision.valid_for_ms).min(DECISION_VALIDITY_MS_MAX));

@@ -73,6 +73,15 @@ fn a_decision_without_validity_is_not_cached() {
 }
 
 #[test]
+fn a_decision_about_a_very_long_path_is_not_cached() {
+    let mut sidecar = Sidecar::new();
+    let caller = Caller::new().get(&format!("/orders/{}", "7".repeat(3000)));
+    let (_, pending) = sidecar.asks(&caller);
+    sidecar.answers(pending, Ok(decision(Effect::Permit, 1000))).unwrap();
+    sidecar.asks(&caller);
+}
+
+#[test]
 fn a_cached_permit_ends_with_its_token() {
     let mut sidecar = Sidecar::new();
     let token = sidecar.token(&[("exp", (NOW_S + 10).into())]);

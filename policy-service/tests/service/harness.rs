@@ -18,22 +18,22 @@ use tonic::transport::{Channel, Endpoint};
 
 /// Long enough for a slow machine; every wait ends with what it waits for.
 const DEADLINE: Duration = Duration::from_secs(60);
-pub const KEY: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
+pub(crate) const KEY: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
 
 /// A certificate authority of the test.
-pub struct Authority {
+pub(crate) struct Authority {
     issuer: Issuer<'static, KeyPair>,
     pem: String,
 }
 
 /// A certificate with its key.
-pub struct Identity {
+pub(crate) struct Identity {
     certificate: String,
     key: String,
 }
 
 impl Authority {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut parameters = CertificateParams::new(vec![]).unwrap();
         parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         parameters
@@ -47,7 +47,7 @@ impl Authority {
         }
     }
 
-    pub fn identity(&self, spiffe_id: &str) -> Identity {
+    pub(crate) fn identity(&self, spiffe_id: &str) -> Identity {
         let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
         let mut parameters = CertificateParams::new(names).unwrap();
         parameters
@@ -62,7 +62,11 @@ impl Authority {
     }
 
     /// A client's TLS configuration, with or without a certificate.
-    pub fn client(&self, identity: Option<&Identity>, version: &'static SupportedProtocolVersion) -> ClientConfig {
+    pub(crate) fn client(
+        &self,
+        identity: Option<&Identity>,
+        version: &'static SupportedProtocolVersion,
+    ) -> ClientConfig {
         let mut roots = RootCertStore::empty();
         roots
             .add(CertificateDer::from_pem_slice(self.pem.as_bytes()).unwrap())
@@ -86,13 +90,13 @@ impl Authority {
 }
 
 /// The files that a service needs.
-pub struct Setup {
-    pub folder: tempfile::TempDir,
-    pub authority: Authority,
+pub(crate) struct Setup {
+    pub(crate) folder: tempfile::TempDir,
+    pub(crate) authority: Authority,
 }
 
 impl Setup {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let authority = Authority::new();
         let server = authority.identity("spiffe://example.org/policy-service");
@@ -131,7 +135,7 @@ impl Setup {
         Self { folder, authority }
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
@@ -142,12 +146,12 @@ impl Setup {
     }
 
     /// Starts a service that is expected to fail, and returns its exit status and what it said.
-    pub fn start_in_vain(&self) -> (ExitStatus, String) {
+    pub(crate) fn start_in_vain(&self) -> (ExitStatus, String) {
         let output = self.command().output().unwrap();
         (output.status, String::from_utf8_lossy(&output.stderr).into_owned())
     }
 
-    pub fn start(&self) -> Service {
+    pub(crate) fn start(&self) -> Service {
         let mut child = self.command().stdout(Stdio::piped()).spawn().unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap());
         let (sender, lines) = channel();
@@ -172,7 +176,11 @@ impl Setup {
     }
 
     /// A channel whose connection is made with this TLS configuration.
-    pub async fn channel(&self, service: &Service, config: ClientConfig) -> Result<Channel, tonic::transport::Error> {
+    pub(crate) async fn channel(
+        &self,
+        service: &Service,
+        config: ClientConfig,
+    ) -> Result<Channel, tonic::transport::Error> {
         let address = service.grpc;
         let tls = tokio_rustls::TlsConnector::from(Arc::new(config));
         let connector = tower::service_fn(move |_| {
@@ -191,16 +199,16 @@ impl Setup {
 }
 
 /// A service that runs; it is killed where a test ends early.
-pub struct Service {
+pub(crate) struct Service {
     child: Child,
     lines: Receiver<serde_json::Value>,
-    pub grpc: SocketAddr,
-    pub http: SocketAddr,
+    pub(crate) grpc: SocketAddr,
+    pub(crate) http: SocketAddr,
 }
 
 impl Service {
     /// The next log line with this message.
-    pub fn line(&self, message: &str) -> serde_json::Value {
+    pub(crate) fn line(&self, message: &str) -> serde_json::Value {
         loop {
             let line = self.lines.recv_timeout(DEADLINE).unwrap();
             if line["message"] == message {
@@ -210,7 +218,7 @@ impl Service {
     }
 
     /// Status line and headers, and the body, of a page of the HTTP front.
-    pub fn get(&self, path: &str) -> (String, String) {
+    pub(crate) fn get(&self, path: &str) -> (String, String) {
         let mut stream = TcpStream::connect(self.http).unwrap();
         write!(
             stream,
@@ -223,14 +231,14 @@ impl Service {
         (head.to_owned(), body.to_owned())
     }
 
-    pub fn terminate(&self) {
+    pub(crate) fn terminate(&self) {
         let status = Command::new("kill")
             .args(["-TERM", &self.child.id().to_string()])
             .status();
         assert!(status.unwrap().success());
     }
 
-    pub fn wait(&mut self) -> ExitStatus {
+    pub(crate) fn wait(&mut self) -> ExitStatus {
         let deadline = Instant::now() + DEADLINE;
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
@@ -249,7 +257,7 @@ impl Drop for Service {
     }
 }
 
-pub fn request(roles: &[&str], method: &str, route_rule: &str, classification: &str) -> v1::AccessRequest {
+pub(crate) fn request(roles: &[&str], method: &str, route_rule: &str, classification: &str) -> v1::AccessRequest {
     v1::AccessRequest {
         request_id: "request-1".into(),
         sidecar: Some(v1::Sidecar {

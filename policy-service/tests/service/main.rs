@@ -4,16 +4,17 @@
     clippy::unwrap_used,
     clippy::indexing_slicing,
     clippy::disallowed_methods,
-    clippy::panic,
     reason = "tests: helpers outside #[test] functions fail loudly, and wait on the real clock"
 )]
 
 mod harness;
 
-use harness::{KEY, Setup, request};
+use std::path::Path;
+
+use harness::{KEY, Service, Setup, request};
 use picket_policy_service::audit::{self, EffectRecord, Event, KeyEncryptionKey};
 use picket_proto::v1::policy_decision_client::PolicyDecisionClient;
-use picket_proto::v1::{AccessRequest, Effect};
+use picket_proto::v1::{AccessRequest, Decision, Effect};
 use rustls::version::{TLS12, TLS13};
 use tonic::Code;
 use tonic_health::pb::health_client::HealthClient;
@@ -66,56 +67,10 @@ async fn decides_over_mutual_tls_and_records_before_it_answers() {
     large.traceparent = "x".repeat(70_000);
     assert_eq!(client.decide(large).await.unwrap_err().code(), Code::OutOfRange);
 
-    // Both decisions are in the log while the service still runs.
-    let key = KeyEncryptionKey::from_hex(KEY).unwrap();
-    let database = setup.path("audit.sqlite3");
-    assert_eq!(audit::verify(&database, &key, None).unwrap().records, 2);
-    let records = audit::tail(&database, &key, 10).unwrap();
-    let Event::Decision(record) = &records[1].content;
-    assert_eq!(
-        (record.decision_id.as_str(), record.effect),
-        (deny.decision_id.as_str(), EffectRecord::Deny)
-    );
-    assert_eq!(record.principal.as_ref().unwrap().subject, "a-private-subject");
-    assert_eq!(record.caller, ORDERS);
-
-    let line = service.line("decision");
-    for (field, value) in [
-        ("decision_id", permit.decision_id.as_str()),
-        ("request_id", "request-1"),
-        ("effect", "permit"),
-        ("route_rule", "orders-read"),
-        ("policy_ids", "orders-read"),
-        ("policy_revision", &permit.policy_revision),
-        ("sidecar", "orders"),
-    ] {
-        assert_eq!(line[field], value, "{field}");
-    }
-    assert!(line["duration_us"].is_u64());
-    assert!(!line.to_string().contains("a-private-subject"));
-
-    let (_, page) = service.get("/metrics");
-    for sample in [
-        "picket_policy_service_decisions_total{effect=\"permit\"} 1",
-        "picket_policy_service_decisions_total{effect=\"deny\"} 1",
-        "picket_policy_service_decide_failures_total{grpc_code=\"INVALID_ARGUMENT\"} 1",
-        "picket_policy_service_decide_duration_seconds_count 2",
-        "picket_policy_service_audit_commit_duration_seconds_count 2",
-        "picket_policy_service_audit_batch_records_sum 2.0",
-        "picket_policy_service_audit_queue_records 0",
-        "picket_policy_service_evaluation_errors_total 0",
-        &format!(
-            "picket_policy_service_policy_revision_info{{revision=\"{}\"}} 1",
-            permit.policy_revision
-        ),
-        &format!(
-            "picket_policy_service_build_info{{version=\"{}\"}} 1",
-            env!("CARGO_PKG_VERSION")
-        ),
-        "picket_policy_service_policies 4",
-    ] {
-        assert!(page.lines().any(|line| line == sample), "{sample}\n{page}");
-    }
+    let (key, database) = (KeyEncryptionKey::from_hex(KEY).unwrap(), setup.path("audit.sqlite3"));
+    check_log(&database, &key, &deny);
+    check_line(&service, &permit);
+    check_metrics(&service, &permit.policy_revision);
 
     let mut health = HealthClient::new(channel);
     for name in ["", "picket.v1.PolicyDecision"] {
@@ -137,6 +92,61 @@ async fn decides_over_mutual_tls_and_records_before_it_answers() {
     let mut service = setup.start();
     service.terminate();
     assert!(service.wait().success());
+}
+
+fn check_log(database: &Path, key: &KeyEncryptionKey, deny: &Decision) {
+    // Both decisions are in the log while the service still runs.
+    assert_eq!(audit::verify(database, key, None).unwrap().records, 2);
+    let records = audit::tail(database, key, 10).unwrap();
+    let Event::Decision(record) = &records[1].content;
+    assert_eq!(
+        (record.decision_id.as_str(), record.effect),
+        (deny.decision_id.as_str(), EffectRecord::Deny)
+    );
+    assert_eq!(record.principal.as_ref().unwrap().subject, "a-private-subject");
+    assert_eq!(record.caller, ORDERS);
+}
+
+fn check_line(service: &Service, permit: &Decision) {
+    let line = service.line("decision");
+    for (field, value) in [
+        ("decision_id", permit.decision_id.as_str()),
+        ("request_id", "request-1"),
+        ("effect", "permit"),
+        ("route_rule", "orders-read"),
+        ("policy_ids", "orders-read"),
+        ("policy_revision", &permit.policy_revision),
+        ("sidecar", "orders"),
+    ] {
+        assert_eq!(line[field], value, "{field}");
+    }
+    assert!(line["duration_us"].is_u64());
+    assert!(!line.to_string().contains("a-private-subject"));
+}
+
+fn check_metrics(service: &Service, policy_revision: &str) {
+    let (_, page) = service.get("/metrics");
+    for sample in [
+        "picket_policy_service_decisions_total{effect=\"permit\"} 1",
+        "picket_policy_service_decisions_total{effect=\"deny\"} 1",
+        "picket_policy_service_decide_failures_total{grpc_code=\"INVALID_ARGUMENT\"} 1",
+        "picket_policy_service_decide_duration_seconds_count 2",
+        "picket_policy_service_audit_commit_duration_seconds_count 2",
+        "picket_policy_service_audit_batch_records_sum 2.0",
+        "picket_policy_service_audit_queue_records 0",
+        "picket_policy_service_evaluation_errors_total 0",
+        &format!(
+            "picket_policy_service_policy_revision_info{{revision=\"{}\"}} 1",
+            policy_revision
+        ),
+        &format!(
+            "picket_policy_service_build_info{{version=\"{}\"}} 1",
+            env!("CARGO_PKG_VERSION")
+        ),
+        "picket_policy_service_policies 4",
+    ] {
+        assert!(page.lines().any(|line| line == sample), "{sample}\n{page}");
+    }
 }
 
 #[tokio::test]

@@ -1,0 +1,66 @@
+//! Requests to try a schema with.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+
+use picket_core::access::{AccessRequest, Action, Context, Principal, Resource, Sidecar};
+
+/// Each kind of principal, once with everything that is optional and once with nothing.
+pub(super) fn all() -> Vec<AccessRequest> {
+    let mut samples = Vec::new();
+    for whole in [true, false] {
+        for user in [true, false] {
+            for peer in [true, false] {
+                samples.push(sample(whole, user, peer));
+            }
+        }
+    }
+    samples
+}
+
+fn sample(whole: bool, user: bool, peer: bool) -> AccessRequest {
+    let text = || "sample".to_owned();
+    AccessRequest {
+        request_id: text(),
+        traceparent: None,
+        sidecar: Sidecar {
+            node_id: text(),
+            workload: text(),
+        },
+        route_rule: text(),
+        principal: user.then(|| Principal {
+            issuer: text(),
+            subject: text(),
+            tenant: whole.then(text),
+            roles: if whole { vec![text()] } else { vec![] },
+            scopes: if whole { vec![text()] } else { vec![] },
+            acr: whole.then(text),
+            amr: if whole { vec![text()] } else { vec![] },
+            auth_time_s: whole.then_some(0),
+            session_id: None,
+            token_id: None,
+            issued_at_s: None,
+            expires_at_s: 0,
+        }),
+        peer: if peer {
+            "spiffe://sample/sample".parse().ok()
+        } else {
+            None
+        },
+        action: Action { method: text() },
+        resource: Resource {
+            host: text(),
+            path: text(),
+            path_parameters: if whole {
+                BTreeMap::from([(text(), text())])
+            } else {
+                BTreeMap::new()
+            },
+            classification: whole.then(text),
+        },
+        context: Context {
+            source_address: whole.then_some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+            user_agent: whole.then(text),
+        },
+    }
+}
