@@ -214,6 +214,8 @@ impl Mutator {
         }
         if self.random.bool() {
             bytes.truncate(self.random.usize(1..bytes.len()));
+            // Most parts of a request are a request when they end like one.
+            bytes.extend(b"\r\n\r\n");
         }
         bytes
     }
