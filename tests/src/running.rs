@@ -111,10 +111,10 @@ pub enum Up {
 pub async fn up() -> Result<Up> {
     let places = Places::find()?;
     let folder = run_folder();
-    if let Some(running) = read(&folder)? {
-        if running.processes.iter().any(Started::is_alive) {
-            return Ok(Up::Already(running));
-        }
+    if let Some(running) = read(&folder)?
+        && running.processes.iter().any(Started::is_alive)
+    {
+        return Ok(Up::Already(running));
     }
     if folder.exists() {
         fs::remove_dir_all(&folder).with_context(|| format!("cannot remove `{}`", folder.display()))?;

@@ -2,6 +2,8 @@
 //!
 //! `PICKET_TRAP_HUNT_REQUESTS` and `PICKET_TRAP_HUNT_SEED` change how many and which.
 
+#![expect(clippy::panic, reason = "helpers of tests fail like tests")]
+
 use std::collections::BTreeMap;
 use std::env;
 use std::time::Duration;
@@ -106,7 +108,7 @@ async fn hunt(keys: Keys, address: std::net::SocketAddr, seed: u64, requests: u6
         tally: Tally::new(),
     };
     for number in 0..requests {
-        let mutated = mutator.next()?;
+        let mutated = mutator.mutate()?;
         caller
             .send(&mutated)
             .await

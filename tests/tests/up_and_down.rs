@@ -1,5 +1,7 @@
 //! `make up` and `make down`: what is started outlives the command, and what is ended is exactly that.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
+
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
