@@ -169,8 +169,9 @@ impl<'a> RequestHead<'a> {
     }
 }
 
-/// Whether a header name is Picket's own. Some servers take `_` for `-`, so both spellings are.
-fn is_owned(name: &str) -> bool {
+/// Whether a header or trailer name is Picket's own. Some servers take `_` for `-`, so both spellings are.
+#[must_use]
+pub fn is_owned(name: &str) -> bool {
     let prefix = OWNED_HEADER_PREFIX.as_bytes();
     let same = |(have, want): (&u8, &u8)| have.eq_ignore_ascii_case(want) || (*have == b'_' && *want == b'-');
     name.len() >= prefix.len() && name.as_bytes().iter().zip(prefix).all(same)

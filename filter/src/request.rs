@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use picket_core::enforcement::{self, Arrival, CallFailure, Pending, Permit, Question, Refusal, Step, Verdict};
 use picket_core::reason::DecidedBy;
-use picket_core::request::{Caller, Header};
+use picket_core::request::{self, Caller, Header};
 use picket_core::time::Timestamp;
 use proxy_wasm::hostcalls;
 use proxy_wasm::traits::{Context, HttpContext};
@@ -183,6 +183,12 @@ impl HttpContext for Request {
     }
 
     fn on_http_request_trailers(&mut self, _trailers: usize) -> Action {
+        // RFC 9110 §6.5.1: some servers merge trailers into the headers, where a forged one would count.
+        for (name, _) in hostcalls::get_map_bytes(MapType::HttpRequestTrailers).unwrap_or_default() {
+            if request::is_owned(&name) {
+                let _ = hostcalls::remove_map_value(MapType::HttpRequestTrailers, &name);
+            }
+        }
         self.held_or_forwarded()
     }
 
