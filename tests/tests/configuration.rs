@@ -8,6 +8,7 @@ use picket_tests::exchange::RequestSpec;
 use picket_tests::places::Places;
 use picket_tests::stack::{Options, Stack};
 use picket_tests::token::TokenSpec;
+use picket_tests::wait;
 
 /// What the module imports and exports, but `proxy_call_foreign_function`: neither `verify_signature` nor
 /// `clear_route_cache` are there for it.
@@ -30,6 +31,7 @@ const CAPABILITIES: &[&str] = &[
     "proxy_replace_header_map_value",
     "proxy_send_local_response",
     "proxy_set_effective_context",
+    "proxy_set_tick_period_milliseconds",
     "proxy_continue_stream",
     "proxy_on_configure",
     "proxy_on_context_create",
@@ -43,6 +45,7 @@ const CAPABILITIES: &[&str] = &[
     "proxy_on_request_headers",
     "proxy_on_request_trailers",
     "proxy_on_response_headers",
+    "proxy_on_tick",
     "proxy_on_vm_start",
 ];
 
@@ -98,16 +101,24 @@ async fn without_the_hosts_crypto_the_module_checks_signatures_itself() {
         Some("token_signature_invalid"),
         "{answer:?}"
     );
-    let text = stack.inbound().admin_text("/stats/prometheus").await.unwrap();
-    for (path, result) in [("module", "passed"), ("module", "failed")] {
-        let labels = [format!("picket_path=\"{path}\""), format!("picket_result=\"{result}\"")];
-        let counted = text.lines().any(|line| {
-            line.starts_with("picket_token_verifications{")
-                && labels.iter().all(|label| line.contains(label.as_str()))
-                && line.ends_with(" 1")
-        });
-        assert!(counted, "{labels:?}: {text}");
-    }
+    let inbound = &*stack.inbound();
+    wait::until("the module's verifications are counted", || async {
+        let text = inbound.admin_text("/stats/prometheus").await?;
+        let counted = |result: &str| {
+            let labels = [
+                "picket_path=\"module\"".to_owned(),
+                format!("picket_result=\"{result}\""),
+            ];
+            text.lines().any(|line| {
+                line.starts_with("picket_token_verifications{")
+                    && labels.iter().all(|label| line.contains(label.as_str()))
+                    && line.ends_with(" 1")
+            })
+        };
+        Ok((counted("passed") && counted("failed")).then_some(()))
+    })
+    .await
+    .unwrap();
     // A path in another form than the normal one takes a new route, which this host does not give.
     let request = RequestSpec {
         path: "/orders/%31".to_owned(),
