@@ -42,8 +42,8 @@ down: ## End exactly what `make up` started
 	  echo "error: something was started and $(DEMO) is gone: make build" >&2; exit 1; else echo "Nothing was running."; fi
 
 test: build tools ## All tests: units, vectors and end to end against the real Envoy
-	$(CARGO) test --workspace --exclude picket-tests
-	$(CARGO) test -p picket-tests
+	$(CARGO) test --workspace --exclude picket-filter
+	$(PYTHON) -m unittest discover -q -s scripts
 
 trap-hunt: build tools ## Mutated requests against the real Envoy: PICKET_TRAP_HUNT_REQUESTS, PICKET_TRAP_HUNT_SEED
 	$(CARGO) test -p picket-tests --test trap_hunt -- --nocapture

@@ -1,7 +1,10 @@
 //! Counters in Envoy's stats. Names carry their labels as pairs, which Envoy's `stats_tags` turn into tags; the set of
 //! names is fixed when the configuration is read, so a client cannot make it grow.
+//!
+//! A request adds to numbers in the VM; they are handed to the host once in [`FLUSH_PERIOD`], not at each request.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::time::Duration;
 
 use picket_core::enforcement::{CacheUse, CallFailure, Notes, PermitReason, Verification};
 use picket_core::reason::DenyReason;
@@ -11,17 +14,26 @@ use proxy_wasm::types::MetricType;
 
 use crate::host_crypto::{self, SignaturePath};
 
-/// The ids of the metrics of one VM. `define_metric` gives out a new id each time it is called, so it is called once.
+/// How old what Envoy shows may be.
+pub(crate) const FLUSH_PERIOD: Duration = Duration::from_millis(250);
+
+/// The metrics of one VM. `define_metric` gives out a new id each time it is called, so it is called once.
 pub(crate) struct Metrics {
-    permits: Vec<(PermitReason, u32)>,
-    denials: Vec<(DenyReason, u32)>,
-    cache_hit: u32,
-    cache_miss: u32,
-    calls_answered: u32,
-    calls_unavailable: u32,
-    calls_invalid: u32,
+    permits: Vec<(PermitReason, Counter)>,
+    denials: Vec<(DenyReason, Counter)>,
+    cache_hit: Counter,
+    cache_miss: Counter,
+    calls_answered: Counter,
+    calls_unavailable: Counter,
+    calls_invalid: Counter,
     call_ms: u32,
-    verifications: Vec<(VerificationLabels, u32)>,
+    verifications: Vec<(VerificationLabels, Counter)>,
+}
+
+/// A counter of the host, and what it has not been told yet.
+struct Counter {
+    id: u32,
+    pending: Cell<i64>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -46,10 +58,11 @@ impl Metrics {
     }
 
     fn define() -> Self {
-        let request =
-            |outcome: &str, reason: &str| counter(&format!("picket_requests.outcome.{outcome}.reason.{reason}"));
-        let cache = |result: &str| counter(&format!("picket_decision_cache.result.{result}"));
-        let call = |result: &str| counter(&format!("picket_policy_calls.result.{result}"));
+        let request = |outcome: &str, reason: &str| {
+            Counter::define(&format!("picket_requests.outcome.{outcome}.reason.{reason}"))
+        };
+        let cache = |result: &str| Counter::define(&format!("picket_decision_cache.result.{result}"));
+        let call = |result: &str| Counter::define(&format!("picket_policy_calls.result.{result}"));
         Self {
             permits: PermitReason::ALL
                 .iter()
@@ -69,23 +82,23 @@ impl Metrics {
             calls_invalid: call("invalid"),
             call_ms: define(MetricType::Histogram, "picket_policy_call_ms"),
             verifications: verification_labels()
-                .map(|labels| (labels, counter(&labels.name())))
+                .map(|labels| (labels, Counter::define(&labels.name())))
                 .collect(),
         }
     }
 
     pub(crate) fn count_permit(&self, reason: PermitReason) {
-        increment(lookup(&self.permits, reason));
+        count(&self.permits, reason);
     }
 
     pub(crate) fn count_denial(&self, reason: DenyReason) {
-        increment(lookup(&self.denials, reason));
+        count(&self.denials, reason);
     }
 
     pub(crate) fn count_notes(&self, notes: Notes) {
         match notes.cache {
-            Some(CacheUse::Hit) => increment(Some(self.cache_hit)),
-            Some(CacheUse::Miss) => increment(Some(self.cache_miss)),
+            Some(CacheUse::Hit) => self.cache_hit.add_one(),
+            Some(CacheUse::Miss) => self.cache_miss.add_one(),
             None => {}
         }
         if let Some((verification, has_passed)) = notes.verification {
@@ -93,29 +106,67 @@ impl Metrics {
                 Verification::Cached => None,
                 Verification::Checked(algorithm) => Some((algorithm, host_crypto::path(algorithm))),
             };
-            increment(lookup(&self.verifications, VerificationLabels { checked, has_passed }));
+            count(&self.verifications, VerificationLabels { checked, has_passed });
         }
     }
 
     /// Counts a call to the policy service; `took_ms` is unknown where none was sent.
     pub(crate) fn count_call(&self, failure: Option<CallFailure>, took_ms: Option<u64>) {
-        increment(Some(match failure {
-            None => self.calls_answered,
-            Some(CallFailure::Unavailable) => self.calls_unavailable,
-            Some(CallFailure::AnswerInvalid) => self.calls_invalid,
-        }));
+        match failure {
+            None => self.calls_answered.add_one(),
+            Some(CallFailure::Unavailable) => self.calls_unavailable.add_one(),
+            Some(CallFailure::AnswerInvalid) => self.calls_invalid.add_one(),
+        }
         if let (Some(took_ms), true) = (took_ms, self.call_ms != UNDEFINED) {
             let _ = hostcalls::record_metric(self.call_ms, took_ms);
         }
     }
+
+    /// Tells the host what was counted since the last time.
+    pub(crate) fn flush(&self) {
+        let calls = [&self.calls_answered, &self.calls_unavailable, &self.calls_invalid];
+        let single = [&self.cache_hit, &self.cache_miss].into_iter().chain(calls);
+        let permits = self.permits.iter().map(|(_, counter)| counter);
+        let denials = self.denials.iter().map(|(_, counter)| counter);
+        let verifications = self.verifications.iter().map(|(_, counter)| counter);
+        single
+            .chain(permits)
+            .chain(denials)
+            .chain(verifications)
+            .for_each(Counter::flush);
+    }
 }
 
-/// Counts a configuration that was read.
+/// Counts a configuration that was read, at once: a VM whose configuration was refused lives no longer.
 pub(crate) fn count_configuration(is_accepted: bool) {
-    increment(Some(counter(match is_accepted {
+    let counter = Counter::define(match is_accepted {
         true => "picket_configurations.result.accepted",
         false => "picket_configurations.result.refused",
-    })));
+    });
+    counter.add_one();
+    counter.flush();
+}
+
+impl Counter {
+    fn define(name: &str) -> Self {
+        Self {
+            id: define(MetricType::Counter, name),
+            pending: Cell::new(0),
+        }
+    }
+
+    fn add_one(&self) {
+        self.pending.set(self.pending.get().saturating_add(1));
+    }
+
+    fn flush(&self) {
+        let pending = self.pending.replace(0);
+        // The host takes no zero.
+        if pending > 0 && self.id != UNDEFINED {
+            // A metric that is not counted harms nobody.
+            let _ = hostcalls::increment_metric(self.id, pending);
+        }
+    }
 }
 
 impl VerificationLabels {
@@ -140,24 +191,15 @@ fn verification_labels() -> impl Iterator<Item = VerificationLabels> {
         .flat_map(|checked| [true, false].map(|has_passed| VerificationLabels { checked, has_passed }))
 }
 
-fn lookup<K: Copy + PartialEq>(table: &[(K, u32)], key: K) -> Option<u32> {
-    table.iter().find(|(have, _)| *have == key).map(|(_, id)| *id)
+fn count<K: Copy + PartialEq>(table: &[(K, Counter)], key: K) {
+    if let Some((_, counter)) = table.iter().find(|(have, _)| *have == key) {
+        counter.add_one();
+    }
 }
 
 /// The id of a metric that the host refused to define; it is never touched.
 const UNDEFINED: u32 = u32::MAX;
 
-fn counter(name: &str) -> u32 {
-    define(MetricType::Counter, name)
-}
-
 fn define(metric_type: MetricType, name: &str) -> u32 {
     hostcalls::define_metric(metric_type, name).unwrap_or(UNDEFINED)
-}
-
-fn increment(id: Option<u32>) {
-    if let Some(id) = id.filter(|id| *id != UNDEFINED) {
-        // The trait's wrappers panic on an error; a metric that is not counted harms nobody.
-        let _ = hostcalls::increment_metric(id, 1);
-    }
 }

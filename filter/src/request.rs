@@ -183,7 +183,12 @@ impl HttpContext for Request {
     }
 
     fn on_http_request_trailers(&mut self, _trailers: usize) -> Action {
-        remove_forged_trailers();
+        // RFC 9110 §6.5.1: some servers merge trailers into the headers, where a forged one would count.
+        for (name, _) in hostcalls::get_map_bytes(MapType::HttpRequestTrailers).unwrap_or_default() {
+            if request::is_owned(&name) {
+                let _ = hostcalls::remove_map_value(MapType::HttpRequestTrailers, &name);
+            }
+        }
         self.held_or_forwarded()
     }
 
@@ -217,14 +222,6 @@ fn grpc_status(code: u32) -> GrpcStatusCode {
         7 => GrpcStatusCode::PermissionDenied,
         16 => GrpcStatusCode::Unauthenticated,
         _ => GrpcStatusCode::Unavailable,
-    }
-}
-
-/// RFC 9110 §6.5.1: trailers may be merged into the headers downstream, so ours are no more the client's there.
-fn remove_forged_trailers() {
-    let trailers = hostcalls::get_map_bytes(MapType::HttpRequestTrailers).unwrap_or_default();
-    for (name, _) in trailers.iter().filter(|(name, _)| request::is_owned(name)) {
-        let _ = hostcalls::remove_map_value(MapType::HttpRequestTrailers, name);
     }
 }
 

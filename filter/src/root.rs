@@ -10,7 +10,7 @@ use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{BufferType, ContextType};
 
 use crate::connection::{self, Connections};
-use crate::metrics::{self, Metrics};
+use crate::metrics::{self, FLUSH_PERIOD, Metrics};
 use crate::policy_call::PolicyCall;
 use crate::request::Request;
 use crate::{host_crypto, plugin_configuration};
@@ -52,6 +52,7 @@ impl Root {
         getrandom::fill(&mut seed).map_err(|error| format!("the host gave no random bytes: {error}"))?;
         let seed = u64::from_le_bytes(seed);
         host_crypto::install();
+        hostcalls::set_tick_period(FLUSH_PERIOD).map_err(|status| format!("the host gives no ticks: {status:?}"))?;
         Ok(Shared {
             policy_call: configuration.policy_service.as_ref().map(PolicyCall::new),
             realm: configuration.workload.clone(),
@@ -83,6 +84,12 @@ impl RootContext for Root {
                 error!("picket: configuration refused: {problems}");
                 false
             }
+        }
+    }
+
+    fn on_tick(&mut self) {
+        if let Some(shared) = &self.shared {
+            shared.metrics.flush();
         }
     }
 

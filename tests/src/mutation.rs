@@ -121,7 +121,7 @@ impl Mutator {
     ///
     /// # Errors
     /// Never with the tokens that [`Mutator::new`] made.
-    pub fn next(&mut self) -> Result<Mutated> {
+    pub fn mutate(&mut self) -> Result<Mutated> {
         let kinds = [
             Kind::Headers,
             Kind::Target,
@@ -214,6 +214,8 @@ impl Mutator {
         }
         if self.random.bool() {
             bytes.truncate(self.random.usize(1..bytes.len()));
+            // Most parts of a request are a request when they end like one.
+            bytes.extend(b"\r\n\r\n");
         }
         bytes
     }
@@ -330,8 +332,8 @@ mod tests {
         let mut mutator = mutator;
         let mut kinds = BTreeSet::new();
         for _ in 0..200 {
-            let mutated = mutator.next().unwrap();
-            assert_eq!(mutated.bytes, again.next().unwrap().bytes);
+            let mutated = mutator.mutate().unwrap();
+            assert_eq!(mutated.bytes, again.mutate().unwrap().bytes);
             if mutated.kind == Kind::Token {
                 let text = String::from_utf8_lossy(&mutated.bytes).into_owned();
                 let sent = text.split("Bearer ").nth(1).unwrap().split("\r\n").next().unwrap();

@@ -20,8 +20,8 @@ use crate::stack::{self, InboundSites, Options};
 use crate::token::TokenSpec;
 use crate::wait;
 
-/// The folder of everything that runs, in the repository and ignored by git.
-pub const FOLDER: &str = ".run";
+/// The folder of everything that runs, in the repository and ignored by git. `PICKET_RUN_DIR` names another.
+const FOLDER: &str = ".run";
 const STATE_FILE: &str = "stack.json";
 /// How long the tokens are good for: a working day.
 const TOKEN_VALID_FOR_S: i64 = 8 * 60 * 60;
@@ -110,11 +110,11 @@ pub enum Up {
 /// When a part is missing or does not start; then nothing is left running.
 pub async fn up() -> Result<Up> {
     let places = Places::find()?;
-    let folder = places.root.join(FOLDER);
-    if let Some(running) = read(&folder)? {
-        if running.processes.iter().any(Started::is_alive) {
-            return Ok(Up::Already(running));
-        }
+    let folder = run_folder();
+    if let Some(running) = read(&folder)?
+        && running.processes.iter().any(Started::is_alive)
+    {
+        return Ok(Up::Already(running));
     }
     if folder.exists() {
         fs::remove_dir_all(&folder).with_context(|| format!("cannot remove `{}`", folder.display()))?;
@@ -128,7 +128,7 @@ pub async fn up() -> Result<Up> {
 /// # Errors
 /// When a process does not end, or the folder cannot be removed.
 pub async fn down() -> Result<Vec<Started>> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(FOLDER);
+    let folder = run_folder();
     let Some(running) = read(&folder)? else {
         return Ok(Vec::new());
     };
@@ -140,6 +140,13 @@ pub async fn down() -> Result<Vec<Started>> {
     }
     fs::remove_dir_all(&folder).with_context(|| format!("cannot remove `{}`", folder.display()))?;
     Ok(ended)
+}
+
+fn run_folder() -> PathBuf {
+    std::env::var_os("PICKET_RUN_DIR").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(FOLDER),
+        PathBuf::from,
+    )
 }
 
 async fn start(places: &Places, folder: &Path) -> Result<Running> {

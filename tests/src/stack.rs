@@ -111,7 +111,7 @@ impl Options {
 /// The policy service, or what stands in for it.
 #[derive(Debug)]
 enum Decider {
-    Real(PolicyService),
+    Real(Box<PolicyService>),
     Fake(FakePolicyService),
 }
 
@@ -153,7 +153,7 @@ impl Stack {
             Some(mode) => Decider::Fake(FakePolicyService::start(&keys, mode).await?),
             None => {
                 let settings = policy_service_settings(&places, &keys, folder.path(), Bond::Attached, &options);
-                Decider::Real(PolicyService::start(settings).await?)
+                Decider::Real(Box::new(PolicyService::start(settings).await?))
             }
         };
         let sites = InboundSites {

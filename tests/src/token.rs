@@ -100,7 +100,13 @@ impl TokenSpec {
         merge(&mut header, &self.header);
         let claims = match self.defect {
             Defect::ClaimsNotJson => "{not json".to_owned(),
-            _ => self.claims_set().to_string(),
+            Defect::None
+            | Defect::SignatureByte
+            | Defect::ClaimsByte
+            | Defect::SignatureMissing
+            | Defect::AlgorithmNone
+            | Defect::Hs256WithPublicKey
+            | Defect::AlgorithmSwapped => self.claims_set().to_string(),
         };
         let signed = format!(
             "{}.{}",

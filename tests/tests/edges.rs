@@ -1,5 +1,7 @@
 //! Requests at the edges of HTTP, in a real Envoy. After each, Envoy lives, no VM failed, and both workers decide.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 

@@ -2,8 +2,9 @@
 
 use picket_tests::client::session::Session;
 use picket_tests::exchange::RequestSpec;
-use picket_tests::stack::{Options, Stack};
+use picket_tests::stack::{Options, Stack, WORKERS};
 use picket_tests::token::TokenSpec;
+use picket_tests::wait;
 
 /// The value of the one sample of `metric` whose labels contain all of `labels`.
 fn sample(text: &str, metric: &str, labels: &[&str]) -> Option<u64> {
@@ -25,24 +26,20 @@ async fn requests_are_counted_by_outcome_and_reason() {
         assert_eq!(answer.status, 200, "{answer:?}");
     }
     session.send_with(&request, None).await.unwrap();
-    let text = stack.inbound().admin_text("/stats/prometheus").await.unwrap();
-    let shown: Vec<&str> = text.lines().filter(|line| line.contains("picket")).collect();
-    let of = |labels: &[&str]| sample(&text, "picket_requests", labels);
-    assert_eq!(
-        of(&["picket_outcome=\"permit\"", "picket_reason=\"policy_permit\""]),
-        Some(3),
-        "{shown:#?}"
-    );
-    assert_eq!(
-        of(&["picket_outcome=\"deny\"", "picket_reason=\"credential_missing\""]),
-        Some(1),
-        "{shown:#?}"
-    );
-    let others = [
+    let expected = [
+        (
+            "picket_requests",
+            vec!["picket_outcome=\"permit\"", "picket_reason=\"policy_permit\""],
+            3,
+        ),
+        (
+            "picket_requests",
+            vec!["picket_outcome=\"deny\"", "picket_reason=\"credential_missing\""],
+            1,
+        ),
         ("picket_decision_cache", vec!["picket_result=\"hit\""], 2),
         ("picket_decision_cache", vec!["picket_result=\"miss\""], 1),
         ("picket_policy_calls", vec!["picket_result=\"answered\""], 1),
-        ("picket_policy_call_ms_count", vec![], 1),
         (
             "picket_token_verifications",
             vec![
@@ -57,14 +54,28 @@ async fn requests_are_counted_by_outcome_and_reason() {
             vec!["picket_path=\"cache\"", "picket_result=\"passed\""],
             2,
         ),
+        (
+            "picket_configurations",
+            vec!["picket_result=\"accepted\""],
+            u64::from(WORKERS) + 2,
+        ),
     ];
-    for (metric, labels, count) in others {
-        assert_eq!(
-            sample(&text, metric, &labels),
-            Some(count),
-            "{metric} {labels:?}: {shown:#?}"
-        );
-    }
+    let inbound = &*stack.inbound();
+    // The workers hand over what they counted a few times a second.
+    wait::until("all is counted", || async {
+        let text = inbound.admin_text("/stats/prometheus").await?;
+        let counted = |(metric, labels, count): &(&str, Vec<&str>, u64)| sample(&text, metric, labels) == Some(*count);
+        Ok(expected.iter().all(counted).then_some(()))
+    })
+    .await
+    .unwrap();
+    // Envoy adds up histograms when it flushes its stats, every five seconds.
+    wait::until("the call's latency is shown", || async {
+        let text = inbound.admin_text("/stats/prometheus").await?;
+        Ok(sample(&text, "picket_policy_call_ms_count", &[]).filter(|count| *count == 1))
+    })
+    .await
+    .unwrap();
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! The policy service is down, slow, or talks nonsense: nothing goes on, and everything recovers.
 
+#![expect(clippy::expect_used, reason = "helpers of tests fail like tests")]
+
 use picket_tests::client::Answer;
 use picket_tests::client::session::Session;
 use picket_tests::clock::Stopwatch;

@@ -1,5 +1,7 @@
 //! The vectors end to end: each request through a real Envoy with the filter, against the real policy service.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail like tests")]
+
 use std::collections::BTreeSet;
 
 use picket_core::reason::DenyReason;

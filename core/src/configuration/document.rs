@@ -8,7 +8,11 @@ use super::problems::Problems;
 /// Configuration of Picket's filter: the plugin configuration of Envoy's Wasm filter, as JSON or as a protobuf Struct.
 #[derive(Debug, Deserr)]
 #[deserr(deny_unknown_fields, error = Problems)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(deny_unknown_fields))]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(deny_unknown_fields, title = "Configuration of the Picket filter")
+)]
 pub struct FilterDocument {
     /// The workload that this sidecar protects; part of every record, and the realm of challenges.
     pub workload: String,

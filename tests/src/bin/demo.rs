@@ -7,6 +7,7 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Parser, Subcommand};
+use picket_tests::client::Answer;
 use picket_tests::clock::Stopwatch;
 use picket_tests::places::Places;
 use picket_tests::report::Table;
@@ -14,6 +15,7 @@ use picket_tests::running::{self, Running, Up};
 use picket_tests::scenario::{self, Outcome};
 use picket_tests::stack::{Options, Stack};
 use picket_tests::upstream::Upstream;
+use serde_json::Value;
 
 /// How many of the last audit records the demo shows.
 const RECORDS_SHOWN: &str = "6";
@@ -111,7 +113,7 @@ fn table(outcomes: &[Outcome]) -> Table {
             outcome.step.exchange.comment.clone(),
             answer.decided_by().unwrap_or_else(|| "envoy".to_owned()),
             status,
-            answer.reason().unwrap_or_else(|| "-".to_owned()),
+            reason(answer),
             format!("{:.1}", outcome.took.as_secs_f64() * 1_000.0),
             if outcome.differences.is_empty() {
                 ""
@@ -122,6 +124,22 @@ fn table(outcomes: &[Outcome]) -> Table {
         ]);
     }
     table
+}
+
+/// The reason's code, and what policy lets the caller know.
+fn reason(answer: &Answer) -> String {
+    let code = answer.reason().unwrap_or_else(|| "-".to_owned());
+    let problem = answer.json().unwrap_or_default();
+    let told: Vec<&str> = problem
+        .get("reasons")
+        .and_then(Value::as_array)
+        .map(|reasons| reasons.iter().filter_map(Value::as_str).collect())
+        .unwrap_or_default();
+    if told.is_empty() {
+        code
+    } else {
+        format!("{code}: {}", told.join("; "))
+    }
 }
 
 fn differences(outcomes: &[&Outcome]) -> String {
@@ -140,27 +158,22 @@ fn differences(outcomes: &[&Outcome]) -> String {
 }
 
 fn show_audit_log(stack: &mut Stack) -> Result<()> {
-    let database = stack.policy_service()?.audit_file();
-    let key = stack.keys().folder().join(picket::pki::AUDIT_KEY_FILE);
-    picket("verify", &database, &key, &[])?;
-    picket("tail", &database, &key, &["-n", RECORDS_SHOWN])
+    picket_audit(stack.folder(), &["verify"])?;
+    picket_audit(stack.folder(), &["tail", "-n", RECORDS_SHOWN])
 }
 
-/// Runs `picket audit`, as an operator would.
-fn picket(command: &str, database: &Path, key: &Path, more: &[&str]) -> Result<()> {
-    println!(
-        "$ picket audit {command} --database audit.sqlite3 --key audit-key {}",
-        more.join(" ")
-    );
-    let mut process = Command::new(Places::find()?.picket);
-    process
-        .args(["audit", command, "--database"])
-        .arg(database)
-        .arg("--key")
-        .arg(key)
-        .args(more);
-    let status = process.status().context("cannot start `picket`")?;
-    ensure!(status.success(), "`picket audit {command}` ended with {status}");
+/// Runs `picket audit` in the stack's folder, as an operator would.
+fn picket_audit(folder: &Path, arguments: &[&str]) -> Result<()> {
+    let mut line = vec!["audit"];
+    line.extend(arguments);
+    line.extend(["--database", "audit.sqlite3", "--key", "pki/audit-key"]);
+    println!("$ picket {}", line.join(" "));
+    let status = Command::new(Places::find()?.picket)
+        .args(&line)
+        .current_dir(folder)
+        .status()
+        .context("cannot start `picket`")?;
+    ensure!(status.success(), "`picket {}` ended with {status}", line.join(" "));
     Ok(())
 }
 
