@@ -8,6 +8,9 @@ use picket_core::spiffe::{SpiffeId, SpiffeIdError};
 
 use crate::v1;
 
+/// Ids are UUIDs and digests; each permitted request carries the decision's in a header.
+const IDENTIFIER_BYTES_MAX: usize = 128;
+
 /// Why a message of `picket.v1` is not what the contract says. `Display` names the field.
 #[derive(Debug, thiserror::Error)]
 pub enum WireError {
@@ -20,6 +23,9 @@ pub enum WireError {
     /// The source address is not an IP address.
     #[error("field `context.source_address` is not an IP address")]
     SourceAddress(#[source] std::net::AddrParseError),
+    /// An id that goes into headers and records is not one.
+    #[error("field `{0}` is not 1 to {IDENTIFIER_BYTES_MAX} visible ASCII characters")]
+    Identifier(&'static str),
     /// The effect is none that this version knows.
     #[error("field `effect` is unspecified or unknown")]
     Effect,
@@ -171,8 +177,8 @@ impl TryFrom<v1::Decision> for Decision {
         };
         Ok(Self {
             effect,
-            decision_id: required(message.decision_id, "decision_id")?,
-            policy_revision: required(message.policy_revision, "policy_revision")?,
+            decision_id: identifier(message.decision_id, "decision_id")?,
+            policy_revision: identifier(message.policy_revision, "policy_revision")?,
             valid_for_ms: message.valid_for_ms,
             policy_ids: message.policy_ids,
             caller_reasons: message.caller_reasons,
@@ -185,6 +191,16 @@ fn required(value: String, field: &'static str) -> Result<String, WireError> {
         Err(WireError::Missing(field))
     } else {
         Ok(value)
+    }
+}
+
+fn identifier(value: String, field: &'static str) -> Result<String, WireError> {
+    let is_short = (1..=IDENTIFIER_BYTES_MAX).contains(&value.len());
+    let is_identifier = is_short && value.bytes().all(|b| b.is_ascii_graphic());
+    if is_identifier {
+        Ok(value)
+    } else {
+        Err(WireError::Identifier(field))
     }
 }
 
@@ -301,12 +317,24 @@ mod tests {
             })
             .is_err()
         );
-        assert!(
-            Decision::try_from(v1::Decision {
-                policy_revision: String::new(),
-                ..whole
-            })
-            .is_err()
-        );
+        for id in [
+            String::new(),
+            "a\r\nb".to_owned(),
+            "é".to_owned(),
+            "a".repeat(IDENTIFIER_BYTES_MAX + 1),
+        ] {
+            let revision = v1::Decision {
+                policy_revision: id.clone(),
+                ..whole.clone()
+            };
+            assert!(Decision::try_from(revision).is_err(), "{id}");
+            assert!(
+                Decision::try_from(v1::Decision {
+                    decision_id: id,
+                    ..whole.clone()
+                })
+                .is_err()
+            );
+        }
     }
 }

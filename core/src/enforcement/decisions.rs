@@ -101,3 +101,68 @@ impl DecisionCache {
         self.0.put(key, Rc::clone(decision), ends_at);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::access::Principal;
+    use crate::decision::Effect;
+
+    fn token(ends_at_ms: u64) -> VerifiedToken {
+        let principal = Principal {
+            issuer: "i".into(),
+            subject: "s".into(),
+            tenant: None,
+            roles: vec![],
+            scopes: vec![],
+            acr: None,
+            amr: vec![],
+            auth_time_s: None,
+            session_id: None,
+            token_id: None,
+            issued_at_s: None,
+            expires_at_s: 0,
+        };
+        VerifiedToken {
+            serial: 1,
+            principal: Rc::new(principal),
+            identity_headers: vec![],
+            starts_at: Timestamp::from_ms(0),
+            ends_at: Timestamp::from_ms(ends_at_ms),
+        }
+    }
+
+    /// Until when an answer about a token that ends then is kept, in milliseconds after the question.
+    fn kept_for_ms(valid_for_ms: u32, token_ends_at_ms: u64) -> u64 {
+        let decision = Rc::new(Decision {
+            effect: Effect::Permit,
+            decision_id: "d".into(),
+            policy_revision: "p".into(),
+            valid_for_ms,
+            policy_ids: vec![],
+            caller_reasons: vec![],
+        });
+        let mut cache = DecisionCache::new(NonZeroUsize::MIN, 1);
+        let key = DecisionKey(Box::new([1]));
+        cache.put(
+            key.clone(),
+            &decision,
+            Timestamp::from_ms(0),
+            Some(&token(token_ends_at_ms)),
+        );
+        let is_kept = |ms: &u64| cache.get(&key, Timestamp::from_ms(*ms)).is_some();
+        [0, 999, 1_000, 1_999, 2_000, 3_599_999, 3_600_000]
+            .into_iter()
+            .filter(is_kept)
+            .max()
+            .map_or(0, |ms| ms + 1)
+    }
+
+    #[test]
+    fn an_answer_is_kept_no_longer_than_its_validity_its_token_and_an_hour() {
+        assert_eq!(kept_for_ms(2_000, 9_000_000), 2_000);
+        assert_eq!(kept_for_ms(2_000, 1_000), 1_000);
+        assert_eq!(kept_for_ms(u32::MAX, 9_000_000), 3_600_000);
+        assert_eq!(kept_for_ms(0, 9_000_000), 0);
+    }
+}

@@ -146,6 +146,21 @@ fn the_header_says_what_is_allowed() {
 }
 
 #[test]
+fn without_a_key_id_the_key_must_be_the_only_one() {
+    let mut document = configuration();
+    let keys = document["providers"][0]["keys"]["keys"].as_array_mut().unwrap();
+    let mut other = keys[0].clone();
+    other["kid"] = "k2".into();
+    keys.push(other);
+    let mut sidecar = Sidecar::with(&document);
+    let with_id = sidecar.token_with_header(&header(), &[]);
+    let without_id = sidecar.token_with_header(&Header { kid: None, ..header() }, &[]);
+    sidecar.permits(&Caller::new().get("/local").bearer(&with_id));
+    let refusal = sidecar.refuses(&Caller::new().get("/local").bearer(&without_id));
+    assert_eq!(refusal.reason, DenyReason::TokenKeyUnknown);
+}
+
+#[test]
 fn other_algorithms_are_refused_in_every_spelling() {
     for name in [
         "none", "None", "NONE", "nOnE", "", "HS256", "es256", "ES256K", "PS256", "RS512", "EdDSA", "ES256 ",
