@@ -15,14 +15,15 @@ use crate::files;
 use crate::output::{Output, Paint};
 
 const CHECK_ABOUT: &str = "\
-Reads a configuration as the filter or the policy service would, and tells every mistake with the path to the field.
+Reads a configuration as the filter or the policy service would, and tells every mistake with the path to the field: first those of names and types, and where there are none those of meaning.
 
 The name says whose it is: `.json` is the filter's (what stands under `configuration` in Envoy's Wasm filter, or under \
 `pluginConfig` in Istio's WasmPlugin), `.toml` is the policy service's. It exits with 0 where there is no mistake, and \
 with 1 where there is one.
 
 The files and folders that the policy service's configuration names must be there; the policies in them are checked by \
-`picket policy check`. Overrides from the environment are not read.";
+`picket policy check`, and whether a key and its certificate belong together shows when the service starts. Overrides \
+from the environment are not read. What only Envoy knows, such as the names of its clusters, is not checked.";
 
 const CHECK_EXAMPLES: &str = "\
 Examples:
