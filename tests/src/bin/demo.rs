@@ -239,7 +239,7 @@ fn guide(running: &Running) -> String {
     let bearer = |name: &str| format!("-H \"authorization: Bearer $(cat .run/tokens/{name}.jwt)\"");
     let lines = [
         (
-            "permitted; again, and it comes from the cache",
+            "permitted; again, and it comes from the cache (each worker of Envoy has its own, so perhaps not at once)",
             format!("curl -i {outbound}/orders/1 {host} {}", bearer("alice")),
         ),
         (
