@@ -159,6 +159,8 @@ impl Store {
 
 /// Opens a log for reading, beside a running writer or not.
 pub(super) fn open_read_only(file: &Path) -> Result<Connection, StoreError> {
+    // SQLite says of a missing file no more than that it cannot open it.
+    std::fs::metadata(file).map_err(|source| file_error(file, source))?;
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(file, flags)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
