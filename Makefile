@@ -25,20 +25,20 @@ build: ## Build the policy service, the command line, the demo, and the filter f
 	@rustup target list --installed 2>/dev/null | grep -qx $(WASM_TARGET) || rustup target add $(WASM_TARGET)
 	$(CARGO) build --workspace --exclude picket-filter --bins
 	$(CARGO) build --profile wasm --target $(WASM_TARGET) -p picket-filter
-	@test -s $(MODULE) || { echo "error: the build left no $(MODULE)" >&2; exit 1; }
+	@test -s "$(MODULE)" || { echo "error: the build left no $(MODULE)" >&2; exit 1; }
 
 tools: ## Fetch Envoy, pinned by hash, into .tools
 	$(PYTHON) scripts/fetch-envoy
 	@test -x $(ENVOY) || { echo "error: scripts/fetch-envoy left no $(ENVOY)" >&2; exit 1; }
 
 demo: build tools ## Start everything, send the scenario, print a table, end everything
-	$(DEMO) run
+	"$(DEMO)" run
 
 up: build tools ## Start everything and leave it running; prints lines for curl
-	$(DEMO) up
+	"$(DEMO)" up
 
 down: ## End exactly what `make up` started
-	@if [ -x $(DEMO) ]; then $(DEMO) down; elif [ -e .run/stack.json ]; then \
+	@if [ -x "$(DEMO)" ]; then "$(DEMO)" down; elif [ -e .run/stack.json ]; then \
 	  echo "error: something was started and $(DEMO) is gone: make build" >&2; exit 1; else echo "Nothing was running."; fi
 
 test: build tools ## All tests: units, vectors and end to end against the real Envoy
@@ -55,9 +55,9 @@ check: ## Format, lints for both targets, boundaries, documents, the schema, lic
 	$(CARGO) clippy --target $(WASM_TARGET) -p picket-filter -p picket-core -- -D warnings
 	$(PYTHON) scripts/check-core-is-pure
 	$(PYTHON) scripts/check-documents
-	@mkdir -p $(CARGO_TARGET_DIR)
-	$(CARGO) run --quiet -p picket -- config schema > $(CARGO_TARGET_DIR)/picket-filter.schema.json
-	@cmp -s $(CARGO_TARGET_DIR)/picket-filter.schema.json $(SCHEMA) || \
+	@mkdir -p "$(CARGO_TARGET_DIR)"
+	$(CARGO) run --quiet -p picket -- config schema > "$(CARGO_TARGET_DIR)/picket-filter.schema.json"
+	@cmp -s "$(CARGO_TARGET_DIR)/picket-filter.schema.json" $(SCHEMA) || \
 	  { echo "error: $(SCHEMA) is not what the code says: make schema" >&2; exit 1; }
 	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny check; \
 	  else echo "cargo-deny is not installed: licences and advisories were NOT checked"; fi

@@ -111,10 +111,16 @@ pub enum Up {
 pub async fn up() -> Result<Up> {
     let places = Places::find()?;
     let folder = run_folder();
-    if let Some(running) = read(&folder)?
-        && running.processes.iter().any(Started::is_alive)
-    {
-        return Ok(Up::Already(running));
+    if let Some(running) = read(&folder)? {
+        let (alive, ended): (Vec<&Started>, Vec<&Started>) = running.processes.iter().partition(|part| part.is_alive());
+        match (alive.is_empty(), ended.first()) {
+            (false, None) => return Ok(Up::Already(running)),
+            (false, Some(part)) => bail!(
+                "`{}` runs no longer, while other parts do: make down, then make up",
+                part.name
+            ),
+            (true, _) => {}
+        }
     }
     if folder.exists() {
         fs::remove_dir_all(&folder).with_context(|| format!("cannot remove `{}`", folder.display()))?;

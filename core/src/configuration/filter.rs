@@ -236,9 +236,7 @@ fn check_providers(documents: Vec<ProviderDocument>, check: &mut Problems) -> Ve
     let mut providers = Vec::new();
     for (index, document) in documents.into_iter().enumerate() {
         let path = format!("providers[{index}]");
-        if !is_name(&document.name) || !names.insert(document.name.clone()) {
-            check.add(format!("{path}.name"), NAME_EXPECTED);
-        }
+        check_name(&document.name, &mut names, &format!("{path}.name"), check);
         if document.issuer.is_empty() || !issuers.insert(document.issuer.clone()) {
             check.add(format!("{path}.issuer"), "expected an `iss` that no other provider has");
         }
@@ -321,9 +319,7 @@ fn check_rules(
     let mut ids = BTreeSet::new();
     for (index, document) in documents.into_iter().enumerate() {
         let path = format!("rules[{index}]");
-        if !is_name(&document.id) || !ids.insert(document.id.clone()) {
-            check.add(format!("{path}.id"), NAME_EXPECTED);
-        }
+        check_name(&document.id, &mut ids, &format!("{path}.id"), check);
         add_routes(&document, &path, &rules, &mut routes, check);
         rules.push(RouteRule {
             peers: check_peers(&document, &path, trust_domains, check),
@@ -431,11 +427,17 @@ fn check_peers(
     }
 }
 
-const NAME_EXPECTED: &str = "expected 1 to 64 of the characters `a-z A-Z 0-9 . - _`, not used before";
-
-fn is_name(name: &str) -> bool {
+/// A name is short, goes into headers and metrics as it is, and is used once.
+fn check_name(name: &str, used: &mut BTreeSet<String>, path: &str, check: &mut Problems) {
     let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
-    !name.is_empty() && name.len() <= NAME_BYTES_MAX && name.bytes().all(allowed)
+    if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.bytes().all(allowed) {
+        check.add(path, "expected 1 to 64 of the characters `a-z A-Z 0-9 . - _`");
+    } else if !used.insert(name.to_owned()) {
+        check.add(
+            path,
+            format_args!("expected a name of its own, `{name}` was used before"),
+        );
+    }
 }
 
 fn is_cluster_name(name: &str) -> bool {

@@ -21,16 +21,25 @@ pub(crate) struct Tls(pub(super) TlsAcceptor);
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// A file holds no PEM of the expected kind.
-    #[error("`{file}`: {source}")]
+    #[error("{key}: `{file}`: expected {expected} in PEM: {source}")]
     Pem {
+        /// The key of the configuration that names the file.
+        key: &'static str,
+        /// What should be in it.
+        expected: &'static str,
         /// The file.
         file: String,
         /// Why.
         source: pem::Error,
     },
     /// A file holds no certificate.
-    #[error("`{0}`: no certificate")]
-    NoCertificate(String),
+    #[error("{key}: `{file}`: expected a certificate in PEM, found none")]
+    NoCertificate {
+        /// The key of the configuration that names the file.
+        key: &'static str,
+        /// The file.
+        file: String,
+    },
     /// The certificate and the key do not belong together, or are of a kind that is not supported.
     #[error("certificate and key: {0}")]
     Certificate(#[source] rustls::Error),
@@ -47,13 +56,13 @@ impl Tls {
     pub(crate) fn new(configuration: &configuration::Grpc) -> Result<Self, TlsError> {
         let provider = Arc::new(ring::default_provider());
         let mut roots = RootCertStore::empty();
-        for authority in certificates(&configuration.client_ca_file)? {
+        for authority in certificates("grpc.client_ca_file", &configuration.client_ca_file)? {
             roots.add(authority).map_err(TlsError::ClientAuthority)?;
         }
         let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider)).build()?;
-        let chain = certificates(&configuration.certificate_file)?;
+        let chain = certificates("grpc.certificate_file", &configuration.certificate_file)?;
         let key = PrivateKeyDer::from_pem_file(&configuration.key_file)
-            .map_err(|source| pem_error(&configuration.key_file, source))?;
+            .map_err(|source| pem_error("grpc.key_file", "a private key", &configuration.key_file, source))?;
         let mut server = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&TLS13])
             .map_err(TlsError::Certificate)?
@@ -67,19 +76,23 @@ impl Tls {
     }
 }
 
-fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+fn certificates(key: &'static str, file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let certificates = CertificateDer::pem_file_iter(file)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|source| pem_error(file, source))?;
+        .map_err(|source| pem_error(key, "a certificate", file, source))?;
     if certificates.is_empty() {
-        return Err(TlsError::NoCertificate(file.display().to_string()));
+        let file = file.display().to_string();
+        return Err(TlsError::NoCertificate { key, file });
     }
     Ok(certificates)
 }
 
-fn pem_error(file: &Path, source: pem::Error) -> TlsError {
+fn pem_error(key: &'static str, expected: &'static str, file: &Path, source: pem::Error) -> TlsError {
+    let file = file.display().to_string();
     TlsError::Pem {
-        file: file.display().to_string(),
+        key,
+        expected,
+        file,
         source,
     }
 }
