@@ -53,6 +53,8 @@ trap-hunt: build tools ## Mutated requests against the real Envoy: PICKET_TRAP_H
 
 bench: bench-build ## Measure what Picket costs in Envoy beside native filters: under 15 minutes on a quiet machine
 	$(BENCH) run --report $(REPORT)
+	$(BENCH) decide --report $(REPORT)
+	$(BENCH) plot --report $(REPORT) --into docs
 
 bench-quick: bench-build ## The five ratios that matter most, in under 3 minutes
 	$(BENCH) run --quick --report $(REPORT)

@@ -6,9 +6,11 @@
 
 pub mod authorization;
 pub mod bootstrap;
+pub mod decide;
 pub mod generator;
 pub mod h2load;
 pub mod machine;
+pub mod plot;
 pub mod policies;
 pub mod processor_time;
 pub mod report;

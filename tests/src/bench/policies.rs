@@ -11,6 +11,9 @@ use super::bootstrap::rule_id;
 /// The files of the example policies that are taken as they are.
 const KEPT: [&str; 2] = ["schema.cedarschema", "entities.json"];
 
+/// The policy service refuses larger files than a megabyte.
+const POLICIES_IN_A_FILE: usize = 1_000;
+
 /// Writes a folder with `policies` policies: each permits clerks of acme one route rule. The rule in the middle of every
 /// scenario is among them as long as there are `rules` policies or more.
 ///
@@ -21,9 +24,17 @@ pub fn write(example: &Path, folder: &Path, first_rule: usize, policies: usize) 
     for name in KEPT {
         fs::copy(example.join(name), folder.join(name)).with_context(|| format!("cannot copy `{name}`"))?;
     }
+    let numbers: Vec<usize> = (first_rule..first_rule.saturating_add(policies)).collect();
+    for (part, numbers) in numbers.chunks(POLICIES_IN_A_FILE).enumerate() {
+        fs::write(folder.join(format!("generated-{part}.cedar")), text(numbers))?;
+    }
+    Ok(())
+}
+
+fn text(numbers: &[usize]) -> String {
     let mut text = String::new();
-    for number in first_rule..first_rule.saturating_add(policies) {
-        let rule = rule_id(number);
+    for number in numbers {
+        let rule = rule_id(*number);
         // Writing to a string does not fail.
         let _ = write!(
             text,
@@ -32,6 +43,5 @@ pub fn write(example: &Path, folder: &Path, first_rule: usize, policies: usize) 
              principal has tenant && principal.tenant == \"acme\"\n}};\n\n"
         );
     }
-    fs::write(folder.join("generated.cedar"), text)?;
-    Ok(())
+    text
 }

@@ -7,6 +7,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
+use super::decide::Decided;
 use super::machine::{Machine, Versions};
 use super::scenario::Ratio;
 use super::statistics::Spread;
@@ -32,6 +33,9 @@ pub struct Report {
     pub versions: Versions,
     /// What was measured, by scenario.
     pub scenarios: BTreeMap<String, Measured>,
+    /// `Decide` alone, by the number of policies; empty in a quick run.
+    #[serde(default)]
+    pub decide: Vec<Decided>,
     /// What follows from it.
     pub ratios: Ratios,
 }
@@ -117,6 +121,31 @@ impl Report {
                 or_none(measured.p50_ms, |spread| spread.median, 2),
                 or_none(measured.p99_ms, |spread| spread.median, 2),
                 format!("{:.0}", measured.rss_kib.median / 1024.0),
+            ]);
+        }
+        table.to_text()
+    }
+
+    /// `Decide` alone.
+    pub fn decide_table(&self) -> String {
+        let mut table = Table::new(&[
+            "policies",
+            "calls/s",
+            "us of CPU",
+            "rate",
+            "p50 ms",
+            "p99 ms",
+            "RSS MiB",
+        ]);
+        for decided in &self.decide {
+            table.push(vec![
+                decided.policies.to_string(),
+                format!("{:.0}", decided.requests_per_second),
+                format!("{:.1}", decided.cpu_us_per_request),
+                format!("{:.0}", decided.rate),
+                format!("{:.2}", decided.p50_ms),
+                format!("{:.2}", decided.p99_ms),
+                (decided.rss_kib / 1024).to_string(),
             ]);
         }
         table.to_text()

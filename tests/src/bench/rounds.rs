@@ -11,9 +11,11 @@ use super::subject::{Ground, Sample, Subject};
 const WARM_UP_REQUESTS: u64 = 6_000;
 /// A round is so many requests that Envoy uses this much processor time, in seconds.
 const ROUND_CPU_S: f64 = 1.0;
-/// Requests for the latencies of one scenario, and how many are sent in a second: far below what any scenario can answer.
+/// Requests for the latencies of one scenario.
 const LATENCY_REQUESTS: u64 = 6_000;
+/// How many of them are sent in a second, and the part of what a scenario can answer that this may be at most.
 const LATENCY_RATE: f64 = 2_000.0;
+const LATENCY_LOAD_MAX: f64 = 0.5;
 
 /// How thoroughly to measure.
 #[derive(Debug, Clone, Copy)]
@@ -49,7 +51,9 @@ pub async fn measure(ground: &Ground, scenarios: &[Scenario], plan: Plan) -> Res
             entry.samples.push(sample);
             if plan.latencies {
                 let total = LATENCY_REQUESTS / u64::try_from(plan.rounds)?;
-                entry.latencies.push(latencies(&mut entry.subject, total).await?);
+                entry
+                    .latencies
+                    .push(latencies(&mut entry.subject, total, sample.requests_per_second).await?);
             }
         }
     }
@@ -78,8 +82,9 @@ async fn warmed_up(ground: &Ground, scenario: Scenario) -> Result<Entry> {
     })
 }
 
-async fn latencies(subject: &mut Subject, total: u64) -> Result<(f64, f64)> {
-    let sorted = subject.latencies(total, LATENCY_RATE).await?;
+async fn latencies(subject: &mut Subject, total: u64, most: f64) -> Result<(f64, f64)> {
+    let rate = LATENCY_RATE.min(most * LATENCY_LOAD_MAX);
+    let sorted = subject.latencies(total, rate).await?;
     let ms = |percent| percentile(&sorted, percent).map(|us| number(us) / 1e3);
     ms(50.0).zip(ms(99.0)).context("no latency was measured")
 }

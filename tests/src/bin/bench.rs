@@ -6,12 +6,15 @@ use std::process::ExitCode;
 use anyhow::{Result, ensure};
 use clap::{Parser, Subcommand};
 use picket_tests::bench::authorization;
+use picket_tests::bench::decide;
 use picket_tests::bench::machine::{Machine, Versions};
+use picket_tests::bench::plot;
 use picket_tests::bench::report::Report;
 use picket_tests::bench::rounds::{self, Plan};
 use picket_tests::bench::scenario::{self, Scenario};
 use picket_tests::bench::subject::Ground;
 use picket_tests::clock::{self, Stopwatch};
+use picket_tests::places::Places;
 use tempfile::TempDir;
 
 /// What Picket costs in Envoy, beside what an operator would use instead.
@@ -26,6 +29,16 @@ struct Arguments {
 enum Subcommands {
     /// Measure, print tables, and write the report
     Run(Run),
+    /// Measure `Decide` alone, and put it into the report
+    Decide(Existing),
+    /// Draw the report's plots into a folder
+    Plot {
+        #[command(flatten)]
+        existing: Existing,
+        /// Where the plots go
+        #[arg(long, value_name = "FOLDER", default_value = "docs")]
+        into: PathBuf,
+    },
     /// Answer ext_authz over mutual TLS, and permit everything
     #[command(hide = true)]
     Authorization {
@@ -50,6 +63,16 @@ struct Run {
     report: PathBuf,
 }
 
+#[derive(clap::Args)]
+struct Existing {
+    /// The report
+    #[arg(long, value_name = "FILE", default_value = "target/bench/report.json")]
+    report: PathBuf,
+}
+
+/// The numbers of policies with which `Decide` is measured.
+const POLICIES: [usize; 3] = [10, 1_000, 10_000];
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     // One thread makes the load, so that Envoy has another core for itself.
@@ -61,6 +84,8 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime.block_on(async {
             match arguments.command {
                 Subcommands::Run(run) => measure(&run).await,
+                Subcommands::Decide(existing) => decide(&existing.report).await,
+                Subcommands::Plot { existing, into } => draw(&existing.report, &into),
                 Subcommands::Authorization { keys } => authorization::serve(&keys).await,
             }
         }),
@@ -102,6 +127,7 @@ async fn measure(run: &Run) -> Result<()> {
         rounds: run.rounds,
         machine,
         versions,
+        decide: Vec::new(),
         ratios: rounds::ratios(&wanted, &measured),
         scenarios: measured
             .into_iter()
@@ -111,6 +137,38 @@ async fn measure(run: &Run) -> Result<()> {
     let ids: Vec<String> = all.into_iter().map(|scenario| scenario.id).collect();
     println!("\n{}\n{}", report.scenario_table(&ids), report.ratio_table(&wanted));
     write(&report, &run.report)
+}
+
+async fn decide(file: &Path) -> Result<()> {
+    let mut report = Report::read(file)?;
+    let folder = TempDir::with_prefix("picket-bench-")?;
+    let ground = Ground::prepare(folder.path())?;
+    report.decide.clear();
+    for policies in POLICIES {
+        eprintln!("  Decide with {policies} policies");
+        report.decide.push(decide::measure(&ground, policies).await?);
+        // What was measured is kept whatever comes after it.
+        report.write(file)?;
+    }
+    println!("\n{}", report.decide_table());
+    Ok(())
+}
+
+fn draw(file: &Path, folder: &Path) -> Result<()> {
+    let report = Report::read(file)?;
+    let places = Places::find()?;
+    let ids: Vec<String> = scenario::scenarios(&places.root)?
+        .into_iter()
+        .map(|scenario| scenario.id)
+        .collect();
+    let wanted = scenario::ratios(&places.root)?;
+    for (name, svg) in [
+        ("benchmarks-costs.svg", plot::costs(&report, &ids)),
+        ("benchmarks-ratios.svg", plot::ratios(&report, &wanted)),
+    ] {
+        std::fs::write(folder.join(name), svg)?;
+    }
+    Ok(())
 }
 
 fn write(report: &Report, file: &Path) -> Result<()> {
