@@ -10,11 +10,14 @@ ENVOY := .tools/envoy
 # The end-to-end tests and the demo look for the binaries here.
 BINARIES := $(CARGO_TARGET_DIR)/debug
 DEMO := $(BINARIES)/picket-demo
+# What is measured is built for release, the policy service as well as what makes the load.
+BENCH := $(CARGO_TARGET_DIR)/release/picket-bench
+REPORT := target/bench/report.json
 MODULE := $(CARGO_TARGET_DIR)/$(WASM_TARGET)/wasm/picket_filter.wasm
 SCHEMA := envoy/picket-filter.schema.json
 
 .DEFAULT_GOAL := help
-.PHONY: help build tools demo up down test trap-hunt check schema clean
+.PHONY: help build tools demo up down test trap-hunt bench bench-quick bench-build check schema clean
 
 help: ## Say what there is
 	@echo "Picket: each request in the mesh proves itself. It needs Rust, Python 3.11 and make."
@@ -47,6 +50,20 @@ test: build tools ## All tests: units, vectors and end to end against the real E
 
 trap-hunt: build tools ## Mutated requests against the real Envoy: PICKET_TRAP_HUNT_REQUESTS, PICKET_TRAP_HUNT_SEED
 	$(CARGO) test -p picket-tests --test trap_hunt -- --nocapture
+
+bench: bench-build ## Measure what Picket costs in Envoy beside native filters: under 15 minutes on a quiet machine
+	$(BENCH) run --report $(REPORT)
+	$(BENCH) decide --report $(REPORT)
+	$(BENCH) plot --report $(REPORT) --into docs
+
+bench-quick: bench-build ## The five ratios that matter most, in under 3 minutes
+	$(BENCH) run --quick --report $(REPORT)
+
+bench-build: tools
+	@command -v h2load >/dev/null || { echo "error: h2load is missing: apt-get install nghttp2-client" >&2; exit 1; }
+	@rustup target list --installed 2>/dev/null | grep -qx $(WASM_TARGET) || rustup target add $(WASM_TARGET)
+	$(CARGO) build --profile wasm --target $(WASM_TARGET) -p picket-filter
+	$(CARGO) build --release -p picket-policy-service -p picket -p picket-tests --bins
 
 check: ## Format, lints for both targets, boundaries, documents, the schema, licences
 	@rustup target list --installed 2>/dev/null | grep -qx $(WASM_TARGET) || rustup target add $(WASM_TARGET)

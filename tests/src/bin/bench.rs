@@ -1,0 +1,192 @@
+//! `make bench`, `make bench-quick`: what Picket costs in Envoy, beside what an operator would use instead.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Result, ensure};
+use clap::{Parser, Subcommand};
+use picket_tests::bench::authorization;
+use picket_tests::bench::decide;
+use picket_tests::bench::machine::{Machine, Versions};
+use picket_tests::bench::plot;
+use picket_tests::bench::report::Report;
+use picket_tests::bench::rounds::{self, Plan};
+use picket_tests::bench::scenario::{self, Scenario};
+use picket_tests::bench::subject::Ground;
+use picket_tests::clock::{self, Stopwatch};
+use picket_tests::places::Places;
+use tempfile::TempDir;
+
+/// What Picket costs in Envoy, beside what an operator would use instead.
+#[derive(Parser)]
+#[command(name = "picket-bench", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Subcommands,
+}
+
+#[derive(Subcommand)]
+enum Subcommands {
+    /// Measure, print tables, and write the report
+    Run(Run),
+    /// Measure `Decide` alone, and put it into the report
+    Decide(Existing),
+    /// Draw the report's plots into a folder
+    Plot {
+        #[command(flatten)]
+        existing: Existing,
+        /// Where the plots go
+        #[arg(long, value_name = "FOLDER", default_value = "docs")]
+        into: PathBuf,
+    },
+    /// Answer ext_authz over mutual TLS, and permit everything
+    #[command(hide = true)]
+    Authorization {
+        /// The folder of keys and certificates
+        keys: PathBuf,
+    },
+}
+
+#[derive(clap::Args)]
+struct Run {
+    /// Only what the first five ratios need, without latencies
+    #[arg(long)]
+    quick: bool,
+    /// How often each scenario has its turn
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Only the scenarios whose id contains one of these, with what they are compared to
+    #[arg(long, value_delimiter = ',', value_name = "TEXT")]
+    only: Vec<String>,
+    /// Where the report goes
+    #[arg(long, value_name = "FILE", default_value = "target/bench/report.json")]
+    report: PathBuf,
+}
+
+#[derive(clap::Args)]
+struct Existing {
+    /// The report
+    #[arg(long, value_name = "FILE", default_value = "target/bench/report.json")]
+    report: PathBuf,
+}
+
+/// The numbers of policies with which `Decide` is measured.
+const POLICIES: [usize; 3] = [10, 1_000, 10_000];
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    // One thread makes the load, so that Envoy has another core for itself.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build();
+    let result = match runtime {
+        Ok(runtime) => runtime.block_on(async {
+            match arguments.command {
+                Subcommands::Run(run) => measure(&run).await,
+                Subcommands::Decide(existing) => decide(&existing.report).await,
+                Subcommands::Plot { existing, into } => draw(&existing.report, &into),
+                Subcommands::Authorization { keys } => authorization::serve(&keys).await,
+            }
+        }),
+        Err(error) => Err(error.into()),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn measure(run: &Run) -> Result<()> {
+    ensure!(run.rounds > 0, "no rounds measure nothing");
+    let (began_at_s, watch) = (clock::now_s(), Stopwatch::start());
+    let folder = TempDir::with_prefix("picket-bench-")?;
+    let ground = Ground::prepare(folder.path())?;
+    let root = &ground.places.root;
+    let mut machine = Machine::here()?;
+    let versions = Versions::here(&ground.places).await?;
+    println!(
+        "{} cores of {}, load {:.2}; Envoy {}",
+        machine.cores, machine.processor, machine.load_before, versions.envoy
+    );
+    let all = chosen(scenario::scenarios(root)?, run);
+    let plan = Plan {
+        rounds: run.rounds,
+        latencies: !run.quick,
+    };
+    let measured = rounds::measure(&ground, &all, plan).await?;
+    let wanted = scenario::ratios(root)?;
+    machine.at_the_end()?;
+    let report = Report {
+        began_at_s,
+        took_s: watch.elapsed().as_secs_f64(),
+        kind: if run.quick { "quick" } else { "full" }.to_owned(),
+        rounds: run.rounds,
+        machine,
+        versions,
+        decide: Vec::new(),
+        ratios: rounds::ratios(&wanted, &measured),
+        scenarios: measured
+            .into_iter()
+            .map(|measured| (measured.id.clone(), measured))
+            .collect(),
+    };
+    let ids: Vec<String> = all.into_iter().map(|scenario| scenario.id).collect();
+    println!("\n{}\n{}", report.scenario_table(&ids), report.ratio_table(&wanted));
+    write(&report, &run.report)
+}
+
+async fn decide(file: &Path) -> Result<()> {
+    let mut report = Report::read(file)?;
+    let folder = TempDir::with_prefix("picket-bench-")?;
+    let ground = Ground::prepare(folder.path())?;
+    report.decide.clear();
+    for policies in POLICIES {
+        eprintln!("  Decide with {policies} policies");
+        report.decide.push(decide::measure(&ground, policies).await?);
+        // What was measured is kept whatever comes after it.
+        report.write(file)?;
+    }
+    println!("\n{}", report.decide_table());
+    Ok(())
+}
+
+fn draw(file: &Path, folder: &Path) -> Result<()> {
+    let report = Report::read(file)?;
+    let places = Places::find()?;
+    let ids: Vec<String> = scenario::scenarios(&places.root)?
+        .into_iter()
+        .map(|scenario| scenario.id)
+        .collect();
+    let wanted = scenario::ratios(&places.root)?;
+    for (name, svg) in [
+        ("benchmarks-costs.svg", plot::costs(&report, &ids)),
+        ("benchmarks-ratios.svg", plot::ratios(&report, &wanted)),
+    ] {
+        std::fs::write(folder.join(name), svg)?;
+    }
+    Ok(())
+}
+
+fn write(report: &Report, file: &Path) -> Result<()> {
+    report.write(file)?;
+    println!("{:.0} s. The report is `{}`.", report.took_s, file.display());
+    Ok(())
+}
+
+fn chosen(all: Vec<Scenario>, run: &Run) -> Vec<Scenario> {
+    let is_wanted =
+        |scenario: &Scenario| run.only.is_empty() || run.only.iter().any(|text| scenario.id.contains(text.as_str()));
+    let baselines: Vec<String> = all
+        .iter()
+        .filter(|scenario| is_wanted(scenario))
+        .filter_map(|scenario| scenario.baseline.clone())
+        .collect();
+    all.into_iter()
+        .filter(|scenario| !run.quick || scenario.quick)
+        .filter(|scenario| is_wanted(scenario) || baselines.contains(&scenario.id))
+        .collect()
+}
