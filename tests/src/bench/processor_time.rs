@@ -1,6 +1,7 @@
 //! What a process used, from `/proc`.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::Path;
 use std::time::Duration;
 
@@ -17,13 +18,17 @@ pub fn used(pid: u32) -> Result<Duration> {
     let mut total_ns: u64 = 0;
     for thread in fs::read_dir(&threads).with_context(|| format!("cannot read `{threads}`"))? {
         let file = thread?.path().join("schedstat");
-        total_ns = total_ns.saturating_add(running_ns(&file)?);
+        match fs::read_to_string(&file) {
+            Ok(text) => total_ns = total_ns.saturating_add(running_ns(&file, &text)?),
+            // The thread has ended since it was listed.
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(error).with_context(|| format!("cannot read `{}`", file.display())),
+        }
     }
     Ok(Duration::from_nanos(total_ns))
 }
 
-fn running_ns(file: &Path) -> Result<u64> {
-    let text = fs::read_to_string(file).with_context(|| format!("cannot read `{}`", file.display()))?;
+fn running_ns(file: &Path, text: &str) -> Result<u64> {
     text.split(' ')
         .next()
         .and_then(|field| field.parse().ok())
@@ -45,20 +50,26 @@ pub fn resident_kib(pid: u32) -> Result<u64> {
 
 #[cfg(test)]
 mod tests {
+    use std::process::{Command, Stdio};
     use std::time::Duration;
 
     use super::{resident_kib, used};
+    use crate::wait;
 
-    #[test]
-    fn this_process_uses_time_and_memory() {
-        let pid = std::process::id();
-        let before = used(pid).unwrap();
-        let watch = crate::clock::Stopwatch::start();
-        let mut sum = 0_u64;
-        while watch.elapsed() < Duration::from_millis(30) {
-            sum = std::hint::black_box(sum.wrapping_add(1));
-        }
-        assert!(used(pid).unwrap() > before);
-        assert!(resident_kib(pid).unwrap() > 100);
+    /// A process of its own with one thread: those of a test come and go.
+    #[tokio::test]
+    async fn a_busy_process_uses_time_and_memory() {
+        let mut busy = Command::new("yes").stdout(Stdio::null()).spawn().unwrap();
+        let pid = busy.id();
+        let enough = Duration::from_millis(10);
+        let outcome = wait::until("the process has used 10 ms", || async {
+            Ok(used(pid)?.checked_sub(enough).map(|_| resident_kib(pid)))
+        })
+        .await;
+        busy.kill().unwrap();
+        busy.wait().unwrap();
+        assert!(outcome.unwrap().unwrap() > 100);
+        // Nothing is left of it to be read.
+        used(pid).unwrap_err();
     }
 }
