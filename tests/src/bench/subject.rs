@@ -244,16 +244,7 @@ impl Subject {
         let (envoy_before, decider_before) = (processor_time::used(pid)?, self.decider.used()?);
         let elapsed = self.load(total).await?;
         let (envoy_after, decider_after) = (processor_time::used(pid)?, self.decider.used()?);
-        let counted_after = self.counters().await?;
-        for ((counter, before), after) in self.scenario.counters.iter().zip(counted_before).zip(counted_after) {
-            let expected = counter.per_request * number(total);
-            let counted = number(after.saturating_sub(before));
-            ensure!(
-                (counted - expected).abs() <= COUNTER_TOLERANCE * number(total),
-                "`{}` counted {counted} in place of {expected}: the requests did not take the path that is measured",
-                counter.name
-            );
-        }
+        self.check_counters(&counted_before, total).await?;
         let per_request =
             |before: Duration, after: Duration| after.saturating_sub(before).as_secs_f64() * 1e6 / number(total);
         Ok(Sample {
@@ -263,6 +254,36 @@ impl Subject {
                 .map(|(before, after)| per_request(before, after)),
             requests_per_second: number(total) / elapsed.as_secs_f64(),
             rss_kib: number(processor_time::resident_kib(pid)?),
+        })
+    }
+
+    /// Waits until Envoy counted what `total` requests on the path that is measured make. Picket's workers hand over their
+    /// counters a few times a second.
+    async fn check_counters(&self, before: &[u64], total: u64) -> Result<()> {
+        let wrong = std::cell::RefCell::new(String::new());
+        let arrived = wait::until("the requests are counted", || async {
+            let after = self.counters().await?;
+            let counted = before
+                .iter()
+                .zip(&after)
+                .map(|(before, after)| number(after.saturating_sub(*before)));
+            let mismatch = self
+                .scenario
+                .counters
+                .iter()
+                .zip(counted)
+                .find_map(|(counter, counted)| {
+                    let expected = counter.per_request * number(total);
+                    let is_near = (counted - expected).abs() <= COUNTER_TOLERANCE * number(total);
+                    (!is_near).then(|| format!("`{}` counted {counted} in place of {expected}", counter.name))
+                });
+            let fits = mismatch.is_none();
+            wrong.replace(mismatch.unwrap_or_default());
+            Ok(fits.then_some(()))
+        });
+        arrived.await.with_context(|| {
+            let wrong = wrong.borrow();
+            format!("{wrong}: the requests did not take the path that is measured")
         })
     }
 
