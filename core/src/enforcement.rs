@@ -9,24 +9,24 @@ mod identity;
 mod permit;
 mod reply;
 
-use std::net::IpAddr;
 use std::rc::Rc;
 
 use crate::access::{AccessRequest, Action, Context, Resource, Sidecar, USER_AGENT_BYTES_MAX};
 use crate::configuration::filter::{CredentialRequirement, Decider, FilterConfiguration, PeerRequirement, RouteRule};
-use crate::decision::Decision;
+use crate::decision::{Decision, Vary};
 use crate::path::{self, TargetError};
 use crate::peer::PeerError;
 use crate::reason::{DecidedBy, DenyReason};
 use crate::request::{Caller, Header, RequestHead};
-use crate::route::{REST_PARAMETER, RouteMatch, RouteTable};
+use crate::route::{REST_PARAMETER, RouteMatch, RouteTable, RuleIndex};
 use crate::spiffe::SpiffeId;
 use crate::time::Timestamp;
-use crate::token::{self, TokenVerifier, VerifiedToken};
+use crate::token::{TokenVerifier, VerifiedToken};
 
 pub use crate::token::Verification;
 pub use decisions::CacheUse;
-use decisions::{DecisionCache, DecisionKey};
+use decisions::{DecisionCache, DecisionKey, KnownDecision};
+pub use identity::Connection;
 use identity::Identity;
 use permit::{Forwarding, Grounds};
 pub use permit::{Permit, PermitReason};
@@ -36,14 +36,11 @@ pub use reply::{Reply, reply};
 pub type PeerResult = Result<SpiffeId, PeerError>;
 
 /// A request, as the proxy hands it over.
-#[derive(Debug)]
 pub struct Arrival<'a> {
     /// All request headers.
-    pub headers: &'a [Header],
-    /// What the connection proved.
-    pub peer: &'a Rc<PeerResult>,
-    /// Where the connection comes from.
-    pub source_address: Option<IpAddr>,
+    pub headers: &'a [Header<'a>],
+    /// What it came on.
+    pub connection: &'a dyn Connection,
     /// The time.
     pub now: Timestamp,
 }
@@ -81,7 +78,9 @@ pub struct Question {
 /// A request that waits for the policy service.
 #[derive(Debug)]
 pub struct Pending {
-    key: DecisionKey,
+    rule: RuleIndex,
+    /// With every attribute, as only the answer says which of them count.
+    question: DecisionKey,
     asked_at: Timestamp,
     forwarding: Forwarding,
     caller: Caller,
@@ -135,8 +134,17 @@ impl Enforcer {
                 node_id,
                 workload: configuration.workload.clone(),
             },
-            tokens: TokenVerifier::new(providers, configuration.token_cache_entries_max, seed),
-            decisions: DecisionCache::new(configuration.decision_cache_entries_max, seed),
+            tokens: TokenVerifier::new(
+                providers,
+                configuration.identity_headers.clone(),
+                configuration.token_cache_entries_max,
+                seed,
+            ),
+            decisions: DecisionCache::new(
+                configuration.decision_cache_entries_max,
+                configuration.rules.len(),
+                seed,
+            ),
             configuration,
             seed,
             requests_without_id: 0,
@@ -169,16 +177,18 @@ impl Enforcer {
         now: Timestamp,
     ) -> Verdict {
         let Pending {
-            key,
+            rule,
+            question,
             asked_at,
             forwarding,
             caller,
         } = pending;
         let verdict = answer.map_err(Refusal::from).and_then(|decision| {
             forwarding.check_token(now)?;
-            let decision = Rc::new(decision);
-            self.decisions.put(key, &decision, asked_at, forwarding.token());
-            Permit::grant(Grounds::Decision(&decision, DecidedBy::PolicyService), forwarding)
+            let known = Rc::new(KnownDecision::from(decision));
+            self.decisions
+                .put(rule, &question, &known, asked_at, forwarding.token());
+            Permit::grant(Grounds::Decision(&known, DecidedBy::PolicyService), forwarding)
         });
         verdict.map_err(|refusal| Refusal { caller, ..refusal })
     }
@@ -193,23 +203,20 @@ impl Enforcer {
             .ok_or_else(no_rule)?;
         check_segment_parameters(routes, &head, &route)?;
         let rule = self.configuration.rules.get(route.rule).ok_or_else(no_rule)?;
-        check_peer(&rule.peers, arrival.peer)?;
-        let token = match rule.credential {
+        let mut identity = Identity::on(arrival.connection);
+        check_peer(&rule.peers, &identity)?;
+        identity.token = match rule.credential {
             CredentialRequirement::Required => Some(verify_token(&mut self.tokens, &head, arrival.now, notes)?),
             CredentialRequirement::NotRequired => None,
         };
-        let identity = Identity {
-            token,
-            peer: Rc::clone(arrival.peer),
-        };
-        let forwarding = Forwarding::new(&head, rule, identity, self.configuration.forward_credential);
+        let forwarding = Forwarding::new(&head, rule, &identity, &self.configuration);
         if rule.decider != Decider::PolicyService {
             return Permit::grant(Grounds::Rule(rule), forwarding).map(|permit| Step::Decided(Ok(permit)));
         }
-        let key = DecisionKey::new(&route, &head, forwarding.identity(), arrival.source_address);
-        if let Some(decision) = self.decisions.get(&key, arrival.now) {
+        let key = DecisionKey::new(self.decisions.vary(route.rule), route.rule, &head, &identity);
+        if let Some(known) = self.decisions.get(&key, arrival.now) {
             notes.cache = Some(CacheUse::Hit);
-            return Permit::grant(Grounds::Decision(&decision, DecidedBy::Cache), forwarding)
+            return Permit::grant(Grounds::Decision(&known, DecidedBy::Cache), forwarding)
                 .map(|permit| Step::Decided(Ok(permit)));
         }
         notes.cache = Some(CacheUse::Miss);
@@ -220,25 +227,17 @@ impl Enforcer {
             },
             str::to_owned,
         );
-        let caller = Caller {
-            is_grpc: head.is_grpc,
-            request_id: request_id.clone(),
-        };
-        let request = access_request(
-            request_id,
-            &self.sidecar,
-            rule,
-            &route,
-            &head,
-            forwarding.identity(),
-            arrival,
-        );
         let pending = Pending {
-            key,
+            rule: route.rule,
+            question: DecisionKey::new(Vary::EVERYTHING, route.rule, &head, &identity),
             asked_at: arrival.now,
             forwarding,
-            caller,
+            caller: Caller {
+                is_grpc: head.is_grpc,
+                request_id: request_id.clone(),
+            },
         };
+        let request = access_request(request_id, &self.sidecar, rule, &route, &head, &identity);
         Ok(Step::Ask(Box::new(Question { request, pending })))
     }
 }
@@ -266,11 +265,11 @@ fn check_segment_parameters(
     Err(Refusal::new(DenyReason::RequestMalformed, DecidedBy::Request).because(TargetError::SegmentParameter))
 }
 
-fn check_peer(required: &PeerRequirement, peer: &PeerResult) -> Result<(), Refusal> {
+fn check_peer(required: &PeerRequirement, identity: &Identity<'_>) -> Result<(), Refusal> {
     if *required == PeerRequirement::NotRequired {
         return Ok(());
     }
-    let reason = match peer {
+    let reason = match identity.peer().as_ref() {
         Ok(id) if required.allows(id) => return Ok(()),
         Ok(_) => DenyReason::PeerNotAllowed,
         Err(PeerError::Missing) => DenyReason::PeerMissing,
@@ -286,11 +285,10 @@ fn verify_token(
     now: Timestamp,
     notes: &mut Notes,
 ) -> Result<Rc<VerifiedToken>, Refusal> {
-    let refuse = |error: token::TokenError| Refusal::new(error.reason, DecidedBy::Token).because(error);
-    let token = token::bearer_token(head.authorization).map_err(refuse)?;
-    let (result, verification) = tokens.verify(token, now);
-    notes.verification = verification.map(|how| (how, result.is_ok()));
-    result.map_err(refuse)
+    let mut how = None;
+    let result = tokens.verify(head.authorization, now, &mut how);
+    notes.verification = how.map(|how| (how, result.is_ok()));
+    result.map_err(|error| Refusal::new(error.reason, DecidedBy::Token).because(error))
 }
 
 fn access_request(
@@ -299,21 +297,20 @@ fn access_request(
     rule: &RouteRule,
     route: &RouteMatch<'_, '_>,
     head: &RequestHead<'_>,
-    identity: &Identity,
-    arrival: &Arrival<'_>,
+    identity: &Identity<'_>,
 ) -> AccessRequest {
     AccessRequest {
         request_id,
         traceparent: head.traceparent.map(str::to_owned),
         sidecar: sidecar.clone(),
-        route_rule: rule.id.clone(),
+        route_rule: rule.id.to_string(),
         principal: identity.token.as_ref().map(|token| (*token.principal).clone()),
         peer: identity.peer_id().cloned(),
         action: Action {
             method: head.method.to_owned(),
         },
         resource: Resource {
-            host: head.host.clone(),
+            host: head.host.to_string(),
             path: head.target.path.to_string(),
             path_parameters: route
                 .parameters
@@ -323,7 +320,7 @@ fn access_request(
             classification: rule.classification.clone(),
         },
         context: Context {
-            source_address: arrival.source_address,
+            source_address: identity.source_address(),
             user_agent: user_agent(head).map(str::to_owned),
         },
     }

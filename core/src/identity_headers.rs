@@ -2,6 +2,7 @@
 
 use crate::access::Principal;
 use crate::header_value;
+use crate::request::OWNED_HEADER_PREFIX;
 
 pub(crate) const ISSUER: &str = "x-picket-issuer";
 const SUBJECT: &str = "x-picket-subject";
@@ -15,22 +16,64 @@ pub(crate) const DECISION_ID: &str = "x-picket-decision-id";
 /// Every header that Picket sets for the upstream. Those that have no value are absent.
 pub const IDENTITY_HEADERS: &[&str] = &[ISSUER, SUBJECT, TENANT, ROLES, SCOPES, PEER, ROUTE_RULE, DECISION_ID];
 
-/// The headers that name a principal; made once for each verified token.
-pub(crate) fn of_principal(principal: &Principal) -> Vec<(&'static str, String)> {
-    let mut headers = vec![
-        (ISSUER, header_value::encode(&principal.issuer)),
-        (SUBJECT, header_value::encode(&principal.subject)),
-    ];
-    headers.extend(
-        principal
-            .tenant
-            .as_deref()
-            .map(|tenant| (TENANT, header_value::encode(tenant))),
-    );
-    for (name, list) in [(ROLES, &principal.roles), (SCOPES, &principal.scopes)] {
-        if !list.is_empty() {
-            headers.push((name, header_value::encode_list(list)));
-        }
+/// Which of [`IDENTITY_HEADERS`] the upstream gets. A client's copy of the others is removed all the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdentityHeaders(Vec<&'static str>);
+
+impl IdentityHeaders {
+    /// All of them.
+    #[must_use]
+    pub fn all() -> Self {
+        Self(IDENTITY_HEADERS.to_vec())
     }
-    headers
+
+    /// Adds the one of this name, as the configuration has it: `route_rule` for `x-picket-route-rule`. False: there is none.
+    pub(crate) fn add(&mut self, short_name: &str) -> bool {
+        let known = IDENTITY_HEADERS
+            .iter()
+            .find(|name| self::short_name(name) == short_name);
+        self.0.extend(known);
+        known.is_some()
+    }
+
+    /// What [`Self::add`] takes, for a message.
+    pub(crate) fn short_names() -> String {
+        let quoted = |name: &&str| format!("`{}`", short_name(name));
+        IDENTITY_HEADERS.iter().map(quoted).collect::<Vec<_>>().join(", ")
+    }
+
+    /// None of them.
+    pub(crate) fn none() -> Self {
+        Self(Vec::new())
+    }
+
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.0.contains(&name)
+    }
+
+    /// The headers that name a principal; made once for each verified token.
+    pub(crate) fn of_principal(&self, principal: &Principal) -> Vec<(&'static str, String)> {
+        let mut headers = vec![
+            (ISSUER, header_value::encode(&principal.issuer)),
+            (SUBJECT, header_value::encode(&principal.subject)),
+        ];
+        headers.extend(
+            principal
+                .tenant
+                .as_deref()
+                .map(|tenant| (TENANT, header_value::encode(tenant))),
+        );
+        for (name, list) in [(ROLES, &principal.roles), (SCOPES, &principal.scopes)] {
+            if !list.is_empty() {
+                headers.push((name, header_value::encode_list(list)));
+            }
+        }
+        headers.retain(|(name, _)| self.has(name));
+        headers
+    }
+}
+
+fn short_name(header: &str) -> String {
+    let name = header.strip_prefix(OWNED_HEADER_PREFIX).unwrap_or(header);
+    name.replace('-', "_")
 }

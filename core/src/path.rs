@@ -141,7 +141,8 @@ fn decode_unreserved(path: &str) -> Result<Cow<'_, str>, TargetError> {
 
 /// RFC 3986 §5.2.4, then slashes are merged; `None`: there was nothing to do.
 fn remove_dot_and_empty_segments(path: &str) -> Result<Option<String>, TargetError> {
-    if !path.contains("//") && !path.contains("/.") {
+    // Compared byte by byte: a search for a string takes longer to prepare than a path takes to read.
+    if !path.as_bytes().windows(2).any(|pair| matches!(pair, b"//" | b"/.")) {
         return Ok(None);
     }
     let mut kept: Vec<&str> = Vec::new();

@@ -1,5 +1,7 @@
 //! The head of a request: all headers, read once, as bytes.
 
+use std::borrow::Cow;
+
 use crate::path::{self, Target, TargetError};
 
 /// Every header whose name begins so belongs to Picket: a client's copy never reaches the upstream.
@@ -14,7 +16,7 @@ const HOST_BYTES_MAX: usize = 255;
 const METHOD_BYTES_MAX: usize = 32;
 
 /// A header as the proxy gives it: the name in lower case, the value as bytes.
-pub type Header = (String, Vec<u8>);
+pub type Header<'a> = (&'a str, &'a [u8]);
 
 /// What Picket reads of a request's headers.
 #[derive(Debug, PartialEq, Eq)]
@@ -22,7 +24,7 @@ pub struct RequestHead<'a> {
     /// A token (RFC 9110 §9.1), as sent.
     pub method: &'a str,
     /// Lower case, without port.
-    pub host: String,
+    pub host: Cow<'a, str>,
     /// Normalised path, and query.
     pub target: Target<'a>,
     /// `authorization`, as received.
@@ -51,12 +53,12 @@ pub struct Caller {
 impl Caller {
     /// Reads what an answer needs of headers that may be malformed: the first value of each counts.
     #[must_use]
-    pub fn of(headers: &[Header]) -> Self {
+    pub fn of(headers: &[Header<'_>]) -> Self {
         let first = |wanted: &str| {
             headers
                 .iter()
-                .find(|(name, _)| name == wanted)
-                .map(|(_, value)| value.as_slice())
+                .find(|(name, _)| *name == wanted)
+                .map(|(_, value)| *value)
         };
         Self {
             is_grpc: first("content-type").is_some_and(is_grpc_content_type),
@@ -134,7 +136,7 @@ impl<'a> RequestHead<'a> {
     ///
     /// # Errors
     /// [`RequestError`] for a request that is malformed or could be read in two ways.
-    pub fn parse(headers: &'a [Header]) -> Result<Self, RequestError> {
+    pub fn parse(headers: &[Header<'a>]) -> Result<Self, RequestError> {
         if headers.len() > HEADERS_MAX {
             return Err(RequestError::TooManyHeaders);
         }
@@ -147,7 +149,7 @@ impl<'a> RequestHead<'a> {
                 return Err(RequestError::Repeated(name));
             }
             if is_owned(name) {
-                forged.push(name.as_str());
+                forged.push(*name);
             }
         }
         let authority = single.authority.ok_or(RequestError::Missing(":authority"))?;
@@ -191,7 +193,7 @@ fn parse_method(method: &[u8]) -> Result<&str, RequestError> {
 }
 
 /// RFC 3986 §3.2.2 without percent-encoding: a DNS name, an IPv4 address, or an IPv6 address in brackets; then a port.
-fn parse_host(authority: &[u8]) -> Result<String, RequestError> {
+fn parse_host(authority: &[u8]) -> Result<Cow<'_, str>, RequestError> {
     let authority = std::str::from_utf8(authority).map_err(|_| RequestError::Authority)?;
     let (host, port) = match authority.strip_prefix('[') {
         Some(rest) => {
@@ -219,7 +221,10 @@ fn parse_host(authority: &[u8]) -> Result<String, RequestError> {
     if host.len() > HOST_BYTES_MAX || !(is_name || host.starts_with('[')) {
         return Err(RequestError::Authority);
     }
-    Ok(host.to_ascii_lowercase())
+    Ok(match host.bytes().any(|b| b.is_ascii_uppercase()) {
+        true => Cow::Owned(host.to_ascii_lowercase()),
+        false => Cow::Borrowed(host),
+    })
 }
 
 /// gRPC over HTTP/2: `application/grpc`, or with a suffix after `+` or parameters after `;`. gRPC-Web is HTTP.
@@ -238,17 +243,15 @@ fn short_visible(value: &[u8]) -> Option<&str> {
 mod tests {
     use super::*;
 
-    fn headers(extra: &[(&str, &[u8])]) -> Vec<Header> {
-        let mut all: Vec<(&str, &[u8])> = vec![(":method", b"GET"), (":path", b"/a"), (":authority", b"h")];
+    fn headers<'a>(extra: &[Header<'a>]) -> Vec<Header<'a>> {
+        let mut all: Vec<Header<'a>> = vec![(":method", b"GET"), (":path", b"/a"), (":authority", b"h")];
         all.retain(|(name, _)| !extra.iter().any(|(other, _)| name == other));
         all.extend_from_slice(extra);
-        all.iter()
-            .map(|(name, value)| ((*name).to_owned(), value.to_vec()))
-            .collect()
+        all
     }
 
     fn host(authority: &str) -> Result<String, RequestError> {
-        RequestHead::parse(&headers(&[(":authority", authority.as_bytes())])).map(|head| head.host)
+        RequestHead::parse(&headers(&[(":authority", authority.as_bytes())])).map(|head| head.host.into_owned())
     }
 
     #[test]
@@ -275,7 +278,7 @@ mod tests {
     fn names_the_pseudo_header_that_is_missing() {
         for name in [":method", ":path", ":authority"] {
             let mut all = headers(&[]);
-            all.retain(|(have, _)| have != name);
+            all.retain(|(have, _)| *have != name);
             assert_eq!(RequestHead::parse(&all), Err(RequestError::Missing(name)));
         }
     }
@@ -376,9 +379,9 @@ mod tests {
     #[test]
     fn bounds_the_number_of_headers() {
         let mut all = headers(&[]);
-        all.resize(HEADERS_MAX, ("x".to_owned(), vec![]));
+        all.resize(HEADERS_MAX, ("x", b""));
         assert!(RequestHead::parse(&all).is_ok());
-        all.push(("x".to_owned(), vec![]));
+        all.push(("x", b""));
         assert_eq!(RequestHead::parse(&all), Err(RequestError::TooManyHeaders));
     }
 }

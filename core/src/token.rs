@@ -82,37 +82,39 @@ impl TokenError {
     }
 }
 
-/// Reads the token out of an `authorization` header (RFC 6750 §2.1).
-///
-/// # Errors
-/// `credential_missing` for no header or another scheme, `credential_malformed` for anything but one b64token.
-pub fn bearer_token(authorization: Option<&[u8]>) -> Result<&str, TokenError> {
-    const SCHEME: &str = "bearer";
-    let missing = TokenError::new(DenyReason::CredentialMissing, "no bearer token was sent");
-    let malformed = TokenError::new(
+/// What an `authorization` header offers as a token (RFC 6750 §2.1); whether it is one, [`b64token`] says.
+fn bearer_credential(authorization: Option<&[u8]>) -> Result<&[u8], TokenError> {
+    const SCHEME: &[u8] = b"bearer";
+    // RFC 9110 §11.1: the scheme is compared without regard to case.
+    let behind_scheme = authorization
+        .and_then(|value| value.split_at_checked(SCHEME.len()))
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case(SCHEME))
+        .map(|(_, rest)| rest)
+        .ok_or(TokenError::new(
+            DenyReason::CredentialMissing,
+            "no bearer token was sent",
+        ))?;
+    let spaces = behind_scheme.iter().take_while(|b| **b == b' ').count();
+    behind_scheme
+        .get(spaces..)
+        .filter(|_| spaces > 0)
+        .ok_or_else(not_a_bearer_token)
+}
+
+/// RFC 6750 §2.1.
+fn b64token(credential: &[u8]) -> Result<&str, TokenError> {
+    let is_b64token = |b: &u8| b.is_ascii_alphanumeric() || b"-._~+/=".contains(b);
+    std::str::from_utf8(credential)
+        .ok()
+        .filter(|_| !credential.is_empty() && credential.iter().all(is_b64token))
+        .ok_or_else(not_a_bearer_token)
+}
+
+fn not_a_bearer_token() -> TokenError {
+    TokenError::new(
         DenyReason::CredentialMalformed,
         "the Authorization header is not one bearer token",
-    );
-    let Some(value) = authorization else {
-        return Err(missing);
-    };
-    let Ok(value) = std::str::from_utf8(value) else {
-        return Err(malformed);
-    };
-    // RFC 9110 §11.1: the scheme is compared without regard to case.
-    let Some(rest) = value
-        .get(..SCHEME.len())
-        .filter(|s| s.eq_ignore_ascii_case(SCHEME))
-        .and(value.get(SCHEME.len()..))
-    else {
-        return Err(missing);
-    };
-    let token = rest.trim_start_matches(' ');
-    let is_b64token = |b: u8| b.is_ascii_alphanumeric() || b"-._~+/=".contains(&b);
-    match rest.starts_with(' ') && !token.is_empty() && token.bytes().all(is_b64token) {
-        true => Ok(token),
-        false => Err(malformed),
-    }
+    )
 }
 
 #[cfg(test)]
@@ -122,7 +124,9 @@ mod tests {
     #[test]
     fn reads_exactly_one_bearer_token() {
         let check = |value: &[u8], expected: Result<&str, DenyReason>| {
-            let got = bearer_token(Some(value)).map_err(|error| error.reason);
+            let got = bearer_credential(Some(value))
+                .and_then(b64token)
+                .map_err(|error| error.reason);
             assert_eq!(got, expected, "{}", String::from_utf8_lossy(value));
         };
         check(b"Bearer abc.def.ghi", Ok("abc.def.ghi"));
@@ -140,6 +144,9 @@ mod tests {
         ] {
             check(bad, Err(DenyReason::CredentialMalformed));
         }
-        assert_eq!(bearer_token(None).unwrap_err().reason, DenyReason::CredentialMissing);
+        assert_eq!(
+            bearer_credential(None).unwrap_err().reason,
+            DenyReason::CredentialMissing
+        );
     }
 }

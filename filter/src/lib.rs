@@ -9,6 +9,7 @@
 
 mod clock;
 mod connection;
+mod host;
 mod host_crypto;
 mod metrics;
 mod plugin_configuration;

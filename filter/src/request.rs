@@ -10,8 +10,9 @@ use proxy_wasm::hostcalls;
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::{Action, GrpcStatusCode, MapType};
 
+use crate::host::{self, HeaderMap, HostFailure};
 use crate::root::Shared;
-use crate::{clock, connection, policy_call};
+use crate::{clock, policy_call};
 
 pub(crate) struct Request {
     /// `None`: no configuration was accepted, so the request is refused.
@@ -45,13 +46,11 @@ impl Request {
         }
     }
 
-    fn arrived(&mut self, shared: &Shared, headers: &[Header]) -> Action {
+    fn arrived(&mut self, shared: &Shared, headers: &[Header<'_>]) -> Action {
         let now = clock::now();
-        let peer = shared.connections.borrow_mut().peer();
         let arrival = Arrival {
             headers,
-            peer: &peer,
-            source_address: connection::source_address(),
+            connection: &shared.connections,
             now,
         };
         let (step, notes) = shared.enforcer.borrow_mut().request_arrived(&arrival);
@@ -95,18 +94,8 @@ impl Request {
 
     /// Changes the request as the permit says. The only function that lets a request go on.
     fn forward(&mut self, shared: &Shared, permit: &Permit) -> Action {
-        if let Some(path) = permit.rewritten_path() {
-            set_request_header(":path", path);
-            // The route was chosen by the path as it was sent.
-            if hostcalls::call_foreign_function("clear_route_cache", None).is_err() {
-                return self.refuse(Some(shared), &Refusal::host_failure(Caller::default()));
-            }
-        }
-        for name in permit.headers_to_remove() {
-            let _ = hostcalls::remove_map_value(MapType::HttpRequestHeaders, name);
-        }
-        for (name, value) in permit.headers_to_set() {
-            set_request_header(name, value);
+        if change(permit).is_err() {
+            return self.refuse(Some(shared), &Refusal::host_failure(Caller::default()));
         }
         shared.metrics.count_permit(permit.reason());
         self.state = State::Forwarded {
@@ -171,10 +160,14 @@ impl Context for Request {
 
 impl HttpContext for Request {
     fn on_http_request_headers(&mut self, _headers: usize, _end_of_stream: bool) -> Action {
-        let headers = hostcalls::get_map_bytes(MapType::HttpRequestHeaders).unwrap_or_default();
-        match self.shared.clone() {
-            Some(shared) => self.arrived(&shared, &headers),
-            None => self.refuse(None, &Refusal::host_failure(Caller::of(&headers))),
+        let map = HeaderMap::read(MapType::HttpRequestHeaders);
+        let headers = map.as_ref().ok().and_then(|map| map.headers().ok());
+        match (self.shared.clone(), headers) {
+            (Some(shared), Some(headers)) => self.arrived(&shared, &headers),
+            (shared, headers) => {
+                let caller = Caller::of(&headers.unwrap_or_default());
+                self.refuse(shared.as_deref(), &Refusal::host_failure(caller))
+            }
         }
     }
 
@@ -184,12 +177,11 @@ impl HttpContext for Request {
 
     fn on_http_request_trailers(&mut self, _trailers: usize) -> Action {
         // RFC 9110 §6.5.1: some servers merge trailers into the headers, where a forged one would count.
-        for (name, _) in hostcalls::get_map_bytes(MapType::HttpRequestTrailers).unwrap_or_default() {
-            if request::is_owned(&name) {
-                let _ = hostcalls::remove_map_value(MapType::HttpRequestTrailers, &name);
-            }
+        match remove_forged_trailers() {
+            Ok(()) => self.held_or_forwarded(),
+            // Held for good: the caller has its answer, or Envoy's limit on an idle stream ends it.
+            Err(HostFailure) => Action::Pause,
         }
-        self.held_or_forwarded()
     }
 
     fn on_http_response_headers(&mut self, _headers: usize, _end_of_stream: bool) -> Action {
@@ -225,6 +217,28 @@ fn grpc_status(code: u32) -> GrpcStatusCode {
     }
 }
 
-fn set_request_header(name: &str, value: &str) {
-    let _ = hostcalls::set_map_value(MapType::HttpRequestHeaders, name, Some(value));
+/// Makes the changes that come with a permit.
+fn change(permit: &Permit) -> Result<(), HostFailure> {
+    if let Some(path) = permit.rewritten_path() {
+        host::set_request_header(":path", path)?;
+        // The route was chosen by the path as it was sent.
+        hostcalls::call_foreign_function("clear_route_cache", None).map_err(|_| HostFailure)?;
+    }
+    for name in permit.headers_to_remove() {
+        host::remove_header(MapType::HttpRequestHeaders, name)?;
+    }
+    for (name, value) in permit.headers_to_set() {
+        host::set_request_header(name, value)?;
+    }
+    Ok(())
+}
+
+fn remove_forged_trailers() -> Result<(), HostFailure> {
+    let map = HeaderMap::read(MapType::HttpRequestTrailers)?;
+    for (name, _) in map.headers()? {
+        if request::is_owned(name) {
+            host::remove_header(MapType::HttpRequestTrailers, name)?;
+        }
+    }
+    Ok(())
 }

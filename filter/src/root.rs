@@ -18,7 +18,7 @@ use crate::{host_crypto, plugin_configuration};
 /// What the requests of one worker share.
 pub(crate) struct Shared {
     pub(crate) enforcer: RefCell<Enforcer>,
-    pub(crate) connections: RefCell<Connections>,
+    pub(crate) connections: Connections,
     pub(crate) policy_call: Option<PolicyCall>,
     pub(crate) metrics: &'static Metrics,
     /// The workload's name, for challenges.
@@ -57,7 +57,7 @@ impl Root {
             policy_call: configuration.policy_service.as_ref().map(PolicyCall::new),
             realm: configuration.workload.clone(),
             explain_permits: configuration.explain_permits,
-            connections: RefCell::new(Connections::new(seed)),
+            connections: Connections::new(seed),
             metrics: Metrics::shared(),
             enforcer: RefCell::new(Enforcer::new(configuration, connection::node_id(), seed)),
         })

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use picket_core::access::{self, AccessRequest};
-use picket_core::decision::{Decision, Effect};
+use picket_core::decision::{Attribute, Decision, Effect, Vary};
 use picket_core::spiffe::{SpiffeId, SpiffeIdError};
 
 use crate::v1;
@@ -161,6 +161,7 @@ impl From<Decision> for v1::Decision {
             valid_for_ms: decision.valid_for_ms,
             policy_ids: decision.policy_ids,
             caller_reasons: decision.caller_reasons,
+            vary: Some(decision.vary.into()),
         }
     }
 }
@@ -182,7 +183,41 @@ impl TryFrom<v1::Decision> for Decision {
             valid_for_ms: message.valid_for_ms,
             policy_ids: message.policy_ids,
             caller_reasons: message.caller_reasons,
+            vary: message.vary.map_or(Vary::EVERYTHING, Vary::from),
         })
+    }
+}
+
+impl From<Vary> for v1::Vary {
+    fn from(vary: Vary) -> Self {
+        let wire = |attribute| match attribute {
+            Attribute::Peer => v1::Attribute::Peer,
+            Attribute::Method => v1::Attribute::Method,
+            Attribute::Host => v1::Attribute::Host,
+            Attribute::Path => v1::Attribute::Path,
+            Attribute::SourceAddress => v1::Attribute::SourceAddress,
+            Attribute::UserAgent => v1::Attribute::UserAgent,
+        };
+        Self {
+            attributes: vary.attributes().map(|attribute| wire(attribute).into()).collect(),
+        }
+    }
+}
+
+impl From<v1::Vary> for Vary {
+    /// What is not known is everything.
+    fn from(message: v1::Vary) -> Self {
+        let known = |attribute| match v1::Attribute::try_from(attribute) {
+            Ok(v1::Attribute::Peer) => Some(Attribute::Peer),
+            Ok(v1::Attribute::Method) => Some(Attribute::Method),
+            Ok(v1::Attribute::Host) => Some(Attribute::Host),
+            Ok(v1::Attribute::Path) => Some(Attribute::Path),
+            Ok(v1::Attribute::SourceAddress) => Some(Attribute::SourceAddress),
+            Ok(v1::Attribute::UserAgent) => Some(Attribute::UserAgent),
+            Ok(v1::Attribute::Unspecified) | Err(_) => None,
+        };
+        let attributes: Option<Vary> = message.attributes.into_iter().map(known).collect();
+        attributes.unwrap_or(Vary::EVERYTHING)
     }
 }
 
@@ -336,5 +371,30 @@ mod tests {
                 .is_err()
             );
         }
+    }
+
+    #[test]
+    fn an_attribute_that_is_not_known_is_everything() {
+        let read = |attributes: &[i32]| {
+            Vary::from(v1::Vary {
+                attributes: attributes.to_vec(),
+            })
+        };
+        assert_eq!(read(&[]), Vary::NOTHING);
+        assert_eq!(read(&[2]), Vary::NOTHING.with(Attribute::Method));
+        for unknown in [0, 7, -1] {
+            assert_eq!(read(&[2, unknown]), Vary::EVERYTHING);
+        }
+        for attribute in Attribute::ALL {
+            let one = Vary::NOTHING.with(attribute);
+            assert_eq!(Vary::from(v1::Vary::from(one)), one);
+        }
+        let without = v1::Decision {
+            effect: v1::Effect::Permit.into(),
+            decision_id: "d".into(),
+            policy_revision: "p".into(),
+            ..v1::Decision::default()
+        };
+        assert_eq!(Decision::try_from(without).unwrap().vary, Vary::EVERYTHING);
     }
 }

@@ -30,6 +30,10 @@ pub struct FilterDocument {
     /// Whether `authorization` reaches the upstream. Default: false.
     #[deserr(default)]
     pub forward_credential: Option<bool>,
+    /// The identity headers that the upstream gets, of `issuer`, `subject`, `tenant`, `roles`, `scopes`, `peer`, `route_rule`
+    /// and `decision_id`. A client's copy of any `x-picket-` header is removed all the same. Default: all of them.
+    #[deserr(default)]
+    pub identity_headers: Option<Vec<String>>,
     /// Whether permitted responses tell the caller who decided (`x-picket-reason`, `x-picket-decided-by`), as refusals
     /// always do. Default: false.
     #[deserr(default)]

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
+use std::rc::Rc;
 
 use super::document::{DecisionDocument, FilterDocument, NeedDocument, PeersDocument, ProviderDocument, RuleDocument};
 use super::problems::{self, Problems, shortened};
+use crate::identity_headers::IdentityHeaders;
 use crate::route::{HostPattern, PathTemplate, RouteTable};
 use crate::spiffe::{SpiffeId, TrustDomain};
 use crate::strict_json;
@@ -44,6 +46,8 @@ pub struct FilterConfiguration {
     pub routes: RouteTable,
     /// Whether `authorization` reaches the upstream.
     pub forward_credential: bool,
+    /// What tells the upstream who calls.
+    pub identity_headers: IdentityHeaders,
     /// Whether permitted responses tell the caller who decided.
     pub explain_permits: bool,
     /// Bound of the token cache.
@@ -65,7 +69,7 @@ pub struct PolicyServiceSettings {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RouteRule {
     /// Its name.
-    pub id: String,
+    pub id: Rc<str>,
     /// Who may call.
     pub peers: PeerRequirement,
     /// Whether a bearer token is required.
@@ -213,6 +217,7 @@ impl FilterConfiguration {
             rules,
             routes,
             forward_credential: document.forward_credential.unwrap_or(false),
+            identity_headers: check_identity_headers(document.identity_headers.as_deref(), &mut check),
             explain_permits: document.explain_permits.unwrap_or(false),
             token_cache_entries_max: entries(tokens, token_max, token_default, "token_cache_entries_max", &mut check),
             decision_cache_entries_max: entries(
@@ -225,6 +230,26 @@ impl FilterConfiguration {
         };
         check.none_or(Some(configuration))
     }
+}
+
+fn check_identity_headers(names: Option<&[String]>, check: &mut Problems) -> IdentityHeaders {
+    let Some(names) = names else {
+        return IdentityHeaders::all();
+    };
+    let mut headers = IdentityHeaders::none();
+    for (index, name) in names.iter().enumerate() {
+        if !headers.add(name) {
+            check.add(
+                format!("identity_headers[{index}]"),
+                format_args!(
+                    "unknown value `{}`, expected one of {}",
+                    shortened(name),
+                    IdentityHeaders::short_names()
+                ),
+            );
+        }
+    }
+    headers
 }
 
 fn check_providers(documents: Vec<ProviderDocument>, check: &mut Problems) -> Vec<Provider> {
@@ -328,7 +353,7 @@ fn check_rules(
                 Some(NeedDocument::Required) | None => CredentialRequirement::Required,
             },
             decider: decider(&document),
-            id: document.id,
+            id: Rc::from(document.id),
             classification: document.classification,
         });
     }
@@ -365,7 +390,7 @@ fn add_routes(document: &RuleDocument, path: &str, rules: &[RouteRule], routes: 
     {
         for method in &methods {
             if let Err(tie) = routes.insert(host, *method, template, rules.len()) {
-                let other = rules.get(tie.with).map_or("itself", |rule| rule.id.as_str());
+                let other = rules.get(tie.with).map_or("itself", |rule| &*rule.id);
                 let message =
                     format!("`{template}` ties with rule `{other}`: both match the same requests equally well");
                 check.add(format!("{path}.paths[{index}]"), message);

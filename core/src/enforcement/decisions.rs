@@ -1,4 +1,5 @@
-//! The decision cache: what the policy service answered, for as long as it said, to exactly the same question.
+//! The decision cache: what the policy service answered, for as long as it said, to a request that is the same in
+//! all that the answer could depend on.
 
 use std::net::IpAddr;
 use std::num::NonZeroUsize;
@@ -7,9 +8,11 @@ use std::rc::Rc;
 use super::identity::Identity;
 use super::user_agent;
 use crate::cache::Cache;
-use crate::decision::Decision;
+use crate::decision::{Attribute, Decision, Vary};
+use crate::header_value;
 use crate::request::RequestHead;
-use crate::route::RouteMatch;
+use crate::route::RuleIndex;
+use crate::spiffe::SpiffeId;
 use crate::time::Timestamp;
 use crate::token::VerifiedToken;
 
@@ -28,77 +31,158 @@ pub enum CacheUse {
     Miss,
 }
 
-/// Everything that the policy service is told about a request but its ids, so that one key is one question.
+/// A question to the policy service: route rule, token, and the values of the attributes that its answer may depend on.
 ///
-/// INVARIANT: two requests with equal keys make access requests that differ in request id and traceparent alone. The
-/// token stands for all that the principal says; rule and path for path parameters and classification.
+/// INVARIANT: two requests with equal keys make access requests that differ at most in request id, traceparent, and
+/// attributes that are not in the key's [`Vary`]. The token stands for all that the principal says, the rule for the
+/// classification, the path for its parameters.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct DecisionKey(Box<[u8]>);
 
+/// Answers, and what the last one under each route rule said that it could depend on: by that the next one is looked for.
+///
+/// An answer is found under the attributes that it was kept under, so one that varied in others is not found: it is asked
+/// for again.
 #[derive(Debug)]
-pub(super) struct DecisionCache(Cache<DecisionKey, Rc<Decision>>);
+pub(super) struct DecisionCache {
+    known: Cache<DecisionKey, Rc<KnownDecision>>,
+    vary: Vec<Vary>,
+}
+
+/// A decision, prepared for the requests that it permits.
+#[derive(Debug)]
+pub(super) struct KnownDecision {
+    pub(super) decision: Decision,
+    /// Its id as a header's value.
+    pub(super) id_header: Rc<str>,
+}
+
+/// Bytes before the attributes: vary, rule, token.
+const KEY_HEAD_BYTES: usize = 1 + 8 + 8;
 
 impl DecisionKey {
-    pub(super) fn new(
-        route: &RouteMatch<'_, '_>,
-        head: &RequestHead<'_>,
-        identity: &Identity,
-        source_address: Option<IpAddr>,
-    ) -> Self {
-        let mut bytes = Vec::with_capacity(256);
-        bytes.extend(route.rule.to_le_bytes());
+    pub(super) fn new(vary: Vary, rule: RuleIndex, head: &RequestHead<'_>, identity: &Identity<'_>) -> Self {
         // Serials begin at 1.
-        bytes.extend(identity.token.as_ref().map_or(0, |token| token.serial).to_le_bytes());
-        match source_address {
-            None => bytes.push(0),
-            Some(IpAddr::V4(address)) => {
-                bytes.push(4);
-                bytes.extend(address.octets());
-            }
-            Some(IpAddr::V6(address)) => {
-                bytes.push(6);
-                bytes.extend(address.octets());
+        let token = identity.token.as_ref().map_or(0, |token| token.serial);
+        let mut key = KeyBytes::new(vary, u64::try_from(rule).unwrap_or(u64::MAX), token);
+        for attribute in key.vary.attributes() {
+            match attribute {
+                Attribute::Peer => key.push(identity.peer_id().map_or("", SpiffeId::as_str).as_bytes()),
+                Attribute::Method => key.push(head.method.as_bytes()),
+                Attribute::Host => key.push(head.host.as_bytes()),
+                Attribute::Path => key.push(head.target.path.as_bytes()),
+                Attribute::SourceAddress => match identity.source_address() {
+                    None => key.push(&[]),
+                    Some(IpAddr::V4(address)) => key.push(&address.octets()),
+                    Some(IpAddr::V6(address)) => key.push(&address.octets()),
+                },
+                Attribute::UserAgent => key.push(user_agent(head).unwrap_or_default().as_bytes()),
             }
         }
-        let peer = identity.peer_id().map_or("", |id| id.as_str());
-        for text in [
-            peer,
-            head.method,
-            &head.host,
-            &head.target.path,
-            user_agent(head).unwrap_or_default(),
-        ] {
-            bytes.extend(text.len().to_le_bytes());
-            bytes.extend(text.as_bytes());
+        key.finish()
+    }
+
+    /// The key of the same request under fewer attributes. `None`: this key lacks one of them.
+    fn narrowed(&self, vary: Vary) -> Option<Self> {
+        let (head, mut rest) = self.0.split_at_checked(KEY_HEAD_BYTES)?;
+        let (have, head) = head.split_first()?;
+        let (rule, token) = head.split_first_chunk::<8>()?;
+        let token = u64::from_le_bytes(token.try_into().ok()?);
+        let mut key = KeyBytes::new(vary, u64::from_le_bytes(*rule), token);
+        let mut wanted = key.vary.attributes().peekable();
+        for attribute in Vary::from_bits(*have).attributes() {
+            let (length, after) = rest.split_first_chunk::<4>()?;
+            let (value, after) = after.split_at_checked(usize::try_from(u32::from_le_bytes(*length)).ok()?)?;
+            rest = after;
+            if wanted.next_if_eq(&attribute).is_some() {
+                key.push(value);
+            }
         }
-        Self(bytes.into_boxed_slice())
+        wanted.next().is_none().then(|| key.finish())
+    }
+}
+
+/// A key that is being written.
+struct KeyBytes {
+    bytes: Vec<u8>,
+    vary: Vary,
+}
+
+impl KeyBytes {
+    fn new(vary: Vary, rule: u64, token: u64) -> Self {
+        // Without a token the peer is the principal, which every policy sees.
+        let vary = if token == 0 { vary.with(Attribute::Peer) } else { vary };
+        let mut bytes = Vec::with_capacity(128);
+        bytes.push(vary.bits());
+        bytes.extend(rule.to_le_bytes());
+        bytes.extend(token.to_le_bytes());
+        Self { bytes, vary }
+    }
+
+    fn push(&mut self, value: &[u8]) {
+        // Every value is shorter by far: the target and the headers have limits.
+        let length = u32::try_from(value.len()).unwrap_or(u32::MAX);
+        self.bytes.extend(length.to_le_bytes());
+        self.bytes.extend(value);
+    }
+
+    fn finish(self) -> DecisionKey {
+        DecisionKey(self.bytes.into_boxed_slice())
     }
 }
 
 impl DecisionCache {
-    pub(super) fn new(entries_max: NonZeroUsize, seed: u64) -> Self {
-        Self(Cache::new(entries_max, seed))
+    pub(super) fn new(entries_max: NonZeroUsize, rules: usize, seed: u64) -> Self {
+        Self {
+            known: Cache::new(entries_max, seed),
+            vary: vec![Vary::EVERYTHING; rules],
+        }
     }
 
-    pub(super) fn get(&mut self, key: &DecisionKey, now: Timestamp) -> Option<Rc<Decision>> {
-        self.0.get(key, now).map(Rc::clone)
+    /// The attributes that the next answer under this rule is likely kept under.
+    pub(super) fn vary(&self, rule: RuleIndex) -> Vary {
+        self.vary.get(rule).copied().unwrap_or(Vary::EVERYTHING)
+    }
+
+    pub(super) fn get(&mut self, key: &DecisionKey, now: Timestamp) -> Option<Rc<KnownDecision>> {
+        self.known.get(key, now).map(Rc::clone)
     }
 
     /// Keeps an answer from the time of the question, as it may have been made at any time since, and never beyond the
-    /// end of the token that it was about.
+    /// end of the token that it was about. `question` holds every attribute.
     pub(super) fn put(
         &mut self,
-        key: DecisionKey,
-        decision: &Rc<Decision>,
+        rule: RuleIndex,
+        question: &DecisionKey,
+        known: &Rc<KnownDecision>,
         asked_at: Timestamp,
         token: Option<&VerifiedToken>,
     ) {
-        if decision.valid_for_ms == 0 || key.0.len() > KEY_BYTES_MAX {
+        let decision = &known.decision;
+        if decision.valid_for_ms == 0 {
             return;
+        }
+        let Some(key) = question
+            .narrowed(decision.vary)
+            .filter(|key| key.0.len() <= KEY_BYTES_MAX)
+        else {
+            return;
+        };
+        if let Some(vary) = self.vary.get_mut(rule) {
+            *vary = decision.vary;
         }
         let valid_until = asked_at.plus_ms(u64::from(decision.valid_for_ms).min(DECISION_VALIDITY_MS_MAX));
         let ends_at = token.map_or(valid_until, |token| valid_until.min(token.ends_at));
-        self.0.put(key, Rc::clone(decision), ends_at);
+        self.known.put(key, Rc::clone(known), ends_at);
+    }
+}
+
+impl From<Decision> for KnownDecision {
+    fn from(decision: Decision) -> Self {
+        Self {
+            id_header: Rc::from(header_value::encode(&decision.decision_id)),
+            decision,
+        }
     }
 }
 
@@ -134,19 +218,21 @@ mod tests {
 
     /// Until when an answer about a token that ends then is kept, in milliseconds after the question.
     fn kept_for_ms(valid_for_ms: u32, token_ends_at_ms: u64) -> u64 {
-        let decision = Rc::new(Decision {
+        let decision = Decision {
             effect: Effect::Permit,
             decision_id: "d".into(),
             policy_revision: "p".into(),
             valid_for_ms,
             policy_ids: vec![],
             caller_reasons: vec![],
-        });
-        let mut cache = DecisionCache::new(NonZeroUsize::MIN, 1);
-        let key = DecisionKey(Box::new([1]));
+            vary: Vary::NOTHING,
+        };
+        let mut cache = DecisionCache::new(NonZeroUsize::MIN, 1, 1);
+        let key = KeyBytes::new(Vary::NOTHING, 0, 1).finish();
         cache.put(
-            key.clone(),
-            &decision,
+            0,
+            &key,
+            &Rc::new(decision.into()),
             Timestamp::from_ms(0),
             Some(&token(token_ends_at_ms)),
         );
@@ -164,5 +250,26 @@ mod tests {
         assert_eq!(kept_for_ms(2_000, 1_000), 1_000);
         assert_eq!(kept_for_ms(u32::MAX, 9_000_000), 3_600_000);
         assert_eq!(kept_for_ms(0, 9_000_000), 0);
+    }
+
+    #[test]
+    fn a_key_is_narrowed_to_the_attributes_that_are_left() {
+        let key = |vary: Vary, values: &[&[u8]]| {
+            let mut key = KeyBytes::new(vary, 3, 4);
+            values.iter().for_each(|value| key.push(value));
+            key.finish()
+        };
+        let everything = key(Vary::EVERYTHING, &[b"p", b"GET", b"h", b"/a", b"", b"agent"]);
+        let method_and_path = Vary::NOTHING.with(Attribute::Method).with(Attribute::Path);
+        let narrow = key(method_and_path, &[b"GET", b"/a"]);
+        assert_eq!(everything.narrowed(method_and_path), Some(narrow.clone()));
+        assert_eq!(everything.narrowed(Vary::EVERYTHING), Some(everything));
+        assert_eq!(narrow.narrowed(Vary::NOTHING.with(Attribute::Peer)), None);
+    }
+
+    #[test]
+    fn without_a_token_the_peer_is_always_part_of_the_key() {
+        assert!(KeyBytes::new(Vary::NOTHING, 0, 0).vary.contains(Attribute::Peer));
+        assert!(!KeyBytes::new(Vary::NOTHING, 0, 1).vary.contains(Attribute::Peer));
     }
 }

@@ -1,13 +1,16 @@
 //! The permit: the only thing with which a request can be forwarded, and the only place that makes one.
 
+use std::rc::Rc;
+
+use super::decisions::KnownDecision;
 use super::identity::Identity;
-use super::{Refusal, VerifiedToken};
-use crate::configuration::filter::{CredentialRequirement, Decider, RouteRule};
-use crate::decision::{Decision, Effect};
+use super::{PeerResult, Refusal, VerifiedToken};
+use crate::configuration::filter::{CredentialRequirement, Decider, FilterConfiguration, PeerRequirement, RouteRule};
+use crate::decision::Effect;
+use crate::identity_headers::{DECISION_ID, PEER, ROUTE_RULE};
 use crate::reason::{DecidedBy, DenyReason};
 use crate::request::RequestHead;
 use crate::time::Timestamp;
-use crate::{header_value, identity_headers};
 
 /// Leave to forward one request, and how.
 ///
@@ -16,7 +19,7 @@ use crate::{header_value, identity_headers};
 pub struct Permit {
     reason: PermitReason,
     decided_by: DecidedBy,
-    decision_id: Option<String>,
+    decision_id: Option<Rc<str>>,
     forwarding: Forwarding,
 }
 
@@ -47,7 +50,7 @@ impl PermitReason {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Grounds<'a> {
     /// The policy service's decision about this very request, fresh or from the cache.
-    Decision(&'a Decision, DecidedBy),
+    Decision(&'a KnownDecision, DecidedBy),
     /// A rule that decides alone.
     Rule(&'a RouteRule),
 }
@@ -55,26 +58,31 @@ pub(super) enum Grounds<'a> {
 /// How a request is to be changed when it is forwarded.
 #[derive(Debug)]
 pub(super) struct Forwarding {
-    remove: Vec<String>,
+    forged: Vec<String>,
+    removes_credential: bool,
     path: Option<String>,
-    rule_id: String,
-    identity: Identity,
+    token: Option<Rc<VerifiedToken>>,
+    /// For the header; `None`: it is not set.
+    peer: Option<Rc<PeerResult>>,
+    /// For the header; `None`: it is not set.
+    rule_id: Option<Rc<str>>,
+    sets_decision_id: bool,
 }
 
 impl Permit {
     /// Makes a permit if the grounds permit, and a refusal if they do not.
     pub(super) fn grant(grounds: Grounds<'_>, forwarding: Forwarding) -> Result<Self, Refusal> {
         match grounds {
-            Grounds::Decision(decision, decided_by) => match decision.effect {
+            Grounds::Decision(known, decided_by) => match known.decision.effect {
                 Effect::Permit => Ok(Self {
                     reason: PermitReason::PolicyPermit,
                     decided_by,
-                    decision_id: Some(header_value::encode(&decision.decision_id)),
+                    decision_id: forwarding.sets_decision_id.then(|| Rc::clone(&known.id_header)),
                     forwarding,
                 }),
                 Effect::Deny => Err(Refusal {
-                    caller_reasons: decision.caller_reasons.clone(),
-                    decision_id: Some(decision.decision_id.clone()),
+                    caller_reasons: known.decision.caller_reasons.clone(),
+                    decision_id: Some(known.decision.decision_id.clone()),
                     ..Refusal::new(DenyReason::PolicyDeny, decided_by)
                 }),
             },
@@ -104,22 +112,22 @@ impl Permit {
 
     /// The headers that must not reach the upstream: forged copies of ours, and the credential.
     pub fn headers_to_remove(&self) -> impl Iterator<Item = &str> {
-        self.forwarding.remove.iter().map(String::as_str)
+        let credential = self.forwarding.removes_credential.then_some("authorization");
+        self.forwarding.forged.iter().map(String::as_str).chain(credential)
     }
 
     /// The headers that the upstream gets, each with one value, in place of any that the request has.
     pub fn headers_to_set(&self) -> impl Iterator<Item = (&'static str, &str)> {
-        let identity = &self.forwarding.identity;
-        let principal = identity.token.iter().flat_map(|token| token.identity_headers.iter());
+        let Forwarding {
+            token, peer, rule_id, ..
+        } = &self.forwarding;
+        let principal = token.iter().flat_map(|token| &token.identity_headers);
+        let peer = peer.as_ref().and_then(|peer| peer.as_ref().as_ref().ok());
         principal
             .map(|(name, value)| (*name, value.as_str()))
-            .chain(identity.peer_id().map(|id| (identity_headers::PEER, id.as_str())))
-            .chain(Some((identity_headers::ROUTE_RULE, self.forwarding.rule_id.as_str())))
-            .chain(
-                self.decision_id
-                    .as_deref()
-                    .map(|id| (identity_headers::DECISION_ID, id)),
-            )
+            .chain(peer.map(|id| (PEER, id.as_str())))
+            .chain(rule_id.as_deref().map(|id| (ROUTE_RULE, id)))
+            .chain(self.decision_id.as_deref().map(|id| (DECISION_ID, id)))
     }
 
     /// The normal form of path and query, where the request had another: what was decided is what is forwarded.
@@ -130,26 +138,30 @@ impl Permit {
 }
 
 impl Forwarding {
-    pub(super) fn new(head: &RequestHead<'_>, rule: &RouteRule, identity: Identity, forward_credential: bool) -> Self {
-        let mut remove: Vec<String> = head.forged.iter().map(|name| (*name).to_owned()).collect();
-        // A credential that was not looked at is the upstream's own affair.
-        if rule.credential == CredentialRequirement::Required && !forward_credential {
-            remove.push("authorization".to_owned());
-        }
+    pub(super) fn new(
+        head: &RequestHead<'_>,
+        rule: &RouteRule,
+        identity: &Identity<'_>,
+        configuration: &FilterConfiguration,
+    ) -> Self {
+        let sets = &configuration.identity_headers;
+        // A peer that the rule did not check is not vouched for; a credential that was not looked at is the upstream's affair.
+        let checks_peer = rule.peers != PeerRequirement::NotRequired;
+        let removes_credential =
+            rule.credential == CredentialRequirement::Required && !configuration.forward_credential;
         Self {
-            remove,
+            forged: head.forged.iter().map(|name| (*name).to_owned()).collect(),
+            removes_credential,
             path: head.target.is_rewritten().then(|| head.target.to_path_and_query()),
-            rule_id: rule.id.clone(),
-            identity,
+            token: identity.token.clone(),
+            peer: (checks_peer && sets.has(PEER)).then(|| Rc::clone(identity.peer())),
+            rule_id: sets.has(ROUTE_RULE).then(|| Rc::clone(&rule.id)),
+            sets_decision_id: sets.has(DECISION_ID),
         }
-    }
-
-    pub(super) fn identity(&self) -> &Identity {
-        &self.identity
     }
 
     pub(super) fn token(&self) -> Option<&VerifiedToken> {
-        self.identity.token.as_deref()
+        self.token.as_deref()
     }
 
     /// A token may expire while its request waits.

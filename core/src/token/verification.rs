@@ -9,11 +9,12 @@ use jsonwebtoken::crypto::verify;
 use serde_json::{Map, Value};
 
 use super::provider::Provider;
-use super::{TokenAlgorithm, TokenError, VerifiedToken, claims};
+use super::{TokenAlgorithm, TokenError, VerifiedToken, b64token, bearer_credential, claims};
 use crate::cache::Cache;
+use crate::identity_headers::IdentityHeaders;
 use crate::reason::DenyReason;
+use crate::strict_json;
 use crate::time::Timestamp;
-use crate::{identity_headers, strict_json};
 
 /// A longer token is refused before it is looked at.
 pub const TOKEN_BYTES_MAX: usize = 8192;
@@ -23,7 +24,8 @@ pub const TOKEN_BYTES_MAX: usize = 8192;
 pub struct TokenVerifier {
     providers: Vec<Provider>,
     /// By the token's bytes; bounded by the number of entries and [`TOKEN_BYTES_MAX`].
-    verified: Cache<String, Rc<VerifiedToken>>,
+    verified: Cache<Box<[u8]>, Rc<VerifiedToken>>,
+    identity_headers: IdentityHeaders,
     serial: u64,
 }
 
@@ -48,42 +50,48 @@ struct Jws<'t> {
 impl TokenVerifier {
     /// A verifier with an empty cache.
     #[must_use]
-    pub fn new(providers: Vec<Provider>, entries_max: NonZeroUsize, seed: u64) -> Self {
+    pub fn new(
+        providers: Vec<Provider>,
+        identity_headers: IdentityHeaders,
+        entries_max: NonZeroUsize,
+        seed: u64,
+    ) -> Self {
         Self {
             providers,
             verified: Cache::new(entries_max, seed),
+            identity_headers,
             serial: 0,
         }
     }
 
-    /// Verifies a token at `now`. The second value says whether a signature was checked, whatever its outcome.
+    /// Verifies the token in an `authorization` header at `now`, and says in `how` whether a signature was checked,
+    /// whatever its outcome.
     ///
     /// # Errors
     /// [`TokenError`] with the reason for the caller.
     pub fn verify(
         &mut self,
-        token: &str,
+        authorization: Option<&[u8]>,
         now: Timestamp,
-    ) -> (Result<Rc<VerifiedToken>, TokenError>, Option<Verification>) {
-        if let Some(known) = self.verified.get(token, now) {
-            let known = Rc::clone(known);
-            let times = claims::check_times(known.starts_at, known.ends_at, now);
-            return (times.map(|()| known), Some(Verification::Cached));
+        how: &mut Option<Verification>,
+    ) -> Result<Rc<VerifiedToken>, TokenError> {
+        let credential = bearer_credential(authorization)?;
+        // What is in the cache has passed every check but that of the time: no byte is looked at again.
+        if let Some(known) = self.verified.get(credential, now) {
+            *how = Some(Verification::Cached);
+            return claims::check_times(known.starts_at, known.ends_at, now).map(|()| Rc::clone(known));
         }
-        let mut checked = None;
-        let result = self.verify_new(token, now, &mut checked);
-        if let Ok(verified) = &result {
-            self.verified
-                .put(token.to_owned(), Rc::clone(verified), verified.ends_at);
-        }
-        (result, checked)
+        let verified = self.verify_new(b64token(credential)?, now, how)?;
+        self.verified
+            .put(Box::from(credential), Rc::clone(&verified), verified.ends_at);
+        Ok(verified)
     }
 
     fn verify_new(
         &mut self,
         token: &str,
         now: Timestamp,
-        checked: &mut Option<Verification>,
+        how: &mut Option<Verification>,
     ) -> Result<Rc<VerifiedToken>, TokenError> {
         let jws = Jws::parse(token)?;
         let issuer = jws.claims.get("iss").and_then(Value::as_str).unwrap_or_default();
@@ -108,7 +116,7 @@ impl TokenVerifier {
                 DenyReason::TokenKeyUnknown,
                 "no key fits `kid` and `alg`",
             ))?;
-        *checked = Some(Verification::Checked(jws.algorithm));
+        *how = Some(Verification::Checked(jws.algorithm));
         // A wrong answer of the crypto provider (a key that it cannot read, say) is a refusal like a wrong signature.
         let is_signed = verify(
             jws.signature,
@@ -126,7 +134,7 @@ impl TokenVerifier {
         self.serial = self.serial.saturating_add(1);
         Ok(Rc::new(VerifiedToken {
             serial: self.serial,
-            identity_headers: identity_headers::of_principal(&claims.principal),
+            identity_headers: self.identity_headers.of_principal(&claims.principal),
             principal: Rc::new(claims.principal),
             starts_at: claims.starts_at,
             ends_at: claims.ends_at,

@@ -37,13 +37,18 @@ fn each_mistake_is_told_with_its_path() {
     check(
         "/worklod",
         "x".into(),
-        "worklod: unknown field, expected one of `workload`, `policy_service`, `trust_domains`, `providers`, `rules`, `forward_credential`, `explain_permits`, `token_cache_entries_max`, `decision_cache_entries_max`",
+        "worklod: unknown field, expected one of `workload`, `policy_service`, `trust_domains`, `providers`, `rules`, `forward_credential`, `identity_headers`, `explain_permits`, `token_cache_entries_max`, `decision_cache_entries_max`",
     );
     check("/workload", Value::Null, "workload: is required");
     check(
         "/workload",
         "a b".into(),
         "workload: expected visible ASCII characters without `\"`",
+    );
+    check(
+        "/identity_headers",
+        json!(["subject", "x-picket-roles"]),
+        "identity_headers[1]: unknown value `x-picket-roles`, expected one of `issuer`, `subject`, `tenant`, `roles`, `scopes`, `peer`, `route_rule`, `decision_id`",
     );
     check(
         "/policy_service",

@@ -1,6 +1,6 @@
 //! The state machine as its users see it: requests and answers in, verdicts out. Time is a number here.
 
-use picket_core::decision::Effect;
+use picket_core::decision::{Attribute, Decision, Effect, Vary};
 use picket_core::enforcement::{CacheUse, CallFailure, Verification};
 use picket_core::reason::{DecidedBy, DenyReason};
 use picket_core::token::TokenAlgorithm;
@@ -274,4 +274,62 @@ fn a_segment_parameter_that_the_rules_make_a_difference_of_is_refused() {
         sidecar.permits(&app(path));
     }
     assert_eq!(sidecar.refuses(&app("/admin/a;x")).reason, DenyReason::RuleDeny);
+}
+
+#[test]
+fn the_upstream_gets_the_identity_headers_that_the_configuration_names() {
+    let mut configuration = crate::support::configuration();
+    configuration["identity_headers"] = serde_json::json!(["subject", "route_rule"]);
+    let mut sidecar = Sidecar::with(&configuration);
+    let forged = Caller::new().get("/local").header("x-picket-issuer", "forged");
+    let (permit, _) = sidecar.permits(&forged);
+    let set: Vec<_> = permit.headers_to_set().collect();
+    assert_eq!(set, [("x-picket-subject", "alice"), ("x-picket-route-rule", "local")]);
+    // What is not set is removed all the same.
+    assert!(permit.headers_to_remove().any(|name| name == "x-picket-issuer"));
+}
+
+#[test]
+fn a_peer_that_the_rule_did_not_check_is_not_named_to_the_upstream() {
+    let (permit, _) = Sidecar::new().permits(&Caller::new().get("/open"));
+    let set: Vec<_> = permit.headers_to_set().collect();
+    assert_eq!(set, [("x-picket-route-rule", "open")]);
+}
+
+#[test]
+fn an_answer_that_depended_on_the_method_alone_is_given_to_every_path_and_peer() {
+    let mut sidecar = Sidecar::new();
+    let first = Caller::new().get("/orders/1");
+    let (_, pending) = sidecar.asks(&first);
+    let answer = Decision {
+        vary: Vary::NOTHING.with(Attribute::Method),
+        ..decision(Effect::Permit, 1000)
+    };
+    sidecar.answers(pending, Ok(answer)).unwrap();
+    let other = Caller::new().get("/orders/2").peer("spiffe://example.org/admin");
+    let (permit, notes) = sidecar.permits(&other.clone().from("10.9.9.9"));
+    assert_eq!(
+        (permit.decided_by(), notes.cache),
+        (DecidedBy::Cache, Some(CacheUse::Hit))
+    );
+    // Another method, another token and another rule are other questions.
+    sidecar.asks(&other.clone().method("HEAD"));
+    let bob = sidecar.token(&[("sub", "bob".into())]);
+    sidecar.asks(&other.bearer(&bob));
+}
+
+#[test]
+fn a_connection_is_asked_for_what_the_answer_depends_on_alone() {
+    let mut configuration = crate::support::configuration();
+    configuration["rules"][0]["peers"] = serde_json::Value::Null;
+    configuration["rules"][0]["peer"] = "none".into();
+    let mut sidecar = Sidecar::with(&configuration);
+    let caller = Caller::new().get("/orders/1");
+    let (_, pending) = sidecar.asks(&caller);
+    let answer = Decision {
+        vary: Vary::NOTHING,
+        ..decision(Effect::Permit, 1000)
+    };
+    sidecar.answers(pending, Ok(answer)).unwrap();
+    sidecar.permits(&caller.with_connection_that_may_not_be_asked());
 }

@@ -1,9 +1,8 @@
 //! What must hold for every input: no bytes make the rules panic, and one cached answer is one question's.
 
-use std::rc::Rc;
-
+use picket_core::access::AccessRequest;
 use picket_core::configuration::filter::FilterConfiguration;
-use picket_core::decision::Effect;
+use picket_core::decision::{Attribute, Decision, Effect, Vary};
 use picket_core::enforcement::{Arrival, Enforcer, Step, reply};
 use picket_core::time::Timestamp;
 use proptest::collection::vec;
@@ -68,8 +67,8 @@ fn caller() -> impl Strategy<Value = Caller> {
 proptest! {
     #[test]
     fn any_headers_get_one_verdict_and_no_panic(headers in vec(header(), 0..12), ms in any::<u64>()) {
-        let peer = Rc::new("spiffe://example.org/web".parse().map_err(|_| picket_core::peer::PeerError::Missing));
-        let arrival = Arrival { headers: &headers, peer: &peer, source_address: None, now: Timestamp::from_ms(ms) };
+        let headers: Vec<_> = headers.iter().map(|(name, value)| (name.as_str(), value.as_slice())).collect();
+        let arrival = Arrival { headers: &headers, connection: &Caller::new(), now: Timestamp::from_ms(ms) };
         match enforcer().request_arrived(&arrival).0 {
             Step::Decided(Err(refusal)) => {
                 let reply = reply(&refusal, "orders");
@@ -126,5 +125,40 @@ proptest! {
                 }
             }
         }
+    }
+
+    /// A service that reads the method first and then, by what it is, the path or where the request comes from: what is
+    /// cached must be what it would say now.
+    #[test]
+    fn a_cached_answer_is_the_answer_that_would_be_given_now(callers in vec(caller(), 1..60)) {
+        let mut sidecar = Sidecar::new();
+        for caller in &callers {
+            let fresh = answer_by_method(&Sidecar::new().asks(caller).0);
+            let verdict = match sidecar.sends(caller).0 {
+                Step::Ask(ask) => sidecar.answers(ask.pending, Ok(answer_by_method(&ask.request))),
+                Step::Decided(verdict) => verdict,
+            };
+            prop_assert_eq!(verdict.is_ok(), fresh.effect == Effect::Permit, "{:?}", caller);
+        }
+    }
+}
+
+fn answer_by_method(request: &AccessRequest) -> Decision {
+    let method = Vary::NOTHING.with(Attribute::Method);
+    let (permits, vary) = match request.action.method.as_str() {
+        "GET" => (request.resource.path == "/orders/1", method.with(Attribute::Path)),
+        _ => {
+            let is_near = request.context.source_address.is_some_and(|address| address.is_ipv4());
+            let has_agent = request.context.user_agent.is_some();
+            (
+                is_near && has_agent,
+                method.with(Attribute::SourceAddress).with(Attribute::UserAgent),
+            )
+        }
+    };
+    let effect = if permits { Effect::Permit } else { Effect::Deny };
+    Decision {
+        vary,
+        ..decision(effect, 1000)
     }
 }

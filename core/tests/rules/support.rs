@@ -9,9 +9,9 @@ use p256::ecdsa::SigningKey;
 use p256::pkcs8::EncodePrivateKey;
 use picket_core::access::AccessRequest;
 use picket_core::configuration::filter::FilterConfiguration;
-use picket_core::decision::{Decision, Effect};
+use picket_core::decision::{Decision, Effect, Vary};
 use picket_core::enforcement::{
-    Arrival, CallFailure, Enforcer, Notes, PeerResult, Pending, Permit, Refusal, Step, Verdict,
+    Arrival, CallFailure, Connection, Enforcer, Notes, PeerResult, Pending, Permit, Refusal, Step, Verdict,
 };
 use picket_core::peer::PeerError;
 use picket_core::reason::DenyReason;
@@ -34,6 +34,7 @@ pub(crate) struct Caller {
     peer: PeerResult,
     address: Option<std::net::IpAddr>,
     bearer: Bearer,
+    may_be_asked: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -85,6 +86,7 @@ pub(crate) fn decision(effect: Effect, valid_for_ms: u32) -> Decision {
         valid_for_ms,
         policy_ids: vec!["p".into()],
         caller_reasons: vec![],
+        vary: Vary::EVERYTHING,
     }
 }
 
@@ -149,10 +151,13 @@ impl Sidecar {
             )),
             Bearer::Token(token) => headers.push(("authorization".into(), format!("Bearer {token}").into_bytes())),
         }
+        let headers: Vec<_> = headers
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_slice()))
+            .collect();
         self.enforcer.request_arrived(&Arrival {
             headers: &headers,
-            peer: &Rc::new(caller.peer.clone()),
-            source_address: caller.address,
+            connection: caller,
             now: self.now,
         })
     }
@@ -187,6 +192,18 @@ impl Sidecar {
     }
 }
 
+impl Connection for Caller {
+    fn peer(&self) -> Rc<PeerResult> {
+        assert!(self.may_be_asked, "the connection was asked for its peer");
+        Rc::new(self.peer.clone())
+    }
+
+    fn source_address(&self) -> Option<std::net::IpAddr> {
+        assert!(self.may_be_asked, "the connection was asked for its source address");
+        self.address
+    }
+}
+
 impl Caller {
     /// `GET /` from the peer `web` with the default token.
     pub(crate) fn new() -> Self {
@@ -203,6 +220,7 @@ impl Caller {
             peer: Ok("spiffe://example.org/web".parse().unwrap()),
             address: "10.0.0.1".parse().ok(),
             bearer: Bearer::Default,
+            may_be_asked: true,
         }
     }
 
@@ -251,6 +269,13 @@ impl Caller {
     pub(crate) fn from(self, address: &str) -> Self {
         Self {
             address: address.parse().ok(),
+            ..self
+        }
+    }
+
+    pub(crate) fn with_connection_that_may_not_be_asked(self) -> Self {
+        Self {
+            may_be_asked: false,
             ..self
         }
     }

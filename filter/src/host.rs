@@ -1,0 +1,123 @@
+//! The host calls that each request makes, without the copies that the SDK makes of what they take and give.
+//!
+//! The only unsafe code: the functions of proxy-wasm's ABI 0.2.1, declared as the SDK declares them. The SDK's own
+//! wrappers make two allocations for each header and three for each property; all other host calls go through it.
+#![expect(unsafe_code, reason = "calls of the host's functions, whose pointers it fills in")]
+
+use picket_core::request::Header;
+use proxy_wasm::types::{MapType, Status};
+
+#[link(wasm_import_module = "env")]
+unsafe extern "C" {
+    fn proxy_get_header_map_pairs(map: MapType, data: *mut *mut u8, size: *mut usize) -> Status;
+    fn proxy_get_property(path: *const u8, path_size: usize, data: *mut *mut u8, size: *mut usize) -> Status;
+    fn proxy_replace_header_map_value(
+        map: MapType,
+        name: *const u8,
+        name_size: usize,
+        value: *const u8,
+        value_size: usize,
+    ) -> Status;
+    fn proxy_remove_header_map_value(map: MapType, name: *const u8, name_size: usize) -> Status;
+}
+
+/// The path of a property, its parts joined by NUL.
+#[derive(Clone, Copy)]
+pub(crate) struct PropertyPath(pub(crate) &'static str);
+
+/// All headers of a map, as the host wrote them: a number of pairs, their sizes, then names and values, each with a NUL.
+pub(crate) struct HeaderMap(Vec<u8>);
+
+/// The host gave or took something else than the ABI says.
+#[derive(Debug)]
+pub(crate) struct HostFailure;
+
+impl HeaderMap {
+    /// Reads a map in one call.
+    pub(crate) fn read(map: MapType) -> Result<Self, HostFailure> {
+        let (mut data, mut size) = (std::ptr::null_mut(), 0);
+        // SAFETY: both pointers are valid for the call, which is all that the host keeps them for.
+        let status = unsafe { proxy_get_header_map_pairs(map, &mut data, &mut size) };
+        match status {
+            Status::Ok => Ok(Self(taken(data, size).unwrap_or_default())),
+            _ => Err(HostFailure),
+        }
+    }
+
+    /// The headers, in their order.
+    pub(crate) fn headers(&self) -> Result<Vec<Header<'_>>, HostFailure> {
+        match self.0.is_empty() {
+            true => Ok(Vec::new()),
+            false => pairs(&self.0).ok_or(HostFailure),
+        }
+    }
+}
+
+/// The value of a property; `None`: there is none.
+pub(crate) fn property(path: PropertyPath) -> Option<Vec<u8>> {
+    let (mut data, mut size) = (std::ptr::null_mut(), 0);
+    let PropertyPath(path) = path;
+    // SAFETY: all pointers are valid for the call, which is all that the host keeps them for.
+    let status = unsafe { proxy_get_property(path.as_ptr(), path.len(), &mut data, &mut size) };
+    match status {
+        Status::Ok => taken(data, size),
+        _ => None,
+    }
+}
+
+/// Sets a header of the request to one value, in place of its first one.
+pub(crate) fn set_request_header(name: &str, value: &str) -> Result<(), HostFailure> {
+    let map = MapType::HttpRequestHeaders;
+    // SAFETY: the host reads both strings during the call.
+    let status = unsafe { proxy_replace_header_map_value(map, name.as_ptr(), name.len(), value.as_ptr(), value.len()) };
+    done(status)
+}
+
+/// Removes every value of a header or trailer.
+pub(crate) fn remove_header(map: MapType, name: &str) -> Result<(), HostFailure> {
+    // SAFETY: the host reads the name during the call.
+    done(unsafe { proxy_remove_header_map_value(map, name.as_ptr(), name.len()) })
+}
+
+fn done(status: Status) -> Result<(), HostFailure> {
+    match status {
+        Status::Ok => Ok(()),
+        _ => Err(HostFailure),
+    }
+}
+
+/// Takes over what the host wrote; `None`: it wrote nothing.
+fn taken(data: *mut u8, size: usize) -> Option<Vec<u8>> {
+    if data.is_null() {
+        return None;
+    }
+    // SAFETY: the host had the memory from `proxy_on_memory_allocate`, which made it as a vector of this size, and gave
+    // it up with the call.
+    Some(unsafe { Vec::from_raw_parts(data, size, size) })
+}
+
+fn pairs(bytes: &[u8]) -> Option<Vec<Header<'_>>> {
+    let (count, rest) = number(bytes)?;
+    let (mut sizes, mut data) = rest.split_at_checked(count.checked_mul(8)?)?;
+    let mut headers = Vec::with_capacity(count);
+    while let Some((name_size, rest)) = number(sizes) {
+        let (value_size, rest) = number(rest)?;
+        sizes = rest;
+        let (name, rest) = terminated(data, name_size)?;
+        let (value, rest) = terminated(rest, value_size)?;
+        data = rest;
+        headers.push((std::str::from_utf8(name).ok()?, value));
+    }
+    Some(headers)
+}
+
+fn number(bytes: &[u8]) -> Option<(usize, &[u8])> {
+    let (number, rest) = bytes.split_first_chunk::<4>()?;
+    Some((usize::try_from(u32::from_le_bytes(*number)).ok()?, rest))
+}
+
+fn terminated(bytes: &[u8], size: usize) -> Option<(&[u8], &[u8])> {
+    let (value, rest) = bytes.split_at_checked(size)?;
+    let (nul, rest) = rest.split_first()?;
+    (*nul == 0).then_some((value, rest))
+}
