@@ -1,85 +1,182 @@
 //! JSON in which no object has two members of one name: readers disagree about which one counts.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
-use serde_json::{Map, Number, Value};
+use serde_json::{Number, Value};
 
-/// A JSON value without repeated members. `serde_json` bounds its depth at 128.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StrictValue(pub Value);
+/// Up to here members are compared each with each, which needs no memory; tokens have a dozen.
+const PAIRWISE_MEMBERS_MAX: usize = 16;
+
+/// A JSON value without repeated members, whose text is borrowed where it holds no escapes. `serde_json` bounds its depth
+/// at 128.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Json<'t> {
+    /// `null`.
+    Null,
+    /// `true` or `false`.
+    Bool(bool),
+    /// A finite number.
+    Number(Number),
+    /// A string.
+    String(Cow<'t, str>),
+    /// An array.
+    Array(Vec<Json<'t>>),
+    /// An object.
+    Object(Members<'t>),
+}
+
+/// The members of an object, in their order.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Members<'t>(Vec<(Cow<'t, str>, Json<'t>)>);
 
 /// Reads a JSON text.
 ///
 /// # Errors
 /// What `serde_json` says, with line and column; among it `repeated member` with the name.
 pub fn parse(text: &[u8]) -> Result<Value, serde_json::Error> {
-    serde_json::from_slice::<StrictValue>(text).map(|value| value.0)
+    borrow(text).map(Value::from)
 }
 
-impl<'de> Deserialize<'de> for StrictValue {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(ValueVisitor).map(Self)
+/// Reads a JSON text without copying it.
+///
+/// # Errors
+/// As [`parse`].
+pub fn borrow(text: &[u8]) -> Result<Json<'_>, serde_json::Error> {
+    serde_json::from_slice(text)
+}
+
+impl<'t> Members<'t> {
+    /// The value of a member.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&Json<'t>> {
+        self.0.iter().find(|(have, _)| have == name).map(|(_, value)| value)
+    }
+
+    fn repeated(&self) -> Option<&str> {
+        let mut names = self.0.iter().map(|(name, _)| name.as_ref());
+        if self.0.len() <= PAIRWISE_MEMBERS_MAX {
+            return std::iter::from_fn(move || names.next().map(|name| (name, names.clone())))
+                .find_map(|(name, mut after)| after.find(|other| *other == name));
+        }
+        let mut sorted: Vec<_> = names.collect();
+        sorted.sort_unstable();
+        sorted
+            .windows(2)
+            .find(|pair| pair.first() == pair.last())
+            .and_then(|pair| pair.first().copied())
     }
 }
 
-struct ValueVisitor;
+impl From<Json<'_>> for Value {
+    fn from(json: Json<'_>) -> Self {
+        match json {
+            Json::Null => Self::Null,
+            Json::Bool(value) => Self::Bool(value),
+            Json::Number(number) => Self::Number(number),
+            Json::String(text) => Self::String(text.into_owned()),
+            Json::Array(elements) => elements.into_iter().map(Self::from).collect(),
+            Json::Object(Members(members)) => members
+                .into_iter()
+                .map(|(name, value)| (name.into_owned(), Self::from(value)))
+                .collect(),
+        }
+    }
+}
 
-impl<'de> Visitor<'de> for ValueVisitor {
-    type Value = Value;
+impl<'de> Deserialize<'de> for Json<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(JsonVisitor)
+    }
+}
+
+struct JsonVisitor;
+
+impl<'de> Visitor<'de> for JsonVisitor {
+    type Value = Json<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a JSON value")
     }
 
-    fn visit_unit<E: Error>(self) -> Result<Value, E> {
-        Ok(Value::Null)
+    fn visit_unit<E: Error>(self) -> Result<Json<'de>, E> {
+        Ok(Json::Null)
     }
 
-    fn visit_bool<E: Error>(self, value: bool) -> Result<Value, E> {
-        Ok(Value::Bool(value))
+    fn visit_bool<E: Error>(self, value: bool) -> Result<Json<'de>, E> {
+        Ok(Json::Bool(value))
     }
 
-    fn visit_i64<E: Error>(self, value: i64) -> Result<Value, E> {
-        Ok(Value::Number(value.into()))
+    fn visit_i64<E: Error>(self, value: i64) -> Result<Json<'de>, E> {
+        Ok(Json::Number(value.into()))
     }
 
-    fn visit_u64<E: Error>(self, value: u64) -> Result<Value, E> {
-        Ok(Value::Number(value.into()))
+    fn visit_u64<E: Error>(self, value: u64) -> Result<Json<'de>, E> {
+        Ok(Json::Number(value.into()))
     }
 
-    fn visit_f64<E: Error>(self, value: f64) -> Result<Value, E> {
+    fn visit_f64<E: Error>(self, value: f64) -> Result<Json<'de>, E> {
         Number::from_f64(value)
-            .map(Value::Number)
+            .map(Json::Number)
             .ok_or_else(|| E::custom("a number that is not finite"))
     }
 
-    fn visit_str<E: Error>(self, value: &str) -> Result<Value, E> {
-        Ok(Value::String(value.to_owned()))
+    fn visit_borrowed_str<E: Error>(self, value: &'de str) -> Result<Json<'de>, E> {
+        Ok(Json::String(Cow::Borrowed(value)))
     }
 
-    fn visit_string<E: Error>(self, value: String) -> Result<Value, E> {
-        Ok(Value::String(value))
+    fn visit_str<E: Error>(self, value: &str) -> Result<Json<'de>, E> {
+        Ok(Json::String(Cow::Owned(value.to_owned())))
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Value, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Json<'de>, A::Error> {
         let mut array = Vec::new();
-        while let Some(element) = elements.next_element::<StrictValue>()? {
-            array.push(element.0);
+        while let Some(element) = elements.next_element()? {
+            array.push(element);
         }
-        Ok(Value::Array(array))
+        Ok(Json::Array(array))
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Value, A::Error> {
-        let mut object = Map::new();
-        while let Some((name, value)) = members.next_entry::<String, StrictValue>()? {
-            if object.contains_key(&name) {
-                let shown = crate::configuration::problems::shortened(&name);
-                return Err(A::Error::custom(format_args!("repeated member `{shown}`")));
-            }
-            object.insert(name, value.0);
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Json<'de>, A::Error> {
+        let mut object = Members(Vec::new());
+        while let Some((Name(name), value)) = members.next_entry()? {
+            object.0.push((name, value));
         }
-        Ok(Value::Object(object))
+        match object.repeated() {
+            None => Ok(Json::Object(object)),
+            Some(name) => {
+                let shown = crate::configuration::problems::shortened(name);
+                Err(A::Error::custom(format_args!("repeated member `{shown}`")))
+            }
+        }
+    }
+}
+
+/// A member's name, borrowed where it can be.
+struct Name<'t>(Cow<'t, str>);
+
+impl<'de> Deserialize<'de> for Name<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct NameVisitor;
+
+        impl<'de> Visitor<'de> for NameVisitor {
+            type Value = Name<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a member's name")
+            }
+
+            fn visit_borrowed_str<E: Error>(self, name: &'de str) -> Result<Name<'de>, E> {
+                Ok(Name(Cow::Borrowed(name)))
+            }
+
+            fn visit_str<E: Error>(self, name: &str) -> Result<Name<'de>, E> {
+                Ok(Name(Cow::Owned(name.to_owned())))
+            }
+        }
+
+        deserializer.deserialize_str(NameVisitor)
     }
 }
 
@@ -108,6 +205,12 @@ mod tests {
             );
         }
         assert!(parse(r#"{"a":{"a":1}}"#.as_bytes()).is_ok());
+        let many = |last: usize| {
+            let members: Vec<_> = (0..40).chain([last]).map(|number| format!("\"m{number}\":0")).collect();
+            parse(format!("{{{}}}", members.join(",")).as_bytes())
+        };
+        assert!(many(39).unwrap_err().to_string().contains("repeated member `m39`"));
+        assert!(many(40).is_ok());
     }
 
     #[test]

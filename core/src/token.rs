@@ -103,10 +103,10 @@ fn bearer_credential(authorization: Option<&[u8]>) -> Result<&[u8], TokenError> 
 
 /// RFC 6750 §2.1.
 fn b64token(credential: &[u8]) -> Result<&str, TokenError> {
-    let is_b64token = |b: &u8| b.is_ascii_alphanumeric() || b"-._~+/=".contains(b);
+    let is_b64token = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~' | b'+' | b'/' | b'=');
     std::str::from_utf8(credential)
         .ok()
-        .filter(|_| !credential.is_empty() && credential.iter().all(is_b64token))
+        .filter(|token| !token.is_empty() && token.bytes().all(is_b64token))
         .ok_or_else(not_a_bearer_token)
 }
 

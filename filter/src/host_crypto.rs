@@ -3,6 +3,7 @@
 //! Which of the two is chosen once, for each algorithm, by a known-answer test: the example of RFC 7515 must pass, and the
 //! same with one bit changed must not.
 
+use std::borrow::Cow;
 use std::sync::OnceLock;
 
 use jsonwebtoken::crypto::{CryptoProvider, JwtVerifier, KeyUtils, rust_crypto};
@@ -11,6 +12,7 @@ use jsonwebtoken::signature::{Error as SignatureError, Verifier};
 use jsonwebtoken::{Algorithm, DecodingKey, DecodingKeyKind};
 use picket_core::token::TokenAlgorithm;
 use prost::Message;
+use prost::encoding::{WireType, encode_key, encode_varint};
 use proxy_wasm::hostcalls;
 use spki::der::Encode;
 use spki::der::asn1::{BitStringRef, UintRef};
@@ -112,20 +114,7 @@ impl JwtVerifier for HostVerifier {
     }
 }
 
-/// `VerifySignatureArguments` of Envoy's `verify_signature.proto`.
-#[derive(Message)]
-struct VerifySignatureArguments {
-    #[prost(string, tag = "1")]
-    hash_function: String,
-    #[prost(bytes = "vec", tag = "2")]
-    public_key: Vec<u8>,
-    #[prost(bytes = "vec", tag = "3")]
-    signature: Vec<u8>,
-    #[prost(bytes = "vec", tag = "4")]
-    text: Vec<u8>,
-}
-
-/// `VerifySignatureResult` of the same.
+/// `VerifySignatureResult` of Envoy's `verify_signature.proto`.
 #[derive(Message)]
 struct VerifySignatureResult {
     #[prost(bool, tag = "1")]
@@ -137,22 +126,31 @@ struct VerifySignatureResult {
 /// `None`: the host has no such function, or key or signature have no form that it takes.
 fn host_verify(algorithm: Algorithm, key: &DecodingKey, message: &[u8], signature: &[u8]) -> Option<bool> {
     let (public_key, signature) = match (algorithm, key.kind()) {
-        (Algorithm::RS256, DecodingKeyKind::RsaModulusExponent { n, e }) => (rsa_spki(n, e)?, signature.to_vec()),
-        (Algorithm::ES256, DecodingKeyKind::SecretOrDer(point)) => (p256_spki(point)?, ecdsa_der(signature)?),
+        (Algorithm::RS256, DecodingKeyKind::RsaModulusExponent { n, e }) => (rsa_spki(n, e)?, Cow::Borrowed(signature)),
+        (Algorithm::ES256, DecodingKeyKind::SecretOrDer(point)) => (p256_spki(point)?, ecdsa_der(signature)?.into()),
         (_, DecodingKeyKind::RsaModulusExponent { .. } | DecodingKeyKind::SecretOrDer(_)) => return None,
     };
     // The host would take SHA-1 as well: the hash is never the token's choice.
-    let hash_function = "sha256".to_owned();
-    let arguments = VerifySignatureArguments {
-        hash_function,
-        public_key,
-        signature,
-        text: message.to_vec(),
-    };
-    let answer = hostcalls::call_foreign_function("verify_signature", Some(&arguments.encode_to_vec())).ok()??;
+    let arguments = verify_signature_arguments("sha256", &public_key, &signature, message);
+    let answer = hostcalls::call_foreign_function("verify_signature", Some(&arguments)).ok()??;
     VerifySignatureResult::decode(answer.as_slice())
         .ok()
         .map(|answer| answer.result)
+}
+
+/// `VerifySignatureArguments` of the same file, written without a copy of its parts.
+fn verify_signature_arguments(hash_function: &str, public_key: &[u8], signature: &[u8], text: &[u8]) -> Vec<u8> {
+    const FIELD_HEAD_BYTES_MAX: usize = 1 + 5;
+    let fields = [hash_function.as_bytes(), public_key, signature, text];
+    let bytes = fields.iter().map(|field| field.len() + FIELD_HEAD_BYTES_MAX).sum();
+    let mut out = Vec::with_capacity(bytes);
+    for (tag, field) in (1..).zip(fields) {
+        encode_key(tag, WireType::LengthDelimited, &mut out);
+        // No field is longer than the request's headers.
+        encode_varint(u64::try_from(field.len()).unwrap_or(u64::MAX), &mut out);
+        out.extend_from_slice(field);
+    }
+    out
 }
 
 /// RFC 5280 §4.1.2.7 with RFC 8017 §A.1.1.

@@ -1,11 +1,10 @@
 //! The claims of a token whose signature is verified: times, audience, and the principal that they name.
 
-use serde_json::{Map, Value};
-
 use super::TokenError;
 use super::provider::Provider;
 use crate::access::Principal;
 use crate::reason::DenyReason;
+use crate::strict_json::{Json, Members};
 use crate::time::Timestamp;
 
 /// What the claims say, and for how long.
@@ -16,11 +15,7 @@ pub(super) struct CheckedClaims {
 }
 
 /// Checks audience and times at `now` and reads the principal. The issuer is the provider's already.
-pub(super) fn check(
-    claims: &Map<String, Value>,
-    provider: &Provider,
-    now: Timestamp,
-) -> Result<CheckedClaims, TokenError> {
+pub(super) fn check(claims: &Members<'_>, provider: &Provider, now: Timestamp) -> Result<CheckedClaims, TokenError> {
     let expires_at_s =
         number(claims, "exp")?.ok_or(TokenError::new(DenyReason::TokenClaimMissing, "`exp` is required"))?;
     let subject = text(claims, "sub")?
@@ -47,12 +42,12 @@ pub(super) fn check(
         roles: provider
             .roles_claim
             .as_deref()
-            .map(|name| texts(claims, name))
+            .map(|name| owned_texts(claims, name))
             .transpose()?
             .unwrap_or_default(),
         scopes: scopes(claims)?,
         acr: text(claims, "acr")?.map(str::to_owned),
-        amr: texts(claims, "amr")?,
+        amr: owned_texts(claims, "amr")?,
         auth_time_s: number(claims, "auth_time")?,
         session_id: text(claims, "sid")?.map(str::to_owned),
         token_id: text(claims, "jti")?.map(str::to_owned),
@@ -82,10 +77,10 @@ pub(super) fn check_times(starts_at: Timestamp, ends_at: Timestamp, now: Timesta
 }
 
 /// RFC 7519 §4.1.3: one string, or an array of them; one must be ours.
-fn check_audience(claims: &Map<String, Value>, provider: &Provider) -> Result<(), TokenError> {
+fn check_audience(claims: &Members<'_>, provider: &Provider) -> Result<(), TokenError> {
     let ours = texts(claims, "aud")?
         .iter()
-        .any(|audience| provider.audiences.contains(audience));
+        .any(|audience| provider.audiences.iter().any(|ours| ours == audience));
     if ours {
         Ok(())
     } else {
@@ -97,7 +92,7 @@ fn check_audience(claims: &Map<String, Value>, provider: &Provider) -> Result<()
 }
 
 /// RFC 8693 §4.2 `scope`, separated by spaces; or `scp`, as some issuers write it, as an array.
-fn scopes(claims: &Map<String, Value>) -> Result<Vec<String>, TokenError> {
+fn scopes(claims: &Members<'_>) -> Result<Vec<String>, TokenError> {
     let scope = text(claims, "scope")?.unwrap_or_default();
     let mut scopes: Vec<String> = scope
         .split(' ')
@@ -114,42 +109,47 @@ fn malformed(detail: &'static str) -> TokenError {
     TokenError::new(DenyReason::TokenMalformed, detail)
 }
 
-fn text<'c>(claims: &'c Map<String, Value>, name: &str) -> Result<Option<&'c str>, TokenError> {
+fn text<'c>(claims: &'c Members<'_>, name: &str) -> Result<Option<&'c str>, TokenError> {
     match claims.get(name) {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::String(text)) => Ok(Some(text)),
+        None | Some(Json::Null) => Ok(None),
+        Some(Json::String(text)) => Ok(Some(text)),
         Some(_) => Err(malformed("a claim that must be a string is not")),
     }
 }
 
 /// A string, or an array of strings. Anything else is refused: a role that is dropped might be one that a policy forbids.
-fn texts(claims: &Map<String, Value>, name: &str) -> Result<Vec<String>, TokenError> {
+fn texts<'c>(claims: &'c Members<'_>, name: &str) -> Result<Vec<&'c str>, TokenError> {
     let not_texts = malformed("a claim that must be a string or an array of strings is not");
     match claims.get(name) {
-        None | Some(Value::Null) => Ok(Vec::new()),
-        Some(Value::String(text)) => Ok(vec![text.clone()]),
-        Some(Value::Array(elements)) => elements
+        None | Some(Json::Null) => Ok(Vec::new()),
+        Some(Json::String(text)) => Ok(vec![text]),
+        Some(Json::Array(elements)) => elements
             .iter()
-            .map(|element| element.as_str().map(str::to_owned))
+            .map(|element| match element {
+                Json::String(text) => Some(text.as_ref()),
+                Json::Null | Json::Bool(_) | Json::Number(_) | Json::Array(_) | Json::Object(_) => None,
+            })
             .collect::<Option<_>>()
             .ok_or(not_texts),
         Some(_) => Err(not_texts),
     }
 }
 
+fn owned_texts(claims: &Members<'_>, name: &str) -> Result<Vec<String>, TokenError> {
+    Ok(texts(claims, name)?.into_iter().map(str::to_owned).collect())
+}
+
 /// RFC 7519 §2 NumericDate, in whole seconds. Fractions are cut off; what no clock shows is refused.
-fn number(claims: &Map<String, Value>, name: &str) -> Result<Option<i64>, TokenError> {
+fn number(claims: &Members<'_>, name: &str) -> Result<Option<i64>, TokenError> {
     /// The year 9999: later dates are mistakes, and far from overflow.
     const NUMERIC_DATE_S_MAX: i64 = 253_402_300_799;
     let not_a_date = malformed("a claim that must be a date in seconds since the epoch is not");
     let seconds = match claims.get(name) {
         None => return Ok(None),
-        Some(Value::Number(number)) => {
-            let whole = number
-                .as_f64()
-                .and_then(|float| format!("{:.0}", float.floor()).parse::<i64>().ok());
-            number.as_i64().or(whole)
-        }
+        Some(Json::Number(number)) => number.as_i64().or_else(|| {
+            let whole = number.as_f64()?.floor();
+            format!("{whole:.0}").parse().ok()
+        }),
         Some(_) => None,
     };
     seconds

@@ -1,19 +1,20 @@
 //! Verification of a token, and the cache of those that passed.
 
+use std::borrow::Borrow;
+use std::hash::{Hash, Hasher};
 use std::num::NonZeroUsize;
 use std::rc::Rc;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::crypto::verify;
-use serde_json::{Map, Value};
 
 use super::provider::Provider;
 use super::{TokenAlgorithm, TokenError, VerifiedToken, b64token, bearer_credential, claims};
 use crate::cache::Cache;
 use crate::identity_headers::IdentityHeaders;
 use crate::reason::DenyReason;
-use crate::strict_json;
+use crate::strict_json::{self, Json, Members};
 use crate::time::Timestamp;
 
 /// A longer token is refused before it is looked at.
@@ -23,10 +24,25 @@ pub const TOKEN_BYTES_MAX: usize = 8192;
 #[derive(Debug)]
 pub struct TokenVerifier {
     providers: Vec<Provider>,
-    /// By the token's bytes; bounded by the number of entries and [`TOKEN_BYTES_MAX`].
-    verified: Cache<Box<[u8]>, Rc<VerifiedToken>>,
+    /// Bounded by the number of entries and [`TOKEN_BYTES_MAX`].
+    verified: Cache<KnownToken, Rc<VerifiedToken>>,
     identity_headers: IdentityHeaders,
     serial: u64,
+}
+
+/// A token that passed.
+#[derive(Debug)]
+struct KnownToken {
+    /// Kept beside the bytes, so that these need not be read when the entry makes room.
+    tail: u64,
+    bytes: Box<[u8]>,
+}
+
+/// A token as a key. Its last eight bytes are hashed: they are of its signature, which no caller can choose for a token
+/// that passes. All of it is compared.
+trait TokenKey {
+    fn tail(&self) -> u64;
+    fn bytes(&self) -> &[u8];
 }
 
 /// How a token's verification went, for metrics.
@@ -42,10 +58,70 @@ pub enum Verification {
 struct Jws<'t> {
     algorithm: TokenAlgorithm,
     key_id: Option<String>,
-    claims: Map<String, Value>,
+    /// JSON, not read yet.
+    claims: Vec<u8>,
     signing_input: &'t str,
     signature: &'t str,
 }
+
+impl Hash for dyn TokenKey + '_ {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.tail().hash(state);
+    }
+}
+
+impl PartialEq for dyn TokenKey + '_ {
+    /// Eight bytes at a time: `memcmp` in a VM goes one by one.
+    fn eq(&self, other: &Self) -> bool {
+        let ((left, left_rest), (right, right_rest)) = (self.bytes().as_chunks(), other.bytes().as_chunks());
+        let same = |(left, right): (&[u8; 8], &[u8; 8])| u64::from_ne_bytes(*left) == u64::from_ne_bytes(*right);
+        left.len() == right.len() && left_rest == right_rest && left.iter().zip(right).all(same)
+    }
+}
+
+impl Eq for dyn TokenKey + '_ {}
+
+impl TokenKey for KnownToken {
+    fn tail(&self) -> u64 {
+        self.tail
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl TokenKey for &[u8] {
+    fn tail(&self) -> u64 {
+        self.last_chunk().map_or(0, |tail| u64::from_ne_bytes(*tail))
+    }
+
+    fn bytes(&self) -> &[u8] {
+        self
+    }
+}
+
+impl<'t> Borrow<dyn TokenKey + 't> for KnownToken {
+    fn borrow(&self) -> &(dyn TokenKey + 't) {
+        self
+    }
+}
+
+impl Hash for KnownToken {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let key: &dyn TokenKey = self;
+        key.hash(state);
+    }
+}
+
+impl PartialEq for KnownToken {
+    fn eq(&self, other: &Self) -> bool {
+        let (one, other): (&dyn TokenKey, &dyn TokenKey) = (self, other);
+        one == other
+    }
+}
+
+impl Eq for KnownToken {}
 
 impl TokenVerifier {
     /// A verifier with an empty cache.
@@ -77,13 +153,16 @@ impl TokenVerifier {
     ) -> Result<Rc<VerifiedToken>, TokenError> {
         let credential = bearer_credential(authorization)?;
         // What is in the cache has passed every check but that of the time: no byte is looked at again.
-        if let Some(known) = self.verified.get(credential, now) {
+        if let Some(known) = self.verified.get(&credential as &dyn TokenKey, now) {
             *how = Some(Verification::Cached);
             return claims::check_times(known.starts_at, known.ends_at, now).map(|()| Rc::clone(known));
         }
         let verified = self.verify_new(b64token(credential)?, now, how)?;
-        self.verified
-            .put(Box::from(credential), Rc::clone(&verified), verified.ends_at);
+        let known = KnownToken {
+            tail: credential.tail(),
+            bytes: Box::from(credential),
+        };
+        self.verified.put(known, Rc::clone(&verified), verified.ends_at);
         Ok(verified)
     }
 
@@ -94,7 +173,11 @@ impl TokenVerifier {
         how: &mut Option<Verification>,
     ) -> Result<Rc<VerifiedToken>, TokenError> {
         let jws = Jws::parse(token)?;
-        let issuer = jws.claims.get("iss").and_then(Value::as_str).unwrap_or_default();
+        let claims = object(&jws.claims).ok_or(malformed("the claims are not a JSON object in base64url"))?;
+        let issuer = match claims.get("iss") {
+            Some(Json::String(issuer)) => issuer.as_ref(),
+            Some(_) | None => "",
+        };
         let provider = self
             .providers
             .iter()
@@ -130,7 +213,7 @@ impl TokenVerifier {
                 "the signature is not the key's",
             ));
         }
-        let claims = claims::check(&jws.claims, provider, now)?;
+        let claims = claims::check(&claims, provider, now)?;
         self.serial = self.serial.saturating_add(1);
         Ok(Rc::new(VerifiedToken {
             serial: self.serial,
@@ -154,21 +237,29 @@ impl<'t> Jws<'t> {
         if payload.contains('.') {
             return Err(not_compact);
         }
-        let header = object(header).ok_or(malformed("the header is not a JSON object in base64url"))?;
-        let claims = object(payload).ok_or(malformed("the claims are not a JSON object in base64url"))?;
+        let header = URL_SAFE_NO_PAD.decode(header).ok();
+        let header = header
+            .as_deref()
+            .and_then(object)
+            .ok_or(malformed("the header is not a JSON object in base64url"))?;
+        let claims = URL_SAFE_NO_PAD
+            .decode(payload)
+            .map_err(|_| malformed("the claims are not a JSON object in base64url"))?;
         refuse_extensions(&header)?;
         refuse_other_types(&header)?;
         let algorithm = header
             .get("alg")
-            .and_then(Value::as_str)
-            .and_then(TokenAlgorithm::from_name)
+            .and_then(|algorithm| match algorithm {
+                Json::String(name) => TokenAlgorithm::from_name(name),
+                Json::Null | Json::Bool(_) | Json::Number(_) | Json::Array(_) | Json::Object(_) => None,
+            })
             .ok_or(TokenError::new(
                 DenyReason::TokenAlgorithmRefused,
                 "`alg` is none that Picket verifies",
             ))?;
         let key_id = match header.get("kid") {
             None => None,
-            Some(Value::String(id)) => Some(id.clone()),
+            Some(Json::String(id)) => Some(id.to_string()),
             Some(_) => return Err(malformed("`kid` is not a string")),
         };
         Ok(Self {
@@ -181,28 +272,27 @@ impl<'t> Jws<'t> {
     }
 }
 
-fn object(part: &str) -> Option<Map<String, Value>> {
-    let bytes = URL_SAFE_NO_PAD.decode(part).ok()?;
-    match strict_json::parse(&bytes).ok()? {
-        Value::Object(object) => Some(object),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => None,
+fn object(text: &[u8]) -> Option<Members<'_>> {
+    match strict_json::borrow(text).ok()? {
+        Json::Object(members) => Some(members),
+        Json::Null | Json::Bool(_) | Json::Number(_) | Json::String(_) | Json::Array(_) => None,
     }
 }
 
 /// RFC 7515 §4.1.11: extensions that are not understood, and none is, must lead to a refusal. RFC 7797 and JWE's
 /// compression change what is signed.
-fn refuse_extensions(header: &Map<String, Value>) -> Result<(), TokenError> {
-    match ["crit", "b64", "zip"].iter().any(|name| header.contains_key(*name)) {
+fn refuse_extensions(header: &Members<'_>) -> Result<(), TokenError> {
+    match ["crit", "b64", "zip"].iter().any(|name| header.get(name).is_some()) {
         true => Err(malformed("the header holds `crit`, `b64` or `zip`")),
         false => Ok(()),
     }
 }
 
 /// RFC 8725 §3.11: a token of another kind (`dpop+jwt`, `logout+jwt`) is no access token.
-fn refuse_other_types(header: &Map<String, Value>) -> Result<(), TokenError> {
+fn refuse_other_types(header: &Members<'_>) -> Result<(), TokenError> {
     let is_jwt = match header.get("typ") {
         None => true,
-        Some(Value::String(typ)) => {
+        Some(Json::String(typ)) => {
             let typ = typ.to_ascii_lowercase();
             matches!(typ.strip_prefix("application/").unwrap_or(&typ), "jwt" | "at+jwt")
         }
@@ -217,4 +307,27 @@ fn refuse_other_types(header: &Map<String, Value>) -> Result<(), TokenError> {
 
 fn malformed(detail: &'static str) -> TokenError {
     TokenError::new(DenyReason::TokenMalformed, detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_are_one_key_only_if_they_are_the_same_to_the_last_byte() {
+        let token = b"header.claims.signature";
+        let known = KnownToken {
+            tail: token.as_slice().tail(),
+            bytes: Box::from(token.as_slice()),
+        };
+        let is_known = |other: &[u8]| (&known as &dyn TokenKey) == (&other as &dyn TokenKey);
+        assert!(is_known(token));
+        for index in 0..token.len() {
+            let mut other = *token;
+            other[index] ^= 1;
+            assert!(!is_known(&other), "{index}");
+            assert!(!is_known(&token[index..]) || index == 0, "{index}");
+            assert!(!is_known(&token[..index]), "{index}");
+        }
+    }
 }
