@@ -12,12 +12,13 @@ BINARIES := $(CARGO_TARGET_DIR)/debug
 DEMO := $(BINARIES)/picket-demo
 # What is measured is built for release, the policy service as well as what makes the load.
 BENCH := $(CARGO_TARGET_DIR)/release/picket-bench
+INSTRUCTIONS := $(CARGO_TARGET_DIR)/release/picket-instructions
 REPORT := target/bench/report.json
 MODULE := $(CARGO_TARGET_DIR)/$(WASM_TARGET)/wasm/picket_filter.wasm
 SCHEMA := envoy/picket-filter.schema.json
 
 .DEFAULT_GOAL := help
-.PHONY: help build tools demo up down test trap-hunt bench bench-quick bench-build check schema clean
+.PHONY: help build tools demo up down test trap-hunt bench bench-quick bench-build instructions check schema clean
 
 help: ## Say what there is
 	@echo "Picket: each request in the mesh proves itself. It needs Rust, Python 3.11 and make."
@@ -64,6 +65,11 @@ bench-build: tools
 	@rustup target list --installed 2>/dev/null | grep -qx $(WASM_TARGET) || rustup target add $(WASM_TARGET)
 	$(CARGO) build --profile wasm --target $(WASM_TARGET) -p picket-filter
 	$(CARGO) build --release -p picket-policy-service -p picket -p picket-tests --bins
+
+instructions: ## Count the instructions of core's hot functions, and hold them to their limits
+	@command -v valgrind >/dev/null || { echo "error: valgrind is missing: apt-get install valgrind" >&2; exit 1; }
+	$(CARGO) build --release -p picket-tests --bin picket-instructions
+	$(INSTRUCTIONS)
 
 check: ## Format, lints for both targets, boundaries, documents, the schema, licences
 	@rustup target list --installed 2>/dev/null | grep -qx $(WASM_TARGET) || rustup target add $(WASM_TARGET)
