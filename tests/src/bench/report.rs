@@ -49,6 +49,8 @@ pub struct Measured {
     pub comment: String,
     /// What its cost is a difference to.
     pub baseline: Option<String>,
+    /// How often it had its turn.
+    pub rounds: usize,
     /// How many requests a round had.
     pub requests_per_round: u64,
     /// Processor time of the Envoy process.
@@ -158,7 +160,7 @@ impl Report {
             let Some(spread) = self.ratios.get(&ratio.name) else {
                 continue;
             };
-            let verdict = if spread.median <= ratio.aim_at_most {
+            let verdict = if ratio.is_reached(*spread) {
                 "reached"
             } else {
                 "not reached"
