@@ -5,8 +5,8 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
-use picket_tests::instructions::hot_path::{self, HotPath};
-use picket_tests::instructions::{self, Counted, Verdict, callgrind};
+use picket_tests::instructions::hot_path::HotPath;
+use picket_tests::instructions::{self, Counted, Verdict, callgrind, sidecar};
 
 /// How many instructions the hot functions of `core` take.
 #[derive(Parser)]
@@ -31,7 +31,7 @@ enum Subcommands {
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Some(Subcommands::Run { path, times }) => {
-            hot_path::trust_every_signature();
+            sidecar::trust_every_signature();
             path.run(times).map(|()| ExitCode::SUCCESS)
         }
         None => check(),

@@ -8,10 +8,10 @@ use std::process::Command;
 use anyhow::{Context, Result, anyhow, ensure};
 use tempfile::TempDir;
 
-use super::hot_path::HotPath;
+use super::hot_path::{HotPath, WAITING};
 
 /// How often a path is run; and once more, twice as often: what both do before and after does not count.
-const TIMES: u32 = 500;
+const TIMES: u32 = WAITING / 2;
 
 /// How many instructions `path` takes, in processes of `program` (`program run PATH TIMES`).
 ///
