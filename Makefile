@@ -12,17 +12,18 @@ BINARIES := $(CARGO_TARGET_DIR)/debug
 DEMO := $(BINARIES)/picket-demo
 # What is measured is built for release, the policy service as well as what makes the load.
 BENCH := $(CARGO_TARGET_DIR)/release/picket-bench
+INSTRUCTIONS := $(CARGO_TARGET_DIR)/release/picket-instructions
 REPORT := target/bench/report.json
 MODULE := $(CARGO_TARGET_DIR)/$(WASM_TARGET)/wasm/picket_filter.wasm
 SCHEMA := envoy/picket-filter.schema.json
 
 .DEFAULT_GOAL := help
-.PHONY: help build tools demo up down test trap-hunt bench bench-quick bench-build check schema clean
+.PHONY: help build tools demo up down test trap-hunt bench bench-quick bench-memory bench-document bench-build instructions check schema clean
 
 help: ## Say what there is
 	@echo "Picket: each request in the mesh proves itself. It needs Rust, Python 3.11 and make."
 	@echo
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '%-18s %s\n' "$$name" "$$text"; done
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '%-22s %s\n' "$$name" "$$text"; done
 
 build: ## Build the policy service, the command line, the demo, and the filter for Envoy
 	@rustup target list --installed 2>/dev/null | grep -qx $(WASM_TARGET) || rustup target add $(WASM_TARGET)
@@ -54,10 +55,16 @@ trap-hunt: build tools ## Mutated requests against the real Envoy: PICKET_TRAP_H
 bench: bench-build ## Measure what Picket costs in Envoy beside native filters: under 15 minutes on a quiet machine
 	$(BENCH) run --report $(REPORT)
 	$(BENCH) decide --report $(REPORT)
-	$(BENCH) plot --report $(REPORT) --into docs
+	$(BENCH) document --report $(REPORT) --into docs
 
 bench-quick: bench-build ## The five ratios that matter most, in under 3 minutes
 	$(BENCH) run --quick --report $(REPORT)
+
+bench-memory: bench-build ## The memory of a worker's VM, minute by minute for 10 minutes; goes into the last report
+	$(BENCH) memory --report $(REPORT)
+
+bench-document: bench-build ## Write docs/benchmarks.md and its plots from the last report of make bench
+	$(BENCH) document --report $(REPORT) --into docs
 
 bench-build: tools
 	@command -v h2load >/dev/null || { echo "error: h2load is missing: apt-get install nghttp2-client" >&2; exit 1; }
@@ -65,6 +72,11 @@ bench-build: tools
 	$(CARGO) build --profile wasm --target $(WASM_TARGET) -p picket-filter
 	$(PYTHON) scripts/trim-module "$(MODULE)"
 	$(CARGO) build --release -p picket-policy-service -p picket -p picket-tests --bins
+
+instructions: ## Count the instructions of core's hot functions, and hold them to their limits
+	@command -v valgrind >/dev/null || { echo "error: valgrind is missing: apt-get install valgrind" >&2; exit 1; }
+	$(CARGO) build --release -p picket-tests --bin picket-instructions
+	$(INSTRUCTIONS)
 
 check: ## Format, lints for both targets, boundaries, documents, the schema, licences
 	@rustup target list --installed 2>/dev/null | grep -qx $(WASM_TARGET) || rustup target add $(WASM_TARGET)

@@ -7,9 +7,12 @@
 pub mod authorization;
 pub mod bootstrap;
 pub mod decide;
+pub mod document;
 pub mod generator;
+pub mod growth;
 pub mod h2load;
 pub mod machine;
+pub mod memory;
 pub mod plot;
 pub mod policies;
 pub mod processor_time;

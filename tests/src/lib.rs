@@ -10,6 +10,7 @@ pub mod clock;
 pub mod envoy;
 pub mod exchange;
 pub mod fake_policy_service;
+pub mod instructions;
 pub mod keys;
 pub mod mutation;
 pub mod places;

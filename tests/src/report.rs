@@ -34,6 +34,18 @@ impl Table {
         text
     }
 
+    /// The same in Markdown.
+    pub fn to_markdown(&self) -> String {
+        let mut text = String::new();
+        for (number, row) in self.rows.iter().enumerate() {
+            text.push_str(&format!("| {} |\n", row.join(" | ")));
+            if number == 0 {
+                text.push_str(&format!("|{}\n", "---|".repeat(row.len())));
+            }
+        }
+        text
+    }
+
     fn width(&self, column: usize) -> usize {
         let cells = self.rows.iter().filter_map(|row| row.get(column));
         cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
@@ -61,6 +73,10 @@ mod tests {
         assert_eq!(
             table.to_text(),
             "what           status\n-------------  ------\na longer text  200\né              401\n"
+        );
+        assert_eq!(
+            table.to_markdown(),
+            "| what | status |\n|---|---|\n| a longer text | 200 |\n| é | 401 |\n"
         );
     }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde_json::{Map, Value, json};
 
-use super::scenario::{Connection, Decision, FOLDER, Scenario, Tokens};
+use super::scenario::{Connection, Decision, FOLDER, Scenario};
 use crate::keys::Keys;
 use crate::render::replaced;
 
@@ -54,10 +54,6 @@ pub fn bootstrap(scenario: &Scenario, sites: &Sites<'_>) -> Result<String> {
 }
 
 fn values(scenario: &Scenario, sites: &Sites<'_>) -> Result<Vec<(String, String)>> {
-    let token_cache_entries = match scenario.tokens {
-        Tokens::One => 1_000,
-        Tokens::ManyRs256 | Tokens::ManyEs256 => 1_000.min(scenario.tokens_count),
-    };
     let values = [
         ("@KEY_SET@", sites.keys.key_set()?),
         ("@PKI@", sites.keys.folder().display().to_string()),
@@ -66,7 +62,7 @@ fn values(scenario: &Scenario, sites: &Sites<'_>) -> Result<Vec<(String, String)
         ("@DECIDER_PORT@", sites.decider_port.to_string()),
         ("@PICKET_RULES@", picket_rules(scenario).to_string()),
         ("@RBAC_POLICIES@", rbac_policies(scenario).to_string()),
-        ("@TOKEN_CACHE_ENTRIES@", token_cache_entries.to_string()),
+        ("@TOKEN_CACHE_ENTRIES@", scenario.token_cache_entries.to_string()),
         // Room for all that the scenario asks, with the shipped limit as the least.
         ("@DECISION_CACHE_ENTRIES@", scenario.paths.max(10_000).to_string()),
     ];

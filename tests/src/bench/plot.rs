@@ -6,7 +6,12 @@ use super::report::Report;
 use super::scenario::Ratio;
 use super::statistics::{Spread, number};
 
-const WIDTH: f64 = 860.0;
+/// How wide every plot is.
+pub(super) const WIDTH: f64 = 860.0;
+/// The colour of native filters.
+pub(super) const NATIVE: &str = "#9aa5b1";
+/// The colour of everything else.
+pub(super) const PICKET: &str = "#2f6f9f";
 const LABELS: f64 = 190.0;
 const ROW: f64 = 26.0;
 const TOP: f64 = 50.0;
@@ -56,17 +61,14 @@ fn draw(title: &str, bars: &[Bar]) -> String {
     let scale = (WIDTH - LABELS - 70.0) / most;
     let rows = u64::try_from(bars.len()).unwrap_or(u64::MAX);
     let height = number(rows).mul_add(ROW, TOP + 10.0);
-    let mut svg = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" font-family=\"sans-serif\" font-size=\"13\">\n\
-         <rect width=\"{WIDTH}\" height=\"{height}\" fill=\"#fff\"/>\n<text x=\"10\" y=\"24\" font-size=\"15\">{title}</text>\n"
-    );
+    let mut svg = head(title, height);
     for (row, bar) in (0_u64..).zip(bars) {
         let y = number(row).mul_add(ROW, TOP);
         let x = |value: f64| value.max(0.0).mul_add(scale, LABELS);
         let colour = if bar.label.starts_with("native") {
-            "#9aa5b1"
+            NATIVE
         } else {
-            "#2f6f9f"
+            PICKET
         };
         let Spread { min, median, max } = bar.spread;
         // Writing to a string does not fail.
@@ -101,6 +103,14 @@ fn draw(title: &str, bars: &[Bar]) -> String {
     }
     svg.push_str("</svg>\n");
     svg
+}
+
+/// The beginning of a plot.
+pub(super) fn head(title: &str, height: f64) -> String {
+    format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" font-family=\"sans-serif\" font-size=\"13\">\n\
+         <rect width=\"{WIDTH}\" height=\"{height}\" fill=\"#fff\"/>\n<text x=\"10\" y=\"24\" font-size=\"15\">{title}</text>\n"
+    )
 }
 
 fn figure(value: f64) -> String {

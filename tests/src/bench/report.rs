@@ -9,12 +9,20 @@ use serde::{Deserialize, Serialize};
 
 use super::decide::Decided;
 use super::machine::{Machine, Versions};
+use super::memory::Memory;
 use super::scenario::Ratio;
 use super::statistics::Spread;
 use crate::report::Table;
 
 /// Ratios by name.
 pub type Ratios = BTreeMap<String, Spread>;
+
+/// A run of everything.
+pub const FULL: &str = "full";
+/// A run of what the first five ratios need.
+pub const QUICK: &str = "quick";
+/// A run of some scenarios.
+pub const PART: &str = "part";
 
 /// A run.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -23,7 +31,7 @@ pub struct Report {
     pub began_at_s: i64,
     /// How long it took.
     pub took_s: f64,
-    /// `quick` or `full`.
+    /// [`FULL`], [`QUICK`] or [`PART`].
     pub kind: String,
     /// How often each scenario had its turn.
     pub rounds: usize,
@@ -36,6 +44,9 @@ pub struct Report {
     /// `Decide` alone, by the number of policies; empty in a quick run.
     #[serde(default)]
     pub decide: Vec<Decided>,
+    /// What the last memory run left; it is of that run's date and commit.
+    #[serde(default)]
+    pub memory: Option<Memory>,
     /// What follows from it.
     pub ratios: Ratios,
 }
@@ -49,6 +60,8 @@ pub struct Measured {
     pub comment: String,
     /// What its cost is a difference to.
     pub baseline: Option<String>,
+    /// How often it had its turn.
+    pub rounds: usize,
     /// How many requests a round had.
     pub requests_per_round: u64,
     /// Processor time of the Envoy process.
@@ -158,7 +171,7 @@ impl Report {
             let Some(spread) = self.ratios.get(&ratio.name) else {
                 continue;
             };
-            let verdict = if spread.median <= ratio.aim_at_most {
+            let verdict = if ratio.is_reached(*spread) {
                 "reached"
             } else {
                 "not reached"

@@ -7,8 +7,9 @@ use super::scenario::{Ratio, Scenario};
 use super::statistics::{Spread, count, number, percentile};
 use super::subject::{Ground, Sample, Subject};
 
-/// Requests that warm up a scenario, and tell how many make a round.
+/// Requests that warm up a scenario, and those after them that tell how many make a round; a round has as many at least.
 const WARM_UP_REQUESTS: u64 = 6_000;
+const SAMPLE_REQUESTS: u64 = 2_000;
 /// A round is so many requests that Envoy uses this much processor time, in seconds.
 const ROUND_CPU_S: f64 = 1.0;
 /// Requests for the latencies of one scenario.
@@ -34,6 +35,12 @@ struct Entry {
     latencies: Vec<(f64, f64)>,
 }
 
+impl Entry {
+    fn turns(&self, plan: Plan) -> usize {
+        self.subject.scenario.turns(plan.rounds)
+    }
+}
+
 /// Starts `scenarios`, goes through the rounds, and ends them.
 ///
 /// # Errors
@@ -46,7 +53,7 @@ pub async fn measure(ground: &Ground, scenarios: &[Scenario], plan: Plan) -> Res
     }
     for round in 1..=plan.rounds {
         eprintln!("  round {round} of {}", plan.rounds);
-        for entry in &mut entries {
+        for entry in entries.iter_mut().filter(|entry| entry.turns(plan) >= round) {
             let sample = entry.subject.round(entry.requests).await?;
             entry.samples.push(sample);
             if plan.latencies {
@@ -72,10 +79,10 @@ async fn warmed_up(ground: &Ground, scenario: Scenario) -> Result<Entry> {
     // Once around the circle fills the caches; only then does the next part tell what a request costs.
     let counters = std::mem::take(&mut subject.scenario.counters);
     subject.round(subject.circle().max(WARM_UP_REQUESTS)).await?;
-    let sample = subject.round(WARM_UP_REQUESTS).await?;
+    let sample = subject.round(SAMPLE_REQUESTS).await?;
     subject.scenario.counters = counters;
     Ok(Entry {
-        requests: count(ROUND_CPU_S * 1e6 / sample.cpu_us_per_request).max(WARM_UP_REQUESTS),
+        requests: count(ROUND_CPU_S * 1e6 / sample.cpu_us_per_request).max(SAMPLE_REQUESTS),
         subject,
         samples: Vec::new(),
         latencies: Vec::new(),
@@ -111,6 +118,7 @@ fn measured(entry: &Entry, cost: &[(String, Vec<f64>)]) -> Result<Measured> {
         id: scenario.id.clone(),
         comment: scenario.comment.clone(),
         baseline: scenario.baseline.clone(),
+        rounds: entry.samples.len(),
         requests_per_round: entry.requests,
         cpu_us_per_request: of(|sample| sample.cpu_us_per_request).context("no round")?,
         added_us_per_request: Spread::of(&added),

@@ -7,6 +7,8 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 
+use super::statistics::Spread;
+
 /// The folder of scenarios and Envoy fragments, in the repository.
 pub const FOLDER: &str = "tests/bench";
 
@@ -32,6 +34,9 @@ pub struct Scenario {
     /// How many different ones, where there are many.
     #[serde(default = "tokens_count")]
     pub tokens_count: usize,
+    /// How many tokens either side remembers: fewer than there are, and each is verified again when it comes again.
+    #[serde(default = "token_cache_entries")]
+    pub token_cache_entries: usize,
     /// How long a token is at least.
     #[serde(default)]
     pub token_bytes: usize,
@@ -55,6 +60,8 @@ pub struct Scenario {
     /// Envoy's worker threads.
     #[serde(default = "one")]
     pub workers: usize,
+    /// In how many rounds it has its turn at most; absent: in all of them.
+    pub rounds: Option<usize>,
     /// Whether the quick run has it.
     #[serde(default)]
     pub quick: bool,
@@ -64,6 +71,13 @@ pub struct Scenario {
     /// Envoy's counters that prove that the requests took the path which the scenario is about.
     #[serde(default)]
     pub counters: Vec<Counter>,
+}
+
+impl Scenario {
+    /// In how many of `rounds` rounds it has its turn: in the first ones.
+    pub fn turns(&self, rounds: usize) -> usize {
+        self.rounds.map_or(rounds, |most| most.min(rounds))
+    }
 }
 
 /// How clients connect.
@@ -84,9 +98,9 @@ pub enum Tokens {
     /// The same in each.
     #[default]
     One,
-    /// In a circle of so many that no cache of the scenario still has one when it comes again.
+    /// Many, in a circle, signed with RS256.
     ManyRs256,
-    /// The same, signed with ES256.
+    /// Many, in a circle, signed with ES256.
     ManyEs256,
 }
 
@@ -155,13 +169,60 @@ pub struct Ratio {
     pub aim_at_most: f64,
 }
 
+impl Ratio {
+    /// Whether what was measured is what is aimed at.
+    pub fn is_reached(&self, measured: Spread) -> bool {
+        measured.median <= self.aim_at_most
+    }
+}
+
+/// How a cost grows with one thing.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Growth {
+    /// Part of the plot's file name.
+    pub name: String,
+    /// What grows, for people.
+    pub title: String,
+    /// Whether the plot has the logarithm of what grows.
+    #[serde(default)]
+    pub logarithmic: bool,
+    /// Native filters, and Picket.
+    pub lines: Vec<Line>,
+}
+
+/// One side's costs.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Line {
+    /// Whose they are.
+    pub side: Side,
+    /// How much of it there is, and the scenario that measures that.
+    pub points: Vec<(u32, String)>,
+}
+
+/// Who is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Side {
+    /// Envoy's own filters.
+    Native,
+    /// Picket's.
+    Picket,
+}
+
 fn one() -> usize {
     1
 }
 
-/// More than either side's cache of 1,000 tokens.
+/// More than either side remembers.
 fn tokens_count() -> usize {
     3_000
+}
+
+/// What Picket remembers when its configuration does not say.
+fn token_cache_entries() -> usize {
+    1_000
 }
 
 fn rules() -> usize {
@@ -187,19 +248,39 @@ pub fn scenarios(root: &Path) -> Result<Vec<Scenario>> {
         );
     }
     for scenario in &all {
-        if let Some(baseline) = &scenario.baseline {
-            let found = all.iter().find(|other| other.id == *baseline);
-            let is_quick = found
-                .with_context(|| format!("`{}`: there is no `{baseline}`", scenario.id))?
-                .quick;
-            ensure!(
-                is_quick || !scenario.quick,
-                "`{}` is quick and `{baseline}` is not",
-                scenario.id
-            );
-        }
+        let Some(baseline) = &scenario.baseline else {
+            continue;
+        };
+        let found = all.iter().find(|other| other.id == *baseline);
+        let found = found.with_context(|| format!("`{}`: there is no `{baseline}`", scenario.id))?;
+        ensure!(
+            found.quick || !scenario.quick,
+            "`{}` is quick and `{baseline}` is not",
+            scenario.id
+        );
+        ensure!(
+            found.turns(usize::MAX) >= scenario.turns(usize::MAX),
+            "`{}` has more rounds than `{baseline}`",
+            scenario.id
+        );
     }
     Ok(all)
+}
+
+/// The scenarios of the memory run, which has no rounds.
+///
+/// # Errors
+/// When the file is not as it should be.
+pub fn memory(root: &Path) -> Result<Vec<Scenario>> {
+    read(root, "memory.json")
+}
+
+/// What is drawn and listed as it grows.
+///
+/// # Errors
+/// When the file is not as it should be.
+pub fn growths(root: &Path) -> Result<Vec<Growth>> {
+    read(root, "growth.json")
 }
 
 /// All ratios.
@@ -214,4 +295,31 @@ fn read<T: for<'de> Deserialize<'de>>(root: &Path, name: &str) -> Result<T> {
     let file = root.join(FOLDER).join(name);
     let text = fs::read_to_string(&file).with_context(|| format!("cannot read `{}`", file.display()))?;
     serde_json::from_str(&text).with_context(|| format!("in `{}`", file.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::{growths, memory, ratios, scenarios};
+
+    #[test]
+    fn what_is_compared_is_measured() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let all = scenarios(root).unwrap();
+        let has_a_cost = |id: &str| {
+            let found = all.iter().find(|scenario| scenario.id == *id);
+            assert!(found.is_some_and(|found| found.baseline.is_some()), "`{id}`");
+        };
+        for ratio in ratios(root).unwrap() {
+            has_a_cost(&ratio.of);
+            has_a_cost(&ratio.to);
+        }
+        for growth in growths(root).unwrap() {
+            for (_, id) in growth.lines.iter().flat_map(|line| &line.points) {
+                has_a_cost(id);
+            }
+        }
+        memory(root).unwrap();
+    }
 }

@@ -313,6 +313,14 @@ impl Subject {
         u64::try_from(self.target.requests.len()).unwrap_or(u64::MAX)
     }
 
+    /// Envoy's resident memory.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn resident_kib(&mut self) -> Result<u64> {
+        processor_time::resident_kib(self.pid()?)
+    }
+
     async fn counters(&self) -> Result<Vec<u64>> {
         if self.scenario.counters.is_empty() {
             return Ok(Vec::new());
@@ -354,15 +362,13 @@ fn load(ground: &Ground, scenario: &Scenario, address: SocketAddr) -> Result<(Ta
         .map(|number| mint.token(number, scenario.token_bytes))
         .collect::<Result<_>>()?;
     let first = tokens.first().context("no token")?;
-    let requests: Vec<Vec<u8>> = match scenario.paths {
-        1 => tokens
-            .iter()
-            .map(|token| request(&path(scenario, 0), &headers(Some(token), scenario.extra_headers)))
-            .collect(),
-        paths => (0..paths)
-            .map(|number| request(&path(scenario, number), &headers(Some(first), scenario.extra_headers)))
-            .collect(),
-    };
+    let requests: Vec<Vec<u8>> = tokens
+        .iter()
+        .cycle()
+        .zip((0..scenario.paths).cycle())
+        .take(tokens.len().max(scenario.paths))
+        .map(|(token, number)| request(&path(scenario, number), &headers(Some(token), scenario.extra_headers)))
+        .collect();
     let is_plain = requests.len() == 1 && scenario.connection == Connection::Plain;
     let plain = is_plain.then(|| h2load::Load {
         address,

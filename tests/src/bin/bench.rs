@@ -7,9 +7,10 @@ use anyhow::{Result, ensure};
 use clap::{Parser, Subcommand};
 use picket_tests::bench::authorization;
 use picket_tests::bench::decide;
+use picket_tests::bench::document;
 use picket_tests::bench::machine::{Machine, Versions};
-use picket_tests::bench::plot;
-use picket_tests::bench::report::Report;
+use picket_tests::bench::memory;
+use picket_tests::bench::report::{FULL, PART, QUICK, Report};
 use picket_tests::bench::rounds::{self, Plan};
 use picket_tests::bench::scenario::{self, Scenario};
 use picket_tests::bench::subject::Ground;
@@ -31,11 +32,19 @@ enum Subcommands {
     Run(Run),
     /// Measure `Decide` alone, and put it into the report
     Decide(Existing),
-    /// Draw the report's plots into a folder
-    Plot {
+    /// Measure the memory of a worker's VM under load, and put it into the report
+    Memory {
         #[command(flatten)]
         existing: Existing,
-        /// Where the plots go
+        /// How long each Envoy has its load
+        #[arg(long, default_value_t = 10)]
+        minutes: u32,
+    },
+    /// Write the report's figures into `benchmarks.md`, and draw its plots
+    Document {
+        #[command(flatten)]
+        existing: Existing,
+        /// The folder of both
         #[arg(long, value_name = "FOLDER", default_value = "docs")]
         into: PathBuf,
     },
@@ -63,6 +72,16 @@ struct Run {
     report: PathBuf,
 }
 
+impl Run {
+    fn kind(&self) -> &'static str {
+        match (self.quick, self.only.is_empty()) {
+            (_, false) => PART,
+            (true, true) => QUICK,
+            (false, true) => FULL,
+        }
+    }
+}
+
 #[derive(clap::Args)]
 struct Existing {
     /// The report
@@ -85,7 +104,11 @@ fn main() -> ExitCode {
             match arguments.command {
                 Subcommands::Run(run) => measure(&run).await,
                 Subcommands::Decide(existing) => decide(&existing.report).await,
-                Subcommands::Plot { existing, into } => draw(&existing.report, &into),
+                Subcommands::Memory { existing, minutes } => memory(&existing.report, minutes).await,
+                Subcommands::Document { existing, into } => {
+                    let places = Places::find()?;
+                    document::write(&Report::read(&existing.report)?, &places.root, &into)
+                }
                 Subcommands::Authorization { keys } => authorization::serve(&keys).await,
             }
         }),
@@ -123,11 +146,13 @@ async fn measure(run: &Run) -> Result<()> {
     let report = Report {
         began_at_s,
         took_s: watch.elapsed().as_secs_f64(),
-        kind: if run.quick { "quick" } else { "full" }.to_owned(),
+        kind: run.kind().to_owned(),
         rounds: run.rounds,
         machine,
         versions,
         decide: Vec::new(),
+        // Its minutes are spent apart, and its figures carry their own date.
+        memory: Report::read(&run.report).ok().and_then(|last| last.memory),
         ratios: rounds::ratios(&wanted, &measured),
         scenarios: measured
             .into_iter()
@@ -137,6 +162,22 @@ async fn measure(run: &Run) -> Result<()> {
     let ids: Vec<String> = all.into_iter().map(|scenario| scenario.id).collect();
     println!("\n{}\n{}", report.scenario_table(&ids), report.ratio_table(&wanted));
     write(&report, &run.report)
+}
+
+async fn memory(file: &Path, minutes: u32) -> Result<()> {
+    ensure!(minutes > 0, "no minutes measure nothing");
+    let mut report = Report::read(file)?;
+    let folder = TempDir::with_prefix("picket-bench-")?;
+    let ground = Ground::prepare(folder.path())?;
+    let scenarios = scenario::memory(&ground.places.root)?;
+    let memory = memory::measure(&ground, scenarios, minutes).await?;
+    println!(
+        "\n{}\nA worker's VM: {:.1} MiB",
+        memory.table().to_text(),
+        memory.worker_vm_mib()
+    );
+    report.memory = Some(memory);
+    report.write(file)
 }
 
 async fn decide(file: &Path) -> Result<()> {
@@ -151,23 +192,6 @@ async fn decide(file: &Path) -> Result<()> {
         report.write(file)?;
     }
     println!("\n{}", report.decide_table());
-    Ok(())
-}
-
-fn draw(file: &Path, folder: &Path) -> Result<()> {
-    let report = Report::read(file)?;
-    let places = Places::find()?;
-    let ids: Vec<String> = scenario::scenarios(&places.root)?
-        .into_iter()
-        .map(|scenario| scenario.id)
-        .collect();
-    let wanted = scenario::ratios(&places.root)?;
-    for (name, svg) in [
-        ("benchmarks-costs.svg", plot::costs(&report, &ids)),
-        ("benchmarks-ratios.svg", plot::ratios(&report, &wanted)),
-    ] {
-        std::fs::write(folder.join(name), svg)?;
-    }
     Ok(())
 }
 

@@ -1,0 +1,285 @@
+//! A sidecar and its requests, as the hot paths need them: the one place here that knows `core`.
+
+use std::hint::black_box;
+use std::rc::Rc;
+
+use anyhow::{Context, Result, anyhow, bail};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::crypto::{CryptoProvider, JwtVerifier, KeyUtils};
+use jsonwebtoken::errors::{self, ErrorKind};
+use jsonwebtoken::signature::{Error as SignatureError, Verifier};
+use jsonwebtoken::{Algorithm, DecodingKey};
+use picket_core::configuration::filter::FilterConfiguration;
+use picket_core::decision::{Decision, Effect};
+use picket_core::enforcement::{Arrival, Enforcer, PeerResult, Pending, Permit, Step, reply};
+use picket_core::request::{Header, RequestHead};
+use picket_core::time::Timestamp;
+use serde_json::{Value, json};
+
+const NOW_S: i64 = 1_800_000_000;
+const HOST: &str = "orders.example.org";
+/// Rules where their number does not matter, as in the benchmark's scenarios.
+pub const RULES: u32 = 11;
+/// Few, so that the cache is full and each new decision takes the place of another.
+pub const DECISIONS_MAX: u32 = 100;
+
+/// A request as the proxy hands it over.
+pub struct Request {
+    headers: Vec<Header>,
+}
+
+impl Request {
+    /// One that a rule matches.
+    pub fn new(rule: u32, token: Option<&str>) -> Self {
+        Self::numbered(rule, 17, token)
+    }
+
+    /// Another for each `number`: the client's headers, a forged one among them, and those that Envoy adds.
+    pub fn numbered(rule: u32, number: u32, token: Option<&str>) -> Self {
+        let path = path(rule, number);
+        let mut headers: Vec<Header> = [
+            (":authority", HOST),
+            (":path", &path),
+            (":method", "GET"),
+            (":scheme", "http"),
+            ("user-agent", "picket-bench/1"),
+            ("accept", "application/json"),
+            ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
+            ("x-jwt-subject", "mallory"),
+            ("x-picket-subject", "mallory"),
+            ("x-forwarded-for", "10.0.0.1"),
+            ("x-forwarded-proto", "http"),
+            ("x-request-id", "2c9f0f6e-8a57-4c3f-9d0e-7b1a5e6c4d32"),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.as_bytes().to_vec()))
+        .to_vec();
+        if let Some(token) = token {
+            headers.push(("authorization".to_owned(), format!("Bearer {token}").into_bytes()));
+        }
+        Self { headers }
+    }
+
+    /// Reads it, and nothing else.
+    ///
+    /// # Errors
+    /// When it is malformed.
+    pub fn parse(&self) -> Result<()> {
+        black_box(RequestHead::parse(&self.headers)?);
+        Ok(())
+    }
+}
+
+/// Route rules, and a path that the one in the middle matches.
+pub struct Routes {
+    configuration: FilterConfiguration,
+    path: String,
+}
+
+impl Routes {
+    /// So many rules.
+    ///
+    /// # Errors
+    /// When the configuration has a mistake.
+    pub fn new(rules: u32) -> Result<Self> {
+        Ok(Self {
+            configuration: configuration(rules)?,
+            path: path(rules / 2, 17),
+        })
+    }
+
+    /// Looks for the rule.
+    ///
+    /// # Errors
+    /// When none matches.
+    pub fn find_the_middle_one(&self) -> Result<()> {
+        let found = self.configuration.routes.find(HOST, "GET", &self.path);
+        black_box(found.context("no rule matches")?);
+        Ok(())
+    }
+}
+
+/// An enforcer with its caches.
+pub struct Sidecar {
+    enforcer: Enforcer,
+    peer: Rc<PeerResult>,
+}
+
+impl Sidecar {
+    /// With empty caches, of which the one for tokens holds a single one.
+    ///
+    /// # Errors
+    /// When the configuration has a mistake.
+    pub fn new() -> Result<Self> {
+        Ok(Self {
+            enforcer: Enforcer::new(configuration(RULES)?, "node-1".to_owned(), 7),
+            peer: Rc::new(Ok("spiffe://example.org/web".parse()?)),
+        })
+    }
+
+    fn sends(&mut self, request: &Request) -> Step {
+        let (step, _) = self.enforcer.request_arrived(&Arrival {
+            headers: &request.headers,
+            peer: &self.peer,
+            source_address: Some([10, 0, 0, 1].into()),
+            now: Timestamp::from_s(NOW_S),
+        });
+        step
+    }
+
+    /// A request that is permitted at once.
+    ///
+    /// # Errors
+    /// When it is not.
+    pub fn permits(&mut self, request: &Request) -> Result<()> {
+        match self.sends(request) {
+            Step::Decided(Ok(permit)) => look_at(&permit),
+            Step::Decided(Err(refusal)) => bail!("expected a permit, got {refusal:?}"),
+            Step::Ask(_) => bail!("expected a permit, got a question"),
+        }
+        Ok(())
+    }
+
+    /// A request about which the policy service is asked.
+    ///
+    /// # Errors
+    /// When it is not.
+    pub fn asks(&mut self, request: &Request) -> Result<Pending> {
+        match self.sends(request) {
+            Step::Ask(question) => Ok(question.pending),
+            Step::Decided(verdict) => bail!("expected a question, got {verdict:?}"),
+        }
+    }
+
+    /// The policy service permits a request that waits.
+    ///
+    /// # Errors
+    /// When it is refused all the same.
+    pub fn answers(&mut self, pending: Pending) -> Result<()> {
+        let decision = Decision {
+            effect: Effect::Permit,
+            decision_id: "0198c7a2-5f0e-7c3a-9d6b-0a1b2c3d4e5f".to_owned(),
+            policy_revision: "895f99afdc11847d".to_owned(),
+            valid_for_ms: 60_000,
+            policy_ids: vec!["orders-read".to_owned()],
+            caller_reasons: Vec::new(),
+        };
+        let verdict = self
+            .enforcer
+            .answer_arrived(pending, Ok(decision), Timestamp::from_s(NOW_S));
+        look_at(&verdict.map_err(|refusal| anyhow!("expected a permit, got {refusal:?}"))?);
+        Ok(())
+    }
+
+    /// A request that is refused, with its reply.
+    ///
+    /// # Errors
+    /// When it is not.
+    pub fn refuses(&mut self, request: &Request) -> Result<()> {
+        let Step::Decided(Err(refusal)) = self.sends(request) else {
+            bail!("expected a refusal");
+        };
+        black_box(reply(&refusal, "orders"));
+        Ok(())
+    }
+}
+
+/// What the filter reads of a permit.
+fn look_at(permit: &Permit) {
+    for name in permit.headers_to_remove() {
+        black_box(name);
+    }
+    for header in permit.headers_to_set() {
+        black_box(header);
+    }
+    black_box(permit.rewritten_path());
+}
+
+fn prefix(rule: u32) -> String {
+    format!("/area-{rule:05}/items/")
+}
+
+fn path(rule: u32, number: u32) -> String {
+    format!("{}{number:06}", prefix(rule))
+}
+
+/// `rules` rules, of which the last one permits by itself and the others ask the policy service.
+fn configuration(rules: u32) -> Result<FilterConfiguration> {
+    let rule = |number: u32| {
+        let decision = if number + 1 < rules { "policy_service" } else { "permit" };
+        json!({
+            "id": format!("rule-{number:05}"), "hosts": [HOST], "methods": ["GET"],
+            "paths": [format!("{}{{id}}", prefix(number))], "decision": decision,
+            "peers": { "spiffe_ids": ["spiffe://example.org/web"] },
+        })
+    };
+    let document = json!({
+        "workload": "orders",
+        "policy_service": { "cluster": "policy_service" },
+        "trust_domains": ["example.org"],
+        "providers": [{
+            "name": "main", "issuer": "https://issuer.example", "audiences": ["orders"],
+            "keys": { "keys": [key()] }, "roles_claim": "roles", "tenant_claim": "tenant",
+        }],
+        "rules": (0..rules).map(rule).collect::<Vec<_>>(),
+        "token_cache_entries_max": 1,
+        "decision_cache_entries_max": DECISIONS_MAX,
+    });
+    FilterConfiguration::parse(document.to_string().as_bytes()).map_err(|mistakes| anyhow!("{mistakes}"))
+}
+
+/// The public key of RFC 7515 §A.3.1: core wants a point on the curve.
+fn key() -> Value {
+    json!({
+        "kty": "EC", "crv": "P-256", "kid": "k1", "alg": "ES256", "use": "sig",
+        "x": "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU",
+        "y": "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0",
+    })
+}
+
+/// A token like that of the benchmark's scenarios; `number` makes it another one.
+pub fn token(number: u32) -> String {
+    let header = json!({ "typ": "JWT", "alg": "ES256", "kid": "k1" });
+    let claims = json!({
+        "iss": "https://issuer.example", "sub": "alice", "aud": "orders", "iat": NOW_S, "exp": NOW_S + 3600,
+        "jti": format!("{number:016x}"), "tenant": "acme", "roles": ["clerk"], "scope": "orders.read orders.write",
+    });
+    let part = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+    let (header, claims) = (header.to_string(), claims.to_string());
+    format!(
+        "{}.{}.{}",
+        part(header.as_bytes()),
+        part(claims.as_bytes()),
+        part(&[1; 64])
+    )
+}
+
+/// Takes every signature for good, in this whole process: checking one is Envoy's BoringSSL's, which is not counted.
+pub fn trust_every_signature() {
+    // A second call changes nothing.
+    let _ = PROVIDER.install_default();
+}
+
+static PROVIDER: CryptoProvider = CryptoProvider {
+    signer_factory: |_, _| Err(ErrorKind::UnsupportedAlgorithm.into()),
+    verifier_factory,
+    key_utils: KeyUtils::new_unimplemented(),
+};
+
+fn verifier_factory(algorithm: &Algorithm, _: &DecodingKey) -> errors::Result<Box<dyn JwtVerifier>> {
+    Ok(Box::new(Trusting(*algorithm)))
+}
+
+struct Trusting(Algorithm);
+
+impl Verifier<Vec<u8>> for Trusting {
+    fn verify(&self, _: &[u8], _: &Vec<u8>) -> Result<(), SignatureError> {
+        Ok(())
+    }
+}
+
+impl JwtVerifier for Trusting {
+    fn algorithm(&self) -> Algorithm {
+        self.0
+    }
+}
