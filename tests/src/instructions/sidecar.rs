@@ -1,6 +1,7 @@
 //! A sidecar and its requests, as the hot paths need them: the one place here that knows `core`.
 
 use std::hint::black_box;
+use std::net::IpAddr;
 use std::rc::Rc;
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -11,8 +12,8 @@ use jsonwebtoken::errors::{self, ErrorKind};
 use jsonwebtoken::signature::{Error as SignatureError, Verifier};
 use jsonwebtoken::{Algorithm, DecodingKey};
 use picket_core::configuration::filter::FilterConfiguration;
-use picket_core::decision::{Decision, Effect};
-use picket_core::enforcement::{Arrival, Enforcer, PeerResult, Pending, Permit, Step, reply};
+use picket_core::decision::{Decision, Effect, Vary};
+use picket_core::enforcement::{Arrival, Connection, Enforcer, PeerResult, Pending, Permit, Step, reply};
 use picket_core::request::{Header, RequestHead};
 use picket_core::time::Timestamp;
 use serde_json::{Value, json};
@@ -26,7 +27,7 @@ pub const DECISIONS_MAX: u32 = 100;
 
 /// A request as the proxy hands it over.
 pub struct Request {
-    headers: Vec<Header>,
+    headers: Vec<(&'static str, Vec<u8>)>,
 }
 
 impl Request {
@@ -38,7 +39,7 @@ impl Request {
     /// Another for each `number`: the client's headers, a forged one among them, and those that Envoy adds.
     pub fn numbered(rule: u32, number: u32, token: Option<&str>) -> Self {
         let path = path(rule, number);
-        let mut headers: Vec<Header> = [
+        let mut headers = [
             (":authority", HOST),
             (":path", &path),
             (":method", "GET"),
@@ -52,12 +53,20 @@ impl Request {
             ("x-forwarded-proto", "http"),
             ("x-request-id", "2c9f0f6e-8a57-4c3f-9d0e-7b1a5e6c4d32"),
         ]
-        .map(|(name, value)| (name.to_owned(), value.as_bytes().to_vec()))
+        .map(|(name, value)| (name, value.as_bytes().to_vec()))
         .to_vec();
         if let Some(token) = token {
-            headers.push(("authorization".to_owned(), format!("Bearer {token}").into_bytes()));
+            headers.push(("authorization", format!("Bearer {token}").into_bytes()));
         }
         Self { headers }
+    }
+
+    /// As the filter borrows them from what the host wrote.
+    fn headers(&self) -> Vec<Header<'_>> {
+        self.headers
+            .iter()
+            .map(|(name, value)| (*name, value.as_slice()))
+            .collect()
     }
 
     /// Reads it, and nothing else.
@@ -65,7 +74,7 @@ impl Request {
     /// # Errors
     /// When it is malformed.
     pub fn parse(&self) -> Result<()> {
-        black_box(RequestHead::parse(&self.headers)?);
+        black_box(RequestHead::parse(&self.headers())?);
         Ok(())
     }
 }
@@ -102,7 +111,20 @@ impl Routes {
 /// An enforcer with its caches.
 pub struct Sidecar {
     enforcer: Enforcer,
-    peer: Rc<PeerResult>,
+    connection: OneConnection,
+}
+
+/// All requests come on it.
+struct OneConnection(Rc<PeerResult>);
+
+impl Connection for OneConnection {
+    fn peer(&self) -> Rc<PeerResult> {
+        Rc::clone(&self.0)
+    }
+
+    fn source_address(&self) -> Option<IpAddr> {
+        Some([10, 0, 0, 1].into())
+    }
 }
 
 impl Sidecar {
@@ -113,15 +135,14 @@ impl Sidecar {
     pub fn new() -> Result<Self> {
         Ok(Self {
             enforcer: Enforcer::new(configuration(RULES)?, "node-1".to_owned(), 7),
-            peer: Rc::new(Ok("spiffe://example.org/web".parse()?)),
+            connection: OneConnection(Rc::new(Ok("spiffe://example.org/web".parse()?))),
         })
     }
 
     fn sends(&mut self, request: &Request) -> Step {
         let (step, _) = self.enforcer.request_arrived(&Arrival {
-            headers: &request.headers,
-            peer: &self.peer,
-            source_address: Some([10, 0, 0, 1].into()),
+            headers: &request.headers(),
+            connection: &self.connection,
             now: Timestamp::from_s(NOW_S),
         });
         step
@@ -163,6 +184,7 @@ impl Sidecar {
             valid_for_ms: 60_000,
             policy_ids: vec!["orders-read".to_owned()],
             caller_reasons: Vec::new(),
+            vary: Vary::EVERYTHING,
         };
         let verdict = self
             .enforcer
