@@ -2,7 +2,7 @@
 
 mod samples;
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 use std::str::FromStr;
 
 use cedar_policy::{
@@ -11,6 +11,7 @@ use cedar_policy::{
 use picket_core::access::{AccessRequest, Principal};
 use picket_core::spiffe::SpiffeId;
 
+use super::entities::{LoadedEntities, Reach};
 use super::errors::with_causes;
 
 /// How many roles a token may bring. More is an error, never a shorter list: what is left out could be what forbids.
@@ -80,32 +81,36 @@ impl Model {
         MADE_TYPES.contains(&name.to_string().as_str())
     }
 
-    /// The request as Cedar takes it, checked against the schema.
-    pub(super) fn request(&self, request: &AccessRequest, schema: &Schema) -> Result<Request, ModelError> {
-        Request::new(
-            self.principal_uid(request),
-            self.action(&request.action.method),
-            self.resource_uid(request),
-            context(request)?,
-            Some(schema),
-        )
-        .map_err(refused("request"))
+    /// The actions, of which each request has one.
+    pub(super) fn actions(&self) -> impl Iterator<Item = &EntityUid> {
+        self.actions.iter().map(|(_, uid)| uid).chain([&self.other])
     }
 
-    /// The loaded entities with those of this request. They are not checked against the schema again: [`Self::mistakes_in`]
-    /// has shown that what is made here conforms to it, whatever the strings are.
-    pub(super) fn entities(&self, request: &AccessRequest, base: &Entities) -> Result<Entities, ModelError> {
-        base.clone()
-            .add_entities(self.made(request)?, None)
-            .map_err(refused("entities"))
+    /// The request as Cedar takes it. It is not checked against the schema again: [`Self::mistakes_in`] has shown that what is
+    /// made here conforms to it, whatever the strings are and whichever optional parts are there.
+    pub(super) fn request(&self, request: &AccessRequest) -> Result<Request, ModelError> {
+        self.checked_request(request, None)
+    }
+
+    /// The entities of this request with those that it can reach. As with [`Self::request`], they are not checked again.
+    pub(super) fn entities(
+        &self,
+        request: &AccessRequest,
+        loaded: &LoadedEntities,
+        reach: Reach,
+    ) -> Result<Entities, ModelError> {
+        let made = self.made(request, loaded)?;
+        let action = self.action(&request.action.method);
+        loaded.with(made, action, reach)
     }
 
     /// What a schema does not take of what the service makes: each principal with each action, with all optional parts
     /// and with none.
     pub(super) fn mistakes_in(&self, schema: &Schema) -> BTreeSet<String> {
         let mut mistakes = BTreeSet::new();
+        let loaded = LoadedEntities::none();
         for mut sample in samples::all() {
-            match self.made(&sample) {
+            match self.made(&sample, &loaded) {
                 Ok(made) => {
                     if let Err(error) = Entities::from_entities(made, Some(schema)) {
                         mistakes.insert(with_causes(&error));
@@ -117,7 +122,7 @@ impl Model {
             }
             for method in METHODS.iter().chain([&OTHER_METHOD]) {
                 (*method).clone_into(&mut sample.action.method);
-                if let Err(error) = self.request(&sample, schema) {
+                if let Err(error) = self.checked_request(&sample, Some(schema)) {
                     mistakes.insert(error.to_string());
                 }
             }
@@ -125,9 +130,20 @@ impl Model {
         mistakes
     }
 
-    fn action(&self, method: &str) -> EntityUid {
+    fn checked_request(&self, request: &AccessRequest, schema: Option<&Schema>) -> Result<Request, ModelError> {
+        Request::new(
+            self.principal_uid(request),
+            self.action(&request.action.method).clone(),
+            self.resource_uid(request),
+            context(request)?,
+            schema,
+        )
+        .map_err(refused("request"))
+    }
+
+    fn action(&self, method: &str) -> &EntityUid {
         let known = self.actions.iter().find(|(name, _)| *name == method);
-        known.map_or(&self.other, |(_, uid)| uid).clone()
+        known.map_or(&self.other, |(_, uid)| uid)
     }
 
     fn principal_uid(&self, request: &AccessRequest) -> EntityUid {
@@ -145,16 +161,16 @@ impl Model {
         )
     }
 
-    fn made(&self, request: &AccessRequest) -> Result<Vec<Entity>, ModelError> {
+    fn made(&self, request: &AccessRequest, loaded: &LoadedEntities) -> Result<Vec<Entity>, ModelError> {
         let principal = match (&request.principal, &request.peer) {
-            (Some(principal), _) => self.user(principal)?,
-            (None, Some(peer)) => self.workload(peer)?,
+            (Some(principal), _) => self.user(principal, loaded)?,
+            (None, Some(peer)) => self.workload(peer, loaded)?,
             (None, None) => Entity::with_uid(self.principal_uid(request)),
         };
         Ok(vec![principal, self.resource(request)?])
     }
 
-    fn user(&self, principal: &Principal) -> Result<Entity, ModelError> {
+    fn user(&self, principal: &Principal, loaded: &LoadedEntities) -> Result<Entity, ModelError> {
         at_most("principal.roles", principal.roles.len(), ROLES_MAX)?;
         at_most("principal.scopes", principal.scopes.len(), SCOPES_MAX)?;
         at_most("principal.amr", principal.amr.len(), AMR_MAX)?;
@@ -169,13 +185,13 @@ impl Model {
                 .auth_time_s
                 .map(|time| ("auth_time", RestrictedExpression::new_long(time))),
         ];
-        let roles: HashSet<EntityUid> = principal.roles.iter().map(|role| uid(&self.role, role)).collect();
+        let roles = loaded.closure(principal.roles.iter().map(|role| uid(&self.role, role)));
         let attributes = attributes.into_iter().flatten().map(owned).collect();
         Entity::new(uid(&self.user, &user_id(principal)), attributes, roles).map_err(refused("principal"))
     }
 
-    fn workload(&self, peer: &SpiffeId) -> Result<Entity, ModelError> {
-        let parents = HashSet::from([uid(&self.trust_domain, peer.trust_domain())]);
+    fn workload(&self, peer: &SpiffeId, loaded: &LoadedEntities) -> Result<Entity, ModelError> {
+        let parents = loaded.closure(std::iter::once(uid(&self.trust_domain, peer.trust_domain())));
         let attributes = identity(peer).map(owned).into_iter().collect();
         Entity::new(uid(&self.workload, peer.as_str()), attributes, parents).map_err(refused("principal"))
     }
@@ -227,7 +243,7 @@ fn context(request: &AccessRequest) -> Result<Context, ModelError> {
 }
 
 /// Cedar's errors are large, and all that is done with one is to write it down.
-fn refused<E: std::error::Error>(part: &'static str) -> impl Fn(E) -> ModelError {
+pub(super) fn refused<E: std::error::Error>(part: &'static str) -> impl Fn(E) -> ModelError {
     move |error| ModelError::Cedar {
         part,
         message: with_causes(&error),
