@@ -5,6 +5,7 @@ mod errors;
 mod index;
 mod load;
 mod model;
+mod needs;
 mod syntax;
 
 use std::sync::Arc;
@@ -14,12 +15,13 @@ use cedar_policy::{AuthorizationError, Authorizer, Decision, PolicyId, Response}
 use picket_core::access::AccessRequest;
 use picket_core::decision::Effect;
 
-use entities::{LoadedEntities, Reach};
+use entities::LoadedEntities;
 pub use errors::{PolicyError, PolicyErrors};
 use index::{Bucket, Index};
 pub use load::{FILE_BYTES_MAX, FILES_MAX, load};
 pub use model::{AMR_MAX, PATH_PARAMETERS_MAX, ROLES_MAX, SCOPES_MAX};
 use model::{Model, ModelError};
+use needs::Needs;
 
 /// How many evaluation errors a record names; the first one says enough.
 const ERRORS_MAX: usize = 8;
@@ -89,11 +91,8 @@ impl PolicyEngine {
     fn respond(&self, request: &AccessRequest) -> Result<Vec<Answer<'_>>, ModelError> {
         let loaded = &self.0;
         let buckets: Vec<&Bucket> = loaded.index.candidates(&request.route_rule).collect();
-        let reach = buckets.iter().map(|bucket| bucket.reach).max();
-        let asked = loaded.model.request(request)?;
-        let entities = loaded
-            .model
-            .entities(request, &loaded.entities, reach.unwrap_or(Reach::Request))?;
+        let needs = buckets.iter().map(|bucket| bucket.needs).fold(Needs::NONE, Needs::and);
+        let (asked, entities) = loaded.model.read(request, &loaded.entities, needs)?;
         let answer = |bucket: &'_ Bucket| loaded.authorizer.is_authorized(&asked, &bucket.policies, &entities);
         Ok(buckets.into_iter().map(|bucket| (bucket, answer(bucket))).collect())
     }

@@ -5,15 +5,7 @@ use std::collections::{HashMap, HashSet};
 use cedar_policy::{Entities, Entity, EntityUid};
 
 use super::model::{ModelError, refused};
-
-/// What policies can look at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Reach {
-    /// The request's principal, action and resource, with their ancestors.
-    Request,
-    /// Every entity, because a policy names one and looks into it.
-    All,
-}
+use super::needs::Reach;
 
 /// The entities that do not come from requests: those of the folder, and the schema's actions.
 pub(super) struct LoadedEntities {

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use cedar_policy::{Policy, PolicyId, PolicySet};
 
-use super::entities::Reach;
 use super::model::{ModelError, refused};
+use super::needs::Needs;
 use super::syntax;
 
 /// All policies, split by the route rule that they ask for.
@@ -19,8 +19,10 @@ pub(super) struct Index {
 /// Policies that are evaluated together.
 pub(super) struct Bucket {
     pub(super) policies: PolicySet,
-    /// What the policies can look at.
-    pub(super) reach: Reach,
+    /// What the policies look at.
+    pub(super) needs: Needs,
+    /// What the caller may be told about each, where there is something.
+    reasons: HashMap<PolicyId, String>,
 }
 
 impl Index {
@@ -36,7 +38,7 @@ impl Index {
                 Some(rule) => index.by_rule.entry(rule).or_insert_with(Bucket::empty),
                 None => &mut index.common,
             };
-            bucket.add(policy, traits.reach)?;
+            bucket.add(policy, traits.needs)?;
         }
         Ok(index)
     }
@@ -46,7 +48,7 @@ impl Index {
     pub(super) fn undivided(&self) -> Self {
         let mut common = Bucket::empty();
         for policy in self.buckets().flat_map(|bucket| bucket.policies.policies()) {
-            common.add(policy, Reach::All).unwrap();
+            common.add(policy, Needs::ALL).unwrap();
         }
         Self {
             common,
@@ -74,18 +76,22 @@ impl Bucket {
     fn empty() -> Self {
         Self {
             policies: PolicySet::new(),
-            reach: Reach::Request,
+            needs: Needs::NONE,
+            reasons: HashMap::new(),
         }
     }
 
-    fn add(&mut self, policy: &Policy, reach: Reach) -> Result<(), ModelError> {
+    fn add(&mut self, policy: &Policy, needs: Needs) -> Result<(), ModelError> {
         self.policies.add(policy.clone()).map_err(refused("policies"))?;
-        self.reach = self.reach.max(reach);
+        self.needs = self.needs.and(needs);
+        if let Some(reason) = policy.annotation("reason") {
+            self.reasons.insert(policy.id().clone(), reason.to_owned());
+        }
         Ok(())
     }
 
     /// What the caller may be told about a policy.
     pub(super) fn reason(&self, id: &PolicyId) -> Option<&str> {
-        self.policies.annotation(id, "reason")
+        self.reasons.get(id).map(String::as_str)
     }
 }

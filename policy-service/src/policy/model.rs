@@ -11,8 +11,9 @@ use cedar_policy::{
 use picket_core::access::{AccessRequest, Principal};
 use picket_core::spiffe::SpiffeId;
 
-use super::entities::{LoadedEntities, Reach};
+use super::entities::LoadedEntities;
 use super::errors::with_causes;
+use super::needs::{Attribute, Attributes, Needs};
 
 /// How many roles a token may bring. More is an error, never a shorter list: what is left out could be what forbids.
 pub const ROLES_MAX: usize = 256;
@@ -86,22 +87,19 @@ impl Model {
         self.actions.iter().map(|(_, uid)| uid).chain([&self.other])
     }
 
-    /// The request as Cedar takes it. It is not checked against the schema again: [`Self::mistakes_in`] has shown that what is
-    /// made here conforms to it, whatever the strings are and whichever optional parts are there.
-    pub(super) fn request(&self, request: &AccessRequest) -> Result<Request, ModelError> {
-        self.checked_request(request, None)
-    }
-
-    /// The entities of this request with those that it can reach. As with [`Self::request`], they are not checked again.
-    pub(super) fn entities(
+    /// The request as Cedar takes it, and the entities that it can reach, with what is needed of them. They are not checked
+    /// against the schema again: [`Self::mistakes_in`] has shown that what is made here conforms to it, whatever the strings
+    /// are and whichever optional parts are there.
+    pub(super) fn read(
         &self,
         request: &AccessRequest,
         loaded: &LoadedEntities,
-        reach: Reach,
-    ) -> Result<Entities, ModelError> {
-        let made = self.made(request, loaded)?;
+        needs: Needs,
+    ) -> Result<(Request, Entities), ModelError> {
+        let asked = self.request(request, needs.attributes, None)?;
+        let made = self.made(request, loaded, needs.attributes)?;
         let action = self.action(&request.action.method);
-        loaded.with(made, action, reach)
+        Ok((asked, loaded.with(made, action, needs.reach)?))
     }
 
     /// What a schema does not take of what the service makes: each principal with each action, with all optional parts
@@ -110,7 +108,7 @@ impl Model {
         let mut mistakes = BTreeSet::new();
         let loaded = LoadedEntities::none();
         for mut sample in samples::all() {
-            match self.made(&sample, &loaded) {
+            match self.made(&sample, &loaded, Attributes::ALL) {
                 Ok(made) => {
                     if let Err(error) = Entities::from_entities(made, Some(schema)) {
                         mistakes.insert(with_causes(&error));
@@ -122,7 +120,7 @@ impl Model {
             }
             for method in METHODS.iter().chain([&OTHER_METHOD]) {
                 (*method).clone_into(&mut sample.action.method);
-                if let Err(error) = self.checked_request(&sample, Some(schema)) {
+                if let Err(error) = self.request(&sample, Attributes::ALL, Some(schema)) {
                     mistakes.insert(error.to_string());
                 }
             }
@@ -130,12 +128,17 @@ impl Model {
         mistakes
     }
 
-    fn checked_request(&self, request: &AccessRequest, schema: Option<&Schema>) -> Result<Request, ModelError> {
+    fn request(
+        &self,
+        request: &AccessRequest,
+        needed: Attributes,
+        schema: Option<&Schema>,
+    ) -> Result<Request, ModelError> {
         Request::new(
             self.principal_uid(request),
             self.action(&request.action.method).clone(),
             self.resource_uid(request),
-            context(request)?,
+            context(request, needed)?,
             schema,
         )
         .map_err(refused("request"))
@@ -161,85 +164,104 @@ impl Model {
         )
     }
 
-    fn made(&self, request: &AccessRequest, loaded: &LoadedEntities) -> Result<Vec<Entity>, ModelError> {
+    fn made(
+        &self,
+        request: &AccessRequest,
+        loaded: &LoadedEntities,
+        needed: Attributes,
+    ) -> Result<Vec<Entity>, ModelError> {
         let principal = match (&request.principal, &request.peer) {
-            (Some(principal), _) => self.user(principal, loaded)?,
-            (None, Some(peer)) => self.workload(peer, loaded)?,
+            (Some(principal), _) => self.user(principal, loaded, needed)?,
+            (None, Some(peer)) => self.workload(peer, loaded, needed)?,
             (None, None) => Entity::with_uid(self.principal_uid(request)),
         };
-        Ok(vec![principal, self.resource(request)?])
+        Ok(vec![principal, self.resource(request, needed)?])
     }
 
-    fn user(&self, principal: &Principal, loaded: &LoadedEntities) -> Result<Entity, ModelError> {
+    fn user(&self, principal: &Principal, loaded: &LoadedEntities, needed: Attributes) -> Result<Entity, ModelError> {
         at_most("principal.roles", principal.roles.len(), ROLES_MAX)?;
         at_most("principal.scopes", principal.scopes.len(), SCOPES_MAX)?;
         at_most("principal.amr", principal.amr.len(), AMR_MAX)?;
+        let text = |text: &Option<String>| text.as_deref().map(string);
         let attributes = [
-            Some(("issuer", string(&principal.issuer))),
-            Some(("subject", string(&principal.subject))),
-            principal.tenant.as_deref().map(|tenant| ("tenant", string(tenant))),
-            Some(("scopes", strings(&principal.scopes))),
-            Some(("amr", strings(&principal.amr))),
-            principal.acr.as_deref().map(|acr| ("acr", string(acr))),
-            principal
-                .auth_time_s
-                .map(|time| ("auth_time", RestrictedExpression::new_long(time))),
+            pair(needed, Attribute::Issuer, || Some(string(&principal.issuer))),
+            pair(needed, Attribute::Subject, || Some(string(&principal.subject))),
+            pair(needed, Attribute::Tenant, || text(&principal.tenant)),
+            pair(needed, Attribute::Scopes, || Some(strings(&principal.scopes))),
+            pair(needed, Attribute::Amr, || Some(strings(&principal.amr))),
+            pair(needed, Attribute::Acr, || text(&principal.acr)),
+            pair(needed, Attribute::AuthTime, || {
+                principal.auth_time_s.map(RestrictedExpression::new_long)
+            }),
         ];
         let roles = loaded.closure(principal.roles.iter().map(|role| uid(&self.role, role)));
-        let attributes = attributes.into_iter().flatten().map(owned).collect();
+        let attributes = attributes.into_iter().flatten().collect();
         Entity::new(uid(&self.user, &user_id(principal)), attributes, roles).map_err(refused("principal"))
     }
 
-    fn workload(&self, peer: &SpiffeId, loaded: &LoadedEntities) -> Result<Entity, ModelError> {
+    fn workload(&self, peer: &SpiffeId, loaded: &LoadedEntities, needed: Attributes) -> Result<Entity, ModelError> {
         let parents = loaded.closure(std::iter::once(uid(&self.trust_domain, peer.trust_domain())));
-        let attributes = identity(peer).map(owned).into_iter().collect();
+        let attributes = identity(peer, needed).collect();
         Entity::new(uid(&self.workload, peer.as_str()), attributes, parents).map_err(refused("principal"))
     }
 
-    fn resource(&self, request: &AccessRequest) -> Result<Entity, ModelError> {
+    fn resource(&self, request: &AccessRequest, needed: Attributes) -> Result<Entity, ModelError> {
         let resource = &request.resource;
         at_most(
             "resource.path_parameters",
             resource.path_parameters.len(),
             PATH_PARAMETERS_MAX,
         )?;
-        let classification = resource.classification.as_deref();
         let attributes = [
-            Some(("host", string(&resource.host))),
-            Some(("path", string(&resource.path))),
-            Some(("route_rule", string(&request.route_rule))),
-            classification.map(|classification| ("classification", string(classification))),
+            pair(needed, Attribute::Host, || Some(string(&resource.host))),
+            pair(needed, Attribute::Path, || Some(string(&resource.path))),
+            pair(needed, Attribute::RouteRule, || Some(string(&request.route_rule))),
+            pair(needed, Attribute::Classification, || {
+                resource.classification.as_deref().map(string)
+            }),
         ];
-        let tags = resource.path_parameters.iter();
+        let tags = needed.contain_tags().then_some(&resource.path_parameters).into_iter();
         Entity::new_with_tags(
             self.resource_uid(request),
-            attributes.into_iter().flatten().map(owned),
+            attributes.into_iter().flatten(),
             [],
-            tags.map(|(name, value)| (name.clone(), string(value))),
+            tags.flatten().map(|(name, value)| (name.clone(), string(value))),
         )
         .map_err(refused("resource"))
     }
 }
 
-fn context(request: &AccessRequest) -> Result<Context, ModelError> {
+fn context(request: &AccessRequest, needed: Attributes) -> Result<Context, ModelError> {
     let given = &request.context;
     let peer = request
         .peer
         .as_ref()
-        .map(|peer| RestrictedExpression::new_record(identity(peer).map(owned)))
+        .filter(|_| needed.contain(Attribute::Peer))
+        // A policy may take the record as a whole.
+        .map(|peer| RestrictedExpression::new_record(identity(peer, Attributes::ALL)))
         .transpose()
         .map_err(refused("context"))?;
     let pairs = [
-        Some(("method", string(&request.action.method))),
+        pair(needed, Attribute::Method, || Some(string(&request.action.method))),
         // Cedar takes no IPv4 address in IPv6 form, and a policy about 10.0.0.0/8 means both.
-        given.source_address.map(|address| {
-            let address = address.to_canonical().to_string();
-            ("source_address", RestrictedExpression::new_ip(address))
+        pair(needed, Attribute::SourceAddress, || {
+            let address = given.source_address?.to_canonical().to_string();
+            Some(RestrictedExpression::new_ip(address))
         }),
-        given.user_agent.as_deref().map(|agent| ("user_agent", string(agent))),
-        peer.map(|peer| ("peer", peer)),
+        pair(needed, Attribute::UserAgent, || given.user_agent.as_deref().map(string)),
+        pair(needed, Attribute::Peer, || peer),
     ];
-    Context::from_pairs(pairs.into_iter().flatten().map(owned)).map_err(refused("context"))
+    Context::from_pairs(pairs.into_iter().flatten()).map_err(refused("context"))
+}
+
+/// An attribute, if it is needed and there.
+fn pair(
+    needed: Attributes,
+    attribute: Attribute,
+    value: impl FnOnce() -> Option<RestrictedExpression>,
+) -> Option<(String, RestrictedExpression)> {
+    let value = needed.contain(attribute).then(value)??;
+    Some((attribute.name().to_owned(), value))
 }
 
 /// Cedar's errors are large, and all that is done with one is to write it down.
@@ -256,11 +278,13 @@ fn user_id(principal: &Principal) -> String {
     format!("{issuer}|{}", principal.subject)
 }
 
-fn identity(peer: &SpiffeId) -> [(&'static str, RestrictedExpression); 2] {
+fn identity(peer: &SpiffeId, needed: Attributes) -> impl Iterator<Item = (String, RestrictedExpression)> {
     [
-        ("spiffe_id", string(peer.as_str())),
-        ("trust_domain", string(peer.trust_domain())),
+        pair(needed, Attribute::SpiffeId, || Some(string(peer.as_str()))),
+        pair(needed, Attribute::TrustDomain, || Some(string(peer.trust_domain()))),
     ]
+    .into_iter()
+    .flatten()
 }
 
 fn uid(name: &EntityTypeName, id: &str) -> EntityUid {
@@ -273,10 +297,6 @@ fn string(value: &str) -> RestrictedExpression {
 
 fn strings(values: &[String]) -> RestrictedExpression {
     RestrictedExpression::new_set(values.iter().map(|value| string(value)))
-}
-
-fn owned((name, value): (&str, RestrictedExpression)) -> (String, RestrictedExpression) {
-    (name.to_owned(), value)
 }
 
 fn at_most(field: &'static str, found: usize, max: usize) -> Result<(), ModelError> {

@@ -3,7 +3,7 @@
 use cedar_policy::pst::{BinaryOp, Clause, Expr, Literal, UnaryOp, Var};
 use cedar_policy::{Policy, pst};
 
-use super::entities::Reach;
+use super::needs::Needs;
 
 /// How deep a condition is read. Cedar evaluates as deep without running out of stack (`RecursionLimit`), which would be an
 /// error that a skipped policy does not give.
@@ -18,29 +18,21 @@ const POLICY_BYTES_MAX: usize = 16 * 1024;
 pub(super) struct Traits {
     /// It is false, without an error, for every other route rule.
     pub(super) route_rule: Option<String>,
-    pub(super) reach: Reach,
+    pub(super) needs: Needs,
 }
 
 /// Reads a policy that the strict validator has accepted. What is not understood restricts nothing.
 pub(super) fn traits_of(policy: &Policy) -> Traits {
     let unknown = Traits {
         route_rule: None,
-        reach: Reach::All,
+        needs: Needs::ALL,
     };
     let is_short = policy.to_cedar().is_some_and(|text| text.len() <= POLICY_BYTES_MAX);
     match is_short.then(|| policy.to_pst()) {
-        // The scope of a policy cannot fail, and looks at the request's own entities only.
+        // The scope of a policy cannot fail, and looks at ancestors only.
         Some(Ok(pst::Policy::Static(policy))) => Traits {
             route_rule: route_rule(policy.body().clauses()),
-            reach: match policy
-                .body()
-                .clauses()
-                .iter()
-                .all(|clause| stays_in_request(inner(clause)))
-            {
-                true => Reach::Request,
-                false => Reach::All,
-            },
+            needs: of_all(policy.body().clauses().iter().map(inner)),
         },
         Some(Ok(pst::Policy::Linked(_)) | Err(_)) | None => unknown,
     }
@@ -153,51 +145,70 @@ fn is_infallible(expression: &Expr, depth: u32) -> bool {
     }
 }
 
-/// True where every entity whose attributes, tags or ancestors are looked at is the request's principal, action or resource.
+/// What the evaluation of an expression looks at.
 ///
 /// Entities come from the variables, from attributes (the service makes none that holds an entity) and from literals. A
-/// literal is looked at nowhere where it is only compared: as a side of `==` and `!=`, right of `in`, and in a set, which gives
-/// its elements to nobody.
-fn stays_in_request(expression: &Expr) -> bool {
-    if let Expr::Literal(_) = expression {
-        !is_entity(expression)
-    } else if let Expr::Var(_) = expression {
-        true
-    } else if let Expr::UnaryOp { expr, .. } | Expr::GetAttr { expr, .. } | Expr::HasAttr { expr, .. } = expression {
-        stays_in_request(expr)
-    } else if let Expr::Like { expr, .. } = expression {
-        stays_in_request(expr)
-    } else if let Expr::BinaryOp { op, left, right } = expression {
-        let is_equality = matches!(op, BinaryOp::Eq | BinaryOp::NotEq);
-        let is_membership = matches!(op, BinaryOp::In | BinaryOp::Contains);
-        let side = |expression: &Expr, is_only_compared: bool| match is_only_compared {
-            true => is_compared_at_most(expression),
-            false => stays_in_request(expression),
-        };
-        side(left, is_equality) && side(right, is_equality || is_membership)
-    } else if let Expr::Is { expr, in_expr, .. } = expression {
-        stays_in_request(expr) && in_expr.as_ref().is_none_or(|within| is_compared_at_most(within))
-    } else if let Expr::IfThenElse {
-        cond,
-        then_expr,
-        else_expr,
-    } = expression
-    {
-        [cond, then_expr, else_expr]
-            .into_iter()
-            .all(|part| stays_in_request(part))
-    } else if let Expr::Set(elements) = expression {
-        elements.iter().all(|element| is_compared_at_most(element))
-    } else {
-        false
+/// literal is looked into nowhere where it is only compared: as a side of `==` and `!=`, right of `in`, and in a set, which
+/// gives its elements to nobody.
+fn needs(expression: &Expr) -> Needs {
+    match expression {
+        Expr::Literal(Literal::EntityUID(_)) => Needs::ALL_ENTITIES,
+        Expr::Literal(Literal::Bool(_) | Literal::Long(_) | Literal::String(_)) => Needs::NONE,
+        // As a value, with all that is in it; an attribute of it is below.
+        Expr::Var(Var::Context) => Needs::ALL_ATTRIBUTES,
+        Expr::Var(Var::Principal | Var::Action | Var::Resource) => Needs::NONE,
+        Expr::GetAttr { expr, attr } => of_owner(expr).and(Needs::of_attribute(attr)),
+        Expr::HasAttr { expr, attrs } => attrs
+            .iter()
+            .map(|attr| Needs::of_attribute(attr))
+            .fold(of_owner(expr), Needs::and),
+        Expr::UnaryOp { expr, .. } | Expr::Like { expr, .. } => needs(expr),
+        Expr::BinaryOp { op, left, right } => of_operator(*op, left, right),
+        Expr::Is { expr, in_expr, .. } => {
+            let within = in_expr.as_ref().map_or(Needs::NONE, |within| of_compared(within));
+            needs(expr).and(within)
+        }
+        Expr::IfThenElse {
+            cond,
+            then_expr,
+            else_expr,
+        } => of_all([cond, then_expr, else_expr].into_iter().map(|part| &**part)),
+        Expr::Set(elements) => elements
+            .iter()
+            .map(|element| of_compared(element))
+            .fold(Needs::NONE, Needs::and),
+        Expr::Record(_) | Expr::Slot(_) | Expr::Unknown { .. } | _ => Needs::ALL,
     }
 }
 
-/// As [`stays_in_request`], in a place where a literal entity is only compared.
-fn is_compared_at_most(expression: &Expr) -> bool {
-    is_entity(expression) || stays_in_request(expression)
+fn of_operator(op: BinaryOp, left: &Expr, right: &Expr) -> Needs {
+    if matches!(op, BinaryOp::Eq | BinaryOp::NotEq) {
+        of_compared(left).and(of_compared(right))
+    } else if matches!(op, BinaryOp::In | BinaryOp::Contains) {
+        needs(left).and(of_compared(right))
+    } else if matches!(op, BinaryOp::GetTag | BinaryOp::HasTag) {
+        Needs::TAGS.and(needs(left)).and(needs(right))
+    } else {
+        needs(left).and(needs(right))
+    }
 }
 
-fn is_entity(expression: &Expr) -> bool {
-    matches!(expression, Expr::Literal(Literal::EntityUID(_)))
+fn of_all<'a>(expressions: impl Iterator<Item = &'a Expr>) -> Needs {
+    expressions.map(needs).fold(Needs::NONE, Needs::and)
+}
+
+/// What has an attribute that is read.
+fn of_owner(expression: &Expr) -> Needs {
+    match matches!(expression, Expr::Var(_)) {
+        true => Needs::NONE,
+        false => needs(expression),
+    }
+}
+
+/// An expression in a place where a literal entity is only compared.
+fn of_compared(expression: &Expr) -> Needs {
+    match matches!(expression, Expr::Literal(_)) {
+        true => Needs::NONE,
+        false => needs(expression),
+    }
 }

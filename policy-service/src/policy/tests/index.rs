@@ -5,6 +5,7 @@ use proptest::collection::vec;
 use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop_assert_eq, proptest};
 use proptest::sample::{select, subsequence};
 
+use super::super::needs::{Needs, Reach};
 use super::super::syntax::{Traits, traits_of};
 use super::*;
 
@@ -16,13 +17,15 @@ fn undivided(directory: &Path) -> PolicyEngine {
     engine
 }
 
-fn check_traits(scope: &str, conditions: &str, route_rule: Option<&str>, reach: Reach) {
+fn traits(scope: &str, conditions: &str) -> Traits {
     let text = format!("permit ({scope}) {conditions};");
-    let expected = Traits {
-        route_rule: route_rule.map(str::to_owned),
-        reach,
-    };
-    assert_eq!(traits_of(&Policy::parse(None, &text).unwrap()), expected, "{text}");
+    traits_of(&Policy::parse(None, &text).unwrap())
+}
+
+fn check_traits(scope: &str, conditions: &str, route_rule: Option<&str>, reach: Reach) {
+    let found = traits(scope, conditions);
+    let found = (found.route_rule.as_deref(), found.needs.reach);
+    assert_eq!(found, (route_rule, reach), "{conditions}");
 }
 
 #[test]
@@ -100,6 +103,54 @@ fn a_policy_that_looks_into_a_named_entity_needs_all_of_them() {
 }
 
 #[test]
+fn what_a_policy_does_not_name_it_does_not_need() {
+    let check = |condition: &str, names: &[&str], more: Needs| {
+        let found = traits("principal, action, resource", &format!("when {{ {condition} }}")).needs;
+        let expected = names
+            .iter()
+            .map(|name| Needs::of_attribute(name))
+            .fold(more, Needs::and);
+        assert_eq!(found, expected, "{condition}");
+    };
+    check("true", &[], Needs::NONE);
+    check(r#"resource.route_rule == "a""#, &["route_rule"], Needs::NONE);
+    check(
+        r#"principal has tenant && principal.acr == "2""#,
+        &["tenant", "acr"],
+        Needs::NONE,
+    );
+    check(
+        r#"context.peer.trust_domain == "t""#,
+        &["peer", "trust_domain"],
+        Needs::NONE,
+    );
+    check(
+        r#"context has peer.trust_domain"#,
+        &["peer", "trust_domain"],
+        Needs::NONE,
+    );
+    check(r#"principal.scopes.contains("s")"#, &["scopes"], Needs::NONE);
+    check(r#"["a"].contains(resource.host)"#, &["host"], Needs::NONE);
+    check(r#"resource.hasTag(resource.host)"#, &["host"], Needs::TAGS);
+    check(r#"resource.getTag("id") like "7*""#, &[], Needs::TAGS);
+    check(
+        r#"context.source_address.isInRange(ip("10.0.0.0/8"))"#,
+        &["source_address"],
+        Needs::NONE,
+    );
+    check(
+        r#"(if context.method == "GET" then principal else resource) == principal"#,
+        &["method"],
+        Needs::NONE,
+    );
+    check(r#"-principal.auth_time < 1"#, &["auth_time"], Needs::NONE);
+    check(r#"context == {"method": "GET"}"#, &[], Needs::ALL);
+    check(r#"[context].contains(context)"#, &[], Needs::ALL_ATTRIBUTES);
+    // Nothing that the service makes.
+    check(r#"resource.colour == "red""#, &[], Needs::NONE);
+}
+
+#[test]
 fn a_policy_that_nests_deeply_is_loaded_as_before() {
     let condition = ["true"].repeat(5_000).join(" && ");
     let text = format!(r#"@id("deep") permit (principal, action, resource) when {{ {condition} }};"#);
@@ -129,7 +180,7 @@ fn world() -> [(&'static str, String); 2] {
     ]
 }
 
-const CONDITIONS: [&str; 28] = [
+const CONDITIONS: [&str; 36] = [
     "true",
     "false",
     r#"resource.route_rule == "a""#,
@@ -157,6 +208,14 @@ const CONDITIONS: [&str; 28] = [
     r#"(resource.hasTag("id") && resource.getTag("id") == "7")"#,
     r#"(context has source_address && context.source_address.isInRange(ip("10.0.0.0/8")))"#,
     r#"(context has peer && context.peer.trust_domain == "example.org")"#,
+    r#"(context has peer && context.peer == {spiffe_id: "spiffe://example.org/web", trust_domain: "example.org"})"#,
+    r#"(context has user_agent && context.user_agent like "cu*")"#,
+    r#"(context has peer.spiffe_id && context.peer.spiffe_id like "spiffe:*")"#,
+    r#"(principal is Picket::User && principal.scopes.contains("s") && principal.issuer like "https:*")"#,
+    r#"(principal is Picket::User && principal has acr && principal.acr == principal.subject)"#,
+    r#"(principal is Picket::User && (principal.amr.isEmpty() || principal.amr.contains("otp")))"#,
+    r#"(principal is Picket::Workload && principal.trust_domain == "example.org")"#,
+    r#"(resource.path like "/orders/*" || resource has classification)"#,
     r#"[principal in Picket::Role::"reader"].contains(resource.host == "orders.example.org")"#,
 ];
 
@@ -209,6 +268,9 @@ fn asked() -> impl Strategy<Value = AccessRequest> {
         if let Some(principal) = &mut asked.principal {
             principal.tenant = tenant.then(|| "acme".to_owned());
             principal.auth_time_s = auth_time.then_some(1);
+            principal.acr = auth_time.then(|| "alice".to_owned());
+            principal.amr = if tenant { vec!["otp".to_owned()] } else { vec![] };
+            principal.scopes = if auth_time { vec!["s".to_owned()] } else { vec![] };
         }
         asked.resource.classification = secret.then(|| "secret".to_owned());
         if !tagged {
