@@ -10,7 +10,7 @@ use super::needs::Reach;
 /// The entities that do not come from requests: those of the folder, and the schema's actions.
 pub(super) struct LoadedEntities {
     all: Entities,
-    /// For each action a set of it and what it is in.
+    /// For each action a set of nothing but it.
     actions: HashMap<EntityUid, Entities>,
 }
 
@@ -18,9 +18,10 @@ impl LoadedEntities {
     /// Takes the entities of a folder, which are transitively closed.
     pub(super) fn new<'a>(all: Entities, actions: impl IntoIterator<Item = &'a EntityUid>) -> Result<Self, ModelError> {
         let alone = |action: &EntityUid| {
-            let ancestors = all.ancestors(action).into_iter().flatten();
-            let closed = std::iter::once(action).chain(ancestors).filter_map(|uid| all.get(uid));
-            let set = Entities::from_entities(closed.cloned(), None).map_err(refused("entities"))?;
+            let ancestors = all.ancestors(action).into_iter().flatten().cloned();
+            // Schemas give actions neither attributes nor tags.
+            let entity = Entity::new_no_attrs(action.clone(), ancestors.collect());
+            let set = Entities::from_entities([entity], None).map_err(refused("entities"))?;
             Ok((action.clone(), set))
         };
         let actions = actions.into_iter().map(alone).collect::<Result<_, ModelError>>()?;
