@@ -6,6 +6,10 @@ use anyhow::Context;
 use clap::Parser;
 use picket_policy_service::{configuration, service};
 
+/// A decision makes and frees some hundred small values on several threads; the system's allocator took an eighth of its time.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Picket's policy service: answers the sidecars' access requests and records every decision.
 ///
 /// Each key of the file can be overridden by an environment variable: PICKET__SECTION__KEY=value.

@@ -1,19 +1,27 @@
 //! Policies: loading a folder of Cedar policies, and evaluating access requests over them.
 
+mod entities;
 mod errors;
+mod index;
 mod load;
 mod model;
+mod needs;
+mod syntax;
 
 use std::sync::Arc;
 
-use cedar_policy::{Authorizer, Decision, Entities, PolicyId, PolicySet, Response, Schema};
+use cedar_policy::authorization_errors::PolicyEvaluationError;
+use cedar_policy::{AuthorizationError, Authorizer, Decision, PolicyId, Response};
 use picket_core::access::AccessRequest;
 use picket_core::decision::Effect;
 
+use entities::LoadedEntities;
 pub use errors::{PolicyError, PolicyErrors};
+use index::{Bucket, Index};
 pub use load::{FILE_BYTES_MAX, FILES_MAX, load};
 pub use model::{AMR_MAX, PATH_PARAMETERS_MAX, ROLES_MAX, SCOPES_MAX};
 use model::{Model, ModelError};
+use needs::Needs;
 
 /// How many evaluation errors a record names; the first one says enough.
 const ERRORS_MAX: usize = 8;
@@ -26,9 +34,8 @@ pub struct PolicyEngine(Arc<Loaded>);
 
 struct Loaded {
     authorizer: Authorizer,
-    policies: PolicySet,
-    schema: Schema,
-    entities: Entities,
+    index: Index,
+    entities: LoadedEntities,
     model: Model,
     revision: String,
     warnings: Vec<PolicyError>,
@@ -58,7 +65,7 @@ impl PolicyEngine {
     /// How many policies there are.
     #[must_use]
     pub fn policy_count(&self) -> usize {
-        self.0.policies.num_of_policies()
+        self.0.index.policy_count()
     }
 
     /// What is suspicious but not wrong, such as a policy that can never apply.
@@ -71,7 +78,7 @@ impl PolicyEngine {
     #[must_use]
     pub fn evaluate(&self, request: &AccessRequest) -> Evaluation {
         match self.respond(request) {
-            Ok(response) => self.conclude(&response),
+            Ok(answers) => conclude(&answers),
             Err(error) => Evaluation {
                 effect: Effect::Deny,
                 policy_ids: Vec::new(),
@@ -81,45 +88,69 @@ impl PolicyEngine {
         }
     }
 
-    fn respond(&self, request: &AccessRequest) -> Result<Response, ModelError> {
+    fn respond(&self, request: &AccessRequest) -> Result<Vec<Answer<'_>>, ModelError> {
         let loaded = &self.0;
-        let asked = loaded.model.request(request, &loaded.schema)?;
-        let entities = loaded.model.entities(request, &loaded.entities)?;
-        Ok(loaded.authorizer.is_authorized(&asked, &loaded.policies, &entities))
+        let buckets: Vec<&Bucket> = loaded.index.candidates(&request.route_rule).collect();
+        let needs = buckets.iter().map(|bucket| bucket.needs).fold(Needs::NONE, Needs::and);
+        let (asked, entities) = loaded.model.read(request, &loaded.entities, needs)?;
+        let answer = |bucket: &'_ Bucket| loaded.authorizer.is_authorized(&asked, &bucket.policies, &entities);
+        Ok(buckets.into_iter().map(|bucket| (bucket, answer(bucket))).collect())
     }
+}
 
-    fn conclude(&self, response: &Response) -> Evaluation {
-        let diagnostics = response.diagnostics();
-        let errors: Vec<String> = diagnostics
-            .errors()
+/// Some of the policies, and what Cedar says about them.
+type Answer<'a> = (&'a Bucket, Response);
+
+/// What all policies together say: Cedar's rule (any `forbid` denies, else any `permit` permits) does not look at how they
+/// are split.
+fn conclude(answers: &[Answer<'_>]) -> Evaluation {
+    let mut failed: Vec<&PolicyEvaluationError> = answers
+        .iter()
+        .flat_map(|(_, response)| response.diagnostics().errors())
+        .map(|error| match error {
+            AuthorizationError::PolicyEvaluationError(error) => error,
+        })
+        .collect();
+    failed.sort_by_key(|error| error.policy_id());
+    let forbidding = determining(answers, Decision::Deny);
+    // Cedar skips a policy that fails, and a skipped `forbid` would permit: any error is a deny, which no `permit` made.
+    let permitting = match forbidding.is_empty() && failed.is_empty() {
+        true => determining(answers, Decision::Allow),
+        false => Vec::new(),
+    };
+    let effect = match permitting.is_empty() {
+        true => Effect::Deny,
+        false => Effect::Permit,
+    };
+    let determining = [forbidding, permitting].concat();
+    let ids = determining.iter().map(|(id, _)| *id);
+    Evaluation {
+        effect,
+        policy_ids: ids
+            .chain(failed.iter().map(|error| error.policy_id()))
+            .map(ToString::to_string)
+            .collect(),
+        caller_reasons: determining
+            .iter()
+            .filter_map(|(id, bucket)| bucket.reason(id).map(str::to_owned))
+            .collect(),
+        errors: failed
+            .iter()
             .take(ERRORS_MAX)
             .map(|error| cut(&error.to_string()))
-            .collect();
-        // Cedar skips a policy that fails, and a skipped `forbid` would permit: any error is a deny.
-        let effect = match response.decision() {
-            Decision::Allow if errors.is_empty() => Effect::Permit,
-            Decision::Allow | Decision::Deny => Effect::Deny,
-        };
-        // What permitted did not decide a deny that an error made.
-        let overruled = response.decision() == Decision::Allow && effect == Effect::Deny;
-        let mut determining: Vec<&PolicyId> = match overruled {
-            true => Vec::new(),
-            false => diagnostics.reason().collect(),
-        };
-        determining.sort_unstable();
-        let annotation = |id: &&PolicyId| self.0.policies.annotation(id, "reason").map(str::to_owned);
-        let caller_reasons = determining.iter().filter_map(annotation).collect();
-        let failed = diagnostics.errors().map(|error| match error {
-            cedar_policy::AuthorizationError::PolicyEvaluationError(error) => error.policy_id(),
-        });
-        determining.extend(failed);
-        Evaluation {
-            effect,
-            policy_ids: determining.iter().map(ToString::to_string).collect(),
-            caller_reasons,
-            errors,
-        }
+            .collect(),
     }
+}
+
+/// The policies that gave this decision, sorted; Cedar names only those with the effect that won.
+fn determining<'a>(answers: &'a [Answer<'a>], decision: Decision) -> Vec<(&'a PolicyId, &'a Bucket)> {
+    let mut policies: Vec<(&PolicyId, &Bucket)> = answers
+        .iter()
+        .filter(|(_, response)| response.decision() == decision)
+        .flat_map(|(bucket, response)| response.diagnostics().reason().map(move |id| (id, *bucket)))
+        .collect();
+    policies.sort_unstable_by_key(|(id, _)| *id);
+    policies
 }
 
 impl std::fmt::Debug for PolicyEngine {

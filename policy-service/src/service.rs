@@ -115,6 +115,7 @@ impl Service {
                 policies,
                 audit,
                 validity: configuration.decisions.clone(),
+                lines: logging.decision_lines(),
                 metrics: Arc::clone(&metrics),
             },
             health: health.clone(),

@@ -16,6 +16,7 @@ use super::status::{DecideError, label};
 use crate::audit::{Answer, AuditLog, DecisionRecord, Event};
 use crate::clock::{self, Stopwatch};
 use crate::configuration::Decisions;
+use crate::logging::{DecisionLine, DecisionLines};
 use crate::metrics::Metrics;
 use crate::policy::{Evaluation, PolicyEngine};
 
@@ -29,6 +30,7 @@ pub(crate) struct Decider {
     pub(crate) audit: AuditLog,
     pub(crate) validity: Decisions,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) lines: DecisionLines,
 }
 
 #[tonic::async_trait]
@@ -70,7 +72,7 @@ impl Decider {
         // INVARIANT: nothing leaves before its record is durable.
         self.audit.append(time_us, &Event::Decision(Box::new(record))).await?;
         self.metrics.decided(decision.effect, failed, stopwatch.elapsed());
-        line.write(&decision, stopwatch.elapsed_us());
+        line.write(&self.lines, &decision, stopwatch.elapsed_us());
         Ok(decision)
     }
 
@@ -133,22 +135,20 @@ impl Line {
         }
     }
 
-    fn write(&self, decision: &Decision, duration_us: u64) {
-        let effect = match decision.effect {
-            Effect::Permit => "permit",
-            Effect::Deny => "deny",
-        };
-        tracing::info!(
-            decision_id = decision.decision_id,
-            request_id = self.request_id,
-            effect,
-            route_rule = self.route_rule,
-            policy_ids = decision.policy_ids.join(","),
-            policy_revision = decision.policy_revision,
+    fn write(&self, lines: &DecisionLines, decision: &Decision, duration_us: u64) {
+        lines.write(&DecisionLine {
+            decision_id: &decision.decision_id,
+            request_id: &self.request_id,
+            effect: match decision.effect {
+                Effect::Permit => "permit",
+                Effect::Deny => "deny",
+            },
+            route_rule: &self.route_rule,
+            policy_ids: &decision.policy_ids.join(","),
+            policy_revision: &decision.policy_revision,
             duration_us,
-            sidecar = self.sidecar,
-            "decision"
-        );
+            sidecar: &self.sidecar,
+        });
     }
 }
 

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use cedar_policy::{Authorizer, Entities, Policy, PolicyId, PolicySet, Schema, ValidationMode, Validator};
 use ring::digest;
 
+use super::entities::LoadedEntities;
 use super::errors::{Found, PolicyErrors, line_at, line_of, message, with_causes};
+use super::index::Index;
 use super::model::Model;
 use super::{Loaded, PolicyEngine};
 
@@ -41,20 +43,30 @@ pub fn load(directory: &Path) -> Result<PolicyEngine, PolicyErrors> {
         policies.validate(&schema, &mut found, &mut warnings);
         let entities = load_entities(directory, &files, &schema, &mut found);
         let model = check_model(directory, &schema, &mut found);
-        Some((schema, entities?, model?))
+        Some((entities?, model?))
+    });
+    // The index relies on policies that the validator has accepted.
+    let prepared = prepared.filter(|_| found.is_empty()).and_then(|(entities, model)| {
+        let entities = refused_by(directory, LoadedEntities::new(entities, model.actions()), &mut found);
+        let index = refused_by(directory, Index::new(&policies.set), &mut found);
+        Some((entities?, model, index?))
     });
     match prepared {
-        Some((schema, entities, model)) if found.is_empty() => Ok(PolicyEngine(Arc::new(Loaded {
+        Some((entities, model, index)) => Ok(PolicyEngine(Arc::new(Loaded {
             authorizer: Authorizer::new(),
-            policies: policies.set,
-            schema,
+            index,
             entities,
             model,
             revision: revision(&files),
             warnings: warnings.into_warnings(),
         }))),
-        Some(_) | None => Err(found.into_errors()),
+        None => Err(found.into_errors()),
     }
+}
+
+fn refused_by<T, E: std::error::Error>(directory: &Path, made: Result<T, E>, found: &mut Found) -> Option<T> {
+    made.map_err(|error| found.add(directory, None, with_causes(&error)))
+        .ok()
 }
 
 /// Contents by file name.

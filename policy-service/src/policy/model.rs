@@ -2,7 +2,7 @@
 
 mod samples;
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 use std::str::FromStr;
 
 use cedar_policy::{
@@ -11,7 +11,9 @@ use cedar_policy::{
 use picket_core::access::{AccessRequest, Principal};
 use picket_core::spiffe::SpiffeId;
 
+use super::entities::LoadedEntities;
 use super::errors::with_causes;
+use super::needs::{Attribute, Attributes, Needs};
 
 /// How many roles a token may bring. More is an error, never a shorter list: what is left out could be what forbids.
 pub const ROLES_MAX: usize = 256;
@@ -80,32 +82,33 @@ impl Model {
         MADE_TYPES.contains(&name.to_string().as_str())
     }
 
-    /// The request as Cedar takes it, checked against the schema.
-    pub(super) fn request(&self, request: &AccessRequest, schema: &Schema) -> Result<Request, ModelError> {
-        Request::new(
-            self.principal_uid(request),
-            self.action(&request.action.method),
-            self.resource_uid(request),
-            context(request)?,
-            Some(schema),
-        )
-        .map_err(refused("request"))
+    /// The actions, of which each request has one.
+    pub(super) fn actions(&self) -> impl Iterator<Item = &EntityUid> {
+        self.actions.iter().map(|(_, uid)| uid).chain([&self.other])
     }
 
-    /// The loaded entities with those of this request. They are not checked against the schema again: [`Self::mistakes_in`]
-    /// has shown that what is made here conforms to it, whatever the strings are.
-    pub(super) fn entities(&self, request: &AccessRequest, base: &Entities) -> Result<Entities, ModelError> {
-        base.clone()
-            .add_entities(self.made(request)?, None)
-            .map_err(refused("entities"))
+    /// The request as Cedar takes it, and the entities that it can reach, with what is needed of them. They are not checked
+    /// against the schema again: [`Self::mistakes_in`] has shown that what is made here conforms to it, whatever the strings
+    /// are and whichever optional parts are there.
+    pub(super) fn read(
+        &self,
+        request: &AccessRequest,
+        loaded: &LoadedEntities,
+        needs: Needs,
+    ) -> Result<(Request, Entities), ModelError> {
+        let asked = self.request(request, needs.attributes, None)?;
+        let made = self.made(request, loaded, needs.attributes)?;
+        let action = self.action(&request.action.method);
+        Ok((asked, loaded.with(made, action, needs.reach)?))
     }
 
     /// What a schema does not take of what the service makes: each principal with each action, with all optional parts
     /// and with none.
     pub(super) fn mistakes_in(&self, schema: &Schema) -> BTreeSet<String> {
         let mut mistakes = BTreeSet::new();
+        let loaded = LoadedEntities::none();
         for mut sample in samples::all() {
-            match self.made(&sample) {
+            match self.made(&sample, &loaded, Attributes::ALL) {
                 Ok(made) => {
                     if let Err(error) = Entities::from_entities(made, Some(schema)) {
                         mistakes.insert(with_causes(&error));
@@ -117,7 +120,7 @@ impl Model {
             }
             for method in METHODS.iter().chain([&OTHER_METHOD]) {
                 (*method).clone_into(&mut sample.action.method);
-                if let Err(error) = self.request(&sample, schema) {
+                if let Err(error) = self.request(&sample, Attributes::ALL, Some(schema)) {
                     mistakes.insert(error.to_string());
                 }
             }
@@ -125,9 +128,25 @@ impl Model {
         mistakes
     }
 
-    fn action(&self, method: &str) -> EntityUid {
+    fn request(
+        &self,
+        request: &AccessRequest,
+        needed: Attributes,
+        schema: Option<&Schema>,
+    ) -> Result<Request, ModelError> {
+        Request::new(
+            self.principal_uid(request),
+            self.action(&request.action.method).clone(),
+            self.resource_uid(request),
+            context(request, needed)?,
+            schema,
+        )
+        .map_err(refused("request"))
+    }
+
+    fn action(&self, method: &str) -> &EntityUid {
         let known = self.actions.iter().find(|(name, _)| *name == method);
-        known.map_or(&self.other, |(_, uid)| uid).clone()
+        known.map_or(&self.other, |(_, uid)| uid)
     }
 
     fn principal_uid(&self, request: &AccessRequest) -> EntityUid {
@@ -145,89 +164,108 @@ impl Model {
         )
     }
 
-    fn made(&self, request: &AccessRequest) -> Result<Vec<Entity>, ModelError> {
+    fn made(
+        &self,
+        request: &AccessRequest,
+        loaded: &LoadedEntities,
+        needed: Attributes,
+    ) -> Result<Vec<Entity>, ModelError> {
         let principal = match (&request.principal, &request.peer) {
-            (Some(principal), _) => self.user(principal)?,
-            (None, Some(peer)) => self.workload(peer)?,
+            (Some(principal), _) => self.user(principal, loaded, needed)?,
+            (None, Some(peer)) => self.workload(peer, loaded, needed)?,
             (None, None) => Entity::with_uid(self.principal_uid(request)),
         };
-        Ok(vec![principal, self.resource(request)?])
+        Ok(vec![principal, self.resource(request, needed)?])
     }
 
-    fn user(&self, principal: &Principal) -> Result<Entity, ModelError> {
+    fn user(&self, principal: &Principal, loaded: &LoadedEntities, needed: Attributes) -> Result<Entity, ModelError> {
         at_most("principal.roles", principal.roles.len(), ROLES_MAX)?;
         at_most("principal.scopes", principal.scopes.len(), SCOPES_MAX)?;
         at_most("principal.amr", principal.amr.len(), AMR_MAX)?;
+        let text = |text: &Option<String>| text.as_deref().map(string);
         let attributes = [
-            Some(("issuer", string(&principal.issuer))),
-            Some(("subject", string(&principal.subject))),
-            principal.tenant.as_deref().map(|tenant| ("tenant", string(tenant))),
-            Some(("scopes", strings(&principal.scopes))),
-            Some(("amr", strings(&principal.amr))),
-            principal.acr.as_deref().map(|acr| ("acr", string(acr))),
-            principal
-                .auth_time_s
-                .map(|time| ("auth_time", RestrictedExpression::new_long(time))),
+            pair(needed, Attribute::Issuer, || Some(string(&principal.issuer))),
+            pair(needed, Attribute::Subject, || Some(string(&principal.subject))),
+            pair(needed, Attribute::Tenant, || text(&principal.tenant)),
+            pair(needed, Attribute::Scopes, || Some(strings(&principal.scopes))),
+            pair(needed, Attribute::Amr, || Some(strings(&principal.amr))),
+            pair(needed, Attribute::Acr, || text(&principal.acr)),
+            pair(needed, Attribute::AuthTime, || {
+                principal.auth_time_s.map(RestrictedExpression::new_long)
+            }),
         ];
-        let roles: HashSet<EntityUid> = principal.roles.iter().map(|role| uid(&self.role, role)).collect();
-        let attributes = attributes.into_iter().flatten().map(owned).collect();
+        let roles = loaded.closure(principal.roles.iter().map(|role| uid(&self.role, role)));
+        let attributes = attributes.into_iter().flatten().collect();
         Entity::new(uid(&self.user, &user_id(principal)), attributes, roles).map_err(refused("principal"))
     }
 
-    fn workload(&self, peer: &SpiffeId) -> Result<Entity, ModelError> {
-        let parents = HashSet::from([uid(&self.trust_domain, peer.trust_domain())]);
-        let attributes = identity(peer).map(owned).into_iter().collect();
+    fn workload(&self, peer: &SpiffeId, loaded: &LoadedEntities, needed: Attributes) -> Result<Entity, ModelError> {
+        let parents = loaded.closure(std::iter::once(uid(&self.trust_domain, peer.trust_domain())));
+        let attributes = identity(peer, needed).collect();
         Entity::new(uid(&self.workload, peer.as_str()), attributes, parents).map_err(refused("principal"))
     }
 
-    fn resource(&self, request: &AccessRequest) -> Result<Entity, ModelError> {
+    fn resource(&self, request: &AccessRequest, needed: Attributes) -> Result<Entity, ModelError> {
         let resource = &request.resource;
         at_most(
             "resource.path_parameters",
             resource.path_parameters.len(),
             PATH_PARAMETERS_MAX,
         )?;
-        let classification = resource.classification.as_deref();
         let attributes = [
-            Some(("host", string(&resource.host))),
-            Some(("path", string(&resource.path))),
-            Some(("route_rule", string(&request.route_rule))),
-            classification.map(|classification| ("classification", string(classification))),
+            pair(needed, Attribute::Host, || Some(string(&resource.host))),
+            pair(needed, Attribute::Path, || Some(string(&resource.path))),
+            pair(needed, Attribute::RouteRule, || Some(string(&request.route_rule))),
+            pair(needed, Attribute::Classification, || {
+                resource.classification.as_deref().map(string)
+            }),
         ];
-        let tags = resource.path_parameters.iter();
+        let tags = needed.contain_tags().then_some(&resource.path_parameters).into_iter();
         Entity::new_with_tags(
             self.resource_uid(request),
-            attributes.into_iter().flatten().map(owned),
+            attributes.into_iter().flatten(),
             [],
-            tags.map(|(name, value)| (name.clone(), string(value))),
+            tags.flatten().map(|(name, value)| (name.clone(), string(value))),
         )
         .map_err(refused("resource"))
     }
 }
 
-fn context(request: &AccessRequest) -> Result<Context, ModelError> {
+fn context(request: &AccessRequest, needed: Attributes) -> Result<Context, ModelError> {
     let given = &request.context;
     let peer = request
         .peer
         .as_ref()
-        .map(|peer| RestrictedExpression::new_record(identity(peer).map(owned)))
+        .filter(|_| needed.contain(Attribute::Peer))
+        // A policy may take the record as a whole.
+        .map(|peer| RestrictedExpression::new_record(identity(peer, Attributes::ALL)))
         .transpose()
         .map_err(refused("context"))?;
     let pairs = [
-        Some(("method", string(&request.action.method))),
+        pair(needed, Attribute::Method, || Some(string(&request.action.method))),
         // Cedar takes no IPv4 address in IPv6 form, and a policy about 10.0.0.0/8 means both.
-        given.source_address.map(|address| {
-            let address = address.to_canonical().to_string();
-            ("source_address", RestrictedExpression::new_ip(address))
+        pair(needed, Attribute::SourceAddress, || {
+            let address = given.source_address?.to_canonical().to_string();
+            Some(RestrictedExpression::new_ip(address))
         }),
-        given.user_agent.as_deref().map(|agent| ("user_agent", string(agent))),
-        peer.map(|peer| ("peer", peer)),
+        pair(needed, Attribute::UserAgent, || given.user_agent.as_deref().map(string)),
+        pair(needed, Attribute::Peer, || peer),
     ];
-    Context::from_pairs(pairs.into_iter().flatten().map(owned)).map_err(refused("context"))
+    Context::from_pairs(pairs.into_iter().flatten()).map_err(refused("context"))
+}
+
+/// An attribute, if it is needed and there.
+fn pair(
+    needed: Attributes,
+    attribute: Attribute,
+    value: impl FnOnce() -> Option<RestrictedExpression>,
+) -> Option<(String, RestrictedExpression)> {
+    let value = needed.contain(attribute).then(value)??;
+    Some((attribute.name().to_owned(), value))
 }
 
 /// Cedar's errors are large, and all that is done with one is to write it down.
-fn refused<E: std::error::Error>(part: &'static str) -> impl Fn(E) -> ModelError {
+pub(super) fn refused<E: std::error::Error>(part: &'static str) -> impl Fn(E) -> ModelError {
     move |error| ModelError::Cedar {
         part,
         message: with_causes(&error),
@@ -240,11 +278,13 @@ fn user_id(principal: &Principal) -> String {
     format!("{issuer}|{}", principal.subject)
 }
 
-fn identity(peer: &SpiffeId) -> [(&'static str, RestrictedExpression); 2] {
+fn identity(peer: &SpiffeId, needed: Attributes) -> impl Iterator<Item = (String, RestrictedExpression)> {
     [
-        ("spiffe_id", string(peer.as_str())),
-        ("trust_domain", string(peer.trust_domain())),
+        pair(needed, Attribute::SpiffeId, || Some(string(peer.as_str()))),
+        pair(needed, Attribute::TrustDomain, || Some(string(peer.trust_domain()))),
     ]
+    .into_iter()
+    .flatten()
 }
 
 fn uid(name: &EntityTypeName, id: &str) -> EntityUid {
@@ -257,10 +297,6 @@ fn string(value: &str) -> RestrictedExpression {
 
 fn strings(values: &[String]) -> RestrictedExpression {
     RestrictedExpression::new_set(values.iter().map(|value| string(value)))
-}
-
-fn owned((name, value): (&str, RestrictedExpression)) -> (String, RestrictedExpression) {
-    (name.to_owned(), value)
 }
 
 fn at_most(field: &'static str, found: usize, max: usize) -> Result<(), ModelError> {

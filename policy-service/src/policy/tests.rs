@@ -5,6 +5,8 @@ use picket_core::access::{Action, Context, Principal, Resource, Sidecar};
 
 use super::*;
 
+mod index;
+
 fn shipped() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("policies")
 }

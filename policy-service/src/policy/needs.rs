@@ -1,0 +1,127 @@
+//! What policies look at, so that a request's evaluation is given that and no more.
+
+/// Which entities policies can look at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Reach {
+    /// The request's principal, action and resource, with their ancestors.
+    Request,
+    /// Every entity, because a policy names one and looks into it.
+    All,
+}
+
+/// Names of attributes. They are not told apart by what has them: a policy reads an attribute only by naming it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Attributes(u32);
+
+/// What policies look at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Needs {
+    pub(super) reach: Reach,
+    pub(super) attributes: Attributes,
+}
+
+macro_rules! attributes {
+    ($($variant:ident => $name:literal,)+) => {
+        /// An attribute that the service makes.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(super) enum Attribute { $($variant,)+ }
+
+        impl Attribute {
+            const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            /// Its name in the schema.
+            pub(super) fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)+ }
+            }
+        }
+    };
+}
+
+attributes! {
+    Issuer => "issuer",
+    Subject => "subject",
+    Tenant => "tenant",
+    Scopes => "scopes",
+    Amr => "amr",
+    Acr => "acr",
+    AuthTime => "auth_time",
+    SpiffeId => "spiffe_id",
+    TrustDomain => "trust_domain",
+    Host => "host",
+    Path => "path",
+    RouteRule => "route_rule",
+    Classification => "classification",
+    Method => "method",
+    SourceAddress => "source_address",
+    UserAgent => "user_agent",
+    Peer => "peer",
+}
+
+/// Tags have no names that are known beforehand: all of them or none.
+const TAGS: u32 = 1 << 31;
+
+impl Attributes {
+    const NONE: Self = Self(0);
+    /// Every one, and the tags.
+    pub(super) const ALL: Self = Self(u32::MAX);
+
+    fn one(attribute: Attribute) -> Self {
+        Self(1 << attribute as u32)
+    }
+
+    /// Whether an attribute is among them.
+    pub(super) fn contain(self, attribute: Attribute) -> bool {
+        self.0 & Self::one(attribute).0 != 0
+    }
+
+    /// Whether the resource's tags are.
+    pub(super) fn contain_tags(self) -> bool {
+        self.0 & TAGS != 0
+    }
+}
+
+impl Needs {
+    /// Nothing but principal, action and resource themselves.
+    pub(super) const NONE: Self = Self {
+        reach: Reach::Request,
+        attributes: Attributes::NONE,
+    };
+    /// Everything.
+    pub(super) const ALL: Self = Self {
+        reach: Reach::All,
+        attributes: Attributes::ALL,
+    };
+
+    /// What both need.
+    pub(super) fn and(self, other: Self) -> Self {
+        Self {
+            reach: self.reach.max(other.reach),
+            attributes: Attributes(self.attributes.0 | other.attributes.0),
+        }
+    }
+
+    /// An attribute by its name. The service makes none of any other name, so nobody misses it.
+    pub(super) fn of_attribute(name: &str) -> Self {
+        let known = Attribute::ALL.iter().find(|attribute| attribute.name() == name);
+        Self {
+            attributes: known.map_or(Attributes::NONE, |attribute| Attributes::one(*attribute)),
+            ..Self::NONE
+        }
+    }
+
+    /// All attributes of a record that is taken as a whole.
+    pub(super) const ALL_ATTRIBUTES: Self = Self {
+        attributes: Attributes::ALL,
+        ..Self::NONE
+    };
+    /// The resource's tags.
+    pub(super) const TAGS: Self = Self {
+        attributes: Attributes(TAGS),
+        ..Self::NONE
+    };
+    /// The entities that are loaded.
+    pub(super) const ALL_ENTITIES: Self = Self {
+        reach: Reach::All,
+        ..Self::NONE
+    };
+}

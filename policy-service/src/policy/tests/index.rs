@@ -1,0 +1,309 @@
+//! The index: what it reads in policies, and that nothing is decided otherwise because of it.
+
+use cedar_policy::Policy;
+use proptest::collection::vec;
+use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop_assert_eq, proptest};
+use proptest::sample::{select, subsequence};
+
+use super::super::needs::{Needs, Reach};
+use super::super::syntax::{Traits, traits_of};
+use super::*;
+
+/// The same policies in one set, over all entities.
+fn undivided(directory: &Path) -> PolicyEngine {
+    let mut engine = load(directory).unwrap();
+    let loaded = Arc::get_mut(&mut engine.0).unwrap();
+    loaded.index = loaded.index.undivided();
+    engine
+}
+
+fn traits(scope: &str, conditions: &str) -> Traits {
+    let text = format!("permit ({scope}) {conditions};");
+    traits_of(&Policy::parse(None, &text).unwrap())
+}
+
+fn check_traits(scope: &str, conditions: &str, route_rule: Option<&str>, reach: Reach) {
+    let found = traits(scope, conditions);
+    let found = (found.route_rule.as_deref(), found.needs.reach);
+    assert_eq!(found, (route_rule, reach), "{conditions}");
+}
+
+#[test]
+fn a_route_rule_that_is_asked_for_before_anything_can_fail_is_found() {
+    let found = |conditions: &str| check_traits("principal, action, resource", conditions, Some("a"), Reach::Request);
+    found(r#"when { resource.route_rule == "a" }"#);
+    found(r#"when { "a" == resource.route_rule }"#);
+    found(r#"when { resource.route_rule == "a" && principal.auth_time + 1 > 0 }"#);
+    found(r#"when { resource.route_rule == "a" } unless { principal.auth_time + 1 > 0 }"#);
+    found(r#"when { (resource.route_rule == "a" && resource.host == "h") && resource.path == "p" }"#);
+    found(r#"when { principal has tenant && (principal.tenant like "t*" && resource.route_rule == "a") }"#);
+    found(r#"when { context.peer.trust_domain == "t" } when { resource.route_rule == "a" }"#);
+    found(r#"unless { principal in Picket::Role::"guest" } when { resource.route_rule == "a" }"#);
+    // The first one decides; the policy is false for the other as well.
+    found(r#"when { resource.route_rule == "a" && resource.route_rule == "b" }"#);
+    check_traits(
+        r#"principal is Picket::User in Picket::Role::"clerk", action in [Picket::Action::"read"], resource"#,
+        r#"when { resource.route_rule == "a" }"#,
+        Some("a"),
+        Reach::Request,
+    );
+    let chain = [r#"resource.route_rule == "a""#].repeat(40).join(" && ");
+    found(&format!("when {{ {chain} }}"));
+}
+
+#[test]
+fn what_is_not_understood_is_evaluated_for_every_request() {
+    let common = |conditions: &str| check_traits("principal, action, resource", conditions, None, Reach::Request);
+    common("");
+    common(r#"unless { resource.route_rule == "a" }"#);
+    common(r#"when { resource.route_rule != "a" }"#);
+    common(r#"when { !(resource.route_rule == "a") }"#);
+    common(r#"when { resource.route_rule == "a" || true }"#);
+    common(r#"when { resource.route_rule like "a" }"#);
+    common(r#"when { ["a"].contains(resource.route_rule) }"#);
+    common(r#"when { resource.route_rule == resource.host }"#);
+    common(r#"when { resource.host == "a" }"#);
+    common(r#"when { context.route_rule == "a" }"#);
+    common(r#"when { resource.nested.route_rule == "a" }"#);
+    common(r#"when { if true then resource.route_rule == "a" else false }"#);
+    // Each of these can fail before the rule is looked at.
+    common(r#"when { principal.auth_time + 1 > 0 && resource.route_rule == "a" }"#);
+    common(r#"when { resource.getTag("id") == "7" && resource.route_rule == "a" }"#);
+    common(r#"when { context.source_address.isInRange(ip("10.0.0.0/8")) } when { resource.route_rule == "a" }"#);
+    common(r#"unless { -principal.auth_time == 1 } when { resource.route_rule == "a" }"#);
+    // Too deep.
+    let deep = ["true"].repeat(100).join(" && ");
+    common(&format!(r#"when {{ resource.route_rule == "a" && {deep} }}"#));
+    let clauses = "when { true } ".repeat(20);
+    common(&format!(r#"{clauses} when {{ resource.route_rule == "a" }}"#));
+}
+
+#[test]
+fn a_policy_that_looks_into_a_named_entity_needs_all_of_them() {
+    let all = |condition: &str| {
+        let conditions = format!(r#"when {{ resource.route_rule == "a" && {condition} }}"#);
+        check_traits("principal, action, resource", &conditions, Some("a"), Reach::All);
+    };
+    all(r#"Picket::Role::"clerk".level == 1"#);
+    all(r#"Picket::Role::"clerk" has level"#);
+    all(r#"Picket::Role::"clerk" in Picket::Role::"reader""#);
+    all(r#"(if true then Picket::Role::"clerk" else Picket::Role::"reader") in Picket::Role::"reader""#);
+    all(r#"Picket::Role::"clerk".hasTag("t")"#);
+    all(r#"{a: Picket::Role::"clerk"}.a has level"#);
+    let request = |condition: &str| {
+        let conditions = format!(r#"when {{ resource.route_rule == "a" && {condition} }}"#);
+        check_traits("principal, action, resource", &conditions, Some("a"), Reach::Request);
+    };
+    request(r#"principal in Picket::Role::"clerk""#);
+    request(r#"principal in [Picket::Role::"clerk", Picket::Role::"reader"]"#);
+    request(r#"principal is Picket::User in Picket::Role::"clerk""#);
+    request(r#"principal == Picket::User::"u""#);
+    request(r#"[Picket::User::"u"].contains(principal)"#);
+    request(r#"action in Picket::Action::"read""#);
+}
+
+#[test]
+fn what_a_policy_does_not_name_it_does_not_need() {
+    let check = |condition: &str, names: &[&str], more: Needs| {
+        let found = traits("principal, action, resource", &format!("when {{ {condition} }}")).needs;
+        let expected = names
+            .iter()
+            .map(|name| Needs::of_attribute(name))
+            .fold(more, Needs::and);
+        assert_eq!(found, expected, "{condition}");
+    };
+    check("true", &[], Needs::NONE);
+    check(r#"resource.route_rule == "a""#, &["route_rule"], Needs::NONE);
+    check(
+        r#"principal has tenant && principal.acr == "2""#,
+        &["tenant", "acr"],
+        Needs::NONE,
+    );
+    check(
+        r#"context.peer.trust_domain == "t""#,
+        &["peer", "trust_domain"],
+        Needs::NONE,
+    );
+    check(
+        r#"context has peer.trust_domain"#,
+        &["peer", "trust_domain"],
+        Needs::NONE,
+    );
+    check(r#"principal.scopes.contains("s")"#, &["scopes"], Needs::NONE);
+    check(r#"["a"].contains(resource.host)"#, &["host"], Needs::NONE);
+    check(r#"resource.hasTag(resource.host)"#, &["host"], Needs::TAGS);
+    check(r#"resource.getTag("id") like "7*""#, &[], Needs::TAGS);
+    check(
+        r#"context.source_address.isInRange(ip("10.0.0.0/8"))"#,
+        &["source_address"],
+        Needs::NONE,
+    );
+    check(
+        r#"(if context.method == "GET" then principal else resource) == principal"#,
+        &["method"],
+        Needs::NONE,
+    );
+    check(r#"-principal.auth_time < 1"#, &["auth_time"], Needs::NONE);
+    check(r#"context == {"method": "GET"}"#, &[], Needs::ALL);
+    check(r#"[context].contains(context)"#, &[], Needs::ALL_ATTRIBUTES);
+    // Nothing that the service makes.
+    check(r#"resource.colour == "red""#, &[], Needs::NONE);
+}
+
+#[test]
+fn a_policy_that_nests_deeply_is_loaded_as_before() {
+    let condition = ["true"].repeat(5_000).join(" && ");
+    let text = format!(r#"@id("deep") permit (principal, action, resource) when {{ {condition} }};"#);
+    assert!(text.len() > 16 * 1024);
+    assert_eq!(engine(&text).policy_count(), 1);
+    let nested = format!("{}true{}", "(".repeat(60), ")".repeat(60));
+    let nested = format!(r#"@id("deep") permit (principal, action, resource) when {{ {nested} }};"#);
+    assert_eq!(engine(&nested).policy_count(), 1);
+}
+
+/// Roles with something to look at, so that policies can look for what is not there.
+fn world() -> [(&'static str, String); 2] {
+    let schema = std::fs::read_to_string(shipped().join("schema.cedarschema")).unwrap();
+    let entities = r#"[
+        { "uid": { "type": "Picket::Role", "id": "reader" }, "attrs": { "level": 1 }, "parents": [] },
+        { "uid": { "type": "Picket::Role", "id": "clerk" }, "attrs": { "level": 2 },
+          "parents": [{ "type": "Picket::Role", "id": "reader" }] },
+        { "uid": { "type": "Picket::Role", "id": "admin" }, "attrs": { "level": 3 },
+          "parents": [{ "type": "Picket::Role", "id": "clerk" }] }
+    ]"#;
+    [
+        (
+            "schema.cedarschema",
+            schema.replace("entity Role in [Role];", "entity Role in [Role] = { level: Long };"),
+        ),
+        ("entities.json", entities.to_owned()),
+    ]
+}
+
+const CONDITIONS: [&str; 36] = [
+    "true",
+    "false",
+    r#"resource.route_rule == "a""#,
+    r#"resource.route_rule == "b""#,
+    r#""a" == resource.route_rule"#,
+    r#"resource.route_rule != "a""#,
+    r#"!(resource.route_rule == "a")"#,
+    r#"resource.route_rule like "a*""#,
+    r#"["a", "b"].contains(resource.route_rule)"#,
+    r#"(resource.route_rule == "a" || resource.route_rule == "b")"#,
+    r#"(if resource.route_rule == "a" then context.method == "GET" else true)"#,
+    r#"principal in Picket::Role::"reader""#,
+    r#"principal in [Picket::Role::"clerk", Picket::Role::"admin"]"#,
+    r#"Picket::Role::"clerk" in Picket::Role::"reader""#,
+    r#"Picket::Role::"clerk".level == 2"#,
+    r#"Picket::Role::"ghost".level == 2"#,
+    r#"(if resource.route_rule == "a" then Picket::Role::"clerk" else Picket::Role::"ghost").level > 1"#,
+    r#"(principal is Picket::User && principal has tenant && principal.tenant == "acme")"#,
+    r#"(principal is Picket::User && principal has auth_time && principal.auth_time + 9223372036854775807 > 0)"#,
+    r#"principal is Picket::Workload"#,
+    r#"context.method == "GET""#,
+    r#"action in Picket::Action::"read""#,
+    r#"Picket::Action::"POST" in Picket::Action::"write""#,
+    r#"(resource has classification && resource.classification == "secret")"#,
+    r#"(resource.hasTag("id") && resource.getTag("id") == "7")"#,
+    r#"(context has source_address && context.source_address.isInRange(ip("10.0.0.0/8")))"#,
+    r#"(context has peer && context.peer.trust_domain == "example.org")"#,
+    r#"(context has peer && context.peer == {spiffe_id: "spiffe://example.org/web", trust_domain: "example.org"})"#,
+    r#"(context has user_agent && context.user_agent like "cu*")"#,
+    r#"(context has peer.spiffe_id && context.peer.spiffe_id like "spiffe:*")"#,
+    r#"(principal is Picket::User && principal.scopes.contains("s") && principal.issuer like "https:*")"#,
+    r#"(principal is Picket::User && principal has acr && principal.acr == principal.subject)"#,
+    r#"(principal is Picket::User && (principal.amr.isEmpty() || principal.amr.contains("otp")))"#,
+    r#"(principal is Picket::Workload && principal.trust_domain == "example.org")"#,
+    r#"(resource.path like "/orders/*" || resource has classification)"#,
+    r#"[principal in Picket::Role::"reader"].contains(resource.host == "orders.example.org")"#,
+];
+
+const SCOPES: [&str; 5] = [
+    "principal, action, resource",
+    r#"principal in Picket::Role::"reader", action, resource"#,
+    r#"principal is Picket::User in Picket::Role::"clerk", action in Picket::Action::"read", resource"#,
+    r#"principal, action == Picket::Action::"POST", resource is Picket::Resource"#,
+    r#"principal is Picket::Workload, action in [Picket::Action::"read", Picket::Action::"write"], resource"#,
+];
+
+fn policy() -> impl Strategy<Value = String> {
+    let condition = vec(select(CONDITIONS.to_vec()), 1..4).prop_map(|parts| parts.join(" && "));
+    let clause =
+        (select(vec!["when", "unless"]), condition, any::<bool>()).prop_map(
+            |(word, condition, grouped)| match grouped {
+                true => format!("{word} {{ true && ({condition}) }}"),
+                false => format!("{word} {{ {condition} }}"),
+            },
+        );
+    let head = (
+        select(vec!["permit", "permit", "forbid"]),
+        select(SCOPES.to_vec()),
+        any::<bool>(),
+    );
+    (head, vec(clause, 0..4)).prop_map(|((effect, scope, reason), clauses)| {
+        let reason = if reason { "@reason(\"told\")" } else { "" };
+        format!("{reason} {effect} ({scope}) {};", clauses.join(" "))
+    })
+}
+
+fn asked() -> impl Strategy<Value = AccessRequest> {
+    let roles = subsequence(vec!["reader", "clerk", "admin", "ghost"], 0..=2);
+    let who = (
+        select(vec![true, true, true, false]),
+        roles,
+        any::<bool>(),
+        any::<bool>(),
+    );
+    let what = (
+        select(vec!["a", "b", "c"]),
+        select(vec!["GET", "POST", "BREW"]),
+        any::<bool>(),
+        any::<bool>(),
+    );
+    let from = (any::<bool>(), any::<bool>());
+    (who, what, from, Just(())).prop_map(|(who, (rule, method, secret, tagged), (address, peer), ())| {
+        let (is_user, roles, tenant, auth_time) = who;
+        let mut asked = request(if is_user { user(&roles) } else { None }, method, rule);
+        if let Some(principal) = &mut asked.principal {
+            principal.tenant = tenant.then(|| "acme".to_owned());
+            principal.auth_time_s = auth_time.then_some(1);
+            principal.acr = auth_time.then(|| "alice".to_owned());
+            principal.amr = if tenant { vec!["otp".to_owned()] } else { vec![] };
+            principal.scopes = if auth_time { vec!["s".to_owned()] } else { vec![] };
+        }
+        asked.resource.classification = secret.then(|| "secret".to_owned());
+        if !tagged {
+            asked.resource.path_parameters.clear();
+        }
+        if !address {
+            asked.context.source_address = None;
+        }
+        if !peer {
+            asked.peer = None;
+        }
+        asked
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(192))]
+
+    #[test]
+    fn the_index_changes_no_evaluation(policies in vec(policy(), 1..10), requests in vec(asked(), 24)) {
+        let text: String = policies
+            .iter()
+            .enumerate()
+            .map(|(number, policy)| format!("@id(\"p{number}\") {policy}\n"))
+            .collect();
+        let folder = folder(&[("p.cedar", &text)]);
+        for (name, content) in world() {
+            std::fs::write(folder.path().join(name), content).unwrap();
+        }
+        let (indexed, whole) = (load(folder.path()).unwrap(), undivided(folder.path()));
+        prop_assert_eq!(indexed.policy_count(), policies.len());
+        for request in requests {
+            prop_assert_eq!(indexed.evaluate(&request), whole.evaluate(&request), "{}\n{:?}", text, request);
+        }
+    }
+}
