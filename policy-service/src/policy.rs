@@ -13,7 +13,7 @@ use std::sync::Arc;
 use cedar_policy::authorization_errors::PolicyEvaluationError;
 use cedar_policy::{AuthorizationError, Authorizer, Decision, PolicyId, Response};
 use picket_core::access::AccessRequest;
-use picket_core::decision::Effect;
+use picket_core::decision::{Effect, Vary};
 
 use entities::LoadedEntities;
 pub use errors::{PolicyError, PolicyErrors};
@@ -53,6 +53,8 @@ pub struct Evaluation {
     pub caller_reasons: Vec<String>,
     /// Why the evaluation failed; for the record, not for the caller.
     pub errors: Vec<String>,
+    /// What of the request besides route rule and token the policies could have looked at.
+    pub vary: Vary,
 }
 
 impl PolicyEngine {
@@ -78,23 +80,25 @@ impl PolicyEngine {
     #[must_use]
     pub fn evaluate(&self, request: &AccessRequest) -> Evaluation {
         match self.respond(request) {
-            Ok(answers) => conclude(&answers),
+            Ok((answers, needs)) => conclude(&answers, needs.attributes.vary()),
             Err(error) => Evaluation {
                 effect: Effect::Deny,
                 policy_ids: Vec::new(),
                 caller_reasons: Vec::new(),
                 errors: vec![cut(&error.to_string())],
+                vary: Vary::EVERYTHING,
             },
         }
     }
 
-    fn respond(&self, request: &AccessRequest) -> Result<Vec<Answer<'_>>, ModelError> {
+    fn respond(&self, request: &AccessRequest) -> Result<(Vec<Answer<'_>>, Needs), ModelError> {
         let loaded = &self.0;
         let buckets: Vec<&Bucket> = loaded.index.candidates(&request.route_rule).collect();
         let needs = buckets.iter().map(|bucket| bucket.needs).fold(Needs::NONE, Needs::and);
         let (asked, entities) = loaded.model.read(request, &loaded.entities, needs)?;
         let answer = |bucket: &'_ Bucket| loaded.authorizer.is_authorized(&asked, &bucket.policies, &entities);
-        Ok(buckets.into_iter().map(|bucket| (bucket, answer(bucket))).collect())
+        let answers = buckets.into_iter().map(|bucket| (bucket, answer(bucket))).collect();
+        Ok((answers, needs))
     }
 }
 
@@ -103,7 +107,7 @@ type Answer<'a> = (&'a Bucket, Response);
 
 /// What all policies together say: Cedar's rule (any `forbid` denies, else any `permit` permits) does not look at how they
 /// are split.
-fn conclude(answers: &[Answer<'_>]) -> Evaluation {
+fn conclude(answers: &[Answer<'_>], vary: Vary) -> Evaluation {
     let mut failed: Vec<&PolicyEvaluationError> = answers
         .iter()
         .flat_map(|(_, response)| response.diagnostics().errors())
@@ -139,6 +143,7 @@ fn conclude(answers: &[Answer<'_>]) -> Evaluation {
             .take(ERRORS_MAX)
             .map(|error| cut(&error.to_string()))
             .collect(),
+        vary,
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use picket_core::access::AccessRequest;
 use picket_core::configuration::problems::shortened;
-use picket_core::decision::{Decision, Effect, Vary};
+use picket_core::decision::{Decision, Effect};
 use picket_proto::v1;
 use picket_proto::v1::policy_decision_server::PolicyDecision;
 use tonic::{Request, Response, Status};
@@ -90,7 +90,7 @@ impl Decider {
             valid_for_ms,
             policy_ids: evaluation.policy_ids.clone(),
             caller_reasons: evaluation.caller_reasons.clone(),
-            vary: Vary::EVERYTHING,
+            vary: evaluation.vary,
         }
     }
 

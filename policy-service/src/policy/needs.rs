@@ -1,5 +1,7 @@
 //! What policies look at, so that a request's evaluation is given that and no more.
 
+use picket_core::decision::{Attribute as Varying, Vary};
+
 /// Which entities policies can look at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Reach {
@@ -59,6 +61,10 @@ attributes! {
 
 /// Tags have no names that are known beforehand: all of them or none.
 const TAGS: u32 = 1 << 31;
+/// Which action it is, by its id or by what is only true of it.
+const ACTION_ID: u32 = 1 << 30;
+/// Which resource it is: its id is host and path.
+const RESOURCE_ID: u32 = 1 << 29;
 
 impl Attributes {
     const NONE: Self = Self(0);
@@ -78,10 +84,27 @@ impl Attributes {
     pub(super) fn contain_tags(self) -> bool {
         self.0 & TAGS != 0
     }
+
+    /// What of a request besides route rule and token these come from. The principal is the token's; where there is none,
+    /// whoever keeps the answer counts the peer in.
+    pub(super) fn vary(self) -> Vary {
+        let depends = |attribute| match attribute {
+            Varying::Peer => self.contain(Attribute::Peer),
+            Varying::Method => self.contain(Attribute::Method) || self.0 & ACTION_ID != 0,
+            Varying::Host => self.contain(Attribute::Host) || self.0 & RESOURCE_ID != 0,
+            Varying::Path => self.contain(Attribute::Path) || self.0 & (RESOURCE_ID | TAGS) != 0,
+            Varying::SourceAddress => self.contain(Attribute::SourceAddress),
+            Varying::UserAgent => self.contain(Attribute::UserAgent),
+        };
+        Varying::ALL
+            .into_iter()
+            .filter(|attribute| depends(*attribute))
+            .collect()
+    }
 }
 
 impl Needs {
-    /// Nothing but principal, action and resource themselves.
+    /// Nothing but who the principal is.
     pub(super) const NONE: Self = Self {
         reach: Reach::Request,
         attributes: Attributes::NONE,
@@ -112,6 +135,16 @@ impl Needs {
     /// All attributes of a record that is taken as a whole.
     pub(super) const ALL_ATTRIBUTES: Self = Self {
         attributes: Attributes::ALL,
+        ..Self::NONE
+    };
+    /// Which action it is.
+    pub(super) const ACTION_ID: Self = Self {
+        attributes: Attributes(ACTION_ID),
+        ..Self::NONE
+    };
+    /// Which resource it is.
+    pub(super) const RESOURCE_ID: Self = Self {
+        attributes: Attributes(RESOURCE_ID),
         ..Self::NONE
     };
     /// The resource's tags.

@@ -1,6 +1,6 @@
 //! What a policy's own text says about the requests that it can apply to, and about what it looks at.
 
-use cedar_policy::pst::{BinaryOp, Clause, Expr, Literal, UnaryOp, Var};
+use cedar_policy::pst::{ActionConstraint, BinaryOp, Clause, Expr, Literal, ResourceConstraint, UnaryOp, Var};
 use cedar_policy::{Policy, pst};
 
 use super::needs::Needs;
@@ -29,10 +29,10 @@ pub(super) fn traits_of(policy: &Policy) -> Traits {
     };
     let is_short = policy.to_cedar().is_some_and(|text| text.len() <= POLICY_BYTES_MAX);
     match is_short.then(|| policy.to_pst()) {
-        // The scope of a policy cannot fail, and looks at ancestors only.
+        // The scope of a policy cannot fail.
         Some(Ok(pst::Policy::Static(policy))) => Traits {
             route_rule: route_rule(policy.body().clauses()),
-            needs: of_all(policy.body().clauses().iter().map(inner)),
+            needs: of_scope(policy.body()).and(of_all(policy.body().clauses().iter().map(inner))),
         },
         Some(Ok(pst::Policy::Linked(_)) | Err(_)) | None => unknown,
     }
@@ -156,7 +156,9 @@ fn needs(expression: &Expr) -> Needs {
         Expr::Literal(Literal::Bool(_) | Literal::Long(_) | Literal::String(_)) => Needs::NONE,
         // As a value, with all that is in it; an attribute of it is below.
         Expr::Var(Var::Context) => Needs::ALL_ATTRIBUTES,
-        Expr::Var(Var::Principal | Var::Action | Var::Resource) => Needs::NONE,
+        Expr::Var(Var::Principal) => Needs::NONE,
+        Expr::Var(Var::Action) => Needs::ACTION_ID,
+        Expr::Var(Var::Resource) => Needs::RESOURCE_ID,
         Expr::GetAttr { expr, attr } => of_owner(expr).and(Needs::of_attribute(attr)),
         Expr::HasAttr { expr, attrs } => attrs
             .iter()
@@ -187,19 +189,32 @@ fn of_operator(op: BinaryOp, left: &Expr, right: &Expr) -> Needs {
     } else if matches!(op, BinaryOp::In | BinaryOp::Contains) {
         needs(left).and(of_compared(right))
     } else if matches!(op, BinaryOp::GetTag | BinaryOp::HasTag) {
-        Needs::TAGS.and(needs(left)).and(needs(right))
+        Needs::TAGS.and(of_owner(left)).and(needs(right))
     } else {
         needs(left).and(needs(right))
     }
+}
+
+/// A scope looks at ancestors and types only. All requests have a resource of one type.
+fn of_scope(policy: &pst::Template) -> Needs {
+    let action = match policy.action {
+        ActionConstraint::Any => Needs::NONE,
+        ActionConstraint::Eq(_) | ActionConstraint::In(_) => Needs::ACTION_ID,
+    };
+    let resource = match policy.resource {
+        ResourceConstraint::Any | ResourceConstraint::Is(_) => Needs::NONE,
+        ResourceConstraint::Eq(_) | ResourceConstraint::In(_) | ResourceConstraint::IsIn(..) => Needs::RESOURCE_ID,
+    };
+    action.and(resource)
 }
 
 fn of_all<'a>(expressions: impl Iterator<Item = &'a Expr>) -> Needs {
     expressions.map(needs).fold(Needs::NONE, Needs::and)
 }
 
-/// What has an attribute that is read.
+/// What has an attribute or a tag that is read. An action's come from the schema, by which action it is.
 fn of_owner(expression: &Expr) -> Needs {
-    match matches!(expression, Expr::Var(_)) {
+    match matches!(expression, Expr::Var(Var::Principal | Var::Resource | Var::Context)) {
         true => Needs::NONE,
         false => needs(expression),
     }

@@ -1,6 +1,7 @@
 //! The index: what it reads in policies, and that nothing is decided otherwise because of it.
 
 use cedar_policy::Policy;
+use picket_core::decision::{Attribute as Varying, Vary};
 use proptest::collection::vec;
 use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop_assert_eq, proptest};
 use proptest::sample::{select, subsequence};
@@ -141,13 +142,61 @@ fn what_a_policy_does_not_name_it_does_not_need() {
     check(
         r#"(if context.method == "GET" then principal else resource) == principal"#,
         &["method"],
-        Needs::NONE,
+        Needs::RESOURCE_ID,
     );
     check(r#"-principal.auth_time < 1"#, &["auth_time"], Needs::NONE);
     check(r#"context == {"method": "GET"}"#, &[], Needs::ALL);
     check(r#"[context].contains(context)"#, &[], Needs::ALL_ATTRIBUTES);
     // Nothing that the service makes.
     check(r#"resource.colour == "red""#, &[], Needs::NONE);
+}
+
+#[test]
+fn an_answer_varies_with_what_policies_look_at_in_scope_and_conditions() {
+    use Varying::{Host, Method, Path, Peer, SourceAddress, UserAgent};
+    let all = Varying::ALL;
+    let check = |scope: &str, conditions: &str, expected: &[Varying]| {
+        let found: Vec<_> = traits(scope, conditions).needs.attributes.vary().attributes().collect();
+        assert_eq!(found, expected, "{scope} {conditions}");
+    };
+    let scope = |scope: &str, expected: &[_]| check(scope, "", expected);
+    scope("principal, action, resource", &[]);
+    scope(
+        r#"principal is Picket::User in Picket::Role::"clerk", action, resource is Picket::Resource"#,
+        &[],
+    );
+    scope(r#"principal, action in [Picket::Action::"read"], resource"#, &[Method]);
+    scope(r#"principal, action == Picket::Action::"GET", resource"#, &[Method]);
+    scope(r#"principal, action, resource == Picket::Resource::"a""#, &[Host, Path]);
+    scope(r#"principal, action, resource in Picket::Resource::"a""#, &[Host, Path]);
+    scope(
+        r#"principal, action, resource is Picket::Resource in Picket::Resource::"a""#,
+        &[Host, Path],
+    );
+    let condition = |condition: &str, expected: &[_]| {
+        let any = "principal, action, resource";
+        check(any, &format!("when {{ {condition} }}"), expected);
+        check(any, &format!("when {{ true }} unless {{ !({condition}) }}"), expected);
+    };
+    condition(r#"principal.tenant == "acme" && principal has acr"#, &[]);
+    condition(r#"resource.route_rule == "r" || resource.classification == "c""#, &[]);
+    condition(r#"context.method == "GET""#, &[Method]);
+    condition(r#"action == Picket::Action::"GET""#, &[Method]);
+    condition(r#"action.name == "GET""#, &[Method]);
+    condition(r#"context has peer.trust_domain"#, &[Peer]);
+    condition(
+        r#"context.source_address.isInRange(ip("10.0.0.0/8"))"#,
+        &[SourceAddress],
+    );
+    condition(r#"context["user_agent"] like "curl*""#, &[UserAgent]);
+    condition(r#"resource.host == "h""#, &[Host]);
+    condition(r#"resource.path like "/a/*""#, &[Path]);
+    condition(r#"resource.getTag(context.method) == "1""#, &[Method, Path]);
+    condition(r#"resource == Picket::Resource::"a""#, &[Host, Path]);
+    condition(r#"[resource].contains(principal)"#, &[Host, Path]);
+    condition(r#"(if true then resource else principal) has path"#, &[Host, Path]);
+    condition(r#"context == {"method": "GET"}"#, &all);
+    condition(r#"(if true then context else {"method": "GET"}).method == "GET""#, &all);
 }
 
 #[test]
@@ -282,6 +331,10 @@ fn asked() -> impl Strategy<Value = AccessRequest> {
         if !peer {
             asked.peer = None;
         }
+        if tagged && peer {
+            asked.resource.host = "other.example.org".to_owned();
+            asked.context.user_agent = None;
+        }
         asked
     })
 }
@@ -302,8 +355,40 @@ proptest! {
         }
         let (indexed, whole) = (load(folder.path()).unwrap(), undivided(folder.path()));
         prop_assert_eq!(indexed.policy_count(), policies.len());
-        for request in requests {
-            prop_assert_eq!(indexed.evaluate(&request), whole.evaluate(&request), "{}\n{:?}", text, request);
+        for (request, other) in requests.iter().zip(requests.iter().skip(1)) {
+            let evaluation = indexed.evaluate(request);
+            let expected = Evaluation { vary: evaluation.vary, ..whole.evaluate(request) };
+            prop_assert_eq!(&evaluation, &expected, "{}\n{:?}", text, request);
+            let same = same_where_it_matters(request, other, evaluation.vary);
+            prop_assert_eq!(indexed.evaluate(&same), evaluation, "{}\n{:?}\n{:?}", text, request, same);
         }
     }
+}
+
+/// The other request, with the rule, the principal and the named attributes of this one.
+fn same_where_it_matters(request: &AccessRequest, other: &AccessRequest, vary: Vary) -> AccessRequest {
+    let mut same = other.clone();
+    let request = request.clone();
+    same.route_rule = request.route_rule;
+    same.resource.classification = request.resource.classification;
+    if vary.contains(Varying::Peer) || request.principal.is_none() {
+        same.peer = request.peer;
+    }
+    same.principal = request.principal;
+    for attribute in vary.attributes() {
+        match attribute {
+            Varying::Peer => {}
+            Varying::Method => same.action.method.clone_from(&request.action.method),
+            Varying::Host => same.resource.host.clone_from(&request.resource.host),
+            Varying::Path => {
+                same.resource.path.clone_from(&request.resource.path);
+                same.resource
+                    .path_parameters
+                    .clone_from(&request.resource.path_parameters);
+            }
+            Varying::SourceAddress => same.context.source_address = request.context.source_address,
+            Varying::UserAgent => same.context.user_agent.clone_from(&request.context.user_agent),
+        }
+    }
+    same
 }
