@@ -63,6 +63,7 @@ fn values(scenario: &Scenario, sites: &Sites<'_>) -> Result<Vec<(String, String)
         ("@PICKET_RULES@", picket_rules(scenario).to_string()),
         ("@RBAC_POLICIES@", rbac_policies(scenario).to_string()),
         ("@TOKEN_CACHE_ENTRIES@", scenario.token_cache_entries.to_string()),
+        ("@IDENTITY_HEADERS@", serde_json::to_string(&scenario.identity_headers)?),
         // Room for all that the scenario asks, with the shipped limit as the least.
         ("@DECISION_CACHE_ENTRIES@", scenario.paths.max(10_000).to_string()),
     ];

@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
 use super::bootstrap::{HOST, rule_id};
+use super::policies::Generated;
 use super::processor_time;
 use super::statistics::{count, number, percentile};
 use super::subject::Ground;
@@ -60,8 +61,13 @@ struct Load {
 /// # Errors
 /// When it does not start, or an answer is no permit.
 pub async fn measure(ground: &Ground, policies: usize) -> Result<Decided> {
+    let generated = Generated {
+        first_rule: 0,
+        policies,
+        read_path: false,
+    };
     let service = ground
-        .policy_service(&format!("decide-{policies}"), (0, policies), 0)
+        .policy_service(&format!("decide-{policies}"), generated, 0)
         .await?;
     let pid = service
         .process()

@@ -14,24 +14,41 @@ const KEPT: [&str; 2] = ["schema.cedarschema", "entities.json"];
 /// The policy service refuses larger files than a megabyte.
 const POLICIES_IN_A_FILE: usize = 1_000;
 
-/// Writes a folder with `policies` policies: each permits clerks of acme one route rule. The rule in the middle of every
-/// scenario is among them as long as there are `rules` policies or more.
+/// Policies that each permit clerks of acme one route rule.
+#[derive(Debug, Clone, Copy)]
+pub struct Generated {
+    /// The first one's rule; the others' follow it.
+    pub first_rule: usize,
+    /// How many.
+    pub policies: usize,
+    /// Whether they read the path, so that each path is a decision of its own.
+    pub read_path: bool,
+}
+
+/// Writes a folder of policies.
 ///
 /// # Errors
 /// When a file cannot be read or written.
-pub fn write(example: &Path, folder: &Path, first_rule: usize, policies: usize) -> Result<()> {
+pub fn write(example: &Path, folder: &Path, generated: Generated) -> Result<()> {
     fs::create_dir_all(folder)?;
     for name in KEPT {
         fs::copy(example.join(name), folder.join(name)).with_context(|| format!("cannot copy `{name}`"))?;
     }
-    let numbers: Vec<usize> = (first_rule..first_rule.saturating_add(policies)).collect();
+    let first = generated.first_rule;
+    let numbers: Vec<usize> = (first..first.saturating_add(generated.policies)).collect();
     for (part, numbers) in numbers.chunks(POLICIES_IN_A_FILE).enumerate() {
-        fs::write(folder.join(format!("generated-{part}.cedar")), text(numbers))?;
+        let text = text(numbers, generated.read_path);
+        fs::write(folder.join(format!("generated-{part}.cedar")), text)?;
     }
     Ok(())
 }
 
-fn text(numbers: &[usize]) -> String {
+fn text(numbers: &[usize], read_path: bool) -> String {
+    let path = if read_path {
+        " && resource.path like \"/area-*\""
+    } else {
+        ""
+    };
     let mut text = String::new();
     for number in numbers {
         let rule = rule_id(*number);
@@ -40,7 +57,7 @@ fn text(numbers: &[usize]) -> String {
             text,
             "@id(\"{rule}\")\npermit (\n  principal is Picket::User in Picket::Role::\"clerk\",\n  \
              action in Picket::Action::\"read\",\n  resource\n)\nwhen {{\n  resource.route_rule == \"{rule}\" && \
-             principal has tenant && principal.tenant == \"acme\"\n}};\n\n"
+             principal has tenant && principal.tenant == \"acme\"{path}\n}};\n\n"
         );
     }
     text

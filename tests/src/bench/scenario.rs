@@ -49,6 +49,9 @@ pub struct Scenario {
     /// Route rules, and policies of RBAC.
     #[serde(default = "rules")]
     pub rules: usize,
+    /// What Picket tells the upstream.
+    #[serde(default = "identity_headers")]
+    pub identity_headers: Vec<String>,
     /// Who decides, in Picket's rules.
     #[serde(default)]
     pub decision: Decision,
@@ -221,6 +224,21 @@ fn tokens_count() -> usize {
 }
 
 /// What Picket remembers when its configuration does not say.
+/// All of them, as by default.
+fn identity_headers() -> Vec<String> {
+    let all = [
+        "issuer",
+        "subject",
+        "tenant",
+        "roles",
+        "scopes",
+        "peer",
+        "route_rule",
+        "decision_id",
+    ];
+    all.map(str::to_owned).to_vec()
+}
+
 fn token_cache_entries() -> usize {
     1_000
 }

@@ -12,10 +12,11 @@ use serde_json::Value;
 
 use super::bootstrap::{HOST, Sites, bootstrap, path};
 use super::generator::{self, Target};
+use super::policies::{self, Generated};
 use super::scenario::{Connection, Decider, FOLDER, Lacking, Scenario, Tokens};
 use super::statistics::number;
 use super::tokens::Mint;
-use super::{h2load, policies, processor_time};
+use super::{h2load, processor_time};
 use crate::client::tls::{Alpn, client_config};
 use crate::envoy::{self, Envoy};
 use crate::keys::{Keys, TokenKey};
@@ -93,18 +94,18 @@ impl Ground {
         })
     }
 
-    /// Starts a policy service with `policies` policies, in a folder named `name`.
+    /// Starts a policy service with policies of its own, in a folder named `name`.
     ///
     /// # Errors
     /// When it does not start.
     pub async fn policy_service(
         &self,
         name: &str,
-        (first_rule, policies): (usize, usize),
+        generated: Generated,
         permit_valid_for_ms: u32,
     ) -> Result<PolicyService> {
         let folder = self.folder.join(name);
-        policies::write(&self.places.policies, &folder.join("policies"), first_rule, policies)?;
+        policies::write(&self.places.policies, &folder.join("policies"), generated)?;
         PolicyService::start(policy_service::Settings {
             binary: self.places.policy_service.clone(),
             keys: self.keys.folder().to_owned(),
@@ -169,8 +170,12 @@ impl Subject {
             Some(Decider::NoOpAuthorization) => ground.authorization(&scenario.id).await?,
             Some(Decider::PolicyService) => {
                 // The rule that the load matches is among those that the policies permit.
-                let first = (scenario.rules / 2).saturating_sub(POLICIES / 2);
-                let service = ground.policy_service(&scenario.id, (first, POLICIES), scenario.permit_valid_for_ms);
+                let generated = Generated {
+                    first_rule: (scenario.rules / 2).saturating_sub(POLICIES / 2),
+                    policies: POLICIES,
+                    read_path: scenario.paths > 1,
+                };
+                let service = ground.policy_service(&scenario.id, generated, scenario.permit_valid_for_ms);
                 Running::PolicyService(Box::new(service.await?))
             }
         };
