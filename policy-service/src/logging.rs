@@ -16,6 +16,8 @@ use crate::configuration::LogLevel;
 /// How many lines wait for a slow reader. More are dropped and counted: the log must not hold up a decision, and the
 /// audit log has every one of them.
 const LINES_WAITING_MAX: usize = 16_384;
+/// The part of the service that decisions' lines are about.
+const DECISION_TARGET: &str = "picket_policy_service::grpc::decide";
 /// Lines that wait together are written together, up to this much.
 const WRITE_BYTES_MAX: usize = 64 * 1024;
 
@@ -116,7 +118,7 @@ impl DecisionLines {
             level: "INFO",
             message: "decision",
             fields,
-            target: module_path!(),
+            target: DECISION_TARGET,
         };
         if let Ok(mut line) = serde_json::to_vec(&line) {
             line.push(b'\n');
