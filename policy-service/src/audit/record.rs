@@ -1,4 +1,4 @@
-//! What a record says.
+//! What a record says. The stored form has fields of its own, as core's types may change and what is written may not.
 
 use std::collections::BTreeMap;
 
