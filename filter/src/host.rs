@@ -1,24 +1,24 @@
 //! The host calls that each request makes, without the copies that the SDK makes of what they take and give.
 //!
-//! The only unsafe code: the functions of proxy-wasm's ABI 0.2.1, declared as the SDK declares them. The SDK's own
+//! The only unsafe code: functions of proxy-wasm's ABI 0.2.1. The SDK's own
 //! wrappers make two allocations for each header and three for each property; all other host calls go through it.
 #![expect(unsafe_code, reason = "calls of the host's functions, whose pointers it fills in")]
 
 use picket_core::request::Header;
-use proxy_wasm::types::{MapType, Status};
+use proxy_wasm::types::MapType;
 
 #[link(wasm_import_module = "env")]
 unsafe extern "C" {
-    fn proxy_get_header_map_pairs(map: MapType, data: *mut *mut u8, size: *mut usize) -> Status;
-    fn proxy_get_property(path: *const u8, path_size: usize, data: *mut *mut u8, size: *mut usize) -> Status;
+    fn proxy_get_header_map_pairs(map: MapType, data: *mut *mut u8, size: *mut usize) -> u32;
+    fn proxy_get_property(path: *const u8, path_size: usize, data: *mut *mut u8, size: *mut usize) -> u32;
     fn proxy_replace_header_map_value(
         map: MapType,
         name: *const u8,
         name_size: usize,
         value: *const u8,
         value_size: usize,
-    ) -> Status;
-    fn proxy_remove_header_map_value(map: MapType, name: *const u8, name_size: usize) -> Status;
+    ) -> u32;
+    fn proxy_remove_header_map_value(map: MapType, name: *const u8, name_size: usize) -> u32;
 }
 
 /// The path of a property, its parts joined by NUL.
@@ -38,10 +38,7 @@ impl HeaderMap {
         let (mut data, mut size) = (std::ptr::null_mut(), 0);
         // SAFETY: both pointers are valid for the call, which is all that the host keeps them for.
         let status = unsafe { proxy_get_header_map_pairs(map, &mut data, &mut size) };
-        match status {
-            Status::Ok => Ok(Self(taken(data, size).unwrap_or_default())),
-            _ => Err(HostFailure),
-        }
+        done(status).map(|()| Self(taken(data, size).unwrap_or_default()))
     }
 
     /// The headers, in their order.
@@ -59,10 +56,7 @@ pub(crate) fn property(path: PropertyPath) -> Option<Vec<u8>> {
     let PropertyPath(path) = path;
     // SAFETY: all pointers are valid for the call, which is all that the host keeps them for.
     let status = unsafe { proxy_get_property(path.as_ptr(), path.len(), &mut data, &mut size) };
-    match status {
-        Status::Ok => taken(data, size),
-        _ => None,
-    }
+    done(status).ok().and_then(|()| taken(data, size))
 }
 
 /// Sets a header of the request to one value, in place of its first one.
@@ -79,9 +73,10 @@ pub(crate) fn remove_header(map: MapType, name: &str) -> Result<(), HostFailure>
     done(unsafe { proxy_remove_header_map_value(map, name.as_ptr(), name.len()) })
 }
 
-fn done(status: Status) -> Result<(), HostFailure> {
+/// `WasmResult` of the ABI. Hosts know more values than the SDK's enum has, so it is read as a number.
+fn done(status: u32) -> Result<(), HostFailure> {
     match status {
-        Status::Ok => Ok(()),
+        0 => Ok(()),
         _ => Err(HostFailure),
     }
 }

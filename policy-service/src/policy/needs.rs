@@ -152,9 +152,10 @@ impl Needs {
         attributes: Attributes(TAGS),
         ..Self::NONE
     };
-    /// The entities that are loaded.
+    /// Every entity. The request's own resource is among them, so that whether a named one is there, and what it has, depends
+    /// on which resource is asked for.
     pub(super) const ALL_ENTITIES: Self = Self {
         reach: Reach::All,
-        ..Self::NONE
+        attributes: Attributes(RESOURCE_ID),
     };
 }

@@ -195,6 +195,11 @@ fn an_answer_varies_with_what_policies_look_at_in_scope_and_conditions() {
     condition(r#"resource == Picket::Resource::"a""#, &[Host, Path]);
     condition(r#"[resource].contains(principal)"#, &[Host, Path]);
     condition(r#"(if true then resource else principal) has path"#, &[Host, Path]);
+    // Entities that a policy names may be this request's own resource.
+    condition(r#"Picket::Resource::"h/p" has route_rule"#, &[Host, Path]);
+    condition(r#"Picket::Resource::"h/p".hasTag("id")"#, &[Host, Path]);
+    condition(r#"Picket::Role::"r".home has classification"#, &[Host, Path]);
+    condition(r#"Picket::Resource::"h/p" in resource"#, &[Host, Path]);
     condition(r#"context == {"method": "GET"}"#, &all);
     condition(r#"(if true then context else {"method": "GET"}).method == "GET""#, &all);
 }
@@ -229,7 +234,9 @@ fn world() -> [(&'static str, String); 2] {
     ]
 }
 
-const CONDITIONS: [&str; 36] = [
+const CONDITIONS: [&str; 38] = [
+    r#"Picket::Resource::"orders.example.org/orders/7" has route_rule"#,
+    r#"Picket::Resource::"other.example.org/orders/7".hasTag("id")"#,
     "true",
     "false",
     r#"resource.route_rule == "a""#,
