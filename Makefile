@@ -53,7 +53,7 @@ trap-hunt: build tools ## Mutated requests against the real Envoy: PICKET_TRAP_H
 	$(CARGO) test -p picket-tests --test trap_hunt -- --nocapture
 
 bench: bench-build ## Measure what Picket costs in Envoy beside native filters: under 15 minutes on a quiet machine
-	$(BENCH) run --report $(REPORT)
+	$(BENCH) run --rounds 8 --report $(REPORT)
 	$(BENCH) decide --report $(REPORT)
 	$(BENCH) document --report $(REPORT) --into docs
 

@@ -321,24 +321,7 @@ fn decide(report: &Report) -> String {
     if report.decide.is_empty() {
         return String::new();
     }
-    let mut table = Table::new(&[
-        "policies",
-        "answers a second at most",
-        "us of CPU each",
-        "p50 ms at 85 %",
-        "p99 ms at 85 %",
-        "resident MiB",
-    ]);
-    for decided in &report.decide {
-        table.push(vec![
-            decided.policies.to_string(),
-            format!("{:.0}", decided.requests_per_second),
-            format!("{:.0}", decided.cpu_us_per_request),
-            format!("{:.2}", decided.p50_ms),
-            format!("{:.2}", decided.p99_ms),
-            format!("{:.0}", number(decided.rss_kib) / 1024.0),
-        ]);
-    }
+    let table = report.decide_table();
     format!("### `Decide` alone\n\n{}", table.to_markdown())
 }
 

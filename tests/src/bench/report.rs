@@ -140,12 +140,12 @@ impl Report {
     }
 
     /// `Decide` alone.
-    pub fn decide_table(&self) -> String {
+    pub fn decide_table(&self) -> Table {
         let mut table = Table::new(&[
             "policies",
-            "calls/s",
-            "us of CPU",
-            "rate",
+            "calls a second",
+            "us of CPU each",
+            "rate for p50, p99",
             "p50 ms",
             "p99 ms",
             "RSS MiB",
@@ -161,7 +161,7 @@ impl Report {
                 (decided.rss_kib / 1024).to_string(),
             ]);
         }
-        table.to_text()
+        table
     }
 
     /// The ratios, with what is aimed at.

@@ -191,7 +191,7 @@ async fn decide(file: &Path) -> Result<()> {
         // What was measured is kept whatever comes after it.
         report.write(file)?;
     }
-    println!("\n{}", report.decide_table());
+    println!("\n{}", report.decide_table().to_text());
     Ok(())
 }
 
