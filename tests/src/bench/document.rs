@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 
 use super::report::{FULL, Measured, Report};
 use super::scenario::{self, Growth, Ratio, Scenario};
-use super::statistics::{Spread, number};
+use super::statistics::Spread;
 use super::{growth, plot};
 use crate::report::Table;
 
