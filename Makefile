@@ -18,16 +18,18 @@ MODULE := $(CARGO_TARGET_DIR)/$(WASM_TARGET)/wasm/picket_filter.wasm
 SCHEMA := envoy/picket-filter.schema.json
 
 .DEFAULT_GOAL := help
-.PHONY: help build tools demo up down test trap-hunt bench bench-quick bench-memory bench-document bench-build instructions check schema clean
+.PHONY: help build module tools demo up down test trap-hunt bench bench-quick bench-memory bench-document bench-needs bench-build instructions check schema clean
 
 help: ## Say what there is
 	@echo "Picket: each request in the mesh proves itself. It needs Rust, Python 3.11 and make."
 	@echo
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '%-22s %s\n' "$$name" "$$text"; done
 
-build: ## Build the policy service, the command line, the demo, and the filter for Envoy
-	@rustup target list --installed 2>/dev/null | grep -qx $(WASM_TARGET) || rustup target add $(WASM_TARGET)
+build: module ## Build the policy service, the command line, the demo, and the filter for Envoy
 	$(CARGO) build --workspace --exclude picket-filter --bins
+
+module:
+	@rustup target list --installed 2>/dev/null | grep -qx $(WASM_TARGET) || rustup target add $(WASM_TARGET)
 	$(CARGO) build --profile wasm --target $(WASM_TARGET) -p picket-filter
 	$(PYTHON) scripts/trim-module "$(MODULE)"
 
@@ -66,11 +68,11 @@ bench-memory: bench-build ## The memory of a worker's VM, minute by minute for 1
 bench-document: bench-build ## Write docs/benchmarks.md and its plots from the last report of make bench
 	$(BENCH) document --report $(REPORT) --into docs
 
-bench-build: tools
+# First, so that nobody waits for a build to be told.
+bench-needs:
 	@command -v h2load >/dev/null || { echo "error: h2load is missing: apt-get install nghttp2-client" >&2; exit 1; }
-	@rustup target list --installed 2>/dev/null | grep -qx $(WASM_TARGET) || rustup target add $(WASM_TARGET)
-	$(CARGO) build --profile wasm --target $(WASM_TARGET) -p picket-filter
-	$(PYTHON) scripts/trim-module "$(MODULE)"
+
+bench-build: bench-needs tools module
 	$(CARGO) build --release -p picket-policy-service -p picket -p picket-tests --bins
 
 instructions: ## Count the instructions of core's hot functions, and hold them to their limits

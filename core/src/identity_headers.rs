@@ -16,6 +16,11 @@ pub(crate) const DECISION_ID: &str = "x-picket-decision-id";
 /// Every header that Picket sets for the upstream. Those that have no value are absent.
 pub const IDENTITY_HEADERS: &[&str] = &[ISSUER, SUBJECT, TENANT, ROLES, SCOPES, PEER, ROUTE_RULE, DECISION_ID];
 
+/// The names of [`IDENTITY_HEADERS`] as the configuration has them: `route_rule` for `x-picket-route-rule`.
+pub fn short_names() -> impl Iterator<Item = String> {
+    IDENTITY_HEADERS.iter().map(|name| short_name(name))
+}
+
 /// Which of [`IDENTITY_HEADERS`] the upstream gets. A client's copy of the others is removed all the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IdentityHeaders(Vec<&'static str>);
@@ -27,19 +32,13 @@ impl IdentityHeaders {
         Self(IDENTITY_HEADERS.to_vec())
     }
 
-    /// Adds the one of this name, as the configuration has it: `route_rule` for `x-picket-route-rule`. False: there is none.
+    /// Adds the one of this [`short_names`]. False: there is none.
     pub(crate) fn add(&mut self, short_name: &str) -> bool {
         let known = IDENTITY_HEADERS
             .iter()
             .find(|name| self::short_name(name) == short_name);
         self.0.extend(known);
         known.is_some()
-    }
-
-    /// What [`Self::add`] takes, for a message.
-    pub(crate) fn short_names() -> String {
-        let quoted = |name: &&str| format!("`{}`", short_name(name));
-        IDENTITY_HEADERS.iter().map(quoted).collect::<Vec<_>>().join(", ")
     }
 
     /// None of them.

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use super::document::{DecisionDocument, FilterDocument, NeedDocument, PeersDocument, ProviderDocument, RuleDocument};
 use super::problems::{self, Problems, shortened};
-use crate::identity_headers::IdentityHeaders;
+use crate::identity_headers::{self, IdentityHeaders};
 use crate::route::{HostPattern, PathTemplate, RouteTable};
 use crate::spiffe::{SpiffeId, TrustDomain};
 use crate::strict_json;
@@ -239,12 +239,15 @@ fn check_identity_headers(names: Option<&[String]>, check: &mut Problems) -> Ide
     let mut headers = IdentityHeaders::none();
     for (index, name) in names.iter().enumerate() {
         if !headers.add(name) {
+            let known: Vec<_> = identity_headers::short_names()
+                .map(|name| format!("`{name}`"))
+                .collect();
             check.add(
                 format!("identity_headers[{index}]"),
                 format_args!(
                     "unknown value `{}`, expected one of {}",
                     shortened(name),
-                    IdentityHeaders::short_names()
+                    known.join(", ")
                 ),
             );
         }

@@ -11,7 +11,8 @@ pub(super) enum Reach {
     All,
 }
 
-/// Names of attributes. They are not told apart by what has them: a policy reads an attribute only by naming it.
+/// What is looked at: attributes by name, whatever has them, as a policy reads one only by naming it; tags; and which action
+/// and resource it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Attributes(u32);
 
@@ -68,7 +69,7 @@ const RESOURCE_ID: u32 = 1 << 29;
 
 impl Attributes {
     const NONE: Self = Self(0);
-    /// Every one, and the tags.
+    /// All of it.
     pub(super) const ALL: Self = Self(u32::MAX);
 
     fn one(attribute: Attribute) -> Self {

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
+use picket_core::identity_headers;
 use serde::Deserialize;
 
 use super::statistics::Spread;
@@ -226,17 +227,7 @@ fn tokens_count() -> usize {
 /// What Picket remembers when its configuration does not say.
 /// All of them, as by default.
 fn identity_headers() -> Vec<String> {
-    let all = [
-        "issuer",
-        "subject",
-        "tenant",
-        "roles",
-        "scopes",
-        "peer",
-        "route_rule",
-        "decision_id",
-    ];
-    all.map(str::to_owned).to_vec()
+    identity_headers::short_names().collect()
 }
 
 fn token_cache_entries() -> usize {
