@@ -19,6 +19,7 @@ use crate::peer::PeerError;
 use crate::reason::{DecidedBy, DenyReason};
 use crate::request::{Caller, Header, RequestHead};
 use crate::route::{REST_PARAMETER, RouteMatch, RouteTable, RuleIndex};
+use crate::signature::SignatureVerifier;
 use crate::spiffe::SpiffeId;
 use crate::time::Timestamp;
 use crate::token::{TokenVerifier, VerifiedToken};
@@ -125,9 +126,14 @@ pub struct Enforcer {
 
 impl Enforcer {
     /// An enforcer with empty caches. `seed` is random: it protects the caches' hashes and tells apart the request ids
-    /// that are made up here.
+    /// that are made up here. `signatures` checks those of tokens.
     #[must_use]
-    pub fn new(mut configuration: FilterConfiguration, node_id: String, seed: u64) -> Self {
+    pub fn new(
+        mut configuration: FilterConfiguration,
+        node_id: String,
+        seed: u64,
+        signatures: Rc<dyn SignatureVerifier>,
+    ) -> Self {
         let providers = std::mem::take(&mut configuration.providers);
         Self {
             sidecar: Sidecar {
@@ -139,6 +145,7 @@ impl Enforcer {
                 configuration.identity_headers.clone(),
                 configuration.token_cache_entries_max,
                 seed,
+                signatures,
             ),
             decisions: DecisionCache::new(
                 configuration.decision_cache_entries_max,

@@ -1,6 +1,8 @@
 //! Bearer tokens: JWTs (RFC 7519) in JWS compact serialization (RFC 7515), verified against a provider's keys.
 
+pub mod algorithm;
 mod claims;
+pub mod jws;
 pub mod keys;
 pub mod provider;
 mod verification;
@@ -11,45 +13,9 @@ use crate::access::Principal;
 use crate::reason::DenyReason;
 use crate::time::Timestamp;
 
-pub use verification::{TOKEN_BYTES_MAX, TokenVerifier, Verification};
-
-/// A token algorithm that Picket verifies (RFC 7518 §3.1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum TokenAlgorithm {
-    /// RSASSA-PKCS1-v1_5 with SHA-256.
-    Rs256,
-    /// ECDSA with P-256 and SHA-256.
-    Es256,
-}
-
-impl TokenAlgorithm {
-    /// Every algorithm.
-    pub const ALL: &'static [Self] = &[Self::Rs256, Self::Es256];
-
-    /// The `alg` value.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Rs256 => "RS256",
-            Self::Es256 => "ES256",
-        }
-    }
-
-    /// The algorithm of an `alg` value, compared byte by byte (RFC 7515 §4.1.1).
-    #[must_use]
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.iter().copied().find(|algorithm| algorithm.name() == name)
-    }
-}
-
-impl From<TokenAlgorithm> for jsonwebtoken::Algorithm {
-    fn from(algorithm: TokenAlgorithm) -> Self {
-        match algorithm {
-            TokenAlgorithm::Rs256 => Self::RS256,
-            TokenAlgorithm::Es256 => Self::ES256,
-        }
-    }
-}
+pub use algorithm::TokenAlgorithm;
+pub use jws::TOKEN_BYTES_MAX;
+pub use verification::{TokenVerifier, Verification};
 
 /// A token whose signature and claims have been verified.
 #[derive(Debug)]

@@ -1,24 +1,17 @@
 //! Signatures: checked by the host's BoringSSL where Envoy offers that, and in the module where it does not.
 //!
-//! Which of the two is chosen once, for each algorithm, by a known-answer test: the example of RFC 7515 must pass, and the
-//! same with one bit changed must not.
+//! Envoy's `verify_signature` does PKCS #1 v1.5 and ECDSA. Which of the two checks an algorithm is chosen once by the known
+//! answers of core: one that passes neither verifies nothing.
 
 use std::borrow::Cow;
 use std::sync::OnceLock;
 
-use jsonwebtoken::crypto::{CryptoProvider, JwtVerifier, KeyUtils, rust_crypto};
-use jsonwebtoken::errors::{ErrorKind, Result};
-use jsonwebtoken::signature::{Error as SignatureError, Verifier};
-use jsonwebtoken::{Algorithm, DecodingKey, DecodingKeyKind};
-use picket_core::token::TokenAlgorithm;
+use picket_core::signature::{SignatureVerifier, SoftwareVerifier, known_answers};
+use picket_core::token::algorithm::{Curve, Scheme, TokenAlgorithm};
+use picket_core::token::keys::VerificationKey;
 use prost::Message;
 use prost::encoding::{WireType, encode_key, encode_varint};
 use proxy_wasm::hostcalls;
-use spki::der::Encode;
-use spki::der::asn1::{BitStringRef, UintRef};
-use spki::{AlgorithmIdentifierRef, ObjectIdentifier, SubjectPublicKeyInfoRef};
-
-mod known_answers;
 
 /// Where signatures are checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,80 +30,56 @@ impl SignaturePath {
             Self::Module => "module",
         }
     }
-}
 
-static RS256_PATH: OnceLock<SignaturePath> = OnceLock::new();
-static ES256_PATH: OnceLock<SignaturePath> = OnceLock::new();
-
-static PROVIDER: CryptoProvider = CryptoProvider {
-    signer_factory: |_, _| Err(ErrorKind::UnsupportedAlgorithm.into()),
-    verifier_factory,
-    // Of jsonwebtoken only `crypto::verify` is used, which needs none of these.
-    key_utils: KeyUtils::new_unimplemented(),
-};
-
-/// Makes this module jsonwebtoken's crypto provider. More calls, from other plugins in the VM, change nothing.
-pub(crate) fn install() {
-    let _ = PROVIDER.install_default();
-}
-
-/// Where signatures of this algorithm are checked.
-pub(crate) fn path(algorithm: TokenAlgorithm) -> SignaturePath {
-    let chosen = match algorithm {
-        TokenAlgorithm::Rs256 => &RS256_PATH,
-        TokenAlgorithm::Es256 => &ES256_PATH,
-    };
-    *chosen.get_or_init(|| {
-        if known_answers::hold(algorithm, host_verify) {
-            SignaturePath::Host
-        } else {
-            SignaturePath::Module
+    fn verifier(self) -> &'static dyn SignatureVerifier {
+        match self {
+            Self::Host => &HostVerifier,
+            Self::Module => &SoftwareVerifier,
         }
-    })
+    }
+}
+
+/// Where signatures of this algorithm are checked; `None`: nowhere, as no known answer came out right.
+pub(crate) fn path(algorithm: TokenAlgorithm) -> Option<SignaturePath> {
+    static PATHS: OnceLock<Vec<(TokenAlgorithm, Option<SignaturePath>)>> = OnceLock::new();
+    let paths = PATHS.get_or_init(|| TokenAlgorithm::ALL.iter().map(|each| (*each, choose(*each))).collect());
+    paths
+        .iter()
+        .find(|(have, _)| *have == algorithm)
+        .and_then(|(_, path)| *path)
+}
+
+fn choose(algorithm: TokenAlgorithm) -> Option<SignaturePath> {
+    [SignaturePath::Host, SignaturePath::Module]
+        .into_iter()
+        .find(|path| known_answers::hold(algorithm, path.verifier()))
 }
 
 /// For the log: each algorithm and where it is checked.
 pub(crate) fn summary() -> String {
-    let each = TokenAlgorithm::ALL
-        .iter()
-        .map(|algorithm| format!("{} {}", algorithm.name(), path(*algorithm).as_str()));
+    let each = TokenAlgorithm::ALL.iter().map(|algorithm| {
+        let path = path(*algorithm).map_or("nowhere", SignaturePath::as_str);
+        format!("{} {path}", algorithm.name())
+    });
     each.collect::<Vec<_>>().join(", ")
 }
 
-fn verifier_factory(algorithm: &Algorithm, key: &DecodingKey) -> Result<Box<dyn JwtVerifier>> {
-    let ours = TokenAlgorithm::ALL
-        .iter()
-        .copied()
-        .find(|ours| Algorithm::from(*ours) == *algorithm);
-    match ours.map(path) {
-        Some(SignaturePath::Host) => Ok(Box::new(HostVerifier {
-            algorithm: *algorithm,
-            key: key.clone(),
-        })),
-        Some(SignaturePath::Module) => (rust_crypto::DEFAULT_PROVIDER.verifier_factory)(algorithm, key),
-        None => Err(ErrorKind::UnsupportedAlgorithm.into()),
+/// Checks each signature where the known answers say.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ChosenVerifier;
+
+impl SignatureVerifier for ChosenVerifier {
+    fn is_valid(&self, algorithm: TokenAlgorithm, key: &VerificationKey, message: &[u8], signature: &[u8]) -> bool {
+        path(algorithm).is_some_and(|path| path.verifier().is_valid(algorithm, key, message, signature))
     }
 }
 
-struct HostVerifier {
-    algorithm: Algorithm,
-    key: DecodingKey,
-}
+#[derive(Clone, Copy, Debug)]
+struct HostVerifier;
 
-impl Verifier<Vec<u8>> for HostVerifier {
-    fn verify(&self, message: &[u8], signature: &Vec<u8>) -> std::result::Result<(), SignatureError> {
-        let is_valid = host_verify(self.algorithm, &self.key, message, signature);
-        if is_valid.unwrap_or(false) {
-            Ok(())
-        } else {
-            Err(SignatureError::new())
-        }
-    }
-}
-
-impl JwtVerifier for HostVerifier {
-    fn algorithm(&self) -> Algorithm {
-        self.algorithm
+impl SignatureVerifier for HostVerifier {
+    fn is_valid(&self, algorithm: TokenAlgorithm, key: &VerificationKey, message: &[u8], signature: &[u8]) -> bool {
+        host_verify(algorithm, key, message, signature).unwrap_or(false)
     }
 }
 
@@ -123,15 +92,16 @@ struct VerifySignatureResult {
     error: String,
 }
 
-/// `None`: the host has no such function, or key or signature have no form that it takes.
-fn host_verify(algorithm: Algorithm, key: &DecodingKey, message: &[u8], signature: &[u8]) -> Option<bool> {
-    let (public_key, signature) = match (algorithm, key.kind()) {
-        (Algorithm::RS256, DecodingKeyKind::RsaModulusExponent { n, e }) => (rsa_spki(n, e)?, Cow::Borrowed(signature)),
-        (Algorithm::ES256, DecodingKeyKind::SecretOrDer(point)) => (p256_spki(point)?, ecdsa_der(signature)?.into()),
-        (_, DecodingKeyKind::RsaModulusExponent { .. } | DecodingKeyKind::SecretOrDer(_)) => return None,
+/// `None`: the host has no such function or takes no such algorithm, or the signature has no form that it takes.
+fn host_verify(algorithm: TokenAlgorithm, key: &VerificationKey, message: &[u8], signature: &[u8]) -> Option<bool> {
+    let signature = match algorithm.scheme() {
+        Scheme::RsaPkcs1 => Cow::Borrowed(signature),
+        Scheme::Ecdsa(curve) => ecdsa_der(curve, signature)?.into(),
+        Scheme::RsaPss | Scheme::Ed25519 | Scheme::Hmac => return None,
     };
     // The host would take SHA-1 as well: the hash is never the token's choice.
-    let arguments = verify_signature_arguments("sha256", &public_key, &signature, message);
+    let hash_function = algorithm.hash_function().name();
+    let arguments = verify_signature_arguments(hash_function, key.spki()?, &signature, message);
     let answer = hostcalls::call_foreign_function("verify_signature", Some(&arguments)).ok()??;
     VerifySignatureResult::decode(answer.as_slice())
         .ok()
@@ -153,41 +123,17 @@ fn verify_signature_arguments(hash_function: &str, public_key: &[u8], signature:
     out
 }
 
-/// RFC 5280 §4.1.2.7 with RFC 8017 §A.1.1.
-fn rsa_spki(modulus: &[u8], exponent: &[u8]) -> Option<Vec<u8>> {
-    let key = pkcs1::RsaPublicKey {
-        modulus: UintRef::new(modulus).ok()?,
-        public_exponent: UintRef::new(exponent).ok()?,
-    };
-    spki(pkcs1::ALGORITHM_ID, &key.to_der().ok()?)
-}
-
-/// RFC 5480 §2.1.1: `id-ecPublicKey` with the curve as a parameter, and the uncompressed point.
-fn p256_spki(point: &[u8]) -> Option<Vec<u8>> {
-    const ID_EC_PUBLIC_KEY: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
-    const SECP256R1: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.3.1.7");
-    spki(
-        AlgorithmIdentifierRef {
-            oid: ID_EC_PUBLIC_KEY,
-            parameters: Some((&SECP256R1).into()),
-        },
-        point,
-    )
-}
-
-fn spki(algorithm: AlgorithmIdentifierRef<'_>, key: &[u8]) -> Option<Vec<u8>> {
-    let subject_public_key = BitStringRef::from_bytes(key).ok()?;
-    SubjectPublicKeyInfoRef {
-        algorithm,
-        subject_public_key,
-    }
-    .to_der()
-    .ok()
-}
-
 /// RFC 7518 §3.4 has r‖s, the host wants ASN.1 DER; both numbers must be within the curve's order and not zero.
-fn ecdsa_der(signature: &[u8]) -> Option<Vec<u8>> {
-    p256::ecdsa::Signature::from_slice(signature)
-        .ok()
-        .map(|signature| signature.to_der().as_bytes().to_vec())
+fn ecdsa_der(curve: Curve, signature: &[u8]) -> Option<Vec<u8>> {
+    match curve {
+        Curve::P256 => p256::ecdsa::Signature::from_slice(signature)
+            .ok()
+            .map(|s| s.to_der().as_bytes().to_vec()),
+        Curve::P384 => p384::ecdsa::Signature::from_slice(signature)
+            .ok()
+            .map(|s| s.to_der().as_bytes().to_vec()),
+        Curve::P521 => p521::ecdsa::Signature::from_slice(signature)
+            .ok()
+            .map(|s| s.to_der().as_bytes().to_vec()),
+    }
 }

@@ -104,7 +104,11 @@ impl Metrics {
         if let Some((verification, has_passed)) = notes.verification {
             let checked = match verification {
                 Verification::Cached => None,
-                Verification::Checked(algorithm) => Some((algorithm, host_crypto::path(algorithm))),
+                Verification::Checked(algorithm) => Some((
+                    algorithm,
+                    // What is checked nowhere fails here.
+                    host_crypto::path(algorithm).unwrap_or(SignaturePath::Module),
+                )),
             };
             count(&self.verifications, VerificationLabels { checked, has_passed });
         }

@@ -10,10 +10,11 @@ use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{BufferType, ContextType};
 
 use crate::connection::{self, Connections};
+use crate::host_crypto::{self, ChosenVerifier};
 use crate::metrics::{self, FLUSH_PERIOD, Metrics};
+use crate::plugin_configuration;
 use crate::policy_call::PolicyCall;
 use crate::request::Request;
-use crate::{host_crypto, plugin_configuration};
 
 /// What the requests of one worker share.
 pub(crate) struct Shared {
@@ -51,7 +52,6 @@ impl Root {
         let mut seed = [0; 8];
         getrandom::fill(&mut seed).map_err(|error| format!("the host gave no random bytes: {error}"))?;
         let seed = u64::from_le_bytes(seed);
-        host_crypto::install();
         hostcalls::set_tick_period(FLUSH_PERIOD).map_err(|status| format!("the host gives no ticks: {status:?}"))?;
         Ok(Shared {
             policy_call: configuration.policy_service.as_ref().map(PolicyCall::new),
@@ -59,7 +59,12 @@ impl Root {
             explain_permits: configuration.explain_permits,
             connections: Connections::new(seed),
             metrics: Metrics::shared(),
-            enforcer: RefCell::new(Enforcer::new(configuration, connection::node_id(), seed)),
+            enforcer: RefCell::new(Enforcer::new(
+                configuration,
+                connection::node_id(),
+                seed,
+                Rc::new(ChosenVerifier),
+            )),
         })
     }
 }

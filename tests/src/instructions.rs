@@ -131,7 +131,6 @@ mod tests {
 
     #[test]
     fn every_hot_path_runs() {
-        super::sidecar::trust_every_signature();
         for path in HotPath::ALL {
             path.run(2).unwrap();
         }

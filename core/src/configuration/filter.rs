@@ -11,7 +11,7 @@ use crate::route::{HostPattern, PathTemplate, RouteTable};
 use crate::spiffe::{SpiffeId, TrustDomain};
 use crate::strict_json;
 use crate::token::TokenAlgorithm;
-use crate::token::keys::KeySet;
+use crate::token::keys::{KeySet, KeySource};
 use crate::token::provider::Provider;
 
 /// A larger document is refused.
@@ -282,7 +282,7 @@ fn check_providers(documents: Vec<ProviderDocument>, check: &mut Problems) -> Ve
             &skew_path,
             check,
         );
-        let keys = match KeySet::parse(&document.keys, &format!("{path}.keys")) {
+        let keys = match KeySet::parse(&document.keys, &format!("{path}.keys"), KeySource::Inline) {
             Ok(keys) => keys,
             Err(found) => {
                 check.extend(found);
@@ -314,7 +314,7 @@ fn check_algorithms(names: Option<&[String]>, keys: &KeySet, path: &str, check: 
     if names.is_empty() {
         check.add(
             format!("{path}.algorithms"),
-            "expected at least one of `RS256`, `ES256`",
+            format_args!("expected at least one of {}", algorithm_names()),
         );
     }
     let mut algorithms = Vec::new();
@@ -327,11 +327,22 @@ fn check_algorithms(names: Option<&[String]>, keys: &KeySet, path: &str, check: 
             ),
             None => check.add(
                 format!("{path}.algorithms[{index}]"),
-                format_args!("unknown value `{}`, expected one of `RS256`, `ES256`", shortened(name)),
+                format_args!(
+                    "unknown value `{}`, expected one of {}",
+                    shortened(name),
+                    algorithm_names()
+                ),
             ),
         }
     }
     algorithms
+}
+
+fn algorithm_names() -> String {
+    let names = TokenAlgorithm::ALL
+        .iter()
+        .map(|algorithm| format!("`{}`", algorithm.name()));
+    names.collect::<Vec<_>>().join(", ")
 }
 
 fn check_rules(

@@ -1,19 +1,33 @@
-//! Key sets (RFC 7517): the public keys that a provider signs with.
+//! Key sets (RFC 7517): the keys that a provider's tokens are verified with.
+
+mod spki;
+
+use std::fmt;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use jsonwebtoken::DecodingKey;
 use serde_json::{Map, Value};
 
-use super::TokenAlgorithm;
+use super::algorithm::{Curve, Scheme, TokenAlgorithm};
 use crate::configuration::problems::{Problems, shortened};
 
 /// A larger key set is refused.
 pub const KEYS_MAX: usize = 100;
 /// RFC 7518 §3.3 asks for 2048 bits at least; above 4096 a verification costs too much.
 pub const RSA_MODULUS_BYTES: std::ops::RangeInclusive<usize> = 256..=512;
-const P256_COORDINATE_BYTES: usize = 32;
+/// RFC 7518 §3.2: at least as long as the hash; the shortest hash has 32 bytes.
+const SECRET_BYTES_MIN: usize = 32;
 const UNCOMPRESSED_POINT: u8 = 0x04;
+const ED25519_BYTES: usize = 32;
+
+/// Where a key set comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeySource {
+    /// The filter's configuration, which may hold secrets.
+    Inline,
+    /// A document that anyone can fetch: a secret in it is none.
+    Published,
+}
 
 /// The usable keys of a key set; never empty.
 #[derive(Clone, Debug)]
@@ -21,23 +35,70 @@ pub struct KeySet {
     keys: Vec<VerificationKey>,
 }
 
-/// A public key and the one algorithm it is used with.
+/// A key, and what it may verify.
 #[derive(Clone, Debug)]
 pub struct VerificationKey {
-    /// `kid`.
-    pub id: Option<String>,
-    /// What it verifies.
-    pub algorithm: TokenAlgorithm,
-    /// In jsonwebtoken's form.
-    pub decoding_key: DecodingKey,
+    id: Option<String>,
+    /// The `alg` of the key; `None`: any that its material fits.
+    algorithm: Option<TokenAlgorithm>,
+    material: KeyMaterial,
+    /// Written once, as each verification needs it.
+    spki: Option<Box<[u8]>>,
+}
+
+/// The numbers of a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeyMaterial {
+    /// An RSA public key of 2048 to 4096 bits, both numbers big-endian without leading zeros.
+    Rsa {
+        /// `n`.
+        modulus: Vec<u8>,
+        /// `e`.
+        exponent: Vec<u8>,
+    },
+    /// A point on a curve.
+    Ec {
+        /// Which one.
+        curve: Curve,
+        /// SEC 1 §2.3.3, uncompressed.
+        point: Vec<u8>,
+    },
+    /// An Ed25519 public key (RFC 8032 §5.1.5) of no small order.
+    Ed25519([u8; ED25519_BYTES]),
+    /// A secret for HMAC, of 32 bytes at least.
+    Secret(Secret),
+}
+
+/// Bytes that no log shows.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(Box<[u8]>);
+
+impl Secret {
+    /// Takes the bytes.
+    #[must_use]
+    pub fn new(bytes: Vec<u8>) -> Self {
+        Self(bytes.into())
+    }
+
+    /// The bytes.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(..)")
+    }
 }
 
 impl KeySet {
-    /// Reads a key set. Keys for another use or of another type than RSA and P-256 are passed over (RFC 7517 §5).
+    /// Reads a key set. Keys for another use or of a type that Picket does not verify are passed over (RFC 7517 §5).
     ///
     /// # Errors
     /// Each key that is private, weak, malformed or has the `kid` of another; a set without a usable key.
-    pub fn parse(document: &Value, path: &str) -> Result<Self, Problems> {
+    pub fn parse(document: &Value, path: &str, source: KeySource) -> Result<Self, Problems> {
         let mut problems = Problems::default();
         let Some(members) = document.get("keys").and_then(Value::as_array) else {
             problems.add(
@@ -53,12 +114,8 @@ impl KeySet {
         let mut keys: Vec<VerificationKey> = Vec::new();
         for (index, member) in members.iter().enumerate() {
             let path = format!("{path}.keys[{index}]");
-            match parse_key(member) {
-                Ok(Some(key))
-                    if keys
-                        .iter()
-                        .any(|other| other.id == key.id && other.algorithm == key.algorithm) =>
-                {
+            match VerificationKey::parse(member, source) {
+                Ok(Some(key)) if keys.iter().any(|other| other.is_confused_with(&key)) => {
                     problems.add(format!("{path}.kid"), "expected a `kid` of its own for each key");
                 }
                 Ok(key) => keys.extend(key),
@@ -68,7 +125,7 @@ impl KeySet {
         if keys.is_empty() && problems.as_slice().is_empty() {
             problems.add(
                 format!("{path}.keys"),
-                "expected at least one RSA or P-256 key for signatures",
+                "expected at least one key for signatures: RSA, P-256, P-384, P-521, Ed25519, or a secret",
             );
         }
         problems.none_or(Some(Self { keys }))
@@ -80,56 +137,116 @@ impl KeySet {
         let mut fitting = self
             .keys
             .iter()
-            .filter(|key| key.algorithm == algorithm && (id.is_none() || key.id.as_deref() == id));
+            .filter(|key| (id.is_none() || key.id.as_deref() == id) && key.fits(algorithm));
         fitting.next().filter(|_| fitting.next().is_none())
     }
 
     /// Whether it has a key for the algorithm.
     #[must_use]
     pub fn supports(&self, algorithm: TokenAlgorithm) -> bool {
-        self.keys.iter().any(|key| key.algorithm == algorithm)
+        self.keys.iter().any(|key| key.fits(algorithm))
     }
 }
 
 /// The field that is wrong, and what was expected.
-type KeyProblem = (&'static str, String);
+pub type KeyProblem = (&'static str, String);
 
-fn parse_key(member: &Value) -> Result<Option<VerificationKey>, KeyProblem> {
-    let key = member.as_object().ok_or(("", "expected an object".to_owned()))?;
-    if let Some(private) = ["d", "p", "q", "k"].into_iter().find(|name| key.contains_key(*name)) {
-        return Err((
-            private,
-            "expected a public key; this one holds a secret, which must be replaced now".to_owned(),
-        ));
+impl VerificationKey {
+    /// Reads a JWK. `None`: it is for another use, or of a type that Picket does not verify.
+    ///
+    /// # Errors
+    /// The field that makes it private, weak or malformed, and what was expected.
+    pub fn parse(jwk: &Value, source: KeySource) -> Result<Option<Self>, KeyProblem> {
+        let key = jwk.as_object().ok_or(("kty", "expected an object".to_owned()))?;
+        if let Some(private) = ["d", "p", "q"].into_iter().find(|name| key.contains_key(*name)) {
+            return Err((private, private_key()));
+        }
+        let is_for_signatures = text(key, "use")?.is_none_or(|value| value == "sig");
+        let may_verify = match key.get("key_ops") {
+            None => true,
+            Some(Value::Array(operations)) => operations.iter().any(|operation| operation == "verify"),
+            Some(_) => return Err(("key_ops", "expected an array of strings".to_owned())),
+        };
+        let Some(material) = KeyMaterial::parse(key, source)? else {
+            return Ok(None);
+        };
+        let algorithm = match text(key, "alg")?.map(TokenAlgorithm::from_name) {
+            // `RSA-OAEP`, `ES256K` or the like: none of ours.
+            Some(None) => return Ok(None),
+            Some(Some(algorithm)) => Some(algorithm),
+            None => None,
+        };
+        let is_coherent = algorithm.is_none_or(|algorithm| material.fits(algorithm));
+        let key = Self {
+            id: text(key, "kid")?.map(str::to_owned),
+            algorithm,
+            spki: spki::encode(&material),
+            material,
+        };
+        Ok((is_for_signatures && may_verify && is_coherent).then_some(key))
     }
-    let is_for_signatures = text(key, "use")?.is_none_or(|value| value == "sig");
-    let may_verify = match key.get("key_ops") {
-        None => true,
-        Some(Value::Array(operations)) => operations.iter().any(|operation| operation == "verify"),
-        Some(_) => return Err(("key_ops", "expected an array of strings".to_owned())),
-    };
-    let algorithm = match (text(key, "kty")?, text(key, "crv")?) {
-        (Some("RSA"), _) => TokenAlgorithm::Rs256,
-        (Some("EC"), Some("P-256")) => TokenAlgorithm::Es256,
-        (Some(_), _) => return Ok(None),
-        (None, _) => return Err(("kty", "is required".to_owned())),
-    };
-    let is_for_algorithm = text(key, "alg")?.is_none_or(|name| name == algorithm.name());
-    if !is_for_signatures || !may_verify || !is_for_algorithm {
-        return Ok(None);
+
+    /// Whether it may verify signatures of this algorithm: type, curve and length fit, and so does the key's own `alg`.
+    #[must_use]
+    pub fn fits(&self, algorithm: TokenAlgorithm) -> bool {
+        self.algorithm.is_none_or(|own| own == algorithm) && self.material.fits(algorithm)
     }
-    let decoding_key = match algorithm {
-        TokenAlgorithm::Rs256 => rsa_key(key)?,
-        TokenAlgorithm::Es256 => p256_key(key)?,
-    };
-    Ok(Some(VerificationKey {
-        id: text(key, "kid")?.map(str::to_owned),
-        algorithm,
-        decoding_key,
-    }))
+
+    /// Its numbers.
+    #[must_use]
+    pub fn material(&self) -> &KeyMaterial {
+        &self.material
+    }
+
+    /// `SubjectPublicKeyInfo` in DER (RFC 5280 §4.1.2.7). `None`: not an RSA or EC key.
+    #[must_use]
+    pub fn spki(&self) -> Option<&[u8]> {
+        self.spki.as_deref()
+    }
+
+    /// Whether a token could mean either: same `kid`, and an algorithm that both fit.
+    fn is_confused_with(&self, other: &Self) -> bool {
+        self.id == other.id
+            && self.id.is_some()
+            && TokenAlgorithm::ALL
+                .iter()
+                .any(|algorithm| self.fits(*algorithm) && other.fits(*algorithm))
+    }
 }
 
-fn rsa_key(key: &Map<String, Value>) -> Result<DecodingKey, KeyProblem> {
+impl KeyMaterial {
+    /// Reads the numbers of a JWK. `None`: of a type that Picket does not verify.
+    fn parse(key: &Map<String, Value>, source: KeySource) -> Result<Option<Self>, KeyProblem> {
+        let curve = text(key, "crv")?;
+        match (text(key, "kty")?.ok_or(("kty", "is required".to_owned()))?, source) {
+            ("RSA", _) => rsa_key(key).map(Some),
+            ("EC", _) => curve
+                .and_then(Curve::from_name)
+                .map(|curve| ec_key(key, curve))
+                .transpose(),
+            ("OKP", _) if curve == Some("Ed25519") => ed25519_key(key).map(Some),
+            ("oct", KeySource::Inline) => secret_key(key).map(Some),
+            ("oct", KeySource::Published) => Err(("k", private_key())),
+            _ => Ok(None),
+        }
+    }
+
+    fn fits(&self, algorithm: TokenAlgorithm) -> bool {
+        match (self, algorithm.scheme()) {
+            (Self::Rsa { .. }, Scheme::RsaPkcs1 | Scheme::RsaPss) | (Self::Ed25519(_), Scheme::Ed25519) => true,
+            (Self::Ec { curve, .. }, Scheme::Ecdsa(wanted)) => *curve == wanted,
+            // RFC 7518 §3.2: a secret shorter than the hash must not be used.
+            (Self::Secret(secret), Scheme::Hmac) => secret.as_bytes().len() >= algorithm.hash_function().bytes(),
+            (Self::Rsa { .. } | Self::Ec { .. } | Self::Ed25519(_) | Self::Secret(_), _) => false,
+        }
+    }
+}
+
+fn private_key() -> String {
+    "expected a public key; this one holds a secret, which must be replaced now".to_owned()
+}
+
+fn rsa_key(key: &Map<String, Value>) -> Result<KeyMaterial, KeyProblem> {
     let modulus = bytes(key, "n")?;
     let exponent = bytes(key, "e")?;
     // RFC 7518 §6.3.1.1: without leading zeros, so the length is the size.
@@ -139,25 +256,55 @@ fn rsa_key(key: &Map<String, Value>) -> Result<DecodingKey, KeyProblem> {
             "expected a modulus of 2048 to 4096 bits without leading zeros".to_owned(),
         ));
     }
+    // An even modulus has no inverse for Montgomery's method, and is no product of two large primes.
+    if modulus.last().is_some_and(|byte| byte % 2 == 0) {
+        return Err(("n", "expected an odd modulus".to_owned()));
+    }
     // NIST SP 800-56B: odd and above 65536 would also forbid 3, which some issuers still have; 1 and even ones are no keys.
     let is_sound = exponent.len() <= 4 && exponent.last().is_some_and(|byte| byte % 2 == 1) && exponent != [1];
     if !is_sound || exponent.first() == Some(&0) {
         return Err(("e", "expected an odd exponent above 1 of at most 32 bits".to_owned()));
     }
-    Ok(DecodingKey::from_rsa_raw_components(&modulus, &exponent))
+    Ok(KeyMaterial::Rsa { modulus, exponent })
 }
 
-fn p256_key(key: &Map<String, Value>) -> Result<DecodingKey, KeyProblem> {
+fn ec_key(key: &Map<String, Value>, curve: Curve) -> Result<KeyMaterial, KeyProblem> {
     let mut point = vec![UNCOMPRESSED_POINT];
     for name in ["x", "y"] {
         let coordinate = bytes(key, name)?;
-        if coordinate.len() != P256_COORDINATE_BYTES {
-            return Err((name, format!("expected {P256_COORDINATE_BYTES} bytes")));
+        if coordinate.len() != curve.coordinate_bytes() {
+            return Err((name, format!("expected {} bytes", curve.coordinate_bytes())));
         }
         point.extend(coordinate);
     }
-    p256::PublicKey::from_sec1_bytes(&point).map_err(|_| ("x", "expected a point on P-256".to_owned()))?;
-    Ok(DecodingKey::from_ec_der(&point))
+    let is_on_curve = match curve {
+        Curve::P256 => p256::PublicKey::from_sec1_bytes(&point).is_ok(),
+        Curve::P384 => p384::PublicKey::from_sec1_bytes(&point).is_ok(),
+        Curve::P521 => p521::PublicKey::from_sec1_bytes(&point).is_ok(),
+    };
+    if !is_on_curve {
+        return Err(("x", format!("expected a point on {}", curve.name())));
+    }
+    Ok(KeyMaterial::Ec { curve, point })
+}
+
+fn ed25519_key(key: &Map<String, Value>) -> Result<KeyMaterial, KeyProblem> {
+    let point = <[u8; ED25519_BYTES]>::try_from(bytes(key, "x")?)
+        .map_err(|_| ("x", format!("expected {ED25519_BYTES} bytes")))?;
+    // A point of small order verifies signatures that nobody made.
+    let is_sound = ed25519_dalek::VerifyingKey::from_bytes(&point).is_ok_and(|key| !key.is_weak());
+    if !is_sound {
+        return Err(("x", "expected an Ed25519 public key of no small order".to_owned()));
+    }
+    Ok(KeyMaterial::Ed25519(point))
+}
+
+fn secret_key(key: &Map<String, Value>) -> Result<KeyMaterial, KeyProblem> {
+    let secret = bytes(key, "k")?;
+    if secret.len() < SECRET_BYTES_MIN {
+        return Err(("k", format!("expected a secret of at least {SECRET_BYTES_MIN} bytes")));
+    }
+    Ok(KeyMaterial::Secret(Secret::new(secret)))
 }
 
 fn text<'k>(key: &'k Map<String, Value>, name: &'static str) -> Result<Option<&'k str>, KeyProblem> {
@@ -168,12 +315,14 @@ fn text<'k>(key: &'k Map<String, Value>, name: &'static str) -> Result<Option<&'
     }
 }
 
+/// The bytes of a member in base64url. What was found is not told of a secret.
 fn bytes(key: &Map<String, Value>, name: &'static str) -> Result<Vec<u8>, KeyProblem> {
     let encoded = text(key, name)?.ok_or((name, "is required".to_owned()))?;
     URL_SAFE_NO_PAD.decode(encoded).map_err(|_| {
-        (
-            name,
-            format!("expected base64url without padding, found `{}`", shortened(encoded)),
-        )
+        let expected = "expected base64url without padding";
+        match name {
+            "k" => (name, expected.to_owned()),
+            _ => (name, format!("{expected}, found `{}`", shortened(encoded))),
+        }
     })
 }

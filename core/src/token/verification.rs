@@ -5,20 +5,15 @@ use std::hash::{Hash, Hasher};
 use std::num::NonZeroUsize;
 use std::rc::Rc;
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use jsonwebtoken::crypto::verify;
-
+use super::jws::{Jws, malformed};
 use super::provider::Provider;
 use super::{TokenAlgorithm, TokenError, VerifiedToken, b64token, bearer_credential, claims};
 use crate::cache::Cache;
 use crate::identity_headers::IdentityHeaders;
 use crate::reason::DenyReason;
-use crate::strict_json::{self, Json, Members};
+use crate::signature::SignatureVerifier;
+use crate::strict_json::Json;
 use crate::time::Timestamp;
-
-/// A longer token is refused before it is looked at.
-pub const TOKEN_BYTES_MAX: usize = 8192;
 
 /// Verifies tokens with the keys of the providers, and remembers the ones that passed.
 #[derive(Debug)]
@@ -27,6 +22,7 @@ pub struct TokenVerifier {
     /// Bounded by the number of entries and [`TOKEN_BYTES_MAX`].
     verified: Cache<KnownToken, Rc<VerifiedToken>>,
     identity_headers: IdentityHeaders,
+    signatures: Rc<dyn SignatureVerifier>,
     serial: u64,
 }
 
@@ -52,16 +48,6 @@ pub enum Verification {
     Cached,
     /// The signature was checked now.
     Checked(TokenAlgorithm),
-}
-
-/// A JWS in compact serialization, parsed and not yet verified: nothing in it is true before its signature is checked.
-struct Jws<'t> {
-    algorithm: TokenAlgorithm,
-    key_id: Option<String>,
-    /// JSON, not read yet.
-    claims: Vec<u8>,
-    signing_input: &'t str,
-    signature: &'t str,
 }
 
 impl Hash for dyn TokenKey + '_ {
@@ -131,8 +117,10 @@ impl TokenVerifier {
         identity_headers: IdentityHeaders,
         entries_max: NonZeroUsize,
         seed: u64,
+        signatures: Rc<dyn SignatureVerifier>,
     ) -> Self {
         Self {
+            signatures,
             providers,
             verified: Cache::new(entries_max, seed),
             identity_headers,
@@ -173,7 +161,10 @@ impl TokenVerifier {
         how: &mut Option<Verification>,
     ) -> Result<Rc<VerifiedToken>, TokenError> {
         let jws = Jws::parse(token)?;
-        let claims = object(&jws.claims).ok_or(malformed("the claims are not a JSON object in base64url"))?;
+        let members = jws.header()?;
+        let header = members.read()?;
+        refuse_other_types(header.typ.as_deref())?;
+        let claims = jws.claims()?;
         let issuer = match claims.get("iss") {
             Some(Json::String(issuer)) => issuer.as_ref(),
             Some(_) | None => "",
@@ -186,7 +177,7 @@ impl TokenVerifier {
                 DenyReason::TokenIssuerUnknown,
                 "`iss` is no provider's",
             ))?;
-        if !provider.algorithms.contains(&jws.algorithm) {
+        if !provider.algorithms.contains(&header.algorithm) {
             return Err(TokenError::new(
                 DenyReason::TokenAlgorithmRefused,
                 "the provider does not allow `alg`",
@@ -194,20 +185,17 @@ impl TokenVerifier {
         }
         let key = provider
             .keys
-            .find(jws.key_id.as_deref(), jws.algorithm)
+            .find(header.key_id, header.algorithm)
             .ok_or(TokenError::new(
                 DenyReason::TokenKeyUnknown,
                 "no key fits `kid` and `alg`",
             ))?;
-        *how = Some(Verification::Checked(jws.algorithm));
-        // A wrong answer of the crypto provider (a key that it cannot read, say) is a refusal like a wrong signature.
-        let is_signed = verify(
-            jws.signature,
-            jws.signing_input.as_bytes(),
-            &key.decoding_key,
-            jws.algorithm.into(),
-        );
-        if !is_signed.unwrap_or(false) {
+        *how = Some(Verification::Checked(header.algorithm));
+        let is_valid = jws.signature().is_some_and(|signature| {
+            let message = jws.signing_input.as_bytes();
+            self.signatures.is_valid(header.algorithm, key, message, &signature)
+        });
+        if !is_valid {
             return Err(TokenError::new(
                 DenyReason::TokenSignatureInvalid,
                 "the signature is not the key's",
@@ -225,88 +213,12 @@ impl TokenVerifier {
     }
 }
 
-impl<'t> Jws<'t> {
-    fn parse(token: &'t str) -> Result<Self, TokenError> {
-        if token.len() > TOKEN_BYTES_MAX {
-            return Err(malformed("the token is longer than 8192 bytes"));
-        }
-        // RFC 7515 §7.1: exactly three parts.
-        let not_compact = malformed("not a JWS in compact serialization");
-        let (signing_input, signature) = token.rsplit_once('.').ok_or(not_compact.clone())?;
-        let (header, payload) = signing_input.split_once('.').ok_or(not_compact.clone())?;
-        if payload.contains('.') {
-            return Err(not_compact);
-        }
-        let header = URL_SAFE_NO_PAD.decode(header).ok();
-        let header = header
-            .as_deref()
-            .and_then(object)
-            .ok_or(malformed("the header is not a JSON object in base64url"))?;
-        let claims = URL_SAFE_NO_PAD
-            .decode(payload)
-            .map_err(|_| malformed("the claims are not a JSON object in base64url"))?;
-        refuse_extensions(&header)?;
-        refuse_other_types(&header)?;
-        let algorithm = header
-            .get("alg")
-            .and_then(|algorithm| match algorithm {
-                Json::String(name) => TokenAlgorithm::from_name(name),
-                Json::Null | Json::Bool(_) | Json::Number(_) | Json::Array(_) | Json::Object(_) => None,
-            })
-            .ok_or(TokenError::new(
-                DenyReason::TokenAlgorithmRefused,
-                "`alg` is none that Picket verifies",
-            ))?;
-        let key_id = match header.get("kid") {
-            None => None,
-            Some(Json::String(id)) => Some(id.to_string()),
-            Some(_) => return Err(malformed("`kid` is not a string")),
-        };
-        Ok(Self {
-            algorithm,
-            key_id,
-            claims,
-            signing_input,
-            signature,
-        })
-    }
-}
-
-fn object(text: &[u8]) -> Option<Members<'_>> {
-    match strict_json::borrow(text).ok()? {
-        Json::Object(members) => Some(members),
-        Json::Null | Json::Bool(_) | Json::Number(_) | Json::String(_) | Json::Array(_) => None,
-    }
-}
-
-/// RFC 7515 §4.1.11: extensions that are not understood, and none is, must lead to a refusal. RFC 7797 and JWE's
-/// compression change what is signed.
-fn refuse_extensions(header: &Members<'_>) -> Result<(), TokenError> {
-    match ["crit", "b64", "zip"].iter().any(|name| header.get(name).is_some()) {
-        true => Err(malformed("the header holds `crit`, `b64` or `zip`")),
-        false => Ok(()),
-    }
-}
-
 /// RFC 8725 §3.11: a token of another kind (`dpop+jwt`, `logout+jwt`) is no access token.
-fn refuse_other_types(header: &Members<'_>) -> Result<(), TokenError> {
-    let is_jwt = match header.get("typ") {
-        None => true,
-        Some(Json::String(typ)) => {
-            let typ = typ.to_ascii_lowercase();
-            matches!(typ.strip_prefix("application/").unwrap_or(&typ), "jwt" | "at+jwt")
-        }
-        Some(_) => false,
-    };
-    if is_jwt {
-        Ok(())
-    } else {
-        Err(malformed("`typ` is neither `JWT` nor `at+jwt`"))
+fn refuse_other_types(typ: Option<&str>) -> Result<(), TokenError> {
+    match typ {
+        None | Some("jwt" | "at+jwt") => Ok(()),
+        Some(_) => Err(malformed("`typ` is neither `JWT` nor `at+jwt`")),
     }
-}
-
-fn malformed(detail: &'static str) -> TokenError {
-    TokenError::new(DenyReason::TokenMalformed, detail)
 }
 
 #[cfg(test)]

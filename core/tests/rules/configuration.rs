@@ -91,8 +91,8 @@ fn each_mistake_is_told_with_its_path() {
     );
     check(
         "/providers/0/algorithms",
-        json!(["ES256", "HS256"]),
-        "providers[0].algorithms[1]: unknown value `HS256`, expected one of `RS256`, `ES256`",
+        json!(["ES256", "ES256K"]),
+        "providers[0].algorithms[1]: unknown value `ES256K`, expected one of `RS256`, `RS384`, `RS512`, `PS256`, `PS384`, `PS512`, `ES256`, `ES384`, `ES512`, `EdDSA`, `HS256`, `HS384`, `HS512`",
     );
     check(
         "/providers/0/algorithms",
@@ -189,7 +189,7 @@ fn keys_are_checked_one_by_one() {
     check(
         path,
         json!({"keys": []}),
-        "providers[0].keys.keys: expected at least one RSA or P-256 key for signatures",
+        "providers[0].keys.keys: expected at least one key for signatures: RSA, P-256, P-384, P-521, Ed25519, or a secret",
     );
     check(
         path,
@@ -214,17 +214,17 @@ fn keys_are_checked_one_by_one() {
     check(
         path,
         key(("use", "enc".into())),
-        "providers[0].keys.keys: expected at least one RSA or P-256 key for signatures",
+        "providers[0].keys.keys: expected at least one key for signatures: RSA, P-256, P-384, P-521, Ed25519, or a secret",
     );
     check(
         path,
         key(("key_ops", json!(["sign"]))),
-        "providers[0].keys.keys: expected at least one RSA or P-256 key for signatures",
+        "providers[0].keys.keys: expected at least one key for signatures: RSA, P-256, P-384, P-521, Ed25519, or a secret",
     );
     check(
         path,
         key(("alg", "ES384".into())),
-        "providers[0].keys.keys: expected at least one RSA or P-256 key for signatures",
+        "providers[0].keys.keys: expected at least one key for signatures: RSA, P-256, P-384, P-521, Ed25519, or a secret",
     );
     let rsa = |n: &str, e: &str| json!({"keys": [{"kty": "RSA", "n": n, "e": e}]});
     let modulus = format!("{}w", "_".repeat(341));
@@ -249,6 +249,49 @@ fn keys_are_checked_one_by_one() {
             found,
             ["providers[0].keys.keys[0].e: expected an odd exponent above 1 of at most 32 bits"],
             "{exponent}"
+        );
+    }
+}
+
+#[test]
+fn keys_of_other_types_are_checked_too() {
+    let path = "/providers/0/keys";
+    let keys = |key: Value| json!({"keys": [key]});
+    for (key, expected) in [
+        (
+            json!({"kty": "OKP", "crv": "Ed25519", "x": "AA"}),
+            "x: expected 32 bytes",
+        ),
+        (
+            // The neutral element: it verifies what nobody signed.
+            json!({"kty": "OKP", "crv": "Ed25519", "x": "AQAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"}),
+            "x: expected an Ed25519 public key of no small order",
+        ),
+        (
+            json!({"kty": "EC", "crv": "P-521", "x": "A".repeat(88), "y": "A".repeat(88)}),
+            "x: expected a point on P-521",
+        ),
+        (
+            json!({"kty": "oct", "k": "A".repeat(42)}),
+            "k: expected a secret of at least 32 bytes",
+        ),
+        // What was found is not told of a secret.
+        (
+            json!({"kty": "oct", "k": "not+base64url"}),
+            "k: expected base64url without padding",
+        ),
+    ] {
+        let expected = format!("providers[0].keys.keys[0].{expected}");
+        check(path, keys(key), &expected);
+    }
+    for passed_over in [
+        json!({"kty": "OKP", "crv": "X25519", "x": "AA"}),
+        json!({"kty": "EC", "crv": "secp256k1", "x": "AA", "y": "AA"}),
+    ] {
+        check(
+            path,
+            keys(passed_over),
+            "providers[0].keys.keys: expected at least one key for signatures: RSA, P-256, P-384, P-521, Ed25519, or a secret",
         );
     }
 }

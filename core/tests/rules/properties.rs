@@ -4,6 +4,7 @@ use picket_core::access::AccessRequest;
 use picket_core::configuration::filter::FilterConfiguration;
 use picket_core::decision::{Attribute, Decision, Effect, Vary};
 use picket_core::enforcement::{Arrival, Enforcer, Step, reply};
+use picket_core::signature::SoftwareVerifier;
 use picket_core::time::Timestamp;
 use proptest::collection::vec;
 use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop_assert, prop_assert_eq, prop_oneof, proptest};
@@ -13,7 +14,7 @@ use crate::support::{Caller, Sidecar, configuration, decision};
 
 fn enforcer() -> Enforcer {
     let configuration = FilterConfiguration::parse(configuration().to_string().as_bytes()).unwrap();
-    Enforcer::new(configuration, String::new(), 1)
+    Enforcer::new(configuration, String::new(), 1, std::rc::Rc::new(SoftwareVerifier))
 }
 
 fn header() -> impl Strategy<Value = (String, Vec<u8>)> {

@@ -15,6 +15,7 @@ use picket_core::enforcement::{
 };
 use picket_core::peer::PeerError;
 use picket_core::reason::DenyReason;
+use picket_core::signature::SoftwareVerifier;
 use picket_core::time::Timestamp;
 use serde_json::{Value, json};
 
@@ -103,7 +104,7 @@ impl Sidecar {
         let configuration = FilterConfiguration::parse(configuration.to_string().as_bytes()).unwrap();
         let key = EncodingKey::from_ec_der(signing_key().to_pkcs8_der().unwrap().as_bytes());
         let mut sidecar = Self {
-            enforcer: Enforcer::new(configuration, "node-1".into(), 7),
+            enforcer: Enforcer::new(configuration, "node-1".into(), 7, Rc::new(SoftwareVerifier)),
             key,
             default_token: String::new(),
             now: Timestamp::from_s(NOW_S),

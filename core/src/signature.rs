@@ -1,0 +1,70 @@
+//! Signatures: who checks them, and the check that every build of this crate has.
+//!
+//! The edge chooses, as a proxy may have a faster implementation than its module ([`SignatureVerifier`]).
+
+pub mod known_answers;
+
+use jsonwebtoken::crypto::rust_crypto;
+use jsonwebtoken::{Algorithm, DecodingKey};
+
+use crate::token::algorithm::{Curve, Scheme, TokenAlgorithm};
+use crate::token::keys::{KeyMaterial, VerificationKey};
+
+/// Checks signatures.
+pub trait SignatureVerifier: std::fmt::Debug {
+    /// Whether `signature`, as it stands in a JWS, is the key's over `message`. What cannot be read is not.
+    ///
+    /// The caller has made sure that the key fits the algorithm ([`VerificationKey::fits`]).
+    fn is_valid(&self, algorithm: TokenAlgorithm, key: &VerificationKey, message: &[u8], signature: &[u8]) -> bool;
+}
+
+/// Checks signatures with RustCrypto, in this very program.
+#[derive(Clone, Copy, Debug)]
+pub struct SoftwareVerifier;
+
+impl SignatureVerifier for SoftwareVerifier {
+    fn is_valid(&self, algorithm: TokenAlgorithm, key: &VerificationKey, message: &[u8], signature: &[u8]) -> bool {
+        match (algorithm.scheme(), key.material()) {
+            // jsonwebtoken has no ES512.
+            (Scheme::Ecdsa(Curve::P521), KeyMaterial::Ec { point, .. }) => is_valid_p521(point, message, signature),
+            (_, material) => is_valid(algorithm, material, message, signature).unwrap_or(false),
+        }
+    }
+}
+
+fn is_valid(algorithm: TokenAlgorithm, material: &KeyMaterial, message: &[u8], signature: &[u8]) -> Option<bool> {
+    let key = match material {
+        KeyMaterial::Rsa { modulus, exponent } => DecodingKey::from_rsa_raw_components(modulus, exponent),
+        KeyMaterial::Ec { point, .. } => DecodingKey::from_ec_der(point),
+        KeyMaterial::Ed25519(point) => DecodingKey::from_ed_der(point),
+        KeyMaterial::Secret(secret) => DecodingKey::from_secret(secret.as_bytes()),
+    };
+    let verifier = (rust_crypto::DEFAULT_PROVIDER.verifier_factory)(&jwt_algorithm(algorithm)?, &key).ok()?;
+    Some(verifier.verify(message, &signature.to_vec()).is_ok())
+}
+
+fn is_valid_p521(point: &[u8], message: &[u8], signature: &[u8]) -> bool {
+    use p521::ecdsa::signature::Verifier;
+    let key = p521::ecdsa::VerifyingKey::from_sec1_bytes(point);
+    let signature = p521::ecdsa::Signature::from_slice(signature);
+    key.is_ok_and(|key| signature.is_ok_and(|signature| key.verify(message, &signature).is_ok()))
+}
+
+/// jsonwebtoken's name for it. `None`: it has none.
+fn jwt_algorithm(algorithm: TokenAlgorithm) -> Option<Algorithm> {
+    Some(match algorithm {
+        TokenAlgorithm::Rs256 => Algorithm::RS256,
+        TokenAlgorithm::Rs384 => Algorithm::RS384,
+        TokenAlgorithm::Rs512 => Algorithm::RS512,
+        TokenAlgorithm::Ps256 => Algorithm::PS256,
+        TokenAlgorithm::Ps384 => Algorithm::PS384,
+        TokenAlgorithm::Ps512 => Algorithm::PS512,
+        TokenAlgorithm::Es256 => Algorithm::ES256,
+        TokenAlgorithm::Es384 => Algorithm::ES384,
+        TokenAlgorithm::Es512 => return None,
+        TokenAlgorithm::EdDsa => Algorithm::EdDSA,
+        TokenAlgorithm::Hs256 => Algorithm::HS256,
+        TokenAlgorithm::Hs384 => Algorithm::HS384,
+        TokenAlgorithm::Hs512 => Algorithm::HS512,
+    })
+}

@@ -1,0 +1,139 @@
+//! JWS in compact serialization (RFC 7515 §7.1), parsed strictly and not verified: nothing in one is true before its
+//! signature is checked.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+use super::TokenError;
+use super::algorithm::TokenAlgorithm;
+use crate::reason::DenyReason;
+use crate::strict_json::{self, Json, Members};
+
+/// A longer one is refused before it is looked at.
+pub const TOKEN_BYTES_MAX: usize = 8192;
+
+/// The three parts.
+#[derive(Debug)]
+pub struct Jws<'t> {
+    header: Vec<u8>,
+    payload: Vec<u8>,
+    /// What is signed: header and payload as they were sent.
+    pub signing_input: &'t str,
+    signature: &'t str,
+}
+
+/// What a header says, of what Picket understands.
+#[derive(Debug)]
+pub struct JwsHeader<'a> {
+    /// `alg`.
+    pub algorithm: TokenAlgorithm,
+    /// `kid`.
+    pub key_id: Option<&'a str>,
+    /// `typ` in lower case and without `application/` (RFC 7515 §4.1.9).
+    pub typ: Option<String>,
+    /// `jwk`: a key that the sender put there himself. Only a DPoP proof has one; for a token it is never looked at.
+    pub key: Option<&'a Json<'a>>,
+}
+
+impl<'t> Jws<'t> {
+    /// Takes the three parts apart.
+    ///
+    /// # Errors
+    /// When it is longer than [`TOKEN_BYTES_MAX`], has not three parts, or header or payload are not base64url without
+    /// padding, in its one canonical form.
+    pub fn parse(token: &'t str) -> Result<Self, TokenError> {
+        if token.len() > TOKEN_BYTES_MAX {
+            return Err(malformed("the token is longer than 8192 bytes"));
+        }
+        // RFC 7515 §7.1: exactly three parts. JWE has five (RFC 7516 §7.1).
+        let not_compact = malformed("not a JWS in compact serialization");
+        let (signing_input, signature) = token.rsplit_once('.').ok_or(not_compact.clone())?;
+        let (header, payload) = signing_input.split_once('.').ok_or(not_compact.clone())?;
+        if payload.contains('.') {
+            return Err(not_compact);
+        }
+        let decode = |part: &str| URL_SAFE_NO_PAD.decode(part);
+        Ok(Self {
+            header: decode(header).map_err(|_| malformed("the header is not a JSON object in base64url"))?,
+            payload: decode(payload).map_err(|_| malformed("the claims are not a JSON object in base64url"))?,
+            signing_input,
+            signature,
+        })
+    }
+
+    /// Reads the header.
+    ///
+    /// # Errors
+    /// When it is no JSON object, asks for an extension, or names an algorithm that Picket does not verify.
+    pub fn header(&self) -> Result<HeaderMembers<'_>, TokenError> {
+        let members = object(&self.header).ok_or(malformed("the header is not a JSON object in base64url"))?;
+        // RFC 7515 §4.1.11: extensions that are not understood, and none is, must lead to a refusal. RFC 7797 and JWE's
+        // compression change what is signed.
+        if ["crit", "b64", "zip"].iter().any(|name| members.get(name).is_some()) {
+            return Err(malformed("the header holds `crit`, `b64` or `zip`"));
+        }
+        Ok(HeaderMembers(members))
+    }
+
+    /// Reads the payload as claims.
+    ///
+    /// # Errors
+    /// When it is no JSON object.
+    pub fn claims(&self) -> Result<Members<'_>, TokenError> {
+        object(&self.payload).ok_or(malformed("the claims are not a JSON object in base64url"))
+    }
+
+    /// The signature's bytes. `None`: it is not base64url without padding.
+    #[must_use]
+    pub fn signature(&self) -> Option<Vec<u8>> {
+        URL_SAFE_NO_PAD.decode(self.signature).ok()
+    }
+}
+
+/// The members of a header.
+#[derive(Debug)]
+pub struct HeaderMembers<'a>(Members<'a>);
+
+impl HeaderMembers<'_> {
+    /// What it says.
+    ///
+    /// # Errors
+    /// When a member is of another kind than RFC 7515 says, or the algorithm is none that Picket verifies.
+    pub fn read(&self) -> Result<JwsHeader<'_>, TokenError> {
+        let algorithm = match self.0.get("alg") {
+            Some(Json::String(name)) => TokenAlgorithm::from_name(name),
+            Some(_) | None => None,
+        };
+        let text = |name, detail| match self.0.get(name) {
+            None => Ok(None),
+            Some(Json::String(text)) => Ok(Some(text.as_ref())),
+            Some(_) => Err(malformed(detail)),
+        };
+        Ok(JwsHeader {
+            algorithm: algorithm.ok_or(TokenError::new(
+                DenyReason::TokenAlgorithmRefused,
+                "`alg` is none that Picket verifies",
+            ))?,
+            key_id: text("kid", "`kid` is not a string")?,
+            typ: text("typ", "`typ` is not a string")?.map(media_type),
+            key: self.0.get("jwk"),
+        })
+    }
+}
+
+/// RFC 7515 §4.1.9: `application/` may be left out; media types are compared without regard to case.
+fn media_type(typ: &str) -> String {
+    let typ = typ.to_ascii_lowercase();
+    typ.strip_prefix("application/").unwrap_or(&typ).to_owned()
+}
+
+fn object(text: &[u8]) -> Option<Members<'_>> {
+    match strict_json::borrow(text).ok()? {
+        Json::Object(members) => Some(members),
+        Json::Null | Json::Bool(_) | Json::Number(_) | Json::String(_) | Json::Array(_) => None,
+    }
+}
+
+pub(super) fn malformed(detail: &'static str) -> TokenError {
+    TokenError::new(DenyReason::TokenMalformed, detail)
+}
