@@ -254,7 +254,10 @@ fn providers_are_checked_field_by_field() {
     document["providers"][0]["expiry"] = "none".into();
     document["providers"][0]["lifetime_s_max"] = 600.into();
     let mistakes = FilterConfiguration::parse(document.to_string().as_bytes()).unwrap_err();
-    assert_eq!(mistakes.to_string(), "providers[0].lifetime_s_max: expected none beside `expiry: none`");
+    assert_eq!(
+        mistakes.to_string(),
+        "providers[0].lifetime_s_max: expected none beside `expiry: none`"
+    );
 }
 
 #[test]
