@@ -205,7 +205,7 @@ impl Enforcer {
             let known = Rc::new(KnownDecision::from(decision));
             self.decisions
                 .put(rule, &question, &known, asked_at, forwarding.token());
-            Permit::grant(Grounds::Decision(&known, DecidedBy::PolicyService), forwarding)
+            Permit::grant(Grounds::Decision(&known, DecidedBy::PolicyService), forwarding, now)
         });
         verdict.map_err(|refusal| Refusal { caller, ..refusal })
     }
@@ -228,24 +228,20 @@ impl Enforcer {
             check_rule_takes(rule, &token)?;
             identity.token = Some(token);
         }
-        let forwarding = Forwarding::new(&head, rule, &identity, &self.configuration);
+        let forwarding = Forwarding::new(&head, rule, &identity, &self.configuration, || {
+            request_id(&head, self.seed, &mut self.requests_without_id)
+        });
         if rule.decider != Decider::PolicyService {
-            return Permit::grant(Grounds::Rule(rule), forwarding).map(|permit| Step::Decided(Ok(permit)));
+            return Permit::grant(Grounds::Rule(rule), forwarding, arrival.now).map(|permit| Step::Decided(Ok(permit)));
         }
         let key = DecisionKey::new(self.decisions.vary(route.rule), route.rule, &head, &identity);
         if let Some(known) = self.decisions.get(&key, arrival.now) {
             notes.cache = Some(CacheUse::Hit);
-            return Permit::grant(Grounds::Decision(&known, DecidedBy::Cache), forwarding)
+            return Permit::grant(Grounds::Decision(&known, DecidedBy::Cache), forwarding, arrival.now)
                 .map(|permit| Step::Decided(Ok(permit)));
         }
         notes.cache = Some(CacheUse::Miss);
-        let request_id = head.request_id.map_or_else(
-            || {
-                self.requests_without_id = self.requests_without_id.wrapping_add(1);
-                format!("picket-{:016x}-{}", self.seed, self.requests_without_id)
-            },
-            str::to_owned,
-        );
+        let request_id = request_id(&head, self.seed, &mut self.requests_without_id);
         let pending = Pending {
             rule: route.rule,
             question: DecisionKey::new(Vary::EVERYTHING, route.rule, &head, &identity),
@@ -259,6 +255,17 @@ impl Enforcer {
         let request = access_request(request_id, &self.sidecar, rule, &route, &head, &identity);
         Ok(Step::Ask(Box::new(Question { request, pending })))
     }
+}
+
+/// Envoy's id of a request, or one that is made up for it.
+fn request_id(head: &RequestHead<'_>, seed: u64, requests_without_id: &mut u64) -> String {
+    head.request_id.map_or_else(
+        || {
+            *requests_without_id = requests_without_id.wrapping_add(1);
+            format!("picket-{seed:016x}-{requests_without_id}")
+        },
+        str::to_owned,
+    )
 }
 
 /// Some servers cut off what follows a `;` in a segment, and some do not. Where the rules cannot tell which path is meant,

@@ -17,3 +17,4 @@ pub mod spiffe;
 pub mod strict_json;
 pub mod time;
 pub mod token;
+pub mod transaction_token;

@@ -41,14 +41,10 @@ impl Root {
         let bytes = hostcalls::get_buffer(BufferType::PluginConfiguration, 0, configuration_bytes)
             .map_err(|status| format!("the host gave no configuration: {status:?}"))?
             .unwrap_or_default();
-        let configuration = plugin_configuration::read(&bytes).map_err(|problems| {
-            problems
-                .as_slice()
-                .iter()
-                .map(ToString::to_string)
-                .collect::<Vec<_>>()
-                .join("; ")
-        })?;
+        let mut configuration = plugin_configuration::read(&bytes).map_err(|problems| problems.to_string())?;
+        configuration
+            .read_environment(|name| std::env::var(name).ok())
+            .map_err(|problems| problems.to_string())?;
         let mut seed = [0; 8];
         getrandom::fill(&mut seed).map_err(|error| format!("the host gave no random bytes: {error}"))?;
         let seed = u64::from_le_bytes(seed);

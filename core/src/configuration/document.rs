@@ -34,6 +34,9 @@ pub struct FilterDocument {
     /// and `decision_id`. A client's copy of any `x-picket-` header is removed all the same. Default: all of them.
     #[deserr(default)]
     pub identity_headers: Option<Vec<String>>,
+    /// A signed token for the upstream that says what Picket has verified, in the header `txn-token`. Default: none.
+    #[deserr(default)]
+    pub transaction_token: Option<TransactionTokenDocument>,
     /// Whether permitted responses tell the caller who decided (`x-picket-reason`, `x-picket-decided-by`), as refusals
     /// always do. Default: false.
     #[deserr(default)]
@@ -44,6 +47,21 @@ pub struct FilterDocument {
     /// How many decisions a worker remembers, 1 to 1000000. Default: 10000.
     #[deserr(default)]
     pub decision_cache_entries_max: Option<u32>,
+}
+
+/// Transaction tokens (draft-ietf-oauth-transaction-tokens), signed with HMAC-SHA-256.
+#[derive(Debug, Deserr)]
+#[deserr(deny_unknown_fields, error = Problems)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(deny_unknown_fields))]
+pub struct TransactionTokenDocument {
+    /// The environment variable of the VM that holds the key: at least 32 bytes in base64.
+    pub key_variable: String,
+    /// How long a token is good for, 1 to 300 seconds. Default: 30.
+    #[deserr(default)]
+    pub lifetime_s: Option<u32>,
+    /// Whom it is for (`aud`). Default: the workload.
+    #[deserr(default)]
+    pub audience: Option<String>,
 }
 
 /// The policy service.

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use super::document::{
     CredentialDocument, DecisionDocument, FilterDocument, NeedDocument, PeersDocument, PolicyServiceDocument,
-    RuleDocument,
+    RuleDocument, TransactionTokenDocument,
 };
 use super::problems::{self, Problems, shortened};
 use super::providers::{Providers, check_providers};
@@ -17,6 +17,7 @@ use crate::spiffe::{SpiffeId, TrustDomain};
 use crate::strict_json;
 use crate::token::credential::CredentialSources;
 use crate::token::provider::{Provider, ProviderIndex};
+use crate::transaction_token::{self, TransactionTokens};
 
 /// A larger document is refused.
 pub const DOCUMENT_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -29,6 +30,8 @@ const SCOPES_MAX: usize = 64;
 const CLUSTER_BYTES_MAX: usize = 125;
 const TIMEOUT_MS_DEFAULT: u32 = 500;
 const TIMEOUT_MS_MAX: u32 = 60_000;
+const TRANSACTION_LIFETIME_S_DEFAULT: u32 = 30;
+const TRANSACTION_LIFETIME_S_MAX: u32 = 300;
 const TOKEN_CACHE_ENTRIES_DEFAULT: u32 = 1_000;
 const TOKEN_CACHE_ENTRIES_MAX: u32 = 100_000;
 const DECISION_CACHE_ENTRIES_DEFAULT: u32 = 10_000;
@@ -45,7 +48,7 @@ pub struct FilterConfiguration {
     pub providers: Vec<Provider>,
     /// Where tokens may be sent.
     pub credential_sources: CredentialSources,
-    /// The headers that providers make of claims, beside [`IdentityHeaders`].
+    /// The headers that providers make of claims, and that of transaction tokens, beside [`IdentityHeaders`].
     pub claim_headers: BTreeSet<Rc<str>>,
     /// The rules, by [`crate::route::RuleIndex`].
     pub rules: Vec<RouteRule>,
@@ -55,6 +58,8 @@ pub struct FilterConfiguration {
     pub forward_credential: bool,
     /// What tells the upstream who calls.
     pub identity_headers: IdentityHeaders,
+    /// The signed token that the upstream gets; `None`: it gets none.
+    pub transaction_tokens: Option<Rc<TransactionTokens>>,
     /// Whether permitted responses tell the caller who decided.
     pub explain_permits: bool,
     /// Bound of the token cache.
@@ -145,6 +150,28 @@ impl PeerRequirement {
 }
 
 impl FilterConfiguration {
+    /// Reads what the environment holds of this configuration.
+    ///
+    /// # Errors
+    /// The variable that is missing or of the wrong form, by the field that names it.
+    pub fn read_environment(&mut self, variable: impl Fn(&str) -> Option<String>) -> Result<(), Problems> {
+        let mut problems = Problems::default();
+        if let Some(tokens) = self.transaction_tokens.take() {
+            let name = &tokens.key_variable;
+            let key = variable(name)
+                .ok_or_else(|| {
+                    format!("the environment variable `{name}` is not set in `vm_config.environment_variables`")
+                })
+                .and_then(|text| {
+                    transaction_token::read_key(&text)
+                        .map_err(|error| format!("the environment variable `{name}`: {error}"))
+                });
+            let key = problems.take("transaction_token.key_variable", key);
+            self.transaction_tokens = key.map(|key| Rc::new((*tokens).clone().with_key(key)));
+        }
+        problems.none_or(Some(()))
+    }
+
     /// Whether a header or trailer of this name could pass for one that Picket sets.
     #[must_use]
     pub fn owns_header(&self, name: &str) -> bool {
@@ -222,10 +249,17 @@ impl FilterConfiguration {
         let (token_max, token_default) = (TOKEN_CACHE_ENTRIES_MAX, TOKEN_CACHE_ENTRIES_DEFAULT);
         let (decision_max, decision_default) = (DECISION_CACHE_ENTRIES_MAX, DECISION_CACHE_ENTRIES_DEFAULT);
         let (tokens, decisions) = (document.token_cache_entries_max, document.decision_cache_entries_max);
+        let transaction_tokens = check_transaction_token(document.transaction_token, &document.workload, &mut check);
+        let transaction_header = transaction_tokens.as_ref().map(|_| Rc::from(transaction_token::HEADER));
         let configuration = Self {
+            transaction_tokens,
             workload: document.workload,
             policy_service,
-            claim_headers: providers.iter().flat_map(Provider::headers).collect(),
+            claim_headers: providers
+                .iter()
+                .flat_map(Provider::headers)
+                .chain(transaction_header)
+                .collect(),
             providers,
             credential_sources: sources,
             rules,
@@ -244,6 +278,31 @@ impl FilterConfiguration {
         };
         check.none_or(Some(configuration))
     }
+}
+
+fn check_transaction_token(
+    document: Option<TransactionTokenDocument>,
+    workload: &str,
+    check: &mut Problems,
+) -> Option<Rc<TransactionTokens>> {
+    let TransactionTokenDocument {
+        key_variable,
+        lifetime_s,
+        audience,
+    } = document?;
+    let is_name = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+    if key_variable.is_empty() || !key_variable.bytes().all(is_name) {
+        let expected = "expected the name of an environment variable: letters, digits and `_`";
+        check.add("transaction_token.key_variable", expected);
+    }
+    if audience.as_ref().is_some_and(String::is_empty) {
+        check.add("transaction_token.audience", "expected a text that is not empty");
+    }
+    let (range, path) = (1..=TRANSACTION_LIFETIME_S_MAX, "transaction_token.lifetime_s");
+    let lifetime_s = in_range(lifetime_s, range, TRANSACTION_LIFETIME_S_DEFAULT, path, check);
+    let audience = audience.unwrap_or_else(|| workload.to_owned());
+    let tokens = TransactionTokens::new(workload.to_owned(), audience, lifetime_s, key_variable);
+    Some(Rc::new(tokens))
 }
 
 fn check_policy_service(

@@ -15,6 +15,7 @@ use crate::token::claim_path::ClaimPath;
 use crate::token::credential::{CredentialSource, CredentialSources, SOURCES_MAX, SourceSet};
 use crate::token::keys::{KeySet, KeySource};
 use crate::token::provider::{ClaimHeader, Expiry, Provider, RequiredClaim, TextPattern};
+use crate::transaction_token;
 
 const PROVIDERS_MAX: usize = 64;
 /// More elements of a list of a provider are refused.
@@ -331,6 +332,7 @@ fn check_header_name<'n>(name: &'n str, path: &str, check: &mut Problems) -> Opt
         "trailer",
         "cookie",
         "x-request-id",
+        transaction_token::HEADER,
     ];
     let is_usable = is_token_text(name)
         && !name.bytes().any(|b| b.is_ascii_uppercase())

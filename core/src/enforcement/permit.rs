@@ -9,9 +9,10 @@ use crate::configuration::filter::{Decider, FilterConfiguration, PeerRequirement
 use crate::decision::Effect;
 use crate::identity_headers::{DECISION_ID, PEER, ROUTE_RULE};
 use crate::reason::{DecidedBy, DenyReason};
-use crate::request::RequestHead;
+use crate::request::{Caller, RequestHead};
 use crate::time::Timestamp;
 use crate::token::credential::CredentialRemoval;
+use crate::transaction_token::{self, Transaction, TransactionTokens};
 
 const COOKIE: &str = "cookie";
 
@@ -23,6 +24,7 @@ pub struct Permit {
     reason: PermitReason,
     decided_by: DecidedBy,
     decision_id: Option<Rc<str>>,
+    transaction_token: Option<Box<str>>,
     forwarding: Forwarding,
 }
 
@@ -71,17 +73,46 @@ pub(super) struct Forwarding {
     /// For the header; `None`: it is not set.
     rule_id: Option<Rc<str>>,
     sets_decision_id: bool,
+    /// For the transaction token; `None`: none is made.
+    transaction: Option<Box<PendingTransaction>>,
+}
+
+/// What a transaction token says beside the decision.
+#[derive(Debug)]
+struct PendingTransaction {
+    tokens: Rc<TransactionTokens>,
+    request_id: String,
+    peer: Option<Rc<PeerResult>>,
+    rule_id: Rc<str>,
+}
+
+impl Grounds<'_> {
+    fn permit(&self) -> bool {
+        match self {
+            Self::Decision(known, _) => known.decision.effect == Effect::Permit,
+            Self::Rule(rule) => rule.decider == Decider::Permit,
+        }
+    }
+
+    fn decision_id(&self) -> Option<&str> {
+        match self {
+            Self::Decision(known, _) => Some(&known.decision.decision_id),
+            Self::Rule(_) => None,
+        }
+    }
 }
 
 impl Permit {
     /// Makes a permit if the grounds permit, and a refusal if they do not.
-    pub(super) fn grant(grounds: Grounds<'_>, forwarding: Forwarding) -> Result<Self, Refusal> {
+    pub(super) fn grant(grounds: Grounds<'_>, forwarding: Forwarding, now: Timestamp) -> Result<Self, Refusal> {
+        let transaction_token = forwarding.transaction_token(&grounds, now)?;
         match grounds {
             Grounds::Decision(known, decided_by) => match known.decision.effect {
                 Effect::Permit => Ok(Self {
                     reason: PermitReason::PolicyPermit,
                     decided_by,
                     decision_id: forwarding.sets_decision_id.then(|| Rc::clone(&known.id_header)),
+                    transaction_token,
                     forwarding,
                 }),
                 Effect::Deny => Err(Refusal {
@@ -95,6 +126,7 @@ impl Permit {
                     reason: PermitReason::LocalPermit,
                     decided_by: DecidedBy::Local,
                     decision_id: None,
+                    transaction_token,
                     forwarding,
                 }),
                 Decider::Deny | Decider::PolicyService => Err(Refusal::new(DenyReason::RuleDeny, DecidedBy::Local)),
@@ -139,6 +171,11 @@ impl Permit {
         principal
             .map(|(name, value)| (name.as_ref(), value.as_str()))
             .chain(cookies)
+            .chain(
+                self.transaction_token
+                    .as_deref()
+                    .map(|token| (transaction_token::HEADER, token)),
+            )
             .chain(peer.map(|id| (PEER, id.as_str())))
             .chain(rule_id.as_deref().map(|id| (ROUTE_RULE, id)))
             .chain(self.decision_id.as_deref().map(|id| (DECISION_ID, id)))
@@ -158,6 +195,7 @@ impl Forwarding {
         rule: &RouteRule,
         identity: &Identity<'_>,
         configuration: &FilterConfiguration,
+        request_id: impl FnOnce() -> String,
     ) -> Self {
         let sets = &configuration.identity_headers;
         // A peer that the rule did not check is not vouched for.
@@ -180,7 +218,33 @@ impl Forwarding {
             peer: (checks_peer && sets.has(PEER)).then(|| Rc::clone(identity.peer())),
             rule_id: sets.has(ROUTE_RULE).then(|| Rc::clone(&rule.id)),
             sets_decision_id: sets.has(DECISION_ID),
+            transaction: configuration.transaction_tokens.as_ref().map(|tokens| {
+                Box::new(PendingTransaction {
+                    tokens: Rc::clone(tokens),
+                    request_id: request_id(),
+                    peer: checks_peer.then(|| Rc::clone(identity.peer())),
+                    rule_id: Rc::clone(&rule.id),
+                })
+            }),
         }
+    }
+
+    /// The transaction token of a request that is permitted on these grounds. Without one where one is configured nothing is
+    /// forwarded.
+    fn transaction_token(&self, grounds: &Grounds<'_>, now: Timestamp) -> Result<Option<Box<str>>, Refusal> {
+        let (Some(transaction), true) = (&self.transaction, grounds.permit()) else {
+            return Ok(None);
+        };
+        let peer = transaction.peer.as_ref().and_then(|peer| peer.as_ref().as_ref().ok());
+        let about = Transaction {
+            request_id: &transaction.request_id,
+            principal: self.token().map(|token| &*token.principal),
+            peer,
+            route_rule: &transaction.rule_id,
+            decision_id: grounds.decision_id(),
+        };
+        let token = transaction.tokens.mint(&about, now).map(String::into_boxed_str);
+        token.map(Some).ok_or_else(|| Refusal::host_failure(Caller::default()))
     }
 
     pub(super) fn token(&self) -> Option<&VerifiedToken> {

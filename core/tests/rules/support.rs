@@ -101,7 +101,17 @@ impl Sidecar {
     }
 
     pub(crate) fn with(configuration: &Value) -> Self {
-        let configuration = FilterConfiguration::parse(configuration.to_string().as_bytes()).unwrap();
+        Self::of(FilterConfiguration::parse(configuration.to_string().as_bytes()).unwrap())
+    }
+
+    /// With what the environment holds of the configuration.
+    pub(crate) fn with_environment(configuration: &Value, variable: impl Fn(&str) -> Option<String>) -> Self {
+        let mut configuration = FilterConfiguration::parse(configuration.to_string().as_bytes()).unwrap();
+        configuration.read_environment(variable).unwrap();
+        Self::of(configuration)
+    }
+
+    fn of(configuration: FilterConfiguration) -> Self {
         let key = EncodingKey::from_ec_der(signing_key().to_pkcs8_der().unwrap().as_bytes());
         let mut sidecar = Self {
             enforcer: Enforcer::new(configuration, "node-1".into(), 7, Rc::new(SoftwareVerifier)),
