@@ -15,11 +15,10 @@ use crate::access::{AccessRequest, Action, Context, Resource, Sidecar, USER_AGEN
 use crate::configuration::filter::{CredentialRequirement, Decider, FilterConfiguration, PeerRequirement, RouteRule};
 use crate::decision::{Decision, Vary};
 use crate::path::{self, TargetError};
-use crate::peer::PeerError;
+use crate::peer::{Peer, PeerError};
 use crate::reason::{DecidedBy, DenyReason};
 use crate::request::{Caller, Header, RequestHead};
 use crate::route::{REST_PARAMETER, RouteMatch, RouteTable, RuleIndex};
-use crate::spiffe::SpiffeId;
 use crate::time::Timestamp;
 use crate::token::{TokenVerifier, VerifiedToken};
 
@@ -33,7 +32,7 @@ pub use permit::{Permit, PermitReason};
 pub use reply::{Reply, reply};
 
 /// What a connection proved about its peer.
-pub type PeerResult = Result<SpiffeId, PeerError>;
+pub type PeerResult = Result<Peer, PeerError>;
 
 /// A request, as the proxy hands it over.
 pub struct Arrival<'a> {
@@ -185,6 +184,7 @@ impl Enforcer {
         } = pending;
         let verdict = answer.map_err(Refusal::from).and_then(|decision| {
             forwarding.check_token(now)?;
+            forwarding.check_peer(now)?;
             let known = Rc::new(KnownDecision::from(decision));
             self.decisions
                 .put(rule, &question, &known, asked_at, forwarding.token());
@@ -203,7 +203,7 @@ impl Enforcer {
             .ok_or_else(no_rule)?;
         check_segment_parameters(routes, &head, &route)?;
         let rule = self.configuration.rules.get(route.rule).ok_or_else(no_rule)?;
-        let mut identity = Identity::on(arrival.connection);
+        let mut identity = Identity::of(arrival);
         check_peer(&rule.peers, &identity)?;
         identity.token = match rule.credential {
             CredentialRequirement::Required => Some(verify_token(&mut self.tokens, &head, arrival.now, notes)?),
@@ -269,14 +269,11 @@ fn check_peer(required: &PeerRequirement, identity: &Identity<'_>) -> Result<(),
     if *required == PeerRequirement::NotRequired {
         return Ok(());
     }
-    let reason = match identity.peer().as_ref() {
-        Ok(id) if required.allows(id) => return Ok(()),
-        Ok(_) => DenyReason::PeerNotAllowed,
-        Err(PeerError::Missing) => DenyReason::PeerMissing,
-        Err(PeerError::Unverified) => DenyReason::PeerUnverified,
-        Err(PeerError::Malformed) => DenyReason::PeerMalformed,
-    };
-    Err(Refusal::new(reason, DecidedBy::Peer))
+    match identity.peer().as_ref() {
+        Ok(peer) if required.allows(&peer.id) => Ok(()),
+        Ok(_) => Err(Refusal::new(DenyReason::PeerNotAllowed, DecidedBy::Peer)),
+        Err(error) => Err((*error).into()),
+    }
 }
 
 fn verify_token(
@@ -358,6 +355,19 @@ impl Refusal {
             detail: Some(detail.to_string()),
             ..self
         }
+    }
+}
+
+impl From<PeerError> for Refusal {
+    fn from(error: PeerError) -> Self {
+        let reason = match error {
+            PeerError::Missing => DenyReason::PeerMissing,
+            PeerError::Unverified => DenyReason::PeerUnverified,
+            PeerError::Malformed(_) => DenyReason::PeerMalformed,
+            PeerError::NotYetValid => DenyReason::PeerNotYetValid,
+            PeerError::Expired => DenyReason::PeerExpired,
+        };
+        Self::new(reason, DecidedBy::Peer).because(error)
     }
 }
 

@@ -105,8 +105,12 @@ deny_reasons! {
     PeerMissing => "peer_missing", 403, 7, "A client certificate is required.";
     /// Envoy did not validate the client certificate.
     PeerUnverified => "peer_unverified", 403, 7, "The client certificate was not verified.";
-    /// The certificate is not an X.509-SVID.
-    PeerMalformed => "peer_malformed", 403, 7, "The client certificate is not an X.509-SVID.";
+    /// The certificate is not an X.509-SVID that a client may use.
+    PeerMalformed => "peer_malformed", 403, 7, "The client certificate is not an X.509-SVID for clients.";
+    /// The certificate's validity lies in the future.
+    PeerNotYetValid => "peer_not_yet_valid", 403, 7, "The client certificate is not yet valid.";
+    /// The certificate's validity has passed, perhaps while the connection was open.
+    PeerExpired => "peer_expired", 403, 7, "The client certificate has expired.";
     /// The peer is none that the rule names.
     PeerNotAllowed => "peer_not_allowed", 403, 7, "The calling workload is not allowed here.";
     /// No answer from the policy service.

@@ -62,8 +62,9 @@ pub(super) struct Forwarding {
     removes_credential: bool,
     path: Option<String>,
     token: Option<Rc<VerifiedToken>>,
-    /// For the header; `None`: it is not set.
+    /// `None`: the rule does not check it.
     peer: Option<Rc<PeerResult>>,
+    sets_peer: bool,
     /// For the header; `None`: it is not set.
     rule_id: Option<Rc<str>>,
     sets_decision_id: bool,
@@ -119,13 +120,20 @@ impl Permit {
     /// The headers that the upstream gets, each with one value, in place of any that the request has.
     pub fn headers_to_set(&self) -> impl Iterator<Item = (&'static str, &str)> {
         let Forwarding {
-            token, peer, rule_id, ..
+            token,
+            peer,
+            sets_peer,
+            rule_id,
+            ..
         } = &self.forwarding;
         let principal = token.iter().flat_map(|token| &token.identity_headers);
-        let peer = peer.as_ref().and_then(|peer| peer.as_ref().as_ref().ok());
+        let peer = peer
+            .iter()
+            .filter(|_| *sets_peer)
+            .filter_map(|peer| peer.as_ref().as_ref().ok());
         principal
             .map(|(name, value)| (*name, value.as_str()))
-            .chain(peer.map(|id| (PEER, id.as_str())))
+            .chain(peer.map(|peer| (PEER, peer.id.as_str())))
             .chain(rule_id.as_deref().map(|id| (ROUTE_RULE, id)))
             .chain(self.decision_id.as_deref().map(|id| (DECISION_ID, id)))
     }
@@ -154,7 +162,8 @@ impl Forwarding {
             removes_credential,
             path: head.target.is_rewritten().then(|| head.target.to_path_and_query()),
             token: identity.token.clone(),
-            peer: (checks_peer && sets.has(PEER)).then(|| Rc::clone(identity.peer())),
+            peer: checks_peer.then(|| Rc::clone(identity.peer())),
+            sets_peer: sets.has(PEER),
             rule_id: sets.has(ROUTE_RULE).then(|| Rc::clone(&rule.id)),
             sets_decision_id: sets.has(DECISION_ID),
         }
@@ -169,6 +178,14 @@ impl Forwarding {
         match self.token() {
             Some(token) if now >= token.ends_at => Err(Refusal::new(DenyReason::TokenExpired, DecidedBy::Token)),
             Some(_) | None => Ok(()),
+        }
+    }
+
+    /// So may the certificate of a peer that the rule asks for.
+    pub(super) fn check_peer(&self, now: Timestamp) -> Result<(), Refusal> {
+        match self.peer.as_deref() {
+            Some(Ok(peer)) => Ok(peer.check_validity(now)?),
+            Some(Err(_)) | None => Ok(()),
         }
     }
 }

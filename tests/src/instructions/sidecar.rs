@@ -14,6 +14,7 @@ use jsonwebtoken::{Algorithm, DecodingKey};
 use picket_core::configuration::filter::FilterConfiguration;
 use picket_core::decision::{Decision, Effect, Vary};
 use picket_core::enforcement::{Arrival, Connection, Enforcer, PeerResult, Pending, Permit, Step, reply};
+use picket_core::peer::Peer;
 use picket_core::request::{Header, RequestHead};
 use picket_core::time::Timestamp;
 use serde_json::{Value, json};
@@ -135,7 +136,7 @@ impl Sidecar {
     pub fn new() -> Result<Self> {
         Ok(Self {
             enforcer: Enforcer::new(configuration(RULES)?, "node-1".to_owned(), 7),
-            connection: OneConnection(Rc::new(Ok("spiffe://example.org/web".parse()?))),
+            connection: OneConnection(Rc::new(Ok(Peer::known_by_name("spiffe://example.org/web".parse()?)))),
         })
     }
 
