@@ -2,4 +2,5 @@
 
 pub mod document;
 pub mod filter;
+mod peers;
 pub mod problems;

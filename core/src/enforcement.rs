@@ -12,13 +12,15 @@ mod reply;
 use std::rc::Rc;
 
 use crate::access::{AccessRequest, Action, Context, Resource, Sidecar, USER_AGENT_BYTES_MAX};
-use crate::configuration::filter::{CredentialRequirement, Decider, FilterConfiguration, PeerRequirement, RouteRule};
+use crate::configuration::filter::{CredentialRequirement, Decider, FilterConfiguration, RouteRule};
 use crate::decision::{Decision, Vary};
 use crate::path::{self, TargetError};
+use crate::peer::requirement::PeerRequirement;
 use crate::peer::{Peer, PeerError};
 use crate::reason::{DecidedBy, DenyReason};
 use crate::request::{Caller, Header, RequestHead};
 use crate::route::{REST_PARAMETER, RouteMatch, RouteTable, RuleIndex};
+use crate::source_address::SourceRequirement;
 use crate::time::Timestamp;
 use crate::token::{TokenVerifier, VerifiedToken};
 
@@ -203,7 +205,8 @@ impl Enforcer {
             .ok_or_else(no_rule)?;
         check_segment_parameters(routes, &head, &route)?;
         let rule = self.configuration.rules.get(route.rule).ok_or_else(no_rule)?;
-        let mut identity = Identity::of(arrival);
+        let mut identity = Identity::of(arrival, &self.configuration);
+        check_source(&rule.source, &identity)?;
         check_peer(&rule.peers, &identity)?;
         identity.token = match rule.credential {
             CredentialRequirement::Required => Some(verify_token(&mut self.tokens, &head, arrival.now, notes)?),
@@ -263,6 +266,13 @@ fn check_segment_parameters(
         return Ok(());
     }
     Err(Refusal::new(DenyReason::RequestMalformed, DecidedBy::Request).because(TargetError::SegmentParameter))
+}
+
+fn check_source(required: &SourceRequirement, identity: &Identity<'_>) -> Result<(), Refusal> {
+    if required.is_any() || required.allows(identity.source_address()) {
+        return Ok(());
+    }
+    Err(Refusal::new(DenyReason::SourceNotAllowed, DecidedBy::Local))
 }
 
 fn check_peer(required: &PeerRequirement, identity: &Identity<'_>) -> Result<(), Refusal> {

@@ -12,6 +12,7 @@ pub mod peer;
 pub mod reason;
 pub mod request;
 pub mod route;
+pub mod source_address;
 pub mod spiffe;
 pub mod strict_json;
 pub mod time;

@@ -1,6 +1,8 @@
 //! Who is on the other side of the connection: what mutual TLS proved.
 
 mod certificate;
+pub mod requirement;
+pub mod resolution;
 
 use std::fmt;
 

@@ -101,6 +101,8 @@ deny_reasons! {
     RuleDeny => "rule_deny", 403, 7, "A rule denies this request.";
     /// The policies say deny.
     PolicyDeny => "policy_deny", 403, 7, "Policy denies this request.";
+    /// The request comes from none of the networks that the rule names, or from one that it excludes.
+    SourceNotAllowed => "source_not_allowed", 403, 7, "Requests from the caller's address are not allowed here.";
     /// The connection has no client certificate.
     PeerMissing => "peer_missing", 403, 7, "A client certificate is required.";
     /// Envoy did not validate the client certificate.

@@ -5,8 +5,9 @@ use std::net::IpAddr;
 use std::rc::Rc;
 
 use super::{Arrival, PeerResult};
+use crate::configuration::filter::FilterConfiguration;
+use crate::source_address;
 use crate::spiffe::SpiffeId;
-use crate::time::Timestamp;
 use crate::token::VerifiedToken;
 
 /// What the proxy knows of the connection that a request came on. Each answer costs the edge a call of its host, so it is
@@ -15,7 +16,7 @@ pub trait Connection {
     /// What the connection proved about its peer, whenever that was.
     fn peer(&self) -> Rc<PeerResult>;
 
-    /// Where it comes from.
+    /// Where the connection comes from.
     fn source_address(&self) -> Option<IpAddr>;
 }
 
@@ -23,19 +24,19 @@ pub trait Connection {
 pub(super) struct Identity<'a> {
     /// The verified token; `None` where the rule asks for none.
     pub(super) token: Option<Rc<VerifiedToken>>,
-    connection: &'a dyn Connection,
-    now: Timestamp,
+    arrival: &'a Arrival<'a>,
+    configuration: &'a FilterConfiguration,
     peer: OnceCell<Rc<PeerResult>>,
     source_address: OnceCell<Option<IpAddr>>,
 }
 
 impl<'a> Identity<'a> {
     /// Of a request whose token nobody has looked at yet.
-    pub(super) fn of(arrival: &Arrival<'a>) -> Self {
+    pub(super) fn of(arrival: &'a Arrival<'a>, configuration: &'a FilterConfiguration) -> Self {
         Self {
             token: None,
-            connection: arrival.connection,
-            now: arrival.now,
+            arrival,
+            configuration,
             peer: OnceCell::new(),
             source_address: OnceCell::new(),
         }
@@ -44,11 +45,8 @@ impl<'a> Identity<'a> {
     /// What the connection proved, as far as it holds now.
     pub(super) fn peer(&self) -> &Rc<PeerResult> {
         self.peer.get_or_init(|| {
-            let peer = self.connection.peer();
-            match peer.as_ref().as_ref().map(|peer| peer.check_validity(self.now)) {
-                Ok(Err(error)) => Rc::new(Err(error)),
-                Ok(Ok(())) | Err(_) => peer,
-            }
+            let Arrival { connection, now, .. } = self.arrival;
+            self.configuration.peers.resolve(connection.peer(), *now)
         })
     }
 
@@ -56,7 +54,15 @@ impl<'a> Identity<'a> {
         self.peer().as_ref().as_ref().ok().map(|peer| &peer.id)
     }
 
+    /// Where the request comes from; IPv4 that is mapped to IPv6 is IPv4.
     pub(super) fn source_address(&self) -> Option<IpAddr> {
-        *self.source_address.get_or_init(|| self.connection.source_address())
+        *self.source_address.get_or_init(|| {
+            let address = match usize::try_from(self.configuration.forwarded_for_trusted_hops) {
+                Ok(0) => self.arrival.connection.source_address(),
+                Ok(nth) => source_address::forwarded_for(self.arrival.headers, nth),
+                Err(_) => None,
+            };
+            address.map(|address| address.to_canonical())
+        })
     }
 }

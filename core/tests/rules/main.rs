@@ -9,6 +9,7 @@
     reason = "a test that cannot go on fails, and a table may be long"
 )]
 
+mod callers;
 mod configuration;
 mod enforcement;
 mod peers;

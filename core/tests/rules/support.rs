@@ -230,6 +230,12 @@ impl Caller {
         self
     }
 
+    /// Beside those of that name which are there already.
+    pub(crate) fn one_more_header(mut self, name: &str, value: &str) -> Self {
+        self.headers.push((name.to_owned(), value.as_bytes().to_vec()));
+        self
+    }
+
     pub(crate) fn get(self, path: &str) -> Self {
         self.header(":path", path)
     }
