@@ -371,9 +371,9 @@ impl Refusal {
 impl From<PeerError> for Refusal {
     fn from(error: PeerError) -> Self {
         let reason = match error {
-            PeerError::Missing => DenyReason::PeerMissing,
+            PeerError::Missing | PeerError::NotForwarded => DenyReason::PeerMissing,
             PeerError::Unverified => DenyReason::PeerUnverified,
-            PeerError::Malformed(_) => DenyReason::PeerMalformed,
+            PeerError::Malformed(_) | PeerError::Forwarded(_) => DenyReason::PeerMalformed,
             PeerError::NotYetValid => DenyReason::PeerNotYetValid,
             PeerError::Expired => DenyReason::PeerExpired,
         };

@@ -1,6 +1,7 @@
 //! Who is on the other side of the connection: what mutual TLS proved.
 
 mod certificate;
+pub mod forwarded;
 pub mod requirement;
 pub mod resolution;
 
@@ -8,6 +9,7 @@ use std::fmt;
 
 use sha2::{Digest, Sha256};
 
+use self::forwarded::ForwardedError;
 use crate::spiffe::SpiffeId;
 use crate::time::Timestamp;
 
@@ -54,6 +56,12 @@ pub enum PeerError {
     /// The certificate is not an X.509-SVID for clients.
     #[error(transparent)]
     Malformed(#[from] CertificateError),
+    /// The connection is a trusted hop's, which says nothing of a client certificate.
+    #[error("the trusted hop forwarded no client certificate")]
+    NotForwarded,
+    /// The connection is a trusted hop's, and what it says is malformed.
+    #[error(transparent)]
+    Forwarded(#[from] ForwardedError),
     /// The certificate's validity lies in the future.
     #[error("the client certificate is not yet valid")]
     NotYetValid,

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::problems::Problems;
 
-pub use peers::PeersDocument;
+pub use peers::{ForwardedHeaderDocument, ForwardedPeerDocument, PeersDocument};
 
 /// Configuration of Picket's filter: the plugin configuration of Envoy's Wasm filter, as JSON or as a protobuf Struct.
 #[derive(Debug, Deserr)]
@@ -35,6 +35,9 @@ pub struct FilterDocument {
         schemars(with = "Option<std::collections::BTreeMap<String, String>>")
     )]
     pub trust_domain_aliases: Option<Value>,
+    /// Which peers are proxies that end TLS, and whose word on who their own caller is counts. Default: none.
+    #[deserr(default)]
+    pub forwarded_peer: Option<ForwardedPeerDocument>,
     /// Which address of `x-forwarded-for` is where a request comes from, counted from the right, 0 to 32; 0 is the
     /// connection's own. An Envoy with `use_remote_address` has added the connection's as the last one, so 2 is what
     /// the caller itself wrote there. Default: 0.

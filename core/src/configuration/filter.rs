@@ -159,7 +159,12 @@ impl FilterConfiguration {
         }
         let policy_service = check_policy_service(document.policy_service, &mut check);
         let trust_domains = parse_all::<TrustDomain>(document.trust_domains.as_deref(), "trust_domains", &mut check);
-        let peers = peers::check_resolution(document.trust_domain_aliases, &trust_domains, &mut check);
+        let peers = peers::check_resolution(
+            document.trust_domain_aliases,
+            document.forwarded_peer,
+            &trust_domains,
+            &mut check,
+        );
         let providers = check_providers(document.providers.unwrap_or_default(), &mut check);
         let (rules, routes) = check_rules(document.rules, &trust_domains, &mut check);
         let entries = |value, max, default, path, check: &mut Problems| {

@@ -6,9 +6,10 @@ use std::str::FromStr;
 
 use serde_json::Value;
 
-use super::document::{NeedDocument, PeersDocument, RuleDocument};
+use super::document::{ForwardedHeaderDocument, ForwardedPeerDocument, NeedDocument, PeersDocument, RuleDocument};
 use super::filter::{in_range, parse_each};
 use super::problems::{Problems, shortened};
+use crate::peer::forwarded::{ForwardedHeader, ForwardedPeer};
 use crate::peer::requirement::{PeerRequirement, PeerSet};
 use crate::peer::resolution::PeerResolution;
 use crate::source_address::{Network, SourceRequirement};
@@ -17,21 +18,46 @@ use crate::spiffe::{self, SpiffeId, SpiffeIdPattern, TrustDomain};
 /// Patterns and networks are tried one by one, so their number bounds a request's cost.
 const ENTRIES_MAX: usize = 1_000;
 const ALIASES_MAX: usize = 100;
+/// More proxies in a row that all end TLS are hardly meant.
+const HOPS_MAX: u32 = 8;
 /// More proxies in a row would be a loop.
 const TRUSTED_HOPS_MAX: u32 = 32;
 
 pub(super) fn check_resolution(
     aliases: Option<Value>,
+    forwarded_peer: Option<ForwardedPeerDocument>,
     trusted: &BTreeSet<TrustDomain>,
     check: &mut Problems,
 ) -> PeerResolution {
     PeerResolution {
         trust_domain_aliases: check_aliases(aliases, trusted, check),
+        forwarded_peer: forwarded_peer.map(|document| check_forwarded_peer(&document, trusted, check)),
     }
 }
 
 pub(super) fn check_trusted_hops(hops: Option<u32>, check: &mut Problems) -> u32 {
     in_range(hops, 0..=TRUSTED_HOPS_MAX, 0, "forwarded_for_trusted_hops", check)
+}
+
+fn check_forwarded_peer(
+    document: &ForwardedPeerDocument,
+    trusted: &BTreeSet<TrustDomain>,
+    check: &mut Problems,
+) -> ForwardedPeer {
+    let ids = Some(document.hop_spiffe_ids.as_slice());
+    let path = "forwarded_peer.hop_spiffe_ids";
+    let (header, hops_max) = match document.header {
+        ForwardedHeaderDocument::XForwardedClientCert => (ForwardedHeader::XForwardedClientCert, HOPS_MAX),
+        // RFC 9440 §2.2: it is about one certificate.
+        ForwardedHeaderDocument::ClientCert => (ForwardedHeader::ClientCert, 1),
+    };
+    ForwardedPeer {
+        hop_spiffe_ids: trusted_entries(ids, path, SpiffeId::trust_domain, trusted, check)
+            .into_iter()
+            .collect(),
+        header,
+        hops: in_range(document.hops, 1..=hops_max, 1, "forwarded_peer.hops", check),
+    }
 }
 
 fn check_aliases(

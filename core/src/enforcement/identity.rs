@@ -42,11 +42,15 @@ impl<'a> Identity<'a> {
         }
     }
 
-    /// What the connection proved, as far as it holds now.
+    /// What the connection proved, or the trusted hop at its other end says, as far as it holds now.
     pub(super) fn peer(&self) -> &Rc<PeerResult> {
         self.peer.get_or_init(|| {
-            let Arrival { connection, now, .. } = self.arrival;
-            self.configuration.peers.resolve(connection.peer(), *now)
+            let Arrival {
+                connection,
+                headers,
+                now,
+            } = self.arrival;
+            self.configuration.peers.resolve(connection.peer(), headers, *now)
         })
     }
 

@@ -4,7 +4,9 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use super::forwarded::ForwardedPeer;
 use super::{Peer, PeerError};
+use crate::request::Header;
 use crate::spiffe::{SpiffeId, TrustDomain};
 use crate::time::Timestamp;
 
@@ -13,18 +15,30 @@ use crate::time::Timestamp;
 pub struct PeerResolution {
     /// Other names of trust domains, and the name that counts: where peers are matched, asked about, recorded and told.
     pub trust_domain_aliases: BTreeMap<TrustDomain, TrustDomain>,
+    /// On whose word another peer is believed; `None`: on nobody's.
+    pub forwarded_peer: Option<ForwardedPeer>,
 }
 
 impl PeerResolution {
-    /// The peer of a request that comes on a connection which proved `direct`.
-    pub(crate) fn resolve(&self, direct: Rc<Result<Peer, PeerError>>, now: Timestamp) -> Rc<Result<Peer, PeerError>> {
+    /// The peer of a request with these headers that comes on a connection which proved `direct`.
+    pub(crate) fn resolve(
+        &self,
+        direct: Rc<Result<Peer, PeerError>>,
+        headers: &[Header<'_>],
+        now: Timestamp,
+    ) -> Rc<Result<Peer, PeerError>> {
         let Ok(peer) = direct.as_ref() else {
             return direct;
         };
         if let Err(error) = peer.check_validity(now) {
             return Rc::new(Err(error));
         }
-        match self.canonical(&peer.id) {
+        let id = self.canonical(&peer.id);
+        if let Some(forwarded) = self.forwarded_peer.as_ref().filter(|forwarded| forwarded.is_hop(&id)) {
+            let canonical = |id: SpiffeId| self.canonical(&id).into_owned();
+            return Rc::new(forwarded.read(headers, peer, now, canonical));
+        }
+        match id {
             Cow::Borrowed(_) => direct,
             Cow::Owned(id) => Rc::new(Ok(Peer { id, ..peer.clone() })),
         }

@@ -37,7 +37,7 @@ fn each_mistake_is_told_with_its_path() {
     check(
         "/worklod",
         "x".into(),
-        "worklod: unknown field, expected one of `workload`, `policy_service`, `trust_domains`, `trust_domain_aliases`, `forwarded_for_trusted_hops`, `providers`, `rules`, `forward_credential`, `identity_headers`, `explain_permits`, `token_cache_entries_max`, `decision_cache_entries_max`",
+        "worklod: unknown field, expected one of `workload`, `policy_service`, `trust_domains`, `trust_domain_aliases`, `forwarded_peer`, `forwarded_for_trusted_hops`, `providers`, `rules`, `forward_credential`, `identity_headers`, `explain_permits`, `token_cache_entries_max`, `decision_cache_entries_max`",
     );
     check("/workload", Value::Null, "workload: is required");
     check(
@@ -269,6 +269,49 @@ fn a_namespace_is_named_alone_where_there_is_one_trust_domain_only() {
     assert_eq!(
         problems.to_string(),
         format!("rules[0].peers.namespaces: {expected}; rules[0].peers.service_accounts: {expected}")
+    );
+}
+
+#[test]
+fn a_trusted_hop_is_named_and_its_header_chosen() {
+    let hop = |change: (&str, Value)| {
+        let mut hop = json!({"hop_spiffe_ids": ["spiffe://example.org/gateway"], "header": "client-cert"});
+        hop[change.0] = change.1;
+        problems("/forwarded_peer", hop)
+    };
+    assert_eq!(hop(("hops", 1.into())), [""; 0]);
+    let xfcc = json!({"hop_spiffe_ids": ["spiffe://example.org/a"], "header": "x-forwarded-client-cert", "hops": 8});
+    assert_eq!(problems("/forwarded_peer", xfcc), [""; 0]);
+    for (field, value, expected) in [
+        ("hops", json!(2), "hops: expected 1 to 1, found 2"),
+        ("hops", json!(0), "hops: expected 1 to 1, found 0"),
+        (
+            "header",
+            json!("forwarded"),
+            "header: unknown value `forwarded`, expected one of `x-forwarded-client-cert`, `client-cert`",
+        ),
+        (
+            "hop_spiffe_ids",
+            json!([]),
+            "hop_spiffe_ids: expected 1 to 1000 entries, or no field",
+        ),
+        (
+            "hop_spiffe_ids",
+            json!(["spiffe://other.org/a"]),
+            "hop_spiffe_ids[0]: expected a trust domain out of the filter's `trust_domains`",
+        ),
+        (
+            "from",
+            json!([]),
+            "from: unknown field, expected one of `hop_spiffe_ids`, `header`, `hops`",
+        ),
+    ] {
+        assert_eq!(hop((field, value)), [format!("forwarded_peer.{expected}")]);
+    }
+    check(
+        "/forwarded_peer",
+        json!({"header": "client-cert"}),
+        "forwarded_peer.hop_spiffe_ids: is required",
     );
 }
 

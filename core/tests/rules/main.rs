@@ -12,6 +12,7 @@
 mod callers;
 mod configuration;
 mod enforcement;
+mod forwarded;
 mod peers;
 mod properties;
 mod support;

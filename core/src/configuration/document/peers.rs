@@ -43,3 +43,36 @@ pub struct PeersDocument {
     #[deserr(default)]
     pub not_service_accounts: Option<Vec<String>>,
 }
+
+/// Trusted hops: peers that end TLS and say in a header who their own caller is, who then is the request's peer. On other
+/// connections the header is not read.
+#[derive(Debug, Deserr)]
+#[deserr(deny_unknown_fields, error = Problems)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(deny_unknown_fields))]
+pub struct ForwardedPeerDocument {
+    /// The SPIFFE IDs of the trusted hops, of the filter's `trust_domains`, 1 to 1000. Each can speak for every peer.
+    pub hop_spiffe_ids: Vec<String>,
+    /// The header that they write, and let no caller of theirs write.
+    pub header: ForwardedHeaderDocument,
+    /// How many hops a request passes, 1 to 8; more than 1 only with `x-forwarded-client-cert`, where each adds an element at
+    /// the end. The peer is in the element so far from the right; those behind it must be about trusted hops. Default: 1.
+    #[deserr(default)]
+    pub hops: Option<u32>,
+}
+
+/// A header that tells of a client certificate.
+#[derive(Clone, Copy, Debug, Deserr, PartialEq, Eq)]
+#[deserr(error = Problems)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename_all = "kebab-case")
+)]
+pub enum ForwardedHeaderDocument {
+    /// Envoy's, as text or as JSON.
+    #[deserr(rename = "x-forwarded-client-cert")]
+    XForwardedClientCert,
+    /// RFC 9440.
+    #[deserr(rename = "client-cert")]
+    ClientCert,
+}
