@@ -2,5 +2,6 @@
 
 pub mod document;
 pub mod filter;
+mod peers;
 pub mod problems;
 pub mod providers;

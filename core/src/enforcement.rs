@@ -12,15 +12,16 @@ mod reply;
 use std::rc::Rc;
 
 use crate::access::{AccessRequest, Action, Context, Resource, Sidecar, USER_AGENT_BYTES_MAX};
-use crate::configuration::filter::{CredentialRequirement, Decider, FilterConfiguration, PeerRequirement, RouteRule};
+use crate::configuration::filter::{CredentialRequirement, Decider, FilterConfiguration, RouteRule};
 use crate::decision::{Decision, Vary};
 use crate::path::{self, TargetError};
-use crate::peer::PeerError;
+use crate::peer::requirement::PeerRequirement;
+use crate::peer::{Peer, PeerError};
 use crate::reason::{DecidedBy, DenyReason};
 use crate::request::{Caller, Header, RequestHead};
 use crate::route::{REST_PARAMETER, RouteMatch, RouteTable, RuleIndex};
 use crate::signature::SignatureVerifier;
-use crate::spiffe::SpiffeId;
+use crate::source_address::SourceRequirement;
 use crate::time::Timestamp;
 use crate::token::credential::Credential;
 use crate::token::{TokenError, TokenVerifier, VerifiedToken};
@@ -35,7 +36,7 @@ pub use permit::{Permit, PermitReason};
 pub use reply::{Reply, reply};
 
 /// What a connection proved about its peer.
-pub type PeerResult = Result<SpiffeId, PeerError>;
+pub type PeerResult = Result<Peer, PeerError>;
 
 /// A request, as the proxy hands it over.
 pub struct Arrival<'a> {
@@ -202,6 +203,7 @@ impl Enforcer {
         } = pending;
         let verdict = answer.map_err(Refusal::from).and_then(|decision| {
             forwarding.check_token(now)?;
+            forwarding.check_peer(now)?;
             let known = Rc::new(KnownDecision::from(decision));
             self.decisions
                 .put(rule, &question, &known, asked_at, forwarding.token());
@@ -220,7 +222,8 @@ impl Enforcer {
             .ok_or_else(no_rule)?;
         check_segment_parameters(routes, &head, &route)?;
         let rule = self.configuration.rules.get(route.rule).ok_or_else(no_rule)?;
-        let mut identity = Identity::on(arrival.connection);
+        let mut identity = Identity::of(arrival, &self.configuration);
+        check_source(&rule.source, &identity)?;
         check_peer(&rule.peers, &identity)?;
         if let Some(credential) = find_credential(&self.configuration, rule, &head)? {
             identity.credential_source = Some(credential.source);
@@ -291,18 +294,22 @@ fn check_segment_parameters(
     Err(Refusal::new(DenyReason::RequestMalformed, DecidedBy::Request).because(TargetError::SegmentParameter))
 }
 
+fn check_source(required: &SourceRequirement, identity: &Identity<'_>) -> Result<(), Refusal> {
+    if required.is_any() || required.allows(identity.source_address()) {
+        return Ok(());
+    }
+    Err(Refusal::new(DenyReason::SourceNotAllowed, DecidedBy::Local))
+}
+
 fn check_peer(required: &PeerRequirement, identity: &Identity<'_>) -> Result<(), Refusal> {
     if *required == PeerRequirement::NotRequired {
         return Ok(());
     }
-    let reason = match identity.peer().as_ref() {
-        Ok(id) if required.allows(id) => return Ok(()),
-        Ok(_) => DenyReason::PeerNotAllowed,
-        Err(PeerError::Missing) => DenyReason::PeerMissing,
-        Err(PeerError::Unverified) => DenyReason::PeerUnverified,
-        Err(PeerError::Malformed) => DenyReason::PeerMalformed,
-    };
-    Err(Refusal::new(reason, DecidedBy::Peer))
+    match identity.peer().as_ref() {
+        Ok(peer) if required.allows(&peer.id) => Ok(()),
+        Ok(_) => Err(Refusal::new(DenyReason::PeerNotAllowed, DecidedBy::Peer)),
+        Err(error) => Err((*error).into()),
+    }
 }
 
 /// The credential that the rule asks for. `None`: it asks for none, or can do without.
@@ -427,6 +434,19 @@ impl Refusal {
 impl From<TokenError> for Refusal {
     fn from(error: TokenError) -> Self {
         Self::new(error.reason, DecidedBy::Token).because(error)
+    }
+}
+
+impl From<PeerError> for Refusal {
+    fn from(error: PeerError) -> Self {
+        let reason = match error {
+            PeerError::Missing | PeerError::NotForwarded => DenyReason::PeerMissing,
+            PeerError::Unverified => DenyReason::PeerUnverified,
+            PeerError::Malformed(_) | PeerError::Forwarded(_) => DenyReason::PeerMalformed,
+            PeerError::NotYetValid => DenyReason::PeerNotYetValid,
+            PeerError::Expired => DenyReason::PeerExpired,
+        };
+        Self::new(reason, DecidedBy::Peer).because(error)
     }
 }
 

@@ -13,6 +13,7 @@ pub mod reason;
 pub mod request;
 pub mod route;
 pub mod signature;
+pub mod source_address;
 pub mod spiffe;
 pub mod strict_json;
 pub mod time;

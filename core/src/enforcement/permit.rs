@@ -5,9 +5,10 @@ use std::rc::Rc;
 use super::decisions::KnownDecision;
 use super::identity::Identity;
 use super::{PeerResult, Refusal, VerifiedToken};
-use crate::configuration::filter::{Decider, FilterConfiguration, PeerRequirement, RouteRule};
+use crate::configuration::filter::{Decider, FilterConfiguration, RouteRule};
 use crate::decision::Effect;
 use crate::identity_headers::{DECISION_ID, PEER, ROUTE_RULE};
+use crate::peer::requirement::PeerRequirement;
 use crate::reason::{DecidedBy, DenyReason};
 use crate::request::{Caller, RequestHead};
 use crate::time::Timestamp;
@@ -68,8 +69,9 @@ pub(super) struct Forwarding {
     removal: Option<CredentialRemoval>,
     path: Option<String>,
     token: Option<Rc<VerifiedToken>>,
-    /// For the header; `None`: it is not set.
+    /// `None`: the rule does not check it.
     peer: Option<Rc<PeerResult>>,
+    sets_peer: bool,
     /// For the header; `None`: it is not set.
     rule_id: Option<Rc<str>>,
     sets_decision_id: bool,
@@ -160,23 +162,27 @@ impl Permit {
     /// The headers that the upstream gets, each with one value, in place of any that the request has.
     pub fn headers_to_set(&self) -> impl Iterator<Item = (&str, &str)> {
         let Forwarding {
-            token, peer, rule_id, ..
+            token,
+            peer,
+            sets_peer,
+            rule_id,
+            ..
         } = &self.forwarding;
         let principal = token.iter().flat_map(|token| &token.identity_headers);
-        let peer = peer.as_ref().and_then(|peer| peer.as_ref().as_ref().ok());
+        let peer = peer
+            .iter()
+            .filter(|_| *sets_peer)
+            .filter_map(|peer| peer.as_ref().as_ref().ok());
         let cookies = match &self.forwarding.removal {
             Some(CredentialRemoval::Cookie(kept)) if !kept.is_empty() => Some((COOKIE, kept.as_str())),
             Some(_) | None => None,
         };
+        let transaction_token = self.transaction_token.as_deref();
         principal
             .map(|(name, value)| (name.as_ref(), value.as_str()))
             .chain(cookies)
-            .chain(
-                self.transaction_token
-                    .as_deref()
-                    .map(|token| (transaction_token::HEADER, token)),
-            )
-            .chain(peer.map(|id| (PEER, id.as_str())))
+            .chain(transaction_token.map(|token| (transaction_token::HEADER, token)))
+            .chain(peer.map(|peer| (PEER, peer.id.as_str())))
             .chain(rule_id.as_deref().map(|id| (ROUTE_RULE, id)))
             .chain(self.decision_id.as_deref().map(|id| (DECISION_ID, id)))
     }
@@ -215,7 +221,8 @@ impl Forwarding {
             path: rewrites.then(|| head.target.with_query(query.unwrap_or(head.target.query))),
             removal,
             token: identity.token.clone(),
-            peer: (checks_peer && sets.has(PEER)).then(|| Rc::clone(identity.peer())),
+            peer: checks_peer.then(|| Rc::clone(identity.peer())),
+            sets_peer: sets.has(PEER),
             rule_id: sets.has(ROUTE_RULE).then(|| Rc::clone(&rule.id)),
             sets_decision_id: sets.has(DECISION_ID),
             transaction: configuration.transaction_tokens.as_ref().map(|tokens| {
@@ -239,7 +246,7 @@ impl Forwarding {
         let about = Transaction {
             request_id: &transaction.request_id,
             principal: self.token().map(|token| &*token.principal),
-            peer,
+            peer: peer.map(|peer| &peer.id),
             route_rule: &transaction.rule_id,
             decision_id: grounds.decision_id(),
         };
@@ -256,6 +263,14 @@ impl Forwarding {
         match self.token() {
             Some(token) if now >= token.ends_at => Err(Refusal::new(DenyReason::TokenExpired, DecidedBy::Token)),
             Some(_) | None => Ok(()),
+        }
+    }
+
+    /// So may the certificate of a peer that the rule asks for.
+    pub(super) fn check_peer(&self, now: Timestamp) -> Result<(), Refusal> {
+        match self.peer.as_deref() {
+            Some(Ok(peer)) => Ok(peer.check_validity(now)?),
+            Some(Err(_)) | None => Ok(()),
         }
     }
 }
