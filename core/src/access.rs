@@ -62,8 +62,21 @@ pub struct Principal {
     pub token_id: Option<String>,
     /// `iat`, in seconds since the epoch.
     pub issued_at_s: Option<i64>,
-    /// `exp`, in seconds since the epoch.
-    pub expires_at_s: i64,
+    /// `exp`, in seconds since the epoch; `None`: the provider's tokens need none.
+    pub expires_at_s: Option<i64>,
+    /// Who acts for the subject (`act`, RFC 8693 §4.1): the one that acts now first, then the ones before; at most 8.
+    pub actors: Vec<Actor>,
+    /// Whether the token is bound to a key or a certificate that the caller has proved to hold (`cnf`, RFC 7800).
+    pub is_bound: bool,
+}
+
+/// A party that acts for a principal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Actor {
+    /// `iss`; `None`: the issuer of the token.
+    pub issuer: Option<String>,
+    /// `sub`.
+    pub subject: String,
 }
 
 /// What is to be done.

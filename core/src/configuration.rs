@@ -3,3 +3,4 @@
 pub mod document;
 pub mod filter;
 pub mod problems;
+pub mod providers;

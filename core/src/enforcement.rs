@@ -22,7 +22,8 @@ use crate::route::{REST_PARAMETER, RouteMatch, RouteTable, RuleIndex};
 use crate::signature::SignatureVerifier;
 use crate::spiffe::SpiffeId;
 use crate::time::Timestamp;
-use crate::token::{TokenVerifier, VerifiedToken};
+use crate::token::credential::Credential;
+use crate::token::{TokenError, TokenVerifier, VerifiedToken};
 
 pub use crate::token::Verification;
 pub use decisions::CacheUse;
@@ -109,8 +110,17 @@ pub struct Refusal {
     pub caller_reasons: Vec<String>,
     /// The policy service's decision, if there was one.
     pub decision_id: Option<String>,
+    /// What a credential would need to be taken here.
+    pub challenge: Option<Box<Challenge>>,
     /// How the caller is to be answered.
     pub caller: Caller,
+}
+
+/// What a refusal tells the caller's client to come back with (RFC 9110 §11.6.1).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Challenge {
+    /// The scopes that a token needs (RFC 6750 §3).
+    pub scopes: Vec<String>,
 }
 
 /// The rules of one filter configuration, with its caches.
@@ -212,10 +222,12 @@ impl Enforcer {
         let rule = self.configuration.rules.get(route.rule).ok_or_else(no_rule)?;
         let mut identity = Identity::on(arrival.connection);
         check_peer(&rule.peers, &identity)?;
-        identity.token = match rule.credential {
-            CredentialRequirement::Required => Some(verify_token(&mut self.tokens, &head, arrival.now, notes)?),
-            CredentialRequirement::NotRequired => None,
-        };
+        if let Some(credential) = find_credential(&self.configuration, rule, &head)? {
+            identity.credential_source = Some(credential.source);
+            let token = verify_token(&mut self.tokens, &credential, arrival.now, notes)?;
+            check_rule_takes(rule, &token)?;
+            identity.token = Some(token);
+        }
         let forwarding = Forwarding::new(&head, rule, &identity, &self.configuration);
         if rule.decider != Decider::PolicyService {
             return Permit::grant(Grounds::Rule(rule), forwarding).map(|permit| Step::Decided(Ok(permit)));
@@ -286,16 +298,52 @@ fn check_peer(required: &PeerRequirement, identity: &Identity<'_>) -> Result<(),
     Err(Refusal::new(reason, DecidedBy::Peer))
 }
 
+/// The credential that the rule asks for. `None`: it asks for none, or can do without.
+fn find_credential<'a>(
+    configuration: &FilterConfiguration,
+    rule: &RouteRule,
+    head: &RequestHead<'a>,
+) -> Result<Option<Credential<'a>>, Refusal> {
+    if rule.credential == CredentialRequirement::NotRequired {
+        return Ok(None);
+    }
+    let found = configuration.credential_sources.find(head).map_err(Refusal::from)?;
+    match (&rule.credential, found) {
+        (CredentialRequirement::Required(_), None) => Err(Refusal::from(TokenError::missing())),
+        (_, found) => Ok(found),
+    }
+}
+
 fn verify_token(
     tokens: &mut TokenVerifier,
-    head: &RequestHead<'_>,
+    credential: &Credential<'_>,
     now: Timestamp,
     notes: &mut Notes,
 ) -> Result<Rc<VerifiedToken>, Refusal> {
     let mut how = None;
-    let result = tokens.verify(head.authorization, now, &mut how);
+    let result = tokens.verify(credential, now, &mut how);
     notes.verification = how.map(|how| (how, result.is_ok()));
-    result.map_err(|error| Refusal::new(error.reason, DecidedBy::Token).because(error))
+    result.map_err(Refusal::from)
+}
+
+/// Whether the rule takes tokens of this provider, and the token has the rule's scopes.
+fn check_rule_takes(rule: &RouteRule, token: &VerifiedToken) -> Result<(), Refusal> {
+    let of = match &rule.credential {
+        CredentialRequirement::Required(of) | CredentialRequirement::Optional(of) => of.as_ref(),
+        CredentialRequirement::NotRequired => None,
+    };
+    if of.is_some_and(|providers| !providers.contains(&token.provider)) {
+        return Err(Refusal::new(DenyReason::TokenProviderRefused, DecidedBy::Token));
+    }
+    match rule.scopes.iter().all(|scope| token.principal.scopes.contains(scope)) {
+        true => Ok(()),
+        false => Err(Refusal {
+            challenge: Some(Box::new(Challenge {
+                scopes: rule.scopes.clone(),
+            })),
+            ..Refusal::new(DenyReason::TokenScopeInsufficient, DecidedBy::Token)
+        }),
+    }
 }
 
 fn access_request(
@@ -356,6 +404,7 @@ impl Refusal {
             detail: None,
             caller_reasons: Vec::new(),
             decision_id: None,
+            challenge: None,
             caller: Caller::default(),
         }
     }
@@ -365,6 +414,12 @@ impl Refusal {
             detail: Some(detail.to_string()),
             ..self
         }
+    }
+}
+
+impl From<TokenError> for Refusal {
+    fn from(error: TokenError) -> Self {
+        Self::new(error.reason, DecidedBy::Token).because(error)
     }
 }
 

@@ -1,11 +1,14 @@
 //! The headers that tell the upstream who calls, and by whose leave.
 
+use std::borrow::Cow;
+
 use crate::access::Principal;
 use crate::header_value;
 use crate::request::OWNED_HEADER_PREFIX;
 
 pub(crate) const ISSUER: &str = "x-picket-issuer";
 const SUBJECT: &str = "x-picket-subject";
+const ACTOR: &str = "x-picket-actor";
 const TENANT: &str = "x-picket-tenant";
 const ROLES: &str = "x-picket-roles";
 const SCOPES: &str = "x-picket-scopes";
@@ -14,7 +17,17 @@ pub(crate) const ROUTE_RULE: &str = "x-picket-route-rule";
 pub(crate) const DECISION_ID: &str = "x-picket-decision-id";
 
 /// Every header that Picket sets for the upstream. Those that have no value are absent.
-pub const IDENTITY_HEADERS: &[&str] = &[ISSUER, SUBJECT, TENANT, ROLES, SCOPES, PEER, ROUTE_RULE, DECISION_ID];
+pub const IDENTITY_HEADERS: &[&str] = &[
+    ISSUER,
+    SUBJECT,
+    ACTOR,
+    TENANT,
+    ROLES,
+    SCOPES,
+    PEER,
+    ROUTE_RULE,
+    DECISION_ID,
+];
 
 /// The names of [`IDENTITY_HEADERS`] as the configuration has them: `route_rule` for `x-picket-route-rule`.
 pub fn short_names() -> impl Iterator<Item = String> {
@@ -51,7 +64,7 @@ impl IdentityHeaders {
     }
 
     /// The headers that name a principal; made once for each verified token.
-    pub(crate) fn of_principal(&self, principal: &Principal) -> Vec<(&'static str, String)> {
+    pub(crate) fn of_principal(&self, principal: &Principal) -> Vec<(Cow<'static, str>, String)> {
         let mut headers = vec![
             (ISSUER, header_value::encode(&principal.issuer)),
             (SUBJECT, header_value::encode(&principal.subject)),
@@ -67,8 +80,14 @@ impl IdentityHeaders {
                 headers.push((name, header_value::encode_list(list)));
             }
         }
+        if let Some(actor) = principal.actors.first() {
+            headers.push((ACTOR, header_value::encode(&actor.subject)));
+        }
         headers.retain(|(name, _)| self.has(name));
         headers
+            .into_iter()
+            .map(|(name, value)| (Cow::Borrowed(name), value))
+            .collect()
     }
 }
 

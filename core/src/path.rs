@@ -65,7 +65,13 @@ impl Target<'_> {
     /// Path and query, as they are forwarded.
     #[must_use]
     pub fn to_path_and_query(&self) -> String {
-        match self.query {
+        self.with_query(self.query)
+    }
+
+    /// The path with another query.
+    #[must_use]
+    pub fn with_query(&self, query: Option<&str>) -> String {
+        match query {
             Some(query) => format!("{}?{query}", self.path),
             None => self.path.clone().into_owned(),
         }

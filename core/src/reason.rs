@@ -74,7 +74,9 @@ deny_reasons! {
     /// The request could be read in two ways, or in none.
     RequestMalformed => "request_malformed", 400, 3, "The request is malformed.";
     /// RFC 6750 §3.1 `invalid_request`.
-    CredentialMalformed => "credential_malformed", 400, 3, "The Authorization header is not one bearer token.";
+    CredentialMalformed => "credential_malformed", 400, 3, "The request does not carry exactly one well-formed credential.";
+    /// The token came in a place where the provider's tokens are not taken from.
+    CredentialMisplaced => "credential_misplaced", 401, 16, "The token was sent in a place where it is not accepted.";
     /// RFC 6750 §3: no credential was sent.
     CredentialMissing => "credential_missing", 401, 16, "A bearer token is required.";
     /// Not a JWS in compact serialization, or its parts are not what RFC 7515 and RFC 7519 say.
@@ -93,7 +95,17 @@ deny_reasons! {
     TokenExpired => "token_expired", 401, 16, "The token has expired.";
     /// `nbf` or `iat` lies in the future.
     TokenNotYetValid => "token_not_yet_valid", 401, 16, "The token is not yet valid.";
-    /// `exp` or `sub` is absent.
+    /// The provider does not allow the subject.
+    TokenSubjectRefused => "token_subject_refused", 401, 16, "The token's subject is not allowed.";
+    /// The token lives longer than the provider allows.
+    TokenLifetimeRefused => "token_lifetime_refused", 401, 16, "The token lives longer than allowed.";
+    /// A claim has none of the values that the provider requires.
+    TokenClaimRefused => "token_claim_refused", 401, 16, "A claim of the token is not as required.";
+    /// The rule does not take tokens of this provider.
+    TokenProviderRefused => "token_provider_refused", 401, 16, "Tokens of this issuer are not accepted here.";
+    /// The token lacks a scope that the rule requires (RFC 6750 §3.1 `insufficient_scope`).
+    TokenScopeInsufficient => "token_scope_insufficient", 403, 7, "The token lacks a required scope.";
+    /// A required claim is absent: `exp`, `sub`, or one that the provider names.
     TokenClaimMissing => "token_claim_missing", 401, 16, "The token lacks a required claim.";
     /// No route rule matches.
     NoRule => "no_rule", 403, 7, "No rule allows this request.";
@@ -130,6 +142,7 @@ impl DenyReason {
         match (self, self.status()) {
             (Self::CredentialMalformed, _) => Some("invalid_request"),
             (Self::CredentialMissing, _) => None,
+            (Self::TokenScopeInsufficient, _) => Some("insufficient_scope"),
             (_, 401) => Some("invalid_token"),
             (_, _) => None,
         }

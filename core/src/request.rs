@@ -24,6 +24,8 @@ pub type Header<'a> = (&'a str, &'a [u8]);
 /// What Picket reads of a request's headers.
 #[derive(Debug, PartialEq, Eq)]
 pub struct RequestHead<'a> {
+    /// All headers, as received.
+    pub headers: &'a [Header<'a>],
     /// A token (RFC 9110 §9.1), as sent.
     pub method: &'a str,
     /// Lower case, without port.
@@ -143,7 +145,7 @@ impl<'a> RequestHead<'a> {
     ///
     /// # Errors
     /// [`RequestError`] for a request that is malformed or could be read in two ways.
-    pub fn parse(headers: &[Header<'a>]) -> Result<Self, RequestError> {
+    pub fn parse(headers: &'a [Header<'a>]) -> Result<Self, RequestError> {
         if headers.len() > HEADERS_MAX {
             return Err(RequestError::TooManyHeaders);
         }
@@ -170,6 +172,7 @@ impl<'a> RequestHead<'a> {
         }
         let (host, port) = parse_host(authority)?;
         Ok(Self {
+            headers,
             method: parse_method(single.method.ok_or(RequestError::Missing(":method"))?)?,
             host,
             port,
@@ -189,12 +192,21 @@ impl<'a> RequestHead<'a> {
 /// variables of headers (RFC 3875 §4.1.18) may take any other mark for it too, so all these spellings are.
 #[must_use]
 pub fn is_owned(name: &str) -> bool {
-    let prefix = OWNED_HEADER_PREFIX.as_bytes();
-    let same = |(have, want): (&u8, &u8)| match want {
-        b'-' => !have.is_ascii_alphanumeric(),
-        _ => have.eq_ignore_ascii_case(want),
+    begins_with_spelling_of(name, OWNED_HEADER_PREFIX)
+}
+
+/// Whether a server could take the name of a header or trailer for this one, as with [`is_owned`].
+#[must_use]
+pub fn is_spelling_of(name: &str, wanted: &str) -> bool {
+    name.len() == wanted.len() && begins_with_spelling_of(name, wanted)
+}
+
+fn begins_with_spelling_of(name: &str, wanted: &str) -> bool {
+    let same = |(have, want): (&u8, &u8)| match want.is_ascii_alphanumeric() {
+        false => !have.is_ascii_alphanumeric(),
+        true => have.eq_ignore_ascii_case(want),
     };
-    name.len() >= prefix.len() && name.as_bytes().iter().zip(prefix).all(same)
+    name.len() >= wanted.len() && name.as_bytes().iter().zip(wanted.as_bytes()).all(same)
 }
 
 /// RFC 9110 §9.1 and §5.6.2.

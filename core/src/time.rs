@@ -23,6 +23,12 @@ impl Timestamp {
         self.0
     }
 
+    /// Whole seconds since the epoch.
+    #[must_use]
+    pub fn as_s(self) -> i64 {
+        i64::try_from(self.0 / 1000).unwrap_or(i64::MAX)
+    }
+
     /// Later by so many milliseconds, or the end of time.
     #[must_use]
     pub const fn plus_ms(self, ms: u64) -> Self {

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use picket_core::enforcement::{self, Arrival, CallFailure, Pending, Permit, Question, Refusal, Step, Verdict};
 use picket_core::reason::DecidedBy;
-use picket_core::request::{self, Caller, Header};
+use picket_core::request::{Caller, Header};
 use picket_core::time::Timestamp;
 use proxy_wasm::hostcalls;
 use proxy_wasm::traits::{Context, HttpContext};
@@ -177,7 +177,7 @@ impl HttpContext for Request {
 
     fn on_http_request_trailers(&mut self, _trailers: usize) -> Action {
         // RFC 9110 §6.5.1: some servers merge trailers into the headers, where a forged one would count.
-        match remove_forged_trailers() {
+        match self.shared.as_deref().map_or(Err(HostFailure), remove_forged_trailers) {
             Ok(()) => self.held_or_forwarded(),
             // Held for good: the caller has its answer, or Envoy's limit on an idle stream ends it.
             Err(HostFailure) => Action::Pause,
@@ -233,10 +233,10 @@ fn change(permit: &Permit) -> Result<(), HostFailure> {
     Ok(())
 }
 
-fn remove_forged_trailers() -> Result<(), HostFailure> {
+fn remove_forged_trailers(shared: &Shared) -> Result<(), HostFailure> {
     let map = HeaderMap::read(MapType::HttpRequestTrailers)?;
     for (name, _) in map.headers()? {
-        if request::is_owned(name) {
+        if shared.enforcer.borrow().configuration().owns_header(name) {
             host::remove_header(MapType::HttpRequestTrailers, name)?;
         }
     }

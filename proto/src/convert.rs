@@ -123,6 +123,8 @@ impl From<access::Principal> for v1::Principal {
             token_id: principal.token_id.unwrap_or_default(),
             issued_at_s: principal.issued_at_s,
             expires_at_s: principal.expires_at_s,
+            actors: principal.actors.into_iter().map(v1::Actor::from).collect(),
+            is_bound: principal.is_bound,
         }
     }
 }
@@ -144,6 +146,32 @@ impl TryFrom<v1::Principal> for access::Principal {
             token_id: optional(message.token_id),
             issued_at_s: message.issued_at_s,
             expires_at_s: message.expires_at_s,
+            actors: message
+                .actors
+                .into_iter()
+                .map(access::Actor::try_from)
+                .collect::<Result<_, _>>()?,
+            is_bound: message.is_bound,
+        })
+    }
+}
+
+impl From<access::Actor> for v1::Actor {
+    fn from(actor: access::Actor) -> Self {
+        Self {
+            issuer: actor.issuer.unwrap_or_default(),
+            subject: actor.subject,
+        }
+    }
+}
+
+impl TryFrom<v1::Actor> for access::Actor {
+    type Error = WireError;
+
+    fn try_from(message: v1::Actor) -> Result<Self, WireError> {
+        Ok(Self {
+            issuer: optional(message.issuer),
+            subject: required(message.subject, "principal.actors.subject")?,
         })
     }
 }
@@ -272,7 +300,12 @@ mod tests {
                 session_id: Some("s".into()),
                 token_id: None,
                 issued_at_s: None,
-                expires_at_s: 5,
+                expires_at_s: Some(5),
+                actors: vec![access::Actor {
+                    issuer: None,
+                    subject: "agent".into(),
+                }],
+                is_bound: true,
             }),
             peer: "spiffe://example.org/web".parse().ok(),
             action: access::Action { method: "GET".into() },

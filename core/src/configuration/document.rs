@@ -1,9 +1,9 @@
 //! The filter's configuration as it is written: JSON, unknown fields refused. Its doc comments are the JSON Schema's.
 
 use deserr::Deserr;
-use serde_json::Value;
 
 use super::problems::Problems;
+use super::providers::ProviderDocument;
 
 /// Configuration of Picket's filter: the plugin configuration of Envoy's Wasm filter, as JSON or as a protobuf Struct.
 #[derive(Debug, Deserr)]
@@ -58,34 +58,6 @@ pub struct PolicyServiceDocument {
     pub timeout_ms: Option<u32>,
 }
 
-/// An issuer of tokens.
-#[derive(Debug, Deserr)]
-#[deserr(deny_unknown_fields, error = Problems)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(deny_unknown_fields))]
-pub struct ProviderDocument {
-    /// A name of its own.
-    pub name: String,
-    /// The exact `iss` of its tokens.
-    pub issuer: String,
-    /// A token's `aud` must name one of these.
-    pub audiences: Vec<String>,
-    /// The allowed algorithms, of `RS256` and `ES256`. Default: those that the keys have.
-    #[deserr(default)]
-    pub algorithms: Option<Vec<String>>,
-    /// Its public keys: a JWK set (RFC 7517).
-    #[cfg_attr(feature = "schema", schemars(with = "serde_json::Map<String, Value>"))]
-    pub keys: Value,
-    /// Tolerance for `exp`, `nbf` and `iat`, 0 to 300 seconds. Default: 60.
-    #[deserr(default)]
-    pub clock_skew_s: Option<u32>,
-    /// The claim that holds the tenant. Default: none.
-    #[deserr(default)]
-    pub tenant_claim: Option<String>,
-    /// The claim that holds the roles, a string or an array of strings. Default: none.
-    #[deserr(default)]
-    pub roles_claim: Option<String>,
-}
-
 /// A route rule.
 #[derive(Debug, Deserr)]
 #[deserr(deny_unknown_fields, error = Problems)]
@@ -106,9 +78,15 @@ pub struct RuleDocument {
     /// Which peers may call. Default: every one of the trust domains.
     #[deserr(default)]
     pub peers: Option<PeersDocument>,
-    /// Whether a bearer token is required. Default: `required`.
+    /// Whether a token is required. Default: `required`.
     #[deserr(default)]
-    pub credential: Option<NeedDocument>,
+    pub credential: Option<CredentialDocument>,
+    /// The names of the providers whose tokens are accepted. Default: all.
+    #[deserr(default)]
+    pub providers: Option<Vec<String>>,
+    /// The scopes that the token must all have. Default: none.
+    #[deserr(default)]
+    pub scopes: Option<Vec<String>>,
     /// Who decides. Default: `policy_service`.
     #[deserr(default)]
     pub decision: Option<DecisionDocument>,
@@ -143,6 +121,26 @@ pub enum NeedDocument {
     #[deserr(rename = "required")]
     Required,
     /// It is not asked for.
+    #[deserr(rename = "none")]
+    None,
+}
+
+/// Whether a token is required.
+#[derive(Clone, Copy, Debug, Deserr, PartialEq, Eq)]
+#[deserr(error = Problems)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename_all = "snake_case")
+)]
+pub enum CredentialDocument {
+    /// A request without one is refused.
+    #[deserr(rename = "required")]
+    Required,
+    /// A request may come without one; one that is sent must be good.
+    #[deserr(rename = "optional")]
+    Optional,
+    /// One that is sent is neither looked at nor removed.
     #[deserr(rename = "none")]
     None,
 }

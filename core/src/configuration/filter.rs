@@ -4,28 +4,31 @@ use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 use std::rc::Rc;
 
-use super::document::{DecisionDocument, FilterDocument, NeedDocument, PeersDocument, ProviderDocument, RuleDocument};
+use super::document::{
+    CredentialDocument, DecisionDocument, FilterDocument, NeedDocument, PeersDocument, PolicyServiceDocument,
+    RuleDocument,
+};
 use super::problems::{self, Problems, shortened};
+use super::providers::{Providers, check_providers};
 use crate::identity_headers::{self, IdentityHeaders};
+use crate::request::{self, RequestHead};
 use crate::route::{HostPattern, PathTemplate, RouteTable};
 use crate::spiffe::{SpiffeId, TrustDomain};
 use crate::strict_json;
-use crate::token::TokenAlgorithm;
-use crate::token::keys::{KeySet, KeySource};
-use crate::token::provider::Provider;
+use crate::token::credential::CredentialSources;
+use crate::token::provider::{Provider, ProviderIndex};
 
 /// A larger document is refused.
 pub const DOCUMENT_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// More route rules are refused.
 pub const RULES_MAX: usize = 20_000;
-const PROVIDERS_MAX: usize = 64;
 const NAME_BYTES_MAX: usize = 64;
+/// More scopes of a rule are refused.
+const SCOPES_MAX: usize = 64;
 /// Up to here a serialized `GrpcService` with the name is ASCII, which the SDK's `&str` parameter needs.
 const CLUSTER_BYTES_MAX: usize = 125;
 const TIMEOUT_MS_DEFAULT: u32 = 500;
 const TIMEOUT_MS_MAX: u32 = 60_000;
-const CLOCK_SKEW_S_DEFAULT: u32 = 60;
-const CLOCK_SKEW_S_MAX: u32 = 300;
 const TOKEN_CACHE_ENTRIES_DEFAULT: u32 = 1_000;
 const TOKEN_CACHE_ENTRIES_MAX: u32 = 100_000;
 const DECISION_CACHE_ENTRIES_DEFAULT: u32 = 10_000;
@@ -38,8 +41,12 @@ pub struct FilterConfiguration {
     pub workload: String,
     /// Where decisions are asked for; present if any rule asks.
     pub policy_service: Option<PolicyServiceSettings>,
-    /// Whose tokens are accepted.
+    /// Whose tokens are accepted, by [`ProviderIndex`].
     pub providers: Vec<Provider>,
+    /// Where tokens may be sent.
+    pub credential_sources: CredentialSources,
+    /// The headers that providers make of claims, beside [`IdentityHeaders`].
+    pub claim_headers: BTreeSet<Rc<str>>,
     /// The rules, by [`crate::route::RuleIndex`].
     pub rules: Vec<RouteRule>,
     /// Which rule a request falls under.
@@ -72,8 +79,10 @@ pub struct RouteRule {
     pub id: Rc<str>,
     /// Who may call.
     pub peers: PeerRequirement,
-    /// Whether a bearer token is required.
+    /// Whether a token is required, and whose.
     pub credential: CredentialRequirement,
+    /// The scopes that the token must all have.
+    pub scopes: Vec<String>,
     /// Who decides.
     pub decider: Decider,
     /// What policies know the resource as.
@@ -94,11 +103,13 @@ pub enum PeerRequirement {
     },
 }
 
-/// Whether a bearer token is required.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Whether a token is required.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CredentialRequirement {
-    /// Yes.
-    Required,
+    /// Yes, one of these providers'; `None`: any provider's.
+    Required(Option<Vec<ProviderIndex>>),
+    /// No; but one that is sent must be good, and one of these providers'.
+    Optional(Option<Vec<ProviderIndex>>),
     /// No; one that is sent is not looked at.
     NotRequired,
 }
@@ -134,6 +145,25 @@ impl PeerRequirement {
 }
 
 impl FilterConfiguration {
+    /// Whether a header or trailer of this name could pass for one that Picket sets.
+    #[must_use]
+    pub fn owns_header(&self, name: &str) -> bool {
+        request::is_owned(name)
+            || self
+                .claim_headers
+                .iter()
+                .any(|wanted| request::is_spelling_of(name, wanted))
+    }
+
+    /// The names of a request's headers that could pass for one that a provider makes.
+    pub fn forged_in<'h>(&self, head: &RequestHead<'h>) -> impl Iterator<Item = &'h str> {
+        let names = &self.claim_headers;
+        // Most configurations have none, and look at no header.
+        let headers = if names.is_empty() { &[] } else { head.headers };
+        let is_forged = |name: &&str| names.iter().any(|wanted| request::is_spelling_of(name, wanted));
+        headers.iter().map(|(name, _)| *name).filter(is_forged)
+    }
+
     /// Reads and checks a document.
     ///
     /// # Errors
@@ -175,31 +205,13 @@ impl FilterConfiguration {
         if document.trust_domains.is_none() && asks_for(|rule| rule.peer != Some(NeedDocument::None)) {
             check.add("trust_domains", "is required, as a rule requires a peer");
         }
-        if document.providers.is_none() && asks_for(|rule| rule.credential != Some(NeedDocument::None)) {
+        if document.providers.is_none() && asks_for(|rule| rule.credential != Some(CredentialDocument::None)) {
             check.add("providers", "is required, as a rule requires a credential");
         }
-        let policy_service = document.policy_service.map(|settings| PolicyServiceSettings {
-            timeout_ms: in_range(
-                settings.timeout_ms,
-                1..=TIMEOUT_MS_MAX,
-                TIMEOUT_MS_DEFAULT,
-                "policy_service.timeout_ms",
-                &mut check,
-            ),
-            cluster: settings.cluster,
-        });
-        if policy_service
-            .as_ref()
-            .is_some_and(|settings| !is_cluster_name(&settings.cluster))
-        {
-            check.add(
-                "policy_service.cluster",
-                format_args!("expected 1 to {CLUSTER_BYTES_MAX} visible ASCII characters"),
-            );
-        }
+        let policy_service = check_policy_service(document.policy_service, &mut check);
         let trust_domains = parse_all::<TrustDomain>(document.trust_domains.as_deref(), "trust_domains", &mut check);
-        let providers = check_providers(document.providers.unwrap_or_default(), &mut check);
-        let (rules, routes) = check_rules(document.rules, &trust_domains, &mut check);
+        let Providers { providers, sources } = check_providers(document.providers.unwrap_or_default(), &mut check);
+        let (rules, routes) = check_rules(document.rules, &trust_domains, &providers, &mut check);
         let entries = |value, max, default, path, check: &mut Problems| {
             let entries = in_range(value, 1..=max, default, path, check);
             usize::try_from(entries)
@@ -213,7 +225,9 @@ impl FilterConfiguration {
         let configuration = Self {
             workload: document.workload,
             policy_service,
+            claim_headers: providers.iter().flat_map(Provider::headers).collect(),
             providers,
+            credential_sources: sources,
             rules,
             routes,
             forward_credential: document.forward_credential.unwrap_or(false),
@@ -230,6 +244,24 @@ impl FilterConfiguration {
         };
         check.none_or(Some(configuration))
     }
+}
+
+fn check_policy_service(
+    document: Option<PolicyServiceDocument>,
+    check: &mut Problems,
+) -> Option<PolicyServiceSettings> {
+    let PolicyServiceDocument { cluster, timeout_ms } = document?;
+    if !is_cluster_name(&cluster) {
+        check.add(
+            "policy_service.cluster",
+            format_args!("expected 1 to {CLUSTER_BYTES_MAX} visible ASCII characters"),
+        );
+    }
+    let (range, path) = (1..=TIMEOUT_MS_MAX, "policy_service.timeout_ms");
+    Some(PolicyServiceSettings {
+        timeout_ms: in_range(timeout_ms, range, TIMEOUT_MS_DEFAULT, path, check),
+        cluster,
+    })
 }
 
 fn check_identity_headers(names: Option<&[String]>, check: &mut Problems) -> IdentityHeaders {
@@ -255,99 +287,10 @@ fn check_identity_headers(names: Option<&[String]>, check: &mut Problems) -> Ide
     headers
 }
 
-fn check_providers(documents: Vec<ProviderDocument>, check: &mut Problems) -> Vec<Provider> {
-    if documents.len() > PROVIDERS_MAX {
-        check.add("providers", format_args!("expected at most {PROVIDERS_MAX}"));
-        return Vec::new();
-    }
-    let (mut names, mut issuers) = (BTreeSet::new(), BTreeSet::new());
-    let mut providers = Vec::new();
-    for (index, document) in documents.into_iter().enumerate() {
-        let path = format!("providers[{index}]");
-        check_name(&document.name, &mut names, &format!("{path}.name"), check);
-        if document.issuer.is_empty() || !issuers.insert(document.issuer.clone()) {
-            check.add(format!("{path}.issuer"), "expected an `iss` that no other provider has");
-        }
-        if document.audiences.is_empty() || document.audiences.iter().any(String::is_empty) {
-            check.add(
-                format!("{path}.audiences"),
-                "expected at least one audience, none of them empty",
-            );
-        }
-        let skew_path = format!("{path}.clock_skew_s");
-        let clock_skew_s = in_range(
-            document.clock_skew_s,
-            0..=CLOCK_SKEW_S_MAX,
-            CLOCK_SKEW_S_DEFAULT,
-            &skew_path,
-            check,
-        );
-        let keys = match KeySet::parse(&document.keys, &format!("{path}.keys"), KeySource::Inline) {
-            Ok(keys) => keys,
-            Err(found) => {
-                check.extend(found);
-                continue;
-            }
-        };
-        providers.push(Provider {
-            algorithms: check_algorithms(document.algorithms.as_deref(), &keys, &path, check),
-            name: document.name,
-            issuer: document.issuer,
-            audiences: document.audiences,
-            keys,
-            clock_skew_ms: u64::from(clock_skew_s) * 1000,
-            tenant_claim: document.tenant_claim,
-            roles_claim: document.roles_claim,
-        });
-    }
-    providers
-}
-
-fn check_algorithms(names: Option<&[String]>, keys: &KeySet, path: &str, check: &mut Problems) -> Vec<TokenAlgorithm> {
-    let Some(names) = names else {
-        return TokenAlgorithm::ALL
-            .iter()
-            .copied()
-            .filter(|algorithm| keys.supports(*algorithm))
-            .collect();
-    };
-    if names.is_empty() {
-        check.add(
-            format!("{path}.algorithms"),
-            format_args!("expected at least one of {}", algorithm_names()),
-        );
-    }
-    let mut algorithms = Vec::new();
-    for (index, name) in names.iter().enumerate() {
-        match TokenAlgorithm::from_name(name) {
-            Some(algorithm) if keys.supports(algorithm) => algorithms.push(algorithm),
-            Some(_) => check.add(
-                format!("{path}.algorithms[{index}]"),
-                "expected a key for this algorithm in `keys`",
-            ),
-            None => check.add(
-                format!("{path}.algorithms[{index}]"),
-                format_args!(
-                    "unknown value `{}`, expected one of {}",
-                    shortened(name),
-                    algorithm_names()
-                ),
-            ),
-        }
-    }
-    algorithms
-}
-
-fn algorithm_names() -> String {
-    let names = TokenAlgorithm::ALL
-        .iter()
-        .map(|algorithm| format!("`{}`", algorithm.name()));
-    names.collect::<Vec<_>>().join(", ")
-}
-
 fn check_rules(
     documents: Vec<RuleDocument>,
     trust_domains: &BTreeSet<TrustDomain>,
+    providers: &[Provider],
     check: &mut Problems,
 ) -> (Vec<RouteRule>, RouteTable) {
     let (mut rules, mut routes) = (Vec::new(), RouteTable::default());
@@ -362,16 +305,79 @@ fn check_rules(
         add_routes(&document, &path, &rules, &mut routes, check);
         rules.push(RouteRule {
             peers: check_peers(&document, &path, trust_domains, check),
-            credential: match document.credential {
-                Some(NeedDocument::None) => CredentialRequirement::NotRequired,
-                Some(NeedDocument::Required) | None => CredentialRequirement::Required,
-            },
+            credential: check_credential(&document, &path, providers, check),
+            scopes: check_scopes(&document, &path, check),
             decider: decider(&document),
             id: Rc::from(document.id),
             classification: document.classification,
         });
     }
     (rules, routes)
+}
+
+fn check_credential(
+    document: &RuleDocument,
+    path: &str,
+    providers: &[Provider],
+    check: &mut Problems,
+) -> CredentialRequirement {
+    let path = format!("{path}.providers");
+    let of = document.providers.as_deref().map(|names| {
+        if names.is_empty() {
+            check.add(path.clone(), "expected at least one");
+        }
+        let mut indexes = Vec::new();
+        for (index, name) in names.iter().enumerate() {
+            match providers.iter().position(|provider| provider.name == *name) {
+                Some(provider) => indexes.push(provider),
+                None => check.add(
+                    format!("{path}[{index}]"),
+                    format_args!("expected the name of a provider, found `{}`", shortened(name)),
+                ),
+            }
+        }
+        indexes
+    });
+    match document.credential {
+        Some(CredentialDocument::Required) | None => CredentialRequirement::Required(of),
+        Some(CredentialDocument::Optional) => CredentialRequirement::Optional(of),
+        Some(CredentialDocument::None) => {
+            if of.is_some() {
+                check.add(path, "expected no list of providers beside `credential: none`");
+            }
+            CredentialRequirement::NotRequired
+        }
+    }
+}
+
+/// RFC 6749 §3.3: visible ASCII without `"` and `\\`.
+fn check_scopes(document: &RuleDocument, path: &str, check: &mut Problems) -> Vec<String> {
+    let Some(scopes) = document.scopes.as_deref() else {
+        return Vec::new();
+    };
+    let is_scope = |scope: &String| {
+        !scope.is_empty()
+            && scope
+                .bytes()
+                .all(|b| b.is_ascii_graphic() && !matches!(b, b'"' | b'\\'))
+    };
+    if scopes.is_empty() || scopes.len() > SCOPES_MAX || !scopes.iter().all(is_scope) {
+        let expected = "scopes of visible ASCII without `\"` and `\\`";
+        check.add(
+            format!("{path}.scopes"),
+            format_args!("expected 1 to {SCOPES_MAX} {expected}"),
+        );
+    }
+    if document
+        .credential
+        .is_some_and(|need| need != CredentialDocument::Required)
+    {
+        check.add(
+            format!("{path}.scopes"),
+            "expected no scopes where no credential is required",
+        );
+    }
+    scopes.to_vec()
 }
 
 /// Enters each host, method and path of a rule into the table; a rule that repeats itself is a mistake as well.
@@ -467,7 +473,7 @@ fn check_peers(
 }
 
 /// A name is short, goes into headers and metrics as it is, and is used once.
-fn check_name(name: &str, used: &mut BTreeSet<String>, path: &str, check: &mut Problems) {
+pub(super) fn check_name(name: &str, used: &mut BTreeSet<String>, path: &str, check: &mut Problems) {
     let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
     if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.bytes().all(allowed) {
         check.add(path, "expected 1 to 64 of the characters `a-z A-Z 0-9 . - _`");
@@ -491,7 +497,7 @@ fn decider(document: &RuleDocument) -> Decider {
     }
 }
 
-fn in_range(
+pub(super) fn in_range(
     value: Option<u32>,
     range: std::ops::RangeInclusive<u32>,
     default: u32,

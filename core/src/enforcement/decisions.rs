@@ -191,6 +191,8 @@ mod tests {
     use super::*;
     use crate::access::Principal;
     use crate::decision::Effect;
+    use crate::token::confirmation::Confirmation;
+    use crate::token::credential::SourceSet;
 
     fn token(ends_at_ms: u64) -> VerifiedToken {
         let principal = Principal {
@@ -205,10 +207,15 @@ mod tests {
             session_id: None,
             token_id: None,
             issued_at_s: None,
-            expires_at_s: 0,
+            expires_at_s: Some(0),
+            actors: vec![],
+            is_bound: false,
         };
         VerifiedToken {
             serial: 1,
+            provider: 0,
+            sources: SourceSet::default(),
+            confirmation: Confirmation::default(),
             principal: Rc::new(principal),
             identity_headers: vec![],
             starts_at: Timestamp::from_ms(0),

@@ -22,6 +22,8 @@ pub trait Connection {
 pub(super) struct Identity<'a> {
     /// The verified token; `None` where the rule asks for none.
     pub(super) token: Option<Rc<VerifiedToken>>,
+    /// Where it was; an index into the configuration's sources.
+    pub(super) credential_source: Option<usize>,
     connection: &'a dyn Connection,
     peer: OnceCell<Rc<PeerResult>>,
     source_address: OnceCell<Option<IpAddr>>,
@@ -32,6 +34,7 @@ impl<'a> Identity<'a> {
     pub(super) fn on(connection: &'a dyn Connection) -> Self {
         Self {
             token: None,
+            credential_source: None,
             connection,
             peer: OnceCell::new(),
             source_address: OnceCell::new(),

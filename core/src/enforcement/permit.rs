@@ -5,12 +5,15 @@ use std::rc::Rc;
 use super::decisions::KnownDecision;
 use super::identity::Identity;
 use super::{PeerResult, Refusal, VerifiedToken};
-use crate::configuration::filter::{CredentialRequirement, Decider, FilterConfiguration, PeerRequirement, RouteRule};
+use crate::configuration::filter::{Decider, FilterConfiguration, PeerRequirement, RouteRule};
 use crate::decision::Effect;
 use crate::identity_headers::{DECISION_ID, PEER, ROUTE_RULE};
 use crate::reason::{DecidedBy, DenyReason};
 use crate::request::RequestHead;
 use crate::time::Timestamp;
+use crate::token::credential::CredentialRemoval;
+
+const COOKIE: &str = "cookie";
 
 /// Leave to forward one request, and how.
 ///
@@ -59,7 +62,8 @@ pub(super) enum Grounds<'a> {
 #[derive(Debug)]
 pub(super) struct Forwarding {
     forged: Vec<String>,
-    removes_credential: bool,
+    /// What is left of the credential's place; `None`: it stays as it is.
+    removal: Option<CredentialRemoval>,
     path: Option<String>,
     token: Option<Rc<VerifiedToken>>,
     /// For the header; `None`: it is not set.
@@ -112,25 +116,36 @@ impl Permit {
 
     /// The headers that must not reach the upstream: forged copies of ours, and the credential.
     pub fn headers_to_remove(&self) -> impl Iterator<Item = &str> {
-        let credential = self.forwarding.removes_credential.then_some("authorization");
+        let credential = match &self.forwarding.removal {
+            Some(CredentialRemoval::Header(name)) => Some(name.as_str()),
+            // What is kept of it is set again.
+            Some(CredentialRemoval::Cookie(_)) => Some(COOKIE),
+            Some(CredentialRemoval::Query(_)) | None => None,
+        };
         self.forwarding.forged.iter().map(String::as_str).chain(credential)
     }
 
     /// The headers that the upstream gets, each with one value, in place of any that the request has.
-    pub fn headers_to_set(&self) -> impl Iterator<Item = (&'static str, &str)> {
+    pub fn headers_to_set(&self) -> impl Iterator<Item = (&str, &str)> {
         let Forwarding {
             token, peer, rule_id, ..
         } = &self.forwarding;
         let principal = token.iter().flat_map(|token| &token.identity_headers);
         let peer = peer.as_ref().and_then(|peer| peer.as_ref().as_ref().ok());
+        let cookies = match &self.forwarding.removal {
+            Some(CredentialRemoval::Cookie(kept)) if !kept.is_empty() => Some((COOKIE, kept.as_str())),
+            Some(_) | None => None,
+        };
         principal
-            .map(|(name, value)| (*name, value.as_str()))
+            .map(|(name, value)| (name.as_ref(), value.as_str()))
+            .chain(cookies)
             .chain(peer.map(|id| (PEER, id.as_str())))
             .chain(rule_id.as_deref().map(|id| (ROUTE_RULE, id)))
             .chain(self.decision_id.as_deref().map(|id| (DECISION_ID, id)))
     }
 
-    /// The normal form of path and query, where the request had another: what was decided is what is forwarded.
+    /// The normal form of path and query, without the credential, where the request had another: what was decided is what is
+    /// forwarded.
     #[must_use]
     pub fn rewritten_path(&self) -> Option<&str> {
         self.forwarding.path.as_deref()
@@ -145,14 +160,22 @@ impl Forwarding {
         configuration: &FilterConfiguration,
     ) -> Self {
         let sets = &configuration.identity_headers;
-        // A peer that the rule did not check is not vouched for; a credential that was not looked at is the upstream's affair.
+        // A peer that the rule did not check is not vouched for.
         let checks_peer = rule.peers != PeerRequirement::NotRequired;
-        let removes_credential =
-            rule.credential == CredentialRequirement::Required && !configuration.forward_credential;
+        let removal = identity
+            .credential_source
+            .filter(|_| !configuration.forward_credential)
+            .and_then(|source| configuration.credential_sources.removal(source, head));
+        let query = match &removal {
+            Some(CredentialRemoval::Query(kept)) => Some(kept.as_deref()),
+            Some(CredentialRemoval::Header(_) | CredentialRemoval::Cookie(_)) | None => None,
+        };
+        let rewrites = head.target.is_rewritten() || query.is_some();
+        let forged = head.forged.iter().copied().chain(configuration.forged_in(head));
         Self {
-            forged: head.forged.iter().map(|name| (*name).to_owned()).collect(),
-            removes_credential,
-            path: head.target.is_rewritten().then(|| head.target.to_path_and_query()),
+            forged: forged.map(str::to_owned).collect(),
+            path: rewrites.then(|| head.target.with_query(query.unwrap_or(head.target.query))),
+            removal,
             token: identity.token.clone(),
             peer: (checks_peer && sets.has(PEER)).then(|| Rc::clone(identity.peer())),
             rule_id: sets.has(ROUTE_RULE).then(|| Rc::clone(&rule.id)),

@@ -54,17 +54,17 @@ pub fn reply(refusal: &Refusal, realm: &str) -> Reply {
     }
 }
 
-/// RFC 6750 §3: the realm, and for a credential that was sent what is wrong with it.
+/// RFC 6750 §3: the realm, for a credential that was sent what is wrong with it, and the scopes that it lacks.
 fn challenge(refusal: &Refusal, realm: &str) -> String {
-    match refusal.reason.bearer_error() {
-        None => format!("Bearer realm=\"{realm}\""),
-        Some(error) => {
-            format!(
-                "Bearer realm=\"{realm}\", error=\"{error}\", error_description=\"{}\"",
-                refusal.reason.title()
-            )
-        }
-    }
+    let Some(error) = refusal.reason.bearer_error() else {
+        return format!("Bearer realm=\"{realm}\"");
+    };
+    let title = refusal.reason.title();
+    let scope = match refusal.challenge.as_ref().map(|challenge| challenge.scopes.as_slice()) {
+        None | Some([]) => String::new(),
+        Some(scopes) => format!(", scope=\"{}\"", scopes.join(" ")),
+    };
+    format!("Bearer realm=\"{realm}\", error=\"{error}\", error_description=\"{title}\"{scope}")
 }
 
 /// RFC 9457 §3.1, with the members `reason`, `request_id`, and where there are any `reasons` and `decision_id`.

@@ -83,6 +83,12 @@ impl<'t> Jws<'t> {
         object(&self.payload).ok_or(malformed("the claims are not a JSON object in base64url"))
     }
 
+    /// The payload as it was sent, in base64url.
+    #[must_use]
+    pub fn payload_text(&self) -> &'t str {
+        self.signing_input.split_once('.').map_or("", |(_, payload)| payload)
+    }
+
     /// The signature's bytes. `None`: it is not base64url without padding.
     #[must_use]
     pub fn signature(&self) -> Option<Vec<u8>> {
@@ -128,7 +134,7 @@ impl<'a> HeaderMembers<'a> {
 }
 
 /// RFC 7515 §4.1.9: `application/` may be left out; media types are compared without regard to case.
-fn media_type(typ: &str) -> String {
+pub(crate) fn media_type(typ: &str) -> String {
     let typ = typ.to_ascii_lowercase();
     typ.strip_prefix("application/").unwrap_or(&typ).to_owned()
 }

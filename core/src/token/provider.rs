@@ -1,7 +1,14 @@
-//! Providers: whose tokens are accepted, and what they must say.
+//! Providers: whose tokens are accepted, where they are sent, and what they must say.
+
+use std::rc::Rc;
 
 use super::TokenAlgorithm;
+use super::claim_path::ClaimPath;
+use super::credential::SourceSet;
 use super::keys::KeySet;
+
+/// A provider's place in the configuration.
+pub type ProviderIndex = usize;
 
 /// An issuer of tokens and what is expected of them.
 #[derive(Clone, Debug)]
@@ -12,6 +19,16 @@ pub struct Provider {
     pub issuer: String,
     /// A token's `aud` must name one of these; never empty.
     pub audiences: Vec<String>,
+    /// A token's `sub` must be one of these; `None`: any.
+    pub subjects: Option<Vec<TextPattern>>,
+    /// A token's `typ` must be one of these, in lower case and without `application/`; `None`: none, `jwt` or `at+jwt`.
+    pub types: Option<Vec<String>>,
+    /// What other claims must say.
+    pub required_claims: Vec<RequiredClaim>,
+    /// Whether a token must end.
+    pub expiry: Expiry,
+    /// The longest life from `iat`, or from now where there is no `iat`; in seconds.
+    pub lifetime_s_max: Option<i64>,
     /// The allowed algorithms; never empty.
     pub algorithms: Vec<TokenAlgorithm>,
     /// The keys.
@@ -19,7 +36,77 @@ pub struct Provider {
     /// Tolerance for `exp`, `nbf` and `iat`, in milliseconds.
     pub clock_skew_ms: u64,
     /// The claim that holds the tenant.
-    pub tenant_claim: Option<String>,
+    pub tenant_claim: Option<ClaimPath>,
     /// The claim that holds the roles.
-    pub roles_claim: Option<String>,
+    pub roles_claim: Option<ClaimPath>,
+    /// Claims that the upstream gets as headers.
+    pub claim_headers: Vec<ClaimHeader>,
+    /// The header in which the upstream gets all claims, as they stand in the token.
+    pub payload_header: Option<Rc<str>>,
+    /// Where its tokens may be sent.
+    pub sources: SourceSet,
+}
+
+/// Whether a token must have `exp`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expiry {
+    /// Yes.
+    Required,
+    /// No. A token without it is good until its key is gone.
+    Optional,
+}
+
+/// A claim that a token must have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequiredClaim {
+    /// Which one.
+    pub claim: ClaimPath,
+    /// It must be one of these, or an array that holds one of them; empty: any value but null.
+    pub values: Vec<String>,
+}
+
+/// A claim that the upstream gets as a header.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClaimHeader {
+    /// Which one.
+    pub claim: ClaimPath,
+    /// The header's name, in lower case.
+    pub header: Rc<str>,
+}
+
+/// A text, or a beginning of texts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TextPattern {
+    /// This very text.
+    Exact(String),
+    /// Whatever begins so.
+    Prefix(String),
+}
+
+impl Provider {
+    /// The names of the headers that it makes of claims.
+    pub(crate) fn headers(&self) -> impl Iterator<Item = Rc<str>> {
+        let claims = self.claim_headers.iter().map(|claim| &claim.header);
+        claims.chain(&self.payload_header).map(Rc::clone)
+    }
+}
+
+impl TextPattern {
+    /// Reads a pattern: a `*` at its end stands for any rest.
+    #[must_use]
+    pub fn parse(text: &str) -> Self {
+        match text.strip_suffix('*') {
+            Some(prefix) => Self::Prefix(prefix.to_owned()),
+            None => Self::Exact(text.to_owned()),
+        }
+    }
+
+    /// Whether it fits.
+    #[must_use]
+    pub fn matches(&self, text: &str) -> bool {
+        match self {
+            Self::Exact(exact) => exact == text,
+            Self::Prefix(prefix) => text.starts_with(prefix.as_str()),
+        }
+    }
 }

@@ -1,13 +1,14 @@
 //! Verification of a token, and the cache of those that passed.
 
-use std::borrow::Borrow;
+use std::borrow::{Borrow, Cow};
 use std::hash::{Hash, Hasher};
 use std::num::NonZeroUsize;
 use std::rc::Rc;
 
+use super::credential::{Credential, b64token};
 use super::jws::{Jws, malformed};
 use super::provider::Provider;
-use super::{TokenAlgorithm, TokenError, VerifiedToken, b64token, bearer_credential, claims};
+use super::{TokenAlgorithm, TokenError, VerifiedToken, claims};
 use crate::cache::Cache;
 use crate::identity_headers::IdentityHeaders;
 use crate::reason::DenyReason;
@@ -128,30 +129,30 @@ impl TokenVerifier {
         }
     }
 
-    /// Verifies the token in an `authorization` header at `now`, and says in `how` whether a signature was checked,
-    /// whatever its outcome.
+    /// Verifies a token at `now`, and says in `how` whether a signature was checked, whatever its outcome.
     ///
     /// # Errors
     /// [`TokenError`] with the reason for the caller.
     pub fn verify(
         &mut self,
-        authorization: Option<&[u8]>,
+        credential: &Credential<'_>,
         now: Timestamp,
         how: &mut Option<Verification>,
     ) -> Result<Rc<VerifiedToken>, TokenError> {
-        let credential = bearer_credential(authorization)?;
-        // What is in the cache has passed every check but that of the time: no byte is looked at again.
-        if let Some(known) = self.verified.get(&credential as &dyn TokenKey, now) {
+        let token = credential.token;
+        // What is in the cache has passed every check but those of the time and the place: no byte is looked at again.
+        if let Some(known) = self.verified.get(&token as &dyn TokenKey, now) {
             *how = Some(Verification::Cached);
-            return claims::check_times(known.starts_at, known.ends_at, now).map(|()| Rc::clone(known));
+            claims::check_times(known.starts_at, known.ends_at, now)?;
+            return check_source(known, credential).map(|()| Rc::clone(known));
         }
-        let verified = self.verify_new(b64token(credential)?, now, how)?;
+        let verified = self.verify_new(b64token(token)?, now, how)?;
         let known = KnownToken {
-            tail: credential.tail(),
-            bytes: Box::from(credential),
+            tail: token.tail(),
+            bytes: Box::from(token),
         };
         self.verified.put(known, Rc::clone(&verified), verified.ends_at);
-        Ok(verified)
+        check_source(&verified, credential).map(|()| verified)
     }
 
     fn verify_new(
@@ -163,20 +164,21 @@ impl TokenVerifier {
         let jws = Jws::parse(token)?;
         let members = jws.header()?;
         let header = members.read()?;
-        refuse_other_types(header.typ.as_deref())?;
         let claims = jws.claims()?;
         let issuer = match claims.get("iss") {
             Some(Json::String(issuer)) => issuer.as_ref(),
             Some(_) | None => "",
         };
-        let provider = self
+        let (index, provider) = self
             .providers
             .iter()
-            .find(|provider| provider.issuer == issuer)
+            .enumerate()
+            .find(|(_, provider)| provider.issuer == issuer)
             .ok_or(TokenError::new(
                 DenyReason::TokenIssuerUnknown,
                 "`iss` is no provider's",
             ))?;
+        check_type(header.typ.as_deref(), provider)?;
         if !provider.algorithms.contains(&header.algorithm) {
             return Err(TokenError::new(
                 DenyReason::TokenAlgorithmRefused,
@@ -201,23 +203,47 @@ impl TokenVerifier {
                 "the signature is not the key's",
             ));
         }
-        let claims = claims::check(&claims, provider, now)?;
+        let checked = claims::check(&claims, provider, now)?;
         self.serial = self.serial.saturating_add(1);
+        let mut identity_headers = self.identity_headers.of_principal(&checked.principal);
+        identity_headers.extend(checked.headers);
+        if let Some(name) = &provider.payload_header {
+            identity_headers.push((Cow::Owned(name.to_string()), jws.payload_text().to_owned()));
+        }
         Ok(Rc::new(VerifiedToken {
             serial: self.serial,
-            identity_headers: self.identity_headers.of_principal(&claims.principal),
-            principal: Rc::new(claims.principal),
-            starts_at: claims.starts_at,
-            ends_at: claims.ends_at,
+            provider: index,
+            sources: provider.sources,
+            identity_headers,
+            principal: Rc::new(checked.principal),
+            confirmation: checked.confirmation,
+            starts_at: checked.starts_at,
+            ends_at: checked.ends_at,
         }))
     }
 }
 
+/// A token that a provider's clients send in a header counts in no other place, where others could put it.
+fn check_source(token: &VerifiedToken, credential: &Credential<'_>) -> Result<(), TokenError> {
+    match token.sources.contains(credential.source) {
+        true => Ok(()),
+        false => Err(TokenError::new(
+            DenyReason::CredentialMisplaced,
+            "the provider's tokens are not taken from this place",
+        )),
+    }
+}
+
 /// RFC 8725 §3.11: a token of another kind (`dpop+jwt`, `logout+jwt`) is no access token.
-fn refuse_other_types(typ: Option<&str>) -> Result<(), TokenError> {
-    match typ {
-        None | Some("jwt" | "at+jwt") => Ok(()),
-        Some(_) => Err(malformed("`typ` is neither `JWT` nor `at+jwt`")),
+fn check_type(typ: Option<&str>, provider: &Provider) -> Result<(), TokenError> {
+    let is_allowed = match (&provider.types, typ) {
+        (None, None | Some("jwt" | "at+jwt")) => true,
+        (None, Some(_)) | (Some(_), None) => false,
+        (Some(allowed), Some(typ)) => allowed.iter().any(|allowed| allowed == typ),
+    };
+    match is_allowed {
+        true => Ok(()),
+        false => Err(malformed("`typ` is none that the provider allows")),
     }
 }
 

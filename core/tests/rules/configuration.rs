@@ -48,7 +48,7 @@ fn each_mistake_is_told_with_its_path() {
     check(
         "/identity_headers",
         json!(["subject", "x-picket-roles"]),
-        "identity_headers[1]: unknown value `x-picket-roles`, expected one of `issuer`, `subject`, `tenant`, `roles`, `scopes`, `peer`, `route_rule`, `decision_id`",
+        "identity_headers[1]: unknown value `x-picket-roles`, expected one of `issuer`, `subject`, `actor`, `tenant`, `roles`, `scopes`, `peer`, `route_rule`, `decision_id`",
     );
     check(
         "/policy_service",

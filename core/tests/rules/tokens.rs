@@ -270,7 +270,7 @@ fn the_principal_is_what_the_claims_say() {
     );
     assert_eq!(
         (principal.auth_time_s, principal.issued_at_s, principal.expires_at_s),
-        (Some(NOW_S - 5), Some(NOW_S), NOW_S + 3600)
+        (Some(NOW_S - 5), Some(NOW_S), Some(NOW_S + 3600))
     );
     assert_eq!(
         (principal.session_id.as_deref(), principal.token_id.as_deref()),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use picket_core::access::{AccessRequest, Principal};
+use picket_core::access::{AccessRequest, Actor, Principal};
 use picket_core::decision::Effect;
 use serde::{Deserialize, Serialize};
 
@@ -97,7 +97,22 @@ pub struct PrincipalRecord {
     pub session_id: Option<String>,
     pub token_id: Option<String>,
     pub issued_at_s: Option<i64>,
-    pub expires_at_s: i64,
+    pub expires_at_s: Option<i64>,
+    /// Absent in records from before it was kept.
+    #[serde(default)]
+    pub actors: Vec<ActorRecord>,
+    /// Absent in records from before it was kept.
+    #[serde(default)]
+    pub is_bound: bool,
+}
+
+/// A party that acted for the principal.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ActorRecord {
+    /// Its issuer; `None`: the token's.
+    pub issuer: Option<String>,
+    /// Who it is.
+    pub subject: String,
 }
 
 /// What was to be done.
@@ -163,6 +178,17 @@ impl From<Principal> for PrincipalRecord {
             token_id: principal.token_id,
             issued_at_s: principal.issued_at_s,
             expires_at_s: principal.expires_at_s,
+            actors: principal.actors.into_iter().map(ActorRecord::from).collect(),
+            is_bound: principal.is_bound,
+        }
+    }
+}
+
+impl From<Actor> for ActorRecord {
+    fn from(actor: Actor) -> Self {
+        Self {
+            issuer: actor.issuer,
+            subject: actor.subject,
         }
     }
 }

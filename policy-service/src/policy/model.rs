@@ -193,6 +193,13 @@ impl Model {
             pair(needed, Attribute::AuthTime, || {
                 principal.auth_time_s.map(RestrictedExpression::new_long)
             }),
+            pair(needed, Attribute::Actors, || {
+                let subjects = principal.actors.iter().map(|actor| string(&actor.subject));
+                Some(RestrictedExpression::new_set(subjects))
+            }),
+            pair(needed, Attribute::IsBound, || {
+                Some(RestrictedExpression::new_bool(principal.is_bound))
+            }),
         ];
         let roles = loaded.closure(principal.roles.iter().map(|role| uid(&self.role, role)));
         let attributes = attributes.into_iter().flatten().collect();

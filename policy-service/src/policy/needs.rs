@@ -48,6 +48,8 @@ attributes! {
     Amr => "amr",
     Acr => "acr",
     AuthTime => "auth_time",
+    Actors => "actors",
+    IsBound => "is_bound",
     SpiffeId => "spiffe_id",
     TrustDomain => "trust_domain",
     Host => "host",

@@ -54,7 +54,9 @@ fn user(roles: &[&str]) -> Option<Principal> {
         session_id: None,
         token_id: None,
         issued_at_s: None,
-        expires_at_s: 0,
+        expires_at_s: Some(0),
+        actors: vec![],
+        is_bound: false,
     })
 }
 

@@ -269,7 +269,9 @@ pub(crate) fn request(roles: &[&str], method: &str, route_rule: &str, classifica
             issuer: "https://issuer.example".into(),
             subject: "a-private-subject".into(),
             roles: roles.iter().map(|role| (*role).to_owned()).collect(),
-            expires_at_s: 4_000_000_000,
+            expires_at_s: Some(4_000_000_000),
+            actors: vec![],
+            is_bound: false,
             ..Default::default()
         }),
         peer: Some(v1::PeerIdentity {

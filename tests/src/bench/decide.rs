@@ -175,7 +175,9 @@ fn request(rule: usize) -> v1::AccessRequest {
             subject: "alice".to_owned(),
             tenant: "acme".to_owned(),
             roles: vec!["clerk".to_owned()],
-            expires_at_s: clock::now_s().saturating_add(3600),
+            expires_at_s: Some(clock::now_s().saturating_add(3600)),
+            actors: Vec::new(),
+            is_bound: false,
             ..v1::Principal::default()
         }),
         action: Some(v1::Action {

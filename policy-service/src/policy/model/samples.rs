@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
-use picket_core::access::{AccessRequest, Action, Context, Principal, Resource, Sidecar};
+use picket_core::access::{AccessRequest, Action, Actor, Context, Principal, Resource, Sidecar};
 
 /// Each kind of principal, once with everything that is optional and once with nothing.
 pub(super) fn all() -> Vec<AccessRequest> {
@@ -40,7 +40,15 @@ fn sample(whole: bool, user: bool, peer: bool) -> AccessRequest {
             session_id: None,
             token_id: None,
             issued_at_s: None,
-            expires_at_s: 0,
+            expires_at_s: Some(0),
+            actors: match whole {
+                true => vec![Actor {
+                    issuer: None,
+                    subject: "a".into(),
+                }],
+                false => vec![],
+            },
+            is_bound: whole,
         }),
         peer: if peer {
             "spiffe://sample/sample".parse().ok()

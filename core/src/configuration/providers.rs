@@ -1,0 +1,421 @@
+//! Providers in the configuration: as they are written, and the checks that make a [`Provider`] of each.
+
+use std::collections::BTreeSet;
+use std::rc::Rc;
+
+use deserr::Deserr;
+use serde_json::Value;
+
+use super::document::NeedDocument;
+use super::filter::{check_name, in_range};
+use super::problems::{Problems, shortened};
+use crate::request;
+use crate::token::TokenAlgorithm;
+use crate::token::claim_path::ClaimPath;
+use crate::token::credential::{CredentialSource, CredentialSources, SOURCES_MAX, SourceSet};
+use crate::token::keys::{KeySet, KeySource};
+use crate::token::provider::{ClaimHeader, Expiry, Provider, RequiredClaim, TextPattern};
+
+const PROVIDERS_MAX: usize = 64;
+/// More elements of a list of a provider are refused.
+const LIST_MAX: usize = 64;
+const CLOCK_SKEW_S_DEFAULT: u32 = 60;
+const CLOCK_SKEW_S_MAX: u32 = 300;
+/// Ten years.
+const LIFETIME_S_MAX: u32 = 315_360_000;
+
+/// An issuer of tokens.
+#[derive(Debug, Deserr)]
+#[deserr(deny_unknown_fields, error = Problems)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(deny_unknown_fields))]
+pub struct ProviderDocument {
+    /// A name of its own.
+    pub name: String,
+    /// The exact `iss` of its tokens.
+    pub issuer: String,
+    /// A token's `aud` must name one of these.
+    pub audiences: Vec<String>,
+    /// A token's `sub` must be one of these; a `*` at the end stands for any rest. Default: any.
+    #[deserr(default)]
+    pub subjects: Option<Vec<String>>,
+    /// A token's `typ` must be one of these, compared without case and without `application/`; `at+jwt` for access tokens
+    /// by RFC 9068. Default: none, `JWT` or `at+jwt`.
+    #[deserr(default)]
+    pub types: Option<Vec<String>>,
+    /// Claims that a token must have.
+    #[deserr(default)]
+    pub required_claims: Option<Vec<RequiredClaimDocument>>,
+    /// Whether a token must have `exp`. Default: `required`.
+    #[deserr(default)]
+    pub expiry: Option<NeedDocument>,
+    /// The longest time from `iat` (from now, where there is none) to `exp`, 1 to 315360000 seconds. Default: any.
+    #[deserr(default)]
+    pub lifetime_s_max: Option<u32>,
+    /// The allowed algorithms. Default: those that the keys have.
+    #[deserr(default)]
+    pub algorithms: Option<Vec<String>>,
+    /// Its keys: a JWK set (RFC 7517) with RSA, P-256, P-384, P-521 and Ed25519 public keys, or secrets (`oct`) for HMAC.
+    #[cfg_attr(feature = "schema", schemars(with = "serde_json::Map<String, Value>"))]
+    pub keys: Value,
+    /// Tolerance for `exp`, `nbf` and `iat`, 0 to 300 seconds. Default: 60.
+    #[deserr(default)]
+    pub clock_skew_s: Option<u32>,
+    /// The claim that holds the tenant: a name, or a JSON Pointer (RFC 6901). Default: none.
+    #[deserr(default)]
+    pub tenant_claim: Option<String>,
+    /// The claim that holds the roles, a string or an array of strings: a name, or a JSON Pointer. Default: none.
+    #[deserr(default)]
+    pub roles_claim: Option<String>,
+    /// Where its tokens may be sent. Default: the header `authorization`, with the scheme `Bearer` or `DPoP`.
+    #[deserr(default)]
+    pub sources: Option<Vec<SourceDocument>>,
+    /// Claims that the upstream gets as headers. A client's copy of such a header is removed.
+    #[deserr(default)]
+    pub claim_headers: Option<Vec<ClaimHeaderDocument>>,
+    /// A header in which the upstream gets the token's claims, in base64url as they stand in it. Default: none.
+    #[deserr(default)]
+    pub payload_header: Option<String>,
+}
+
+/// A claim that a token must have.
+#[derive(Debug, Deserr)]
+#[deserr(deny_unknown_fields, error = Problems)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(deny_unknown_fields))]
+pub struct RequiredClaimDocument {
+    /// A name, or a JSON Pointer (RFC 6901) such as `/realm_access/roles`.
+    pub claim: String,
+    /// It must be one of these, or an array that holds one of them. Default: any value but null.
+    #[deserr(default)]
+    pub values: Option<Vec<String>>,
+}
+
+/// A place where tokens may be sent; exactly one of its fields.
+#[derive(Debug, Deserr)]
+#[deserr(deny_unknown_fields, error = Problems)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(deny_unknown_fields))]
+pub struct SourceDocument {
+    /// A header. `authorization` has the scheme `Bearer` or `DPoP`.
+    #[deserr(default)]
+    pub header: Option<String>,
+    /// What comes before the token in a header other than `authorization`. Default: nothing.
+    #[deserr(default)]
+    pub prefix: Option<String>,
+    /// A cookie.
+    #[deserr(default)]
+    pub cookie: Option<String>,
+    /// A query parameter. It is removed before the request is forwarded.
+    #[deserr(default)]
+    pub query: Option<String>,
+}
+
+/// A claim that the upstream gets as a header.
+#[derive(Debug, Deserr)]
+#[deserr(deny_unknown_fields, error = Problems)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(deny_unknown_fields))]
+pub struct ClaimHeaderDocument {
+    /// A name, or a JSON Pointer (RFC 6901).
+    pub claim: String,
+    /// The header's name. Text is percent-encoded outside visible ASCII, arrays are separated by commas.
+    pub header: String,
+}
+
+/// The providers, and every place where their tokens may be sent.
+#[derive(Debug, Default)]
+pub(super) struct Providers {
+    pub(super) providers: Vec<Provider>,
+    pub(super) sources: CredentialSources,
+}
+
+pub(super) fn check_providers(documents: Vec<ProviderDocument>, check: &mut Problems) -> Providers {
+    let mut all = Providers::default();
+    if documents.len() > PROVIDERS_MAX {
+        check.add("providers", format_args!("expected at most {PROVIDERS_MAX}"));
+        return all;
+    }
+    let (mut names, mut issuers) = (BTreeSet::new(), BTreeSet::new());
+    for (index, document) in documents.into_iter().enumerate() {
+        let path = format!("providers[{index}]");
+        check_name(&document.name, &mut names, &format!("{path}.name"), check);
+        if document.issuer.is_empty() || !issuers.insert(document.issuer.clone()) {
+            check.add(format!("{path}.issuer"), "expected an `iss` that no other provider has");
+        }
+        let sources = check_sources(document.sources.as_deref(), &format!("{path}.sources"), check);
+        let sources = all.sources.add(sources).unwrap_or_else(|| {
+            let message = format!("expected at most {SOURCES_MAX} places in all providers");
+            check.add(format!("{path}.sources"), message);
+            SourceSet::default()
+        });
+        all.providers.extend(check_provider(document, sources, &path, check));
+    }
+    all
+}
+
+/// `None`: without keys, which is a mistake.
+fn check_provider(
+    document: ProviderDocument,
+    sources: SourceSet,
+    path: &str,
+    check: &mut Problems,
+) -> Option<Provider> {
+    if document.audiences.is_empty() || document.audiences.iter().any(String::is_empty) {
+        check.add(
+            format!("{path}.audiences"),
+            "expected at least one audience, none of them empty",
+        );
+    }
+    let skew = (0..=CLOCK_SKEW_S_MAX, CLOCK_SKEW_S_DEFAULT);
+    let clock_skew_s = in_range(
+        document.clock_skew_s,
+        skew.0,
+        skew.1,
+        &format!("{path}.clock_skew_s"),
+        check,
+    );
+    let lifetime_s_max = document.lifetime_s_max.map(|seconds| {
+        let range = 1..=LIFETIME_S_MAX;
+        i64::from(in_range(
+            Some(seconds),
+            range,
+            seconds,
+            &format!("{path}.lifetime_s_max"),
+            check,
+        ))
+    });
+    let expiry = match document.expiry {
+        Some(NeedDocument::None) => Expiry::Optional,
+        Some(NeedDocument::Required) | None => Expiry::Required,
+    };
+    if expiry == Expiry::Optional && lifetime_s_max.is_some() {
+        check.add(format!("{path}.lifetime_s_max"), "expected none beside `expiry: none`");
+    }
+    let subjects = check_list(document.subjects.as_deref(), &format!("{path}.subjects"), check);
+    let types = check_list(document.types.as_deref(), &format!("{path}.types"), check);
+    let claim = |text: Option<&str>, name: &str, check: &mut Problems| {
+        text.and_then(|text| check_claim(text, &format!("{path}.{name}"), check))
+    };
+    let tenant_claim = claim(document.tenant_claim.as_deref(), "tenant_claim", check);
+    let roles_claim = claim(document.roles_claim.as_deref(), "roles_claim", check);
+    let (claim_headers, payload_header) = check_headers(&document, path, check);
+    let required_claims = check_required_claims(document.required_claims, path, check);
+    let keys = match KeySet::parse(&document.keys, &format!("{path}.keys"), KeySource::Inline) {
+        Ok(keys) => keys,
+        Err(found) => {
+            check.extend(found);
+            return None;
+        }
+    };
+    Some(Provider {
+        algorithms: check_algorithms(document.algorithms.as_deref(), &keys, path, check),
+        name: document.name,
+        issuer: document.issuer,
+        audiences: document.audiences,
+        subjects: subjects.map(|texts| texts.iter().map(|text| TextPattern::parse(text)).collect()),
+        types: types.map(|types| types.iter().map(|typ| crate::token::jws::media_type(typ)).collect()),
+        required_claims,
+        expiry,
+        lifetime_s_max,
+        keys,
+        clock_skew_ms: u64::from(clock_skew_s) * 1000,
+        tenant_claim,
+        roles_claim,
+        claim_headers,
+        payload_header,
+        sources,
+    })
+}
+
+fn check_algorithms(names: Option<&[String]>, keys: &KeySet, path: &str, check: &mut Problems) -> Vec<TokenAlgorithm> {
+    let Some(names) = names else {
+        return TokenAlgorithm::ALL
+            .iter()
+            .copied()
+            .filter(|algorithm| keys.supports(*algorithm))
+            .collect();
+    };
+    if names.is_empty() {
+        check.add(
+            format!("{path}.algorithms"),
+            format_args!("expected at least one of {}", algorithm_names()),
+        );
+    }
+    let mut algorithms = Vec::new();
+    for (index, name) in names.iter().enumerate() {
+        match TokenAlgorithm::from_name(name) {
+            Some(algorithm) if keys.supports(algorithm) => algorithms.push(algorithm),
+            Some(_) => check.add(
+                format!("{path}.algorithms[{index}]"),
+                "expected a key for this algorithm in `keys`",
+            ),
+            None => check.add(
+                format!("{path}.algorithms[{index}]"),
+                format_args!(
+                    "unknown value `{}`, expected one of {}",
+                    shortened(name),
+                    algorithm_names()
+                ),
+            ),
+        }
+    }
+    algorithms
+}
+
+fn algorithm_names() -> String {
+    let names = TokenAlgorithm::ALL
+        .iter()
+        .map(|algorithm| format!("`{}`", algorithm.name()));
+    names.collect::<Vec<_>>().join(", ")
+}
+
+fn check_sources(documents: Option<&[SourceDocument]>, path: &str, check: &mut Problems) -> Vec<CredentialSource> {
+    let Some(documents) = documents else {
+        return vec![CredentialSource::Authorization];
+    };
+    if documents.is_empty() {
+        check.add(path, "expected at least one");
+    }
+    let mut sources = Vec::new();
+    for (index, document) in documents.iter().enumerate() {
+        let path = format!("{path}[{index}]");
+        let SourceDocument {
+            header,
+            prefix,
+            cookie,
+            query,
+        } = document;
+        match (header.as_deref(), cookie.as_deref(), query.as_deref()) {
+            (Some("authorization"), None, None) if prefix.is_some() => check.add(
+                format!("{path}.prefix"),
+                "expected none: `authorization` has the scheme `Bearer` or `DPoP`",
+            ),
+            (Some("authorization"), None, None) => sources.push(CredentialSource::Authorization),
+            (Some(name), None, None) => {
+                if let Some(name) = check_header_name(name, &format!("{path}.header"), check) {
+                    sources.push(CredentialSource::Header {
+                        name: name.to_owned(),
+                        prefix: prefix.clone().unwrap_or_default(),
+                    });
+                }
+            }
+            (None, Some(name), None) if prefix.is_none() && is_token_text(name) => {
+                sources.push(CredentialSource::Cookie(name.to_owned()));
+            }
+            (None, None, Some(name)) if prefix.is_none() && is_token_text(name) => {
+                sources.push(CredentialSource::Query(name.to_owned()));
+            }
+            _ => check.add(
+                path,
+                "expected one of `header` (with or without `prefix`), `cookie` and `query`, a name in visible ASCII",
+            ),
+        }
+    }
+    sources
+}
+
+/// RFC 9110 §5.6.2.
+fn is_token_text(name: &str) -> bool {
+    !name.is_empty()
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"!#$&'*+-.^_`|~".contains(&b))
+}
+
+/// A header that is not a pseudo-header, not Picket's own, and not one that HTTP or the choice of the route depends on.
+fn check_header_name<'n>(name: &'n str, path: &str, check: &mut Problems) -> Option<&'n str> {
+    const RESERVED: &[&str] = &[
+        "host",
+        "connection",
+        "content-length",
+        "transfer-encoding",
+        "upgrade",
+        "te",
+        "trailer",
+        "cookie",
+        "x-request-id",
+    ];
+    let is_usable = is_token_text(name)
+        && !name.bytes().any(|b| b.is_ascii_uppercase())
+        && !request::is_owned(name)
+        && !RESERVED.contains(&name);
+    if !is_usable {
+        let expected =
+            "expected a header's name in lower case, none that begins with `x-picket-` or that HTTP itself needs";
+        check.add(path, format_args!("{expected}, found `{}`", shortened(name)));
+    }
+    is_usable.then_some(name)
+}
+
+fn check_headers(document: &ProviderDocument, path: &str, check: &mut Problems) -> (Vec<ClaimHeader>, Option<Rc<str>>) {
+    let documents = document.claim_headers.as_deref().unwrap_or_default();
+    if documents.len() > LIST_MAX {
+        check.add(
+            format!("{path}.claim_headers"),
+            format_args!("expected at most {LIST_MAX}"),
+        );
+    }
+    let mut used = BTreeSet::new();
+    let mut header = |name: &str, path: &str, check: &mut Problems| {
+        let name = check_header_name(name, path, check).filter(|name| {
+            // The upstream is told the credential's header is gone, and each header has one meaning.
+            let is_new = *name != "authorization" && used.insert((*name).to_owned());
+            if !is_new {
+                check.add(path, "expected a header of its own, other than `authorization`");
+            }
+            is_new
+        });
+        name.map(Rc::from)
+    };
+    let mut claim_headers = Vec::new();
+    for (index, document) in documents.iter().enumerate() {
+        let path = format!("{path}.claim_headers[{index}]");
+        let claim = check_claim(&document.claim, &format!("{path}.claim"), check);
+        let header = header(&document.header, &format!("{path}.header"), check);
+        claim_headers.extend(claim.zip(header).map(|(claim, header)| ClaimHeader { claim, header }));
+    }
+    let payload = document.payload_header.as_deref();
+    let payload = payload.and_then(|name| header(name, &format!("{path}.payload_header"), check));
+    (claim_headers, payload)
+}
+
+fn check_required_claims(
+    documents: Option<Vec<RequiredClaimDocument>>,
+    path: &str,
+    check: &mut Problems,
+) -> Vec<RequiredClaim> {
+    let documents = documents.unwrap_or_default();
+    if documents.len() > LIST_MAX {
+        check.add(
+            format!("{path}.required_claims"),
+            format_args!("expected at most {LIST_MAX}"),
+        );
+    }
+    let mut required = Vec::new();
+    for (index, document) in documents.into_iter().enumerate() {
+        let path = format!("{path}.required_claims[{index}]");
+        let values = check_list(document.values.as_deref(), &format!("{path}.values"), check);
+        let claim = check_claim(&document.claim, &format!("{path}.claim"), check);
+        required.extend(claim.map(|claim| RequiredClaim {
+            claim,
+            values: values.unwrap_or_default().to_vec(),
+        }));
+    }
+    required
+}
+
+fn check_claim(text: &str, path: &str, check: &mut Problems) -> Option<ClaimPath> {
+    let claim = text.parse::<ClaimPath>();
+    check.take(
+        path,
+        claim.map_err(|error| format!("{error}, found `{}`", shortened(text))),
+    )
+}
+
+/// A list that, where it is there, is neither empty nor too long, and has no empty element.
+fn check_list<'l>(list: Option<&'l [String]>, path: &str, check: &mut Problems) -> Option<&'l [String]> {
+    if list.is_some_and(|list| list.is_empty() || list.len() > LIST_MAX || list.iter().any(String::is_empty)) {
+        check.add(
+            path,
+            format_args!("expected 1 to {LIST_MAX} elements, none of them empty"),
+        );
+    }
+    list
+}

@@ -1,0 +1,63 @@
+//! Keys that a token is bound to (RFC 7800): whoever presents it must prove that he holds them.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+use super::TokenError;
+use super::jws::malformed;
+use crate::strict_json::{Json, Members};
+
+/// A SHA-256 hash.
+pub type Digest = [u8; 32];
+
+/// What a token's `cnf` claim binds it to; both, where it names both.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Confirmation {
+    /// `x5t#S256`: the SHA-256 of the client's certificate in DER (RFC 8705 §3.1).
+    pub certificate: Option<Digest>,
+    /// `jkt`: the SHA-256 thumbprint (RFC 7638) of the key that DPoP proofs are signed with (RFC 9449 §6.1).
+    pub key: Option<Digest>,
+}
+
+impl Confirmation {
+    /// Reads the `cnf` claim.
+    ///
+    /// # Errors
+    /// When it is malformed, or binds the token in another way only: RFC 7800 §3.1 lets a recipient ignore what it does not
+    /// understand, and a token whose binding nobody checks would be a bearer token.
+    pub(super) fn of(claims: &Members<'_>) -> Result<Self, TokenError> {
+        let members = match claims.get("cnf") {
+            None => return Ok(Self::default()),
+            Some(Json::Object(members)) => members,
+            Some(_) => return Err(malformed("`cnf` is not an object")),
+        };
+        let confirmation = Self {
+            certificate: digest(members, "x5t#S256")?,
+            key: digest(members, "jkt")?,
+        };
+        match confirmation.is_bound() {
+            true => Ok(confirmation),
+            false => Err(malformed("`cnf` holds neither `x5t#S256` nor `jkt`")),
+        }
+    }
+
+    /// Whether the token is bound at all.
+    #[must_use]
+    pub fn is_bound(&self) -> bool {
+        self.certificate.is_some() || self.key.is_some()
+    }
+}
+
+fn digest(members: &Members<'_>, name: &str) -> Result<Option<Digest>, TokenError> {
+    let encoded = match members.get(name) {
+        None => return Ok(None),
+        Some(Json::String(encoded)) => encoded,
+        Some(_) => return Err(not_a_digest()),
+    };
+    let bytes = URL_SAFE_NO_PAD.decode(encoded.as_bytes()).map_err(|_| not_a_digest())?;
+    Digest::try_from(bytes).map(Some).map_err(|_| not_a_digest())
+}
+
+fn not_a_digest() -> TokenError {
+    malformed("a member of `cnf` is not a SHA-256 hash in base64url")
+}
