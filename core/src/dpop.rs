@@ -20,7 +20,7 @@ use crate::signature::SignatureVerifier;
 use crate::time::Timestamp;
 use crate::token::TokenAlgorithm;
 
-use ledger::{LedgerError, ProofId, ProofLedger};
+use ledger::{BucketLedger, LedgerError, LocalBuckets, ProofId, ProofLedger};
 pub use mac::SharedSecret;
 use nonce::{NonceAge, Nonces};
 use proof::Proof;
@@ -73,7 +73,7 @@ pub struct AccessTokenHash([u8; 32]);
 impl AccessTokenHash {
     /// The hash of a token.
     #[must_use]
-    pub fn of(token: &str) -> Self {
+    pub fn of(token: impl AsRef<[u8]>) -> Self {
         Self(Sha256::digest(token).into())
     }
 }
@@ -160,6 +160,27 @@ pub enum ProofError {
     LedgerUnavailable,
 }
 
+/// What the workers of a sidecar share about proofs. A worker with its own takes a proof that another has taken.
+#[derive(Debug)]
+pub struct ProofMemory {
+    /// What nonces and the ledger's hashes are made with.
+    pub secret: SharedSecret,
+    /// Which proofs were used.
+    pub ledger: Box<dyn ProofLedger>,
+}
+
+impl ProofMemory {
+    /// For a program that is the only worker.
+    #[must_use]
+    pub fn of_one_worker(secret: SharedSecret, settings: &DpopSettings) -> Self {
+        let ledger = BucketLedger::new(LocalBuckets::default(), settings.ledger_entries_max);
+        Self {
+            secret,
+            ledger: Box::new(ledger),
+        }
+    }
+}
+
 /// What a proof that holds means for the response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Proven {
@@ -172,29 +193,25 @@ pub struct Proven {
 pub struct ProofChecker {
     settings: DpopSettings,
     nonces: Option<Nonces>,
-    secret: SharedSecret,
-    ledger: Box<dyn ProofLedger>,
+    memory: ProofMemory,
+    algorithm_names: Rc<str>,
     signatures: Rc<dyn SignatureVerifier>,
 }
 
 impl ProofChecker {
-    /// A checker. `secret` and `ledger` are the same for all workers of a sidecar, or each worker takes a proof once.
+    /// A checker with the memory of its sidecar.
     #[must_use]
-    pub fn new(
-        settings: DpopSettings,
-        secret: SharedSecret,
-        ledger: Box<dyn ProofLedger>,
-        signatures: Rc<dyn SignatureVerifier>,
-    ) -> Self {
+    pub fn new(settings: DpopSettings, memory: ProofMemory, signatures: Rc<dyn SignatureVerifier>) -> Self {
         let nonces = match settings.nonce {
             NonceRequirement::NotRequired => None,
-            NonceRequirement::Required { window_ms } => Some(Nonces::new(secret.clone(), window_ms)),
+            NonceRequirement::Required { window_ms } => Some(Nonces::new(memory.secret.clone(), window_ms)),
         };
+        let names: Vec<_> = settings.algorithms.iter().map(|each| each.name()).collect();
         Self {
+            algorithm_names: Rc::from(names.join(" ")),
             settings,
             nonces,
-            secret,
-            ledger,
+            memory,
             signatures,
         }
     }
@@ -243,8 +260,8 @@ impl ProofChecker {
         if !proof.is_signed(self.signatures.as_ref()) {
             return Err(ProofError::Signature);
         }
-        let id = ProofId::new(&self.secret, &proof.thumbprint, &proof.claims.id);
-        match self.ledger.remember(id, ends_at, now) {
+        let id = ProofId::new(&self.memory.secret, &proof.thumbprint, &proof.claims.id);
+        match self.memory.ledger.remember(id, ends_at, now) {
             Ok(()) => Ok(Proven { next_nonce }),
             Err(LedgerError::Known) => Err(ProofError::Replayed),
             Err(LedgerError::Full) => Err(ProofError::LedgerFull),
@@ -260,9 +277,8 @@ impl ProofChecker {
 
     /// The allowed algorithms as the challenge's `algs` has them (RFC 9449 §7.1).
     #[must_use]
-    pub fn algorithm_names(&self) -> String {
-        let names: Vec<_> = self.settings.algorithms.iter().map(|each| each.name()).collect();
-        names.join(" ")
+    pub fn algorithm_names(&self) -> &Rc<str> {
+        &self.algorithm_names
     }
 
     fn check_nonce(&self, nonce: Option<&str>, now: Timestamp) -> Result<Option<String>, ProofError> {

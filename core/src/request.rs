@@ -374,10 +374,12 @@ mod tests {
             (port(b"h"), port(b"h:8443"), port(b"[::1]:80")),
             (None, Some(8443), Some(80))
         );
-        let proof = |fields: &[Header<'static>]| RequestHead::parse(&headers(fields)).unwrap().proof;
-        assert_eq!(proof(&[]), ProofHeader::None);
-        assert_eq!(proof(&[("dpop", b"a")]), ProofHeader::One(b"a"));
-        assert_eq!(proof(&[("dpop", b"a"), ("x", b""), ("dpop", b"a")]), ProofHeader::Many);
+        let check_proof = |fields: &[Header<'static>], expected| {
+            assert_eq!(RequestHead::parse(&headers(fields)).unwrap().proof, expected);
+        };
+        check_proof(&[], ProofHeader::None);
+        check_proof(&[("dpop", b"a")], ProofHeader::One(b"a"));
+        check_proof(&[("dpop", b"a"), ("x", b""), ("dpop", b"a")], ProofHeader::Many);
     }
 
     #[test]

@@ -8,8 +8,10 @@ use super::document::{
     CredentialDocument, DecisionDocument, FilterDocument, NeedDocument, PeersDocument, PolicyServiceDocument,
     RuleDocument,
 };
+use super::dpop::{check_dpop, check_possession};
 use super::problems::{self, Problems, shortened};
 use super::providers::{Providers, check_providers};
+use crate::dpop::DpopSettings;
 use crate::identity_headers::{self, IdentityHeaders};
 use crate::request::{self, RequestHead};
 use crate::route::{HostPattern, PathTemplate, RouteTable};
@@ -47,11 +49,13 @@ pub struct FilterConfiguration {
     pub credential_sources: CredentialSources,
     /// The headers that providers make of claims, beside [`IdentityHeaders`].
     pub claim_headers: BTreeSet<Rc<str>>,
+    /// What proofs of possession must be like.
+    pub dpop: DpopSettings,
     /// The rules, by [`crate::route::RuleIndex`].
     pub rules: Vec<RouteRule>,
     /// Which rule a request falls under.
     pub routes: RouteTable,
-    /// Whether `authorization` reaches the upstream.
+    /// Whether the credential and its proof reach the upstream.
     pub forward_credential: bool,
     /// What tells the upstream who calls.
     pub identity_headers: IdentityHeaders,
@@ -83,6 +87,8 @@ pub struct RouteRule {
     pub credential: CredentialRequirement,
     /// The scopes that the token must all have.
     pub scopes: Vec<String>,
+    /// Which tokens need a proof of possession.
+    pub possession: PossessionRequirement,
     /// Who decides.
     pub decider: Decider,
     /// What policies know the resource as.
@@ -112,6 +118,15 @@ pub enum CredentialRequirement {
     Optional(Option<Vec<ProviderIndex>>),
     /// No; one that is sent is not looked at.
     NotRequired,
+}
+
+/// Which tokens need a proof that the caller holds what they are bound to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PossessionRequirement {
+    /// Those that are bound.
+    WhenBound,
+    /// All: one that is not bound is refused.
+    Required,
 }
 
 /// Who decides about a request that got past peer and credential.
@@ -228,6 +243,7 @@ impl FilterConfiguration {
             claim_headers: providers.iter().flat_map(Provider::headers).collect(),
             providers,
             credential_sources: sources,
+            dpop: check_dpop(document.dpop, &mut check),
             rules,
             routes,
             forward_credential: document.forward_credential.unwrap_or(false),
@@ -307,6 +323,7 @@ fn check_rules(
             peers: check_peers(&document, &path, trust_domains, check),
             credential: check_credential(&document, &path, providers, check),
             scopes: check_scopes(&document, &path, check),
+            possession: check_possession(&document, &path, check),
             decider: decider(&document),
             id: Rc::from(document.id),
             classification: document.classification,

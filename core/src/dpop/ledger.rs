@@ -86,7 +86,7 @@ impl ProofId {
     /// use up those of somebody else.
     #[must_use]
     pub(super) fn new(secret: &SharedSecret, key: &Thumbprint, proof_id: &str) -> Self {
-        let mac = secret.mac(Use::ProofId, key.as_bytes(), proof_id.as_bytes());
+        let mac = secret.mac(Use::ProofId, &key.0, proof_id.as_bytes());
         let [b0, b1, b2, b3, tag @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _] = mac;
         Self {
             bucket: u32::from_le_bytes([b0, b1, b2, b3]) % BUCKETS,

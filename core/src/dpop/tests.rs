@@ -8,7 +8,6 @@ use p256::ecdsa::signature::Signer;
 use p256::ecdsa::{Signature, SigningKey};
 use serde_json::{Map, Value, json};
 
-use super::ledger::{BucketLedger, LocalBuckets};
 use super::*;
 use crate::signature::SoftwareVerifier;
 use crate::token::keys::{KeySource, VerificationKey};
@@ -28,24 +27,19 @@ fn settings() -> DpopSettings {
 }
 
 fn checker(settings: DpopSettings) -> ProofChecker {
-    let ledger = BucketLedger::new(LocalBuckets::default(), settings.ledger_entries_max);
-    ProofChecker::new(
-        settings,
-        SharedSecret::new([9; 32]),
-        Box::new(ledger),
-        Rc::new(SoftwareVerifier),
-    )
+    let memory = ProofMemory::of_one_worker(SharedSecret::new([9; 32]), &settings);
+    ProofChecker::new(settings, memory, Rc::new(SoftwareVerifier))
 }
 
-/// A request for `GET https://api.example.org/orders/7?x=1`.
-fn head(proof: &str) -> RequestHead<'_> {
+/// A request for `GET https://api.example.org/orders/7?x=1` with this proof.
+fn ask(checker: &mut ProofChecker, proof: &str, binding: &KeyBinding, now: Timestamp) -> Result<Proven, ProofError> {
     let headers: [(&str, &[u8]); 4] = [
         (":method", b"GET"),
         (":authority", b"api.example.org"),
         (":path", b"/orders/7?x=1"),
         ("dpop", proof.as_bytes()),
     ];
-    RequestHead::parse(&headers).unwrap()
+    checker.check(&RequestHead::parse(&headers).unwrap(), binding, now)
 }
 
 fn key() -> SigningKey {
@@ -112,7 +106,7 @@ fn proof(header: &[(&str, Value)], claims: &[(&str, Value)]) -> String {
 
 fn check_with(settings: DpopSettings, proof: &str, ms_later: u64) -> Result<(), ProofError> {
     let now = Timestamp::from_s(NOW_S).plus_ms(ms_later);
-    checker(settings).check(&head(proof), &binding(), now).map(|_| ())
+    ask(&mut checker(settings), proof, &binding(), now).map(|_| ())
 }
 
 #[track_caller]
@@ -311,7 +305,7 @@ fn an_ed25519_key_makes_proofs_as_well() {
     let signature = key.sign(signing_input.as_bytes()).to_bytes();
     let proof = format!("{signing_input}.{}", URL_SAFE_NO_PAD.encode(signature));
     let now = Timestamp::from_s(NOW_S);
-    let result = checker(settings()).check(&head(&proof), &binding_to(&jwk, TOKEN), now);
+    let result = ask(&mut checker(settings()), &proof, &binding_to(&jwk, TOKEN), now);
     assert_eq!(result, Ok(Proven { next_nonce: None }));
 }
 
@@ -390,12 +384,12 @@ fn a_proof_is_about_one_token_and_its_key() {
     let thief = SigningKey::from_slice(&[8; 32]).unwrap();
     let bound_to_thief = binding_to(&jwk(&thief), TOKEN);
     let now = Timestamp::from_s(NOW_S);
-    let result = checker(settings()).check(&head(&proof(&[], &[])), &bound_to_thief, now);
+    let result = ask(&mut checker(settings()), &proof(&[], &[]), &bound_to_thief, now);
     assert_eq!(result, Err(ProofError::OtherKey));
     // The owner's public key in the header, and a signature by the thief's.
     let header = with(good_header(), &[("jwk", jwk(&thief))]).to_string();
     let forged = signed(&header, &good_claims().to_string());
-    let result = checker(settings()).check(&head(&forged), &bound_to_thief, now);
+    let result = ask(&mut checker(settings()), &forged, &bound_to_thief, now);
     assert_eq!(result, Err(ProofError::Signature));
 }
 
@@ -426,11 +420,7 @@ fn nothing_but_the_signed_bytes_passes() {
 #[test]
 fn a_proof_is_taken_once_whatever_its_bytes() {
     let mut checker = checker(settings());
-    let mut check = |proof: &str, s| {
-        checker
-            .check(&head(proof), &binding(), Timestamp::from_s(NOW_S + s))
-            .map(|_| ())
-    };
+    let mut check = |proof: &str, s| ask(&mut checker, proof, &binding(), Timestamp::from_s(NOW_S + s)).map(|_| ());
     let first = proof(&[], &[]);
     assert_eq!(check(&first, 0), Ok(()));
     for s in [0, 1, 59] {
@@ -459,11 +449,8 @@ fn a_proof_is_taken_once_whatever_its_bytes() {
 #[test]
 fn a_proof_that_does_not_hold_is_not_remembered() {
     let mut checker = checker(settings());
-    let mut check = |proof: &str, binding: &KeyBinding| {
-        checker
-            .check(&head(proof), binding, Timestamp::from_s(NOW_S))
-            .map(|_| ())
-    };
+    let mut check =
+        |proof: &str, binding: &KeyBinding| ask(&mut checker, proof, binding, Timestamp::from_s(NOW_S)).map(|_| ());
     let good = proof(&[], &[]);
     let (signing_input, _) = good.rsplit_once('.').unwrap();
     let forged = format!("{signing_input}.{}", URL_SAFE_NO_PAD.encode([1; 64]));
@@ -492,13 +479,12 @@ fn a_proof_that_cannot_be_remembered_is_refused() {
         (LedgerError::Unavailable, ProofError::LedgerUnavailable),
     ] {
         let asked = Rc::new(Cell::new(0));
-        let mut checker = ProofChecker::new(
-            settings(),
-            SharedSecret::new([9; 32]),
-            Box::new(Constant(answer, Rc::clone(&asked))),
-            Rc::new(SoftwareVerifier),
-        );
-        let result = checker.check(&head(&proof(&[], &[])), &binding(), Timestamp::from_s(NOW_S));
+        let memory = ProofMemory {
+            secret: SharedSecret::new([9; 32]),
+            ledger: Box::new(Constant(answer, Rc::clone(&asked))),
+        };
+        let mut checker = ProofChecker::new(settings(), memory, Rc::new(SoftwareVerifier));
+        let result = ask(&mut checker, &proof(&[], &[]), &binding(), Timestamp::from_s(NOW_S));
         assert_eq!((result, asked.get()), (Err(expected), 1));
     }
 }
@@ -516,7 +502,7 @@ fn a_required_nonce_is_one_of_the_last_two() {
     let check_at = |proof: &str, ms| {
         let mut checker = checker(settings.clone());
         let now = start.plus_ms(ms);
-        let result = checker.check(&head(proof), &binding(), now);
+        let result = ask(&mut checker, proof, &binding(), now);
         result.map(|proven| proven.next_nonce.map(|next| Some(next) == checker.nonce(now)))
     };
     let good = with_nonce(nonce.clone().into());
@@ -545,5 +531,5 @@ fn the_challenge_names_the_algorithms() {
         algorithms: two,
         ..settings()
     };
-    assert_eq!(checker(settings).algorithm_names(), "ES256 EdDSA");
+    assert_eq!(&**checker(settings).algorithm_names(), "ES256 EdDSA");
 }

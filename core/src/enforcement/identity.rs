@@ -24,6 +24,8 @@ pub(super) struct Identity<'a> {
     pub(super) token: Option<Rc<VerifiedToken>>,
     /// Where it was; an index into the configuration's sources.
     pub(super) credential_source: Option<usize>,
+    /// For the response: what the client's next proof must hold instead of what this one held.
+    pub(super) next_nonce: Option<String>,
     connection: &'a dyn Connection,
     peer: OnceCell<Rc<PeerResult>>,
     source_address: OnceCell<Option<IpAddr>>,
@@ -35,6 +37,7 @@ impl<'a> Identity<'a> {
         Self {
             token: None,
             credential_source: None,
+            next_nonce: None,
             connection,
             peer: OnceCell::new(),
             source_address: OnceCell::new(),

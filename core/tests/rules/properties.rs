@@ -3,6 +3,7 @@
 use picket_core::access::AccessRequest;
 use picket_core::configuration::filter::FilterConfiguration;
 use picket_core::decision::{Attribute, Decision, Effect, Vary};
+use picket_core::dpop::{ProofMemory, SharedSecret};
 use picket_core::enforcement::{Arrival, Enforcer, Step, reply};
 use picket_core::signature::SoftwareVerifier;
 use picket_core::time::Timestamp;
@@ -14,7 +15,14 @@ use crate::support::{Caller, Sidecar, configuration, decision};
 
 fn enforcer() -> Enforcer {
     let configuration = FilterConfiguration::parse(configuration().to_string().as_bytes()).unwrap();
-    Enforcer::new(configuration, String::new(), 1, std::rc::Rc::new(SoftwareVerifier))
+    let proofs = ProofMemory::of_one_worker(SharedSecret::new([3; 32]), &configuration.dpop);
+    Enforcer::new(
+        configuration,
+        String::new(),
+        1,
+        std::rc::Rc::new(SoftwareVerifier),
+        proofs,
+    )
 }
 
 fn header() -> impl Strategy<Value = (String, Vec<u8>)> {

@@ -10,6 +10,7 @@ use p256::pkcs8::EncodePrivateKey;
 use picket_core::access::AccessRequest;
 use picket_core::configuration::filter::FilterConfiguration;
 use picket_core::decision::{Decision, Effect, Vary};
+use picket_core::dpop::{ProofMemory, SharedSecret};
 use picket_core::enforcement::{
     Arrival, CallFailure, Connection, Enforcer, Notes, PeerResult, Pending, Permit, Refusal, Step, Verdict,
 };
@@ -102,9 +103,10 @@ impl Sidecar {
 
     pub(crate) fn with(configuration: &Value) -> Self {
         let configuration = FilterConfiguration::parse(configuration.to_string().as_bytes()).unwrap();
+        let proofs = ProofMemory::of_one_worker(SharedSecret::new([3; 32]), &configuration.dpop);
         let key = EncodingKey::from_ec_der(signing_key().to_pkcs8_der().unwrap().as_bytes());
         let mut sidecar = Self {
-            enforcer: Enforcer::new(configuration, "node-1".into(), 7, Rc::new(SoftwareVerifier)),
+            enforcer: Enforcer::new(configuration, "node-1".into(), 7, Rc::new(SoftwareVerifier), proofs),
             key,
             default_token: String::new(),
             now: Timestamp::from_s(NOW_S),
