@@ -10,6 +10,7 @@
 )]
 
 mod configuration;
+mod credentials;
 mod enforcement;
 mod peers;
 mod properties;
