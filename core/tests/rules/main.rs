@@ -13,6 +13,7 @@ mod configuration;
 mod credentials;
 mod enforcement;
 mod peers;
+mod possession;
 mod properties;
 mod support;
 mod tokens;

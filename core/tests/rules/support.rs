@@ -233,6 +233,12 @@ impl Caller {
         self
     }
 
+    /// Beside those of the same name.
+    pub(crate) fn another_header(mut self, name: &str, value: &str) -> Self {
+        self.headers.push((name.to_owned(), value.as_bytes().to_vec()));
+        self
+    }
+
     pub(crate) fn get(self, path: &str) -> Self {
         self.header(":path", path)
     }
