@@ -7,6 +7,7 @@
 pub mod bench;
 pub mod client;
 pub mod clock;
+pub mod dpop;
 pub mod envoy;
 pub mod exchange;
 pub mod fake_policy_service;
