@@ -15,6 +15,7 @@ use crate::metrics::{self, FLUSH_PERIOD, Metrics};
 use crate::plugin_configuration;
 use crate::policy_call::PolicyCall;
 use crate::request::Request;
+use crate::shared_proofs;
 
 /// What the requests of one worker share.
 pub(crate) struct Shared {
@@ -49,6 +50,7 @@ impl Root {
         getrandom::fill(&mut seed).map_err(|error| format!("the host gave no random bytes: {error}"))?;
         let seed = u64::from_le_bytes(seed);
         hostcalls::set_tick_period(FLUSH_PERIOD).map_err(|status| format!("the host gives no ticks: {status:?}"))?;
+        let proofs = shared_proofs::memory(&configuration.dpop)?;
         Ok(Shared {
             policy_call: configuration.policy_service.as_ref().map(PolicyCall::new),
             realm: configuration.workload.clone(),
@@ -60,6 +62,7 @@ impl Root {
                 connection::node_id(),
                 seed,
                 Rc::new(ChosenVerifier),
+                proofs,
             )),
         })
     }

@@ -15,6 +15,7 @@ mod credentials;
 mod enforcement;
 mod forwarded;
 mod peers;
+mod possession;
 mod properties;
 mod support;
 mod tokens;
