@@ -45,7 +45,9 @@ async fn run(options: Options, vectors: &[Exchange]) {
                         .map(|d| format!("{}: {d}", vector.id)),
                 );
                 let permitted = answer.json().is_some_and(|echo| echo.get("target").is_some());
-                if !permitted && stack.upstream().requests() != before {
+                // Of several, those before the last one may have been permitted.
+                let reached = stack.upstream().requests().saturating_sub(before);
+                if !permitted && reached >= vector.times.into() {
                     failures.push(format!("{}: refused, and yet it reached the upstream", vector.id));
                 }
             }
