@@ -213,3 +213,29 @@ async fn a_full_ledger_answers_503_and_forgets_nothing() {
     }
     still_serves(&mut stack).await.unwrap();
 }
+
+#[tokio::test]
+async fn bytes_that_are_no_proof() {
+    let mut stack = stack("{}").await;
+    let token = bound_token(&stack);
+    let head = format!("GET /orders/1 HTTP/1.1\r\nhost: orders.example.org\r\nauthorization: DPoP {token}\r\ndpop: ");
+    let long = "a".repeat(9000);
+    for value in [
+        &b"\xff\xfe"[..],
+        b"..",
+        b"e30.e30.",
+        b"",
+        b"\xc3\x28.a.b",
+        long.as_bytes(),
+    ] {
+        let bytes = [head.as_bytes(), value, b"\r\n\r\n"].concat();
+        let answer = send(&mut connect(&stack).await, &bytes).await;
+        // Envoy may refuse itself what is not ASCII.
+        let by_envoy = answer.status == 400 && answer.reason().is_none() && !value.is_ascii();
+        assert!(
+            by_envoy || answer.reason().as_deref() == Some("dpop_proof_invalid"),
+            "{answer:?}"
+        );
+    }
+    still_serves(&mut stack).await.unwrap();
+}

@@ -7,6 +7,7 @@ use p256::ecdsa::{Signature, SigningKey};
 use picket_core::decision::Effect;
 use picket_core::enforcement::{Notes, Refusal, reply};
 use picket_core::reason::{DecidedBy, DenyReason};
+use proptest::prelude::{ProptestConfig, any, prop_assert_eq, proptest};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -381,6 +382,39 @@ fn a_grpc_caller_is_challenged_in_metadata() {
     let refusal = sidecar.refuses(&caller(&token).header("content-type", "application/grpc"));
     assert_eq!(reply(&refusal, "orders").grpc_status, Some(16));
     assert!(challenge(&refusal).contains("invalid_dpop_proof"));
+}
+
+#[test]
+fn no_change_of_a_byte_passes() {
+    let mut sidecar = Sidecar::new();
+    let token = bound_token(&sidecar);
+    let good = proof(&token, &[]);
+    for index in 0..good.len() {
+        let mut changed = good.clone().into_bytes();
+        changed[index] ^= 1;
+        let changed = String::from_utf8(changed).unwrap();
+        let refusal = sidecar.refuses(&caller(&token).header("dpop", &changed));
+        assert_ne!(refusal.reason, DenyReason::DpopProofReplayed, "{changed}");
+    }
+    sidecar.permits(&caller(&token).header("dpop", &good));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    /// Whatever is sent as a proof, the answer is a refusal and not a panic.
+    #[test]
+    fn no_bytes_are_a_proof(header in any::<Vec<u8>>(), claims in any::<Vec<u8>>(), raw in any::<Vec<u8>>(), is_raw: bool) {
+        let mut sidecar = Sidecar::new();
+        let token = bound_token(&sidecar);
+        let part = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+        let value = match is_raw {
+            true => raw,
+            false => format!("{}.{}.{}", part(&header), part(&claims), part(&raw)).into_bytes(),
+        };
+        let refusal = sidecar.refuses(&caller(&token).header_bytes("dpop", &value));
+        prop_assert_eq!(refusal.reason, DenyReason::DpopProofInvalid);
+    }
 }
 
 mod certificates {
