@@ -4,3 +4,4 @@ pub mod document;
 pub mod filter;
 pub mod problems;
 pub mod providers;
+pub mod remote_keys;

@@ -6,6 +6,7 @@
 
 mod decisions;
 mod identity;
+mod key_sets;
 mod permit;
 mod reply;
 
@@ -30,6 +31,7 @@ pub use decisions::CacheUse;
 use decisions::{DecisionCache, DecisionKey, KnownDecision};
 pub use identity::Connection;
 use identity::Identity;
+pub use key_sets::KeyFetch;
 use permit::{Forwarding, Grounds};
 pub use permit::{Permit, PermitReason};
 pub use reply::{Reply, reply};
@@ -202,6 +204,9 @@ impl Enforcer {
         } = pending;
         let verdict = answer.map_err(Refusal::from).and_then(|decision| {
             forwarding.check_token(now)?;
+            forwarding
+                .token()
+                .map_or(Ok(()), |token| self.tokens.check_key(token, now))?;
             let known = Rc::new(KnownDecision::from(decision));
             self.decisions
                 .put(rule, &question, &known, asked_at, forwarding.token());

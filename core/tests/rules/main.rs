@@ -11,6 +11,7 @@
 
 mod configuration;
 mod enforcement;
+mod key_sets;
 mod peers;
 mod properties;
 mod support;

@@ -142,6 +142,14 @@ impl Sidecar {
         self.now = self.now.plus_ms(ms);
     }
 
+    pub(crate) fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    pub(crate) fn enforcer(&mut self) -> &mut Enforcer {
+        &mut self.enforcer
+    }
+
     pub(crate) fn sends(&mut self, caller: &Caller) -> (Step, Notes) {
         let mut headers = caller.headers.clone();
         match &caller.bearer {
