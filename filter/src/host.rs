@@ -1,4 +1,5 @@
-//! The host calls that each request makes, without the copies that the SDK makes of what they take and give.
+//! The host calls that each request makes, without the copies that the SDK makes of what they take and give; and those of
+//! shared data, on whose failures the SDK panics.
 //!
 //! The only unsafe code: functions of proxy-wasm's ABI 0.2.1. The SDK's own
 //! wrappers make two allocations for each header and three for each property; all other host calls go through it.
@@ -19,6 +20,15 @@ unsafe extern "C" {
         value_size: usize,
     ) -> u32;
     fn proxy_remove_header_map_value(map: MapType, name: *const u8, name_size: usize) -> u32;
+    fn proxy_get_shared_data(
+        key: *const u8,
+        key_size: usize,
+        data: *mut *mut u8,
+        size: *mut usize,
+        version: *mut u32,
+    ) -> u32;
+    fn proxy_set_shared_data(key: *const u8, key_size: usize, value: *const u8, value_size: usize, version: u32)
+    -> u32;
 }
 
 /// The path of a property, its parts joined by NUL.
@@ -27,6 +37,18 @@ pub(crate) struct PropertyPath(pub(crate) &'static str);
 
 /// All headers of a map, as the host wrote them: a number of pairs, their sizes, then names and values, each with a NUL.
 pub(crate) struct HeaderMap(Vec<u8>);
+
+/// Why data are not shared.
+#[derive(Debug)]
+pub(crate) enum SharedDataFailure {
+    /// Somebody else has written since.
+    OtherVersion,
+    /// The host does not share data.
+    Refused,
+}
+
+/// `WasmResult::CasMismatch`.
+const CAS_MISMATCH: u32 = 8;
 
 /// The host gave or took something else than the ABI says.
 #[derive(Debug)]
@@ -71,6 +93,27 @@ pub(crate) fn set_request_header(name: &str, value: &str) -> Result<(), HostFail
 pub(crate) fn remove_header(map: MapType, name: &str) -> Result<(), HostFailure> {
     // SAFETY: the host reads the name during the call.
     done(unsafe { proxy_remove_header_map_value(map, name.as_ptr(), name.len()) })
+}
+
+/// What is shared under a key, and which writing of it that is. `None`: nothing, or the host shares no data.
+pub(crate) fn shared_data(key: &str) -> Option<(Vec<u8>, u32)> {
+    let (mut data, mut size, mut version) = (std::ptr::null_mut(), 0, 0);
+    // SAFETY: all pointers are valid for the call, which is all that the host keeps them for.
+    let status = unsafe { proxy_get_shared_data(key.as_ptr(), key.len(), &mut data, &mut size, &mut version) };
+    done(status).ok()?;
+    Some((taken(data, size).unwrap_or_default(), version))
+}
+
+/// Shares data under a key, if `version` is the writing that is there; 0: whatever is there. A key that is not there takes
+/// any version.
+pub(crate) fn set_shared_data(key: &str, value: &[u8], version: u32) -> Result<(), SharedDataFailure> {
+    // SAFETY: the host reads both during the call.
+    let status = unsafe { proxy_set_shared_data(key.as_ptr(), key.len(), value.as_ptr(), value.len(), version) };
+    match status {
+        0 => Ok(()),
+        CAS_MISMATCH => Err(SharedDataFailure::OtherVersion),
+        _ => Err(SharedDataFailure::Refused),
+    }
 }
 
 /// `WasmResult` of the ABI. Hosts know more values than the SDK's enum has, so it is read as a number.
