@@ -48,6 +48,29 @@ pub fn borrow(text: &[u8]) -> Result<Json<'_>, serde_json::Error> {
     serde_json::from_slice(text)
 }
 
+/// Whether a text nests no deeper and has no more members than this, looked at before it is parsed. What is no JSON may pass:
+/// the parser refuses it.
+#[must_use]
+pub fn is_within(text: &[u8], depth_max: usize, members_max: usize) -> bool {
+    let (mut depth, mut members) = (0_usize, 0_usize);
+    let (mut is_text, mut is_escaped) = (false, false);
+    for byte in text {
+        match (is_text, byte) {
+            (true, _) if is_escaped => is_escaped = false,
+            (true, b'\\') => is_escaped = true,
+            (_, b'"') => is_text = !is_text,
+            (false, b'{' | b'[') => depth = depth.saturating_add(1),
+            (false, b'}' | b']') => depth = depth.saturating_sub(1),
+            (false, b':') => members = members.saturating_add(1),
+            (_, _) => {}
+        }
+        if depth > depth_max || members > members_max {
+            return false;
+        }
+    }
+    true
+}
+
 impl<'t> Members<'t> {
     /// The value of a member.
     #[must_use]
@@ -189,6 +212,16 @@ mod tests {
         };
         assert!(many(39).unwrap_err().to_string().contains("repeated member `m39`"));
         assert!(many(40).is_ok());
+    }
+
+    #[test]
+    fn depth_and_members_are_counted_outside_of_texts() {
+        let is_within = |text: &str| is_within(text.as_bytes(), 2, 2);
+        assert!(is_within(r#"{"a":[1,2,3],"b":{}}"#));
+        assert!(is_within(r#"{"a":"{{{[[[:::\\\"{{::","b":"\\"}"#));
+        assert!(!is_within(r#"{"a":[[]]}"#));
+        assert!(!is_within(r#"{"a":1,"b":2,"c":3}"#));
+        assert!(!is_within(r#"{"a":"\\","b":1,"c":3}"#));
     }
 
     #[test]

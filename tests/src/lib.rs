@@ -4,12 +4,14 @@
 //! dropped. [`client`] speaks to it: as a workload with a certificate, as the application behind the caller's sidecar, or
 //! with bytes that no client library would send. [`exchange`] is a request and what is expected of it, as data.
 
+pub mod attack;
 pub mod bench;
 pub mod client;
 pub mod clock;
 pub mod envoy;
 pub mod exchange;
 pub mod fake_policy_service;
+pub mod forge;
 pub mod instructions;
 pub mod keys;
 pub mod mutation;

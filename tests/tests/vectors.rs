@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 
 use picket_core::reason::DenyReason;
+use picket_tests::attack;
 use picket_tests::client::session::Session;
 use picket_tests::exchange::{Exchange, parse};
 use picket_tests::proof::still_serves;
@@ -71,6 +72,8 @@ fn every_reason_has_a_vector() {
         .iter()
         .filter_map(|vector| vector.expected.reason.as_deref())
         .collect();
+    let attacks = attack::all().unwrap();
+    tried.extend(attacks.iter().map(|attack| attack.expected.as_str()));
     tried.extend(ELSEWHERE);
     let known: BTreeSet<&str> = DenyReason::ALL.iter().map(|reason| reason.code()).collect();
     let untried: Vec<_> = known.difference(&tried).collect();

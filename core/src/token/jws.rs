@@ -11,6 +11,10 @@ use crate::strict_json::{self, Json, Members};
 
 /// A longer one is refused before it is looked at.
 pub const TOKEN_BYTES_MAX: usize = 8192;
+/// Header or claims that nest deeper are refused; a chain of eight actors needs nine.
+const DEPTH_MAX: usize = 16;
+/// Header or claims with more members, those of objects within them counted, are refused.
+const MEMBERS_MAX: usize = 256;
 
 /// The three parts.
 #[derive(Debug)]
@@ -134,6 +138,9 @@ pub(crate) fn media_type(typ: &str) -> String {
 }
 
 fn object(text: &[u8]) -> Option<Members<'_>> {
+    if !strict_json::is_within(text, DEPTH_MAX, MEMBERS_MAX) {
+        return None;
+    }
     match strict_json::borrow(text).ok()? {
         Json::Object(members) => Some(members),
         Json::Null | Json::Bool(_) | Json::Number(_) | Json::String(_) | Json::Array(_) => None,

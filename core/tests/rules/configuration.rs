@@ -174,6 +174,122 @@ fn each_mistake_is_told_with_its_path() {
 }
 
 #[test]
+fn providers_are_checked_field_by_field() {
+    let sources = "expected one of `header` (with or without `prefix`), `cookie` and `query`, a name in visible ASCII";
+    let header =
+        "expected a header's name in lower case, none that begins with `x-picket-` or that HTTP itself needs, found";
+    let claim =
+        "expected a claim's name, or a JSON Pointer (RFC 6901) of at most 8 names such as `/realm_access/roles`, found";
+    for (field, value, expected) in [
+        (
+            "subjects",
+            json!([]),
+            ": expected 1 to 64 elements, none of them empty".to_owned(),
+        ),
+        (
+            "types",
+            json!([""]),
+            ": expected 1 to 64 elements, none of them empty".to_owned(),
+        ),
+        (
+            "lifetime_s_max",
+            json!(0),
+            ": expected 1 to 315360000, found 0".to_owned(),
+        ),
+        ("sources", json!([]), ": expected at least one".to_owned()),
+        ("sources", json!([{}]), format!("[0]: {sources}")),
+        (
+            "sources",
+            json!([{"cookie": "a", "query": "b"}]),
+            format!("[0]: {sources}"),
+        ),
+        (
+            "sources",
+            json!([{"cookie": "a", "prefix": "b"}]),
+            format!("[0]: {sources}"),
+        ),
+        ("sources", json!([{"cookie": "a;b"}]), format!("[0]: {sources}")),
+        (
+            "sources",
+            json!([{"header": "X-Token"}]),
+            format!("[0].header: {header} `X-Token`"),
+        ),
+        (
+            "sources",
+            json!([{"header": ":path"}]),
+            format!("[0].header: {header} `:path`"),
+        ),
+        (
+            "sources",
+            json!([{"header": "authorization", "prefix": "x"}]),
+            "[0].prefix: expected none: `authorization` has the scheme `Bearer` or `DPoP`".to_owned(),
+        ),
+        ("roles_claim", json!("/a//b"), format!(": {claim} `/a//b`")),
+        (
+            "required_claims",
+            json!([{"claim": ""}]),
+            format!("[0].claim: {claim} ``"),
+        ),
+        (
+            "required_claims",
+            json!([{"claim": "a", "values": []}]),
+            "[0].values: expected 1 to 64 elements, none of them empty".to_owned(),
+        ),
+        (
+            "claim_headers",
+            json!([{"claim": "a", "header": "x_picket-a"}]),
+            format!("[0].header: {header} `x_picket-a`"),
+        ),
+        (
+            "claim_headers",
+            json!([{"claim": "a", "header": "x-a"}, {"claim": "b", "header": "x-a"}]),
+            "[1].header: expected a header of its own, other than `authorization`".to_owned(),
+        ),
+        ("payload_header", json!("host"), format!(": {header} `host`")),
+    ] {
+        let expected = format!("providers[0].{field}{expected}");
+        check(&format!("/providers/0/{field}"), value, &expected);
+    }
+    let mut document = configuration();
+    document["providers"][0]["expiry"] = "none".into();
+    document["providers"][0]["lifetime_s_max"] = 600.into();
+    let mistakes = FilterConfiguration::parse(document.to_string().as_bytes()).unwrap_err();
+    assert_eq!(
+        mistakes.to_string(),
+        "providers[0].lifetime_s_max: expected none beside `expiry: none`"
+    );
+}
+
+#[test]
+fn rules_name_providers_and_scopes_that_make_sense() {
+    check(
+        "/rules/0/providers",
+        json!(["main", "other"]),
+        "rules[0].providers[1]: expected the name of a provider, found `other`",
+    );
+    check(
+        "/rules/0/providers",
+        json!([]),
+        "rules[0].providers: expected at least one",
+    );
+    check(
+        "/rules/3/providers",
+        json!(["main"]),
+        "rules[3].providers: expected no list of providers beside `credential: none`",
+    );
+    check(
+        "/rules/0/scopes",
+        json!(["a\"b"]),
+        "rules[0].scopes: expected 1 to 64 scopes of visible ASCII without `\"` and `\\`",
+    );
+    check(
+        "/rules/3/scopes",
+        json!(["a"]),
+        "rules[3].scopes: expected no scopes where no credential is required",
+    );
+}
+
+#[test]
 fn keys_are_checked_one_by_one() {
     let key = |change: (&str, Value)| {
         let mut key = configuration()["providers"][0]["keys"]["keys"][0].clone();

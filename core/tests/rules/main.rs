@@ -10,6 +10,7 @@
 )]
 
 mod configuration;
+mod credentials;
 mod enforcement;
 mod key_sets;
 mod peers;

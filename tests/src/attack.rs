@@ -1,0 +1,109 @@
+//! Attacks as data: `tests/vectors/attacks.json`, and the rules and providers that they are tried on.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::forge::{Forge, ForgedToken};
+
+const ATTACKS: &str = include_str!("../vectors/attacks.json");
+
+/// One attack, or a harmless request that looks like one.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Attack {
+    /// Names it; unique.
+    pub id: String,
+    /// What is tried.
+    pub comment: String,
+    /// The token, which `$TOKEN` stands for.
+    pub token: ForgedToken,
+    /// The headers.
+    #[serde(default = "bearer")]
+    headers: Vec<(String, String)>,
+    /// The target.
+    #[serde(default = "forge_path")]
+    path: String,
+    /// The reason's code.
+    pub expected: String,
+    /// The reason's code where Envoy is in front, if it is another.
+    expected_in_envoy: Option<String>,
+    /// Headers as the upstream gets them; `null`: it gets none.
+    #[serde(default)]
+    pub upstream: BTreeMap<String, Option<String>>,
+    /// The target as the upstream gets it.
+    pub upstream_target: Option<String>,
+}
+
+/// All of them.
+///
+/// # Errors
+/// When the file is malformed.
+pub fn all() -> Result<Vec<Attack>> {
+    serde_json::from_str(ATTACKS).context("attacks.json")
+}
+
+/// The rules that they are tried on.
+pub fn rules() -> Vec<Value> {
+    let rule = |id: &str, path: &str, providers: &[&str], scopes: Option<&[&str]>| {
+        let mut rule = json!({
+            "id": id, "hosts": ["orders.example.org"], "paths": [path], "providers": providers, "decision": "permit",
+        });
+        if let (Some(scopes), Some(members)) = (scopes, rule.as_object_mut()) {
+            members.insert("scopes".to_owned(), json!(scopes));
+        }
+        rule
+    };
+    vec![
+        rule("forge", "/forge", &["forge"], None),
+        rule("forge-main-only", "/forge/main-only", &["main"], None),
+        rule("forge-scoped", "/forge/scoped", &["forge"], Some(&["orders.admin"])),
+    ]
+}
+
+/// A provider like the stack's own: another issuer, with a key that signs none of these tokens.
+pub fn main_provider() -> Value {
+    json!({
+        "name": "main", "issuer": crate::token::ISSUER, "audiences": ["orders"],
+        "keys": { "keys": [Forge::stranger_jwk()] }, "algorithms": ["ES256"],
+        "sources": [{ "header": "authorization" }, { "header": "x-main-token" }],
+    })
+}
+
+impl Attack {
+    /// Its target and headers, with the token in its places.
+    ///
+    /// # Errors
+    /// When the token's description makes no sense.
+    pub fn request(&self, forge: &Forge) -> Result<(String, Vec<(String, String)>)> {
+        let token = forge.mint(&self.token).with_context(|| self.id.clone())?;
+        let with_token = |text: &String| text.replace("$TOKEN", &token);
+        let headers = self
+            .headers
+            .iter()
+            .map(|(name, value)| (name.clone(), with_token(value)));
+        Ok((with_token(&self.path), headers.collect()))
+    }
+
+    /// The reason's code where Envoy is in front.
+    #[must_use]
+    pub fn expected_in_envoy(&self) -> &str {
+        self.expected_in_envoy.as_deref().unwrap_or(&self.expected)
+    }
+
+    /// Whether it is harmless.
+    #[must_use]
+    pub fn is_permitted(&self) -> bool {
+        self.expected == "local_permit"
+    }
+}
+
+fn bearer() -> Vec<(String, String)> {
+    vec![("authorization".to_owned(), "Bearer $TOKEN".to_owned())]
+}
+
+fn forge_path() -> String {
+    "/forge".to_owned()
+}
