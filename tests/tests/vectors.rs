@@ -16,11 +16,12 @@ const SHIPPED: &str = include_str!("../vectors/requests.json");
 /// To a callee's sidecar whose Envoy lets everything pass, so that Picket has to refuse.
 const LENIENT: &str = include_str!("../vectors/requests-lenient.json");
 /// Reasons that no request alone can cause: the first two need a policy service that fails (`unavailable.rs`), the third an Envoy
-/// that refuses the filter's calls.
-const ELSEWHERE: [&str; 3] = [
+/// that refuses the filter's calls, the fourth keys that are not there (`key_sets.rs`).
+const ELSEWHERE: [&str; 4] = [
     "policy_service_unavailable",
     "policy_service_answer_invalid",
     "host_failure",
+    "key_set_unavailable",
 ];
 
 async fn run(options: Options, vectors: &[Exchange]) {

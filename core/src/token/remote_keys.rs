@@ -72,8 +72,8 @@ pub struct RemoteKeys {
     settings: RemoteKeySettings,
     slots: Slots,
     held: Option<Held>,
-    /// Since when there is a token whose key is not in the set.
-    wanted_since: Option<Timestamp>,
+    /// There was a token whose key is not in the set.
+    is_wanted: bool,
     under_way: Option<UnderWay>,
     /// Before this time a tick has nothing to do.
     look_at: Timestamp,
@@ -177,7 +177,7 @@ impl RemoteKeys {
             slots: Slots::of(&settings),
             settings,
             held: None,
-            wanted_since: None,
+            is_wanted: false,
             under_way: None,
             look_at: Timestamp::from_ms(0),
             control: Control::NONE,
@@ -235,8 +235,8 @@ impl RemoteKeys {
 
     /// A token came whose key is not in the set: the set is fetched again, when it may be.
     pub fn want(&mut self, now: Timestamp) {
-        if self.wanted_since.is_none() {
-            self.wanted_since = Some(now);
+        if !self.is_wanted {
+            self.is_wanted = true;
             self.look_at = self.look_at.min(now);
         }
     }
@@ -249,8 +249,7 @@ impl RemoteKeys {
         self.look_at = now.plus_ms(LOOK_PERIOD_MS);
         self.admit_that_the_clock_was_set_back(now);
         let (version, change) = self.look(now, board);
-        if self.under_way.as_ref().is_some_and(|fetch| now < fetch.ends_at)
-            || !(self.is_run_out(now) || self.wanted_since.is_some())
+        if self.under_way.as_ref().is_some_and(|fetch| now < fetch.ends_at) || !(self.is_run_out(now) || self.is_wanted)
         {
             return (None, change);
         }
@@ -431,7 +430,8 @@ impl RemoteKeys {
         let life_ms = life_ms
             .min(self.settings.cache_ms)
             .max(self.settings.refetch_interval_ms);
-        self.wanted_since = self.wanted_since.filter(|since| asked_at < *since);
+        // Whoever still misses a key in this set asks again.
+        self.is_wanted = false;
         let before = self.held.take().map(|held| held.keys);
         let keys = match &before {
             Some(before) => keys.sharing_keys_of(before),
