@@ -102,7 +102,7 @@ pub struct Resource {
 /// The circumstances of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Context {
-    /// The address that the connection came from.
+    /// The address that the request came from, as `forwarded_for_trusted_hops` says.
     pub source_address: Option<IpAddr>,
     /// `user-agent`, cut at [`USER_AGENT_BYTES_MAX`].
     pub user_agent: Option<String>,

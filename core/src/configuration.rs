@@ -2,6 +2,7 @@
 
 pub mod document;
 pub mod filter;
+mod peers;
 pub mod problems;
 pub mod providers;
 pub mod remote_keys;

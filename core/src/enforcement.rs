@@ -13,15 +13,16 @@ mod reply;
 use std::rc::Rc;
 
 use crate::access::{AccessRequest, Action, Context, Resource, Sidecar, USER_AGENT_BYTES_MAX};
-use crate::configuration::filter::{CredentialRequirement, Decider, FilterConfiguration, PeerRequirement, RouteRule};
+use crate::configuration::filter::{CredentialRequirement, Decider, FilterConfiguration, RouteRule};
 use crate::decision::{Decision, Vary};
 use crate::path::{self, TargetError};
-use crate::peer::PeerError;
+use crate::peer::requirement::PeerRequirement;
+use crate::peer::{Peer, PeerError};
 use crate::reason::{DecidedBy, DenyReason};
 use crate::request::{Caller, Header, RequestHead};
 use crate::route::{REST_PARAMETER, RouteMatch, RouteTable, RuleIndex};
 use crate::signature::SignatureVerifier;
-use crate::spiffe::SpiffeId;
+use crate::source_address::SourceRequirement;
 use crate::time::Timestamp;
 use crate::token::credential::Credential;
 use crate::token::{TokenError, TokenVerifier, VerifiedToken};
@@ -37,7 +38,7 @@ pub use permit::{Permit, PermitReason};
 pub use reply::{Reply, reply};
 
 /// What a connection proved about its peer.
-pub type PeerResult = Result<SpiffeId, PeerError>;
+pub type PeerResult = Result<Peer, PeerError>;
 
 /// A request, as the proxy hands it over.
 pub struct Arrival<'a> {
@@ -207,10 +208,11 @@ impl Enforcer {
             forwarding
                 .token()
                 .map_or(Ok(()), |token| self.tokens.check_key(token, now))?;
+            forwarding.check_peer(now)?;
             let known = Rc::new(KnownDecision::from(decision));
             self.decisions
                 .put(rule, &question, &known, asked_at, forwarding.token());
-            Permit::grant(Grounds::Decision(&known, DecidedBy::PolicyService), forwarding)
+            Permit::grant(Grounds::Decision(&known, DecidedBy::PolicyService), forwarding, now)
         });
         verdict.map_err(|refusal| Refusal { caller, ..refusal })
     }
@@ -225,7 +227,8 @@ impl Enforcer {
             .ok_or_else(no_rule)?;
         check_segment_parameters(routes, &head, &route)?;
         let rule = self.configuration.rules.get(route.rule).ok_or_else(no_rule)?;
-        let mut identity = Identity::on(arrival.connection);
+        let mut identity = Identity::of(arrival, &self.configuration);
+        check_source(&rule.source, &identity)?;
         check_peer(&rule.peers, &identity)?;
         if let Some(credential) = find_credential(&self.configuration, rule, &head)? {
             identity.credential_source = Some(credential.source);
@@ -233,24 +236,20 @@ impl Enforcer {
             check_rule_takes(rule, &token)?;
             identity.token = Some(token);
         }
-        let forwarding = Forwarding::new(&head, rule, &identity, &self.configuration);
+        let forwarding = Forwarding::new(&head, rule, &identity, &self.configuration, || {
+            request_id(&head, self.seed, &mut self.requests_without_id)
+        });
         if rule.decider != Decider::PolicyService {
-            return Permit::grant(Grounds::Rule(rule), forwarding).map(|permit| Step::Decided(Ok(permit)));
+            return Permit::grant(Grounds::Rule(rule), forwarding, arrival.now).map(|permit| Step::Decided(Ok(permit)));
         }
         let key = DecisionKey::new(self.decisions.vary(route.rule), route.rule, &head, &identity);
         if let Some(known) = self.decisions.get(&key, arrival.now) {
             notes.cache = Some(CacheUse::Hit);
-            return Permit::grant(Grounds::Decision(&known, DecidedBy::Cache), forwarding)
+            return Permit::grant(Grounds::Decision(&known, DecidedBy::Cache), forwarding, arrival.now)
                 .map(|permit| Step::Decided(Ok(permit)));
         }
         notes.cache = Some(CacheUse::Miss);
-        let request_id = head.request_id.map_or_else(
-            || {
-                self.requests_without_id = self.requests_without_id.wrapping_add(1);
-                format!("picket-{:016x}-{}", self.seed, self.requests_without_id)
-            },
-            str::to_owned,
-        );
+        let request_id = request_id(&head, self.seed, &mut self.requests_without_id);
         let pending = Pending {
             rule: route.rule,
             question: DecisionKey::new(Vary::EVERYTHING, route.rule, &head, &identity),
@@ -264,6 +263,17 @@ impl Enforcer {
         let request = access_request(request_id, &self.sidecar, rule, &route, &head, &identity);
         Ok(Step::Ask(Box::new(Question { request, pending })))
     }
+}
+
+/// Envoy's id of a request, or one that is made up for it.
+fn request_id(head: &RequestHead<'_>, seed: u64, requests_without_id: &mut u64) -> String {
+    head.request_id.map_or_else(
+        || {
+            *requests_without_id = requests_without_id.wrapping_add(1);
+            format!("picket-{seed:016x}-{requests_without_id}")
+        },
+        str::to_owned,
+    )
 }
 
 /// Some servers cut off what follows a `;` in a segment, and some do not. Where the rules cannot tell which path is meant,
@@ -289,18 +299,22 @@ fn check_segment_parameters(
     Err(Refusal::new(DenyReason::RequestMalformed, DecidedBy::Request).because(TargetError::SegmentParameter))
 }
 
+fn check_source(required: &SourceRequirement, identity: &Identity<'_>) -> Result<(), Refusal> {
+    if required.is_any() || required.allows(identity.source_address()) {
+        return Ok(());
+    }
+    Err(Refusal::new(DenyReason::SourceNotAllowed, DecidedBy::Local))
+}
+
 fn check_peer(required: &PeerRequirement, identity: &Identity<'_>) -> Result<(), Refusal> {
     if *required == PeerRequirement::NotRequired {
         return Ok(());
     }
-    let reason = match identity.peer().as_ref() {
-        Ok(id) if required.allows(id) => return Ok(()),
-        Ok(_) => DenyReason::PeerNotAllowed,
-        Err(PeerError::Missing) => DenyReason::PeerMissing,
-        Err(PeerError::Unverified) => DenyReason::PeerUnverified,
-        Err(PeerError::Malformed) => DenyReason::PeerMalformed,
-    };
-    Err(Refusal::new(reason, DecidedBy::Peer))
+    match identity.peer().as_ref() {
+        Ok(peer) if required.allows(&peer.id) => Ok(()),
+        Ok(_) => Err(Refusal::new(DenyReason::PeerNotAllowed, DecidedBy::Peer)),
+        Err(error) => Err((*error).into()),
+    }
 }
 
 /// The credential that the rule asks for. `None`: it asks for none, or can do without.
@@ -425,6 +439,19 @@ impl Refusal {
 impl From<TokenError> for Refusal {
     fn from(error: TokenError) -> Self {
         Self::new(error.reason, DecidedBy::Token).because(error)
+    }
+}
+
+impl From<PeerError> for Refusal {
+    fn from(error: PeerError) -> Self {
+        let reason = match error {
+            PeerError::Missing | PeerError::NotForwarded => DenyReason::PeerMissing,
+            PeerError::Unverified => DenyReason::PeerUnverified,
+            PeerError::Malformed(_) | PeerError::Forwarded(_) => DenyReason::PeerMalformed,
+            PeerError::NotYetValid => DenyReason::PeerNotYetValid,
+            PeerError::Expired => DenyReason::PeerExpired,
+        };
+        Self::new(reason, DecidedBy::Peer).because(error)
     }
 }
 

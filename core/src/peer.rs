@@ -1,11 +1,19 @@
-//! What mutual TLS proved about the other side of the connection.
+//! Who is on the other side of the connection: what mutual TLS proved.
 
-use x509_cert::Certificate;
-use x509_cert::der::{Decode, DecodePem};
-use x509_cert::ext::pkix::SubjectAltName;
-use x509_cert::ext::pkix::name::GeneralName;
+mod certificate;
+pub mod forwarded;
+pub mod requirement;
+pub mod resolution;
 
+use std::fmt;
+
+use sha2::{Digest, Sha256};
+
+use self::forwarded::ForwardedError;
 use crate::spiffe::SpiffeId;
+use crate::time::Timestamp;
+
+pub use certificate::CertificateError;
 
 /// A larger certificate is refused; ordinary ones have 1 to 4 KiB in PEM.
 pub const CERTIFICATE_BYTES_MAX: usize = 64 * 1024;
@@ -19,7 +27,24 @@ pub struct PeerEvidence<'a> {
     pub certificate_pem: Option<&'a [u8]>,
 }
 
-/// Why a connection proves no peer identity.
+/// A proved peer identity, with the time for which its certificate is valid.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Who it is.
+    pub id: SpiffeId,
+    /// Of its certificate; `None`: no certificate is known, only the name.
+    pub thumbprint: Option<CertificateThumbprint>,
+    /// Not valid before.
+    pub starts_at: Timestamp,
+    /// Not valid from then on.
+    pub ends_at: Timestamp,
+}
+
+/// SHA-256 of a certificate in DER: what `x5t#S256` is in base64url (RFC 8705 §3.1).
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct CertificateThumbprint(pub [u8; 32]);
+
+/// Why there is no peer identity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PeerError {
     /// No certificate was presented.
@@ -28,51 +53,80 @@ pub enum PeerError {
     /// A certificate was presented, but the proxy did not validate it, or is too old to say so.
     #[error("the proxy did not validate the client certificate")]
     Unverified,
-    /// The certificate is not one, or not an X.509-SVID.
-    #[error("the client certificate is not an X.509-SVID with exactly one SPIFFE ID")]
-    Malformed,
+    /// The certificate is not an X.509-SVID for clients.
+    #[error(transparent)]
+    Malformed(#[from] CertificateError),
+    /// The connection is a trusted hop's, which says nothing of a client certificate.
+    #[error("the trusted hop forwarded no client certificate")]
+    NotForwarded,
+    /// The connection is a trusted hop's, and what it says is malformed.
+    #[error(transparent)]
+    Forwarded(#[from] ForwardedError),
+    /// The certificate's validity lies in the future.
+    #[error("the client certificate is not yet valid")]
+    NotYetValid,
+    /// The certificate's validity has passed.
+    #[error("the client certificate has expired")]
+    Expired,
 }
 
-/// Tells the peer's SPIFFE ID.
+/// Tells the peer. Its validity is left to [`Peer::check_validity`], as a connection may outlive it.
 ///
 /// # Errors
 /// [`PeerError`] where nothing was proved; the connection may be used only where the rule asks for no peer.
-pub fn identify(evidence: PeerEvidence<'_>) -> Result<SpiffeId, PeerError> {
+pub fn identify(evidence: PeerEvidence<'_>) -> Result<Peer, PeerError> {
     let pem = evidence.certificate_pem.ok_or(PeerError::Missing)?;
     if evidence.is_validated != Some(true) {
         return Err(PeerError::Unverified);
     }
-    if pem.len() > CERTIFICATE_BYTES_MAX {
-        return Err(PeerError::Malformed);
-    }
-    let certificate = Certificate::from_pem(pem).map_err(|_| PeerError::Malformed)?;
-    spiffe_id_of(&certificate)
+    Ok(certificate::read_pem(pem)?)
 }
 
-/// Tells the SPIFFE ID of a certificate in DER that TLS has already validated.
+/// Tells the SPIFFE ID of a certificate in DER that TLS has already validated, its dates included.
 ///
 /// # Errors
-/// [`PeerError::Malformed`] if it is not an X.509-SVID.
+/// [`PeerError::Malformed`] if it is not an X.509-SVID for clients.
 pub fn spiffe_id_of_der(der: &[u8]) -> Result<SpiffeId, PeerError> {
-    spiffe_id_of(&Certificate::from_der(der).map_err(|_| PeerError::Malformed)?)
+    Ok(certificate::read_der(der)?.id)
 }
 
-/// X.509-SVID §2: exactly one URI SAN. Envoy's own property shows the first of several, so the certificate is read.
-fn spiffe_id_of(certificate: &Certificate) -> Result<SpiffeId, PeerError> {
-    let mut uris = Vec::new();
-    for extension in certificate.tbs_certificate.extensions.iter().flatten() {
-        if extension.extn_id != <SubjectAltName as x509_cert::der::oid::AssociatedOid>::OID {
-            continue;
-        }
-        let names = SubjectAltName::from_der(extension.extn_value.as_bytes()).map_err(|_| PeerError::Malformed)?;
-        for name in names.0 {
-            if let GeneralName::UniformResourceIdentifier(uri) = name {
-                uris.push(uri.to_string());
-            }
+impl Peer {
+    /// A peer of whom no more than the name is known, for as long as somebody vouches for it.
+    #[must_use]
+    pub fn known_by_name(id: SpiffeId) -> Self {
+        Self {
+            id,
+            thumbprint: None,
+            starts_at: Timestamp::from_ms(0),
+            ends_at: Timestamp::from_ms(u64::MAX),
         }
     }
-    match uris.as_slice() {
-        [uri] => uri.parse().map_err(|_| PeerError::Malformed),
-        _ => Err(PeerError::Malformed),
+
+    /// Whether its certificate is valid now: checked for each request, as connections live for days.
+    ///
+    /// # Errors
+    /// [`PeerError::NotYetValid`] and [`PeerError::Expired`].
+    pub fn check_validity(&self, now: Timestamp) -> Result<(), PeerError> {
+        if now < self.starts_at {
+            return Err(PeerError::NotYetValid);
+        }
+        if now >= self.ends_at {
+            return Err(PeerError::Expired);
+        }
+        Ok(())
+    }
+}
+
+impl CertificateThumbprint {
+    /// Of a certificate in DER.
+    #[must_use]
+    pub fn of_der(der: &[u8]) -> Self {
+        Self(Sha256::digest(der).into())
+    }
+}
+
+impl fmt::Debug for CertificateThumbprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
     }
 }

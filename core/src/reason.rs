@@ -113,12 +113,18 @@ deny_reasons! {
     RuleDeny => "rule_deny", 403, 7, "A rule denies this request.";
     /// The policies say deny.
     PolicyDeny => "policy_deny", 403, 7, "Policy denies this request.";
-    /// The connection has no client certificate.
+    /// The request comes from none of the networks that the rule names, or from one that it excludes.
+    SourceNotAllowed => "source_not_allowed", 403, 7, "Requests from the caller's address are not allowed here.";
+    /// The connection has no client certificate, or is a trusted hop's that forwarded none.
     PeerMissing => "peer_missing", 403, 7, "A client certificate is required.";
     /// Envoy did not validate the client certificate.
     PeerUnverified => "peer_unverified", 403, 7, "The client certificate was not verified.";
-    /// The certificate is not an X.509-SVID.
-    PeerMalformed => "peer_malformed", 403, 7, "The client certificate is not an X.509-SVID.";
+    /// The certificate is not an X.509-SVID that a client may use, or what a trusted hop forwarded is none.
+    PeerMalformed => "peer_malformed", 403, 7, "The client certificate is not an X.509-SVID for clients.";
+    /// The certificate's validity lies in the future.
+    PeerNotYetValid => "peer_not_yet_valid", 403, 7, "The client certificate is not yet valid.";
+    /// The certificate's validity has passed, perhaps while the connection was open.
+    PeerExpired => "peer_expired", 403, 7, "The client certificate has expired.";
     /// The peer is none that the rule names.
     PeerNotAllowed => "peer_not_allowed", 403, 7, "The calling workload is not allowed here.";
     /// No answer from the policy service.

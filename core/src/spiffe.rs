@@ -1,7 +1,12 @@
 //! SPIFFE IDs (SPIFFE-ID §2) and trust domains.
 
+mod pattern;
+
+use std::borrow::Borrow;
 use std::fmt;
 use std::str::FromStr;
+
+pub use pattern::{SpiffeIdPattern, SpiffeIdPatternError};
 
 /// SPIFFE-ID §2.3: implementations must support 2048 bytes, and should not generate more.
 pub const SPIFFE_ID_BYTES_MAX: usize = 2048;
@@ -45,6 +50,13 @@ impl TrustDomain {
     }
 }
 
+/// Trust domains are looked up by the names in SPIFFE IDs.
+impl Borrow<str> for TrustDomain {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
 impl FromStr for TrustDomain {
     type Err = SpiffeIdError;
 
@@ -76,6 +88,12 @@ impl SpiffeId {
     #[must_use]
     pub fn path(&self) -> &str {
         self.uri.get(self.trust_domain_end..).unwrap_or_default()
+    }
+
+    /// The same path in another trust domain; `None`: it is too long there.
+    #[must_use]
+    pub fn moved_to(&self, trust_domain: &TrustDomain) -> Option<Self> {
+        format!("{SCHEME}{trust_domain}{}", self.path()).parse().ok()
     }
 }
 
@@ -121,6 +139,11 @@ fn check_trust_domain(name: &str) -> Result<(), SpiffeIdError> {
     } else {
         Ok(())
     }
+}
+
+/// Whether a text is one segment of a path.
+pub(crate) fn is_segment(text: &str) -> bool {
+    check_segment(text).is_ok()
 }
 
 /// SPIFFE-ID §2.2: no empty, `.` or `..` segment, no trailing slash, no percent-encoding.

@@ -44,14 +44,10 @@ impl Root {
         let bytes = hostcalls::get_buffer(BufferType::PluginConfiguration, 0, configuration_bytes)
             .map_err(|status| format!("the host gave no configuration: {status:?}"))?
             .unwrap_or_default();
-        let configuration = plugin_configuration::read(&bytes).map_err(|problems| {
-            problems
-                .as_slice()
-                .iter()
-                .map(ToString::to_string)
-                .collect::<Vec<_>>()
-                .join("; ")
-        })?;
+        let mut configuration = plugin_configuration::read(&bytes).map_err(|problems| problems.to_string())?;
+        configuration
+            .read_environment(|name| std::env::var(name).ok())
+            .map_err(|problems| problems.to_string())?;
         let seed = random()?;
         hostcalls::set_tick_period(FLUSH_PERIOD).map_err(|status| format!("the host gives no ticks: {status:?}"))?;
         let (realm, explain_permits) = (configuration.workload.clone(), configuration.explain_permits);

@@ -8,6 +8,7 @@ use std::rc::Rc;
 
 use picket_core::configuration::filter::FilterConfiguration;
 use picket_core::enforcement::{Arrival, Connection, Enforcer, PeerResult, Step};
+use picket_core::peer::Peer;
 use picket_core::reason::DenyReason;
 use picket_core::signature::SoftwareVerifier;
 use picket_core::time::Timestamp;
@@ -26,7 +27,7 @@ struct Web;
 
 impl Connection for Web {
     fn peer(&self) -> Rc<PeerResult> {
-        Rc::new(Ok("spiffe://example.org/web".parse().unwrap()))
+        Rc::new(Ok(Peer::known_by_name("spiffe://example.org/web".parse().unwrap())))
     }
 
     fn source_address(&self) -> Option<IpAddr> {

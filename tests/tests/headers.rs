@@ -1,8 +1,10 @@
 //! No copy of a header that Picket sets comes from the client.
 
+use picket_core::transaction_token;
 use serde_json::Value;
 
 use picket_tests::client::session::Session;
+use picket_tests::clock;
 use picket_tests::exchange::{Protocol, RequestSpec, Via};
 use picket_tests::fake_policy_service::Mode;
 use picket_tests::proof::still_serves;
@@ -27,6 +29,67 @@ const FORGED: [&str; 15] = [
     "x-picket-some-future-header",
     "x.picket.subject",
 ];
+
+/// RFC 7515 §A.1.
+const TRANSACTION_KEY: &str = "AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ-EstJQLr_T-1qS0gZH75aKtMN3Yj0iPS4hcgUuTwjAzZr1Z9CAow";
+
+#[tokio::test]
+async fn the_upstream_gets_a_transaction_token_and_no_copy_of_the_clients() {
+    let options = Options::default()
+        .edit(
+            "                  vm_id: picket\n",
+            &format!(
+                "                  vm_id: picket\n                  \
+                 environment_variables: {{ key_values: {{ TXN_KEY: \"{TRANSACTION_KEY}\" }} }}\n"
+            ),
+        )
+        .edit(
+            "                    workload: orders\n",
+            "                    workload: orders\n                    transaction_token: { key_variable: TXN_KEY }\n",
+        );
+    let mut stack = Stack::start(options).await.unwrap();
+    let mut session = Session::new(stack.keys(), stack.entrances());
+    // The second answer is the cache's.
+    for _ in 0..2 {
+        let request = RequestSpec {
+            token: Some(TokenSpec::of("alice")),
+            headers: vec![
+                ("txn-token".to_owned(), "forged".to_owned()),
+                ("Txn_Token".to_owned(), "forged".to_owned()),
+            ],
+            ..RequestSpec::default()
+        };
+        let echo = session.send(&request).await.unwrap().json().unwrap();
+        assert_eq!(upstream_header(&echo, "txn_token"), [""; 0]);
+        let tokens = upstream_header(&echo, "txn-token");
+        let [token] = tokens.as_slice() else {
+            panic!("{tokens:?}")
+        };
+        let key = transaction_token::read_key(TRANSACTION_KEY).unwrap();
+        let inspected = transaction_token::inspect(token, Some(&key)).unwrap();
+        assert_eq!(inspected.is_signed, Some(true));
+        let claims = inspected.claims;
+        assert_eq!((claims.aud.as_str(), claims.sub.as_deref()), ("orders", Some("alice")));
+        assert_eq!(claims.req_wl.as_deref(), Some("spiffe://example.org/web"));
+        assert!(claims.exp > clock::now_s());
+        assert_eq!(
+            claims.rctx.decision_id,
+            upstream_header(&echo, "x-picket-decision-id")
+                .first()
+                .map(|id| (*id).to_owned())
+        );
+    }
+    still_serves(&mut stack).await.unwrap();
+}
+
+/// The values of a header as the upstream received them.
+fn upstream_header<'e>(echo: &'e Value, name: &str) -> Vec<&'e str> {
+    let pairs = echo["headers"].as_array().into_iter().flatten();
+    pairs
+        .filter(|pair| pair[0].as_str().is_some_and(|have| have.eq_ignore_ascii_case(name)))
+        .filter_map(|pair| pair[1].as_str())
+        .collect()
+}
 
 #[tokio::test]
 async fn a_forged_identity_header_never_arrives_however_it_is_spelt() {

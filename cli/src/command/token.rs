@@ -1,15 +1,19 @@
 //! `picket token`.
 
+use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Subcommand;
+use picket_core::token::keys::Secret;
+use picket_core::transaction_token::{self, TransactionClaims};
+use serde::Serialize;
 use serde_json::Value;
 
 use super::CommandError;
 use crate::exit::Exit;
 use crate::keys::PrivateKey;
-use crate::output::Output;
+use crate::output::{Output, Paint, printable};
 use crate::{clock, duration, files, token};
 
 const MINT_ABOUT: &str = "\
@@ -33,12 +37,46 @@ Examples:
   What is in it:
   picket token mint ... --output json | jq .claims";
 
-/// Make tokens for development and tests
+const INSPECT_ABOUT: &str = "\
+Reads a transaction token, which a sidecar with `transaction_token` in its configuration puts into the header `txn-token`.
+
+With the key's environment variable its signature is checked. It exits with 1 where the signature is not valid or the \
+token has expired.";
+
+const INSPECT_EXAMPLES: &str = "\
+Examples:
+  PICKET_TRANSACTION_KEY=... picket token inspect --key-variable PICKET_TRANSACTION_KEY \"$TOKEN\"
+  echo \"$TOKEN\" | picket token inspect - --output json | jq .claims";
+
+/// Make and read tokens
 #[derive(Subcommand)]
 pub(super) enum Command {
     /// Sign a token and print it
     #[command(long_about = MINT_ABOUT, after_long_help = MINT_EXAMPLES)]
     Mint(MintArguments),
+    /// Read a transaction token, and check it where its key is given
+    #[command(long_about = INSPECT_ABOUT, after_long_help = INSPECT_EXAMPLES)]
+    Inspect(InspectArguments),
+}
+
+#[derive(clap::Args)]
+pub(super) struct InspectArguments {
+    /// The token, or `-` for standard input
+    token: String,
+    /// The environment variable that holds the key of the sidecar's `transaction_token.key_variable`
+    #[arg(long, value_name = "NAME")]
+    key_variable: Option<String>,
+}
+
+const VALID: &str = "valid";
+
+/// What `picket token inspect` found.
+#[derive(Serialize)]
+struct Inspection {
+    claims: TransactionClaims,
+    /// Absent: no key was given.
+    signature: Option<&'static str>,
+    is_expired: bool,
 }
 
 #[derive(clap::Args)]
@@ -73,6 +111,78 @@ pub(super) struct MintArguments {
 pub(super) fn run(command: Command, output: Output) -> Result<Exit, CommandError> {
     match command {
         Command::Mint(arguments) => mint(arguments, output),
+        Command::Inspect(arguments) => inspect(arguments, output),
+    }
+}
+
+fn inspect(arguments: InspectArguments, output: Output) -> Result<Exit, CommandError> {
+    let key = arguments.key_variable.as_deref().map(key_of_environment).transpose()?;
+    let token = match arguments.token.as_str() {
+        "-" => std::io::read_to_string(std::io::stdin())
+            .map_err(|error| CommandError::Usage(format!("cannot read standard input: {error}")))?,
+        _ => arguments.token,
+    };
+    let inspected = transaction_token::inspect(token.trim(), key.as_ref())
+        .map_err(|error| CommandError::Usage(format!("the token: {error}")))?;
+    let inspection = Inspection {
+        is_expired: u64::try_from(inspected.claims.exp).is_ok_and(|exp| clock::unix_seconds(clock::now()) >= exp),
+        signature: inspected
+            .is_signed
+            .map(|is_signed| if is_signed { VALID } else { "invalid" }),
+        claims: inspected.claims,
+    };
+    let is_good = inspected.is_signed != Some(false) && !inspection.is_expired;
+    output.print(&text_of(&inspection, output), &inspection)?;
+    Ok(if is_good { Exit::Done } else { Exit::MistakeFound })
+}
+
+fn key_of_environment(name: &str) -> Result<Secret, CommandError> {
+    let text = std::env::var(name)
+        .map_err(|_| CommandError::Usage(format!("the environment variable `{name}` is not set, or is no text")))?;
+    transaction_token::read_key(&text)
+        .map_err(|error| CommandError::Usage(format!("the environment variable `{name}`: {error}")))
+}
+
+fn text_of(inspection: &Inspection, output: Output) -> String {
+    let claims = &inspection.claims;
+    let signature = match inspection.signature {
+        None => output.paint(Paint::Bad, "not checked: name its key by --key-variable"),
+        Some(VALID) => output.paint(Paint::Good, VALID),
+        Some(other) => output.paint(Paint::Bad, other),
+    };
+    let expiry = match inspection.is_expired {
+        true => output.paint(Paint::Bad, "expired"),
+        false => output.paint(Paint::Good, "not expired"),
+    };
+    let principal = claims.tctx.as_ref();
+    let made = format!("at {}, ends at {}, in seconds since the epoch", claims.iat, claims.exp);
+    let rows: [(&str, Option<String>); 11] = [
+        ("made", Some(made)),
+        ("from", Some(claims.iss.clone())),
+        ("for", Some(claims.aud.clone())),
+        ("request", Some(claims.txn.clone())),
+        ("subject", claims.sub.clone()),
+        ("issuer", principal.map(|principal| principal.issuer.clone())),
+        ("tenant", principal.and_then(|principal| principal.tenant.clone())),
+        ("roles", principal.map(|principal| principal.roles.join(" "))),
+        ("scopes", principal.map(|principal| principal.scopes.join(" "))),
+        ("peer", claims.req_wl.clone()),
+        ("decided by", Some(decided_by(claims))),
+    ];
+    let mut text = format!("{:<11} {signature}\n{:<11} {expiry}\n", "signature", "expiry");
+    for (name, value) in rows {
+        // Text from a token is not the terminal's to obey.
+        let value = value.as_deref().map_or("-".to_owned(), printable);
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "{name:<11} {value}");
+    }
+    text
+}
+
+fn decided_by(claims: &TransactionClaims) -> String {
+    match &claims.rctx.decision_id {
+        Some(id) => format!("decision {id}, route rule {}", claims.rctx.route_rule),
+        None => format!("route rule {}", claims.rctx.route_rule),
     }
 }
 

@@ -35,7 +35,12 @@ pub(crate) fn command(arguments: &[&str]) -> Command {
 
 /// Runs `picket` to its end.
 pub(crate) fn picket(arguments: &[&str]) -> Answer {
-    let output = command(arguments).output().unwrap();
+    picket_with(arguments, &[])
+}
+
+/// Runs `picket` with these environment variables.
+pub(crate) fn picket_with(arguments: &[&str], variables: &[(&str, &str)]) -> Answer {
+    let output = command(arguments).envs(variables.iter().copied()).output().unwrap();
     Answer {
         code: output.status.code().unwrap(),
         stdout: String::from_utf8(output.stdout).unwrap(),

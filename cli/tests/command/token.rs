@@ -210,3 +210,87 @@ fn a_bad_claim_or_duration_is_a_usage_error() {
         assert!(answer.stderr.contains(expected), "{}", answer.stderr);
     }
 }
+
+mod inspect {
+    use picket_core::time::Timestamp;
+    use picket_core::transaction_token::{Transaction, TransactionTokens, read_key};
+
+    use super::*;
+    use crate::support::picket_with;
+
+    const KEY: &str = "AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ-EstJQLr_T-1qS0gZH75aKtMN3Yj0iPS4hcgUuTwjAzZr1Z9CAow";
+    const OTHER_KEY: &str = "Y2FuIGJlIGFueXRoaW5nIG9mIGEgZ29vZCBsZW5ndGgsIGxpa2UgdGhpcw";
+
+    fn now_s() -> i64 {
+        picket::clock::unix_seconds(picket::clock::now()).try_into().unwrap()
+    }
+
+    /// A token that was made at this time, whose route rule would clear a terminal.
+    fn token(made_at_s: i64) -> String {
+        let tokens = TransactionTokens::new("orders".into(), "orders".into(), 300, "KEY".into());
+        let peer = "spiffe://example.org/web".parse().unwrap();
+        let transaction = Transaction {
+            request_id: "r-1",
+            principal: None,
+            peer: Some(&peer),
+            route_rule: "orders\u{1b}[2J",
+            decision_id: None,
+        };
+        let tokens = tokens.with_key(read_key(KEY).unwrap());
+        tokens.mint(&transaction, Timestamp::from_s(made_at_s)).unwrap()
+    }
+
+    fn inspect(token: &str, key: &str) -> Answer {
+        let arguments = ["token", "inspect", "--key-variable", "TXN_KEY", token];
+        picket_with(&arguments, &[("TXN_KEY", key)])
+    }
+
+    #[test]
+    fn a_token_is_read_and_its_signature_checked() {
+        let good = inspect(&token(now_s()), KEY);
+        assert_eq!(good.code, 0, "{}", good.stderr);
+        assert!(good.stdout.contains("signature   valid\n"), "{}", good.stdout);
+        assert!(
+            good.stdout.contains("peer        spiffe://example.org/web\n"),
+            "{}",
+            good.stdout
+        );
+        assert!(good.stdout.contains(r"route rule orders\u{1b}[2J"), "{}", good.stdout);
+        let other = inspect(&token(now_s()), OTHER_KEY);
+        assert_eq!(
+            (other.code, other.stdout.contains("signature   invalid\n")),
+            (1, true),
+            "{}",
+            other.stdout
+        );
+        let expired = inspect(&token(now_s() - 301), KEY);
+        assert_eq!(
+            (expired.code, expired.stdout.contains("expiry      expired\n")),
+            (1, true),
+            "{}",
+            expired.stdout
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_told() {
+        for (token, key, expected) in [
+            ("a.b.c", KEY, "the token: not a JWS in compact serialization"),
+            (
+                token(0).as_str(),
+                "short",
+                "the environment variable `TXN_KEY`: expected at least 32 bytes",
+            ),
+        ] {
+            let answer = inspect(token, key);
+            assert_eq!(answer.code, 2);
+            assert!(answer.stderr.contains(expected), "{}", answer.stderr);
+        }
+        let without_key = picket(&["token", "inspect", &token(now_s())]);
+        assert!(
+            without_key.stdout.contains("signature   not checked"),
+            "{}",
+            without_key.stdout
+        );
+    }
+}

@@ -1,9 +1,14 @@
 //! The filter's configuration as it is written: JSON, unknown fields refused. Its doc comments are the JSON Schema's.
 
+mod peers;
+
 use deserr::Deserr;
+use serde_json::Value;
 
 use super::problems::Problems;
 use super::providers::ProviderDocument;
+
+pub use peers::{ForwardedHeaderDocument, ForwardedPeerDocument, PeersDocument};
 
 /// Configuration of Picket's filter: the plugin configuration of Envoy's Wasm filter, as JSON or as a protobuf Struct.
 #[derive(Debug, Deserr)]
@@ -22,6 +27,23 @@ pub struct FilterDocument {
     /// The SPIFFE trust domains whose peers may call. Required unless every rule has `peer: none`.
     #[deserr(default)]
     pub trust_domains: Option<Vec<String>>,
+    /// Other names of the trust domains, each with the one of `trust_domains` that it stands for, such as
+    /// `{"old.example": "example.org"}`: a peer from the first is taken for one from the second, in rules, policies, records
+    /// and headers. At most 100. Default: none.
+    #[deserr(default)]
+    #[cfg_attr(
+        feature = "schema",
+        schemars(with = "Option<std::collections::BTreeMap<String, String>>")
+    )]
+    pub trust_domain_aliases: Option<Value>,
+    /// Which peers are proxies that end TLS, and whose word on who their own caller is counts. Default: none.
+    #[deserr(default)]
+    pub forwarded_peer: Option<ForwardedPeerDocument>,
+    /// Which address of `x-forwarded-for` is where a request comes from, counted from the right, 0 to 32; 0 is the
+    /// connection's own. An Envoy with `use_remote_address` has added the connection's as the last one, so 2 is what
+    /// the caller itself wrote there. Default: 0.
+    #[deserr(default)]
+    pub forwarded_for_trusted_hops: Option<u32>,
     /// The issuers whose tokens are accepted. Required unless every rule has `credential: none`.
     #[deserr(default)]
     pub providers: Option<Vec<ProviderDocument>>,
@@ -34,6 +56,9 @@ pub struct FilterDocument {
     /// and `decision_id`. A client's copy of any `x-picket-` header is removed all the same. Default: all of them.
     #[deserr(default)]
     pub identity_headers: Option<Vec<String>>,
+    /// A signed token for the upstream that says what Picket has verified, in the header `txn-token`. Default: none.
+    #[deserr(default)]
+    pub transaction_token: Option<TransactionTokenDocument>,
     /// Whether permitted responses tell the caller who decided (`x-picket-reason`, `x-picket-decided-by`), as refusals
     /// always do. Default: false.
     #[deserr(default)]
@@ -44,6 +69,21 @@ pub struct FilterDocument {
     /// How many decisions a worker remembers, 1 to 1000000. Default: 10000.
     #[deserr(default)]
     pub decision_cache_entries_max: Option<u32>,
+}
+
+/// Transaction tokens (draft-ietf-oauth-transaction-tokens), signed with HMAC-SHA-256.
+#[derive(Debug, Deserr)]
+#[deserr(deny_unknown_fields, error = Problems)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(deny_unknown_fields))]
+pub struct TransactionTokenDocument {
+    /// The environment variable of the VM that holds the key: at least 32 bytes in base64.
+    pub key_variable: String,
+    /// How long a token is good for, 1 to 300 seconds. Default: 30.
+    #[deserr(default)]
+    pub lifetime_s: Option<u32>,
+    /// Whom it is for (`aud`). Default: the workload.
+    #[deserr(default)]
+    pub audience: Option<String>,
 }
 
 /// The policy service.
@@ -72,6 +112,12 @@ pub struct RuleDocument {
     pub methods: Option<Vec<String>>,
     /// Path templates such as `/orders/{id}` and `/files/{**}`.
     pub paths: Vec<String>,
+    /// From which networks requests may come, such as `10.0.0.0/8`, 1 to 1000. Default: any.
+    #[deserr(default)]
+    pub source_addresses: Option<Vec<String>>,
+    /// From which networks they may not, 1 to 1000: looked at first. Default: none.
+    #[deserr(default)]
+    pub not_source_addresses: Option<Vec<String>>,
     /// Whether a validated client certificate is required. Default: `required`.
     #[deserr(default)]
     pub peer: Option<NeedDocument>,
@@ -93,19 +139,6 @@ pub struct RuleDocument {
     /// What policies know the resource as, such as `internal` or `secret`. Default: none.
     #[deserr(default)]
     pub classification: Option<String>,
-}
-
-/// The peers of a rule; one that any of the lists names may call.
-#[derive(Debug, Deserr)]
-#[deserr(deny_unknown_fields, error = Problems)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(deny_unknown_fields))]
-pub struct PeersDocument {
-    /// Exact SPIFFE IDs.
-    #[deserr(default)]
-    pub spiffe_ids: Option<Vec<String>>,
-    /// Trust domains, out of the filter's `trust_domains`.
-    #[deserr(default)]
-    pub trust_domains: Option<Vec<String>>,
 }
 
 /// Whether something is needed.

@@ -5,18 +5,23 @@ use std::num::NonZeroUsize;
 use std::rc::Rc;
 
 use super::document::{
-    CredentialDocument, DecisionDocument, FilterDocument, NeedDocument, PeersDocument, PolicyServiceDocument,
-    RuleDocument,
+    CredentialDocument, DecisionDocument, FilterDocument, NeedDocument, PolicyServiceDocument, RuleDocument,
+    TransactionTokenDocument,
 };
+use super::peers::{self, check_peers, check_source};
 use super::problems::{self, Problems, shortened};
 use super::providers::{Providers, check_providers};
 use crate::identity_headers::{self, IdentityHeaders};
+use crate::peer::requirement::PeerRequirement;
+use crate::peer::resolution::PeerResolution;
 use crate::request::{self, RequestHead};
 use crate::route::{HostPattern, PathTemplate, RouteTable};
-use crate::spiffe::{SpiffeId, TrustDomain};
+use crate::source_address::SourceRequirement;
+use crate::spiffe::TrustDomain;
 use crate::strict_json;
 use crate::token::credential::CredentialSources;
 use crate::token::provider::{Provider, ProviderIndex};
+use crate::transaction_token::{self, TransactionTokens};
 
 /// A larger document is refused.
 pub const DOCUMENT_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -29,6 +34,8 @@ const SCOPES_MAX: usize = 64;
 const CLUSTER_BYTES_MAX: usize = 125;
 const TIMEOUT_MS_DEFAULT: u32 = 500;
 const TIMEOUT_MS_MAX: u32 = 60_000;
+const TRANSACTION_LIFETIME_S_DEFAULT: u32 = 30;
+const TRANSACTION_LIFETIME_S_MAX: u32 = 300;
 const TOKEN_CACHE_ENTRIES_DEFAULT: u32 = 1_000;
 const TOKEN_CACHE_ENTRIES_MAX: u32 = 100_000;
 const DECISION_CACHE_ENTRIES_DEFAULT: u32 = 10_000;
@@ -41,11 +48,15 @@ pub struct FilterConfiguration {
     pub workload: String,
     /// Where decisions are asked for; present if any rule asks.
     pub policy_service: Option<PolicyServiceSettings>,
+    /// How a request's peer is found.
+    pub peers: PeerResolution,
+    /// Which address of X-Forwarded-For counts, from the right; 0: the connection's.
+    pub forwarded_for_trusted_hops: u32,
     /// Whose tokens are accepted, by [`ProviderIndex`].
     pub providers: Vec<Provider>,
     /// Where tokens may be sent.
     pub credential_sources: CredentialSources,
-    /// The headers that providers make of claims, beside [`IdentityHeaders`].
+    /// The headers that providers make of claims, and that of transaction tokens, beside [`IdentityHeaders`].
     pub claim_headers: BTreeSet<Rc<str>>,
     /// The rules, by [`crate::route::RuleIndex`].
     pub rules: Vec<RouteRule>,
@@ -55,6 +66,8 @@ pub struct FilterConfiguration {
     pub forward_credential: bool,
     /// What tells the upstream who calls.
     pub identity_headers: IdentityHeaders,
+    /// The signed token that the upstream gets; `None`: it gets none.
+    pub transaction_tokens: Option<Rc<TransactionTokens>>,
     /// Whether permitted responses tell the caller who decided.
     pub explain_permits: bool,
     /// Bound of the token cache.
@@ -77,6 +90,8 @@ pub struct PolicyServiceSettings {
 pub struct RouteRule {
     /// Its name.
     pub id: Rc<str>,
+    /// From where requests may come.
+    pub source: SourceRequirement,
     /// Who may call.
     pub peers: PeerRequirement,
     /// Whether a token is required, and whose.
@@ -87,20 +102,6 @@ pub struct RouteRule {
     pub decider: Decider,
     /// What policies know the resource as.
     pub classification: Option<String>,
-}
-
-/// Who may call.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PeerRequirement {
-    /// Anybody, with or without a certificate.
-    NotRequired,
-    /// A peer with one of these SPIFFE IDs or from one of these trust domains.
-    OneOf {
-        /// Exact SPIFFE IDs.
-        spiffe_ids: BTreeSet<SpiffeId>,
-        /// Trust domains.
-        trust_domains: BTreeSet<TrustDomain>,
-    },
 }
 
 /// Whether a token is required.
@@ -125,26 +126,29 @@ pub enum Decider {
     Deny,
 }
 
-impl PeerRequirement {
-    /// Whether this peer may call.
-    #[must_use]
-    pub fn allows(&self, peer: &SpiffeId) -> bool {
-        match self {
-            Self::NotRequired => true,
-            Self::OneOf {
-                spiffe_ids,
-                trust_domains,
-            } => {
-                spiffe_ids.contains(peer)
-                    || trust_domains
-                        .iter()
-                        .any(|domain| domain.as_str() == peer.trust_domain())
-            }
-        }
-    }
-}
-
 impl FilterConfiguration {
+    /// Reads what the environment holds of this configuration.
+    ///
+    /// # Errors
+    /// The variable that is missing or of the wrong form, by the field that names it.
+    pub fn read_environment(&mut self, variable: impl Fn(&str) -> Option<String>) -> Result<(), Problems> {
+        let mut problems = Problems::default();
+        if let Some(tokens) = self.transaction_tokens.take() {
+            let name = &tokens.key_variable;
+            let key = variable(name)
+                .ok_or_else(|| {
+                    format!("the environment variable `{name}` is not set in `vm_config.environment_variables`")
+                })
+                .and_then(|text| {
+                    transaction_token::read_key(&text)
+                        .map_err(|error| format!("the environment variable `{name}`: {error}"))
+                });
+            let key = problems.take("transaction_token.key_variable", key);
+            self.transaction_tokens = key.map(|key| Rc::new((*tokens).clone().with_key(key)));
+        }
+        problems.none_or(Some(()))
+    }
+
     /// Whether a header or trailer of this name could pass for one that Picket sets.
     #[must_use]
     pub fn owns_header(&self, name: &str) -> bool {
@@ -210,6 +214,12 @@ impl FilterConfiguration {
         }
         let policy_service = check_policy_service(document.policy_service, &mut check);
         let trust_domains = parse_all::<TrustDomain>(document.trust_domains.as_deref(), "trust_domains", &mut check);
+        let peers = peers::check_resolution(
+            document.trust_domain_aliases,
+            document.forwarded_peer,
+            &trust_domains,
+            &mut check,
+        );
         let Providers { providers, sources } = check_providers(document.providers.unwrap_or_default(), &mut check);
         let (rules, routes) = check_rules(document.rules, &trust_domains, &providers, &mut check);
         let entries = |value, max, default, path, check: &mut Problems| {
@@ -222,10 +232,19 @@ impl FilterConfiguration {
         let (token_max, token_default) = (TOKEN_CACHE_ENTRIES_MAX, TOKEN_CACHE_ENTRIES_DEFAULT);
         let (decision_max, decision_default) = (DECISION_CACHE_ENTRIES_MAX, DECISION_CACHE_ENTRIES_DEFAULT);
         let (tokens, decisions) = (document.token_cache_entries_max, document.decision_cache_entries_max);
+        let transaction_tokens = check_transaction_token(document.transaction_token, &document.workload, &mut check);
+        let transaction_header = transaction_tokens.as_ref().map(|_| Rc::from(transaction_token::HEADER));
         let configuration = Self {
+            transaction_tokens,
             workload: document.workload,
             policy_service,
-            claim_headers: providers.iter().flat_map(Provider::headers).collect(),
+            peers,
+            forwarded_for_trusted_hops: peers::check_trusted_hops(document.forwarded_for_trusted_hops, &mut check),
+            claim_headers: providers
+                .iter()
+                .flat_map(Provider::headers)
+                .chain(transaction_header)
+                .collect(),
             providers,
             credential_sources: sources,
             rules,
@@ -244,6 +263,31 @@ impl FilterConfiguration {
         };
         check.none_or(Some(configuration))
     }
+}
+
+fn check_transaction_token(
+    document: Option<TransactionTokenDocument>,
+    workload: &str,
+    check: &mut Problems,
+) -> Option<Rc<TransactionTokens>> {
+    let TransactionTokenDocument {
+        key_variable,
+        lifetime_s,
+        audience,
+    } = document?;
+    let is_name = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+    if key_variable.is_empty() || !key_variable.bytes().all(is_name) {
+        let expected = "expected the name of an environment variable: letters, digits and `_`";
+        check.add("transaction_token.key_variable", expected);
+    }
+    if audience.as_ref().is_some_and(String::is_empty) {
+        check.add("transaction_token.audience", "expected a text that is not empty");
+    }
+    let (range, path) = (1..=TRANSACTION_LIFETIME_S_MAX, "transaction_token.lifetime_s");
+    let lifetime_s = in_range(lifetime_s, range, TRANSACTION_LIFETIME_S_DEFAULT, path, check);
+    let audience = audience.unwrap_or_else(|| workload.to_owned());
+    let tokens = TransactionTokens::new(workload.to_owned(), audience, lifetime_s, key_variable);
+    Some(Rc::new(tokens))
 }
 
 fn check_policy_service(
@@ -299,6 +343,7 @@ fn check_rules(
         check_name(&document.id, &mut ids, &format!("{path}.id"), check);
         add_routes(&document, &path, &rules, &mut routes, check);
         rules.push(RouteRule {
+            source: check_source(&document, &path, check),
             peers: check_peers(&document, &path, trust_domains, check),
             credential: check_credential(&document, &path, providers, check),
             scopes: check_scopes(&document, &path, check),
@@ -414,59 +459,6 @@ fn add_routes(document: &RuleDocument, path: &str, rules: &[RouteRule], routes: 
     }
 }
 
-fn check_peers(
-    document: &RuleDocument,
-    path: &str,
-    trusted: &BTreeSet<TrustDomain>,
-    check: &mut Problems,
-) -> PeerRequirement {
-    let peers = match (document.peer, &document.peers) {
-        (Some(NeedDocument::None), None) => return PeerRequirement::NotRequired,
-        (Some(NeedDocument::None), Some(_)) => {
-            check.add(format!("{path}.peers"), "expected no list of peers beside `peer: none`");
-            return PeerRequirement::NotRequired;
-        }
-        (Some(NeedDocument::Required) | None, None) => {
-            return PeerRequirement::OneOf {
-                spiffe_ids: BTreeSet::new(),
-                trust_domains: trusted.clone(),
-            };
-        }
-        (Some(NeedDocument::Required) | None, Some(peers)) => peers,
-    };
-    let PeersDocument {
-        spiffe_ids,
-        trust_domains,
-    } = peers;
-    let path = format!("{path}.peers");
-    let (ids, domains) = (
-        spiffe_ids.as_deref().unwrap_or_default(),
-        trust_domains.as_deref().unwrap_or_default(),
-    );
-    if ids.is_empty() && domains.is_empty() {
-        check.add(path.clone(), "expected at least one of `spiffe_ids`, `trust_domains`");
-    }
-    let ids = parse_each::<SpiffeId>(ids, &format!("{path}.spiffe_ids"), check);
-    let domains = parse_each::<TrustDomain>(domains, &format!("{path}.trust_domains"), check);
-    let is_trusted = |name: &str| trusted.iter().any(|domain| domain.as_str() == name);
-    for (index, _) in ids.iter().filter(|(_, id)| !is_trusted(id.trust_domain())) {
-        check.add(
-            format!("{path}.spiffe_ids[{index}]"),
-            "expected an ID of one of the filter's `trust_domains`",
-        );
-    }
-    for (index, _) in domains.iter().filter(|(_, domain)| !is_trusted(domain.as_str())) {
-        check.add(
-            format!("{path}.trust_domains[{index}]"),
-            "expected one of the filter's `trust_domains`",
-        );
-    }
-    PeerRequirement::OneOf {
-        spiffe_ids: ids.into_iter().map(|(_, id)| id).collect(),
-        trust_domains: domains.into_iter().map(|(_, domain)| domain).collect(),
-    }
-}
-
 /// A name is short, goes into headers and metrics as it is, and is used once.
 pub(super) fn check_name(name: &str, used: &mut BTreeSet<String>, path: &str, check: &mut Problems) {
     let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
@@ -515,7 +507,7 @@ pub(super) fn in_range(
 }
 
 /// The values of a list that parse, each with its index; a problem for each that does not.
-fn parse_each<T>(texts: &[String], path: &str, check: &mut Problems) -> Vec<(usize, T)>
+pub(super) fn parse_each<T>(texts: &[String], path: &str, check: &mut Problems) -> Vec<(usize, T)>
 where
     T: std::str::FromStr,
     T::Err: std::fmt::Display,

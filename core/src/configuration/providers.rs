@@ -18,6 +18,7 @@ use crate::token::credential::{CredentialSource, CredentialSources, SOURCES_MAX,
 use crate::token::keys::{KeySet, KeySource};
 use crate::token::provider::{ClaimHeader, Expiry, Provider, ProviderKeys, RequiredClaim, TextPattern};
 use crate::token::remote_keys::RemoteKeys;
+use crate::transaction_token;
 
 const PROVIDERS_MAX: usize = 64;
 /// More elements of a list of a provider are refused.
@@ -369,6 +370,7 @@ fn check_header_name<'n>(name: &'n str, path: &str, check: &mut Problems) -> Opt
         "trailer",
         "cookie",
         "x-request-id",
+        transaction_token::HEADER,
     ];
     let is_usable = is_token_text(name)
         && !name.bytes().any(|b| b.is_ascii_uppercase())

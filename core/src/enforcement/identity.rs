@@ -4,17 +4,19 @@ use std::cell::OnceCell;
 use std::net::IpAddr;
 use std::rc::Rc;
 
-use super::PeerResult;
+use super::{Arrival, PeerResult};
+use crate::configuration::filter::FilterConfiguration;
+use crate::source_address;
 use crate::spiffe::SpiffeId;
 use crate::token::VerifiedToken;
 
 /// What the proxy knows of the connection that a request came on. Each answer costs the edge a call of its host, so it is
 /// asked for where it matters alone, and once for each request.
 pub trait Connection {
-    /// What the connection proved about its peer.
+    /// What the connection proved about its peer, whenever that was.
     fn peer(&self) -> Rc<PeerResult>;
 
-    /// Where it comes from.
+    /// Where the connection comes from.
     fn source_address(&self) -> Option<IpAddr>;
 }
 
@@ -24,33 +26,50 @@ pub(super) struct Identity<'a> {
     pub(super) token: Option<Rc<VerifiedToken>>,
     /// Where it was; an index into the configuration's sources.
     pub(super) credential_source: Option<usize>,
-    connection: &'a dyn Connection,
+    arrival: &'a Arrival<'a>,
+    configuration: &'a FilterConfiguration,
     peer: OnceCell<Rc<PeerResult>>,
     source_address: OnceCell<Option<IpAddr>>,
 }
 
 impl<'a> Identity<'a> {
-    /// Nobody yet, on this connection.
-    pub(super) fn on(connection: &'a dyn Connection) -> Self {
+    /// Of a request whose token nobody has looked at yet.
+    pub(super) fn of(arrival: &'a Arrival<'a>, configuration: &'a FilterConfiguration) -> Self {
         Self {
             token: None,
             credential_source: None,
-            connection,
+            arrival,
+            configuration,
             peer: OnceCell::new(),
             source_address: OnceCell::new(),
         }
     }
 
-    /// What the connection proved.
+    /// What the connection proved, or the trusted hop at its other end says, as far as it holds now.
     pub(super) fn peer(&self) -> &Rc<PeerResult> {
-        self.peer.get_or_init(|| self.connection.peer())
+        self.peer.get_or_init(|| {
+            let Arrival {
+                connection,
+                headers,
+                now,
+            } = self.arrival;
+            self.configuration.peers.resolve(connection.peer(), headers, *now)
+        })
     }
 
     pub(super) fn peer_id(&self) -> Option<&SpiffeId> {
-        self.peer().as_ref().as_ref().ok()
+        self.peer().as_ref().as_ref().ok().map(|peer| &peer.id)
     }
 
+    /// Where the request comes from; IPv4 that is mapped to IPv6 is IPv4.
     pub(super) fn source_address(&self) -> Option<IpAddr> {
-        *self.source_address.get_or_init(|| self.connection.source_address())
+        *self.source_address.get_or_init(|| {
+            let address = match usize::try_from(self.configuration.forwarded_for_trusted_hops) {
+                Ok(0) => self.arrival.connection.source_address(),
+                Ok(nth) => source_address::forwarded_for(self.arrival.headers, nth),
+                Err(_) => None,
+            };
+            address.map(|address| address.to_canonical())
+        })
     }
 }

@@ -5,13 +5,15 @@ use std::rc::Rc;
 use super::decisions::KnownDecision;
 use super::identity::Identity;
 use super::{PeerResult, Refusal, VerifiedToken};
-use crate::configuration::filter::{Decider, FilterConfiguration, PeerRequirement, RouteRule};
+use crate::configuration::filter::{Decider, FilterConfiguration, RouteRule};
 use crate::decision::Effect;
 use crate::identity_headers::{DECISION_ID, PEER, ROUTE_RULE};
+use crate::peer::requirement::PeerRequirement;
 use crate::reason::{DecidedBy, DenyReason};
-use crate::request::RequestHead;
+use crate::request::{Caller, RequestHead};
 use crate::time::Timestamp;
 use crate::token::credential::CredentialRemoval;
+use crate::transaction_token::{self, Transaction, TransactionTokens};
 
 const COOKIE: &str = "cookie";
 
@@ -23,6 +25,7 @@ pub struct Permit {
     reason: PermitReason,
     decided_by: DecidedBy,
     decision_id: Option<Rc<str>>,
+    transaction_token: Option<Box<str>>,
     forwarding: Forwarding,
 }
 
@@ -66,22 +69,52 @@ pub(super) struct Forwarding {
     removal: Option<CredentialRemoval>,
     path: Option<String>,
     token: Option<Rc<VerifiedToken>>,
-    /// For the header; `None`: it is not set.
+    /// `None`: the rule does not check it.
     peer: Option<Rc<PeerResult>>,
+    sets_peer: bool,
     /// For the header; `None`: it is not set.
     rule_id: Option<Rc<str>>,
     sets_decision_id: bool,
+    /// For the transaction token; `None`: none is made.
+    transaction: Option<Box<PendingTransaction>>,
+}
+
+/// What a transaction token says beside the decision.
+#[derive(Debug)]
+struct PendingTransaction {
+    tokens: Rc<TransactionTokens>,
+    request_id: String,
+    peer: Option<Rc<PeerResult>>,
+    rule_id: Rc<str>,
+}
+
+impl Grounds<'_> {
+    fn permit(&self) -> bool {
+        match self {
+            Self::Decision(known, _) => known.decision.effect == Effect::Permit,
+            Self::Rule(rule) => rule.decider == Decider::Permit,
+        }
+    }
+
+    fn decision_id(&self) -> Option<&str> {
+        match self {
+            Self::Decision(known, _) => Some(&known.decision.decision_id),
+            Self::Rule(_) => None,
+        }
+    }
 }
 
 impl Permit {
     /// Makes a permit if the grounds permit, and a refusal if they do not.
-    pub(super) fn grant(grounds: Grounds<'_>, forwarding: Forwarding) -> Result<Self, Refusal> {
+    pub(super) fn grant(grounds: Grounds<'_>, forwarding: Forwarding, now: Timestamp) -> Result<Self, Refusal> {
+        let transaction_token = forwarding.transaction_token(&grounds, now)?;
         match grounds {
             Grounds::Decision(known, decided_by) => match known.decision.effect {
                 Effect::Permit => Ok(Self {
                     reason: PermitReason::PolicyPermit,
                     decided_by,
                     decision_id: forwarding.sets_decision_id.then(|| Rc::clone(&known.id_header)),
+                    transaction_token,
                     forwarding,
                 }),
                 Effect::Deny => Err(Refusal {
@@ -95,6 +128,7 @@ impl Permit {
                     reason: PermitReason::LocalPermit,
                     decided_by: DecidedBy::Local,
                     decision_id: None,
+                    transaction_token,
                     forwarding,
                 }),
                 Decider::Deny | Decider::PolicyService => Err(Refusal::new(DenyReason::RuleDeny, DecidedBy::Local)),
@@ -128,18 +162,27 @@ impl Permit {
     /// The headers that the upstream gets, each with one value, in place of any that the request has.
     pub fn headers_to_set(&self) -> impl Iterator<Item = (&str, &str)> {
         let Forwarding {
-            token, peer, rule_id, ..
+            token,
+            peer,
+            sets_peer,
+            rule_id,
+            ..
         } = &self.forwarding;
         let principal = token.iter().flat_map(|token| &token.identity_headers);
-        let peer = peer.as_ref().and_then(|peer| peer.as_ref().as_ref().ok());
+        let peer = peer
+            .iter()
+            .filter(|_| *sets_peer)
+            .filter_map(|peer| peer.as_ref().as_ref().ok());
         let cookies = match &self.forwarding.removal {
             Some(CredentialRemoval::Cookie(kept)) if !kept.is_empty() => Some((COOKIE, kept.as_str())),
             Some(_) | None => None,
         };
+        let transaction_token = self.transaction_token.as_deref();
         principal
             .map(|(name, value)| (name.as_ref(), value.as_str()))
             .chain(cookies)
-            .chain(peer.map(|id| (PEER, id.as_str())))
+            .chain(transaction_token.map(|token| (transaction_token::HEADER, token)))
+            .chain(peer.map(|peer| (PEER, peer.id.as_str())))
             .chain(rule_id.as_deref().map(|id| (ROUTE_RULE, id)))
             .chain(self.decision_id.as_deref().map(|id| (DECISION_ID, id)))
     }
@@ -158,6 +201,7 @@ impl Forwarding {
         rule: &RouteRule,
         identity: &Identity<'_>,
         configuration: &FilterConfiguration,
+        request_id: impl FnOnce() -> String,
     ) -> Self {
         let sets = &configuration.identity_headers;
         // A peer that the rule did not check is not vouched for.
@@ -177,10 +221,37 @@ impl Forwarding {
             path: rewrites.then(|| head.target.with_query(query.unwrap_or(head.target.query))),
             removal,
             token: identity.token.clone(),
-            peer: (checks_peer && sets.has(PEER)).then(|| Rc::clone(identity.peer())),
+            peer: checks_peer.then(|| Rc::clone(identity.peer())),
+            sets_peer: sets.has(PEER),
             rule_id: sets.has(ROUTE_RULE).then(|| Rc::clone(&rule.id)),
             sets_decision_id: sets.has(DECISION_ID),
+            transaction: configuration.transaction_tokens.as_ref().map(|tokens| {
+                Box::new(PendingTransaction {
+                    tokens: Rc::clone(tokens),
+                    request_id: request_id(),
+                    peer: checks_peer.then(|| Rc::clone(identity.peer())),
+                    rule_id: Rc::clone(&rule.id),
+                })
+            }),
         }
+    }
+
+    /// The transaction token of a request that is permitted on these grounds. Without one where one is configured nothing is
+    /// forwarded.
+    fn transaction_token(&self, grounds: &Grounds<'_>, now: Timestamp) -> Result<Option<Box<str>>, Refusal> {
+        let (Some(transaction), true) = (&self.transaction, grounds.permit()) else {
+            return Ok(None);
+        };
+        let peer = transaction.peer.as_ref().and_then(|peer| peer.as_ref().as_ref().ok());
+        let about = Transaction {
+            request_id: &transaction.request_id,
+            principal: self.token().map(|token| &*token.principal),
+            peer: peer.map(|peer| &peer.id),
+            route_rule: &transaction.rule_id,
+            decision_id: grounds.decision_id(),
+        };
+        let token = transaction.tokens.mint(&about, now).map(String::into_boxed_str);
+        token.map(Some).ok_or_else(|| Refusal::host_failure(Caller::default()))
     }
 
     pub(super) fn token(&self) -> Option<&VerifiedToken> {
@@ -192,6 +263,14 @@ impl Forwarding {
         match self.token() {
             Some(token) if now >= token.ends_at => Err(Refusal::new(DenyReason::TokenExpired, DecidedBy::Token)),
             Some(_) | None => Ok(()),
+        }
+    }
+
+    /// So may the certificate of a peer that the rule asks for.
+    pub(super) fn check_peer(&self, now: Timestamp) -> Result<(), Refusal> {
+        match self.peer.as_deref() {
+            Some(Ok(peer)) => Ok(peer.check_validity(now)?),
+            Some(Err(_)) | None => Ok(()),
         }
     }
 }

@@ -276,13 +276,15 @@ impl RemoteKeys {
         now: Timestamp,
         board: &dyn SharedBoard,
     ) -> (Progress, Change) {
-        let Some(under_way) = self.under_way.take_if(|under_way| under_way.fetch == fetch) else {
+        // Once its lease is over another worker may have brought a newer set.
+        let under_way = self.under_way.take_if(|under_way| under_way.fetch == fetch);
+        let Some(under_way) = under_way.filter(|under_way| now < under_way.ends_at) else {
             return (Progress::Late, Change::NoneGone);
         };
         let result = answer.and_then(|answer| Ok((answer, answer.document()?)));
         let step = match (under_way.step, result) {
             (_, Err(error)) => Err(error),
-            (FetchStep::Metadata, Ok((_, metadata))) => self.go_on(&under_way, metadata, now),
+            (FetchStep::Metadata, Ok((_, metadata))) => self.go_on(&under_way, metadata),
             (FetchStep::KeySet, Ok((answer, document))) => {
                 let document = PostedDocument {
                     asked_at: under_way.asked_at,
@@ -391,14 +393,11 @@ impl RemoteKeys {
         Some(self.send(step, location, now, control.lease_ends_at))
     }
 
-    fn go_on(&mut self, begun: &UnderWay, metadata: &[u8], now: Timestamp) -> Result<(Progress, Change), FetchError> {
+    fn go_on(&mut self, begun: &UnderWay, metadata: &[u8]) -> Result<(Progress, Change), FetchError> {
         let KeySetOrigin::Discovered { issuer, schemes, .. } = &self.settings.origin else {
             return Err(FetchError::EndpointUnreachable);
         };
         let location = answer::key_set_location(metadata, issuer, *schemes)?;
-        if now >= begun.ends_at {
-            return Err(FetchError::EndpointUnreachable);
-        }
         let fetch = self.send(FetchStep::KeySet, location, begun.asked_at, begun.ends_at);
         Ok((Progress::Next(fetch), Change::NoneGone))
     }

@@ -37,7 +37,7 @@ fn each_mistake_is_told_with_its_path() {
     check(
         "/worklod",
         "x".into(),
-        "worklod: unknown field, expected one of `workload`, `policy_service`, `trust_domains`, `providers`, `rules`, `forward_credential`, `identity_headers`, `explain_permits`, `token_cache_entries_max`, `decision_cache_entries_max`",
+        "worklod: unknown field, expected one of `workload`, `policy_service`, `trust_domains`, `trust_domain_aliases`, `forwarded_peer`, `forwarded_for_trusted_hops`, `providers`, `rules`, `forward_credential`, `identity_headers`, `transaction_token`, `explain_permits`, `token_cache_entries_max`, `decision_cache_entries_max`",
     );
     check("/workload", Value::Null, "workload: is required");
     check(
@@ -144,12 +144,12 @@ fn each_mistake_is_told_with_its_path() {
     check(
         "/rules/0/peers/spiffe_ids",
         json!(["spiffe://other.org/a"]),
-        "rules[0].peers.spiffe_ids[0]: expected an ID of one of the filter's `trust_domains`",
+        "rules[0].peers.spiffe_ids[0]: expected a trust domain out of the filter's `trust_domains`",
     );
     check(
         "/rules/0/peers",
         json!({}),
-        "rules[0].peers: expected at least one of `spiffe_ids`, `trust_domains`",
+        "rules[0].peers: expected at least one list of peers",
     );
     check(
         "/rules/0/peer",
@@ -287,6 +287,181 @@ fn rules_name_providers_and_scopes_that_make_sense() {
         json!(["a"]),
         "rules[3].scopes: expected no scopes where no credential is required",
     );
+}
+
+#[test]
+fn lists_of_peers_and_networks_are_checked_entry_by_entry() {
+    let peers = |name: &str, entries: Value| problems("/rules/0/peers", json!({name: entries}));
+    let nothing = "expected 1 to 1000 entries, or no field";
+    for name in [
+        "spiffe_ids",
+        "spiffe_id_patterns",
+        "trust_domains",
+        "namespaces",
+        "service_accounts",
+    ] {
+        for name in [name.to_owned(), format!("not_{name}")] {
+            let path = format!("rules[0].peers.{name}");
+            assert_eq!(peers(&name, json!([])), [format!("{path}: {nothing}")]);
+            assert_eq!(peers(&name, json!(vec!["x"; 1001])), [format!("{path}: {nothing}")]);
+            let wrong = peers(&name, json!(["a b"]));
+            assert!(
+                wrong.len() == 1 && wrong[0].starts_with(&format!("{path}[0]: expected ")),
+                "{wrong:?}"
+            );
+        }
+    }
+    for (name, entry) in [
+        ("not_spiffe_ids", "spiffe://other.org/a"),
+        ("spiffe_id_patterns", "spiffe://other.org/*"),
+        ("not_spiffe_id_patterns", "spiffe://other.org/*"),
+        ("trust_domains", "other.org"),
+        ("not_trust_domains", "other.org"),
+    ] {
+        let expected = format!("rules[0].peers.{name}[0]: expected a trust domain out of the filter's `trust_domains`");
+        assert_eq!(peers(name, json!([entry])), [expected]);
+    }
+    for (name, entry, expected) in [
+        (
+            "namespaces",
+            "*",
+            "expected the name of a Kubernetes namespace, found `*`",
+        ),
+        (
+            "namespaces",
+            "a/b",
+            "expected the name of a Kubernetes namespace, found `a/b`",
+        ),
+        (
+            "service_accounts",
+            "web",
+            "expected a Kubernetes service account as `NAMESPACE/SERVICE_ACCOUNT`, found `web`",
+        ),
+        (
+            "service_accounts",
+            "shop/*",
+            "expected a Kubernetes service account as `NAMESPACE/SERVICE_ACCOUNT`, found `shop/*`",
+        ),
+        (
+            "spiffe_id_patterns",
+            "spiffe://*/web",
+            "expected a SPIFFE ID with a path, in which `*` may be a whole segment and `**` the last one, found `spiffe://*/web`",
+        ),
+    ] {
+        assert_eq!(
+            peers(name, json!([entry])),
+            [format!("rules[0].peers.{name}[0]: {expected}")]
+        );
+    }
+    check(
+        "/rules/0/source_addresses",
+        json!(["10.0.0.0/8", "10.0.0.1/8"]),
+        "rules[0].source_addresses[1]: expected no address bits behind the prefix, found `10.0.0.1/8`",
+    );
+    check(
+        "/rules/0/not_source_addresses",
+        json!(["localhost"]),
+        "rules[0].not_source_addresses[0]: expected a network such as `10.0.0.0/8` or `2001:db8::/32`, or an address, found `localhost`",
+    );
+    check(
+        "/rules/0/source_addresses",
+        json!([]),
+        &format!("rules[0].source_addresses: {nothing}"),
+    );
+    check(
+        "/forwarded_for_trusted_hops",
+        33.into(),
+        "forwarded_for_trusted_hops: expected 0 to 32, found 33",
+    );
+}
+
+#[test]
+fn a_namespace_is_named_alone_where_there_is_one_trust_domain_only() {
+    let mut document = configuration();
+    document["trust_domains"] = json!(["example.org", "b.example"]);
+    document["rules"][0]["peers"] = json!({"namespaces": ["a"], "service_accounts": ["a/b"], "not_namespaces": ["c"]});
+    let problems = FilterConfiguration::parse(document.to_string().as_bytes()).unwrap_err();
+    let expected = "expected `spiffe_id_patterns` or `spiffe_ids`, as the filter has several `trust_domains`";
+    assert_eq!(
+        problems.to_string(),
+        format!("rules[0].peers.namespaces: {expected}; rules[0].peers.service_accounts: {expected}")
+    );
+}
+
+#[test]
+fn a_trusted_hop_is_named_and_its_header_chosen() {
+    let hop = |change: (&str, Value)| {
+        let mut hop = json!({"hop_spiffe_ids": ["spiffe://example.org/gateway"], "header": "client-cert"});
+        hop[change.0] = change.1;
+        problems("/forwarded_peer", hop)
+    };
+    assert_eq!(hop(("hops", 1.into())), [""; 0]);
+    let xfcc = json!({"hop_spiffe_ids": ["spiffe://example.org/a"], "header": "x-forwarded-client-cert", "hops": 8});
+    assert_eq!(problems("/forwarded_peer", xfcc), [""; 0]);
+    for (field, value, expected) in [
+        ("hops", json!(2), "hops: expected 1 to 1, found 2"),
+        ("hops", json!(0), "hops: expected 1 to 1, found 0"),
+        (
+            "header",
+            json!("forwarded"),
+            "header: unknown value `forwarded`, expected one of `x-forwarded-client-cert`, `client-cert`",
+        ),
+        (
+            "hop_spiffe_ids",
+            json!([]),
+            "hop_spiffe_ids: expected 1 to 1000 entries, or no field",
+        ),
+        (
+            "hop_spiffe_ids",
+            json!(["spiffe://other.org/a"]),
+            "hop_spiffe_ids[0]: expected a trust domain out of the filter's `trust_domains`",
+        ),
+        (
+            "from",
+            json!([]),
+            "from: unknown field, expected one of `hop_spiffe_ids`, `header`, `hops`",
+        ),
+    ] {
+        assert_eq!(hop((field, value)), [format!("forwarded_peer.{expected}")]);
+    }
+    check(
+        "/forwarded_peer",
+        json!({"header": "client-cert"}),
+        "forwarded_peer.hop_spiffe_ids: is required",
+    );
+}
+
+#[test]
+fn an_alias_is_another_name_of_a_trust_domain() {
+    let path = "/trust_domain_aliases";
+    assert_eq!(problems(path, json!({"old.example": "example.org"})), [""; 0]);
+    check(
+        path,
+        json!({"old.example": "other.org"}),
+        "trust_domain_aliases.old.example: expected one of the filter's `trust_domains`",
+    );
+    check(
+        path,
+        json!({"example.org": "example.org"}),
+        "trust_domain_aliases.example.org: expected a name that is not one of the filter's `trust_domains`",
+    );
+    check(
+        path,
+        json!({"Old": "example.org"}),
+        "trust_domain_aliases.Old: expected a trust domain of lower-case letters, digits, `.`, `-` and `_`",
+    );
+    check(
+        path,
+        json!({"old.example": 1}),
+        "trust_domain_aliases.old.example: expected one of the filter's `trust_domains`",
+    );
+    check(
+        path,
+        json!(["a"]),
+        "trust_domain_aliases: expected an object of strings",
+    );
+    let many: serde_json::Map<_, _> = (0..101).map(|n| (format!("d{n}"), json!("example.org"))).collect();
+    check(path, Value::Object(many), "trust_domain_aliases: expected at most 100");
 }
 
 #[test]

@@ -362,3 +362,91 @@ fn a_token_that_is_bound_in_an_unknown_way_is_refused() {
         check_provider(json!({}), &[("cnf", cnf)], Err(DenyReason::TokenMalformed));
     }
 }
+
+mod transaction_tokens {
+    use picket_core::configuration::filter::FilterConfiguration;
+    use picket_core::decision::Effect;
+    use picket_core::transaction_token::{inspect, read_key};
+
+    use super::*;
+    use crate::support::decision;
+
+    const KEY: &str = "AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ-EstJQLr_T-1qS0gZH75aKtMN3Yj0iPS4hcgUuTwjAzZr1Z9CAow";
+
+    fn document() -> Value {
+        let mut document = configuration();
+        document["transaction_token"] = json!({"key_variable": "PICKET_KEY", "lifetime_s": 20});
+        document
+    }
+
+    fn sidecar() -> Sidecar {
+        Sidecar::with_environment(&document(), |name| (name == "PICKET_KEY").then(|| KEY.to_owned()))
+    }
+
+    #[test]
+    fn the_upstream_gets_what_was_verified_and_no_copy_of_the_clients() {
+        let mut sidecar = sidecar();
+        let caller = Caller::new()
+            .get("/orders/7")
+            .header("txn-token", "forged")
+            .header("txn_token", "forged");
+        let (_, pending) = sidecar.asks(&caller);
+        let permit = sidecar.answers(pending, Ok(decision(Effect::Permit, 60_000))).unwrap();
+        let (cached, _) = sidecar.permits(&caller);
+        for permit in [permit, cached] {
+            let token = upstream(&permit)["txn-token"].clone();
+            let inspected = inspect(&token, Some(&read_key(KEY).unwrap())).unwrap();
+            assert_eq!(inspected.is_signed, Some(true));
+            let claims = inspected.claims;
+            assert_eq!(
+                (claims.iss.as_str(), claims.aud.as_str(), claims.txn.as_str()),
+                ("orders", "orders", "r-1")
+            );
+            assert_eq!((claims.iat, claims.exp), (NOW_S, NOW_S + 20));
+            assert_eq!(claims.sub.as_deref(), Some("alice"));
+            assert_eq!(claims.req_wl.as_deref(), Some("spiffe://example.org/web"));
+            assert_eq!(claims.tctx.unwrap().issuer, "https://issuer.example");
+            assert_eq!(
+                (claims.rctx.route_rule.as_str(), claims.rctx.decision_id.as_deref()),
+                ("orders-read", Some("d-1"))
+            );
+            let removed: Vec<_> = permit.headers_to_remove().collect();
+            assert!(
+                removed.contains(&"txn-token") && removed.contains(&"txn_token"),
+                "{removed:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_rule_that_asks_for_nobody_vouches_for_nobody() {
+        let (permit, _) = sidecar().permits(&Caller::new().get("/open"));
+        let claims = inspect(&upstream(&permit)["txn-token"], None).unwrap().claims;
+        assert_eq!((claims.sub, claims.req_wl, claims.tctx), (None, None, None));
+        assert_eq!(
+            (claims.rctx.route_rule.as_str(), claims.rctx.decision_id),
+            ("open", None)
+        );
+    }
+
+    #[test]
+    fn without_its_key_a_configuration_is_not_taken_and_nothing_goes_on() {
+        let read = |value: Option<&str>| {
+            let mut configuration = FilterConfiguration::parse(document().to_string().as_bytes()).unwrap();
+            configuration
+                .read_environment(|_| value.map(str::to_owned))
+                .map_err(|problems| problems.to_string())
+        };
+        assert_eq!(read(Some(KEY)), Ok(()));
+        assert_eq!(
+            read(None).unwrap_err(),
+            "transaction_token.key_variable: the environment variable `PICKET_KEY` is not set in `vm_config.environment_variables`"
+        );
+        assert_eq!(
+            read(Some("c2hvcnQ")).unwrap_err(),
+            "transaction_token.key_variable: the environment variable `PICKET_KEY`: expected at least 32 bytes in base64 or base64url"
+        );
+        let refusal = Sidecar::with(&document()).refuses(&local());
+        assert_eq!(refusal.reason, DenyReason::HostFailure);
+    }
+}

@@ -9,9 +9,11 @@
     reason = "a test that cannot go on fails, and a table may be long"
 )]
 
+mod callers;
 mod configuration;
 mod credentials;
 mod enforcement;
+mod forwarded;
 mod key_sets;
 mod peers;
 mod properties;

@@ -1,64 +1,248 @@
 //! Which certificates prove a peer.
 
-use picket_core::peer::{PeerError, PeerEvidence, identify, spiffe_id_of_der};
-use picket_core::spiffe::SpiffeId;
-use rcgen::{CertificateParams, KeyPair, SanType};
+use picket_core::peer::{
+    CERTIFICATE_BYTES_MAX, CertificateError, CertificateThumbprint, Peer, PeerError, PeerEvidence, identify,
+    spiffe_id_of_der,
+};
+use picket_core::reason::{DecidedBy, DenyReason};
+use picket_core::spiffe::{SPIFFE_ID_BYTES_MAX, SpiffeId, TRUST_DOMAIN_BYTES_MAX};
+use picket_core::time::Timestamp;
+use rcgen::string::BmpString;
+use rcgen::{
+    BasicConstraints, CertificateParams, CustomExtension, DnType, DnValue, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    KeyUsagePurpose, OtherNameValue, SanType,
+};
+use serde_json::json;
 
-fn certificate(names: &[SanType]) -> rcgen::Certificate {
-    let mut params = CertificateParams::default();
-    params.subject_alt_names = names.to_vec();
-    params.self_signed(&KeyPair::generate().unwrap()).unwrap()
-}
+use crate::support::{Caller, NOW_S, Sidecar, configuration, decision};
 
-fn uri(text: &str) -> SanType {
+const WEB: &str = "spiffe://example.org/web";
+
+pub(crate) fn uri(text: &str) -> SanType {
     SanType::URI(text.try_into().unwrap())
 }
 
-#[track_caller]
-fn check(names: &[SanType], expected: Result<&str, PeerError>) {
-    let certificate = certificate(names);
-    let pem = certificate.pem();
-    let evidence = PeerEvidence {
+/// A certificate of `web` with one change.
+pub(crate) fn certificate(change: impl FnOnce(&mut CertificateParams)) -> rcgen::Certificate {
+    let mut parameters = CertificateParams::default();
+    parameters.subject_alt_names = vec![uri(WEB)];
+    change(&mut parameters);
+    parameters.self_signed(&KeyPair::generate().unwrap()).unwrap()
+}
+
+fn of_pem(pem: &str) -> Result<Peer, PeerError> {
+    identify(PeerEvidence {
         is_validated: Some(true),
         certificate_pem: Some(pem.as_bytes()),
-    };
+    })
+}
+
+/// What a certificate proves is the same for the filter and for the policy service.
+#[track_caller]
+fn check(name: &str, expected: Result<&str, CertificateError>, change: impl FnOnce(&mut CertificateParams)) {
+    let certificate = certificate(change);
+    let expected = expected.map_err(PeerError::Malformed);
+    let peer = of_pem(&certificate.pem());
     assert_eq!(
-        identify(evidence).as_ref().map(SpiffeId::as_str).map_err(|e| *e),
-        expected
+        peer.as_ref().map(|peer| peer.id.as_str()).map_err(|e| *e),
+        expected,
+        "{name}"
     );
     assert_eq!(
         spiffe_id_of_der(certificate.der())
             .as_ref()
             .map(SpiffeId::as_str)
             .map_err(|e| *e),
-        expected
+        expected,
+        "{name}"
     );
+}
+
+fn check_uris(uris: &[&str], expected: Result<&str, CertificateError>) {
+    check(&format!("{uris:?}"), expected, |parameters| {
+        parameters.subject_alt_names = uris.iter().map(|text| uri(text)).collect();
+    });
 }
 
 #[test]
 fn exactly_one_uri_that_is_a_spiffe_id_is_needed() {
-    let dns = SanType::DnsName("example.org".try_into().unwrap());
-    check(
-        &[dns.clone(), uri("spiffe://example.org/web")],
-        Ok("spiffe://example.org/web"),
-    );
-    check(&[dns], Err(PeerError::Malformed));
-    check(&[], Err(PeerError::Malformed));
-    check(
-        &[uri("spiffe://example.org/web"), uri("spiffe://example.org/admin")],
-        Err(PeerError::Malformed),
-    );
-    check(
-        &[uri("spiffe://example.org/web"), uri("https://example.org")],
-        Err(PeerError::Malformed),
-    );
-    check(&[uri("https://example.org")], Err(PeerError::Malformed));
-    check(&[uri("spiffe://example.org/a\0b")], Err(PeerError::Malformed));
+    check_uris(&[WEB], Ok(WEB));
+    let refused = Err(CertificateError::SpiffeId);
+    check_uris(&[], refused);
+    check_uris(&[WEB, "spiffe://example.org/admin"], refused);
+    check_uris(&[WEB, WEB], refused);
+    check_uris(&[WEB, "https://example.org"], refused);
+    check_uris(&["https://example.org"], refused);
+    let dns = || SanType::DnsName("example.org".try_into().unwrap());
+    check("a DNS name beside it", Ok(WEB), |parameters| {
+        parameters.subject_alt_names.insert(0, dns());
+    });
+    check("a DNS name alone", refused, |parameters| {
+        parameters.subject_alt_names = vec![dns()];
+    });
+}
+
+#[test]
+fn the_id_is_one_of_a_workload_up_to_each_border_of_the_specification() {
+    let longest = format!("spiffe://e/{}", "a".repeat(SPIFFE_ID_BYTES_MAX - 11));
+    let widest = format!("spiffe://{}/a", "e".repeat(TRUST_DOMAIN_BYTES_MAX));
+    for good in [
+        "spiffe://e/a",
+        "spiffe://1.e-x_y/A.b-c_d/0",
+        "spiffe://example.org/...",
+        &longest,
+        &widest,
+    ] {
+        check_uris(&[good], Ok(good));
+    }
+    for bad in [
+        "spiffe://example.org",
+        "spiffe://example.org/",
+        "spiffe://example.org/a/",
+        "spiffe://example.org//a",
+        "spiffe://example.org/.",
+        "spiffe://example.org/a/../b",
+        "spiffe://example.org/%61",
+        "spiffe://example.org/a?b",
+        "spiffe://example.org/a#b",
+        "spiffe://example.org/*",
+        "spiffe://Example.org/a",
+        "spiffe://example.org:443/a",
+        "spiffe://u@example.org/a",
+        "spiffe:///a",
+        "SPIFFE://example.org/a",
+        "spiffe:/example.org/a",
+        "",
+        &format!("{longest}a"),
+        &widest.replace("/a", "e/a"),
+    ] {
+        check_uris(&[bad], Err(CertificateError::SpiffeId));
+    }
+}
+
+#[test]
+fn a_control_character_in_any_name_is_refused() {
+    let refused = Err(CertificateError::Name);
+    for control in ["\0", "\n", "\x1f", "\x7f"] {
+        let text = format!("a{control}b");
+        check_uris(&[&format!("spiffe://example.org/{text}")], refused);
+        let names = [
+            SanType::DnsName(text.as_str().try_into().unwrap()),
+            SanType::Rfc822Name(text.as_str().try_into().unwrap()),
+            SanType::OtherName((
+                vec![1, 3, 6, 1, 4, 1, 311, 20, 2, 3],
+                OtherNameValue::Utf8String(text.clone()),
+            )),
+        ];
+        for name in names {
+            check(&format!("{name:?}"), refused, |parameters| {
+                parameters.subject_alt_names.push(name);
+            });
+        }
+        let values = [
+            DnValue::Utf8String(text.clone()),
+            DnValue::Ia5String(text.as_str().try_into().unwrap()),
+            DnValue::BmpString(BmpString::try_from(text.as_str()).unwrap()),
+        ];
+        for value in values {
+            check(&format!("{value:?}"), refused, |parameters| {
+                parameters.distinguished_name.push(DnType::OrganizationName, value);
+            });
+        }
+    }
+    check("text in other scripts", Ok(WEB), |parameters| {
+        let name = &mut parameters.distinguished_name;
+        name.push(DnType::OrganizationName, "Ünïcode 組織");
+        name.push(DnType::LocalityName, DnValue::BmpString("組織 ĊĀ".try_into().unwrap()));
+    });
+}
+
+#[test]
+fn an_authority_is_no_peer() {
+    let refused = Err(CertificateError::Authority);
+    check("CA", refused, |parameters| {
+        parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    });
+    check("CA with key usage of a leaf", refused, |parameters| {
+        parameters.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        parameters.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    });
+    for usage in [KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign] {
+        check(&format!("{usage:?}"), refused, |parameters| {
+            parameters.key_usages = vec![KeyUsagePurpose::DigitalSignature, usage];
+        });
+    }
+    check("explicitly none", Ok(WEB), |parameters| {
+        parameters.is_ca = IsCa::ExplicitNoCa;
+    });
+}
+
+#[test]
+fn where_uses_are_named_they_are_those_of_a_client() {
+    use ExtendedKeyUsagePurpose::{Any, ClientAuth, CodeSigning, ServerAuth};
+    use KeyUsagePurpose::{DigitalSignature, KeyAgreement, KeyEncipherment};
+    let refused = Err(CertificateError::Usage);
+    for (usages, expected) in [
+        (vec![DigitalSignature], Ok(WEB)),
+        (vec![DigitalSignature, KeyEncipherment, KeyAgreement], Ok(WEB)),
+        (vec![KeyEncipherment], refused),
+        (vec![KeyAgreement], refused),
+    ] {
+        check(&format!("{usages:?}"), expected, |parameters| {
+            parameters.key_usages = usages;
+        });
+    }
+    for (usages, expected) in [
+        (vec![ClientAuth], Ok(WEB)),
+        (vec![ServerAuth, ClientAuth], Ok(WEB)),
+        (vec![ServerAuth], refused),
+        (vec![Any], refused),
+        (vec![CodeSigning], refused),
+    ] {
+        check(&format!("{usages:?}"), expected, |parameters| {
+            parameters.extended_key_usages = usages;
+        });
+    }
+}
+
+#[test]
+fn an_extension_that_is_there_twice_or_cannot_be_read_is_refused() {
+    // DER of `SEQUENCE { [6] "spiffe://example.org/admin" }`, `SEQUENCE { TRUE }`, and what is neither.
+    let admin = b"spiffe://example.org/admin";
+    let names = [&[0x30, 28, 0x86, 26], admin.as_slice()].concat();
+    let (alternative_name, constraints, usage) = ([2, 5, 29, 17], [2, 5, 29, 19], [2, 5, 29, 15]);
+    let extension = |oid: &[u64], content: Vec<u8>| CustomExtension::from_oid_content(oid, content);
+    for (name, added) in [
+        ("two lists of names", vec![extension(&alternative_name, names)]),
+        (
+            "constraints of garbage",
+            vec![extension(&constraints, vec![0x30, 0x05, 1])],
+        ),
+        (
+            "constraints with more behind",
+            vec![extension(&constraints, vec![0x30, 0, 0x30, 0])],
+        ),
+        ("key usage of garbage", vec![extension(&usage, vec![0xff])]),
+        (
+            "two key usages",
+            vec![
+                extension(&usage, vec![3, 2, 7, 0x80]),
+                extension(&usage, vec![3, 2, 7, 0x80]),
+            ],
+        ),
+    ] {
+        check(name, Err(CertificateError::Encoding), |parameters| {
+            parameters.custom_extensions = added;
+        });
+    }
+    check("constraints of nothing", Ok(WEB), |parameters| {
+        parameters.custom_extensions = vec![extension(&constraints, vec![0x30, 0])];
+    });
 }
 
 #[test]
 fn the_proxy_must_have_validated_the_certificate() {
-    let pem = certificate(&[uri("spiffe://example.org/web")]).pem();
+    let pem = certificate(|_| ()).pem();
     let evidence = |is_validated, certificate_pem| {
         identify(PeerEvidence {
             is_validated,
@@ -68,12 +252,89 @@ fn the_proxy_must_have_validated_the_certificate() {
     assert_eq!(evidence(Some(false), Some(pem.as_bytes())), Err(PeerError::Unverified));
     assert_eq!(evidence(None, Some(pem.as_bytes())), Err(PeerError::Unverified));
     assert_eq!(evidence(Some(true), None), Err(PeerError::Missing));
+    let malformed = Err(PeerError::Malformed(CertificateError::Encoding));
+    let long = vec![b'a'; CERTIFICATE_BYTES_MAX + 1];
+    for bytes in [
+        b"-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n".as_slice(),
+        b"\xff",
+        b"",
+        pem.replace("CERTIFICATE", "PUBLIC KEY").as_bytes(),
+        pem.repeat(2).as_bytes(),
+        &long,
+    ] {
+        assert_eq!(evidence(Some(true), Some(bytes)), malformed);
+    }
+}
+
+#[test]
+fn the_thumbprint_is_of_the_whole_certificate() {
+    let certificate = certificate(|_| ());
+    let thumbprint = CertificateThumbprint::of_der(certificate.der());
+    assert_eq!(of_pem(&certificate.pem()).unwrap().thumbprint, Some(thumbprint));
+    // SHA-256 of nothing, FIPS 180-4.
     assert_eq!(
-        evidence(
-            Some(true),
-            Some(b"-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n")
-        ),
-        Err(PeerError::Malformed)
+        format!("{:?}", CertificateThumbprint::of_der(b"")),
+        "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
     );
-    assert_eq!(evidence(Some(true), Some(b"\xff")), Err(PeerError::Malformed));
+}
+
+#[test]
+fn a_certificate_is_valid_from_its_first_second_through_its_last() {
+    let peer = certificate(|parameters| {
+        parameters.not_before = rcgen::date_time_ymd(2027, 1, 15);
+        parameters.not_after = rcgen::date_time_ymd(2050, 1, 1);
+    });
+    let peer = of_pem(&peer.pem()).unwrap();
+    let (first_s, last_s) = (1_799_971_200, 2_524_608_000);
+    let at = |ms| peer.check_validity(Timestamp::from_ms(ms));
+    assert_eq!(at(first_s * 1000 - 1), Err(PeerError::NotYetValid));
+    assert_eq!(at(first_s * 1000), Ok(()));
+    assert_eq!(at(last_s * 1000 + 999), Ok(()));
+    assert_eq!(at(last_s * 1000 + 1000), Err(PeerError::Expired));
+}
+
+#[test]
+fn validity_is_checked_for_each_request_of_a_connection() {
+    let mut sidecar = Sidecar::new();
+    let caller = Caller::new().get("/local").peer_valid(NOW_S + 1, NOW_S + 3);
+    let early = sidecar.refuses(&caller);
+    assert_eq!(
+        (early.reason, early.decided_by),
+        (DenyReason::PeerNotYetValid, DecidedBy::Peer)
+    );
+    sidecar.later_ms(1000);
+    sidecar.permits(&caller);
+    sidecar.later_ms(1999);
+    sidecar.permits(&caller);
+    sidecar.later_ms(1);
+    assert_eq!(sidecar.refuses(&caller).reason, DenyReason::PeerExpired);
+}
+
+#[test]
+fn a_peer_that_expires_while_its_request_waits_or_while_its_decision_is_cached_is_refused() {
+    use picket_core::decision::Effect;
+    let mut sidecar = Sidecar::new();
+    let caller = Caller::new().get("/orders/7").peer_valid(0, NOW_S + 2);
+    let (_, pending) = sidecar.asks(&caller);
+    sidecar.answers(pending, Ok(decision(Effect::Permit, 60_000))).unwrap();
+    sidecar.permits(&caller);
+    let other = Caller::new().get("/orders/8").peer_valid(0, NOW_S + 2);
+    let (_, pending) = sidecar.asks(&other);
+    sidecar.later_ms(2000);
+    let refusal = sidecar
+        .answers(pending, Ok(decision(Effect::Permit, 60_000)))
+        .unwrap_err();
+    assert_eq!(refusal.reason, DenyReason::PeerExpired);
+    assert_eq!(sidecar.refuses(&caller).reason, DenyReason::PeerExpired);
+}
+
+#[test]
+fn a_policy_sees_no_expired_peer_where_the_rule_asks_for_none() {
+    let mut configuration = configuration();
+    configuration["rules"][0]["peer"] = json!("none");
+    configuration["rules"][0].as_object_mut().unwrap().remove("peers");
+    let mut sidecar = Sidecar::with(&configuration);
+    let caller = Caller::new().get("/orders/7");
+    assert!(sidecar.asks(&caller).0.peer.is_some());
+    assert_eq!(sidecar.asks(&caller.peer_valid(0, NOW_S)).0.peer, None);
 }

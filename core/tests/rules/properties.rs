@@ -9,6 +9,7 @@ use picket_core::time::Timestamp;
 use proptest::collection::vec;
 use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop_assert, prop_assert_eq, prop_oneof, proptest};
 use proptest::sample::select;
+use serde_json::json;
 
 use crate::support::{Caller, Sidecar, configuration, decision};
 
@@ -84,6 +85,28 @@ proptest! {
             }
             Step::Ask(question) => prop_assert!(false, "asked without a token: {:?}", question),
         }
+    }
+
+    #[test]
+    fn anything_that_a_hop_forwards_is_a_peer_or_none_and_no_panic(
+        fields in vec(prop_oneof![
+            vec(any::<u8>(), 0..60),
+            "[\\[{\"uri:]{0,20}".prop_map(String::into_bytes),
+            r#"(URI|Cert|Hash|By|Subject)=["\\%:/a-z;,=0-9]{0,40}"#.prop_map(String::into_bytes),
+        ], 1..4),
+        header in select(vec!["x-forwarded-client-cert", "client-cert"]),
+    ) {
+        let mut document = configuration();
+        document["forwarded_peer"] = json!({"hop_spiffe_ids": ["spiffe://example.org/gateway"], "header": header});
+        let configuration = FilterConfiguration::parse(document.to_string().as_bytes()).unwrap();
+        let mut headers: Vec<(&str, &[u8])> = vec![(":method", b"GET"), (":path", b"/local"), (":authority", b"h")];
+        headers.extend(fields.iter().map(|value| (header, value.as_slice())));
+        let caller = Caller::new().peer("spiffe://example.org/gateway");
+        let arrival = Arrival { headers: &headers, connection: &caller, now: Timestamp::from_ms(0) };
+        let step = Enforcer::new(configuration, String::new(), 1, std::rc::Rc::new(SoftwareVerifier)).request_arrived(&arrival).0;
+        // Nobody here is of the trust domain, and no token was sent.
+        let refused = matches!(&step, Step::Decided(Err(refusal)) if refusal.reason.status() == 403);
+        prop_assert!(refused, "{:?}", step);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use picket_core::decision::{Decision, Effect, Vary};
 use picket_core::enforcement::{
     Arrival, CallFailure, Connection, Enforcer, Notes, PeerResult, Pending, Permit, Refusal, Step, Verdict,
 };
-use picket_core::peer::PeerError;
+use picket_core::peer::{Peer, PeerError};
 use picket_core::reason::DenyReason;
 use picket_core::signature::SoftwareVerifier;
 use picket_core::time::Timestamp;
@@ -101,7 +101,17 @@ impl Sidecar {
     }
 
     pub(crate) fn with(configuration: &Value) -> Self {
-        let configuration = FilterConfiguration::parse(configuration.to_string().as_bytes()).unwrap();
+        Self::of(FilterConfiguration::parse(configuration.to_string().as_bytes()).unwrap())
+    }
+
+    /// With what the environment holds of the configuration.
+    pub(crate) fn with_environment(configuration: &Value, variable: impl Fn(&str) -> Option<String>) -> Self {
+        let mut configuration = FilterConfiguration::parse(configuration.to_string().as_bytes()).unwrap();
+        configuration.read_environment(variable).unwrap();
+        Self::of(configuration)
+    }
+
+    fn of(configuration: FilterConfiguration) -> Self {
         let key = EncodingKey::from_ec_der(signing_key().to_pkcs8_der().unwrap().as_bytes());
         let mut sidecar = Self {
             enforcer: Enforcer::new(configuration, "node-1".into(), 7, Rc::new(SoftwareVerifier)),
@@ -226,7 +236,7 @@ impl Caller {
             headers: headers
                 .map(|(name, value)| (name.to_owned(), value.as_bytes().to_vec()))
                 .to_vec(),
-            peer: Ok("spiffe://example.org/web".parse().unwrap()),
+            peer: Ok(Peer::known_by_name("spiffe://example.org/web".parse().unwrap())),
             address: "10.0.0.1".parse().ok(),
             bearer: Bearer::Default,
             may_be_asked: true,
@@ -235,6 +245,12 @@ impl Caller {
 
     pub(crate) fn header(mut self, name: &str, value: &str) -> Self {
         self.headers.retain(|(have, _)| have != name);
+        self.headers.push((name.to_owned(), value.as_bytes().to_vec()));
+        self
+    }
+
+    /// Beside those of that name which are there already.
+    pub(crate) fn one_more_header(mut self, name: &str, value: &str) -> Self {
         self.headers.push((name.to_owned(), value.as_bytes().to_vec()));
         self
     }
@@ -263,9 +279,17 @@ impl Caller {
 
     pub(crate) fn peer(self, id: &str) -> Self {
         Self {
-            peer: Ok(id.parse().unwrap()),
+            peer: Ok(Peer::known_by_name(id.parse().unwrap())),
             ..self
         }
+    }
+
+    /// A peer whose certificate is valid from and up to these times, in seconds since the epoch.
+    pub(crate) fn peer_valid(mut self, from_s: i64, up_to_s: i64) -> Self {
+        if let Ok(peer) = &mut self.peer {
+            (peer.starts_at, peer.ends_at) = (Timestamp::from_s(from_s), Timestamp::from_s(up_to_s));
+        }
+        self
     }
 
     pub(crate) fn no_peer(self) -> Self {

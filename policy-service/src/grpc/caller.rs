@@ -3,12 +3,9 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use picket_core::peer;
 use picket_core::spiffe::SpiffeId;
 use rustls_pki_types::CertificateDer;
-use x509_cert::Certificate;
-use x509_cert::der::Decode;
-use x509_cert::ext::pkix::SubjectAltName;
-use x509_cert::ext::pkix::name::GeneralName;
 
 /// What a connection's certificate says about its other end.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,7 +19,7 @@ pub(super) enum Caller {
 /// Why a caller may not ask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
-    /// Its certificate is no X.509-SVID.
+    /// Its certificate is no X.509-SVID for clients.
     NoSpiffeId,
     /// Its SPIFFE ID is not on the list.
     NotListed,
@@ -39,7 +36,8 @@ impl Callers {
 
     /// Identifies a caller by its certificate, which TLS has verified.
     pub(super) fn identify(&self, certificate: Option<&CertificateDer<'_>>) -> Caller {
-        let Some(id) = certificate.and_then(spiffe_id) else {
+        let id = certificate.map(|certificate| peer::spiffe_id_of_der(certificate));
+        let Some(Ok(id)) = id else {
             return Caller::Refused(Refusal::NoSpiffeId);
         };
         if self.0.contains(&id) {
@@ -57,29 +55,6 @@ impl Refusal {
             Self::NoSpiffeId => "no_spiffe_id",
             Self::NotListed => "not_listed",
         }
-    }
-}
-
-/// X509-SVID §2: a certificate carries exactly one URI SAN, which is the SPIFFE ID.
-fn spiffe_id(certificate: &CertificateDer<'_>) -> Option<SpiffeId> {
-    let certificate = Certificate::from_der(certificate).ok()?;
-    let mut uris = Vec::new();
-    for extension in certificate.tbs_certificate.filter::<SubjectAltName>() {
-        let (_, names) = extension.ok()?;
-        uris.extend(names.0.into_iter().filter_map(|name| match name {
-            GeneralName::UniformResourceIdentifier(uri) => Some(uri),
-            GeneralName::OtherName(_)
-            | GeneralName::Rfc822Name(_)
-            | GeneralName::DnsName(_)
-            | GeneralName::DirectoryName(_)
-            | GeneralName::EdiPartyName(_)
-            | GeneralName::IpAddress(_)
-            | GeneralName::RegisteredId(_) => None,
-        }));
-    }
-    match uris.as_slice() {
-        [uri] => uri.as_str().parse().ok(),
-        _ => None,
     }
 }
 
@@ -114,6 +89,21 @@ mod tests {
         check(
             &["spiffe://example.org/orders", "spiffe://example.org/web"],
             &Caller::Refused(Refusal::NoSpiffeId),
+        );
+    }
+
+    #[test]
+    fn an_authority_with_a_name_from_the_list_is_no_caller() {
+        let mut parameters = rcgen::CertificateParams::default();
+        let uri = rcgen::string::Ia5String::try_from("spiffe://example.org/orders").unwrap();
+        parameters.subject_alt_names.push(rcgen::SanType::URI(uri));
+        parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let key = rcgen::KeyPair::generate().unwrap();
+        let certificate = parameters.self_signed(&key).unwrap();
+        let callers = Callers::new(&["spiffe://example.org/orders".parse().unwrap()]);
+        assert_eq!(
+            callers.identify(Some(certificate.der())),
+            Caller::Refused(Refusal::NoSpiffeId)
         );
     }
 

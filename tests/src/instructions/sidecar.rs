@@ -10,6 +10,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use picket_core::configuration::filter::FilterConfiguration;
 use picket_core::decision::{Decision, Effect, Vary};
 use picket_core::enforcement::{Arrival, Connection, Enforcer, PeerResult, Pending, Permit, Step, reply};
+use picket_core::peer::Peer;
 use picket_core::request::{Header, RequestHead};
 use picket_core::signature::SignatureVerifier;
 use picket_core::time::Timestamp;
@@ -134,7 +135,7 @@ impl Sidecar {
     pub fn new() -> Result<Self> {
         Ok(Self {
             enforcer: Enforcer::new(configuration(RULES)?, "node-1".to_owned(), 7, Rc::new(Trusting)),
-            connection: OneConnection(Rc::new(Ok("spiffe://example.org/web".parse()?))),
+            connection: OneConnection(Rc::new(Ok(Peer::known_by_name("spiffe://example.org/web".parse()?)))),
         })
     }
 

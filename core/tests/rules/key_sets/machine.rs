@@ -219,9 +219,20 @@ fn a_worker_that_died_blocks_the_others_for_its_lease_only() {
     let (waited_ms, fetch) = world.tick_until_fetch(1, 60_000).unwrap();
     assert_eq!(waited_ms, LEASE_MS);
     assert_eq!(world.brings(1, &fetch, &key_set(&[1])), has(1));
-    // It was only slow: what it brings is as old as its question, and does not replace the newer set.
+    // It was only slow: what it brings comes too late, whether it has seen the newer set or not.
     world.later_ms(TICK_MS);
-    assert_eq!(world.brings(0, &lost, &key_set(&[2])), has(1));
+    let mut slow = world.workers[0].clone();
+    let (headers, body) = ([(":status", &b"200"[..])], key_set(&[2]));
+    let answer = Answer {
+        headers: &headers,
+        body: body.as_bytes(),
+    };
+    let progress = slow
+        .answered(lost.number, Ok(answer), world.now, &world.board.seat(1))
+        .0;
+    assert_eq!(progress, Progress::Late);
+    assert_eq!(world.tick(0), None);
+    assert_eq!(world.brings(0, &lost, &body), Progress::Late);
     world.later_ms(TICK_MS);
     assert_eq!((world.tick(0), world.tick(1)), (None, None));
     assert_eq!((world.finds(0, 1), world.finds(1, 1)), (Ok(()), Ok(())));

@@ -1,0 +1,231 @@
+//! Where a request comes from: networks (CIDR), and the address in X-Forwarded-For that counts.
+
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use ipnet::{IpNet, Ipv4Net};
+
+use crate::request::Header;
+
+const FORWARDED_FOR: &str = "x-forwarded-for";
+/// Bits of `::ffff:0:0/96`, under which IPv4 addresses are mapped (RFC 4291 §2.5.5.2).
+const MAPPED_PREFIX_BITS: u8 = 96;
+
+/// A network of one family, or a single address. IPv4 that is mapped to IPv6 is IPv4.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Network(IpNet);
+
+/// Why a string is not a network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NetworkError {
+    /// Neither an address nor an address with a prefix length.
+    #[error("expected a network such as `10.0.0.0/8` or `2001:db8::/32`, or an address")]
+    Syntax,
+    /// Bits behind the prefix: it is not clear which was meant, the network or the address.
+    #[error("expected no address bits behind the prefix")]
+    HostBits,
+}
+
+/// From where a rule lets requests come.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SourceRequirement {
+    /// From these alone; `None`: from anywhere.
+    pub allowed: Option<Vec<Network>>,
+    /// Not from these.
+    pub refused: Vec<Network>,
+}
+
+impl Network {
+    /// Whether the address is in it.
+    #[must_use]
+    pub fn contains(&self, address: IpAddr) -> bool {
+        self.0.contains(&address.to_canonical())
+    }
+}
+
+impl FromStr for Network {
+    type Err = NetworkError;
+
+    fn from_str(text: &str) -> Result<Self, NetworkError> {
+        let network = match text.contains('/') {
+            true => text.parse::<IpNet>().map_err(|_| NetworkError::Syntax)?,
+            false => text.parse::<IpAddr>().map_err(|_| NetworkError::Syntax)?.into(),
+        };
+        if network.trunc() != network {
+            return Err(NetworkError::HostBits);
+        }
+        let mapped = match network.addr().to_canonical() {
+            IpAddr::V4(address) => network
+                .prefix_len()
+                .checked_sub(MAPPED_PREFIX_BITS)
+                .filter(|_| network.addr().is_ipv6())
+                .and_then(|prefix| Ipv4Net::new(address, prefix).ok()),
+            IpAddr::V6(_) => None,
+        };
+        Ok(Self(mapped.map_or(network, IpNet::V4)))
+    }
+}
+
+impl SourceRequirement {
+    /// Whether the rule asks at all.
+    #[must_use]
+    pub fn is_any(&self) -> bool {
+        self.allowed.is_none() && self.refused.is_empty()
+    }
+
+    /// Whether a request may come from there. Where the rule asks, one whose address nobody knows may not.
+    #[must_use]
+    pub fn allows(&self, address: Option<IpAddr>) -> bool {
+        let Some(address) = address else {
+            return self.is_any();
+        };
+        let is_in = |networks: &[Network]| networks.iter().any(|network| network.contains(address));
+        !is_in(&self.refused) && self.allowed.as_deref().is_none_or(is_in)
+    }
+}
+
+/// The `nth` address of X-Forwarded-For from the right, where 1 is the last one; several fields are one list (RFC 9110
+/// §5.3). `None`: there are fewer, or what stands there is no address.
+pub(crate) fn forwarded_for(headers: &[Header<'_>], nth: usize) -> Option<IpAddr> {
+    let fields = headers.iter().rev().filter(|(name, _)| *name == FORWARDED_FOR);
+    let mut entries = fields.flat_map(|(_, value)| value.rsplit(|byte| *byte == b','));
+    let entry = entries.nth(nth.checked_sub(1)?)?;
+    std::str::from_utf8(entry)
+        .ok()?
+        .trim_matches([' ', '\t'])
+        .parse::<IpAddr>()
+        .ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(network: &str, inside: &[&str], outside: &[&str]) {
+        let network: Network = network.parse().unwrap();
+        for (addresses, expected) in [(inside, true), (outside, false)] {
+            for address in addresses {
+                assert_eq!(
+                    network.contains(address.parse().unwrap()),
+                    expected,
+                    "{network:?} {address}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_network_ends_at_its_borders() {
+        check(
+            "10.1.0.0/16",
+            &["10.1.0.0", "10.1.255.255", "::ffff:10.1.2.3"],
+            &["10.0.255.255", "10.2.0.0", "::10.1.2.3", "::1"],
+        );
+        check("10.1.2.3", &["10.1.2.3"], &["10.1.2.2", "10.1.2.4"]);
+        check("10.1.2.2/31", &["10.1.2.2", "10.1.2.3"], &["10.1.2.1", "10.1.2.4"]);
+        check(
+            "0.0.0.0/0",
+            &["0.0.0.0", "255.255.255.255", "::ffff:1.2.3.4"],
+            &["::", "::1"],
+        );
+        check(
+            "2001:db8::/33",
+            &["2001:db8::", "2001:db8:7fff:ffff:ffff:ffff:ffff:ffff"],
+            &[
+                "2001:db8:8000::",
+                "2001:db7:ffff:ffff:ffff:ffff:ffff:ffff",
+                "32.1.13.184",
+            ],
+        );
+        check("::1", &["::1"], &["::", "::2", "0.0.0.1"]);
+        check("::/0", &["::", "2001:db8::1"], &["1.2.3.4", "::ffff:1.2.3.4"]);
+    }
+
+    #[test]
+    fn ipv4_that_is_mapped_to_ipv6_is_ipv4() {
+        check("::ffff:10.1.0.0/112", &["10.1.2.3", "::ffff:10.1.2.3"], &["10.2.0.0"]);
+        check("::ffff:0:0/96", &["0.0.0.0", "255.255.255.255"], &["::"]);
+        check("::ffff:10.1.2.3", &["10.1.2.3"], &["10.1.2.4"]);
+    }
+
+    #[test]
+    fn what_is_no_network_is_refused() {
+        for bad in [
+            "",
+            "10.0.0.0/33",
+            "10.0.0/8",
+            "::/129",
+            "10.0.0.0/-1",
+            "/8",
+            "10.0.0.0/",
+            "010.0.0.1",
+            "a",
+            "[::1]",
+            "10.0.0.0/8/8",
+            "10.0.0.0 /8",
+            "fe80::1%eth0",
+        ] {
+            assert_eq!(bad.parse::<Network>(), Err(NetworkError::Syntax), "{bad}");
+        }
+        for bad in ["10.0.0.1/8", "2001:db8::1/32", "::ffff:10.1.2.3/112"] {
+            assert_eq!(bad.parse::<Network>(), Err(NetworkError::HostBits), "{bad}");
+        }
+    }
+
+    #[test]
+    fn counts_addresses_from_the_right_over_all_fields() {
+        let headers: [Header<'_>; 4] = [
+            ("x-forwarded-for", b"10.0.0.4 ,10.0.0.3"),
+            ("x-other", b"10.9.9.9"),
+            ("x-forwarded-for", b"x, ::ffff:10.0.0.2"),
+            ("x-forwarded-for", b"2001:db8::1"),
+        ];
+        let nth = |nth| forwarded_for(&headers, nth).map(|address| address.to_string());
+        assert_eq!(nth(0), None);
+        assert_eq!(nth(1).as_deref(), Some("2001:db8::1"));
+        assert_eq!(nth(2).as_deref(), Some("::ffff:10.0.0.2"));
+        assert_eq!(nth(3), None);
+        assert_eq!(nth(4).as_deref(), Some("10.0.0.3"));
+        assert_eq!(nth(5).as_deref(), Some("10.0.0.4"));
+        assert_eq!(nth(6), None);
+    }
+
+    #[test]
+    fn an_entry_that_is_more_or_less_than_an_address_is_none() {
+        for entry in [
+            b"".as_slice(),
+            b"10.0.0.1:80",
+            b"[::1]",
+            b"10.0.0.1;",
+            b"\xff",
+            b"10.0.0.1\0",
+            b"unknown",
+            b"for=10.0.0.1",
+        ] {
+            assert_eq!(forwarded_for(&[("x-forwarded-for", entry)], 1), None, "{entry:?}");
+        }
+    }
+
+    #[test]
+    fn a_refused_network_is_looked_at_first_and_no_address_is_in_no_network() {
+        let list = |networks: &[&str]| {
+            networks
+                .iter()
+                .map(|network| network.parse().unwrap())
+                .collect::<Vec<_>>()
+        };
+        let rule = |allowed: Option<&[&str]>, refused: &[&str]| SourceRequirement {
+            allowed: allowed.map(list),
+            refused: list(refused),
+        };
+        let near = Some(IpAddr::from([10, 0, 0, 1]));
+        assert!(rule(None, &[]).allows(None) && rule(None, &[]).allows(near));
+        assert!(rule(Some(&["10.0.0.0/8"]), &[]).allows(near));
+        assert!(!rule(Some(&["10.0.0.0/8"]), &["10.0.0.1"]).allows(near));
+        assert!(!rule(Some(&["11.0.0.0/8"]), &[]).allows(near));
+        assert!(rule(None, &["11.0.0.0/8"]).allows(near));
+        assert!(!rule(None, &["11.0.0.0/8"]).allows(None));
+        assert!(!rule(Some(&["0.0.0.0/0", "::/0"]), &[]).allows(None));
+    }
+}
