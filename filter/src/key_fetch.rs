@@ -13,7 +13,7 @@ use proxy_wasm::types::{BufferType, MapType};
 
 use crate::board::HostBoard;
 use crate::clock;
-use crate::host::HeaderMap;
+use crate::host::{HeaderMap, HostFailure};
 use crate::metrics::Metrics;
 
 /// The fetches of one worker.
@@ -71,21 +71,17 @@ impl KeyFetches {
         };
         let Some(fetch) = fetch else { return };
         let now = clock::now();
-        let answer = ReadAnswer::read(headers, body_bytes);
-        let next = answer.as_ref().map_err(FetchError::clone).and_then(|answer| {
-            let headers = answer.headers.headers().map_err(|_| FetchError::EndpointUnreachable)?;
-            Ok(self.hand_over(
-                enforcer,
-                &fetch,
-                Ok(Answer {
-                    headers: &headers,
-                    body: &answer.body,
-                }),
-                now,
-            ))
-        });
-        let next = next.unwrap_or_else(|error| self.hand_over(enforcer, &fetch, Err(error), now));
-        if let Some(next) = next {
+        let read = ReadAnswer::read(headers, body_bytes);
+        let headers = read.as_ref().map(|read| read.headers.headers());
+        let answer = match (&read, &headers) {
+            (Ok(read), Ok(Ok(headers))) => Ok(Answer {
+                headers,
+                body: &read.body,
+            }),
+            // Either the host gave nothing, or something else than the ABI says.
+            (Ok(_) | Err(_), _) => Err(FetchError::EndpointUnreachable),
+        };
+        if let Some(next) = self.hand_over(enforcer, &fetch, answer, now) {
             self.send(enforcer, next, now);
         }
     }
@@ -149,18 +145,17 @@ struct ReadAnswer {
 }
 
 impl ReadAnswer {
-    fn read(headers: usize, body_bytes: usize) -> Result<Self, FetchError> {
+    fn read(headers: usize, body_bytes: usize) -> Result<Self, HostFailure> {
         // No headers: the connection broke, or the host gave up.
         if headers == 0 {
-            return Err(FetchError::EndpointUnreachable);
+            return Err(HostFailure);
         }
-        let headers = HeaderMap::read(MapType::HttpCallResponseHeaders).map_err(|_| FetchError::EndpointUnreachable)?;
+        let headers = HeaderMap::read(MapType::HttpCallResponseHeaders)?;
         // One byte more than is allowed shows that it is too long.
         let read_bytes = body_bytes.min(DOCUMENT_BYTES_MAX + 1);
         let body = match read_bytes {
             0 => None,
-            _ => hostcalls::get_buffer(BufferType::HttpCallResponseBody, 0, read_bytes)
-                .map_err(|_| FetchError::EndpointUnreachable)?,
+            _ => hostcalls::get_buffer(BufferType::HttpCallResponseBody, 0, read_bytes).map_err(|_| HostFailure)?,
         };
         Ok(Self {
             headers,

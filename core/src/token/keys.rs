@@ -140,6 +140,15 @@ impl KeySet {
         self
     }
 
+    /// This set, with keys that are equal and none of them the very one that it was.
+    #[must_use]
+    pub fn anew(&self) -> Self {
+        let keys = self.keys.iter();
+        Self {
+            keys: keys.map(|key| Rc::new(VerificationKey::clone(key))).collect(),
+        }
+    }
+
     /// Whether this very key is in it. An equal one that was read another time is not the very same.
     #[must_use]
     pub fn holds(&self, key: &Rc<VerificationKey>) -> bool {

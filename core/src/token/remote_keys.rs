@@ -154,6 +154,15 @@ pub enum NoKey {
     Unavailable,
 }
 
+impl Change {
+    fn and(self, other: Self) -> Self {
+        match self {
+            Self::NoneGone => other,
+            Self::SomeGone => self,
+        }
+    }
+}
+
 impl fmt::Display for RemoteKeySettings {
     /// What tells one key set from another.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -247,8 +256,9 @@ impl RemoteKeys {
             return (None, Change::NoneGone);
         }
         self.look_at = now.plus_ms(LOOK_PERIOD_MS);
-        self.admit_that_the_clock_was_set_back(now);
+        let set_back = self.admit_that_the_clock_was_set_back(now);
         let (version, change) = self.look(now, board);
+        let change = set_back.and(change);
         if self.under_way.as_ref().is_some_and(|fetch| now < fetch.ends_at) || !(self.is_run_out(now) || self.is_wanted)
         {
             return (None, change);
@@ -334,16 +344,20 @@ impl RemoteKeys {
         lease_ends_at.max(not_before).max(interval_ends_at)
     }
 
-    /// Keys from the future would serve for too long: their time counts from now, and they are due.
-    fn admit_that_the_clock_was_set_back(&mut self, now: Timestamp) {
+    /// Keys from the future would serve for too long: their time counts from now, and they are due. What was verified with
+    /// them has an end in the future as well, and is verified again.
+    fn admit_that_the_clock_was_set_back(&mut self, now: Timestamp) -> Change {
         let max_stale_ms = self.settings.max_stale_ms;
         if let Some(held) = &mut self.held
             && held.asked_at > now.plus_ms(CLOCK_TOLERANCE_MS)
         {
+            held.keys = held.keys.anew();
             held.asked_at = now;
             held.refresh_at = now;
             held.ends_at = held.ends_at.min(now.plus_ms(max_stale_ms));
+            return Change::SomeGone;
         }
+        Change::NoneGone
     }
 
     /// Reads the board, and takes over a newer document. Returns which writing of the control was read.

@@ -152,6 +152,10 @@ impl Sidecar {
         self.now = self.now.plus_ms(ms);
     }
 
+    pub(crate) fn earlier_ms(&mut self, ms: u64) {
+        self.now = Timestamp::from_ms(self.now.as_ms() - ms);
+    }
+
     pub(crate) fn now(&self) -> Timestamp {
         self.now
     }

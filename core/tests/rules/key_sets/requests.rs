@@ -185,6 +185,22 @@ fn a_known_token_is_refused_when_its_keys_are_too_old() {
 }
 
 #[test]
+fn a_clock_that_is_set_back_gives_a_known_token_no_longer_life() {
+    let mut workers = Workers::new(1);
+    workers.later_ms(40_000_000);
+    workers.fetches(0, &[1]);
+    workers.workers[0].permits(&by(1));
+    workers.workers[0].earlier_ms(40_000_000);
+    for _ in 0..=MAX_STALE_MS / 10_000 {
+        if let Some(fetch) = workers.tick(0).pop() {
+            workers.answered(0, &fetch, Err(FetchError::EndpointUnreachable));
+        }
+        workers.later_ms(10_000);
+    }
+    workers.refuses(1, DenyReason::KeySetUnavailable);
+}
+
+#[test]
 fn a_token_whose_request_waited_needs_its_key_when_the_answer_comes() {
     let check = |wait: fn(&mut Workers), expected: Result<(), DenyReason>| {
         let mut workers = Workers::new(1);
