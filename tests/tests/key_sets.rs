@@ -5,7 +5,7 @@
 use picket_tests::client::Answer;
 use picket_tests::client::session::Session;
 use picket_tests::clock::Stopwatch;
-use picket_tests::exchange::RequestSpec;
+use picket_tests::exchange::{RequestSpec, Via};
 use picket_tests::issuer::{Issuer, Publication, keys_of_type};
 use picket_tests::keys::TokenKey;
 use picket_tests::proof::{no_vm_failed, still_serves};
@@ -43,10 +43,18 @@ fn token(stack: &Stack, key: TokenKey) -> String {
     spec.mint(stack.keys()).unwrap()
 }
 
+/// To the callee's sidecar itself: the caller's would send many on one connection.
+fn direct() -> RequestSpec {
+    RequestSpec {
+        via: Via::Direct,
+        ..RequestSpec::default()
+    }
+}
+
 /// Sends a token on a connection of its own, which is any worker's.
 async fn send(stack: &Stack, token: &str) -> Answer {
     let mut session = Session::new(stack.keys(), stack.entrances());
-    let sent = session.send_with(&RequestSpec::default(), Some(token)).await;
+    let sent = session.send_with(&direct(), Some(token)).await;
     sent.unwrap().0
 }
 
@@ -147,7 +155,7 @@ async fn a_key_that_is_replaced_is_refused_and_the_new_one_accepted() {
         token(&stack, TokenKey::Rs256),
         Session::new(stack.keys(), stack.entrances()),
     );
-    let request = RequestSpec::default();
+    let request = direct();
     let (answer, _) = session.send_with(&request, Some(&accepted)).await.unwrap();
     assert_eq!(answer.status, 200, "{answer:?}");
     issuer.publish(Publication::Document(ec_keys(&stack)));
@@ -286,7 +294,7 @@ async fn a_cluster_that_is_not_there_harms_nothing_but_the_keys() {
         let mut session = Session::new(stack.keys(), stack.entrances());
         let health = RequestSpec {
             path: "/healthz".to_owned(),
-            ..RequestSpec::default()
+            ..direct()
         };
         let (answer, _) = session.send_with(&health, None).await.unwrap();
         assert_eq!(answer.status, 200, "{cluster}: {answer:?}");
