@@ -8,6 +8,7 @@ mod decisions;
 mod identity;
 mod key_sets;
 mod permit;
+mod possession;
 mod reply;
 
 use std::rc::Rc;
@@ -15,6 +16,7 @@ use std::rc::Rc;
 use crate::access::{AccessRequest, Action, Context, Resource, Sidecar, USER_AGENT_BYTES_MAX};
 use crate::configuration::filter::{CredentialRequirement, Decider, FilterConfiguration, RouteRule};
 use crate::decision::{Decision, Vary};
+use crate::dpop::{ProofChecker, ProofMemory};
 use crate::path::{self, TargetError};
 use crate::peer::requirement::PeerRequirement;
 use crate::peer::{Peer, PeerError};
@@ -35,6 +37,7 @@ use identity::Identity;
 pub use key_sets::KeyFetch;
 use permit::{Forwarding, Grounds};
 pub use permit::{Permit, PermitReason};
+use possession::CredentialCheck;
 pub use reply::{Reply, reply};
 
 /// What a connection proved about its peer.
@@ -67,6 +70,8 @@ pub type Verdict = Result<Permit, Refusal>;
 pub struct Notes {
     /// How the token was verified, and whether it passed.
     pub verification: Option<(Verification, bool)>,
+    /// Whether a proof of possession passed, where one was looked at.
+    pub proof_passed: Option<bool>,
     /// Whether the decision cache had the answer.
     pub cache: Option<CacheUse>,
 }
@@ -124,6 +129,23 @@ pub struct Refusal {
 pub struct Challenge {
     /// The scopes that a token needs (RFC 6750 §3).
     pub scopes: Vec<String>,
+    /// How the token is to be sent.
+    pub scheme: ChallengeScheme,
+}
+
+/// The scheme of a challenge.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum ChallengeScheme {
+    /// RFC 6750.
+    #[default]
+    Bearer,
+    /// RFC 9449 §7.1.
+    Dpop {
+        /// The algorithms for proofs, separated by spaces.
+        algorithms: Rc<str>,
+        /// The nonce for the next proof; `None`: none is needed.
+        nonce: Option<String>,
+    },
 }
 
 /// The rules of one filter configuration, with its caches.
@@ -132,6 +154,7 @@ pub struct Enforcer {
     configuration: FilterConfiguration,
     sidecar: Sidecar,
     tokens: TokenVerifier,
+    proofs: ProofChecker,
     decisions: DecisionCache,
     seed: u64,
     requests_without_id: u64,
@@ -139,13 +162,14 @@ pub struct Enforcer {
 
 impl Enforcer {
     /// An enforcer with empty caches. `seed` is random: it protects the caches' hashes and tells apart the request ids
-    /// that are made up here. `signatures` checks those of tokens.
+    /// that are made up here. `signatures` checks those of tokens and proofs; `proofs` remembers the latter.
     #[must_use]
     pub fn new(
         mut configuration: FilterConfiguration,
         node_id: String,
         seed: u64,
         signatures: Rc<dyn SignatureVerifier>,
+        proofs: ProofMemory,
     ) -> Self {
         let providers = std::mem::take(&mut configuration.providers);
         Self {
@@ -153,6 +177,7 @@ impl Enforcer {
                 node_id,
                 workload: configuration.workload.clone(),
             },
+            proofs: ProofChecker::new(configuration.dpop.clone(), proofs, Rc::clone(&signatures)),
             tokens: TokenVerifier::new(
                 providers,
                 configuration.identity_headers.clone(),
@@ -230,12 +255,15 @@ impl Enforcer {
         let mut identity = Identity::of(arrival, &self.configuration);
         check_source(&rule.source, &identity)?;
         check_peer(&rule.peers, &identity)?;
-        if let Some(credential) = find_credential(&self.configuration, rule, &head)? {
-            identity.credential_source = Some(credential.source);
-            let token = verify_token(&mut self.tokens, &credential, arrival.now, notes)?;
-            check_rule_takes(rule, &token)?;
-            identity.token = Some(token);
-        }
+        let credential_check = CredentialCheck {
+            configuration: &self.configuration,
+            tokens: &mut self.tokens,
+            proofs: &mut self.proofs,
+            rule,
+            head: &head,
+            now: arrival.now,
+        };
+        credential_check.run(&mut identity, notes)?;
         let forwarding = Forwarding::new(&head, rule, &identity, &self.configuration, || {
             request_id(&head, self.seed, &mut self.requests_without_id)
         });
@@ -359,6 +387,7 @@ fn check_rule_takes(rule: &RouteRule, token: &VerifiedToken) -> Result<(), Refus
         false => Err(Refusal {
             challenge: Some(Box::new(Challenge {
                 scopes: rule.scopes.clone(),
+                scheme: ChallengeScheme::Bearer,
             })),
             ..Refusal::new(DenyReason::TokenScopeInsufficient, DecidedBy::Token)
         }),

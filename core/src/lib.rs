@@ -4,6 +4,7 @@ pub mod access;
 pub mod cache;
 pub mod configuration;
 pub mod decision;
+pub mod dpop;
 pub mod enforcement;
 pub mod header_value;
 pub mod identity_headers;

@@ -107,6 +107,26 @@ deny_reasons! {
     TokenScopeInsufficient => "token_scope_insufficient", 403, 7, "The token lacks a required scope.";
     /// A required claim is absent: `exp`, `sub`, or one that the provider names.
     TokenClaimMissing => "token_claim_missing", 401, 16, "The token lacks a required claim.";
+    /// A proof of possession is required, by the rule or by the scheme `DPoP`, and the token is bound to nothing that proves it.
+    TokenNotBound => "token_not_bound", 401, 16, "The token is not bound to a key or a certificate.";
+    /// A token that is bound to a certificate came on a connection of another, or of none (RFC 8705 §3).
+    TokenCertificateMismatch => "token_certificate_mismatch", 401, 16, "The token is bound to another client certificate.";
+    /// A token that is bound to a key came as a bearer token (RFC 9449 §7.2).
+    TokenSentAsBearer => "token_sent_as_bearer", 401, 16, "The token is bound to a key and must be sent with a DPoP proof.";
+    /// No `DPoP` header came with a token that is bound to a key.
+    DpopProofMissing => "dpop_proof_missing", 401, 16, "A DPoP proof is required.";
+    /// The proof breaks a rule of RFC 9449 §4.3.
+    DpopProofInvalid => "dpop_proof_invalid", 401, 16, "The DPoP proof is not valid for this request.";
+    /// The proof's `iat` lies too far in the past or in the future.
+    DpopProofStale => "dpop_proof_stale", 401, 16, "The DPoP proof was not made just now.";
+    /// The proof was used before.
+    DpopProofReplayed => "dpop_proof_replayed", 401, 16, "The DPoP proof was used before.";
+    /// The token is bound to another key than the proof's.
+    DpopKeyMismatch => "dpop_key_mismatch", 401, 16, "The token is bound to another key than the DPoP proof's.";
+    /// The proof holds no nonce that was given out lately (RFC 9449 §9); the answer has one.
+    DpopNonceRequired => "dpop_nonce_required", 401, 16, "The DPoP proof needs the nonce in this answer.";
+    /// No more proofs can be remembered, so none can be told from one that was used before.
+    DpopLedgerFull => "dpop_ledger_full", 503, 14, "Too many DPoP proofs were used lately.";
     /// No route rule matches.
     NoRule => "no_rule", 403, 7, "No rule allows this request.";
     /// The route rule says deny.
@@ -144,13 +164,17 @@ impl DenyReason {
         self.status() == 503
     }
 
-    /// The `error` of RFC 6750 §3.1 for the `WWW-Authenticate` header; `None`: the header has none.
+    /// The `error` of RFC 6750 §3.1 or RFC 9449 §7.1 for the `WWW-Authenticate` header; `None`: the header has none.
     #[must_use]
-    pub fn bearer_error(self) -> Option<&'static str> {
+    pub fn challenge_error(self) -> Option<&'static str> {
         match (self, self.status()) {
             (Self::CredentialMalformed, _) => Some("invalid_request"),
             (Self::CredentialMissing, _) => None,
             (Self::TokenScopeInsufficient, _) => Some("insufficient_scope"),
+            (Self::DpopNonceRequired, _) => Some("use_dpop_nonce"),
+            (Self::DpopProofMissing | Self::DpopProofInvalid | Self::DpopProofStale | Self::DpopProofReplayed, _) => {
+                Some("invalid_dpop_proof")
+            }
             (_, 401) => Some("invalid_token"),
             (_, _) => None,
         }

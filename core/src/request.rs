@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use crate::dpop::ProofHeader;
 use crate::path::{self, Target, TargetError};
 
 /// Every header whose name begins so belongs to Picket: a client's copy never reaches the upstream.
@@ -10,6 +11,8 @@ pub const OWNED_HEADER_PREFIX: &str = "x-picket-";
 pub const HEADERS_MAX: usize = 256;
 /// A longer request id or traceparent is replaced or dropped; both are the client's to choose in some meshes.
 pub const REQUEST_ID_BYTES_MAX: usize = 128;
+/// RFC 9449 §4.1, in lower case as the proxy gives names.
+pub const PROOF_HEADER: &str = "dpop";
 /// RFC 1035 §2.3.4.
 const HOST_BYTES_MAX: usize = 255;
 /// Methods are short tokens; the longest one registered with IANA has 17 characters.
@@ -27,10 +30,14 @@ pub struct RequestHead<'a> {
     pub method: &'a str,
     /// Lower case, without port.
     pub host: Cow<'a, str>,
+    /// The port, where the authority names one.
+    pub port: Option<u16>,
     /// Normalised path, and query.
     pub target: Target<'a>,
     /// `authorization`, as received.
     pub authorization: Option<&'a [u8]>,
+    /// `dpop`, as received: only where a token needs it does its number matter.
+    pub proof: ProofHeader<'a>,
     /// `user-agent`, where it is text.
     pub user_agent: Option<&'a str>,
     /// `x-request-id`, where it is short visible text.
@@ -144,6 +151,7 @@ impl<'a> RequestHead<'a> {
         }
         let mut single = SingleValued::default();
         let mut forged = Vec::new();
+        let mut proof = ProofHeader::None;
         for (name, value) in headers {
             if let Some((name, slot)) = single.slot(name)
                 && slot.replace(value).is_some()
@@ -153,18 +161,24 @@ impl<'a> RequestHead<'a> {
             if is_owned(name) {
                 forged.push(*name);
             }
+            if *name == PROOF_HEADER {
+                proof = proof.and(value);
+            }
         }
         let authority = single.authority.ok_or(RequestError::Missing(":authority"))?;
         // RFC 9113 §8.3.1: a host field that says something else makes the request malformed.
         if single.host.is_some_and(|host| host != authority) {
             return Err(RequestError::HostDiffers);
         }
+        let (host, port) = parse_host(authority)?;
         Ok(Self {
             headers,
             method: parse_method(single.method.ok_or(RequestError::Missing(":method"))?)?,
-            host: parse_host(authority)?,
+            host,
+            port,
             target: path::parse_target(single.path.ok_or(RequestError::Missing(":path"))?)?,
             authorization: single.authorization,
+            proof,
             user_agent: single.user_agent.and_then(|value| std::str::from_utf8(value).ok()),
             request_id: single.request_id.and_then(short_visible),
             traceparent: single.traceparent.and_then(short_visible),
@@ -205,7 +219,10 @@ fn parse_method(method: &[u8]) -> Result<&str, RequestError> {
 }
 
 /// RFC 3986 §3.2.2 without percent-encoding: a DNS name, an IPv4 address, or an IPv6 address in brackets; then a port.
-fn parse_host(authority: &[u8]) -> Result<Cow<'_, str>, RequestError> {
+///
+/// # Errors
+/// [`RequestError::Authority`] for anything else.
+pub(crate) fn parse_host(authority: &[u8]) -> Result<(Cow<'_, str>, Option<u16>), RequestError> {
     let authority = std::str::from_utf8(authority).map_err(|_| RequestError::Authority)?;
     let (host, port) = match authority.strip_prefix('[') {
         Some(rest) => {
@@ -223,9 +240,13 @@ fn parse_host(authority: &[u8]) -> Result<Cow<'_, str>, RequestError> {
             None => (authority, None),
         },
     };
-    if port.is_some_and(|port| port.parse::<u16>().is_err() || !port.bytes().all(|b| b.is_ascii_digit())) {
-        return Err(RequestError::Authority);
-    }
+    let port = match port {
+        None => None,
+        Some(port) if port.bytes().all(|b| b.is_ascii_digit()) => {
+            Some(port.parse::<u16>().map_err(|_| RequestError::Authority)?)
+        }
+        Some(_) => return Err(RequestError::Authority),
+    };
     // A trailing dot names the same host (RFC 1034 §3.1), but another virtual host of Envoy's, so it is no name here; Envoy
     // takes it off where `strip_trailing_host_dot` is set.
     let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
@@ -233,10 +254,11 @@ fn parse_host(authority: &[u8]) -> Result<Cow<'_, str>, RequestError> {
     if host.len() > HOST_BYTES_MAX || !(is_name || host.starts_with('[')) {
         return Err(RequestError::Authority);
     }
-    Ok(match host.bytes().any(|b| b.is_ascii_uppercase()) {
+    let host = match host.bytes().any(|b| b.is_ascii_uppercase()) {
         true => Cow::Owned(host.to_ascii_lowercase()),
         false => Cow::Borrowed(host),
-    })
+    };
+    Ok((host, port))
 }
 
 /// gRPC over HTTP/2: `application/grpc`, or with a suffix after `+` or parameters after `;`. gRPC-Web is HTTP.
@@ -343,6 +365,21 @@ mod tests {
         ] {
             assert_eq!(host(bad), Err(RequestError::Authority), "{bad}");
         }
+    }
+
+    #[test]
+    fn reads_ports_and_proofs() {
+        let port = |authority: &'static [u8]| RequestHead::parse(&headers(&[(":authority", authority)])).unwrap().port;
+        assert_eq!(
+            (port(b"h"), port(b"h:8443"), port(b"[::1]:80")),
+            (None, Some(8443), Some(80))
+        );
+        let check_proof = |fields: &[Header<'static>], expected| {
+            assert_eq!(RequestHead::parse(&headers(fields)).unwrap().proof, expected);
+        };
+        check_proof(&[], ProofHeader::None);
+        check_proof(&[("dpop", b"a")], ProofHeader::One(b"a"));
+        check_proof(&[("dpop", b"a"), ("x", b""), ("dpop", b"a")], ProofHeader::Many);
     }
 
     #[test]

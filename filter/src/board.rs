@@ -2,11 +2,9 @@
 
 use picket_core::token::remote_keys::board::{BoardError, Posted, SharedBoard, Version};
 
-use crate::host::{self, SharedDataFailure};
+use crate::host::{self, SharedWriteError};
 
-/// The host numbers writings from 1. It takes any number for a key that is not there, and none but the right one for a
-/// key that is: with the last of all numbers one worker alone makes a new key.
-const NOT_WRITTEN_YET: u32 = u32::MAX;
+/// The host numbers writings from 1, and compares nothing with 0.
 const WHATEVER_IS_THERE: u32 = 0;
 
 /// This worker's access to it.
@@ -28,22 +26,25 @@ impl SharedBoard for HostBoard {
     }
 
     fn read(&self, slot: &str) -> Option<Posted> {
-        let (bytes, version) = host::shared_data(slot)?;
+        let value = host::shared_value(slot).ok()??;
         Some(Posted {
-            bytes,
-            version: Version(version),
+            bytes: value.bytes,
+            version: Version(value.version),
         })
     }
 
     fn replace(&self, slot: &str, bytes: &[u8], read: Option<Version>) -> Result<(), BoardError> {
-        let version = read.map_or(NOT_WRITTEN_YET, |Version(version)| version);
-        host::set_shared_data(slot, bytes, version).map_err(|failure| match failure {
-            SharedDataFailure::OtherVersion => BoardError::Overtaken,
-            SharedDataFailure::Refused => BoardError::Unavailable,
-        })
+        set(slot, bytes, read.map(|Version(version)| version))
     }
 
     fn write(&self, slot: &str, bytes: &[u8]) -> Result<(), BoardError> {
-        host::set_shared_data(slot, bytes, WHATEVER_IS_THERE).map_err(|_| BoardError::Unavailable)
+        set(slot, bytes, Some(WHATEVER_IS_THERE))
     }
+}
+
+fn set(slot: &str, bytes: &[u8], version: Option<u32>) -> Result<(), BoardError> {
+    host::set_shared_value(slot, bytes, version).map_err(|error| match error {
+        SharedWriteError::Raced => BoardError::Overtaken,
+        SharedWriteError::Host => BoardError::Unavailable,
+    })
 }

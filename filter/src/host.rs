@@ -1,5 +1,5 @@
-//! The host calls that each request makes, without the copies that the SDK makes of what they take and give; and those of
-//! shared data, on whose failures the SDK panics.
+//! The host calls that each request makes, without the copies that the SDK makes of what they take and give, and those of
+//! shared data, without its panics.
 //!
 //! The only unsafe code: functions of proxy-wasm's ABI 0.2.1. The SDK's own
 //! wrappers make two allocations for each header and three for each property; all other host calls go through it.
@@ -38,17 +38,20 @@ pub(crate) struct PropertyPath(pub(crate) &'static str);
 /// All headers of a map, as the host wrote them: a number of pairs, their sizes, then names and values, each with a NUL.
 pub(crate) struct HeaderMap(Vec<u8>);
 
-/// Why data are not shared.
-#[derive(Debug)]
-pub(crate) enum SharedDataFailure {
-    /// Somebody else has written since.
-    OtherVersion,
-    /// The host does not share data.
-    Refused,
+/// A value of the data that all VMs of this id share, and which writing of it this is.
+pub(crate) struct SharedValue {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) version: u32,
 }
 
-/// `WasmResult::CasMismatch`.
-const CAS_MISMATCH: u32 = 8;
+/// Why a shared value was not written.
+#[derive(Debug)]
+pub(crate) enum SharedWriteError {
+    /// Another VM wrote it since it was read.
+    Raced,
+    /// The host does not take it.
+    Host,
+}
 
 /// The host gave or took something else than the ABI says.
 #[derive(Debug)]
@@ -95,24 +98,33 @@ pub(crate) fn remove_header(map: MapType, name: &str) -> Result<(), HostFailure>
     done(unsafe { proxy_remove_header_map_value(map, name.as_ptr(), name.len()) })
 }
 
-/// What is shared under a key, and which writing of it that is. `None`: nothing, or the host shares no data.
-pub(crate) fn shared_data(key: &str) -> Option<(Vec<u8>, u32)> {
+/// Reads a shared value; `None`: nobody has written it.
+pub(crate) fn shared_value(key: &str) -> Result<Option<SharedValue>, HostFailure> {
+    const NOT_FOUND: u32 = 1;
     let (mut data, mut size, mut version) = (std::ptr::null_mut(), 0, 0);
     // SAFETY: all pointers are valid for the call, which is all that the host keeps them for.
     let status = unsafe { proxy_get_shared_data(key.as_ptr(), key.len(), &mut data, &mut size, &mut version) };
-    done(status).ok()?;
-    Some((taken(data, size).unwrap_or_default(), version))
+    if status == NOT_FOUND {
+        return Ok(None);
+    }
+    done(status)?;
+    let bytes = taken(data, size).unwrap_or_default();
+    Ok(Some(SharedValue { bytes, version }))
 }
 
-/// Shares data under a key, if `version` is the writing that is there; 0: whatever is there. A key that is not there takes
-/// any version.
-pub(crate) fn set_shared_data(key: &str, value: &[u8], version: u32) -> Result<(), SharedDataFailure> {
-    // SAFETY: the host reads both during the call.
-    let status = unsafe { proxy_set_shared_data(key.as_ptr(), key.len(), value.as_ptr(), value.len(), version) };
+/// Writes a shared value, if its version is still the one that was read; `None`: if nobody has written it yet. There is no
+/// way to take a key away again, so their number is the caller's to bound.
+pub(crate) fn set_shared_value(key: &str, bytes: &[u8], version: Option<u32>) -> Result<(), SharedWriteError> {
+    /// The host numbers the writings of all values from 1 on, and compares only where there is a value: one that it will not
+    /// reach stands for none.
+    const NEVER_WRITTEN: u32 = u32::MAX;
+    const RACED: u32 = 8;
+    let version = version.unwrap_or(NEVER_WRITTEN);
+    // SAFETY: the host reads key and value during the call.
+    let status = unsafe { proxy_set_shared_data(key.as_ptr(), key.len(), bytes.as_ptr(), bytes.len(), version) };
     match status {
-        0 => Ok(()),
-        CAS_MISMATCH => Err(SharedDataFailure::OtherVersion),
-        _ => Err(SharedDataFailure::Refused),
+        RACED => Err(SharedWriteError::Raced),
+        other => done(other).map_err(|HostFailure| SharedWriteError::Host),
     }
 }
 

@@ -18,6 +18,7 @@ mod plugin_configuration;
 mod policy_call;
 mod request;
 mod root;
+mod shared_proofs;
 
 use proxy_wasm::types::LogLevel;
 

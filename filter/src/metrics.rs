@@ -29,6 +29,8 @@ pub(crate) struct Metrics {
     calls_invalid: Counter,
     call_ms: u32,
     verifications: Vec<(VerificationLabels, Counter)>,
+    proofs_passed: Counter,
+    proofs_failed: Counter,
     /// Of each provider whose keys are fetched; their number is bounded by the configuration's.
     key_sets: RefCell<Vec<KeySetMetrics>>,
 }
@@ -80,6 +82,7 @@ impl Metrics {
         };
         let cache = |result: &str| Counter::define(&format!("picket_decision_cache.result.{result}"));
         let call = |result: &str| Counter::define(&format!("picket_policy_calls.result.{result}"));
+        let proof = |result: &str| Counter::define(&format!("picket_dpop_proofs.result.{result}"));
         Self {
             permits: PermitReason::ALL
                 .iter()
@@ -101,6 +104,8 @@ impl Metrics {
             verifications: verification_labels()
                 .map(|labels| (labels, Counter::define(&labels.name())))
                 .collect(),
+            proofs_passed: proof("passed"),
+            proofs_failed: proof("failed"),
             key_sets: RefCell::default(),
         }
     }
@@ -117,6 +122,11 @@ impl Metrics {
         match notes.cache {
             Some(CacheUse::Hit) => self.cache_hit.add_one(),
             Some(CacheUse::Miss) => self.cache_miss.add_one(),
+            None => {}
+        }
+        match notes.proof_passed {
+            Some(true) => self.proofs_passed.add_one(),
+            Some(false) => self.proofs_failed.add_one(),
             None => {}
         }
         if let Some((verification, has_passed)) = notes.verification {
@@ -187,7 +197,11 @@ impl Metrics {
     /// Tells the host what was counted since the last time.
     pub(crate) fn flush(&self) {
         let calls = [&self.calls_answered, &self.calls_unavailable, &self.calls_invalid];
-        let single = [&self.cache_hit, &self.cache_miss].into_iter().chain(calls);
+        let proofs = [&self.proofs_passed, &self.proofs_failed];
+        let single = [&self.cache_hit, &self.cache_miss]
+            .into_iter()
+            .chain(calls)
+            .chain(proofs);
         let permits = self.permits.iter().map(|(_, counter)| counter);
         let denials = self.denials.iter().map(|(_, counter)| counter);
         let verifications = self.verifications.iter().map(|(_, counter)| counter);

@@ -33,6 +33,7 @@ enum State {
     Forwarded {
         reason: &'static str,
         decided_by: DecidedBy,
+        next_nonce: Option<String>,
     },
     /// Refused.
     Refused,
@@ -101,6 +102,7 @@ impl Request {
         self.state = State::Forwarded {
             reason: permit.reason().code(),
             decided_by: permit.decided_by(),
+            next_nonce: permit.next_nonce().map(str::to_owned),
         };
         Action::Continue
     }
@@ -185,13 +187,23 @@ impl HttpContext for Request {
     }
 
     fn on_http_response_headers(&mut self, _headers: usize, _end_of_stream: bool) -> Action {
-        if let (State::Forwarded { reason, decided_by }, Some(shared)) = (&self.state, &self.shared)
-            && shared.explain_permits
-        {
-            let decided_by = decided_by.as_str();
-            for (name, value) in [("x-picket-reason", *reason), ("x-picket-decided-by", decided_by)] {
-                let _ = hostcalls::set_map_value(MapType::HttpResponseHeaders, name, Some(value));
-            }
+        let State::Forwarded {
+            reason,
+            decided_by,
+            next_nonce,
+        } = &self.state
+        else {
+            return Action::Continue;
+        };
+        if let Some(nonce) = next_nonce {
+            // RFC 9449 §8.2: from a cache the nonce would be an old one.
+            set_response_headers([("dpop-nonce", nonce.as_str()), ("cache-control", "no-store")]);
+        }
+        if self.shared.as_ref().is_some_and(|shared| shared.explain_permits) {
+            set_response_headers([
+                ("x-picket-reason", reason),
+                ("x-picket-decided-by", decided_by.as_str()),
+            ]);
         }
         Action::Continue
     }
@@ -204,6 +216,13 @@ impl Request {
             State::Forwarded { .. } => Action::Continue,
             State::New | State::Waiting { .. } | State::Refused => Action::Pause,
         }
+    }
+}
+
+/// What the client is told beside the response; without it the response is no worse.
+fn set_response_headers(headers: [(&str, &str); 2]) {
+    for (name, value) in headers {
+        let _ = hostcalls::set_map_value(MapType::HttpResponseHeaders, name, Some(value));
     }
 }
 

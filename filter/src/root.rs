@@ -16,6 +16,7 @@ use crate::metrics::{self, FLUSH_PERIOD, Metrics};
 use crate::plugin_configuration;
 use crate::policy_call::PolicyCall;
 use crate::request::Request;
+use crate::shared_proofs;
 
 /// What the requests of one worker share.
 pub(crate) struct Shared {
@@ -50,10 +51,11 @@ impl Root {
             .map_err(|problems| problems.to_string())?;
         let seed = random()?;
         hostcalls::set_tick_period(FLUSH_PERIOD).map_err(|status| format!("the host gives no ticks: {status:?}"))?;
+        let proofs = shared_proofs::memory(&configuration.dpop)?;
         let (realm, explain_permits) = (configuration.workload.clone(), configuration.explain_permits);
         let policy_call = configuration.policy_service.as_ref().map(PolicyCall::new);
         let signatures = Rc::new(ChosenVerifier);
-        let mut enforcer = Enforcer::new(configuration, connection::node_id(), seed, signatures);
+        let mut enforcer = Enforcer::new(configuration, connection::node_id(), seed, signatures, proofs);
         let metrics = Metrics::shared();
         Ok(Shared {
             // The seed protects the caches; this number is seen by whoever shares the host's memory.

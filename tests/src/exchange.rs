@@ -10,6 +10,8 @@ use serde_json::Value;
 
 use crate::client::Answer;
 use crate::client::http2::Rest;
+use crate::dpop::ProofSpec;
+use crate::keys::Keys;
 use crate::token::TokenSpec;
 
 /// One vector.
@@ -45,12 +47,27 @@ pub struct RequestSpec {
     pub host: String,
     /// Its target, as it is.
     pub path: String,
-    /// The bearer token; absent: none.
+    /// The token; absent: none.
     pub token: Option<TokenSpec>,
+    /// With which scheme it is sent.
+    pub scheme: Scheme,
+    /// The proof that goes with it; absent: none.
+    pub proof: Option<ProofSpec>,
     /// Further header fields.
     pub headers: Vec<(String, String)>,
     /// Its body.
     pub body: String,
+}
+
+/// How a token is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scheme {
+    /// RFC 6750.
+    #[default]
+    Bearer,
+    /// RFC 9449 §7.1.
+    Dpop,
 }
 
 /// The way that a request takes.
@@ -105,6 +122,15 @@ pub struct Expected {
     pub upstream_target: Option<String>,
 }
 
+impl Scheme {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Bearer => "Bearer",
+            Self::Dpop => "DPoP",
+        }
+    }
+}
+
 fn once() -> u32 {
     1
 }
@@ -119,6 +145,8 @@ impl Default for RequestSpec {
             host: "orders.example.org".to_owned(),
             path: "/orders/1".to_owned(),
             token: None,
+            scheme: Scheme::Bearer,
+            proof: None,
             headers: Vec::new(),
             body: String::new(),
         }
@@ -126,11 +154,26 @@ impl Default for RequestSpec {
 }
 
 impl RequestSpec {
-    /// The bytes in HTTP/1.1, with `token` as the bearer token.
+    /// With a proof made now for this token in its header fields, where it needs one.
+    ///
+    /// # Errors
+    /// When a key cannot be read.
+    pub fn proved(&self, keys: &Keys, token: Option<&str>) -> Result<Self> {
+        let mut request = self.clone();
+        if let Some(spec) = &self.proof {
+            let proof = spec.make(keys, self, token.unwrap_or_default())?;
+            for _ in 0..spec.fields {
+                request.headers.push(("dpop".to_owned(), proof.clone()));
+            }
+        }
+        Ok(request)
+    }
+
+    /// The bytes in HTTP/1.1, with `token` as the token.
     pub fn http1(&self, token: Option<&str>) -> Vec<u8> {
         let mut text = format!("{} {} HTTP/1.1\r\nhost: {}\r\n", self.method, self.path, self.host);
         if let Some(token) = token {
-            text.push_str(&format!("authorization: Bearer {token}\r\n"));
+            text.push_str(&format!("authorization: {} {token}\r\n", self.scheme.name()));
         }
         for (name, value) in &self.headers {
             text.push_str(&format!("{name}: {value}\r\n"));
@@ -143,7 +186,7 @@ impl RequestSpec {
         text.into_bytes()
     }
 
-    /// The request in HTTP/2, with `token` as the bearer token.
+    /// The request in HTTP/2, with `token` as the token.
     ///
     /// # Errors
     /// When a part of it cannot be said in HTTP/2.
@@ -152,7 +195,7 @@ impl RequestSpec {
             .method(self.method.as_str())
             .uri(format!("https://{}{}", self.host, self.path));
         if let Some(token) = token {
-            request = request.header("authorization", format!("Bearer {token}"));
+            request = request.header("authorization", format!("{} {token}", self.scheme.name()));
         }
         let mut body = Bytes::from(self.body.clone());
         if self.protocol == Protocol::Grpc {

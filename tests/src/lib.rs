@@ -8,6 +8,7 @@ pub mod attack;
 pub mod bench;
 pub mod client;
 pub mod clock;
+pub mod dpop;
 pub mod envoy;
 pub mod exchange;
 pub mod fake_policy_service;

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::clock;
+use crate::dpop::CLIENT_KEY;
 use crate::keys::{Keys, TokenKey};
 
 /// The issuer that the sidecar's configuration names.
@@ -24,6 +25,10 @@ pub struct TokenSpec {
     pub claims: Map<String, Value>,
     /// Header parameters to add or to replace; `null` removes one.
     pub header: Map<String, Value>,
+    /// The key that it is bound to (RFC 9449 §6.1); absent: none.
+    pub bound_to: Option<TokenKey>,
+    /// The workload whose certificate it is bound to (RFC 8705 §3.1); absent: none.
+    pub bound_to_certificate: Option<String>,
     /// `exp`, from now.
     pub expires_in_s: i64,
     /// `nbf`, from now; absent: no `nbf`.
@@ -63,6 +68,8 @@ impl Default for TokenSpec {
             key: TokenKey::Rs256,
             claims: Map::new(),
             header: Map::new(),
+            bound_to: None,
+            bound_to_certificate: None,
             expires_in_s: 300,
             not_before_in_s: None,
             issued_in_s: 0,
@@ -77,6 +84,13 @@ impl TokenSpec {
         let mut spec = Self::default();
         spec.claims.insert("sub".to_owned(), Value::from(subject));
         spec
+    }
+
+    /// Bound to the key that clients hold.
+    #[must_use]
+    pub fn bound(mut self) -> Self {
+        self.bound_to = Some(CLIENT_KEY);
+        self
     }
 
     /// Makes the token.
@@ -106,7 +120,7 @@ impl TokenSpec {
             | Defect::SignatureMissing
             | Defect::AlgorithmNone
             | Defect::Hs256WithPublicKey
-            | Defect::AlgorithmSwapped => self.claims_set().to_string(),
+            | Defect::AlgorithmSwapped => self.claims_set(keys)?.to_string(),
         };
         let signed = format!(
             "{}.{}",
@@ -129,7 +143,7 @@ impl TokenSpec {
         Ok(format!("{signed}.{}", encoded(&signature)))
     }
 
-    fn claims_set(&self) -> Value {
+    fn claims_set(&self, keys: &Keys) -> Result<Value> {
         let now = clock::now_s();
         let mut claims = json!({
             "iss": ISSUER,
@@ -147,8 +161,20 @@ impl TokenSpec {
                 &Map::from_iter([("nbf".to_owned(), Value::from(now.saturating_add(offset)))]),
             );
         }
+        if let Some(key) = self.bound_to {
+            let thumbprint = keys.token_key(key)?.public().thumbprint();
+            let confirmation = json!({ "cnf": { "jkt": thumbprint } });
+            merge(&mut claims, confirmation.as_object().context("not an object")?);
+        }
+        if let Some(workload) = &self.bound_to_certificate {
+            let identity = keys.identity(workload)?;
+            let certificate = identity.chain.first().context("no certificate")?;
+            let digest = ring::digest::digest(&ring::digest::SHA256, certificate);
+            let confirmation = json!({ "cnf": { "x5t#S256": encoded(digest.as_ref()) } });
+            merge(&mut claims, confirmation.as_object().context("not an object")?);
+        }
         merge(&mut claims, &self.claims);
-        claims
+        Ok(claims)
     }
 }
 
@@ -156,7 +182,7 @@ fn set(object: &mut Value, name: &str, value: &str) {
     merge(object, &Map::from_iter([(name.to_owned(), Value::from(value))]));
 }
 
-fn merge(object: &mut Value, changes: &Map<String, Value>) {
+pub(crate) fn merge(object: &mut Value, changes: &Map<String, Value>) {
     if let Some(members) = object.as_object_mut() {
         for (name, value) in changes {
             if value.is_null() {

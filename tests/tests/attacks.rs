@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 
 use picket_core::configuration::filter::FilterConfiguration;
+use picket_core::dpop::{ProofMemory, SharedSecret};
 use picket_core::enforcement::{Arrival, Connection, Enforcer, PeerResult, Step};
 use picket_core::peer::Peer;
 use picket_core::reason::DenyReason;
@@ -44,7 +45,8 @@ fn each_attack_gets_what_is_expected_natively() {
         "providers": [forge.provider().unwrap(), attack::main_provider()], "rules": attack::rules(),
     });
     let configuration = FilterConfiguration::parse(document.to_string().as_bytes()).unwrap();
-    let mut enforcer = Enforcer::new(configuration, String::new(), 7, Rc::new(SoftwareVerifier));
+    let proofs = ProofMemory::of_one_worker(SharedSecret::new([7; 32]), &configuration.dpop);
+    let mut enforcer = Enforcer::new(configuration, String::new(), 7, Rc::new(SoftwareVerifier), proofs);
     let mut failures = Vec::new();
     for attack in attack::all().unwrap() {
         let (path, headers) = attack.request(&forge).unwrap();

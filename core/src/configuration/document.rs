@@ -5,6 +5,7 @@ mod peers;
 use deserr::Deserr;
 use serde_json::Value;
 
+use super::dpop::{DpopDocument, PossessionDocument};
 use super::problems::Problems;
 use super::providers::ProviderDocument;
 
@@ -47,9 +48,12 @@ pub struct FilterDocument {
     /// The issuers whose tokens are accepted. Required unless every rule has `credential: none`.
     #[deserr(default)]
     pub providers: Option<Vec<ProviderDocument>>,
+    /// What proofs of possession must be like (DPoP, RFC 9449). Default: the default of each of its fields.
+    #[deserr(default)]
+    pub dpop: Option<DpopDocument>,
     /// The route rules; the most specific one wins. A request that matches none is denied.
     pub rules: Vec<RuleDocument>,
-    /// Whether `authorization` reaches the upstream. Default: false.
+    /// Whether the credential and its proof reach the upstream. Default: false.
     #[deserr(default)]
     pub forward_credential: Option<bool>,
     /// The identity headers that the upstream gets, of `issuer`, `subject`, `tenant`, `roles`, `scopes`, `peer`, `route_rule`
@@ -133,6 +137,9 @@ pub struct RuleDocument {
     /// The scopes that the token must all have. Default: none.
     #[deserr(default)]
     pub scopes: Option<Vec<String>>,
+    /// Which tokens need a proof that the caller holds their key. Default: `when_bound`.
+    #[deserr(default)]
+    pub proof_of_possession: Option<PossessionDocument>,
     /// Who decides. Default: `policy_service`.
     #[deserr(default)]
     pub decision: Option<DecisionDocument>,

@@ -8,9 +8,11 @@ use super::document::{
     CredentialDocument, DecisionDocument, FilterDocument, NeedDocument, PolicyServiceDocument, RuleDocument,
     TransactionTokenDocument,
 };
+use super::dpop::{check_dpop, check_possession};
 use super::peers::{self, check_peers, check_source};
 use super::problems::{self, Problems, shortened};
 use super::providers::{Providers, check_providers};
+use crate::dpop::DpopSettings;
 use crate::identity_headers::{self, IdentityHeaders};
 use crate::peer::requirement::PeerRequirement;
 use crate::peer::resolution::PeerResolution;
@@ -58,11 +60,13 @@ pub struct FilterConfiguration {
     pub credential_sources: CredentialSources,
     /// The headers that providers make of claims, and that of transaction tokens, beside [`IdentityHeaders`].
     pub claim_headers: BTreeSet<Rc<str>>,
+    /// What proofs of possession must be like.
+    pub dpop: DpopSettings,
     /// The rules, by [`crate::route::RuleIndex`].
     pub rules: Vec<RouteRule>,
     /// Which rule a request falls under.
     pub routes: RouteTable,
-    /// Whether `authorization` reaches the upstream.
+    /// Whether the credential and its proof reach the upstream.
     pub forward_credential: bool,
     /// What tells the upstream who calls.
     pub identity_headers: IdentityHeaders,
@@ -98,6 +102,8 @@ pub struct RouteRule {
     pub credential: CredentialRequirement,
     /// The scopes that the token must all have.
     pub scopes: Vec<String>,
+    /// Which tokens need a proof of possession.
+    pub possession: PossessionRequirement,
     /// Who decides.
     pub decider: Decider,
     /// What policies know the resource as.
@@ -113,6 +119,15 @@ pub enum CredentialRequirement {
     Optional(Option<Vec<ProviderIndex>>),
     /// No; one that is sent is not looked at.
     NotRequired,
+}
+
+/// Which tokens need a proof that the caller holds what they are bound to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PossessionRequirement {
+    /// Those that are bound.
+    WhenBound,
+    /// All: one that is not bound is refused.
+    Required,
 }
 
 /// Who decides about a request that got past peer and credential.
@@ -247,6 +262,7 @@ impl FilterConfiguration {
                 .collect(),
             providers,
             credential_sources: sources,
+            dpop: check_dpop(document.dpop, &mut check),
             rules,
             routes,
             forward_credential: document.forward_credential.unwrap_or(false),
@@ -347,6 +363,7 @@ fn check_rules(
             peers: check_peers(&document, &path, trust_domains, check),
             credential: check_credential(&document, &path, providers, check),
             scopes: check_scopes(&document, &path, check),
+            possession: check_possession(&document, &path, check),
             decider: decider(&document),
             id: Rc::from(document.id),
             classification: document.classification,

@@ -26,6 +26,8 @@ pub(super) struct Identity<'a> {
     pub(super) token: Option<Rc<VerifiedToken>>,
     /// Where it was; an index into the configuration's sources.
     pub(super) credential_source: Option<usize>,
+    /// For the response: what the client's next proof must hold instead of what this one held.
+    pub(super) next_nonce: Option<String>,
     arrival: &'a Arrival<'a>,
     configuration: &'a FilterConfiguration,
     peer: OnceCell<Rc<PeerResult>>,
@@ -38,6 +40,7 @@ impl<'a> Identity<'a> {
         Self {
             token: None,
             credential_source: None,
+            next_nonce: None,
             arrival,
             configuration,
             peer: OnceCell::new(),

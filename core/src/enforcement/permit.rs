@@ -5,12 +5,13 @@ use std::rc::Rc;
 use super::decisions::KnownDecision;
 use super::identity::Identity;
 use super::{PeerResult, Refusal, VerifiedToken};
-use crate::configuration::filter::{Decider, FilterConfiguration, RouteRule};
+use crate::configuration::filter::{CredentialRequirement, Decider, FilterConfiguration, RouteRule};
 use crate::decision::Effect;
+use crate::dpop::ProofHeader;
 use crate::identity_headers::{DECISION_ID, PEER, ROUTE_RULE};
 use crate::peer::requirement::PeerRequirement;
 use crate::reason::{DecidedBy, DenyReason};
-use crate::request::{Caller, RequestHead};
+use crate::request::{Caller, PROOF_HEADER, RequestHead};
 use crate::time::Timestamp;
 use crate::token::credential::CredentialRemoval;
 use crate::transaction_token::{self, Transaction, TransactionTokens};
@@ -67,6 +68,8 @@ pub(super) struct Forwarding {
     forged: Vec<String>,
     /// What is left of the credential's place; `None`: it stays as it is.
     removal: Option<CredentialRemoval>,
+    removes_proof: bool,
+    next_nonce: Option<String>,
     path: Option<String>,
     token: Option<Rc<VerifiedToken>>,
     /// `None`: the rule does not check it.
@@ -156,7 +159,9 @@ impl Permit {
             Some(CredentialRemoval::Cookie(_)) => Some(COOKIE),
             Some(CredentialRemoval::Query(_)) | None => None,
         };
-        self.forwarding.forged.iter().map(String::as_str).chain(credential)
+        let proof = self.forwarding.removes_proof.then_some(PROOF_HEADER);
+        let forged = self.forwarding.forged.iter().map(String::as_str);
+        forged.chain(credential).chain(proof)
     }
 
     /// The headers that the upstream gets, each with one value, in place of any that the request has.
@@ -193,6 +198,12 @@ impl Permit {
     pub fn rewritten_path(&self) -> Option<&str> {
         self.forwarding.path.as_deref()
     }
+
+    /// The nonce to send with the response, in `dpop-nonce`, as the client's next proof needs another (RFC 9449 §8.2).
+    #[must_use]
+    pub fn next_nonce(&self) -> Option<&str> {
+        self.forwarding.next_nonce.as_deref()
+    }
 }
 
 impl Forwarding {
@@ -206,6 +217,7 @@ impl Forwarding {
         let sets = &configuration.identity_headers;
         // A peer that the rule did not check is not vouched for.
         let checks_peer = rule.peers != PeerRequirement::NotRequired;
+        let looks_at_credential = rule.credential != CredentialRequirement::NotRequired;
         let removal = identity
             .credential_source
             .filter(|_| !configuration.forward_credential)
@@ -220,6 +232,8 @@ impl Forwarding {
             forged: forged.map(str::to_owned).collect(),
             path: rewrites.then(|| head.target.with_query(query.unwrap_or(head.target.query))),
             removal,
+            removes_proof: looks_at_credential && !configuration.forward_credential && head.proof != ProofHeader::None,
+            next_nonce: identity.next_nonce.clone(),
             token: identity.token.clone(),
             peer: checks_peer.then(|| Rc::clone(identity.peer())),
             sets_peer: sets.has(PEER),

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::Refusal;
+use super::{ChallengeScheme, Refusal};
 
 /// After how long a caller may try again when nothing was decided.
 const RETRY_AFTER_S: &str = "1";
@@ -30,8 +30,10 @@ pub fn reply(refusal: &Refusal, realm: &str) -> Reply {
         // RFC 9111 §5.2.2.5: a refusal is about this caller, now.
         ("cache-control", "no-store".to_owned()),
     ];
-    if reason.status() == 401 || reason.bearer_error().is_some() {
+    if reason.status() == 401 || reason.challenge_error().is_some() {
         headers.push(("www-authenticate", challenge(refusal, realm)));
+        // RFC 9449 §8: for the proof that the client makes next.
+        headers.extend(nonce(refusal).map(|nonce| ("dpop-nonce", nonce.to_owned())));
     }
     if reason.is_unavailable() {
         headers.push(("retry-after", RETRY_AFTER_S.to_owned()));
@@ -54,17 +56,34 @@ pub fn reply(refusal: &Refusal, realm: &str) -> Reply {
     }
 }
 
-/// RFC 6750 §3: the realm, for a credential that was sent what is wrong with it, and the scopes that it lacks.
+/// RFC 6750 §3 and RFC 9449 §7.1: the realm, for a credential that was sent what is wrong with it, and what it lacks.
 fn challenge(refusal: &Refusal, realm: &str) -> String {
-    let Some(error) = refusal.reason.bearer_error() else {
-        return format!("Bearer realm=\"{realm}\"");
+    let challenge = refusal.challenge.as_deref();
+    let (scheme, algorithms) = match challenge.map(|challenge| &challenge.scheme) {
+        None | Some(ChallengeScheme::Bearer) => ("Bearer", None),
+        Some(ChallengeScheme::Dpop { algorithms, .. }) => ("DPoP", Some(algorithms)),
     };
-    let title = refusal.reason.title();
-    let scope = match refusal.challenge.as_ref().map(|challenge| challenge.scopes.as_slice()) {
-        None | Some([]) => String::new(),
-        Some(scopes) => format!(", scope=\"{}\"", scopes.join(" ")),
-    };
-    format!("Bearer realm=\"{realm}\", error=\"{error}\", error_description=\"{title}\"{scope}")
+    let mut text = format!("{scheme} realm=\"{realm}\"");
+    let mut add = |name: &str, value: &str| text.push_str(&format!(", {name}=\"{value}\""));
+    if let Some(error) = refusal.reason.challenge_error() {
+        add("error", error);
+        add("error_description", refusal.reason.title());
+        match challenge.map(|challenge| challenge.scopes.as_slice()) {
+            None | Some([]) => {}
+            Some(scopes) => add("scope", &scopes.join(" ")),
+        }
+    }
+    if let Some(algorithms) = algorithms {
+        add("algs", algorithms);
+    }
+    text
+}
+
+fn nonce(refusal: &Refusal) -> Option<&str> {
+    match &refusal.challenge.as_deref()?.scheme {
+        ChallengeScheme::Bearer => None,
+        ChallengeScheme::Dpop { nonce, .. } => nonce.as_deref(),
+    }
 }
 
 /// RFC 9457 §3.1, with the members `reason`, `request_id`, and where there are any `reasons` and `decision_id`.

@@ -104,7 +104,13 @@ impl<'t> Jws<'t> {
 #[derive(Debug)]
 pub struct HeaderMembers<'a>(Members<'a>);
 
-impl HeaderMembers<'_> {
+impl<'a> HeaderMembers<'a> {
+    /// A member, as it was sent.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&Json<'a>> {
+        self.0.get(name)
+    }
+
     /// What it says.
     ///
     /// # Errors

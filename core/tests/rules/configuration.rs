@@ -37,7 +37,7 @@ fn each_mistake_is_told_with_its_path() {
     check(
         "/worklod",
         "x".into(),
-        "worklod: unknown field, expected one of `workload`, `policy_service`, `trust_domains`, `trust_domain_aliases`, `forwarded_peer`, `forwarded_for_trusted_hops`, `providers`, `rules`, `forward_credential`, `identity_headers`, `transaction_token`, `explain_permits`, `token_cache_entries_max`, `decision_cache_entries_max`",
+        "worklod: unknown field, expected one of `workload`, `policy_service`, `trust_domains`, `trust_domain_aliases`, `forwarded_peer`, `forwarded_for_trusted_hops`, `providers`, `dpop`, `rules`, `forward_credential`, `identity_headers`, `transaction_token`, `explain_permits`, `token_cache_entries_max`, `decision_cache_entries_max`",
     );
     check("/workload", Value::Null, "workload: is required");
     check(
@@ -729,5 +729,70 @@ fn fetched_keys_verify_no_algorithm_with_a_secret() {
     assert_eq!(
         problems,
         ["providers[0].algorithms[1]: expected no algorithm with a secret beside `remote_keys`"]
+    );
+}
+
+#[test]
+fn proofs_of_possession_are_checked() {
+    const ALGORITHMS: &str = "`RS256`, `RS384`, `RS512`, `PS256`, `PS384`, `PS512`, `ES256`, `ES384`, `ES512`, `EdDSA`";
+    let expect = |dpop: Value, expected: &str| check("/dpop", dpop, expected);
+    assert_eq!(problems("/dpop", json!({})), [""; 0]);
+    let whole = json!({
+        "algorithms": ["ES256", "EdDSA"], "schemes": ["https", "http"], "proof_age_s_max": 300, "clock_skew_s": 0,
+        "nonce": "required", "nonce_window_s": 3600, "ledger_entries_max": 1_048_576,
+    });
+    assert_eq!(problems("/dpop", whole), [""; 0]);
+    expect(
+        json!({"algorithms": []}),
+        &format!("dpop.algorithms: expected at least one of {ALGORITHMS}"),
+    );
+    for name in ["HS256", "none", "es256"] {
+        expect(
+            json!({"algorithms": ["ES256", name]}),
+            &format!("dpop.algorithms[1]: unknown value `{name}`, expected one of {ALGORITHMS}"),
+        );
+    }
+    expect(
+        json!({"schemes": []}),
+        "dpop.schemes: expected at least one of `https`, `http`",
+    );
+    expect(
+        json!({"schemes": ["HTTPS"]}),
+        "dpop.schemes[0]: unknown value `HTTPS`, expected one of `https`, `http`",
+    );
+    expect(
+        json!({"proof_age_s_max": 301}),
+        "dpop.proof_age_s_max: expected 1 to 300, found 301",
+    );
+    expect(
+        json!({"proof_age_s_max": 0}),
+        "dpop.proof_age_s_max: expected 1 to 300, found 0",
+    );
+    expect(
+        json!({"clock_skew_s": 61}),
+        "dpop.clock_skew_s: expected 0 to 60, found 61",
+    );
+    expect(
+        json!({"nonce": "required", "nonce_window_s": 0}),
+        "dpop.nonce_window_s: expected 1 to 3600, found 0",
+    );
+    expect(
+        json!({"nonce_window_s": 60}),
+        "dpop.nonce_window_s: expected no window where `nonce` is not `required`",
+    );
+    expect(
+        json!({"ledger_entries_max": 1023}),
+        "dpop.ledger_entries_max: expected 1024 to 1048576, found 1023",
+    );
+    assert_eq!(problems("/rules/0/proof_of_possession", "required".into()), [""; 0]);
+    check(
+        "/rules/3/proof_of_possession",
+        "when_bound".into(),
+        "rules[3].proof_of_possession: expected none beside `credential: none`",
+    );
+    check(
+        "/rules/0/proof_of_possession",
+        "none".into(),
+        "rules[0].proof_of_possession: unknown value `none`, expected one of `when_bound`, `required`",
     );
 }

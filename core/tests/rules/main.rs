@@ -16,6 +16,7 @@ mod enforcement;
 mod forwarded;
 mod key_sets;
 mod peers;
+mod possession;
 mod properties;
 mod support;
 mod tokens;

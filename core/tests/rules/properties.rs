@@ -3,19 +3,27 @@
 use picket_core::access::AccessRequest;
 use picket_core::configuration::filter::FilterConfiguration;
 use picket_core::decision::{Attribute, Decision, Effect, Vary};
+use picket_core::dpop::{ProofMemory, SharedSecret};
 use picket_core::enforcement::{Arrival, Enforcer, Step, reply};
 use picket_core::signature::SoftwareVerifier;
 use picket_core::time::Timestamp;
 use proptest::collection::vec;
 use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop_assert, prop_assert_eq, prop_oneof, proptest};
 use proptest::sample::select;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::{Caller, Sidecar, configuration, decision};
 
-fn enforcer() -> Enforcer {
-    let configuration = FilterConfiguration::parse(configuration().to_string().as_bytes()).unwrap();
-    Enforcer::new(configuration, String::new(), 1, std::rc::Rc::new(SoftwareVerifier))
+fn enforcer(document: &Value) -> Enforcer {
+    let configuration = FilterConfiguration::parse(document.to_string().as_bytes()).unwrap();
+    let proofs = ProofMemory::of_one_worker(SharedSecret::new([3; 32]), &configuration.dpop);
+    Enforcer::new(
+        configuration,
+        String::new(),
+        1,
+        std::rc::Rc::new(SoftwareVerifier),
+        proofs,
+    )
 }
 
 fn header() -> impl Strategy<Value = (String, Vec<u8>)> {
@@ -71,7 +79,7 @@ proptest! {
     fn any_headers_get_one_verdict_and_no_panic(headers in vec(header(), 0..12), ms in any::<u64>()) {
         let headers: Vec<_> = headers.iter().map(|(name, value)| (name.as_str(), value.as_slice())).collect();
         let arrival = Arrival { headers: &headers, connection: &Caller::new(), now: Timestamp::from_ms(ms) };
-        match enforcer().request_arrived(&arrival).0 {
+        match enforcer(&configuration()).request_arrived(&arrival).0 {
             Step::Decided(Err(refusal)) => {
                 let reply = reply(&refusal, "orders");
                 let is_visible = |value: &str| value.bytes().all(|b| (0x20..0x7f).contains(&b));
@@ -98,12 +106,11 @@ proptest! {
     ) {
         let mut document = configuration();
         document["forwarded_peer"] = json!({"hop_spiffe_ids": ["spiffe://example.org/gateway"], "header": header});
-        let configuration = FilterConfiguration::parse(document.to_string().as_bytes()).unwrap();
         let mut headers: Vec<(&str, &[u8])> = vec![(":method", b"GET"), (":path", b"/local"), (":authority", b"h")];
         headers.extend(fields.iter().map(|value| (header, value.as_slice())));
         let caller = Caller::new().peer("spiffe://example.org/gateway");
         let arrival = Arrival { headers: &headers, connection: &caller, now: Timestamp::from_ms(0) };
-        let step = Enforcer::new(configuration, String::new(), 1, std::rc::Rc::new(SoftwareVerifier)).request_arrived(&arrival).0;
+        let step = enforcer(&document).request_arrived(&arrival).0;
         // Nobody here is of the trust domain, and no token was sent.
         let refused = matches!(&step, Step::Decided(Err(refusal)) if refusal.reason.status() == 403);
         prop_assert!(refused, "{:?}", step);

@@ -10,10 +10,11 @@ use p256::pkcs8::EncodePrivateKey;
 use picket_core::access::AccessRequest;
 use picket_core::configuration::filter::FilterConfiguration;
 use picket_core::decision::{Decision, Effect, Vary};
+use picket_core::dpop::{ProofMemory, SharedSecret};
 use picket_core::enforcement::{
     Arrival, CallFailure, Connection, Enforcer, Notes, PeerResult, Pending, Permit, Refusal, Step, Verdict,
 };
-use picket_core::peer::{Peer, PeerError};
+use picket_core::peer::{CertificateThumbprint, Peer, PeerError};
 use picket_core::reason::DenyReason;
 use picket_core::signature::SoftwareVerifier;
 use picket_core::time::Timestamp;
@@ -112,9 +113,10 @@ impl Sidecar {
     }
 
     fn of(configuration: FilterConfiguration) -> Self {
+        let proofs = ProofMemory::of_one_worker(SharedSecret::new([3; 32]), &configuration.dpop);
         let key = EncodingKey::from_ec_der(signing_key().to_pkcs8_der().unwrap().as_bytes());
         let mut sidecar = Self {
-            enforcer: Enforcer::new(configuration, "node-1".into(), 7, Rc::new(SoftwareVerifier)),
+            enforcer: Enforcer::new(configuration, "node-1".into(), 7, Rc::new(SoftwareVerifier), proofs),
             key,
             default_token: String::new(),
             now: Timestamp::from_s(NOW_S),
@@ -289,6 +291,14 @@ impl Caller {
     }
 
     /// A peer whose certificate is valid from and up to these times, in seconds since the epoch.
+    /// With a certificate of this thumbprint.
+    pub(crate) fn certificate(mut self, thumbprint: [u8; 32]) -> Self {
+        if let Ok(peer) = &mut self.peer {
+            peer.thumbprint = Some(CertificateThumbprint(thumbprint));
+        }
+        self
+    }
+
     pub(crate) fn peer_valid(mut self, from_s: i64, up_to_s: i64) -> Self {
         if let Ok(peer) = &mut self.peer {
             (peer.starts_at, peer.ends_at) = (Timestamp::from_s(from_s), Timestamp::from_s(up_to_s));

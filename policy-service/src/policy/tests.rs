@@ -258,7 +258,7 @@ fn every_mistake_of_every_file_is_told_with_its_line() {
         ),
         (
             "entities.json",
-            r#"[{"uid": {"type": "Picket::User", "id": "u"}, "attrs": {"issuer": "i", "subject": "s", "scopes": [], "amr": []}, "parents": []}]"#,
+            r#"[{"uid": {"type": "Picket::User", "id": "u"}, "attrs": {"issuer": "i", "subject": "s", "scopes": [], "amr": [], "actors": [], "is_bound": false}, "parents": []}]"#,
         ),
     ]);
     let expected = [

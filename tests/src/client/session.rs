@@ -68,11 +68,12 @@ impl Session {
         Ok(self.send_with(request, token.as_deref()).await?.0)
     }
 
-    /// Sends one request with this bearer token; returns the answer and how long it took on an open connection.
+    /// Sends one request with this token, and a proof where it needs one; returns the answer and how long it took on an open connection.
     ///
     /// # Errors
     /// When there is no answer.
     pub async fn send_with(&mut self, request: &RequestSpec, token: Option<&str>) -> Result<(Answer, Duration)> {
+        let request = &request.proved(&self.keys, token)?;
         let line = (request.via, request.peer.clone(), request.protocol != Protocol::Http1);
         let mut connection = match self.connections.remove(&line) {
             Some(connection) => connection,

@@ -9,6 +9,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use picket_core::configuration::filter::FilterConfiguration;
 use picket_core::decision::{Decision, Effect, Vary};
+use picket_core::dpop::{ProofMemory, SharedSecret};
 use picket_core::enforcement::{Arrival, Connection, Enforcer, PeerResult, Pending, Permit, Step, reply};
 use picket_core::peer::Peer;
 use picket_core::request::{Header, RequestHead};
@@ -133,8 +134,10 @@ impl Sidecar {
     /// # Errors
     /// When the configuration has a mistake.
     pub fn new() -> Result<Self> {
+        let configuration = configuration(RULES)?;
+        let proofs = ProofMemory::of_one_worker(SharedSecret::new([7; 32]), &configuration.dpop);
         Ok(Self {
-            enforcer: Enforcer::new(configuration(RULES)?, "node-1".to_owned(), 7, Rc::new(Trusting)),
+            enforcer: Enforcer::new(configuration, "node-1".to_owned(), 7, Rc::new(Trusting), proofs),
             connection: OneConnection(Rc::new(Ok(Peer::known_by_name("spiffe://example.org/web".parse()?)))),
         })
     }

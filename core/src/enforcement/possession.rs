@@ -1,0 +1,138 @@
+//! Proof of possession: a token that is bound is good only for who holds what it is bound to.
+
+use std::rc::Rc;
+
+use super::identity::Identity;
+use super::{ChallengeScheme, Notes, Refusal, check_rule_takes, find_credential, verify_token};
+use crate::configuration::filter::{FilterConfiguration, PossessionRequirement, RouteRule};
+use crate::dpop::{AccessTokenHash, KeyBinding, ProofChecker, ProofError, Thumbprint};
+use crate::peer::CertificateThumbprint;
+use crate::reason::{DecidedBy, DenyReason};
+use crate::request::RequestHead;
+use crate::time::Timestamp;
+use crate::token::credential::{Credential, CredentialScheme};
+use crate::token::{TokenVerifier, VerifiedToken};
+
+/// The check of one request's credential: that it is there, verified, held by the sender, and taken by the rule.
+pub(super) struct CredentialCheck<'e> {
+    pub(super) configuration: &'e FilterConfiguration,
+    pub(super) tokens: &'e mut TokenVerifier,
+    pub(super) proofs: &'e mut ProofChecker,
+    pub(super) rule: &'e RouteRule,
+    pub(super) head: &'e RequestHead<'e>,
+    pub(super) now: Timestamp,
+}
+
+impl CredentialCheck<'_> {
+    /// Writes what the credential proves into the identity.
+    pub(super) fn run(mut self, identity: &mut Identity<'_>, notes: &mut Notes) -> Result<(), Refusal> {
+        let found = find_credential(self.configuration, self.rule, self.head);
+        let scheme = found.as_ref().ok().and_then(|found| found.map(|found| found.scheme));
+        let result = found.and_then(|found| match found {
+            None => Ok(()),
+            Some(credential) => self.check(&credential, identity, notes),
+        });
+        result.map_err(|refusal| self.challenged(refusal, scheme))
+    }
+
+    fn check(
+        &mut self,
+        credential: &Credential<'_>,
+        identity: &mut Identity<'_>,
+        notes: &mut Notes,
+    ) -> Result<(), Refusal> {
+        identity.credential_source = Some(credential.source);
+        let token = verify_token(self.tokens, credential, self.now, notes)?;
+        // Before the rule looks at what the token allows: that is nobody's business who does not hold it.
+        check_certificate(&token, identity)?;
+        identity.next_nonce = self.check_possession(credential, &token, notes)?;
+        check_rule_takes(self.rule, &token)?;
+        identity.token = Some(token);
+        Ok(())
+    }
+
+    /// Asked for each request, however well the token is known. Returns the nonce for the client's next proof, where it needs
+    /// another.
+    fn check_possession(
+        &mut self,
+        credential: &Credential<'_>,
+        token: &VerifiedToken,
+        notes: &mut Notes,
+    ) -> Result<Option<String>, Refusal> {
+        let refused = |reason| Err(Refusal::new(reason, DecidedBy::Token));
+        let is_held = token.confirmation.certificate.is_some();
+        match (credential.scheme, token.confirmation.key, self.rule.possession) {
+            (CredentialScheme::Dpop, Some(key), _) => {
+                let binding = KeyBinding {
+                    thumbprint: Thumbprint(key),
+                    access_token_hash: AccessTokenHash::of(credential.token),
+                };
+                let result = self.proofs.check(self.head, &binding, self.now);
+                notes.proof_passed = Some(result.is_ok());
+                Ok(result?.next_nonce)
+            }
+            // RFC 9449 §7.2: a thief would send it so.
+            (CredentialScheme::Bearer, Some(_), _) => refused(DenyReason::TokenSentAsBearer),
+            // RFC 9449 §7.1: the scheme promises what the token does not ask for.
+            (CredentialScheme::Dpop, None, _) => refused(DenyReason::TokenNotBound),
+            (CredentialScheme::Bearer, None, PossessionRequirement::Required) if !is_held => {
+                refused(DenyReason::TokenNotBound)
+            }
+            (CredentialScheme::Bearer, None, PossessionRequirement::Required | PossessionRequirement::WhenBound) => {
+                Ok(None)
+            }
+        }
+    }
+
+    /// Tells a client that has to prove possession how (RFC 9449 §7.1).
+    fn challenged(&self, mut refusal: Refusal, scheme: Option<CredentialScheme>) -> Refusal {
+        let needs_proof = scheme == Some(CredentialScheme::Dpop)
+            || self.rule.possession == PossessionRequirement::Required
+            || refusal.reason == DenyReason::TokenSentAsBearer;
+        if needs_proof {
+            refusal.challenge.get_or_insert_default().scheme = ChallengeScheme::Dpop {
+                algorithms: Rc::clone(self.proofs.algorithm_names()),
+                nonce: self.proofs.nonce(self.now),
+            };
+        }
+        refusal
+    }
+}
+
+/// RFC 8705 §3: a token that names a certificate is good only where the sender has proved to hold its key, on this very
+/// connection, or on the one that a trusted hop speaks of.
+fn check_certificate(token: &VerifiedToken, identity: &Identity<'_>) -> Result<(), Refusal> {
+    let Some(wanted) = token.confirmation.certificate else {
+        return Ok(());
+    };
+    let peer = identity.peer().as_ref().as_ref();
+    match peer.is_ok_and(|peer| peer.thumbprint == Some(CertificateThumbprint(wanted))) {
+        true => Ok(()),
+        false => Err(Refusal::new(DenyReason::TokenCertificateMismatch, DecidedBy::Token)),
+    }
+}
+
+impl From<ProofError> for Refusal {
+    fn from(error: ProofError) -> Self {
+        let reason = match error {
+            ProofError::Missing => DenyReason::DpopProofMissing,
+            ProofError::Repeated
+            | ProofError::NotJws
+            | ProofError::Claim(_)
+            | ProofError::Type
+            | ProofError::Algorithm
+            | ProofError::Key
+            | ProofError::Signature
+            | ProofError::Method
+            | ProofError::Uri
+            | ProofError::AccessTokenHash => DenyReason::DpopProofInvalid,
+            ProofError::TooOld | ProofError::InTheFuture => DenyReason::DpopProofStale,
+            ProofError::OtherKey => DenyReason::DpopKeyMismatch,
+            ProofError::Nonce => DenyReason::DpopNonceRequired,
+            ProofError::Replayed => DenyReason::DpopProofReplayed,
+            ProofError::LedgerFull => DenyReason::DpopLedgerFull,
+            ProofError::LedgerUnavailable => DenyReason::HostFailure,
+        };
+        Self::new(reason, DecidedBy::Token).because(error)
+    }
+}
