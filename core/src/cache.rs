@@ -48,6 +48,13 @@ impl<K: Hash + Eq, V> Cache<K, V> {
         self.entries.put(key, Entry { value, ends_at });
     }
 
+    /// Ends every entry whose value is to end. Looks at all of them: for what happens rarely.
+    pub fn end_where(&mut self, is_to_end: impl Fn(&V) -> bool) {
+        for (_, entry) in self.entries.iter_mut().filter(|(_, entry)| is_to_end(&entry.value)) {
+            entry.ends_at = Timestamp::from_ms(0);
+        }
+    }
+
     /// How many entries it holds, ended ones among them.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -71,6 +78,22 @@ mod tests {
         cache.put("k".to_owned(), 7, Timestamp::from_ms(100));
         assert_eq!(cache.get("k", Timestamp::from_ms(99)), Some(&7));
         assert_eq!(cache.get("k", Timestamp::from_ms(100)), None);
+    }
+
+    #[test]
+    fn what_is_to_end_is_not_served() {
+        let mut cache = Cache::new(NonZeroUsize::new(4).unwrap(), 1);
+        let (now, end) = (Timestamp::from_ms(0), Timestamp::from_ms(100));
+        for key in [1, 2, 3] {
+            cache.put(key, key, end);
+        }
+        cache.end_where(|value| value % 2 == 1);
+        assert_eq!(
+            [1, 2, 3].map(|key| cache.get(&key, now).copied()),
+            [None, Some(2), None]
+        );
+        cache.put(1, 1, end);
+        assert_eq!(cache.get(&1, now), Some(&1));
     }
 
     #[test]

@@ -6,3 +6,4 @@ pub mod filter;
 mod peers;
 pub mod problems;
 pub mod providers;
+pub mod remote_keys;

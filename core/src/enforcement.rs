@@ -6,6 +6,7 @@
 
 mod decisions;
 mod identity;
+mod key_sets;
 mod permit;
 mod possession;
 mod reply;
@@ -33,6 +34,7 @@ pub use decisions::CacheUse;
 use decisions::{DecisionCache, DecisionKey, KnownDecision};
 pub use identity::Connection;
 use identity::Identity;
+pub use key_sets::KeyFetch;
 use permit::{Forwarding, Grounds};
 pub use permit::{Permit, PermitReason};
 use possession::CredentialCheck;
@@ -228,6 +230,9 @@ impl Enforcer {
         } = pending;
         let verdict = answer.map_err(Refusal::from).and_then(|decision| {
             forwarding.check_token(now)?;
+            forwarding
+                .token()
+                .map_or(Ok(()), |token| self.tokens.check_key(token, now))?;
             forwarding.check_peer(now)?;
             let known = Rc::new(KnownDecision::from(decision));
             self.decisions

@@ -149,6 +149,8 @@ deny_reasons! {
     PeerNotAllowed => "peer_not_allowed", 403, 7, "The calling workload is not allowed here.";
     /// No answer from the policy service.
     PolicyServiceUnavailable => "policy_service_unavailable", 503, 14, "The policy service is unavailable.";
+    /// The provider's keys have not been fetched yet, or too long ago.
+    KeySetUnavailable => "key_set_unavailable", 503, 14, "The token cannot be verified now.";
     /// The proxy refused a host call, so that nothing could be decided or done.
     HostFailure => "host_failure", 503, 14, "The proxy could not process the request.";
     /// An answer that is no decision.

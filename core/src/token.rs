@@ -8,6 +8,7 @@ pub mod credential;
 pub mod jws;
 pub mod keys;
 pub mod provider;
+pub mod remote_keys;
 mod verification;
 
 use std::borrow::Cow;
@@ -21,6 +22,7 @@ pub use algorithm::TokenAlgorithm;
 use confirmation::Confirmation;
 use credential::SourceSet;
 pub use jws::TOKEN_BYTES_MAX;
+use keys::VerificationKey;
 use provider::ProviderIndex;
 pub use verification::{TokenVerifier, Verification};
 
@@ -39,6 +41,8 @@ pub struct VerifiedToken {
     pub identity_headers: Vec<(Cow<'static, str>, String)>,
     /// What it is bound to.
     pub confirmation: Confirmation,
+    /// The key that signed it, where that was fetched: what holds of the token ends with it. `None`: the key is configured.
+    pub fetched_key: Option<Rc<VerificationKey>>,
     /// Not before this time, skew included.
     pub starts_at: Timestamp,
     /// Not at or after this time, skew included.

@@ -7,10 +7,12 @@
     reason = "`proxy_wasm::main!` makes an exported function without a doc comment"
 )]
 
+mod board;
 mod clock;
 mod connection;
 mod host;
 mod host_crypto;
+mod key_fetch;
 mod metrics;
 mod plugin_configuration;
 mod policy_call;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use picket_core::enforcement::{CacheUse, CallFailure, Notes, PermitReason, Verification};
 use picket_core::reason::DenyReason;
 use picket_core::token::TokenAlgorithm;
+use picket_core::token::remote_keys::answer::FetchResult;
 use proxy_wasm::hostcalls;
 use proxy_wasm::types::MetricType;
 
@@ -30,6 +31,22 @@ pub(crate) struct Metrics {
     verifications: Vec<(VerificationLabels, Counter)>,
     proofs_passed: Counter,
     proofs_failed: Counter,
+    /// Of each provider whose keys are fetched; their number is bounded by the configuration's.
+    key_sets: RefCell<Vec<KeySetMetrics>>,
+}
+
+/// The metrics of a provider's key set.
+struct KeySetMetrics {
+    provider: String,
+    fetches: Vec<(FetchResult, Counter)>,
+    /// Defined with the first key set: before, it has no age.
+    age: Option<Gauge>,
+}
+
+/// A gauge of the host, and what it was told last.
+struct Gauge {
+    id: u32,
+    told: u64,
 }
 
 /// A counter of the host, and what it has not been told yet.
@@ -89,6 +106,7 @@ impl Metrics {
                 .collect(),
             proofs_passed: proof("passed"),
             proofs_failed: proof("failed"),
+            key_sets: RefCell::default(),
         }
     }
 
@@ -136,6 +154,46 @@ impl Metrics {
         }
     }
 
+    /// Defines the metrics of a provider's key set, if this is the first time.
+    pub(crate) fn define_key_set(&self, provider: &str) {
+        let mut key_sets = self.key_sets.borrow_mut();
+        if key_sets.iter().any(|known| known.provider == provider) {
+            return;
+        }
+        // The name may hold dots, so it comes last.
+        let counter = |result: FetchResult| {
+            let name = format!("picket_key_set_fetches.result.{}.provider.{provider}", result.as_str());
+            (result, Counter::define(&name))
+        };
+        key_sets.push(KeySetMetrics {
+            provider: provider.to_owned(),
+            fetches: FetchResult::ALL.iter().map(|result| counter(*result)).collect(),
+            age: None,
+        });
+    }
+
+    pub(crate) fn count_key_set_fetch(&self, provider: &str, result: FetchResult) {
+        if let Some(known) = self.key_sets.borrow().iter().find(|known| known.provider == provider) {
+            count(&known.fetches, result);
+        }
+    }
+
+    /// Tells the host how old a key set is, when that has changed.
+    pub(crate) fn record_key_set_age(&self, provider: &str, age_s: u64) {
+        let mut key_sets = self.key_sets.borrow_mut();
+        let Some(known) = key_sets.iter_mut().find(|known| known.provider == provider) else {
+            return;
+        };
+        let gauge = known.age.get_or_insert_with(|| Gauge {
+            id: define(MetricType::Gauge, &format!("picket_key_set_age_s.provider.{provider}")),
+            told: u64::MAX,
+        });
+        if gauge.told != age_s && gauge.id != UNDEFINED {
+            gauge.told = age_s;
+            let _ = hostcalls::record_metric(gauge.id, age_s);
+        }
+    }
+
     /// Tells the host what was counted since the last time.
     pub(crate) fn flush(&self) {
         let calls = [&self.calls_answered, &self.calls_unavailable, &self.calls_invalid];
@@ -152,6 +210,9 @@ impl Metrics {
             .chain(denials)
             .chain(verifications)
             .for_each(Counter::flush);
+        let key_sets = self.key_sets.borrow();
+        let fetches = key_sets.iter().flat_map(|known| &known.fetches);
+        fetches.for_each(|(_, counter)| counter.flush());
     }
 }
 

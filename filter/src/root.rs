@@ -11,6 +11,7 @@ use proxy_wasm::types::{BufferType, ContextType};
 
 use crate::connection::{self, Connections};
 use crate::host_crypto::{self, ChosenVerifier};
+use crate::key_fetch::KeyFetches;
 use crate::metrics::{self, FLUSH_PERIOD, Metrics};
 use crate::plugin_configuration;
 use crate::policy_call::PolicyCall;
@@ -22,6 +23,8 @@ pub(crate) struct Shared {
     pub(crate) enforcer: RefCell<Enforcer>,
     pub(crate) connections: Connections,
     pub(crate) policy_call: Option<PolicyCall>,
+    /// `None`: all keys are in the configuration.
+    key_fetches: Option<KeyFetches>,
     pub(crate) metrics: &'static Metrics,
     /// The workload's name, for challenges.
     pub(crate) realm: String,
@@ -46,29 +49,47 @@ impl Root {
         configuration
             .read_environment(|name| std::env::var(name).ok())
             .map_err(|problems| problems.to_string())?;
-        let mut seed = [0; 8];
-        getrandom::fill(&mut seed).map_err(|error| format!("the host gave no random bytes: {error}"))?;
-        let seed = u64::from_le_bytes(seed);
+        let seed = random()?;
         hostcalls::set_tick_period(FLUSH_PERIOD).map_err(|status| format!("the host gives no ticks: {status:?}"))?;
         let proofs = shared_proofs::memory(&configuration.dpop)?;
+        let (realm, explain_permits) = (configuration.workload.clone(), configuration.explain_permits);
+        let policy_call = configuration.policy_service.as_ref().map(PolicyCall::new);
+        let signatures = Rc::new(ChosenVerifier);
+        let mut enforcer = Enforcer::new(configuration, connection::node_id(), seed, signatures, proofs);
+        let metrics = Metrics::shared();
         Ok(Shared {
-            policy_call: configuration.policy_service.as_ref().map(PolicyCall::new),
-            realm: configuration.workload.clone(),
-            explain_permits: configuration.explain_permits,
+            // The seed protects the caches; this number is seen by whoever shares the host's memory.
+            key_fetches: KeyFetches::start(&mut enforcer, random()?, metrics),
+            policy_call,
+            realm,
+            explain_permits,
             connections: Connections::new(seed),
-            metrics: Metrics::shared(),
-            enforcer: RefCell::new(Enforcer::new(
-                configuration,
-                connection::node_id(),
-                seed,
-                Rc::new(ChosenVerifier),
-                proofs,
-            )),
+            metrics,
+            enforcer: RefCell::new(enforcer),
         })
     }
 }
 
-impl Context for Root {}
+impl Root {
+    fn fetching(&self) -> Option<(&Shared, &KeyFetches)> {
+        let shared = self.shared.as_deref()?;
+        Some((shared, shared.key_fetches.as_ref()?))
+    }
+}
+
+fn random() -> Result<u64, String> {
+    let mut bytes = [0; 8];
+    getrandom::fill(&mut bytes).map_err(|error| format!("the host gave no random bytes: {error}"))?;
+    Ok(u64::from_le_bytes(bytes))
+}
+
+impl Context for Root {
+    fn on_http_call_response(&mut self, call: u32, headers: usize, body_bytes: usize, _trailers: usize) {
+        if let Some((shared, fetches)) = self.fetching() {
+            fetches.answered(&shared.enforcer, call, headers, body_bytes);
+        }
+    }
+}
 
 impl RootContext for Root {
     fn on_configure(&mut self, configuration_bytes: usize) -> bool {
@@ -94,6 +115,9 @@ impl RootContext for Root {
     fn on_tick(&mut self) {
         if let Some(shared) = &self.shared {
             shared.metrics.flush();
+        }
+        if let Some((shared, fetches)) = self.fetching() {
+            fetches.tick(&shared.enforcer);
         }
     }
 

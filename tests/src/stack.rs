@@ -33,6 +33,17 @@ pub struct Options {
     pub explain_permits: bool,
     /// Exact replacements in `envoy/sidecar-inbound.yaml`, besides those that every stack needs.
     pub inbound_edits: Vec<(String, String)>,
+    /// The issuer's keys are fetched, and not in the configuration.
+    pub fetched_keys: Option<FetchedKeys>,
+}
+
+/// How keys are fetched, through a cluster `issuer`; a cluster `empty` has no endpoint.
+#[derive(Debug, Clone)]
+pub struct FetchedKeys {
+    /// Where the cluster's endpoint is.
+    pub issuer: SocketAddr,
+    /// The members of `remote_keys`, as YAML on one line.
+    pub settings: String,
 }
 
 impl Default for Options {
@@ -43,6 +54,7 @@ impl Default for Options {
             deny_valid_for_ms: 5_000,
             explain_permits: true,
             inbound_edits: Vec::new(),
+            fetched_keys: None,
         }
     }
 }
@@ -59,6 +71,14 @@ impl Options {
     #[must_use]
     pub fn fake(mut self, mode: Mode) -> Self {
         self.fake_policy_service = Some(mode);
+        self
+    }
+
+    /// The issuer's keys are fetched from `issuer`, with these members of `remote_keys`.
+    #[must_use]
+    pub fn fetching(mut self, issuer: SocketAddr, settings: &str) -> Self {
+        let settings = settings.to_owned();
+        self.fetched_keys = Some(FetchedKeys { issuer, settings });
         self
     }
 
@@ -163,6 +183,10 @@ impl Stack {
             upstream: upstream.address(),
         };
         let bootstrap = inbound_bootstrap(&places.root, &sites, &options.edits())?;
+        let bootstrap = match &options.fetched_keys {
+            Some(fetched) => with_fetched_keys(&bootstrap, &keys, fetched)?,
+            None => bootstrap,
+        };
         let inbound = Envoy::start(&sidecar(&places, "inbound", &bootstrap, folder.path(), Bond::Attached)).await?;
         let bootstrap = outbound_bootstrap(&places.root, &keys, inbound.listener())?;
         let outbound = Envoy::start(&sidecar(&places, "outbound", &bootstrap, folder.path(), Bond::Attached)).await?;
@@ -318,6 +342,28 @@ pub fn inbound_bootstrap(root: &Path, sites: &InboundSites<'_>, edits: &[(String
     ];
     replacements.extend_from_slice(edits);
     rendered(&root.join("envoy/sidecar-inbound.yaml"), &replacements)
+}
+
+/// A callee's bootstrap whose keys are fetched: clusters are its last part.
+fn with_fetched_keys(bootstrap: &str, keys: &Keys, fetched: &FetchedKeys) -> Result<String> {
+    let FetchedKeys { issuer, settings } = fetched;
+    let inline = format!("keys: {}", keys.key_set()?);
+    let text = replaced(bootstrap, &[(inline, format!("remote_keys: {{ {settings} }}"))])?;
+    let endpoint = format!(
+        "{{ endpoint: {{ address: {{ socket_address: {} }} }} }}",
+        local(issuer.port())
+    );
+    let cluster = |name: &str, endpoints: &str| {
+        format!(
+            "  - name: {name}\n    type: STATIC\n    connect_timeout: 1s\n    load_assignment:\n      cluster_name: {name}\n      \
+             endpoints: [ {{ lb_endpoints: [ {endpoints} ] }} ]\n"
+        )
+    };
+    Ok(format!(
+        "{text}\n{}{}",
+        cluster("issuer", &endpoint),
+        cluster("empty", "")
+    ))
 }
 
 /// `envoy/sidecar-outbound.yaml` with this machine's addresses and files.

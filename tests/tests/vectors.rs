@@ -16,12 +16,13 @@ const SHIPPED: &str = include_str!("../vectors/requests.json");
 /// To a callee's sidecar whose Envoy lets everything pass, so that Picket has to refuse.
 const LENIENT: &str = include_str!("../vectors/requests-lenient.json");
 /// Reasons that no request alone can cause: the first two need a policy service that fails (`unavailable.rs`), the third an Envoy
-/// that refuses the filter's calls, the next three a certificate that expires while its connection is open, or comes with a header,
-/// and a rule with networks (`peers.rs`), the last two other settings and more proofs (`possession.rs`).
-const ELSEWHERE: [&str; 8] = [
+/// that refuses the filter's calls, the fourth keys that are not there (`key_sets.rs`), the next three a certificate that expires
+/// while its connection is open, or comes with a header, and a rule with networks (`peers.rs`), the last two other settings and more proofs (`possession.rs`).
+const ELSEWHERE: [&str; 9] = [
     "policy_service_unavailable",
     "policy_service_answer_invalid",
     "host_failure",
+    "key_set_unavailable",
     "peer_not_yet_valid",
     "peer_expired",
     "source_not_allowed",

@@ -311,12 +311,7 @@ fn check_policy_service(
     check: &mut Problems,
 ) -> Option<PolicyServiceSettings> {
     let PolicyServiceDocument { cluster, timeout_ms } = document?;
-    if !is_cluster_name(&cluster) {
-        check.add(
-            "policy_service.cluster",
-            format_args!("expected 1 to {CLUSTER_BYTES_MAX} visible ASCII characters"),
-        );
-    }
+    check_cluster(&cluster, "policy_service.cluster", check);
     let (range, path) = (1..=TIMEOUT_MS_MAX, "policy_service.timeout_ms");
     Some(PolicyServiceSettings {
         timeout_ms: in_range(timeout_ms, range, TIMEOUT_MS_DEFAULT, path, check),
@@ -494,8 +489,13 @@ pub(super) fn check_name(name: &str, used: &mut BTreeSet<String>, path: &str, ch
     }
 }
 
-fn is_cluster_name(name: &str) -> bool {
-    !name.is_empty() && name.len() <= CLUSTER_BYTES_MAX && name.bytes().all(|b| b.is_ascii_graphic())
+pub(super) fn check_cluster(name: &str, path: &str, check: &mut Problems) {
+    if name.is_empty() || name.len() > CLUSTER_BYTES_MAX || !name.bytes().all(|b| b.is_ascii_graphic()) {
+        check.add(
+            path,
+            format_args!("expected 1 to {CLUSTER_BYTES_MAX} visible ASCII characters"),
+        );
+    }
 }
 
 fn decider(document: &RuleDocument) -> Decider {

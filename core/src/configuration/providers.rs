@@ -9,12 +9,15 @@ use serde_json::Value;
 use super::document::NeedDocument;
 use super::filter::{check_name, in_range};
 use super::problems::{Problems, shortened};
+use super::remote_keys::{RemoteKeysDocument, check_remote_keys};
 use crate::request;
 use crate::token::TokenAlgorithm;
+use crate::token::algorithm::Scheme;
 use crate::token::claim_path::ClaimPath;
 use crate::token::credential::{CredentialSource, CredentialSources, SOURCES_MAX, SourceSet};
 use crate::token::keys::{KeySet, KeySource};
-use crate::token::provider::{ClaimHeader, Expiry, Provider, RequiredClaim, TextPattern};
+use crate::token::provider::{ClaimHeader, Expiry, Provider, ProviderKeys, RequiredClaim, TextPattern};
+use crate::token::remote_keys::RemoteKeys;
 use crate::transaction_token;
 
 const PROVIDERS_MAX: usize = 64;
@@ -52,12 +55,18 @@ pub struct ProviderDocument {
     /// The longest time from `iat` (from now, where there is none) to `exp`, 1 to 315360000 seconds. Default: any.
     #[deserr(default)]
     pub lifetime_s_max: Option<u32>,
-    /// The allowed algorithms. Default: those that the keys have.
+    /// The allowed algorithms. Default: those that the keys have; with `remote_keys` all but `HS256`, `HS384` and `HS512`, which
+    /// are not allowed there.
     #[deserr(default)]
     pub algorithms: Option<Vec<String>>,
-    /// Its keys: a JWK set (RFC 7517) with RSA, P-256, P-384, P-521 and Ed25519 public keys, or secrets (`oct`) for HMAC.
-    #[cfg_attr(feature = "schema", schemars(with = "serde_json::Map<String, Value>"))]
-    pub keys: Value,
+    /// Its keys: a JWK set (RFC 7517) with RSA, P-256, P-384, P-521 and Ed25519 public keys, or secrets (`oct`) for HMAC. Either
+    /// this or `remote_keys`.
+    #[deserr(default)]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<serde_json::Map<String, Value>>"))]
+    pub keys: Option<Value>,
+    /// Where its keys are fetched. Either this or `keys`.
+    #[deserr(default)]
+    pub remote_keys: Option<RemoteKeysDocument>,
     /// Tolerance for `exp`, `nbf` and `iat`, 0 to 300 seconds. Default: 60.
     #[deserr(default)]
     pub clock_skew_s: Option<u32>,
@@ -198,13 +207,7 @@ fn check_provider(
     let roles_claim = claim(document.roles_claim.as_deref(), "roles_claim", check);
     let (claim_headers, payload_header) = check_headers(&document, path, check);
     let required_claims = check_required_claims(document.required_claims, path, check);
-    let keys = match KeySet::parse(&document.keys, &format!("{path}.keys"), KeySource::Inline) {
-        Ok(keys) => keys,
-        Err(found) => {
-            check.extend(found);
-            return None;
-        }
-    };
+    let keys = check_keys(document.keys, document.remote_keys, &document.issuer, path, check)?;
     Some(Provider {
         algorithms: check_algorithms(document.algorithms.as_deref(), &keys, path, check),
         name: document.name,
@@ -225,13 +228,51 @@ fn check_provider(
     })
 }
 
-fn check_algorithms(names: Option<&[String]>, keys: &KeySet, path: &str, check: &mut Problems) -> Vec<TokenAlgorithm> {
+/// `None`: without keys, which is a mistake.
+fn check_keys(
+    inline: Option<Value>,
+    remote: Option<RemoteKeysDocument>,
+    issuer: &str,
+    path: &str,
+    check: &mut Problems,
+) -> Option<ProviderKeys> {
+    match (inline, remote) {
+        (Some(keys), None) => match KeySet::parse(&keys, &format!("{path}.keys"), KeySource::Inline) {
+            Ok(keys) => Some(ProviderKeys::Inline(keys)),
+            Err(found) => {
+                check.extend(found);
+                None
+            }
+        },
+        (None, Some(remote)) => check_remote_keys(remote, issuer, &format!("{path}.remote_keys"), check)
+            .map(|settings| ProviderKeys::Remote(Box::new(RemoteKeys::new(settings)))),
+        (Some(_), Some(_)) | (None, None) => {
+            check.add(path, "expected exactly one of `keys`, `remote_keys`");
+            None
+        }
+    }
+}
+
+/// Which algorithms the keys could verify, and what to say of the others.
+fn supported(keys: &ProviderKeys, algorithm: TokenAlgorithm) -> Result<(), &'static str> {
+    match keys {
+        ProviderKeys::Inline(keys) if keys.supports(algorithm) => Ok(()),
+        ProviderKeys::Inline(_) => Err("expected a key for this algorithm in `keys`"),
+        // A secret that is published is none: whoever can fetch it can sign with it.
+        ProviderKeys::Remote(_) if algorithm.scheme() != Scheme::Hmac => Ok(()),
+        ProviderKeys::Remote(_) => Err("expected no algorithm with a secret beside `remote_keys`"),
+    }
+}
+
+fn check_algorithms(
+    names: Option<&[String]>,
+    keys: &ProviderKeys,
+    path: &str,
+    check: &mut Problems,
+) -> Vec<TokenAlgorithm> {
     let Some(names) = names else {
-        return TokenAlgorithm::ALL
-            .iter()
-            .copied()
-            .filter(|algorithm| keys.supports(*algorithm))
-            .collect();
+        let all = TokenAlgorithm::ALL.iter().copied();
+        return all.filter(|algorithm| supported(keys, *algorithm).is_ok()).collect();
     };
     if names.is_empty() {
         check.add(
@@ -241,12 +282,9 @@ fn check_algorithms(names: Option<&[String]>, keys: &KeySet, path: &str, check: 
     }
     let mut algorithms = Vec::new();
     for (index, name) in names.iter().enumerate() {
-        match TokenAlgorithm::from_name(name) {
-            Some(algorithm) if keys.supports(algorithm) => algorithms.push(algorithm),
-            Some(_) => check.add(
-                format!("{path}.algorithms[{index}]"),
-                "expected a key for this algorithm in `keys`",
-            ),
+        match TokenAlgorithm::from_name(name).map(|algorithm| supported(keys, algorithm).map(|()| algorithm)) {
+            Some(Ok(algorithm)) => algorithms.push(algorithm),
+            Some(Err(message)) => check.add(format!("{path}.algorithms[{index}]"), message),
             None => check.add(
                 format!("{path}.algorithms[{index}]"),
                 format_args!(

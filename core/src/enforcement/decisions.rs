@@ -216,6 +216,7 @@ mod tests {
             provider: 0,
             sources: SourceSet::default(),
             confirmation: Confirmation::default(),
+            fetched_key: None,
             principal: Rc::new(principal),
             identity_headers: vec![],
             starts_at: Timestamp::from_ms(0),

@@ -3,13 +3,14 @@
 mod spki;
 
 use std::fmt;
+use std::rc::Rc;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value};
 
 use super::algorithm::{Curve, Scheme, TokenAlgorithm};
-use crate::configuration::problems::{Problems, shortened};
+use crate::configuration::problems::{Problem, Problems, shortened};
 
 /// A larger key set is refused.
 pub const KEYS_MAX: usize = 100;
@@ -32,11 +33,11 @@ pub enum KeySource {
 /// The usable keys of a key set; never empty.
 #[derive(Clone, Debug)]
 pub struct KeySet {
-    keys: Vec<VerificationKey>,
+    keys: Vec<Rc<VerificationKey>>,
 }
 
 /// A key, and what it may verify.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VerificationKey {
     id: Option<String>,
     /// The `alg` of the key; `None`: any that its material fits.
@@ -99,41 +100,77 @@ impl KeySet {
     /// # Errors
     /// Each key that is private, weak, malformed or has the `kid` of another; a set without a usable key.
     pub fn parse(document: &Value, path: &str, source: KeySource) -> Result<Self, Problems> {
-        let mut problems = Problems::default();
-        let Some(members) = document.get("keys").and_then(Value::as_array) else {
-            problems.add(
-                path,
-                "expected a JWK set, an object with the array `keys` (RFC 7517 §5)",
-            );
-            return Err(problems);
-        };
-        if members.len() > KEYS_MAX {
-            problems.add(format!("{path}.keys"), format_args!("expected at most {KEYS_MAX} keys"));
-            return Err(problems);
-        }
-        let mut keys: Vec<VerificationKey> = Vec::new();
-        for (index, member) in members.iter().enumerate() {
-            let path = format!("{path}.keys[{index}]");
-            match VerificationKey::parse(member, source) {
-                Ok(Some(key)) if keys.iter().any(|other| other.is_confused_with(&key)) => {
-                    problems.add(format!("{path}.kid"), "expected a `kid` of its own for each key");
-                }
-                Ok(key) => keys.extend(key),
-                Err((field, message)) => problems.add(format!("{path}.{field}"), message),
-            }
-        }
+        let (keys, mut problems) = read_members(document, path, source)?;
         if keys.is_empty() && problems.as_slice().is_empty() {
-            problems.add(
-                format!("{path}.keys"),
-                "expected at least one key for signatures: RSA, P-256, P-384, P-521, Ed25519, or a secret",
-            );
+            problems.add(format!("{path}.keys"), no_usable_key());
         }
         problems.none_or(Some(Self { keys }))
     }
 
+    /// Reads a key set that somebody else publishes. Beside what [`KeySet::parse`] passes over, each weak or malformed key
+    /// is left out, and told of: one bad key does not take the good ones with it.
+    ///
+    /// # Errors
+    /// A key that is private or a secret, whatever else is in the set; a set without a usable key.
+    pub fn parse_published(document: &Value) -> Result<(Self, Problems), Problems> {
+        let path = "";
+        let members = members(document, path)?;
+        let secret = members
+            .iter()
+            .position(|member| secret_member(member, KeySource::Published).is_some());
+        if let Some(index) = secret {
+            return Err(problem(format!("keys[{index}]"), private_key()));
+        }
+        let (keys, mut left_out) = read_members(document, path, KeySource::Published)?;
+        if keys.is_empty() {
+            left_out.add("keys", no_usable_key());
+            return Err(left_out);
+        }
+        Ok((Self { keys }, left_out))
+    }
+
+    /// This set, with each key that is also in `other` being the very one of it ([`KeySet::holds`]).
+    #[must_use]
+    pub fn sharing_keys_of(mut self, other: &Self) -> Self {
+        for key in &mut self.keys {
+            if let Some(same) = other.keys.iter().find(|have| *have == key) {
+                *key = Rc::clone(same);
+            }
+        }
+        self
+    }
+
+    /// This set, with keys that are equal and none of them the very one that it was.
+    #[must_use]
+    pub fn anew(&self) -> Self {
+        let keys = self.keys.iter();
+        Self {
+            keys: keys.map(|key| Rc::new(VerificationKey::clone(key))).collect(),
+        }
+    }
+
+    /// Whether this very key is in it. An equal one that was read another time is not the very same.
+    #[must_use]
+    pub fn holds(&self, key: &Rc<VerificationKey>) -> bool {
+        self.keys.iter().any(|have| Rc::ptr_eq(have, key))
+    }
+
+    /// Whether every key of it is in `other`.
+    #[must_use]
+    pub fn is_within(&self, other: &Self) -> bool {
+        self.keys.iter().all(|key| other.holds(key))
+    }
+
+    /// How many keys it has.
+    #[must_use]
+    #[expect(clippy::len_without_is_empty, reason = "it is never empty")]
+    pub fn len(&self) -> usize {
+        self.keys.len()
+    }
+
     /// The one key for a token's `kid` and `alg`. Without a `kid` it must be the only one for the algorithm.
     #[must_use]
-    pub fn find(&self, id: Option<&str>, algorithm: TokenAlgorithm) -> Option<&VerificationKey> {
+    pub fn find(&self, id: Option<&str>, algorithm: TokenAlgorithm) -> Option<&Rc<VerificationKey>> {
         let mut fitting = self
             .keys
             .iter()
@@ -148,6 +185,62 @@ impl KeySet {
     }
 }
 
+/// The members of a key set that can be used, and what is wrong with others.
+fn read_members(
+    document: &Value,
+    path: &str,
+    source: KeySource,
+) -> Result<(Vec<Rc<VerificationKey>>, Problems), Problems> {
+    let mut problems = Problems::default();
+    let mut keys: Vec<Rc<VerificationKey>> = Vec::new();
+    for (index, member) in members(document, path)?.iter().enumerate() {
+        let path = join(path, format_args!("keys[{index}]"));
+        match VerificationKey::parse(member, source) {
+            Ok(Some(key)) if keys.iter().any(|other| other.is_confused_with(&key)) => {
+                problems.add(format!("{path}.kid"), "expected a `kid` of its own for each key");
+            }
+            Ok(key) => keys.extend(key.map(Rc::new)),
+            Err((field, message)) => problems.add(format!("{path}.{field}"), message),
+        }
+    }
+    Ok((keys, problems))
+}
+
+fn members<'d>(document: &'d Value, path: &str) -> Result<&'d [Value], Problems> {
+    let members = document.get("keys").and_then(Value::as_array).ok_or_else(|| {
+        problem(
+            path.to_owned(),
+            "expected a JWK set, an object with the array `keys` (RFC 7517 §5)".to_owned(),
+        )
+    })?;
+    match members.len() <= KEYS_MAX {
+        true => Ok(members),
+        false => Err(problem(join(path, "keys"), format!("expected at most {KEYS_MAX} keys"))),
+    }
+}
+
+/// The member that makes a JWK a private key, or a secret where there may be none.
+fn secret_member(jwk: &Value, source: KeySource) -> Option<&'static str> {
+    let is_secret = source == KeySource::Published && jwk.get("kty").is_some_and(|kind| kind == "oct");
+    let private = ["d", "p", "q"].into_iter().find(|name| jwk.get(name).is_some());
+    private.or(is_secret.then_some("k"))
+}
+
+fn join(path: &str, field: impl fmt::Display) -> String {
+    match path {
+        "" => field.to_string(),
+        path => format!("{path}.{field}"),
+    }
+}
+
+fn problem(path: String, message: String) -> Problems {
+    Problems::from(Problem { path, message })
+}
+
+fn no_usable_key() -> &'static str {
+    "expected at least one key for signatures: RSA, P-256, P-384, P-521, Ed25519, or a secret"
+}
+
 /// The field that is wrong, and what was expected.
 pub type KeyProblem = (&'static str, String);
 
@@ -158,8 +251,8 @@ impl VerificationKey {
     /// The field that makes it private, weak or malformed, and what was expected.
     pub fn parse(jwk: &Value, source: KeySource) -> Result<Option<Self>, KeyProblem> {
         let key = jwk.as_object().ok_or(("kty", "expected an object".to_owned()))?;
-        if let Some(private) = ["d", "p", "q"].into_iter().find(|name| key.contains_key(*name)) {
-            return Err((private, private_key()));
+        if let Some(secret) = secret_member(jwk, source) {
+            return Err((secret, private_key()));
         }
         let is_for_signatures = text(key, "use")?.is_none_or(|value| value == "sig");
         let may_verify = match key.get("key_ops") {
@@ -226,7 +319,6 @@ impl KeyMaterial {
                 .transpose(),
             ("OKP", _) if curve == Some("Ed25519") => ed25519_key(key).map(Some),
             ("oct", KeySource::Inline) => secret_key(key).map(Some),
-            ("oct", KeySource::Published) => Err(("k", private_key())),
             _ => Ok(None),
         }
     }

@@ -5,7 +5,9 @@ use std::rc::Rc;
 use super::TokenAlgorithm;
 use super::claim_path::ClaimPath;
 use super::credential::SourceSet;
-use super::keys::KeySet;
+use super::keys::{KeySet, VerificationKey};
+use super::remote_keys::{NoKey, RemoteKeys};
+use crate::time::Timestamp;
 
 /// A provider's place in the configuration.
 pub type ProviderIndex = usize;
@@ -32,7 +34,7 @@ pub struct Provider {
     /// The allowed algorithms; never empty.
     pub algorithms: Vec<TokenAlgorithm>,
     /// The keys.
-    pub keys: KeySet,
+    pub keys: ProviderKeys,
     /// Tolerance for `exp`, `nbf` and `iat`, in milliseconds.
     pub clock_skew_ms: u64,
     /// The claim that holds the tenant.
@@ -45,6 +47,24 @@ pub struct Provider {
     pub payload_header: Option<Rc<str>>,
     /// Where its tokens may be sent.
     pub sources: SourceSet,
+}
+
+/// Where a provider's keys are.
+#[derive(Clone, Debug)]
+pub enum ProviderKeys {
+    /// In the configuration.
+    Inline(KeySet),
+    /// They are fetched.
+    Remote(Box<RemoteKeys>),
+}
+
+/// A key for a token.
+#[derive(Debug)]
+pub struct FoundKey {
+    /// The key.
+    pub key: Rc<VerificationKey>,
+    /// Until when it serves, where it was fetched.
+    pub fetched_until: Option<Timestamp>,
 }
 
 /// Whether a token must have `exp`.
@@ -88,6 +108,48 @@ impl Provider {
     pub(crate) fn headers(&self) -> impl Iterator<Item = Rc<str>> {
         let claims = self.claim_headers.iter().map(|claim| &claim.header);
         claims.chain(&self.payload_header).map(Rc::clone)
+    }
+}
+
+impl ProviderKeys {
+    /// The key for a token.
+    ///
+    /// # Errors
+    /// [`NoKey`].
+    pub fn find(&self, id: Option<&str>, algorithm: TokenAlgorithm, now: Timestamp) -> Result<FoundKey, NoKey> {
+        let found = match self {
+            Self::Inline(keys) => keys.find(id, algorithm).ok_or(NoKey::Unknown).map(|key| (key, None)),
+            Self::Remote(keys) => keys.find(id, algorithm, now).map(|(key, until)| (key, Some(until))),
+        };
+        found.map(|(key, fetched_until)| FoundKey {
+            key: Rc::clone(key),
+            fetched_until,
+        })
+    }
+
+    /// A token came that these keys did not verify, though later ones might.
+    pub fn want(&mut self, now: Timestamp) {
+        match self {
+            Self::Inline(_) => {}
+            Self::Remote(keys) => keys.want(now),
+        }
+    }
+
+    /// The keys, where they are fetched.
+    #[must_use]
+    pub fn remote(&self) -> Option<&RemoteKeys> {
+        match self {
+            Self::Inline(_) => None,
+            Self::Remote(keys) => Some(keys),
+        }
+    }
+
+    /// As [`ProviderKeys::remote`].
+    pub fn remote_mut(&mut self) -> Option<&mut RemoteKeys> {
+        match self {
+            Self::Inline(_) => None,
+            Self::Remote(keys) => Some(keys),
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! Verification of a token, and the cache of those that passed.
 
+mod fetched_keys;
+
 use std::borrow::{Borrow, Cow};
 use std::hash::{Hash, Hasher};
 use std::num::NonZeroUsize;
@@ -7,7 +9,7 @@ use std::rc::Rc;
 
 use super::credential::{Credential, b64token};
 use super::jws::{Jws, malformed};
-use super::provider::Provider;
+use super::provider::{FoundKey, Provider};
 use super::{TokenAlgorithm, TokenError, VerifiedToken, claims};
 use crate::cache::Cache;
 use crate::identity_headers::IdentityHeaders;
@@ -146,21 +148,24 @@ impl TokenVerifier {
             claims::check_times(known.starts_at, known.ends_at, now)?;
             return check_source(known, credential).map(|()| Rc::clone(known));
         }
-        let verified = self.verify_new(b64token(token)?, now, how)?;
+        let (verified, keys_end_at) = self.verify_new(b64token(token)?, now, how)?;
         let known = KnownToken {
             tail: token.tail(),
             bytes: Box::from(token),
         };
-        self.verified.put(known, Rc::clone(&verified), verified.ends_at);
+        // INVARIANT: no entry outlives the fetched keys as they are now; see also `fetched_keys::end_gone`.
+        let ends_at = keys_end_at.map_or(verified.ends_at, |end| end.min(verified.ends_at));
+        self.verified.put(known, Rc::clone(&verified), ends_at);
         check_source(&verified, credential).map(|()| verified)
     }
 
+    /// The token, and until when its key serves, where that was fetched.
     fn verify_new(
         &mut self,
         token: &str,
         now: Timestamp,
         how: &mut Option<Verification>,
-    ) -> Result<Rc<VerifiedToken>, TokenError> {
+    ) -> Result<(Rc<VerifiedToken>, Option<Timestamp>), TokenError> {
         let jws = Jws::parse(token)?;
         let members = jws.header()?;
         let header = members.read()?;
@@ -171,7 +176,7 @@ impl TokenVerifier {
         };
         let (index, provider) = self
             .providers
-            .iter()
+            .iter_mut()
             .enumerate()
             .find(|(_, provider)| provider.issuer == issuer)
             .ok_or(TokenError::new(
@@ -185,19 +190,17 @@ impl TokenVerifier {
                 "the provider does not allow `alg`",
             ));
         }
-        let key = provider
-            .keys
-            .find(header.key_id, header.algorithm)
-            .ok_or(TokenError::new(
-                DenyReason::TokenKeyUnknown,
-                "no key fits `kid` and `alg`",
-            ))?;
+        let FoundKey { key, fetched_until } = fetched_keys::find(&mut provider.keys, &header, now)?;
         *how = Some(Verification::Checked(header.algorithm));
         let is_valid = jws.signature().is_some_and(|signature| {
             let message = jws.signing_input.as_bytes();
-            self.signatures.is_valid(header.algorithm, key, message, &signature)
+            self.signatures.is_valid(header.algorithm, &key, message, &signature)
         });
         if !is_valid {
+            // Without a `kid` a new key shows by this alone.
+            if header.key_id.is_none() {
+                provider.keys.want(now);
+            }
             return Err(TokenError::new(
                 DenyReason::TokenSignatureInvalid,
                 "the signature is not the key's",
@@ -210,16 +213,18 @@ impl TokenVerifier {
         if let Some(name) = &provider.payload_header {
             identity_headers.push((Cow::Owned(name.to_string()), jws.payload_text().to_owned()));
         }
-        Ok(Rc::new(VerifiedToken {
+        let token = VerifiedToken {
             serial: self.serial,
             provider: index,
             sources: provider.sources,
             identity_headers,
             principal: Rc::new(checked.principal),
             confirmation: checked.confirmation,
+            fetched_key: fetched_until.is_some().then_some(key),
             starts_at: checked.starts_at,
             ends_at: checked.ends_at,
-        }))
+        };
+        Ok((Rc::new(token), fetched_until))
     }
 }
 

@@ -606,6 +606,132 @@ fn what_is_not_json_or_says_things_twice_is_refused() {
     }
 }
 
+/// The problems of a provider whose keys are fetched so.
+fn remote_problems(remote: Value, changes: &[(&str, Value)]) -> Vec<String> {
+    let mut document = configuration();
+    let provider = document["providers"][0].as_object_mut().unwrap();
+    provider.remove("keys");
+    provider.insert("remote_keys".to_owned(), remote);
+    for (field, value) in changes {
+        provider.insert((*field).to_owned(), value.clone());
+    }
+    match FilterConfiguration::parse(document.to_string().as_bytes()) {
+        Ok(_) => vec![],
+        Err(problems) => problems.as_slice().iter().map(ToString::to_string).collect(),
+    }
+}
+
+#[test]
+fn fetched_keys_have_one_place_and_bounds_that_agree() {
+    let at = |changes: &[(&str, Value)]| {
+        let mut remote = json!({"uri": "https://issuer.example/jwks", "cluster": "issuer"});
+        for (field, value) in changes {
+            remote[*field] = value.clone();
+        }
+        remote_problems(remote, &[])
+    };
+    assert_eq!(at(&[]), [""; 0]);
+    assert_eq!(at(&[("cache_s", 7200.into())]), [""; 0], "the other defaults follow");
+    assert_eq!(at(&[("cache_s", 1.into())]), [""; 0], "the other defaults follow");
+    let allowed = [
+        ("uri", "http://issuer.example/jwks".into()),
+        ("allow_http", true.into()),
+    ];
+    assert_eq!(at(&allowed), [""; 0]);
+    for (field, value, expected) in [
+        (
+            "uri",
+            "http://issuer.example/jwks".into(),
+            "uri: expected an absolute https URI",
+        ),
+        (
+            "cluster",
+            "".into(),
+            "cluster: expected 1 to 125 visible ASCII characters",
+        ),
+        ("timeout_ms", 0.into(), "timeout_ms: expected 1 to 60000, found 0"),
+        ("cache_s", 86_401.into(), "cache_s: expected 1 to 86400, found 86401"),
+        (
+            "max_stale_s",
+            599.into(),
+            "max_stale_s: expected 600 to 604800, found 599",
+        ),
+        (
+            "refetch_interval_s",
+            601.into(),
+            "refetch_interval_s: expected 1 to 600, found 601",
+        ),
+        (
+            "refetch_interval_s",
+            0.into(),
+            "refetch_interval_s: expected 1 to 600, found 0",
+        ),
+        (
+            "jwks_uri",
+            "x".into(),
+            "jwks_uri: unknown field, expected one of `uri`, `discovery`",
+        ),
+        (
+            "discovery",
+            "openid".into(),
+            "discovery: unknown value `openid`, expected one of `openid-configuration`",
+        ),
+    ] {
+        let problems = at(&[(field, value)]);
+        let expected = format!("providers[0].remote_keys.{expected}");
+        assert!(
+            problems.len() == 1 && problems[0].starts_with(&expected),
+            "{field}: {problems:?}"
+        );
+    }
+    let both = at(&[("discovery", "openid-configuration".into())]);
+    let one_place = "providers[0].remote_keys: expected exactly one of `uri`, `discovery`";
+    assert_eq!(both, [one_place]);
+    assert_eq!(remote_problems(json!({"cluster": "issuer"}), &[]), [one_place]);
+}
+
+#[test]
+fn keys_are_either_there_or_fetched() {
+    let remote = json!({"uri": "https://issuer.example/jwks", "cluster": "issuer"});
+    let expected = ["providers[0]: expected exactly one of `keys`, `remote_keys`"];
+    let inline = configuration()["providers"][0]["keys"].clone();
+    assert_eq!(remote_problems(remote, &[("keys", inline)]), expected);
+    assert_eq!(problems("/providers/0/keys", Value::Null), expected);
+}
+
+#[test]
+fn what_is_discovered_is_an_https_issuer() {
+    let discovered = |issuer: &str, allow_http: bool| {
+        let remote = json!({"discovery": "openid-configuration", "cluster": "issuer", "allow_http": allow_http});
+        remote_problems(remote, &[("issuer", issuer.into())])
+    };
+    assert_eq!(discovered("https://issuer.example/a", false), [""; 0]);
+    assert_eq!(discovered("http://issuer.example/a", true), [""; 0]);
+    for issuer in [
+        "issuer.example",
+        "http://issuer.example",
+        "https://issuer.example/?a=1",
+        "https://issuer.example/#a",
+    ] {
+        let problems = discovered(issuer, false);
+        let expected = "providers[0].remote_keys.discovery: the provider's `issuer` cannot be discovered: expected";
+        assert!(
+            problems.len() == 1 && problems[0].starts_with(expected),
+            "{issuer}: {problems:?}"
+        );
+    }
+}
+
+#[test]
+fn fetched_keys_verify_no_algorithm_with_a_secret() {
+    let remote = json!({"uri": "https://issuer.example/jwks", "cluster": "issuer"});
+    let problems = remote_problems(remote, &[("algorithms", json!(["EdDSA", "HS256", "PS512"]))]);
+    assert_eq!(
+        problems,
+        ["providers[0].algorithms[1]: expected no algorithm with a secret beside `remote_keys`"]
+    );
+}
+
 #[test]
 fn proofs_of_possession_are_checked() {
     const ALGORITHMS: &str = "`RS256`, `RS384`, `RS512`, `PS256`, `PS384`, `PS512`, `ES256`, `ES384`, `ES512`, `EdDSA`";

@@ -154,6 +154,18 @@ impl Sidecar {
         self.now = self.now.plus_ms(ms);
     }
 
+    pub(crate) fn earlier_ms(&mut self, ms: u64) {
+        self.now = Timestamp::from_ms(self.now.as_ms() - ms);
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    pub(crate) fn enforcer(&mut self) -> &mut Enforcer {
+        &mut self.enforcer
+    }
+
     pub(crate) fn sends(&mut self, caller: &Caller) -> (Step, Notes) {
         let mut headers = caller.headers.clone();
         match &caller.bearer {

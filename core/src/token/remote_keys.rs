@@ -1,0 +1,549 @@
+//! Key sets that are fetched: refreshed before they run out, fetched again for an unknown key id, and gone when no fetch has
+//! succeeded for too long. No key, no permit.
+//!
+//! A state machine without I/O. The edge calls [`RemoteKeys::tick`] now and then, sends what it asks for, and hands the
+//! answer to [`RemoteKeys::answered`]. The workers of a proxy agree by a [`SharedBoard`] on which of them fetches, and the
+//! others take over what it posts.
+
+pub mod answer;
+pub mod board;
+pub mod location;
+
+use std::fmt;
+use std::rc::Rc;
+
+use super::algorithm::TokenAlgorithm;
+use super::keys::{KeySet, VerificationKey};
+use crate::configuration::problems::Problems;
+use crate::time::Timestamp;
+use answer::{Answer, FetchError};
+use board::{BoardError, CLOCK_TOLERANCE_MS, Control, ControlBounds, PostedDocument, SharedBoard, Slots};
+use location::{AllowedSchemes, Location};
+
+/// How often a worker looks at what the others have posted, while it has keys.
+const LOOK_PERIOD_MS: u64 = 1_000;
+/// The first wait after a failure; each further one doubles it.
+const BACKOFF_MS_MIN: u64 = 1_000;
+/// The longest.
+const BACKOFF_MS_MAX: u64 = 60_000;
+/// What a lease lasts longer than the answers that it waits for.
+const LEASE_MARGIN_MS: u64 = 2_000;
+/// A key set is refreshed when this part of its life is over, in percent: early enough to fail a few times.
+const REFRESH_AT_PERCENT: u64 = 80;
+/// Where the host knows no time, nothing is begun.
+const END_OF_TIME: Timestamp = Timestamp::from_ms(u64::MAX);
+
+/// Where a key set is fetched, and for how long it serves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RemoteKeySettings {
+    /// Where it is.
+    pub origin: KeySetOrigin,
+    /// The Envoy cluster that every request goes through, 1 to 125 visible ASCII characters.
+    pub cluster: String,
+    /// How long to wait for an answer.
+    pub timeout_ms: u32,
+    /// The life of a key set, unless the answer says a shorter one; it is refreshed before.
+    pub cache_ms: u64,
+    /// How long after the last fetch that succeeded it serves at most.
+    pub max_stale_ms: u64,
+    /// An unknown key id leads to a fetch at most once in this time, and no answer's life is shorter.
+    pub refetch_interval_ms: u64,
+}
+
+/// Where a key set is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeySetOrigin {
+    /// Here.
+    At(Location),
+    /// Where the issuer's metadata say.
+    Discovered {
+        /// The metadata.
+        metadata: Location,
+        /// The issuer, which the metadata must name.
+        issuer: String,
+        /// What the metadata may point to.
+        schemes: AllowedSchemes,
+    },
+}
+
+/// The keys of one provider, as one worker knows them.
+#[derive(Clone, Debug)]
+pub struct RemoteKeys {
+    settings: RemoteKeySettings,
+    slots: Slots,
+    held: Option<Held>,
+    /// There was a token whose key is not in the set.
+    is_wanted: bool,
+    under_way: Option<UnderWay>,
+    /// Before this time a tick has nothing to do.
+    look_at: Timestamp,
+    /// The last that is known of the fetches, by whichever worker.
+    control: Control,
+    fetches: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Held {
+    keys: KeySet,
+    asked_at: Timestamp,
+    refresh_at: Timestamp,
+    ends_at: Timestamp,
+}
+
+#[derive(Clone, Debug)]
+struct UnderWay {
+    fetch: u64,
+    step: FetchStep,
+    asked_at: Timestamp,
+    ends_at: Timestamp,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum FetchStep {
+    Metadata,
+    KeySet,
+}
+
+/// A GET request that is to be sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fetch {
+    /// Which one of the provider's: its answer is known by it.
+    pub number: u64,
+    /// The Envoy cluster.
+    pub cluster: String,
+    /// How long to wait.
+    pub timeout_ms: u32,
+    /// Where in it.
+    pub location: Location,
+}
+
+/// What an answer led to.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// The key set is where the metadata say: this is to be sent next.
+    Next(Fetch),
+    /// There are new keys, but for these, which cannot be used.
+    Fetched {
+        /// How many keys can be used.
+        keys: usize,
+        /// What is wrong with those that were left out.
+        left_out: Problems,
+    },
+    /// The keys are as they were, and a later fetch is tried.
+    Failed(FetchError),
+    /// The answer comes too late to count.
+    Late,
+}
+
+/// Whether keys that were held before are gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Change {
+    /// All that were held are held.
+    NoneGone,
+    /// Some are gone: what was verified with them no longer holds.
+    SomeGone,
+}
+
+/// Why there is no key for a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoKey {
+    /// There is a key set, and none of its keys fits.
+    Unknown,
+    /// There is no key set, or it is too old.
+    Unavailable,
+}
+
+impl Change {
+    fn and(self, other: Self) -> Self {
+        match self {
+            Self::NoneGone => other,
+            Self::SomeGone => self,
+        }
+    }
+}
+
+impl fmt::Display for RemoteKeySettings {
+    /// What tells one key set from another.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ", self.cluster)?;
+        match &self.origin {
+            KeySetOrigin::At(Location { authority, path }) => write!(f, "at {authority}{path}"),
+            KeySetOrigin::Discovered {
+                metadata: Location { authority, path },
+                issuer,
+                schemes,
+            } => write!(f, "by {authority}{path} of {issuer} over {schemes}"),
+        }
+    }
+}
+
+impl RemoteKeys {
+    /// A key set that has not been fetched yet.
+    #[must_use]
+    pub fn new(settings: RemoteKeySettings) -> Self {
+        Self {
+            slots: Slots::of(&settings),
+            settings,
+            held: None,
+            is_wanted: false,
+            under_way: None,
+            look_at: Timestamp::from_ms(0),
+            control: Control::NONE,
+            fetches: 0,
+        }
+    }
+
+    /// The settings.
+    #[must_use]
+    pub fn settings(&self) -> &RemoteKeySettings {
+        &self.settings
+    }
+
+    /// When [`RemoteKeys::tick`] has something to do again.
+    #[must_use]
+    pub fn look_at(&self) -> Timestamp {
+        self.look_at
+    }
+
+    /// When the fetch began that brought the keys.
+    #[must_use]
+    pub fn asked_at(&self) -> Option<Timestamp> {
+        self.held.as_ref().map(|held| held.asked_at)
+    }
+
+    /// The key for a token, and until when it serves unless it is fetched again.
+    ///
+    /// # Errors
+    /// [`NoKey`].
+    pub fn find(
+        &self,
+        id: Option<&str>,
+        algorithm: TokenAlgorithm,
+        now: Timestamp,
+    ) -> Result<(&Rc<VerificationKey>, Timestamp), NoKey> {
+        let held = self.serving(now).ok_or(NoKey::Unavailable)?;
+        let key = held.keys.find(id, algorithm).ok_or(NoKey::Unknown)?;
+        Ok((key, held.ends_at))
+    }
+
+    /// Whether a key that [`RemoteKeys::find`] has given still serves.
+    ///
+    /// # Errors
+    /// [`NoKey`].
+    pub fn still_holds(&self, key: &Rc<VerificationKey>, now: Timestamp) -> Result<(), NoKey> {
+        let held = self.serving(now).ok_or(NoKey::Unavailable)?;
+        held.keys.holds(key).then_some(()).ok_or(NoKey::Unknown)
+    }
+
+    /// Whether this very key is in the set, be it served or not.
+    #[must_use]
+    pub fn holds(&self, key: &Rc<VerificationKey>) -> bool {
+        self.held.as_ref().is_some_and(|held| held.keys.holds(key))
+    }
+
+    /// A token came whose key is not in the set: the set is fetched again, when it may be.
+    pub fn want(&mut self, now: Timestamp) {
+        if !self.is_wanted {
+            self.is_wanted = true;
+            self.look_at = self.look_at.min(now);
+        }
+    }
+
+    /// Takes over what another worker has posted, and says what this one is to fetch.
+    pub fn tick(&mut self, now: Timestamp, board: &dyn SharedBoard) -> (Option<Fetch>, Change) {
+        if now < self.look_at || now == END_OF_TIME {
+            return (None, Change::NoneGone);
+        }
+        self.look_at = now.plus_ms(LOOK_PERIOD_MS);
+        let set_back = self.admit_that_the_clock_was_set_back(now);
+        let (version, change) = self.look(now, board);
+        let change = set_back.and(change);
+        if self.under_way.as_ref().is_some_and(|fetch| now < fetch.ends_at) || !(self.is_run_out(now) || self.is_wanted)
+        {
+            return (None, change);
+        }
+        let allowed_at = self.allowed_at(now);
+        if now < allowed_at {
+            // Where another worker fetches, its document is there soon.
+            let is_fetched = now < self.control.lease_ends_at;
+            self.look_at = if is_fetched { now } else { self.look_at.min(allowed_at) };
+            return (None, change);
+        }
+        (self.begin(now, board, version), change)
+    }
+
+    /// Takes over what another worker has posted. A new worker starts on it.
+    pub fn start(&mut self, now: Timestamp, board: &dyn SharedBoard) -> Change {
+        self.look(now, board).1
+    }
+
+    /// Takes the answer to the fetch of this number, or what became of it.
+    pub fn answered(
+        &mut self,
+        fetch: u64,
+        answer: Result<Answer<'_>, FetchError>,
+        now: Timestamp,
+        board: &dyn SharedBoard,
+    ) -> (Progress, Change) {
+        // Once its lease is over another worker may have brought a newer set.
+        let under_way = self.under_way.take_if(|under_way| under_way.fetch == fetch);
+        let Some(under_way) = under_way.filter(|under_way| now < under_way.ends_at) else {
+            return (Progress::Late, Change::NoneGone);
+        };
+        let result = answer.and_then(|answer| Ok((answer, answer.document()?)));
+        let step = match (under_way.step, result) {
+            (_, Err(error)) => Err(error),
+            (FetchStep::Metadata, Ok((_, metadata))) => self.go_on(&under_way, metadata),
+            (FetchStep::KeySet, Ok((answer, document))) => {
+                let document = PostedDocument {
+                    asked_at: under_way.asked_at,
+                    fresh_for_s: answer.fresh_for_s(),
+                    body: document,
+                };
+                answer::key_set(document.body).map(|(keys, left_out)| {
+                    let progress = Progress::Fetched {
+                        keys: keys.len(),
+                        left_out,
+                    };
+                    let change = self.take_over(&document, keys, now);
+                    self.post(&document, now, board);
+                    (progress, change)
+                })
+            }
+        };
+        step.unwrap_or_else(|error| {
+            self.fail(now, board);
+            (Progress::Failed(error), Change::NoneGone)
+        })
+    }
+
+    fn serving(&self, now: Timestamp) -> Option<&Held> {
+        self.held.as_ref().filter(|held| now < held.ends_at)
+    }
+
+    /// Whether the keys are to be fetched for their own sake.
+    fn is_run_out(&self, now: Timestamp) -> bool {
+        self.serving(now).is_none_or(|held| now >= held.refresh_at)
+    }
+
+    /// When the next fetch may begin, by any worker.
+    fn allowed_at(&self, now: Timestamp) -> Timestamp {
+        let Control {
+            lease_ends_at,
+            not_before,
+            attempted_at,
+            ..
+        } = self.control;
+        let interval_ends_at = match self.is_run_out(now) {
+            // Failures alone hold it up.
+            true => Timestamp::from_ms(0),
+            // Callers choose key ids: what they ask for has a rate of its own.
+            false => attempted_at.plus_ms(self.settings.refetch_interval_ms),
+        };
+        lease_ends_at.max(not_before).max(interval_ends_at)
+    }
+
+    /// Keys from the future would serve for too long: their time counts from now, and they are due. What was verified with
+    /// them has an end in the future as well, and is verified again.
+    fn admit_that_the_clock_was_set_back(&mut self, now: Timestamp) -> Change {
+        let max_stale_ms = self.settings.max_stale_ms;
+        if let Some(held) = &mut self.held
+            && held.asked_at > now.plus_ms(CLOCK_TOLERANCE_MS)
+        {
+            held.keys = held.keys.anew();
+            held.asked_at = now;
+            held.refresh_at = now;
+            held.ends_at = held.ends_at.min(now.plus_ms(max_stale_ms));
+            return Change::SomeGone;
+        }
+        Change::NoneGone
+    }
+
+    /// Reads the board, and takes over a newer document. Returns which writing of the control was read.
+    ///
+    /// A document that is refused here was refused by whoever fetched it, or is a stranger's: nobody is told of it.
+    fn look(&mut self, now: Timestamp, board: &dyn SharedBoard) -> (Option<board::Version>, Change) {
+        let (control, version) = self.posted_control(now, board);
+        self.control = control;
+        let is_newer = |at: Timestamp| self.held.as_ref().is_none_or(|held| at > held.asked_at);
+        if self.control.document_at == Control::NONE.document_at || !is_newer(self.control.document_at) {
+            return (version, Change::NoneGone);
+        }
+        let posted = board.read(&self.slots.document);
+        let document = posted
+            .as_ref()
+            .and_then(|posted| PostedDocument::decode(&posted.bytes, now));
+        let change = document
+            .filter(|document| is_newer(document.asked_at) && now < self.serves_until(document.asked_at))
+            .and_then(|document| Some((document, answer::key_set(document.body).ok()?)))
+            .map_or(Change::NoneGone, |(document, (keys, _))| {
+                self.take_over(&document, keys, now)
+            });
+        (version, change)
+    }
+
+    /// Takes the lease, and begins to fetch.
+    fn begin(&mut self, now: Timestamp, board: &dyn SharedBoard, version: Option<board::Version>) -> Option<Fetch> {
+        let control = Control {
+            holder: board.worker(),
+            lease_ends_at: now.plus_ms(self.lease_ms()),
+            attempted_at: now,
+            ..self.control
+        };
+        match board.replace(&self.slots.control, &control.encode(), version) {
+            // Without shared memory each worker fetches for itself.
+            Ok(()) | Err(BoardError::Unavailable) => {}
+            Err(BoardError::Overtaken) => {
+                self.look_at = now;
+                return None;
+            }
+        }
+        self.control = control;
+        let (step, location) = match &self.settings.origin {
+            KeySetOrigin::At(location) => (FetchStep::KeySet, location.clone()),
+            KeySetOrigin::Discovered { metadata, .. } => (FetchStep::Metadata, metadata.clone()),
+        };
+        Some(self.send(step, location, now, control.lease_ends_at))
+    }
+
+    fn go_on(&mut self, begun: &UnderWay, metadata: &[u8]) -> Result<(Progress, Change), FetchError> {
+        let KeySetOrigin::Discovered { issuer, schemes, .. } = &self.settings.origin else {
+            return Err(FetchError::EndpointUnreachable);
+        };
+        let location = answer::key_set_location(metadata, issuer, *schemes)?;
+        let fetch = self.send(FetchStep::KeySet, location, begun.asked_at, begun.ends_at);
+        Ok((Progress::Next(fetch), Change::NoneGone))
+    }
+
+    fn send(&mut self, step: FetchStep, location: Location, asked_at: Timestamp, ends_at: Timestamp) -> Fetch {
+        self.fetches = self.fetches.wrapping_add(1);
+        self.under_way = Some(UnderWay {
+            fetch: self.fetches,
+            step,
+            asked_at,
+            ends_at,
+        });
+        Fetch {
+            number: self.fetches,
+            cluster: self.settings.cluster.clone(),
+            timeout_ms: self.settings.timeout_ms,
+            location,
+        }
+    }
+
+    /// INVARIANT: the only function that sets keys. They are those of a document that was read whole, and serve for
+    /// `max_stale_ms` from when it was asked for.
+    fn take_over(&mut self, document: &PostedDocument<'_>, keys: KeySet, now: Timestamp) -> Change {
+        let asked_at = document.asked_at.min(now);
+        let life_ms = document
+            .fresh_for_s
+            .map_or(self.settings.cache_ms, |s| s.saturating_mul(1000));
+        // The lower bound is the stronger one, whatever the settings are.
+        let life_ms = life_ms
+            .min(self.settings.cache_ms)
+            .max(self.settings.refetch_interval_ms);
+        // Whoever still misses a key in this set asks again.
+        self.is_wanted = false;
+        let before = self.held.take().map(|held| held.keys);
+        let keys = match &before {
+            Some(before) => keys.sharing_keys_of(before),
+            None => keys,
+        };
+        let is_any_gone = before.is_some_and(|before| !before.is_within(&keys));
+        self.held = Some(Held {
+            keys,
+            asked_at,
+            refresh_at: asked_at.plus_ms(life_ms.saturating_mul(REFRESH_AT_PERCENT) / 100),
+            ends_at: self.serves_until(asked_at),
+        });
+        match is_any_gone {
+            true => Change::SomeGone,
+            false => Change::NoneGone,
+        }
+    }
+
+    /// Tells the other workers of a document, unless a newer one is there.
+    fn post(&mut self, document: &PostedDocument<'_>, now: Timestamp, board: &dyn SharedBoard) {
+        let (posted, version) = self.posted_control(now, board);
+        if posted.document_at < document.asked_at {
+            // Whoever cannot read it fetches for itself.
+            let _ = board.write(&self.slots.document, &document.encode());
+        }
+        let control = Control {
+            document_at: posted.document_at.max(document.asked_at),
+            failures: 0,
+            not_before: Timestamp::from_ms(0),
+            ..posted
+        };
+        self.release(control, version, board);
+    }
+
+    fn fail(&mut self, now: Timestamp, board: &dyn SharedBoard) {
+        let (posted, version) = self.posted_control(now, board);
+        self.control = posted;
+        if posted.holder != board.worker() {
+            // The lease has lapsed: what becomes of its successor counts.
+            return;
+        }
+        let failures = posted.failures.saturating_add(1);
+        let control = Control {
+            failures,
+            not_before: now.plus_ms(backoff_ms(failures)),
+            ..posted
+        };
+        self.release(control, version, board);
+    }
+
+    /// What the board says, or where it says nothing, what this worker knows; and which writing of it was read.
+    fn posted_control(&self, now: Timestamp, board: &dyn SharedBoard) -> (Control, Option<board::Version>) {
+        let posted = board.read(&self.slots.control);
+        let version = posted.as_ref().map(|posted| posted.version);
+        let control = posted
+            .and_then(|posted| Control::decode(&posted.bytes))
+            .unwrap_or(self.control);
+        (control.possible_at(now, &self.bounds()), version)
+    }
+
+    /// Writes the control and gives up the lease, if it is still this worker's.
+    fn release(&mut self, control: Control, version: Option<board::Version>, board: &dyn SharedBoard) {
+        let is_ours = control.holder == board.worker();
+        self.control = match is_ours {
+            true => Control {
+                holder: Control::NONE.holder,
+                lease_ends_at: Control::NONE.lease_ends_at,
+                ..control
+            },
+            false => control,
+        };
+        // A worker that has taken the lapsed lease will write what it finds.
+        let _ = board.replace(&self.slots.control, &self.control.encode(), version);
+        self.look_at = Timestamp::from_ms(0);
+    }
+
+    fn serves_until(&self, asked_at: Timestamp) -> Timestamp {
+        asked_at.plus_ms(self.settings.max_stale_ms)
+    }
+
+    fn lease_ms(&self) -> u64 {
+        let answers = match self.settings.origin {
+            KeySetOrigin::At(_) => 1,
+            KeySetOrigin::Discovered { .. } => 2,
+        };
+        u64::from(self.settings.timeout_ms) * answers + LEASE_MARGIN_MS
+    }
+
+    fn bounds(&self) -> ControlBounds {
+        ControlBounds {
+            lease_ms: self.lease_ms(),
+            backoff_ms: BACKOFF_MS_MAX,
+        }
+    }
+}
+
+/// One second, doubled by each failure after the first, a minute at most.
+fn backoff_ms(failures: u64) -> u64 {
+    let doublings = u32::try_from(failures.saturating_sub(1)).unwrap_or(u32::MAX);
+    let factor = 1_u64.checked_shl(doublings).unwrap_or(u64::MAX);
+    BACKOFF_MS_MIN.saturating_mul(factor).min(BACKOFF_MS_MAX)
+}

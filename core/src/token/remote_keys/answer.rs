@@ -1,0 +1,247 @@
+//! What an endpoint answered: a key set, or the metadata that say where it is. Nothing in it is trusted.
+
+use super::location::{AllowedSchemes, Location};
+use crate::configuration::problems::{Problems, shortened};
+use crate::request::Header;
+use crate::strict_json::{self, Json};
+use crate::token::keys::KeySet;
+
+/// A larger document is refused, and so is a larger answer before it is read.
+pub const DOCUMENT_BYTES_MAX: usize = 64 * 1024;
+
+/// An answer of the endpoint.
+#[derive(Clone, Copy, Debug)]
+pub struct Answer<'a> {
+    /// All response headers, `:status` among them.
+    pub headers: &'a [Header<'a>],
+    /// The whole body, of at most [`DOCUMENT_BYTES_MAX`].
+    pub body: &'a [u8],
+}
+
+/// Why a fetch brought no keys.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FetchError {
+    /// The host could not send the request: no such cluster, or none of its endpoints is up.
+    #[error("the host did not send the request: no such cluster, or no healthy endpoint in it")]
+    HostRefused,
+    /// No answer came: the connection broke, or the time was over.
+    #[error("no answer came")]
+    EndpointUnreachable,
+    /// The answer has another status than 200.
+    #[error("the answer has status {0}, expected 200")]
+    EndpointStatus(u16),
+    /// The answer is longer than [`DOCUMENT_BYTES_MAX`].
+    #[error("the answer is longer than {DOCUMENT_BYTES_MAX} bytes")]
+    AnswerTooLarge,
+    /// The metadata are not those of the issuer, or name no place for its keys.
+    #[error("the metadata are refused: {0}")]
+    MetadataInvalid(String),
+    /// The document is no key set, holds a secret, or none of its keys can be used.
+    #[error("the key set is refused: {0}")]
+    KeySetInvalid(String),
+}
+
+/// How a fetch went, for metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FetchResult {
+    /// It brought keys.
+    Fetched,
+    /// No answer with status 200 came.
+    Unavailable,
+    /// What was answered is not used.
+    Invalid,
+}
+
+impl FetchResult {
+    /// Every result.
+    pub const ALL: &'static [Self] = &[Self::Fetched, Self::Unavailable, Self::Invalid];
+
+    /// The name in metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Fetched => "fetched",
+            Self::Unavailable => "unavailable",
+            Self::Invalid => "invalid",
+        }
+    }
+}
+
+impl FetchError {
+    /// Its kind.
+    #[must_use]
+    pub fn result(&self) -> FetchResult {
+        match self {
+            Self::HostRefused | Self::EndpointUnreachable | Self::EndpointStatus(_) => FetchResult::Unavailable,
+            Self::AnswerTooLarge | Self::MetadataInvalid(_) | Self::KeySetInvalid(_) => FetchResult::Invalid,
+        }
+    }
+}
+
+impl<'a> Answer<'a> {
+    /// The body of an answer that is a good one.
+    pub(super) fn document(&self) -> Result<&'a [u8], FetchError> {
+        const OK: u16 = 200;
+        match self.status() {
+            // A timeout may show as an answer with status 504, made by the proxy itself.
+            Some(OK) if self.body.len() > DOCUMENT_BYTES_MAX => Err(FetchError::AnswerTooLarge),
+            Some(OK) => Ok(self.body),
+            Some(other) => Err(FetchError::EndpointStatus(other)),
+            None => Err(FetchError::EndpointUnreachable),
+        }
+    }
+
+    fn status(&self) -> Option<u16> {
+        let value = self.values(":status").next()?;
+        std::str::from_utf8(value).ok()?.parse().ok()
+    }
+
+    fn values(&self, name: &'static str) -> impl Iterator<Item = &'a [u8]> {
+        let headers = self.headers.iter();
+        headers.filter(move |(have, _)| *have == name).map(|(_, value)| *value)
+    }
+
+    /// For how long the answer is fresh, by `Cache-Control` and `Age` (RFC 9111 §4.2); the shortest of what it says, and
+    /// nothing where it must not be stored. `None`: it does not say.
+    pub(super) fn fresh_for_s(&self) -> Option<u64> {
+        let text = |value: &'a [u8]| std::str::from_utf8(value).ok();
+        let directives = self
+            .values("cache-control")
+            .filter_map(text)
+            .flat_map(|value| value.split(','));
+        let fresh_s = directives.filter_map(freshness_s).min()?;
+        let age_s = self
+            .values("age")
+            .filter_map(text)
+            .filter_map(|age| age.trim().parse::<u64>().ok());
+        Some(fresh_s.saturating_sub(age_s.max().unwrap_or(0)))
+    }
+}
+
+/// What a directive says about freshness. RFC 9111 §5.2.2: names are compared without regard to case, and an argument may be quoted.
+fn freshness_s(directive: &str) -> Option<u64> {
+    let (name, value) = match directive.split_once('=') {
+        Some((name, value)) => (name.trim(), value.trim().trim_matches('"')),
+        None => (directive.trim(), ""),
+    };
+    let is = |other| name.eq_ignore_ascii_case(other);
+    if is("no-store") || is("no-cache") {
+        return Some(0);
+    }
+    // RFC 9111 §4.2.1: freshness that cannot be read is none.
+    is("max-age").then(|| value.parse().unwrap_or(0))
+}
+
+/// A published key set and what in it was passed over.
+pub(super) fn key_set(document: &[u8]) -> Result<(KeySet, Problems), FetchError> {
+    let json =
+        strict_json::parse(document).map_err(|error| FetchError::KeySetInvalid(format!("expected JSON: {error}")))?;
+    KeySet::parse_published(&json).map_err(|problems| FetchError::KeySetInvalid(problems.to_string()))
+}
+
+/// Where the metadata say that the keys are.
+pub(super) fn key_set_location(metadata: &[u8], issuer: &str, schemes: AllowedSchemes) -> Result<Location, FetchError> {
+    let invalid = |message: String| FetchError::MetadataInvalid(message);
+    let json = strict_json::borrow(metadata).map_err(|error| invalid(format!("expected JSON: {error}")))?;
+    let Json::Object(members) = json else {
+        return Err(invalid("expected a JSON object".to_owned()));
+    };
+    let text = |name: &str| match members.get(name) {
+        Some(Json::String(text)) => Ok(text.as_ref()),
+        Some(_) | None => Err(invalid(format!("`{name}`: expected a string"))),
+    };
+    // OpenID Connect Discovery 1.0 §4.3, RFC 8414 §3.3: identical to the issuer that was asked for.
+    let found = text("issuer")?;
+    if found != issuer {
+        return Err(invalid(format!(
+            "`issuer`: expected `{issuer}`, found `{}`",
+            shortened(found)
+        )));
+    }
+    let uri = text("jwks_uri")?;
+    Location::parse(uri, schemes).map_err(|error| invalid(format!("`jwks_uri`: {error}, found `{}`", shortened(uri))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn freshness_is_the_shortest_that_the_headers_say() {
+        let check = |headers: &[(&'static str, &'static str)], expected: Option<u64>| {
+            let headers: Vec<Header<'_>> = headers.iter().map(|(name, value)| (*name, value.as_bytes())).collect();
+            let answer = Answer {
+                headers: &headers,
+                body: b"",
+            };
+            assert_eq!(answer.fresh_for_s(), expected, "{headers:?}");
+        };
+        check(&[], None);
+        check(&[("cache-control", "public")], None);
+        check(&[("cache-control", "public, Max-Age=600, must-revalidate")], Some(600));
+        check(&[("cache-control", "max-age=\"60\"")], Some(60));
+        check(
+            &[("cache-control", "max-age=600"), ("cache-control", "max-age=60")],
+            Some(60),
+        );
+        check(&[("cache-control", "max-age=600, no-cache")], Some(0));
+        check(&[("cache-control", "no-store")], Some(0));
+        check(&[("cache-control", "max-age=soon")], Some(0));
+        check(&[("cache-control", "max-age=99999999999999999999999")], Some(0));
+        check(&[("cache-control", "max-age=600"), ("age", "100")], Some(500));
+        check(&[("cache-control", "max-age=600"), ("age", "700")], Some(0));
+        check(&[("age", "700")], None);
+        check(&[("expires", "0")], None);
+    }
+
+    #[test]
+    fn metadata_must_be_of_the_issuer_and_say_where_its_keys_are() {
+        let issuer = "https://issuer.example/a";
+        let read = |text: &str| key_set_location(text.as_bytes(), issuer, AllowedSchemes::Https);
+        let good = r#"{"issuer":"https://issuer.example/a","jwks_uri":"https://keys.example/k","x":[1]}"#;
+        assert_eq!(
+            read(good).unwrap(),
+            Location {
+                authority: "keys.example".to_owned(),
+                path: "/k".to_owned()
+            }
+        );
+        for bad in [
+            good.replace("/a\"", "/a/\""),
+            good.replace("issuer.example/a", "ISSUER.example/a"),
+            good.replace("\"issuer\"", "\"iss\""),
+            good.replace("https://keys", "http://keys"),
+            good.replace("\"https://keys.example/k\"", "7"),
+            good.replace("\"x\":[1]", "\"jwks_uri\":\"https://other.example/k\""),
+            good.replace('{', "["),
+            String::new(),
+        ] {
+            assert_eq!(read(&bad).unwrap_err().result(), FetchResult::Invalid, "{bad}");
+        }
+    }
+
+    #[test]
+    fn only_an_answer_with_status_200_and_of_bounded_length_is_read() {
+        let read = |status: Option<&'static str>, body: &[u8]| {
+            let headers: Vec<Header<'_>> = status.iter().map(|status| (":status", status.as_bytes())).collect();
+            Answer {
+                headers: &headers,
+                body,
+            }
+            .document()
+            .map(<[u8]>::len)
+        };
+        assert_eq!(read(Some("200"), b"x"), Ok(1));
+        assert_eq!(read(Some("200"), &[0; DOCUMENT_BYTES_MAX]), Ok(DOCUMENT_BYTES_MAX));
+        assert_eq!(
+            read(Some("200"), &[0; DOCUMENT_BYTES_MAX + 1]),
+            Err(FetchError::AnswerTooLarge)
+        );
+        for status in ["204", "301", "404", "503", "504"] {
+            let expected = FetchError::EndpointStatus(status.parse().unwrap());
+            assert_eq!(read(Some(status), b"x"), Err(expected));
+        }
+        assert_eq!(read(Some("OK"), b"x"), Err(FetchError::EndpointUnreachable));
+        assert_eq!(read(None, b"x"), Err(FetchError::EndpointUnreachable));
+    }
+}

@@ -1,0 +1,116 @@
+//! What fetched keys mean for verification: they come, they go, and what was verified with them goes with them.
+
+use std::rc::Rc;
+
+use super::{KnownToken, TokenVerifier};
+use crate::cache::Cache;
+use crate::reason::DenyReason;
+use crate::time::Timestamp;
+use crate::token::jws::JwsHeader;
+use crate::token::provider::{FoundKey, Provider, ProviderIndex, ProviderKeys};
+use crate::token::remote_keys::answer::{Answer, FetchError};
+use crate::token::remote_keys::board::SharedBoard;
+use crate::token::remote_keys::{Change, Fetch, NoKey, Progress, RemoteKeys};
+use crate::token::{TokenError, VerifiedToken};
+
+impl TokenVerifier {
+    /// The providers whose keys are fetched.
+    pub fn remote_providers(&self) -> impl Iterator<Item = (ProviderIndex, &Provider, &RemoteKeys)> {
+        let providers = self.providers.iter().enumerate();
+        providers.filter_map(|(index, provider)| Some((index, provider, provider.keys.remote()?)))
+    }
+
+    /// Takes over the keys that other workers have posted.
+    pub fn start_key_sets(&mut self, now: Timestamp, board: &dyn SharedBoard) {
+        for (index, keys) in remote(&mut self.providers) {
+            let change = keys.start(now, board);
+            end_gone(&mut self.verified, index, keys, change);
+        }
+    }
+
+    /// Takes over the keys that other workers have posted, and says what this one is to fetch.
+    pub fn tick_key_sets(&mut self, now: Timestamp, board: &dyn SharedBoard) -> Vec<(ProviderIndex, Fetch)> {
+        let mut fetches = Vec::new();
+        for (index, keys) in remote(&mut self.providers) {
+            let (fetch, change) = keys.tick(now, board);
+            end_gone(&mut self.verified, index, keys, change);
+            fetches.extend(fetch.map(|fetch| (index, fetch)));
+        }
+        fetches
+    }
+
+    /// Takes the answer to a fetch of this number and provider.
+    pub fn key_set_answered(
+        &mut self,
+        (provider, fetch): (ProviderIndex, u64),
+        answer: Result<Answer<'_>, FetchError>,
+        now: Timestamp,
+        board: &dyn SharedBoard,
+    ) -> Progress {
+        let Some((index, keys)) = remote(&mut self.providers).find(|(index, _)| *index == provider) else {
+            return Progress::Late;
+        };
+        let (progress, change) = keys.answered(fetch, answer, now, board);
+        end_gone(&mut self.verified, index, keys, change);
+        progress
+    }
+
+    /// Whether the key that verified a token still serves, as the token's request may have waited.
+    ///
+    /// # Errors
+    /// [`TokenError`] with the reason for the caller.
+    pub fn check_key(&self, token: &VerifiedToken, now: Timestamp) -> Result<(), TokenError> {
+        let Some(key) = &token.fetched_key else {
+            return Ok(());
+        };
+        let keys = self
+            .providers
+            .get(token.provider)
+            .and_then(|provider| provider.keys.remote());
+        keys.ok_or(NoKey::Unavailable)
+            .and_then(|keys| keys.still_holds(key, now))
+            .map_err(refusal)
+    }
+}
+
+/// The key for a token. One that is not known may be in the set by now, so the set is asked for again.
+pub(super) fn find(keys: &mut ProviderKeys, header: &JwsHeader<'_>, now: Timestamp) -> Result<FoundKey, TokenError> {
+    keys.find(header.key_id, header.algorithm, now).map_err(|error| {
+        if error == NoKey::Unknown {
+            keys.want(now);
+        }
+        refusal(error)
+    })
+}
+
+fn refusal(error: NoKey) -> TokenError {
+    match error {
+        NoKey::Unknown => TokenError::new(DenyReason::TokenKeyUnknown, "no key fits `kid` and `alg`"),
+        NoKey::Unavailable => TokenError::new(
+            DenyReason::KeySetUnavailable,
+            "the provider's keys have not been fetched, or too long ago",
+        ),
+    }
+}
+
+fn remote(providers: &mut [Provider]) -> impl Iterator<Item = (ProviderIndex, &mut RemoteKeys)> {
+    let providers = providers.iter_mut().enumerate();
+    providers.filter_map(|(index, provider)| Some((index, provider.keys.remote_mut()?)))
+}
+
+/// INVARIANT: no token in the cache was verified with a fetched key that is not in its provider's set. Those whose key is
+/// gone end here; those whose key is still there stay, at no cost to the requests that bring them.
+fn end_gone(
+    verified: &mut Cache<KnownToken, Rc<VerifiedToken>>,
+    provider: ProviderIndex,
+    keys: &RemoteKeys,
+    change: Change,
+) {
+    match change {
+        Change::NoneGone => {}
+        Change::SomeGone => verified.end_where(|token| {
+            let is_gone = token.fetched_key.as_ref().is_some_and(|key| !keys.holds(key));
+            token.provider == provider && is_gone
+        }),
+    }
+}

@@ -1,0 +1,50 @@
+//! The memory that the workers of one Envoy share: its shared data, which belong to the `vm_id`.
+
+use picket_core::token::remote_keys::board::{BoardError, Posted, SharedBoard, Version};
+
+use crate::host::{self, SharedWriteError};
+
+/// The host numbers writings from 1, and compares nothing with 0.
+const WHATEVER_IS_THERE: u32 = 0;
+
+/// This worker's access to it.
+#[derive(Clone, Copy)]
+pub(crate) struct HostBoard {
+    /// Random, and never 0.
+    worker: u64,
+}
+
+impl HostBoard {
+    pub(crate) fn new(random: u64) -> Self {
+        Self { worker: random.max(1) }
+    }
+}
+
+impl SharedBoard for HostBoard {
+    fn worker(&self) -> u64 {
+        self.worker
+    }
+
+    fn read(&self, slot: &str) -> Option<Posted> {
+        let value = host::shared_value(slot).ok()??;
+        Some(Posted {
+            bytes: value.bytes,
+            version: Version(value.version),
+        })
+    }
+
+    fn replace(&self, slot: &str, bytes: &[u8], read: Option<Version>) -> Result<(), BoardError> {
+        set(slot, bytes, read.map(|Version(version)| version))
+    }
+
+    fn write(&self, slot: &str, bytes: &[u8]) -> Result<(), BoardError> {
+        set(slot, bytes, Some(WHATEVER_IS_THERE))
+    }
+}
+
+fn set(slot: &str, bytes: &[u8], version: Option<u32>) -> Result<(), BoardError> {
+    host::set_shared_value(slot, bytes, version).map_err(|error| match error {
+        SharedWriteError::Raced => BoardError::Overtaken,
+        SharedWriteError::Host => BoardError::Unavailable,
+    })
+}

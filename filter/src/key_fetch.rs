@@ -1,0 +1,180 @@
+//! Fetching key sets through Envoy's clusters: core says when and where, this sends and hands back what comes.
+
+use std::cell::RefCell;
+use std::time::Duration;
+
+use log::{info, warn};
+use picket_core::enforcement::{Enforcer, KeyFetch};
+use picket_core::time::Timestamp;
+use picket_core::token::remote_keys::Progress;
+use picket_core::token::remote_keys::answer::{Answer, DOCUMENT_BYTES_MAX, FetchError, FetchResult};
+use proxy_wasm::hostcalls;
+use proxy_wasm::types::{BufferType, MapType};
+
+use crate::board::HostBoard;
+use crate::clock;
+use crate::host::{HeaderMap, HostFailure};
+use crate::metrics::Metrics;
+
+/// The fetches of one worker.
+pub(crate) struct KeyFetches {
+    board: HostBoard,
+    /// By the host's number of the call; at most one of each provider.
+    under_way: RefCell<Vec<(u32, KeyFetch)>>,
+    /// The names of the providers whose keys are fetched, by their index.
+    providers: Vec<(usize, String)>,
+    metrics: &'static Metrics,
+}
+
+impl KeyFetches {
+    /// `None`: no provider's keys are fetched. Starts on what other workers have fetched; nothing is sent here, as the first
+    /// VM of a configuration only tries it out.
+    pub(crate) fn start(enforcer: &mut Enforcer, random: u64, metrics: &'static Metrics) -> Option<Self> {
+        let providers: Vec<_> = enforcer
+            .remote_providers()
+            .map(|(index, name)| (index, name.to_owned()))
+            .collect();
+        if providers.is_empty() {
+            return None;
+        }
+        for (_, name) in &providers {
+            metrics.define_key_set(name);
+        }
+        let board = HostBoard::new(random);
+        enforcer.start_key_sets(clock::now(), &board);
+        Some(Self {
+            board,
+            under_way: RefCell::default(),
+            providers,
+            metrics,
+        })
+    }
+
+    /// Sends what is due.
+    pub(crate) fn tick(&self, enforcer: &RefCell<Enforcer>) {
+        let now = clock::now();
+        let due = enforcer.borrow_mut().tick(now, &self.board);
+        for fetch in due {
+            self.send(enforcer, fetch, now);
+        }
+        for (provider, age_ms) in enforcer.borrow().key_set_ages_ms(now) {
+            self.metrics.record_key_set_age(self.name(provider), age_ms / 1000);
+        }
+    }
+
+    /// Takes the answer to a call; one that is not of a fetch, or of one that was given up, is none.
+    pub(crate) fn answered(&self, enforcer: &RefCell<Enforcer>, call: u32, headers: usize, body_bytes: usize) {
+        let fetch = {
+            let mut under_way = self.under_way.borrow_mut();
+            let index = under_way.iter().position(|(number, _)| *number == call);
+            index.map(|index| under_way.swap_remove(index).1)
+        };
+        let Some(fetch) = fetch else { return };
+        let now = clock::now();
+        let read = ReadAnswer::read(headers, body_bytes);
+        let headers = read.as_ref().map(|read| read.headers.headers());
+        let answer = match (&read, &headers) {
+            (Ok(read), Ok(Ok(headers))) => Ok(Answer {
+                headers,
+                body: &read.body,
+            }),
+            // Either the host gave nothing, or something else than the ABI says.
+            (Ok(_) | Err(_), _) => Err(FetchError::EndpointUnreachable),
+        };
+        if let Some(next) = self.hand_over(enforcer, &fetch, answer, now) {
+            self.send(enforcer, next, now);
+        }
+    }
+
+    fn send(&self, enforcer: &RefCell<Enforcer>, fetch: KeyFetch, now: Timestamp) {
+        match dispatch(&fetch) {
+            Ok(call) => {
+                let mut under_way = self.under_way.borrow_mut();
+                under_way.retain(|(_, other)| other.provider != fetch.provider);
+                under_way.push((call, fetch));
+            }
+            Err(error) => {
+                let _ = self.hand_over(enforcer, &fetch, Err(error), now);
+            }
+        }
+    }
+
+    /// Tells core, the metrics and the log of an answer; returns what is to be sent next.
+    fn hand_over(
+        &self,
+        enforcer: &RefCell<Enforcer>,
+        fetch: &KeyFetch,
+        answer: Result<Answer<'_>, FetchError>,
+        now: Timestamp,
+    ) -> Option<KeyFetch> {
+        let progress = enforcer.borrow_mut().key_set_answered(fetch, answer, now, &self.board);
+        let name = self.name(fetch.provider);
+        match progress {
+            Progress::Next(next) => {
+                return Some(KeyFetch {
+                    provider: fetch.provider,
+                    fetch: next,
+                });
+            }
+            Progress::Fetched { keys, left_out } => {
+                self.metrics.count_key_set_fetch(name, FetchResult::Fetched);
+                info!("picket: provider `{name}`: fetched a key set with {keys} usable keys");
+                if !left_out.as_slice().is_empty() {
+                    warn!("picket: provider `{name}`: keys left out of the key set: {left_out}");
+                }
+            }
+            Progress::Failed(error) => {
+                self.metrics.count_key_set_fetch(name, error.result());
+                warn!("picket: provider `{name}`: no key set fetched: {error}");
+            }
+            Progress::Late => {}
+        }
+        None
+    }
+
+    fn name(&self, provider: usize) -> &str {
+        let known = self.providers.iter().find(|(index, _)| *index == provider);
+        known.map_or("", |(_, name)| name.as_str())
+    }
+}
+
+/// What came, as the host gave it.
+struct ReadAnswer {
+    headers: HeaderMap,
+    body: Vec<u8>,
+}
+
+impl ReadAnswer {
+    fn read(headers: usize, body_bytes: usize) -> Result<Self, HostFailure> {
+        // No headers: the connection broke, or the host gave up.
+        if headers == 0 {
+            return Err(HostFailure);
+        }
+        let headers = HeaderMap::read(MapType::HttpCallResponseHeaders)?;
+        // One byte more than is allowed shows that it is too long.
+        let read_bytes = body_bytes.min(DOCUMENT_BYTES_MAX + 1);
+        let body = match read_bytes {
+            0 => None,
+            _ => hostcalls::get_buffer(BufferType::HttpCallResponseBody, 0, read_bytes).map_err(|_| HostFailure)?,
+        };
+        Ok(Self {
+            headers,
+            body: body.unwrap_or_default(),
+        })
+    }
+}
+
+/// A GET request. The host refuses an unknown cluster, and one without a healthy endpoint, which the SDK gives as an error.
+fn dispatch(fetch: &KeyFetch) -> Result<u32, FetchError> {
+    let fetch = &fetch.fetch;
+    let headers = vec![
+        (":method", "GET"),
+        (":path", fetch.location.path.as_str()),
+        (":authority", fetch.location.authority.as_str()),
+        // RFC 7517 §8.5.2; most issuers say the other.
+        ("accept", "application/jwk-set+json, application/json"),
+        ("user-agent", "picket"),
+    ];
+    let timeout = Duration::from_millis(u64::from(fetch.timeout_ms));
+    hostcalls::dispatch_http_call(&fetch.cluster, headers, None, vec![], timeout).map_err(|_| FetchError::HostRefused)
+}
