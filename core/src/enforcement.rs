@@ -4,6 +4,7 @@
 //! [`Pending`] that the question left. `Pending` is consumed, so no request is decided twice, and continuing takes a
 //! [`Permit`], so none goes on without a decision.
 
+mod access;
 mod decisions;
 mod identity;
 mod key_sets;
@@ -30,6 +31,7 @@ use crate::token::credential::Credential;
 use crate::token::{TokenError, TokenVerifier, VerifiedToken};
 
 pub use crate::token::Verification;
+pub use access::ObservedAccess;
 pub use decisions::CacheUse;
 use decisions::{DecisionCache, DecisionKey, KnownDecision};
 pub use identity::Connection;
@@ -74,6 +76,8 @@ pub struct Notes {
     pub proof_passed: Option<bool>,
     /// Whether the decision cache had the answer.
     pub cache: Option<CacheUse>,
+    /// What access rules say that do not decide.
+    pub access: ObservedAccess,
 }
 
 /// What the policy service is to be asked, and what to keep until it answers.
@@ -181,6 +185,7 @@ impl Enforcer {
             tokens: TokenVerifier::new(
                 providers,
                 configuration.identity_headers.clone(),
+                configuration.access.claims.clone(),
                 configuration.token_cache_entries_max,
                 seed,
                 signatures,
@@ -264,6 +269,7 @@ impl Enforcer {
             now: arrival.now,
         };
         credential_check.run(&mut identity, notes)?;
+        access::check(&self.configuration.access, arrival, &head, &identity, notes)?;
         let forwarding = Forwarding::new(&head, rule, &identity, &self.configuration, || {
             request_id(&head, self.seed, &mut self.requests_without_id)
         });

@@ -7,6 +7,7 @@ use std::hash::{Hash, Hasher};
 use std::num::NonZeroUsize;
 use std::rc::Rc;
 
+use super::claim_path::ClaimPath;
 use super::credential::{Credential, b64token};
 use super::jws::{Jws, malformed};
 use super::provider::{FoundKey, Provider};
@@ -25,6 +26,8 @@ pub struct TokenVerifier {
     /// Bounded by the number of entries and [`TOKEN_BYTES_MAX`].
     verified: Cache<KnownToken, Rc<VerifiedToken>>,
     identity_headers: IdentityHeaders,
+    /// What is kept of the claims for access rules.
+    condition_claims: Vec<ClaimPath>,
     signatures: Rc<dyn SignatureVerifier>,
     serial: u64,
 }
@@ -113,11 +116,12 @@ impl PartialEq for KnownToken {
 impl Eq for KnownToken {}
 
 impl TokenVerifier {
-    /// A verifier with an empty cache.
+    /// A verifier with an empty cache, which keeps of each token what `condition_claims` say.
     #[must_use]
     pub fn new(
         providers: Vec<Provider>,
         identity_headers: IdentityHeaders,
+        condition_claims: Vec<ClaimPath>,
         entries_max: NonZeroUsize,
         seed: u64,
         signatures: Rc<dyn SignatureVerifier>,
@@ -127,6 +131,7 @@ impl TokenVerifier {
             providers,
             verified: Cache::new(entries_max, seed),
             identity_headers,
+            condition_claims,
             serial: 0,
         }
     }
@@ -220,6 +225,11 @@ impl TokenVerifier {
             identity_headers,
             principal: Rc::new(checked.principal),
             confirmation: checked.confirmation,
+            condition_claims: self
+                .condition_claims
+                .iter()
+                .map(|path| claims::texts_of(path, &claims))
+                .collect(),
             fetched_key: fetched_until.is_some().then_some(key),
             starts_at: checked.starts_at,
             ends_at: checked.ends_at,
