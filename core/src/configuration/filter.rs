@@ -58,8 +58,9 @@ pub struct FilterConfiguration {
     pub providers: Vec<Provider>,
     /// Where tokens may be sent.
     pub credential_sources: CredentialSources,
-    /// The headers that providers make of claims, and that of transaction tokens, beside [`IdentityHeaders`].
-    pub claim_headers: BTreeSet<Rc<str>>,
+    /// The headers beside [`IdentityHeaders`] of which no copy that came with the request reaches the upstream: those that
+    /// providers make of claims, that of transaction tokens, and that of trusted hops.
+    pub owned_headers: BTreeSet<Rc<str>>,
     /// What proofs of possession must be like.
     pub dpop: DpopSettings,
     /// The rules, by [`crate::route::RuleIndex`].
@@ -169,14 +170,14 @@ impl FilterConfiguration {
     pub fn owns_header(&self, name: &str) -> bool {
         request::is_owned(name)
             || self
-                .claim_headers
+                .owned_headers
                 .iter()
                 .any(|wanted| request::is_spelling_of(name, wanted))
     }
 
     /// The names of a request's headers that could pass for one that a provider makes.
     pub fn forged_in<'h>(&self, head: &RequestHead<'h>) -> impl Iterator<Item = &'h str> {
-        let names = &self.claim_headers;
+        let names = &self.owned_headers;
         // Most configurations have none, and look at no header.
         let headers = if names.is_empty() { &[] } else { head.headers };
         let is_forged = |name: &&str| names.iter().any(|wanted| request::is_spelling_of(name, wanted));
@@ -249,16 +250,18 @@ impl FilterConfiguration {
         let (tokens, decisions) = (document.token_cache_entries_max, document.decision_cache_entries_max);
         let transaction_tokens = check_transaction_token(document.transaction_token, &document.workload, &mut check);
         let transaction_header = transaction_tokens.as_ref().map(|_| Rc::from(transaction_token::HEADER));
+        let hop_header = peers.forwarded_peer.as_ref().map(|hops| Rc::from(hops.header.name()));
         let configuration = Self {
             transaction_tokens,
             workload: document.workload,
             policy_service,
             peers,
             forwarded_for_trusted_hops: peers::check_trusted_hops(document.forwarded_for_trusted_hops, &mut check),
-            claim_headers: providers
+            owned_headers: providers
                 .iter()
                 .flat_map(Provider::headers)
                 .chain(transaction_header)
+                .chain(hop_header)
                 .collect(),
             providers,
             credential_sources: sources,
