@@ -249,20 +249,13 @@ impl FilterConfiguration {
         let (decision_max, decision_default) = (DECISION_CACHE_ENTRIES_MAX, DECISION_CACHE_ENTRIES_DEFAULT);
         let (tokens, decisions) = (document.token_cache_entries_max, document.decision_cache_entries_max);
         let transaction_tokens = check_transaction_token(document.transaction_token, &document.workload, &mut check);
-        let transaction_header = transaction_tokens.as_ref().map(|_| Rc::from(transaction_token::HEADER));
-        let hop_header = peers.forwarded_peer.as_ref().map(|hops| Rc::from(hops.header.name()));
         let configuration = Self {
+            owned_headers: owned_headers(&providers, transaction_tokens.is_some(), &peers),
             transaction_tokens,
             workload: document.workload,
             policy_service,
             peers,
             forwarded_for_trusted_hops: peers::check_trusted_hops(document.forwarded_for_trusted_hops, &mut check),
-            owned_headers: providers
-                .iter()
-                .flat_map(Provider::headers)
-                .chain(transaction_header)
-                .chain(hop_header)
-                .collect(),
             providers,
             credential_sources: sources,
             dpop: check_dpop(document.dpop, &mut check),
@@ -282,6 +275,16 @@ impl FilterConfiguration {
         };
         check.none_or(Some(configuration))
     }
+}
+
+/// The headers that are Picket's in this configuration, beside those that always are.
+fn owned_headers(providers: &[Provider], has_transaction_tokens: bool, peers: &PeerResolution) -> BTreeSet<Rc<str>> {
+    let hops = peers.forwarded_peer.iter().flat_map(|hops| hops.header.names());
+    let transaction = has_transaction_tokens.then_some(&transaction_token::HEADER);
+    let of_providers = providers.iter().flat_map(Provider::headers);
+    of_providers
+        .chain(hops.chain(transaction).map(|name| Rc::from(*name)))
+        .collect()
 }
 
 fn check_transaction_token(
