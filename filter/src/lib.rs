@@ -12,6 +12,7 @@ mod clock;
 mod connection;
 mod host;
 mod host_crypto;
+mod http_answer;
 mod key_fetch;
 mod metrics;
 mod plugin_configuration;
