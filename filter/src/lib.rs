@@ -13,6 +13,7 @@ mod connection;
 mod host;
 mod host_crypto;
 mod http_answer;
+mod introspection_call;
 mod key_fetch;
 mod metrics;
 mod plugin_configuration;
