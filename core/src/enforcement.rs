@@ -13,6 +13,7 @@ mod permit;
 mod possession;
 mod reply;
 
+use std::cell::{Cell, OnceCell};
 use std::rc::Rc;
 
 use crate::access::{AccessRequest, Action, Context, Resource, Sidecar, USER_AGENT_BYTES_MAX};
@@ -167,7 +168,7 @@ pub struct Enforcer {
     proofs: ProofChecker,
     decisions: DecisionCache,
     seed: u64,
-    requests_without_id: u64,
+    requests_without_id: Cell<u64>,
 }
 
 impl Enforcer {
@@ -202,7 +203,7 @@ impl Enforcer {
             ),
             configuration,
             seed,
-            requests_without_id: 0,
+            requests_without_id: Cell::new(0),
         }
     }
 
@@ -280,9 +281,13 @@ impl Enforcer {
         if let Progress::ToAsk(introspection) = credential_check.run(&mut identity, knowledge, notes)? {
             return Ok(Step::Introspect(introspection));
         }
-        let forwarding = Forwarding::new(&head, rule, &identity, &self.configuration, || {
-            request_id(&head, self.seed, &mut self.requests_without_id)
-        });
+        // Made once, and only where somebody asks for it.
+        let made = OnceCell::new();
+        let id = || {
+            made.get_or_init(|| request_id(&head, self.seed, &self.requests_without_id))
+                .as_str()
+        };
+        let forwarding = Forwarding::new(&head, rule, &identity, &self.configuration, || id().to_owned());
         if rule.decider != Decider::PolicyService {
             return Permit::grant(Grounds::Rule(rule), forwarding, arrival.now).map(|permit| Step::Decided(Ok(permit)));
         }
@@ -293,7 +298,7 @@ impl Enforcer {
                 .map(|permit| Step::Decided(Ok(permit)));
         }
         notes.cache = Some(CacheUse::Miss);
-        let request_id = request_id(&head, self.seed, &mut self.requests_without_id);
+        let request_id = id().to_owned();
         let pending = Pending {
             rule: route.rule,
             question: DecisionKey::new(Vary::EVERYTHING, route.rule, &head, &identity),
@@ -310,14 +315,12 @@ impl Enforcer {
 }
 
 /// Envoy's id of a request, or one that is made up for it.
-fn request_id(head: &RequestHead<'_>, seed: u64, requests_without_id: &mut u64) -> String {
-    head.request_id.map_or_else(
-        || {
-            *requests_without_id = requests_without_id.wrapping_add(1);
-            format!("picket-{seed:016x}-{requests_without_id}")
-        },
-        str::to_owned,
-    )
+fn request_id(head: &RequestHead<'_>, seed: u64, requests_without_id: &Cell<u64>) -> String {
+    let made_up = || {
+        requests_without_id.set(requests_without_id.get().wrapping_add(1));
+        format!("picket-{seed:016x}-{}", requests_without_id.get())
+    };
+    head.request_id.map_or_else(made_up, str::to_owned)
 }
 
 /// Some servers cut off what follows a `;` in a segment, and some do not. Where the rules cannot tell which path is meant,

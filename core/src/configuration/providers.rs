@@ -56,7 +56,7 @@ pub struct ProviderDocument {
     /// The longest time from `iat` (from now, where there is none) to `exp`, 1 to 315360000 seconds. Default: any.
     #[deserr(default)]
     pub lifetime_s_max: Option<u32>,
-    /// The allowed algorithms. Default: those that the keys have; with `remote_keys` all but `HS256`, `HS384` and `HS512`, which
+    /// The allowed algorithms. Default (PS256, PS384 and PS512 only where a key says so): those that the keys have; with `remote_keys` all but `HS256`, `HS384` and `HS512`, which
     /// are not allowed there.
     #[deserr(default)]
     pub algorithms: Option<Vec<String>>,
@@ -277,6 +277,16 @@ fn supported(keys: &ProviderKeys, algorithm: TokenAlgorithm) -> Result<(), &'sta
     }
 }
 
+/// RFC 8725 §3.1: a key is for one algorithm. One that does not say which is taken for PKCS #1 v1.5, not for PSS, which only
+/// this module can check, at many times the cost: nobody is to choose that by a token's header.
+fn is_default(keys: &ProviderKeys, algorithm: TokenAlgorithm) -> bool {
+    let is_declared = match keys {
+        ProviderKeys::Inline(keys) => keys.declares(algorithm),
+        ProviderKeys::Remote(_) | ProviderKeys::Introspection(_) => false,
+    };
+    supported(keys, algorithm).is_ok() && (algorithm.scheme() != Scheme::RsaPss || is_declared)
+}
+
 fn check_algorithms(
     names: Option<&[String]>,
     keys: &ProviderKeys,
@@ -285,7 +295,7 @@ fn check_algorithms(
 ) -> Vec<TokenAlgorithm> {
     let Some(names) = names else {
         let all = TokenAlgorithm::ALL.iter().copied();
-        return all.filter(|algorithm| supported(keys, *algorithm).is_ok()).collect();
+        return all.filter(|algorithm| is_default(keys, *algorithm)).collect();
     };
     if names.is_empty() {
         check.add(
@@ -383,6 +393,11 @@ fn check_header_name<'n>(name: &'n str, path: &str, check: &mut Problems) -> Opt
         "trailer",
         "cookie",
         "x-request-id",
+        "dpop",
+        "forwarded",
+        "x-forwarded-for",
+        "x-forwarded-client-cert",
+        "client-cert",
         transaction_token::HEADER,
     ];
     let is_usable = is_token_text(name)
