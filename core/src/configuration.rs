@@ -3,6 +3,7 @@
 pub mod document;
 pub mod dpop;
 pub mod filter;
+mod introspection;
 mod peers;
 pub mod problems;
 pub mod providers;

@@ -17,8 +17,9 @@ const SHIPPED: &str = include_str!("../vectors/requests.json");
 const LENIENT: &str = include_str!("../vectors/requests-lenient.json");
 /// Reasons that no request alone can cause: the first two need a policy service that fails (`unavailable.rs`), the third an Envoy
 /// that refuses the filter's calls, the fourth keys that are not there (`key_sets.rs`), the next three a certificate that expires
-/// while its connection is open, or comes with a header, and a rule with networks (`peers.rs`), the last two other settings and more proofs (`possession.rs`).
-const ELSEWHERE: [&str; 9] = [
+/// while its connection is open, or comes with a header, and a rule with networks (`peers.rs`), the next two other settings and more proofs (`possession.rs`), the last two an introspection
+/// endpoint (`introspection.rs`).
+const ELSEWHERE: [&str; 11] = [
     "policy_service_unavailable",
     "policy_service_answer_invalid",
     "host_failure",
@@ -28,6 +29,8 @@ const ELSEWHERE: [&str; 9] = [
     "source_not_allowed",
     "dpop_nonce_required",
     "dpop_ledger_full",
+    "token_inactive",
+    "introspection_unavailable",
 ];
 
 async fn run(options: Options, vectors: &[Exchange]) {

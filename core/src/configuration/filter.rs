@@ -9,6 +9,7 @@ use super::document::{
     TransactionTokenDocument,
 };
 use super::dpop::{check_dpop, check_possession};
+use super::introspection::read_secrets;
 use super::peers::{self, check_peers, check_source};
 use super::problems::{self, Problems, shortened};
 use super::providers::{Providers, check_providers};
@@ -149,6 +150,7 @@ impl FilterConfiguration {
     /// The variable that is missing or of the wrong form, by the field that names it.
     pub fn read_environment(&mut self, variable: impl Fn(&str) -> Option<String>) -> Result<(), Problems> {
         let mut problems = Problems::default();
+        read_secrets(&mut self.providers, &variable, &mut problems);
         if let Some(tokens) = self.transaction_tokens.take() {
             let name = &tokens.key_variable;
             let key = variable(name)

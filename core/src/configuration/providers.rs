@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::document::NeedDocument;
 use super::filter::{check_name, in_range};
+use super::introspection::{IntrospectionDocument, check_introspection, check_no_jws_fields, check_places};
 use super::problems::{Problems, shortened};
 use super::remote_keys::{RemoteKeysDocument, check_remote_keys};
 use crate::request;
@@ -59,14 +60,17 @@ pub struct ProviderDocument {
     /// are not allowed there.
     #[deserr(default)]
     pub algorithms: Option<Vec<String>>,
-    /// Its keys: a JWK set (RFC 7517) with RSA, P-256, P-384, P-521 and Ed25519 public keys, or secrets (`oct`) for HMAC. Either
-    /// this or `remote_keys`.
+    /// Its keys: a JWK set (RFC 7517) with RSA, P-256, P-384, P-521 and Ed25519 public keys, or secrets (`oct`) for HMAC. This,
+    /// `remote_keys` or `introspection`.
     #[deserr(default)]
     #[cfg_attr(feature = "schema", schemars(with = "Option<serde_json::Map<String, Value>>"))]
     pub keys: Option<Value>,
-    /// Where its keys are fetched. Either this or `keys`.
+    /// Where its keys are fetched. This, `keys` or `introspection`.
     #[deserr(default)]
     pub remote_keys: Option<RemoteKeysDocument>,
+    /// Where it is asked about its tokens, which are opaque. This, `keys` or `remote_keys`.
+    #[deserr(default)]
+    pub introspection: Option<IntrospectionDocument>,
     /// Tolerance for `exp`, `nbf` and `iat`, 0 to 300 seconds. Default: 60.
     #[deserr(default)]
     pub clock_skew_s: Option<u32>,
@@ -142,7 +146,7 @@ pub(super) fn check_providers(documents: Vec<ProviderDocument>, check: &mut Prob
         check.add("providers", format_args!("expected at most {PROVIDERS_MAX}"));
         return all;
     }
-    let (mut names, mut issuers) = (BTreeSet::new(), BTreeSet::new());
+    let (mut names, mut issuers, mut checked) = (BTreeSet::new(), BTreeSet::new(), Vec::new());
     for (index, document) in documents.into_iter().enumerate() {
         let path = format!("providers[{index}]");
         check_name(&document.name, &mut names, &format!("{path}.name"), check);
@@ -155,8 +159,11 @@ pub(super) fn check_providers(documents: Vec<ProviderDocument>, check: &mut Prob
             check.add(format!("{path}.sources"), message);
             SourceSet::default()
         });
-        all.providers.extend(check_provider(document, sources, &path, check));
+        let provider = check_provider(document, sources, &path, check);
+        checked.extend(provider.map(|provider| (index, provider)));
     }
+    check_places(&checked, check);
+    all.providers = checked.into_iter().map(|(_, provider)| provider).collect();
     all
 }
 
@@ -167,6 +174,7 @@ fn check_provider(
     path: &str,
     check: &mut Problems,
 ) -> Option<Provider> {
+    check_no_jws_fields(&document, path, check);
     if document.audiences.is_empty() || document.audiences.iter().any(String::is_empty) {
         check.add(
             format!("{path}.audiences"),
@@ -207,7 +215,8 @@ fn check_provider(
     let roles_claim = claim(document.roles_claim.as_deref(), "roles_claim", check);
     let (claim_headers, payload_header) = check_headers(&document, path, check);
     let required_claims = check_required_claims(document.required_claims, path, check);
-    let keys = check_keys(document.keys, document.remote_keys, &document.issuer, path, check)?;
+    let sources_of_keys = (document.keys, document.remote_keys, document.introspection);
+    let keys = check_keys(sources_of_keys, &document.issuer, path, check)?;
     Some(Provider {
         algorithms: check_algorithms(document.algorithms.as_deref(), &keys, path, check),
         name: document.name,
@@ -230,24 +239,27 @@ fn check_provider(
 
 /// `None`: without keys, which is a mistake.
 fn check_keys(
-    inline: Option<Value>,
-    remote: Option<RemoteKeysDocument>,
+    given: (Option<Value>, Option<RemoteKeysDocument>, Option<IntrospectionDocument>),
     issuer: &str,
     path: &str,
     check: &mut Problems,
 ) -> Option<ProviderKeys> {
-    match (inline, remote) {
-        (Some(keys), None) => match KeySet::parse(&keys, &format!("{path}.keys"), KeySource::Inline) {
+    match given {
+        (Some(keys), None, None) => match KeySet::parse(&keys, &format!("{path}.keys"), KeySource::Inline) {
             Ok(keys) => Some(ProviderKeys::Inline(keys)),
             Err(found) => {
                 check.extend(found);
                 None
             }
         },
-        (None, Some(remote)) => check_remote_keys(remote, issuer, &format!("{path}.remote_keys"), check)
+        (None, Some(remote), None) => check_remote_keys(remote, issuer, &format!("{path}.remote_keys"), check)
             .map(|settings| ProviderKeys::Remote(Box::new(RemoteKeys::new(settings)))),
-        (Some(_), Some(_)) | (None, None) => {
-            check.add(path, "expected exactly one of `keys`, `remote_keys`");
+        (None, None, Some(introspection)) => {
+            check_introspection(introspection, &format!("{path}.introspection"), check)
+                .map(|settings| ProviderKeys::Introspection(Rc::new(settings)))
+        }
+        _ => {
+            check.add(path, "expected exactly one of `keys`, `remote_keys`, `introspection`");
             None
         }
     }
@@ -261,6 +273,7 @@ fn supported(keys: &ProviderKeys, algorithm: TokenAlgorithm) -> Result<(), &'sta
         // A secret that is published is none: whoever can fetch it can sign with it.
         ProviderKeys::Remote(_) if algorithm.scheme() != Scheme::Hmac => Ok(()),
         ProviderKeys::Remote(_) => Err("expected no algorithm with a secret beside `remote_keys`"),
+        ProviderKeys::Introspection(_) => Err("expected none beside `introspection`"),
     }
 }
 
@@ -269,7 +282,7 @@ fn supported(keys: &ProviderKeys, algorithm: TokenAlgorithm) -> Result<(), &'sta
 fn is_default(keys: &ProviderKeys, algorithm: TokenAlgorithm) -> bool {
     let is_declared = match keys {
         ProviderKeys::Inline(keys) => keys.declares(algorithm),
-        ProviderKeys::Remote(_) => false,
+        ProviderKeys::Remote(_) | ProviderKeys::Introspection(_) => false,
     };
     supported(keys, algorithm).is_ok() && (algorithm.scheme() != Scheme::RsaPss || is_declared)
 }

@@ -75,6 +75,14 @@ impl SourceSet {
     }
 }
 
+impl SourceSet {
+    /// Whether both hold one source.
+    #[must_use]
+    pub fn overlaps(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+}
+
 impl CredentialSources {
     /// Adds the places of one provider. `None`: there are more than [`SOURCES_MAX`].
     pub fn add(&mut self, sources: Vec<CredentialSource>) -> Option<SourceSet> {

@@ -14,6 +14,7 @@ mod configuration;
 mod credentials;
 mod enforcement;
 mod forwarded;
+mod introspection;
 mod key_sets;
 mod peers;
 mod possession;
