@@ -167,5 +167,33 @@ class TrimModule(unittest.TestCase):
                 self.script.trimmed(bytes_)
 
 
+class Fuzz(unittest.TestCase):
+    """scripts/fuzz"""
+
+    def setUp(self):
+        self.script = load("fuzz")
+
+    def test_each_target_is_built_and_has_seeds(self):
+        targets = self.script.targets()
+        manifest = (self.script.FUZZ / "Cargo.toml").read_text()
+        self.assertIn("token", targets)
+        for target in targets:
+            self.assertIn(f'path = "fuzz_targets/{target}.rs"', manifest)
+            self.assertTrue(any((self.script.FUZZ / "seeds" / target).iterdir()), target)
+
+    def test_a_tool_that_is_missing_or_fails_is_named(self):
+        tools = [(["no-such-tool"], "one"), (["false"], "two"), (["true"], "three")]
+        self.assertEqual(self.script.missing(tools), ["one", "two"])
+
+    def test_the_last_line_about_coverage_is_the_summary(self):
+        log = (
+            "#12\tINITED cov: 7 ft: 8 corp: 1/1b exec/s: 0 rss: 30Mb\n"
+            "#90\tREDUCE cov: 9 ft: 10 corp: 1/1b exec/s: 0 rss: 30Mb L: 1/1 MS: 1 EraseBytes-\n"
+            "#99\tDONE   cov: 9 ft: 11 corp: 1/1b lim: 4 exec/s: 0 rss: 30Mb\n"
+        )
+        self.assertEqual(self.script.summary("token", log), "token: 99 runs, cov 9, ft 11")
+        self.assertEqual(self.script.summary("token", "error: it does not build\n"), "token: did not run")
+
+
 if __name__ == "__main__":
     unittest.main()

@@ -48,6 +48,15 @@ impl<K: Hash + Eq, V> Cache<K, V> {
         self.entries.put(key, Entry { value, ends_at });
     }
 
+    /// Forgets an entry.
+    pub fn remove<Q>(&mut self, key: &Q)
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        self.entries.pop(key);
+    }
+
     /// Ends every entry whose value is to end. Looks at all of them: for what happens rarely.
     pub fn end_where(&mut self, is_to_end: impl Fn(&V) -> bool) {
         for (_, entry) in self.entries.iter_mut().filter(|(_, entry)| is_to_end(&entry.value)) {
@@ -78,6 +87,15 @@ mod tests {
         cache.put("k".to_owned(), 7, Timestamp::from_ms(100));
         assert_eq!(cache.get("k", Timestamp::from_ms(99)), Some(&7));
         assert_eq!(cache.get("k", Timestamp::from_ms(100)), None);
+    }
+
+    #[test]
+    fn what_is_removed_is_not_served() {
+        let mut cache = Cache::new(NonZeroUsize::MIN, 1);
+        cache.put("k".to_owned(), 7, Timestamp::from_ms(100));
+        cache.remove("k");
+        assert_eq!(cache.get("k", Timestamp::from_ms(0)), None);
+        assert!(cache.is_empty());
     }
 
     #[test]

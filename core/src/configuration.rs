@@ -4,6 +4,7 @@ mod access;
 pub mod document;
 pub mod dpop;
 pub mod filter;
+mod introspection;
 mod peers;
 pub mod problems;
 pub mod providers;

@@ -1,17 +1,20 @@
 //! The enforcement state machine: a request or an answer comes in, what is to be done goes out.
 //!
-//! A request takes one path: [`Enforcer::request_arrived`], and where that asks, [`Enforcer::answer_arrived`] with the
-//! [`Pending`] that the question left. `Pending` is consumed, so no request is decided twice, and continuing takes a
-//! [`Permit`], so none goes on without a decision.
+//! A request takes one path: [`Enforcer::request_arrived`]; where that asks a token's issuer,
+//! [`Enforcer::introspection_answered`] with the [`PendingIntrospection`] that the question left; and where either asks the
+//! policy service, [`Enforcer::answer_arrived`] with the [`Pending`]. What waits is consumed by its answer, so no request is
+//! decided twice, and continuing takes a [`Permit`], so none goes on without a decision.
 
 mod access;
 mod decisions;
 mod identity;
+mod introspection;
 mod key_sets;
 mod permit;
 mod possession;
 mod reply;
 
+use std::cell::{Cell, OnceCell};
 use std::rc::Rc;
 
 use crate::access::{AccessRequest, Action, Context, Resource, Sidecar, USER_AGENT_BYTES_MAX};
@@ -28,7 +31,9 @@ use crate::signature::SignatureVerifier;
 use crate::source_address::SourceRequirement;
 use crate::time::Timestamp;
 use crate::token::credential::Credential;
-use crate::token::{TokenError, TokenVerifier, VerifiedToken};
+use crate::token::introspection::IntrospectionResult;
+use crate::token::provider::ProviderIndex;
+use crate::token::{Sighting, TokenError, TokenVerifier, VerifiedToken};
 
 pub use crate::token::Verification;
 pub use access::ObservedAccess;
@@ -36,10 +41,12 @@ pub use decisions::CacheUse;
 use decisions::{DecisionCache, DecisionKey, KnownDecision};
 pub use identity::Connection;
 use identity::Identity;
+use introspection::Knowledge;
+pub use introspection::{Introspection, PendingIntrospection};
 pub use key_sets::KeyFetch;
 use permit::{Forwarding, Grounds};
 pub use permit::{Permit, PermitReason};
-use possession::CredentialCheck;
+use possession::{CredentialCheck, Progress};
 pub use reply::{Reply, reply};
 
 /// What a connection proved about its peer.
@@ -62,6 +69,8 @@ pub enum Step {
     Decided(Verdict),
     /// Ask the policy service, and hold the request until its answer.
     Ask(Box<Question>),
+    /// Ask the token's issuer about it, and hold the request until its answer.
+    Introspect(Box<Introspection>),
 }
 
 /// Forward the request as the permit says, or answer with [`reply`].
@@ -72,6 +81,8 @@ pub type Verdict = Result<Permit, Refusal>;
 pub struct Notes {
     /// How the token was verified, and whether it passed.
     pub verification: Option<(Verification, bool)>,
+    /// What came of asking the token's issuer, where an answer was due.
+    pub introspection: Option<IntrospectionResult>,
     /// Whether a proof of possession passed, where one was looked at.
     pub proof_passed: Option<bool>,
     /// Whether the decision cache had the answer.
@@ -161,7 +172,7 @@ pub struct Enforcer {
     proofs: ProofChecker,
     decisions: DecisionCache,
     seed: u64,
-    requests_without_id: u64,
+    requests_without_id: Cell<u64>,
 }
 
 impl Enforcer {
@@ -197,7 +208,7 @@ impl Enforcer {
             ),
             configuration,
             seed,
-            requests_without_id: 0,
+            requests_without_id: Cell::new(0),
         }
     }
 
@@ -210,12 +221,7 @@ impl Enforcer {
     /// Decides about a request, or says what to ask; and what happened on the way, for metrics.
     pub fn request_arrived(&mut self, arrival: &Arrival<'_>) -> (Step, Notes) {
         let mut notes = Notes::default();
-        let step = self.decide(arrival, &mut notes).unwrap_or_else(|refusal| {
-            Step::Decided(Err(Refusal {
-                caller: Caller::of(arrival.headers),
-                ..refusal
-            }))
-        });
+        let step = self.step(arrival, Knowledge::Own, &mut notes);
         (step, notes)
     }
 
@@ -247,7 +253,16 @@ impl Enforcer {
         verdict.map_err(|refusal| Refusal { caller, ..refusal })
     }
 
-    fn decide(&mut self, arrival: &Arrival<'_>, notes: &mut Notes) -> Result<Step, Refusal> {
+    fn step(&mut self, arrival: &Arrival<'_>, knowledge: Knowledge, notes: &mut Notes) -> Step {
+        self.decide(arrival, knowledge, notes).unwrap_or_else(|refusal| {
+            Step::Decided(Err(Refusal {
+                caller: Caller::of(arrival.headers),
+                ..refusal
+            }))
+        })
+    }
+
+    fn decide(&mut self, arrival: &Arrival<'_>, knowledge: Knowledge, notes: &mut Notes) -> Result<Step, Refusal> {
         let head = RequestHead::parse(arrival.headers)
             .map_err(|error| Refusal::new(DenyReason::RequestMalformed, DecidedBy::Request).because(error))?;
         let routes = &self.configuration.routes;
@@ -268,11 +283,17 @@ impl Enforcer {
             head: &head,
             now: arrival.now,
         };
-        credential_check.run(&mut identity, notes)?;
+        if let Progress::ToAsk(introspection) = credential_check.run(&mut identity, knowledge, notes)? {
+            return Ok(Step::Introspect(introspection));
+        }
         access::check(&self.configuration.access, arrival, &head, &identity, notes)?;
-        let forwarding = Forwarding::new(&head, rule, &identity, &self.configuration, || {
-            request_id(&head, self.seed, &mut self.requests_without_id)
-        });
+        // Made once, and only where somebody asks for it.
+        let made = OnceCell::new();
+        let id = || {
+            made.get_or_init(|| request_id(&head, self.seed, &self.requests_without_id))
+                .as_str()
+        };
+        let forwarding = Forwarding::new(&head, rule, &identity, &self.configuration, || id().to_owned());
         if rule.decider != Decider::PolicyService {
             return Permit::grant(Grounds::Rule(rule), forwarding, arrival.now).map(|permit| Step::Decided(Ok(permit)));
         }
@@ -283,7 +304,7 @@ impl Enforcer {
                 .map(|permit| Step::Decided(Ok(permit)));
         }
         notes.cache = Some(CacheUse::Miss);
-        let request_id = request_id(&head, self.seed, &mut self.requests_without_id);
+        let request_id = id().to_owned();
         let pending = Pending {
             rule: route.rule,
             question: DecisionKey::new(Vary::EVERYTHING, route.rule, &head, &identity),
@@ -300,14 +321,12 @@ impl Enforcer {
 }
 
 /// Envoy's id of a request, or one that is made up for it.
-fn request_id(head: &RequestHead<'_>, seed: u64, requests_without_id: &mut u64) -> String {
-    head.request_id.map_or_else(
-        || {
-            *requests_without_id = requests_without_id.wrapping_add(1);
-            format!("picket-{seed:016x}-{requests_without_id}")
-        },
-        str::to_owned,
-    )
+fn request_id(head: &RequestHead<'_>, seed: u64, requests_without_id: &Cell<u64>) -> String {
+    let made_up = || {
+        requests_without_id.set(requests_without_id.get().wrapping_add(1));
+        format!("picket-{seed:016x}-{}", requests_without_id.get())
+    };
+    head.request_id.map_or_else(made_up, str::to_owned)
 }
 
 /// Some servers cut off what follows a `;` in a segment, and some do not. Where the rules cannot tell which path is meant,
@@ -372,22 +391,28 @@ fn verify_token(
     credential: &Credential<'_>,
     now: Timestamp,
     notes: &mut Notes,
-) -> Result<Rc<VerifiedToken>, Refusal> {
+) -> Result<Sighting, Refusal> {
     let mut how = None;
     let result = tokens.verify(credential, now, &mut how);
     notes.verification = how.map(|how| (how, result.is_ok()));
     result.map_err(Refusal::from)
 }
 
-/// Whether the rule takes tokens of this provider, and the token has the rule's scopes.
-fn check_rule_takes(rule: &RouteRule, token: &VerifiedToken) -> Result<(), Refusal> {
+/// Whether the rule takes tokens of this provider.
+fn check_provider(rule: &RouteRule, provider: ProviderIndex) -> Result<(), Refusal> {
     let of = match &rule.credential {
         CredentialRequirement::Required(of) | CredentialRequirement::Optional(of) => of.as_ref(),
         CredentialRequirement::NotRequired => None,
     };
-    if of.is_some_and(|providers| !providers.contains(&token.provider)) {
-        return Err(Refusal::new(DenyReason::TokenProviderRefused, DecidedBy::Token));
+    match of.is_none_or(|providers| providers.contains(&provider)) {
+        true => Ok(()),
+        false => Err(Refusal::new(DenyReason::TokenProviderRefused, DecidedBy::Token)),
     }
+}
+
+/// Whether the token is of a provider that the rule takes, and has the rule's scopes.
+fn check_rule_takes(rule: &RouteRule, token: &VerifiedToken) -> Result<(), Refusal> {
+    check_provider(rule, token.provider)?;
     match rule.scopes.iter().all(|scope| token.principal.scopes.contains(scope)) {
         true => Ok(()),
         false => Err(Refusal {

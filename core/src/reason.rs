@@ -91,6 +91,8 @@ deny_reasons! {
     TokenIssuerUnknown => "token_issuer_unknown", 401, 16, "The token's issuer is not known.";
     /// The token is for somebody else.
     TokenAudienceMismatch => "token_audience_mismatch", 401, 16, "The token is for another audience.";
+    /// Its issuer says that it is not active (RFC 7662 §2.2).
+    TokenInactive => "token_inactive", 401, 16, "The token is not active.";
     /// `exp` has passed.
     TokenExpired => "token_expired", 401, 16, "The token has expired.";
     /// `nbf` or `iat` lies in the future.
@@ -155,6 +157,8 @@ deny_reasons! {
     PolicyServiceUnavailable => "policy_service_unavailable", 503, 14, "The policy service is unavailable.";
     /// The provider's keys have not been fetched yet, or too long ago.
     KeySetUnavailable => "key_set_unavailable", 503, 14, "The token cannot be verified now.";
+    /// The token's issuer gave no valid answer about it.
+    IntrospectionUnavailable => "introspection_unavailable", 503, 14, "The token cannot be looked up now.";
     /// The proxy refused a host call, so that nothing could be decided or done.
     HostFailure => "host_failure", 503, 14, "The proxy could not process the request.";
     /// An answer that is no decision.

@@ -25,6 +25,12 @@ pub struct SoftwareVerifier;
 impl SignatureVerifier for SoftwareVerifier {
     fn is_valid(&self, algorithm: TokenAlgorithm, key: &VerificationKey, message: &[u8], signature: &[u8]) -> bool {
         match (algorithm.scheme(), key.material()) {
+            // RFC 8017 §8.1.2: as long as the modulus, and below it; else one signature would have two spellings.
+            (Scheme::RsaPss | Scheme::RsaPkcs1, KeyMaterial::Rsa { modulus, .. })
+                if signature.len() != modulus.len() || signature >= modulus.as_slice() =>
+            {
+                false
+            }
             // jsonwebtoken has no ES512.
             (Scheme::Ecdsa(Curve::P521), KeyMaterial::Ec { point, .. }) => is_valid_p521(point, message, signature),
             (_, material) => is_valid(algorithm, material, message, signature).unwrap_or(false),

@@ -1,10 +1,12 @@
-//! Bearer tokens: JWTs (RFC 7519) in JWS compact serialization (RFC 7515), verified against a provider's keys.
+//! Bearer tokens: JWTs (RFC 7519) in JWS compact serialization (RFC 7515), verified against a provider's keys, and opaque ones,
+//! about which their issuer is asked (RFC 7662).
 
 pub mod algorithm;
 pub mod claim_path;
 mod claims;
 pub mod confirmation;
 pub mod credential;
+pub mod introspection;
 pub mod jws;
 pub mod keys;
 pub mod provider;
@@ -24,9 +26,9 @@ use credential::SourceSet;
 pub use jws::TOKEN_BYTES_MAX;
 use keys::VerificationKey;
 use provider::ProviderIndex;
-pub use verification::{TokenVerifier, Verification};
+pub use verification::{Asked, Lookup, Sighting, TokenVerifier, Verification};
 
-/// A token whose signature and claims have been verified.
+/// A token whose signature, or its issuer's word on it, and claims have been verified.
 #[derive(Debug)]
 pub struct VerifiedToken {
     /// Distinct for each verification within a verifier's life: a key for what depends on this token.

@@ -7,13 +7,12 @@ use log::{info, warn};
 use picket_core::enforcement::{Enforcer, KeyFetch};
 use picket_core::time::Timestamp;
 use picket_core::token::remote_keys::Progress;
-use picket_core::token::remote_keys::answer::{Answer, DOCUMENT_BYTES_MAX, FetchError, FetchResult};
+use picket_core::token::remote_keys::answer::{Answer, FetchError, FetchResult};
 use proxy_wasm::hostcalls;
-use proxy_wasm::types::{BufferType, MapType};
 
 use crate::board::HostBoard;
 use crate::clock;
-use crate::host::{HeaderMap, HostFailure};
+use crate::http_answer::with_answer;
 use crate::metrics::Metrics;
 
 /// The fetches of one worker.
@@ -71,17 +70,10 @@ impl KeyFetches {
         };
         let Some(fetch) = fetch else { return };
         let now = clock::now();
-        let read = ReadAnswer::read(headers, body_bytes);
-        let headers = read.as_ref().map(|read| read.headers.headers());
-        let answer = match (&read, &headers) {
-            (Ok(read), Ok(Ok(headers))) => Ok(Answer {
-                headers,
-                body: &read.body,
-            }),
-            // Either the host gave nothing, or something else than the ABI says.
-            (Ok(_) | Err(_), _) => Err(FetchError::EndpointUnreachable),
-        };
-        if let Some(next) = self.hand_over(enforcer, &fetch, answer, now) {
+        let next = with_answer(headers, body_bytes, |answer| {
+            self.hand_over(enforcer, &fetch, answer, now)
+        });
+        if let Some(next) = next {
             self.send(enforcer, next, now);
         }
     }
@@ -135,32 +127,6 @@ impl KeyFetches {
     fn name(&self, provider: usize) -> &str {
         let known = self.providers.iter().find(|(index, _)| *index == provider);
         known.map_or("", |(_, name)| name.as_str())
-    }
-}
-
-/// What came, as the host gave it.
-struct ReadAnswer {
-    headers: HeaderMap,
-    body: Vec<u8>,
-}
-
-impl ReadAnswer {
-    fn read(headers: usize, body_bytes: usize) -> Result<Self, HostFailure> {
-        // No headers: the connection broke, or the host gave up.
-        if headers == 0 {
-            return Err(HostFailure);
-        }
-        let headers = HeaderMap::read(MapType::HttpCallResponseHeaders)?;
-        // One byte more than is allowed shows that it is too long.
-        let read_bytes = body_bytes.min(DOCUMENT_BYTES_MAX + 1);
-        let body = match read_bytes {
-            0 => None,
-            _ => hostcalls::get_buffer(BufferType::HttpCallResponseBody, 0, read_bytes).map_err(|_| HostFailure)?,
-        };
-        Ok(Self {
-            headers,
-            body: body.unwrap_or_default(),
-        })
     }
 }
 

@@ -12,6 +12,8 @@ mod clock;
 mod connection;
 mod host;
 mod host_crypto;
+mod http_answer;
+mod introspection_call;
 mod key_fetch;
 mod metrics;
 mod plugin_configuration;

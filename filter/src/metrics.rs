@@ -9,6 +9,7 @@ use std::time::Duration;
 use picket_core::enforcement::{CacheUse, CallFailure, Notes, ObservedAccess, PermitReason, Verification};
 use picket_core::reason::DenyReason;
 use picket_core::token::TokenAlgorithm;
+use picket_core::token::introspection::IntrospectionResult;
 use picket_core::token::remote_keys::answer::FetchResult;
 use proxy_wasm::hostcalls;
 use proxy_wasm::types::MetricType;
@@ -28,6 +29,8 @@ pub(crate) struct Metrics {
     calls_unavailable: Counter,
     calls_invalid: Counter,
     call_ms: u32,
+    introspections: Vec<(IntrospectionResult, Counter)>,
+    introspection_ms: u32,
     verifications: Vec<(VerificationLabels, Counter)>,
     proofs_passed: Counter,
     proofs_failed: Counter,
@@ -86,6 +89,10 @@ impl Metrics {
         let cache = |result: &str| Counter::define(&format!("picket_decision_cache.result.{result}"));
         let call = |result: &str| Counter::define(&format!("picket_policy_calls.result.{result}"));
         let access = |result: &str| Counter::define(&format!("picket_access_observed.result.{result}"));
+        let introspection = |result: IntrospectionResult| {
+            let name = format!("picket_introspections.result.{}", result.as_str());
+            (result, Counter::define(&name))
+        };
         let proof = |result: &str| Counter::define(&format!("picket_dpop_proofs.result.{result}"));
         Self {
             permits: PermitReason::ALL
@@ -105,6 +112,11 @@ impl Metrics {
             calls_unavailable: call("unavailable"),
             calls_invalid: call("invalid"),
             call_ms: define(MetricType::Histogram, "picket_policy_call_ms"),
+            introspections: IntrospectionResult::ALL
+                .iter()
+                .map(|result| introspection(*result))
+                .collect(),
+            introspection_ms: define(MetricType::Histogram, "picket_introspection_ms"),
             verifications: verification_labels()
                 .map(|labels| (labels, Counter::define(&labels.name())))
                 .collect(),
@@ -130,6 +142,9 @@ impl Metrics {
             Some(CacheUse::Hit) => self.cache_hit.add_one(),
             Some(CacheUse::Miss) => self.cache_miss.add_one(),
             None => {}
+        }
+        if let Some(result) = notes.introspection {
+            count(&self.introspections, result);
         }
         match notes.proof_passed {
             Some(true) => self.proofs_passed.add_one(),
@@ -170,9 +185,14 @@ impl Metrics {
             Some(CallFailure::Unavailable) => self.calls_unavailable.add_one(),
             Some(CallFailure::AnswerInvalid) => self.calls_invalid.add_one(),
         }
-        if let (Some(took_ms), true) = (took_ms, self.call_ms != UNDEFINED) {
-            let _ = hostcalls::record_metric(self.call_ms, took_ms);
+        if let Some(took_ms) = took_ms {
+            record(self.call_ms, took_ms);
         }
+    }
+
+    /// Records how long a call to an introspection endpoint took.
+    pub(crate) fn record_introspection(&self, took_ms: u64) {
+        record(self.introspection_ms, took_ms);
     }
 
     /// Defines the metrics of a provider's key set, if this is the first time.
@@ -232,7 +252,9 @@ impl Metrics {
         let permits = self.permits.iter().map(|(_, counter)| counter);
         let denials = self.denials.iter().map(|(_, counter)| counter);
         let verifications = self.verifications.iter().map(|(_, counter)| counter);
+        let introspections = self.introspections.iter().map(|(_, counter)| counter);
         single
+            .chain(introspections)
             .chain(permits)
             .chain(denials)
             .chain(verifications)
@@ -300,6 +322,12 @@ fn verification_labels() -> impl Iterator<Item = VerificationLabels> {
 fn count<K: Copy + PartialEq>(table: &[(K, Counter)], key: K) {
     if let Some((_, counter)) = table.iter().find(|(have, _)| *have == key) {
         counter.add_one();
+    }
+}
+
+fn record(histogram: u32, value: u64) {
+    if histogram != UNDEFINED {
+        let _ = hostcalls::record_metric(histogram, value);
     }
 }
 

@@ -2,17 +2,21 @@
 
 use std::rc::Rc;
 
-use picket_core::enforcement::{self, Arrival, CallFailure, Pending, Permit, Question, Refusal, Step, Verdict};
+use picket_core::enforcement::{
+    self, Arrival, CallFailure, Introspection, Pending, PendingIntrospection, Permit, Question, Refusal, Step, Verdict,
+};
 use picket_core::reason::DecidedBy;
-use picket_core::request::{Caller, Header};
+use picket_core::request::Caller;
 use picket_core::time::Timestamp;
+use picket_core::token::remote_keys::answer::{Answer, FetchError};
 use proxy_wasm::hostcalls;
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::{Action, GrpcStatusCode, MapType};
 
 use crate::host::{self, HeaderMap, HostFailure};
+use crate::http_answer::with_answer;
 use crate::root::Shared;
-use crate::{clock, policy_call};
+use crate::{clock, introspection_call, policy_call};
 
 pub(crate) struct Request {
     /// `None`: no configuration was accepted, so the request is refused.
@@ -23,6 +27,14 @@ pub(crate) struct Request {
 enum State {
     /// Before the request's headers.
     New,
+    /// The token's issuer has been asked.
+    Introspecting {
+        call: u32,
+        asked_at: Timestamp,
+        pending: PendingIntrospection,
+        /// The request's, to decide about it once more.
+        headers: HeaderMap,
+    },
     /// The policy service has been asked.
     Waiting {
         call: u32,
@@ -47,10 +59,13 @@ impl Request {
         }
     }
 
-    fn arrived(&mut self, shared: &Shared, headers: &[Header<'_>]) -> Action {
+    fn arrived(&mut self, shared: &Shared, map: HeaderMap) -> Action {
         let now = clock::now();
+        let Ok(headers) = map.headers() else {
+            return self.refuse(Some(shared), &Refusal::host_failure(Caller::default()));
+        };
         let arrival = Arrival {
-            headers,
+            headers: &headers,
             connection: &shared.connections,
             now,
         };
@@ -59,6 +74,54 @@ impl Request {
         match step {
             Step::Decided(verdict) => self.enforce(shared, verdict),
             Step::Ask(question) => self.ask(shared, *question, now),
+            Step::Introspect(introspection) => self.introspect(shared, *introspection, map, now),
+        }
+    }
+
+    fn introspect(&mut self, shared: &Shared, introspection: Introspection, map: HeaderMap, now: Timestamp) -> Action {
+        let Introspection { request, pending } = introspection;
+        match introspection_call::send(&request) {
+            Ok(call) => {
+                self.state = State::Introspecting {
+                    call,
+                    asked_at: now,
+                    pending,
+                    headers: map,
+                };
+                Action::Pause
+            }
+            Err(error) => self.introspected(shared, pending, &map, Err(error)),
+        }
+    }
+
+    /// Decides about the request anew, with what its token's issuer says.
+    fn introspected(
+        &mut self,
+        shared: &Shared,
+        pending: PendingIntrospection,
+        map: &HeaderMap,
+        answer: Result<Answer<'_>, FetchError>,
+    ) -> Action {
+        let now = clock::now();
+        let Ok(headers) = map.headers() else {
+            return self.refuse(Some(shared), &Refusal::host_failure(Caller::default()));
+        };
+        let arrival = Arrival {
+            headers: &headers,
+            connection: &shared.connections,
+            now,
+        };
+        let answered = shared
+            .enforcer
+            .borrow_mut()
+            .introspection_answered(pending, answer, &arrival);
+        let (step, notes) = answered;
+        shared.metrics.count_notes(notes);
+        match step {
+            Step::Decided(verdict) => self.enforce(shared, verdict),
+            Step::Ask(question) => self.ask(shared, *question, now),
+            // Core asks once for each request.
+            Step::Introspect(_) => self.refuse(Some(shared), &Refusal::host_failure(Caller::of(&headers))),
         }
     }
 
@@ -139,7 +202,7 @@ impl Context for Request {
                 pending,
             } => (call, asked_at, pending),
             // What was decided stands.
-            decided @ (State::New | State::Forwarded { .. } | State::Refused) => {
+            decided @ (State::New | State::Introspecting { .. } | State::Forwarded { .. } | State::Refused) => {
                 self.state = decided;
                 return;
             }
@@ -158,15 +221,46 @@ impl Context for Request {
             let _ = hostcalls::resume_http_request();
         }
     }
+
+    fn on_http_call_response(&mut self, call: u32, headers: usize, body_bytes: usize, _trailers: usize) {
+        let Some(shared) = self.shared.clone() else { return };
+        let (asked, asked_at, pending, map) = match std::mem::replace(&mut self.state, State::Refused) {
+            State::Introspecting {
+                call,
+                asked_at,
+                pending,
+                headers,
+            } => (call, asked_at, pending, headers),
+            // What was decided, or waits for another answer, stands.
+            other @ (State::New | State::Waiting { .. } | State::Forwarded { .. } | State::Refused) => {
+                self.state = other;
+                return;
+            }
+        };
+        let took_ms = clock::now().as_ms().saturating_sub(asked_at.as_ms());
+        shared.metrics.record_introspection(took_ms);
+        let action = with_answer(headers, body_bytes, |answer| {
+            // An answer to another call than ours is none.
+            let answer = answer.and_then(|answer| match asked == call {
+                true => Ok(answer),
+                false => Err(FetchError::EndpointUnreachable),
+            });
+            self.introspected(&shared, pending, &map, answer)
+        });
+        if action == Action::Continue {
+            // `introspected` continues with a permit only.
+            let _ = hostcalls::resume_http_request();
+        }
+    }
 }
 
 impl HttpContext for Request {
     fn on_http_request_headers(&mut self, _headers: usize, _end_of_stream: bool) -> Action {
         let map = HeaderMap::read(MapType::HttpRequestHeaders);
-        let headers = map.as_ref().ok().and_then(|map| map.headers().ok());
-        match (self.shared.clone(), headers) {
-            (Some(shared), Some(headers)) => self.arrived(&shared, &headers),
-            (shared, headers) => {
+        match (self.shared.clone(), map) {
+            (Some(shared), Ok(map)) => self.arrived(&shared, map),
+            (shared, map) => {
+                let headers = map.as_ref().ok().and_then(|map| map.headers().ok());
                 let caller = Caller::of(&headers.unwrap_or_default());
                 self.refuse(shared.as_deref(), &Refusal::host_failure(caller))
             }
@@ -214,7 +308,7 @@ impl Request {
     fn held_or_forwarded(&self) -> Action {
         match self.state {
             State::Forwarded { .. } => Action::Continue,
-            State::New | State::Waiting { .. } | State::Refused => Action::Pause,
+            State::New | State::Introspecting { .. } | State::Waiting { .. } | State::Refused => Action::Pause,
         }
     }
 }

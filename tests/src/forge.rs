@@ -7,6 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::EncodingKey;
 use p256::ecdsa::signature::Signer as _;
+use picket_core::token::TokenAlgorithm;
 use rsa::pkcs1::EncodeRsaPrivateKey;
 use rsa::pkcs8::EncodePublicKey;
 use rsa::traits::PublicKeyParts;
@@ -174,6 +175,7 @@ impl Forge {
         Ok(json!({
             "name": "forge", "issuer": ISSUER, "audiences": ["orders"],
             "keys": { "keys": keys }, "roles_claim": "roles",
+            "algorithms": TokenAlgorithm::ALL.iter().map(|algorithm| algorithm.name()).collect::<Vec<_>>(),
             "subjects": ["alice", "root-*"],
             "lifetime_s_max": 3600,
             "required_claims": [{ "claim": "/realm/env", "values": ["prod"] }],

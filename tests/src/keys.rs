@@ -130,14 +130,19 @@ impl Keys {
     /// # Errors
     /// When it cannot be read.
     pub fn token_key(&self, key: TokenKey) -> Result<PrivateKey> {
-        let file = match key {
+        let file = self.token_key_file(key);
+        let pem = fs::read_to_string(&file).with_context(|| format!("cannot read `{}`", file.display()))?;
+        Ok(PrivateKey::from_pem(&pem)?)
+    }
+
+    /// The file of a key that signs tokens, in PEM.
+    pub fn token_key_file(&self, key: TokenKey) -> PathBuf {
+        match key {
             TokenKey::Rs256 => self.folder.join(pki::RS256_KEY_FILE),
             TokenKey::Es256 => self.folder.join(pki::ES256_KEY_FILE),
             TokenKey::StrangerRs256 => self.folder.join("stranger").join(pki::RS256_KEY_FILE),
             TokenKey::StrangerEs256 => self.folder.join("stranger").join(pki::ES256_KEY_FILE),
-        };
-        let pem = fs::read_to_string(&file).with_context(|| format!("cannot read `{}`", file.display()))?;
-        Ok(PrivateKey::from_pem(&pem)?)
+        }
     }
 
     /// The RSA public key, in PEM: public, and so known to an attacker.

@@ -14,6 +14,7 @@ pub mod exchange;
 pub mod fake_policy_service;
 pub mod forge;
 pub mod instructions;
+pub mod introspection;
 pub mod issuer;
 pub mod keys;
 pub mod mutation;

@@ -225,3 +225,34 @@ async fn permitted_responses_say_who_decided_only_where_the_configuration_asks_f
         assert_eq!(answer.decided_by().is_some(), explains, "{answer:?}");
     }
 }
+
+#[tokio::test]
+async fn envoy_chooses_the_route_anew_when_a_forged_header_is_gone() {
+    // What a client wrote would lead to another route than what Picket writes.
+    let to = |name: &str, value: &str, status: u16| {
+        let matched =
+            format!("{{ prefix: \"/\", headers: [ {{ name: {name}, string_match: {{ exact: {value} }} }} ] }}");
+        format!("              - match: {matched}\n                direct_response: {{ status: {status} }}\n")
+    };
+    let routes = to("x-picket-subject", "mallory", 418) + &to("x-user-email", "mallory", 418);
+    let options = Options::default()
+        .fake(Mode::Permit)
+        .edit("              routes:\n", &format!("              routes:\n{routes}"))
+        .edit(
+            "                      clock_skew_s: 60\n",
+            "                      clock_skew_s: 60\n                      \
+             claim_headers: [ { claim: email, header: x-user-email } ]\n",
+        );
+    let mut stack = Stack::start(options).await.unwrap();
+    let mut session = Session::new(stack.keys(), stack.entrances());
+    for name in ["x-picket-subject", "x-user-email"] {
+        let request = RequestSpec {
+            token: Some(TokenSpec::of("alice")),
+            headers: vec![(name.to_owned(), "mallory".to_owned())],
+            ..RequestSpec::default()
+        };
+        let answer = session.send(&request).await.unwrap();
+        assert_eq!(answer.status, 200, "{name}");
+    }
+    still_serves(&mut stack).await.unwrap();
+}

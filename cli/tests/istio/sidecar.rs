@@ -132,7 +132,7 @@ impl Sidecar {
         });
         match step {
             Step::Decided(verdict) => (verdict.err().map(|refusal| refusal.reason), notes),
-            Step::Ask(question) => panic!("{question:?}"),
+            other @ (Step::Ask(_) | Step::Introspect(_)) => panic!("expected a verdict, got {other:?}"),
         }
     }
 }

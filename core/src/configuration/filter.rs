@@ -10,6 +10,7 @@ use super::document::{
     TransactionTokenDocument,
 };
 use super::dpop::{check_dpop, check_possession};
+use super::introspection::read_secrets;
 use super::peers::{self, check_peers, check_source};
 use super::problems::{self, Problems, shortened};
 use super::providers::{Providers, check_providers};
@@ -60,8 +61,9 @@ pub struct FilterConfiguration {
     pub providers: Vec<Provider>,
     /// Where tokens may be sent.
     pub credential_sources: CredentialSources,
-    /// The headers that providers make of claims, and that of transaction tokens, beside [`IdentityHeaders`].
-    pub claim_headers: BTreeSet<Rc<str>>,
+    /// The headers beside [`IdentityHeaders`] of which no copy that came with the request reaches the upstream: those that
+    /// providers make of claims, that of transaction tokens, and that of trusted hops.
+    pub owned_headers: BTreeSet<Rc<str>>,
     /// What proofs of possession must be like.
     pub dpop: DpopSettings,
     /// The rules, by [`crate::route::RuleIndex`].
@@ -152,6 +154,7 @@ impl FilterConfiguration {
     /// The variable that is missing or of the wrong form, by the field that names it.
     pub fn read_environment(&mut self, variable: impl Fn(&str) -> Option<String>) -> Result<(), Problems> {
         let mut problems = Problems::default();
+        read_secrets(&mut self.providers, &variable, &mut problems);
         if let Some(tokens) = self.transaction_tokens.take() {
             let name = &tokens.key_variable;
             let key = variable(name)
@@ -173,14 +176,14 @@ impl FilterConfiguration {
     pub fn owns_header(&self, name: &str) -> bool {
         request::is_owned(name)
             || self
-                .claim_headers
+                .owned_headers
                 .iter()
                 .any(|wanted| request::is_spelling_of(name, wanted))
     }
 
     /// The names of a request's headers that could pass for one that a provider makes.
     pub fn forged_in<'h>(&self, head: &RequestHead<'h>) -> impl Iterator<Item = &'h str> {
-        let names = &self.claim_headers;
+        let names = &self.owned_headers;
         // Most configurations have none, and look at no header.
         let headers = if names.is_empty() { &[] } else { head.headers };
         let is_forged = |name: &&str| names.iter().any(|wanted| request::is_spelling_of(name, wanted));
@@ -252,18 +255,13 @@ impl FilterConfiguration {
         let (decision_max, decision_default) = (DECISION_CACHE_ENTRIES_MAX, DECISION_CACHE_ENTRIES_DEFAULT);
         let (tokens, decisions) = (document.token_cache_entries_max, document.decision_cache_entries_max);
         let transaction_tokens = check_transaction_token(document.transaction_token, &document.workload, &mut check);
-        let transaction_header = transaction_tokens.as_ref().map(|_| Rc::from(transaction_token::HEADER));
         let configuration = Self {
+            owned_headers: owned_headers(&providers, transaction_tokens.is_some(), &peers),
             transaction_tokens,
             workload: document.workload,
             policy_service,
             peers,
             forwarded_for_trusted_hops: peers::check_trusted_hops(document.forwarded_for_trusted_hops, &mut check),
-            claim_headers: providers
-                .iter()
-                .flat_map(Provider::headers)
-                .chain(transaction_header)
-                .collect(),
             providers,
             credential_sources: sources,
             dpop: check_dpop(document.dpop, &mut check),
@@ -284,6 +282,16 @@ impl FilterConfiguration {
         };
         check.none_or(Some(configuration))
     }
+}
+
+/// The headers that are Picket's in this configuration, beside those that always are.
+fn owned_headers(providers: &[Provider], has_transaction_tokens: bool, peers: &PeerResolution) -> BTreeSet<Rc<str>> {
+    let hops = peers.forwarded_peer.iter().flat_map(|hops| hops.header.names());
+    let transaction = has_transaction_tokens.then_some(&transaction_token::HEADER);
+    let of_providers = providers.iter().flat_map(Provider::headers);
+    of_providers
+        .chain(hops.chain(transaction).map(|name| Rc::from(*name)))
+        .collect()
 }
 
 fn check_transaction_token(

@@ -131,12 +131,19 @@ impl MergeWithError<Problems> for Problems {
     }
 }
 
-/// Input that is shown in a message, cut short.
+/// Input that is shown in a message, cut short, and with control characters escaped: it may come from elsewhere and go into a
+/// log.
 #[must_use]
 pub fn shortened(input: &str) -> String {
     const SHOWN_CHARS_MAX: usize = 80;
-    let mut shown: String = input.chars().take(SHOWN_CHARS_MAX).collect();
-    if shown.len() < input.len() {
+    let mut shown = String::new();
+    for character in input.chars().take(SHOWN_CHARS_MAX) {
+        match character.is_control() {
+            true => shown.extend(character.escape_default()),
+            false => shown.push(character),
+        }
+    }
+    if input.chars().nth(SHOWN_CHARS_MAX).is_some() {
         shown.push('…');
     }
     shown

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::document::NeedDocument;
 use super::filter::{check_name, in_range};
+use super::introspection::{IntrospectionDocument, check_introspection, check_no_jws_fields, check_places};
 use super::problems::{Problems, shortened};
 use super::remote_keys::{RemoteKeysDocument, check_remote_keys};
 use crate::request;
@@ -60,18 +61,21 @@ pub struct ProviderDocument {
     /// The longest time from `iat` (from now, where there is none) to `exp`, 1 to 315360000 seconds. Default: any.
     #[deserr(default)]
     pub lifetime_s_max: Option<u32>,
-    /// The allowed algorithms. Default: those that the keys have; with `remote_keys` all but `HS256`, `HS384` and `HS512`, which
+    /// The allowed algorithms. Default (PS256, PS384 and PS512 only where a key says so): those that the keys have; with `remote_keys` all but `HS256`, `HS384` and `HS512`, which
     /// are not allowed there.
     #[deserr(default)]
     pub algorithms: Option<Vec<String>>,
-    /// Its keys: a JWK set (RFC 7517) with RSA, P-256, P-384, P-521 and Ed25519 public keys, or secrets (`oct`) for HMAC. Either
-    /// this or `remote_keys`.
+    /// Its keys: a JWK set (RFC 7517) with RSA, P-256, P-384, P-521 and Ed25519 public keys, or secrets (`oct`) for HMAC. This,
+    /// `remote_keys` or `introspection`.
     #[deserr(default)]
     #[cfg_attr(feature = "schema", schemars(with = "Option<serde_json::Map<String, Value>>"))]
     pub keys: Option<Value>,
-    /// Where its keys are fetched. Either this or `keys`.
+    /// Where its keys are fetched. This, `keys` or `introspection`.
     #[deserr(default)]
     pub remote_keys: Option<RemoteKeysDocument>,
+    /// Where it is asked about its tokens, which are opaque. This, `keys` or `remote_keys`.
+    #[deserr(default)]
+    pub introspection: Option<IntrospectionDocument>,
     /// Tolerance for `exp`, `nbf` and `iat`, 0 to 300 seconds. Default: 60.
     #[deserr(default)]
     pub clock_skew_s: Option<u32>,
@@ -147,7 +151,7 @@ pub(super) fn check_providers(documents: Vec<ProviderDocument>, check: &mut Prob
         check.add("providers", format_args!("expected at most {PROVIDERS_MAX}"));
         return all;
     }
-    let (mut names, mut issuers) = (BTreeSet::new(), BTreeSet::new());
+    let (mut names, mut issuers, mut checked) = (BTreeSet::new(), BTreeSet::new(), Vec::new());
     for (index, document) in documents.into_iter().enumerate() {
         let path = format!("providers[{index}]");
         check_name(&document.name, &mut names, &format!("{path}.name"), check);
@@ -160,8 +164,11 @@ pub(super) fn check_providers(documents: Vec<ProviderDocument>, check: &mut Prob
             check.add(format!("{path}.sources"), message);
             SourceSet::default()
         });
-        all.providers.extend(check_provider(document, sources, &path, check));
+        let provider = check_provider(document, sources, &path, check);
+        checked.extend(provider.map(|provider| (index, provider)));
     }
+    check_places(&checked, check);
+    all.providers = checked.into_iter().map(|(_, provider)| provider).collect();
     all
 }
 
@@ -173,6 +180,7 @@ fn check_provider(
     check: &mut Problems,
 ) -> Option<Provider> {
     let audiences = check_audiences(document.audiences.clone(), document.audience, path, check);
+    check_no_jws_fields(&document, path, check);
     let skew = (0..=CLOCK_SKEW_S_MAX, CLOCK_SKEW_S_DEFAULT);
     let clock_skew_s = in_range(
         document.clock_skew_s,
@@ -207,7 +215,8 @@ fn check_provider(
     let roles_claim = claim(document.roles_claim.as_deref(), "roles_claim", check);
     let (claim_headers, payload_header) = check_headers(&document, path, check);
     let required_claims = check_required_claims(document.required_claims, path, check);
-    let keys = check_keys(document.keys, document.remote_keys, &document.issuer, path, check)?;
+    let sources_of_keys = (document.keys, document.remote_keys, document.introspection);
+    let keys = check_keys(sources_of_keys, &document.issuer, path, check)?;
     Some(Provider {
         algorithms: check_algorithms(document.algorithms.as_deref(), &keys, path, check),
         name: document.name,
@@ -251,24 +260,27 @@ fn check_audiences(
 
 /// `None`: without keys, which is a mistake.
 fn check_keys(
-    inline: Option<Value>,
-    remote: Option<RemoteKeysDocument>,
+    given: (Option<Value>, Option<RemoteKeysDocument>, Option<IntrospectionDocument>),
     issuer: &str,
     path: &str,
     check: &mut Problems,
 ) -> Option<ProviderKeys> {
-    match (inline, remote) {
-        (Some(keys), None) => match KeySet::parse(&keys, &format!("{path}.keys"), KeySource::Inline) {
+    match given {
+        (Some(keys), None, None) => match KeySet::parse(&keys, &format!("{path}.keys"), KeySource::Inline) {
             Ok(keys) => Some(ProviderKeys::Inline(keys)),
             Err(found) => {
                 check.extend(found);
                 None
             }
         },
-        (None, Some(remote)) => check_remote_keys(remote, issuer, &format!("{path}.remote_keys"), check)
+        (None, Some(remote), None) => check_remote_keys(remote, issuer, &format!("{path}.remote_keys"), check)
             .map(|settings| ProviderKeys::Remote(Box::new(RemoteKeys::new(settings)))),
-        (Some(_), Some(_)) | (None, None) => {
-            check.add(path, "expected exactly one of `keys`, `remote_keys`");
+        (None, None, Some(introspection)) => {
+            check_introspection(introspection, &format!("{path}.introspection"), check)
+                .map(|settings| ProviderKeys::Introspection(Rc::new(settings)))
+        }
+        _ => {
+            check.add(path, "expected exactly one of `keys`, `remote_keys`, `introspection`");
             None
         }
     }
@@ -282,7 +294,18 @@ fn supported(keys: &ProviderKeys, algorithm: TokenAlgorithm) -> Result<(), &'sta
         // A secret that is published is none: whoever can fetch it can sign with it.
         ProviderKeys::Remote(_) if algorithm.scheme() != Scheme::Hmac => Ok(()),
         ProviderKeys::Remote(_) => Err("expected no algorithm with a secret beside `remote_keys`"),
+        ProviderKeys::Introspection(_) => Err("expected none beside `introspection`"),
     }
+}
+
+/// RFC 8725 §3.1: a key is for one algorithm. One that does not say which is taken for PKCS #1 v1.5, not for PSS, which only
+/// this module can check, at many times the cost: nobody is to choose that by a token's header.
+fn is_default(keys: &ProviderKeys, algorithm: TokenAlgorithm) -> bool {
+    let is_declared = match keys {
+        ProviderKeys::Inline(keys) => keys.declares(algorithm),
+        ProviderKeys::Remote(_) | ProviderKeys::Introspection(_) => false,
+    };
+    supported(keys, algorithm).is_ok() && (algorithm.scheme() != Scheme::RsaPss || is_declared)
 }
 
 fn check_algorithms(
@@ -293,7 +316,7 @@ fn check_algorithms(
 ) -> Vec<TokenAlgorithm> {
     let Some(names) = names else {
         let all = TokenAlgorithm::ALL.iter().copied();
-        return all.filter(|algorithm| supported(keys, *algorithm).is_ok()).collect();
+        return all.filter(|algorithm| is_default(keys, *algorithm)).collect();
     };
     if names.is_empty() {
         check.add(
@@ -391,6 +414,11 @@ fn check_header_name<'n>(name: &'n str, path: &str, check: &mut Problems) -> Opt
         "trailer",
         "cookie",
         "x-request-id",
+        "dpop",
+        "forwarded",
+        "x-forwarded-for",
+        "x-forwarded-client-cert",
+        "client-cert",
         transaction_token::HEADER,
     ];
     let is_usable = is_token_text(name)

@@ -3,7 +3,8 @@
 use std::rc::Rc;
 
 use super::identity::Identity;
-use super::{ChallengeScheme, Notes, Refusal, check_rule_takes, find_credential, verify_token};
+use super::introspection::{Introspection, Knowledge};
+use super::{ChallengeScheme, Notes, Refusal, check_provider, check_rule_takes, find_credential, verify_token};
 use crate::configuration::filter::{FilterConfiguration, PossessionRequirement, RouteRule};
 use crate::dpop::{AccessTokenHash, KeyBinding, ProofChecker, ProofError, Thumbprint};
 use crate::peer::CertificateThumbprint;
@@ -11,7 +12,7 @@ use crate::reason::{DecidedBy, DenyReason};
 use crate::request::RequestHead;
 use crate::time::Timestamp;
 use crate::token::credential::{Credential, CredentialScheme};
-use crate::token::{TokenVerifier, VerifiedToken};
+use crate::token::{Sighting, TokenVerifier, VerifiedToken};
 
 /// The check of one request's credential: that it is there, verified, held by the sender, and taken by the rule.
 pub(super) struct CredentialCheck<'e> {
@@ -23,14 +24,27 @@ pub(super) struct CredentialCheck<'e> {
     pub(super) now: Timestamp,
 }
 
+/// How far the check got.
+pub(super) enum Progress {
+    /// To its end: what the credential proves is in the identity.
+    Done,
+    /// The token's issuer is to be asked first.
+    ToAsk(Box<Introspection>),
+}
+
 impl CredentialCheck<'_> {
     /// Writes what the credential proves into the identity.
-    pub(super) fn run(mut self, identity: &mut Identity<'_>, notes: &mut Notes) -> Result<(), Refusal> {
+    pub(super) fn run(
+        mut self,
+        identity: &mut Identity<'_>,
+        knowledge: Knowledge,
+        notes: &mut Notes,
+    ) -> Result<Progress, Refusal> {
         let found = find_credential(self.configuration, self.rule, self.head);
         let scheme = found.as_ref().ok().and_then(|found| found.map(|found| found.scheme));
         let result = found.and_then(|found| match found {
-            None => Ok(()),
-            Some(credential) => self.check(&credential, identity, notes),
+            None => Ok(Progress::Done),
+            Some(credential) => self.check(&credential, identity, knowledge, notes),
         });
         result.map_err(|refusal| self.challenged(refusal, scheme))
     }
@@ -39,16 +53,29 @@ impl CredentialCheck<'_> {
         &mut self,
         credential: &Credential<'_>,
         identity: &mut Identity<'_>,
+        knowledge: Knowledge,
         notes: &mut Notes,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Progress, Refusal> {
         identity.credential_source = Some(credential.source);
-        let token = verify_token(self.tokens, credential, self.now, notes)?;
+        let sighting = match knowledge.about(credential)? {
+            Some(told) => Sighting::Verified(told?),
+            None => verify_token(self.tokens, credential, self.now, notes)?,
+        };
+        let token = match sighting {
+            Sighting::Verified(token) => token,
+            Sighting::Unknown(lookup) => {
+                // Nobody is asked about a token that would be refused whatever the answer is.
+                check_provider(self.rule, lookup.provider)?;
+                let introspection = Introspection::new(lookup, credential, self.now);
+                return Ok(Progress::ToAsk(Box::new(introspection)));
+            }
+        };
         // Before the rule looks at what the token allows: that is nobody's business who does not hold it.
         check_certificate(&token, identity)?;
         identity.next_nonce = self.check_possession(credential, &token, notes)?;
         check_rule_takes(self.rule, &token)?;
         identity.token = Some(token);
-        Ok(())
+        Ok(Progress::Done)
     }
 
     /// Asked for each request, however well the token is known. Returns the nonce for the client's next proof, where it needs

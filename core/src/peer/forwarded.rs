@@ -142,6 +142,16 @@ impl ForwardedHeader {
             Self::ClientCert => "client-cert",
         }
     }
+
+    /// It and the header that goes with it: no copy of either reaches the upstream.
+    #[must_use]
+    pub fn names(self) -> &'static [&'static str] {
+        match self {
+            Self::XForwardedClientCert => &["x-forwarded-client-cert"],
+            // RFC 9440 §2.3.
+            Self::ClientCert => &["client-cert", "client-cert-chain"],
+        }
+    }
 }
 
 impl Element {

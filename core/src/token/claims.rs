@@ -137,6 +137,10 @@ pub(super) fn check_times(starts_at: Timestamp, ends_at: Timestamp, now: Timesta
 
 /// RFC 7519 §4.1.3: one string, or an array of them; one must be ours.
 fn check_audience(claims: &Members<'_>, provider: &Provider) -> Result<(), TokenError> {
+    let is_absent = matches!(claims.get("aud"), None | Some(Json::Null));
+    if is_absent && !provider.requires_audience() {
+        return Ok(());
+    }
     let named = texts(claims, "aud")?;
     let is_ours = |ours: &Vec<String>| named.iter().any(|audience| ours.iter().any(|ours| ours == audience));
     if provider.audiences.as_ref().is_none_or(is_ours) {

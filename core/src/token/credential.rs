@@ -75,6 +75,14 @@ impl SourceSet {
     }
 }
 
+impl SourceSet {
+    /// Whether both hold one source.
+    #[must_use]
+    pub fn overlaps(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+}
+
 impl CredentialSources {
     /// Adds the places of one provider. `None`: there are more than [`SOURCES_MAX`].
     pub fn add(&mut self, sources: Vec<CredentialSource>) -> Option<SourceSet> {
@@ -147,6 +155,10 @@ impl CredentialSource {
                 bearer(tokens, "the header that holds the credential was sent more than once")
             }
             Self::Cookie(wanted) => {
+                let lines = head.headers.iter().filter(|(name, _)| *name == COOKIE);
+                if lines.clone().any(|(_, line)| std::str::from_utf8(line).is_err()) {
+                    return Err(malformed("a cookie is not text"));
+                }
                 let tokens = cookies(head).filter(|(name, _, _)| *name == wanted.as_bytes());
                 bearer(
                     tokens.map(|(_, value, _)| value),
@@ -154,7 +166,10 @@ impl CredentialSource {
                 )
             }
             Self::Query(wanted) => {
-                let tokens = parameters(head).filter(|(name, _, _)| name == wanted);
+                // Some servers separate parameters by `;` as well: what they could take for a second token is one.
+                let behind = |parameter: &'a str| parameter.split(';').skip(1).map(named);
+                let all = parameters(head).flat_map(|found| std::iter::once(found.clone()).chain(behind(found.2)));
+                let tokens = all.filter(|(name, _, _)| name == wanted);
                 bearer(
                     tokens.map(|(_, value, _)| value.as_bytes()),
                     "the query parameter that holds the credential was sent more than once",
@@ -192,13 +207,12 @@ fn cookies<'a>(head: &RequestHead<'a>) -> impl Iterator<Item = (&'a [u8], &'a [u
 /// The query parameters of a request: name, value, and both as sent.
 fn parameters<'a>(head: &RequestHead<'a>) -> impl Iterator<Item = (std::borrow::Cow<'a, str>, &'a str, &'a str)> {
     let query = head.target.query.unwrap_or_default();
-    query
-        .split('&')
-        .filter(|parameter| !parameter.is_empty())
-        .map(|parameter| {
-            let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
-            (decoded(name), value, parameter)
-        })
+    query.split('&').filter(|parameter| !parameter.is_empty()).map(named)
+}
+
+fn named(parameter: &str) -> (std::borrow::Cow<'_, str>, &str, &str) {
+    let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+    (decoded(name), value, parameter)
 }
 
 /// A parameter's name as a server reads it: percent-decoded, so that no spelling of it is overlooked.
@@ -327,6 +341,8 @@ mod tests {
         check("/", &[bearer, ("x-token", b"v1:a")], malformed);
         check("/?access_token=a&access_token=a", &[], malformed);
         check("/?access_token=a&acc%65ss_token=b", &[], malformed);
+        check("/?x=1;access_token=b&access_token=a", &[], malformed);
+        check("/", &[("cookie", b"session=a; b=\xff")], malformed);
         check("/", &[("cookie", b"session=a; session=b")], malformed);
         check("/", &[("cookie", b"session=a"), ("cookie", b"session=b")], malformed);
         check("/", &[("x-token", b"v1:a"), ("x-token", b"v1:b")], malformed);

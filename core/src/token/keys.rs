@@ -178,6 +178,12 @@ impl KeySet {
         fitting.next().filter(|_| fitting.next().is_none())
     }
 
+    /// Whether a key says that it is for the algorithm.
+    #[must_use]
+    pub fn declares(&self, algorithm: TokenAlgorithm) -> bool {
+        self.keys.iter().any(|key| key.algorithm == Some(algorithm))
+    }
+
     /// Whether it has a key for the algorithm.
     #[must_use]
     pub fn supports(&self, algorithm: TokenAlgorithm) -> bool {

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use super::TokenAlgorithm;
 use super::claim_path::ClaimPath;
 use super::credential::SourceSet;
+use super::introspection::{AudienceNeed, IntrospectionSettings};
 use super::keys::{KeySet, VerificationKey};
 use super::remote_keys::{NoKey, RemoteKeys};
 use crate::time::Timestamp;
@@ -31,7 +32,7 @@ pub struct Provider {
     pub expiry: Expiry,
     /// The longest life from `iat`, or from now where there is no `iat`; in seconds.
     pub lifetime_s_max: Option<i64>,
-    /// The allowed algorithms; never empty.
+    /// The allowed algorithms; never empty, but where tokens are looked up.
     pub algorithms: Vec<TokenAlgorithm>,
     /// The keys.
     pub keys: ProviderKeys,
@@ -49,13 +50,15 @@ pub struct Provider {
     pub sources: SourceSet,
 }
 
-/// Where a provider's keys are.
+/// Where a provider's keys are, or what stands in for them.
 #[derive(Clone, Debug)]
 pub enum ProviderKeys {
     /// In the configuration.
     Inline(KeySet),
     /// They are fetched.
     Remote(Box<RemoteKeys>),
+    /// There are none: its tokens are opaque, and looked up.
+    Introspection(Rc<IntrospectionSettings>),
 }
 
 /// A key for a token.
@@ -109,6 +112,19 @@ impl Provider {
         let claims = self.claim_headers.iter().map(|claim| &claim.header);
         claims.chain(&self.payload_header).map(Rc::clone)
     }
+
+    /// Whether tokens of this issuer are JWTs that its keys verify.
+    #[must_use]
+    pub fn verifies_jws_of(&self, issuer: &str) -> bool {
+        self.issuer == issuer && self.keys.introspection().is_none()
+    }
+
+    /// Whether a token must say whom it is for.
+    #[must_use]
+    pub fn requires_audience(&self) -> bool {
+        let settings = self.keys.introspection();
+        settings.is_none_or(|settings| settings.audience == AudienceNeed::Required)
+    }
 }
 
 impl ProviderKeys {
@@ -120,6 +136,7 @@ impl ProviderKeys {
         let found = match self {
             Self::Inline(keys) => keys.find(id, algorithm).ok_or(NoKey::Unknown).map(|key| (key, None)),
             Self::Remote(keys) => keys.find(id, algorithm, now).map(|(key, until)| (key, Some(until))),
+            Self::Introspection(_) => Err(NoKey::Unknown),
         };
         found.map(|(key, fetched_until)| FoundKey {
             key: Rc::clone(key),
@@ -130,7 +147,7 @@ impl ProviderKeys {
     /// A token came that these keys did not verify, though later ones might.
     pub fn want(&mut self, now: Timestamp) {
         match self {
-            Self::Inline(_) => {}
+            Self::Inline(_) | Self::Introspection(_) => {}
             Self::Remote(keys) => keys.want(now),
         }
     }
@@ -139,7 +156,7 @@ impl ProviderKeys {
     #[must_use]
     pub fn remote(&self) -> Option<&RemoteKeys> {
         match self {
-            Self::Inline(_) => None,
+            Self::Inline(_) | Self::Introspection(_) => None,
             Self::Remote(keys) => Some(keys),
         }
     }
@@ -147,8 +164,19 @@ impl ProviderKeys {
     /// As [`ProviderKeys::remote`].
     pub fn remote_mut(&mut self) -> Option<&mut RemoteKeys> {
         match self {
-            Self::Inline(_) => None,
+            Self::Inline(_) | Self::Introspection(_) => None,
             Self::Remote(keys) => Some(keys),
+        }
+    }
+}
+
+impl ProviderKeys {
+    /// How tokens are looked up, where they are.
+    #[must_use]
+    pub fn introspection(&self) -> Option<&Rc<IntrospectionSettings>> {
+        match self {
+            Self::Introspection(settings) => Some(settings),
+            Self::Inline(_) | Self::Remote(_) => None,
         }
     }
 }

@@ -244,15 +244,15 @@ impl RemoteKeys {
 
     /// A token came whose key is not in the set: the set is fetched again, when it may be.
     pub fn want(&mut self, now: Timestamp) {
-        if !self.is_wanted {
-            self.is_wanted = true;
-            self.look_at = self.look_at.min(now);
-        }
+        self.is_wanted = true;
+        self.look_at = self.look_at.min(now);
     }
 
     /// Takes over what another worker has posted, and says what this one is to fetch.
     pub fn tick(&mut self, now: Timestamp, board: &dyn SharedBoard) -> (Option<Fetch>, Change) {
-        if now < self.look_at || now == END_OF_TIME {
+        // No look is ever put off for longer: beyond that the clock was ahead when it was planned.
+        let is_planned = now < self.look_at && self.look_at <= now.plus_ms(LOOK_PERIOD_MS);
+        if is_planned || now == END_OF_TIME {
             return (None, Change::NoneGone);
         }
         self.look_at = now.plus_ms(LOOK_PERIOD_MS);

@@ -1,6 +1,7 @@
 //! Verification of a token, and the cache of those that passed.
 
 mod fetched_keys;
+mod introspected;
 
 use std::borrow::{Borrow, Cow};
 use std::hash::{Hash, Hasher};
@@ -9,8 +10,9 @@ use std::rc::Rc;
 
 use super::claim_path::ClaimPath;
 use super::credential::{Credential, b64token};
+use super::introspection::IntrospectionRequest;
 use super::jws::{Jws, malformed};
-use super::provider::{FoundKey, Provider};
+use super::provider::{FoundKey, Provider, ProviderIndex};
 use super::{TokenAlgorithm, TokenError, VerifiedToken, claims};
 use crate::cache::Cache;
 use crate::identity_headers::IdentityHeaders;
@@ -19,17 +21,42 @@ use crate::signature::SignatureVerifier;
 use crate::strict_json::Json;
 use crate::time::Timestamp;
 
+pub use introspected::Asked;
+
+/// How many tokens are remembered as inactive, each of [`TOKEN_BYTES_MAX`] at most: 2 MiB in all.
+const INACTIVE_ENTRIES_MAX: NonZeroUsize = NonZeroUsize::new(256).unwrap();
+
 /// Verifies tokens with the keys of the providers, and remembers the ones that passed.
 #[derive(Debug)]
 pub struct TokenVerifier {
     providers: Vec<Provider>,
     /// Bounded by the number of entries and [`TOKEN_BYTES_MAX`].
     verified: Cache<KnownToken, Rc<VerifiedToken>>,
+    /// Hashed whole, as callers choose them.
+    inactive: Cache<Box<[u8]>, ()>,
     identity_headers: IdentityHeaders,
     /// What is kept of the claims for access rules.
     condition_claims: Vec<ClaimPath>,
     signatures: Rc<dyn SignatureVerifier>,
     serial: u64,
+}
+
+/// What is known of a token when it arrives.
+#[derive(Debug)]
+pub enum Sighting {
+    /// It is good.
+    Verified(Rc<VerifiedToken>),
+    /// Its issuer is to be asked about it.
+    Unknown(Lookup),
+}
+
+/// What is to be asked about a token.
+#[derive(Debug)]
+pub struct Lookup {
+    /// Whose token it would be.
+    pub provider: ProviderIndex,
+    /// The request.
+    pub request: IntrospectionRequest,
 }
 
 /// A token that passed.
@@ -130,13 +157,15 @@ impl TokenVerifier {
             signatures,
             providers,
             verified: Cache::new(entries_max, seed),
+            inactive: Cache::new(INACTIVE_ENTRIES_MAX, seed),
             identity_headers,
             condition_claims,
             serial: 0,
         }
     }
 
-    /// Verifies a token at `now`, and says in `how` whether a signature was checked, whatever its outcome.
+    /// Verifies a token at `now`, and says in `how` whether a signature was checked, whatever its outcome; or says whom to ask
+    /// about it.
     ///
     /// # Errors
     /// [`TokenError`] with the reason for the caller.
@@ -145,15 +174,19 @@ impl TokenVerifier {
         credential: &Credential<'_>,
         now: Timestamp,
         how: &mut Option<Verification>,
-    ) -> Result<Rc<VerifiedToken>, TokenError> {
+    ) -> Result<Sighting, TokenError> {
         let token = credential.token;
         // What is in the cache has passed every check but those of the time and the place: no byte is looked at again.
         if let Some(known) = self.verified.get(&token as &dyn TokenKey, now) {
             *how = Some(Verification::Cached);
             claims::check_times(known.starts_at, known.ends_at, now)?;
-            return check_source(known, credential).map(|()| Rc::clone(known));
+            return check_source(known, credential).map(|()| Sighting::Verified(Rc::clone(known)));
         }
-        let (verified, keys_end_at) = self.verify_new(b64token(token)?, now, how)?;
+        let text = b64token(token)?;
+        if let Some(lookup) = self.lookup(credential, text, now)? {
+            return Ok(Sighting::Unknown(lookup));
+        }
+        let (verified, keys_end_at) = self.verify_new(text, now, how)?;
         let known = KnownToken {
             tail: token.tail(),
             bytes: Box::from(token),
@@ -161,7 +194,7 @@ impl TokenVerifier {
         // INVARIANT: no entry outlives the fetched keys as they are now; see also `fetched_keys::end_gone`.
         let ends_at = keys_end_at.map_or(verified.ends_at, |end| end.min(verified.ends_at));
         self.verified.put(known, Rc::clone(&verified), ends_at);
-        check_source(&verified, credential).map(|()| verified)
+        check_source(&verified, credential).map(|()| Sighting::Verified(verified))
     }
 
     /// The token, and until when its key serves, where that was fetched.
@@ -183,7 +216,7 @@ impl TokenVerifier {
             .providers
             .iter_mut()
             .enumerate()
-            .find(|(_, provider)| provider.issuer == issuer)
+            .find(|(_, provider)| provider.verifies_jws_of(issuer))
             .ok_or(TokenError::new(
                 DenyReason::TokenIssuerUnknown,
                 "`iss` is no provider's",

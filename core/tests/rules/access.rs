@@ -29,7 +29,7 @@ fn caller() -> Caller {
 fn refused(sidecar: &mut Sidecar, caller: &Caller) -> Option<DenyReason> {
     match sidecar.sends(caller).0 {
         Step::Decided(verdict) => verdict.err().map(|refusal| refusal.reason),
-        Step::Ask(question) => panic!("expected a verdict, got {question:?}"),
+        other @ (Step::Ask(_) | Step::Introspect(_)) => panic!("expected a verdict, got {other:?}"),
     }
 }
 

@@ -693,7 +693,7 @@ fn fetched_keys_have_one_place_and_bounds_that_agree() {
 #[test]
 fn keys_are_either_there_or_fetched() {
     let remote = json!({"uri": "https://issuer.example/jwks", "cluster": "issuer"});
-    let expected = ["providers[0]: expected exactly one of `keys`, `remote_keys`"];
+    let expected = ["providers[0]: expected exactly one of `keys`, `remote_keys`, `introspection`"];
     let inline = configuration()["providers"][0]["keys"].clone();
     assert_eq!(remote_problems(remote, &[("keys", inline)]), expected);
     assert_eq!(problems("/providers/0/keys", Value::Null), expected);

@@ -39,7 +39,9 @@ fn peer(sidecar: &mut Sidecar, caller: &Caller) -> Result<String, String> {
             assert!([DenyReason::PeerMalformed, DenyReason::PeerMissing].contains(&refusal.reason));
             Err(refusal.detail.unwrap())
         }
-        picket_core::enforcement::Step::Ask(question) => panic!("{question:?}"),
+        other @ (picket_core::enforcement::Step::Ask(_) | picket_core::enforcement::Step::Introspect(_)) => {
+            panic!("{other:?}")
+        }
     }
 }
 
@@ -94,6 +96,14 @@ fn the_header_is_read_on_connections_of_trusted_hops_alone() {
         for header in [XFCC, "client-cert"] {
             let caller = Caller::new().get("/local").peer(WEB).header(header, value);
             assert_eq!(peer(&mut sidecar(header, 1), &caller).as_deref(), Ok(WEB));
+            // An application that believes the header is not to see what a caller wrote.
+            let caller = caller.header(&header.replace('-', "_"), value);
+            let (permit, _) = sidecar(header, 1).permits(&caller);
+            let removed: Vec<_> = permit.headers_to_remove().collect();
+            assert!(
+                removed.contains(&header) && removed.contains(&header.replace('-', "_").as_str()),
+                "{removed:?}"
+            );
         }
     }
     // Not where no hop is named, and not the other header.

@@ -15,6 +15,7 @@ mod configuration;
 mod credentials;
 mod enforcement;
 mod forwarded;
+mod introspection;
 mod key_sets;
 mod peers;
 mod possession;

@@ -5,7 +5,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use p256::ecdsa::signature::Signer;
 use p256::ecdsa::{Signature, SigningKey};
 use picket_core::decision::Effect;
-use picket_core::enforcement::{Notes, Refusal, reply};
+use picket_core::enforcement::{Notes, Refusal, Step, reply};
 use picket_core::reason::{DecidedBy, DenyReason};
 use proptest::prelude::{ProptestConfig, any, prop_assert_eq, proptest};
 use serde_json::{Value, json};
@@ -26,7 +26,7 @@ fn coordinates() -> (String, String) {
 }
 
 /// RFC 7638.
-fn thumbprint() -> String {
+pub(crate) fn thumbprint() -> String {
     let (x, y) = coordinates();
     let members = format!(r#"{{"crv":"P-256","kty":"EC","x":"{x}","y":"{y}"}}"#);
     URL_SAFE_NO_PAD.encode(Sha256::digest(members))
@@ -38,7 +38,7 @@ fn bound_token(sidecar: &Sidecar) -> String {
 }
 
 /// A proof for `GET https://orders.example.org/local`, with these claims changed.
-fn proof(token: &str, changes: &[(&str, Value)]) -> String {
+pub(crate) fn proof(token: &str, changes: &[(&str, Value)]) -> String {
     let (x, y) = coordinates();
     let header = json!({"typ": "dpop+jwt", "alg": "ES256", "jwk": {"kty": "EC", "crv": "P-256", "x": x, "y": y}});
     let mut claims = json!({
@@ -59,7 +59,7 @@ fn with_id(token: &str, id: &str) -> String {
 }
 
 /// `GET /local` with the scheme `DPoP`.
-fn caller(token: &str) -> Caller {
+pub(crate) fn caller(token: &str) -> Caller {
     Caller::new()
         .get("/local")
         .no_bearer()
@@ -260,8 +260,8 @@ fn a_full_ledger_refuses_for_now() {
     let refusal = (0..1024).find_map(|number: u32| {
         let caller = caller(&token).header("dpop", &with_id(&token, &number.to_string()));
         match sidecar.sends(&caller).0 {
-            picket_core::enforcement::Step::Decided(verdict) => verdict.err(),
-            picket_core::enforcement::Step::Ask(question) => panic!("expected a verdict, got {question:?}"),
+            Step::Decided(verdict) => verdict.err(),
+            other @ (Step::Ask(_) | Step::Introspect(_)) => panic!("expected a verdict, got {other:?}"),
         }
     });
     let refusal = refusal.unwrap();

@@ -91,7 +91,7 @@ proptest! {
                 let rule = permit.headers_to_set().find(|(name, _)| *name == "x-picket-route-rule");
                 prop_assert_eq!(rule, Some(("x-picket-route-rule", "open")));
             }
-            Step::Ask(question) => prop_assert!(false, "asked without a token: {:?}", question),
+            asked @ (Step::Ask(_) | Step::Introspect(_)) => prop_assert!(false, "asked without a token: {:?}", asked),
         }
     }
 
@@ -154,6 +154,7 @@ proptest! {
                     prop_assert!(verdict.is_ok());
                     prop_assert!(asked.contains(&question), "answered without having been asked: {:?}", question);
                 }
+                Step::Introspect(introspection) => prop_assert!(false, "{:?}", introspection),
             }
         }
     }
@@ -168,6 +169,7 @@ proptest! {
             let verdict = match sidecar.sends(caller).0 {
                 Step::Ask(ask) => sidecar.answers(ask.pending, Ok(answer_by_method(&ask.request))),
                 Step::Decided(verdict) => verdict,
+                Step::Introspect(introspection) => panic!("{introspection:?}"),
             };
             prop_assert_eq!(verdict.is_ok(), fresh.effect == Effect::Permit, "{:?}", caller);
         }

@@ -12,12 +12,14 @@ use picket_core::configuration::filter::FilterConfiguration;
 use picket_core::decision::{Decision, Effect, Vary};
 use picket_core::dpop::{ProofMemory, SharedSecret};
 use picket_core::enforcement::{
-    Arrival, CallFailure, Connection, Enforcer, Notes, PeerResult, Pending, Permit, Refusal, Step, Verdict,
+    Arrival, CallFailure, Connection, Enforcer, Introspection, Notes, PeerResult, Pending, PendingIntrospection,
+    Permit, Refusal, Step, Verdict,
 };
 use picket_core::peer::{CertificateThumbprint, Peer, PeerError};
 use picket_core::reason::DenyReason;
 use picket_core::signature::SoftwareVerifier;
 use picket_core::time::Timestamp;
+use picket_core::token::remote_keys::answer::{Answer, FetchError};
 use serde_json::{Value, json};
 
 /// The time at which every sidecar begins, in seconds since the epoch.
@@ -169,15 +171,7 @@ impl Sidecar {
     }
 
     pub(crate) fn sends(&mut self, caller: &Caller) -> (Step, Notes) {
-        let mut headers = caller.headers.clone();
-        match &caller.bearer {
-            Bearer::None => {}
-            Bearer::Default => headers.push((
-                "authorization".into(),
-                format!("Bearer {}", self.default_token).into_bytes(),
-            )),
-            Bearer::Token(token) => headers.push(("authorization".into(), format!("Bearer {token}").into_bytes())),
-        }
+        let headers = self.headers_of(caller);
         let headers: Vec<_> = headers
             .iter()
             .map(|(name, value)| (name.as_str(), value.as_slice()))
@@ -189,11 +183,52 @@ impl Sidecar {
         })
     }
 
+    /// The issuer answers about the token of a caller whose request waits.
+    pub(crate) fn told(
+        &mut self,
+        pending: PendingIntrospection,
+        answer: Result<Answer<'_>, FetchError>,
+        caller: &Caller,
+    ) -> (Step, Notes) {
+        let headers = self.headers_of(caller);
+        let headers: Vec<_> = headers
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_slice()))
+            .collect();
+        let arrival = Arrival {
+            headers: &headers,
+            connection: caller,
+            now: self.now,
+        };
+        self.enforcer.introspection_answered(pending, answer, &arrival)
+    }
+
+    fn headers_of(&self, caller: &Caller) -> Vec<(String, Vec<u8>)> {
+        let mut headers = caller.headers.clone();
+        match &caller.bearer {
+            Bearer::None => {}
+            Bearer::Default => headers.push((
+                "authorization".into(),
+                format!("Bearer {}", self.default_token).into_bytes(),
+            )),
+            Bearer::Token(token) => headers.push(("authorization".into(), format!("Bearer {token}").into_bytes())),
+        }
+        headers
+    }
+
+    #[track_caller]
+    pub(crate) fn introspects(&mut self, caller: &Caller) -> Introspection {
+        match self.sends(caller).0 {
+            Step::Introspect(introspection) => *introspection,
+            other @ (Step::Decided(_) | Step::Ask(_)) => panic!("expected a question about the token, got {other:?}"),
+        }
+    }
+
     #[track_caller]
     pub(crate) fn asks(&mut self, caller: &Caller) -> (AccessRequest, Pending) {
         match self.sends(caller).0 {
             Step::Ask(question) => (question.request, question.pending),
-            Step::Decided(verdict) => panic!("expected a question, got {verdict:?}"),
+            other @ (Step::Decided(_) | Step::Introspect(_)) => panic!("expected a question, got {other:?}"),
         }
     }
 
@@ -209,8 +244,9 @@ impl Sidecar {
     pub(crate) fn refuses(&mut self, caller: &Caller) -> Refusal {
         match self.sends(caller).0 {
             Step::Decided(Err(refusal)) => refusal,
-            Step::Decided(Ok(permit)) => panic!("expected a refusal, got {permit:?}"),
-            Step::Ask(question) => panic!("expected a refusal, got {question:?}"),
+            other @ (Step::Decided(Ok(_)) | Step::Ask(_) | Step::Introspect(_)) => {
+                panic!("expected a refusal, got {other:?}")
+            }
         }
     }
 

@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use serde_json::{Map, Value, json};
 
 use super::scenario::{Connection, Decision, FOLDER, Scenario};
+use super::tokens::FurtherKeys;
 use crate::keys::Keys;
 use crate::render::replaced;
 
@@ -22,6 +23,8 @@ pub struct Sites<'a> {
     pub root: &'a Path,
     /// Certificates and the key set.
     pub keys: &'a Keys,
+    /// The issuer's keys that no stack has.
+    pub further: &'a FurtherKeys,
     /// Picket's module.
     pub module: &'a Path,
     /// The module that does nothing.
@@ -55,7 +58,7 @@ pub fn bootstrap(scenario: &Scenario, sites: &Sites<'_>) -> Result<String> {
 
 fn values(scenario: &Scenario, sites: &Sites<'_>) -> Result<Vec<(String, String)>> {
     let values = [
-        ("@KEY_SET@", sites.keys.key_set()?),
+        ("@KEY_SET@", sites.further.key_set(sites.keys)?),
         ("@PKI@", sites.keys.folder().display().to_string()),
         ("@MODULE@", sites.module.display().to_string()),
         ("@EMPTY_MODULE@", sites.empty_module.display().to_string()),

@@ -2,6 +2,7 @@
 //!
 //! HTTP/1.1 over kept-alive connections, one request at a time on each. It is not what is measured: it has a core for itself.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -29,8 +30,39 @@ pub struct Target {
     pub address: SocketAddr,
     /// With what certificate; `None`: in the clear.
     pub tls: Option<Arc<ClientConfig>>,
-    /// The requests, ready to be sent, which are used in a circle.
-    pub requests: Arc<Vec<Vec<u8>>>,
+    /// The requests.
+    pub requests: Requests,
+}
+
+/// What is sent.
+#[derive(Clone)]
+pub enum Requests {
+    /// Ready to be sent, used in a circle.
+    Circle(Arc<Vec<Vec<u8>>>),
+    /// Made for each turn.
+    Made(Arc<dyn Fn() -> Result<Vec<u8>> + Send + Sync>),
+}
+
+impl Requests {
+    /// How many there are before one comes again; of those that are made, one fills the caches.
+    pub fn circle(&self) -> usize {
+        match self {
+            Self::Circle(requests) => requests.len(),
+            Self::Made(_) => 1,
+        }
+    }
+
+    fn of_turn(&self, turn: u64) -> Result<Cow<'_, [u8]>> {
+        match self {
+            Self::Made(make) => make().map(Cow::Owned),
+            Self::Circle(requests) => {
+                let circle = u64::try_from(requests.len())?;
+                let place = usize::try_from(turn.checked_rem(circle).unwrap_or_default())?;
+                let request = requests.get(place).context("there is no request to send")?;
+                Ok(Cow::Borrowed(request))
+            }
+        }
+    }
 }
 
 /// What came back.
@@ -61,7 +93,6 @@ struct Shared {
 /// # Errors
 /// When a connection cannot be opened or breaks.
 pub async fn run(target: Target, first: u64, total: u64, rate: Option<f64>) -> Result<Outcome> {
-    ensure!(!target.requests.is_empty(), "there is no request to send");
     let mut connections = Vec::new();
     for _ in 0..CONNECTIONS {
         connections.push(connect(&target).await?);
@@ -97,8 +128,8 @@ pub async fn run(target: Target, first: u64, total: u64, rate: Option<f64>) -> R
 /// When there is no answer.
 pub async fn once(target: &Target) -> Result<u16> {
     let mut io = connect(target).await?;
-    let request = target.requests.first().context("there is no request to send")?;
-    exchange(&mut io, &mut BytesMut::new(), request).await
+    let request = target.requests.of_turn(0)?;
+    exchange(&mut io, &mut BytesMut::new(), &request).await
 }
 
 async fn connect(target: &Target) -> Result<BoxedIo> {
@@ -111,12 +142,13 @@ async fn connect(target: &Target) -> Result<BoxedIo> {
 async fn serve(mut io: BoxedIo, shared: Arc<Shared>, watch: Stopwatch, first: u64) -> Result<Outcome> {
     let mut outcome = Outcome::default();
     let mut buffer = BytesMut::with_capacity(4096);
-    let circle = u64::try_from(shared.target.requests.len())?;
     loop {
         let turn = shared.next.fetch_add(1, Ordering::Relaxed);
         if turn >= shared.total {
             return Ok(outcome);
         }
+        // Made before the clock runs: it is not the server's time.
+        let request = shared.target.requests.of_turn(turn)?;
         let mut sent_at = watch.elapsed();
         if let Some(rate) = shared.rate {
             let due_at = Duration::from_secs_f64(number(turn.saturating_sub(first)) / rate);
@@ -127,9 +159,7 @@ async fn serve(mut io: BoxedIo, shared: Arc<Shared>, watch: Stopwatch, first: u6
                 sent_at = due_at;
             }
         }
-        let place = usize::try_from(turn.checked_rem(circle).unwrap_or_default())?;
-        let request = shared.target.requests.get(place).context("beyond the circle")?;
-        let status = exchange(&mut io, &mut buffer, request).await?;
+        let status = exchange(&mut io, &mut buffer, &request).await?;
         let sum = outcome.statuses.entry(status).or_default();
         *sum = sum.saturating_add(1);
         let took = watch.elapsed().saturating_sub(sent_at);

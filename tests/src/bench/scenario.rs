@@ -106,6 +106,14 @@ pub enum Tokens {
     ManyRs256,
     /// Many, in a circle, signed with ES256.
     ManyEs256,
+    /// Many, in a circle, signed with PS256.
+    ManyPs256,
+    /// Many, in a circle, signed with EdDSA.
+    ManyEdDsa,
+    /// Many, in a circle, signed with HS256.
+    ManyHs256,
+    /// The same in each, bound to a key, with another DPoP proof in each.
+    OneWithProofs,
 }
 
 /// Who decides, in Picket's rules.

@@ -11,15 +11,15 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use super::bootstrap::{HOST, Sites, bootstrap, path};
-use super::generator::{self, Target};
+use super::generator::{self, Requests, Target};
 use super::policies::{self, Generated};
 use super::scenario::{Connection, Decider, FOLDER, Lacking, Scenario, Tokens};
 use super::statistics::number;
-use super::tokens::Mint;
+use super::tokens::{Algorithm, FurtherKeys, Mint, Prover};
 use super::{h2load, processor_time};
 use crate::client::tls::{Alpn, client_config};
 use crate::envoy::{self, Envoy};
-use crate::keys::{Keys, TokenKey};
+use crate::keys::Keys;
 use crate::places::Places;
 use crate::policy_service::{self, PolicyService};
 use crate::process::{Bond, Process};
@@ -36,6 +36,8 @@ pub struct Ground {
     pub places: Places,
     /// Certificates and token keys.
     pub keys: Keys,
+    /// Token keys of algorithms that are seldom used.
+    pub further: FurtherKeys,
     /// Where files go.
     pub folder: PathBuf,
     empty_module: PathBuf,
@@ -88,6 +90,7 @@ impl Ground {
         Ok(Self {
             places,
             keys,
+            further: FurtherKeys::make()?,
             folder: folder.to_owned(),
             empty_module,
             program: std::env::current_exe().context("this program does not know where it is")?,
@@ -182,6 +185,7 @@ impl Subject {
         let sites = Sites {
             root: &ground.places.root,
             keys: &ground.keys,
+            further: &ground.further,
             module: &ground.places.module,
             empty_module: &ground.empty_module,
             decider_port: decider.port(),
@@ -219,7 +223,8 @@ impl Subject {
             let mut target = self.target.clone();
             match refused.without {
                 Lacking::Token => {
-                    target.requests = Arc::new(vec![request(&path(&self.scenario, 0), &headers(None, 0))]);
+                    let without = request(&path(&self.scenario, 0), &headers(None, 0));
+                    target.requests = Requests::Circle(Arc::new(vec![without]));
                 }
                 Lacking::Peer => target.tls = Some(tls(&ground.keys, "billing")?),
             }
@@ -315,7 +320,7 @@ impl Subject {
 
     /// How many requests fill the caches.
     pub fn circle(&self) -> u64 {
-        u64::try_from(self.target.requests.len()).unwrap_or(u64::MAX)
+        u64::try_from(self.target.requests.circle()).unwrap_or(u64::MAX)
     }
 
     /// Envoy's resident memory.
@@ -357,12 +362,23 @@ fn ensure_all_good(outcome: &generator::Outcome) -> Result<()> {
 }
 
 fn load(ground: &Ground, scenario: &Scenario, address: SocketAddr) -> Result<(Target, Option<h2load::Load>)> {
-    let (key, count) = match scenario.tokens {
-        Tokens::One => (TokenKey::Rs256, 1),
-        Tokens::ManyRs256 => (TokenKey::Rs256, scenario.tokens_count),
-        Tokens::ManyEs256 => (TokenKey::Es256, scenario.tokens_count),
+    let tls = match scenario.connection {
+        Connection::Plain => None,
+        Connection::MutualTls => Some(tls(&ground.keys, "web")?),
     };
-    let mint = Mint::new(&ground.keys, key)?;
+    let (algorithm, count) = match scenario.tokens {
+        Tokens::One => (Algorithm::Rs256, 1),
+        Tokens::ManyRs256 => (Algorithm::Rs256, scenario.tokens_count),
+        Tokens::ManyEs256 => (Algorithm::Es256, scenario.tokens_count),
+        Tokens::ManyPs256 => (Algorithm::Ps256, scenario.tokens_count),
+        Tokens::ManyEdDsa => (Algorithm::EdDsa, scenario.tokens_count),
+        Tokens::ManyHs256 => (Algorithm::Hs256, scenario.tokens_count),
+        Tokens::OneWithProofs => {
+            let requests = requests_with_proofs(ground, scenario)?;
+            return Ok((Target { address, tls, requests }, None));
+        }
+    };
+    let mint = Mint::new(&ground.keys, &ground.further, algorithm)?;
     let tokens: Vec<String> = (0..count)
         .map(|number| mint.token(number, scenario.token_bytes))
         .collect::<Result<_>>()?;
@@ -380,12 +396,26 @@ fn load(ground: &Ground, scenario: &Scenario, address: SocketAddr) -> Result<(Ta
         path: path(scenario, 0),
         headers: headers(Some(first), scenario.extra_headers),
     });
-    let tls = match scenario.connection {
-        Connection::Plain => None,
-        Connection::MutualTls => Some(tls(&ground.keys, "web")?),
-    };
-    let requests = Arc::new(requests);
+    let requests = Requests::Circle(Arc::new(requests));
     Ok((Target { address, tls, requests }, plain))
+}
+
+/// One token that is bound to a key, and another proof by it in each request.
+fn requests_with_proofs(ground: &Ground, scenario: &Scenario) -> Result<Requests> {
+    let mint = Mint::new(&ground.keys, &ground.further, Algorithm::Es256)?;
+    let mint = mint.with_claims(Prover::confirmation(&ground.keys)?);
+    let token = mint.token(0, scenario.token_bytes)?;
+    let prover = Prover::new(&ground.keys)?;
+    let path = path(scenario, 0);
+    let uri = format!("https://{HOST}{path}");
+    let headers = headers(None, scenario.extra_headers);
+    let make = move || {
+        let mut headers = headers.clone();
+        headers.push(("authorization".to_owned(), format!("DPoP {token}")));
+        headers.push(("dpop".to_owned(), prover.proof(&uri, &token)?));
+        Ok(request(&path, &headers))
+    };
+    Ok(Requests::Made(Arc::new(make)))
 }
 
 fn tls(keys: &Keys, workload: &str) -> Result<Arc<rustls::ClientConfig>> {

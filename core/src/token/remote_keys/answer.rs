@@ -80,7 +80,7 @@ impl FetchError {
 
 impl<'a> Answer<'a> {
     /// The body of an answer that is a good one.
-    pub(super) fn document(&self) -> Result<&'a [u8], FetchError> {
+    pub(in crate::token) fn document(&self) -> Result<&'a [u8], FetchError> {
         const OK: u16 = 200;
         match self.status() {
             // A timeout may show as an answer with status 504, made by the proxy itself.

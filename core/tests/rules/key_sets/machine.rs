@@ -561,12 +561,33 @@ fn without_a_clock_nothing_is_begun_and_nothing_serves() {
 fn a_clock_that_is_set_back_does_not_make_keys_younger() {
     let mut world = World::new(&settings(), 1).with_keys(&[1]);
     let day_ms = 86_400_000;
+    // A tick on which nothing is due plans the next look.
+    world.later_ms(1_000);
+    assert!(world.tick(0).is_none());
     world.now = Timestamp::from_ms(world.now.as_ms() - day_ms);
     assert!(world.tick(0).is_none() || world.finds(0, 1).is_ok());
     world.later_ms(1_000);
     let _ = world.tick(0);
     world.later_ms(MAX_STALE_MS);
     assert_eq!(world.finds(0, 1), Err(NoKey::Unavailable));
+}
+
+#[test]
+fn a_clock_that_was_ahead_for_a_moment_does_not_end_the_fetching() {
+    let mut world = World::new(&settings(), 2).with_keys(&[1]);
+    let (now, year_ms) = (world.now, 31_536_000_000);
+    world.later_ms(10 * year_ms);
+    // The second worker plans to look again, as the first one fetches.
+    let _ = (world.tick(0), world.tick(1));
+    world.now = now;
+    world.later_ms(MAX_STALE_MS);
+    let mut fetch = None;
+    // Whatever was planned while the clock was ahead, a fetch begins within the longest pause between two.
+    for _ in 0..120 {
+        fetch = fetch.or_else(|| world.tick(1));
+        world.later_ms(1_000);
+    }
+    assert!(fetch.is_some());
 }
 
 #[test]

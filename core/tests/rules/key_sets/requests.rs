@@ -360,7 +360,7 @@ proptest! {
 fn verdict(sidecar: &mut Sidecar, caller: &Caller) -> Result<(), DenyReason> {
     match sidecar.sends(caller).0 {
         Step::Decided(verdict) => verdict.map(|_| ()).map_err(|refusal| refusal.reason),
-        Step::Ask(question) => panic!("{question:?}"),
+        other @ (Step::Ask(_) | Step::Introspect(_)) => panic!("{other:?}"),
     }
 }
 

@@ -1,0 +1,51 @@
+//! The answer to an HTTP call, as the host gives it in the call's callback.
+
+use picket_core::token::remote_keys::answer::{Answer, DOCUMENT_BYTES_MAX, FetchError};
+use proxy_wasm::hostcalls;
+use proxy_wasm::types::{BufferType, MapType};
+
+use crate::host::{HeaderMap, HostFailure};
+
+/// Reads the answer, and hands it over. `headers` and `body_bytes` are the callback's.
+pub(crate) fn with_answer<T>(
+    headers: usize,
+    body_bytes: usize,
+    take: impl FnOnce(Result<Answer<'_>, FetchError>) -> T,
+) -> T {
+    let read = ReadAnswer::read(headers, body_bytes);
+    let headers = read.as_ref().map(|read| read.headers.headers());
+    take(match (&read, &headers) {
+        (Ok(read), Ok(Ok(headers))) => Ok(Answer {
+            headers,
+            body: &read.body,
+        }),
+        // Either the host gave nothing, or something else than the ABI says.
+        (Ok(_) | Err(_), _) => Err(FetchError::EndpointUnreachable),
+    })
+}
+
+/// What came, as the host gave it.
+struct ReadAnswer {
+    headers: HeaderMap,
+    body: Vec<u8>,
+}
+
+impl ReadAnswer {
+    fn read(headers: usize, body_bytes: usize) -> Result<Self, HostFailure> {
+        // No headers: the connection broke, or the host gave up.
+        if headers == 0 {
+            return Err(HostFailure);
+        }
+        let headers = HeaderMap::read(MapType::HttpCallResponseHeaders)?;
+        // One byte more than is allowed shows that it is too long.
+        let read_bytes = body_bytes.min(DOCUMENT_BYTES_MAX + 1);
+        let body = match read_bytes {
+            0 => None,
+            _ => hostcalls::get_buffer(BufferType::HttpCallResponseBody, 0, read_bytes).map_err(|_| HostFailure)?,
+        };
+        Ok(Self {
+            headers,
+            body: body.unwrap_or_default(),
+        })
+    }
+}
