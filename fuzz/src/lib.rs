@@ -1,6 +1,6 @@
 //! What the fuzz targets share: verifiers whose answers are known, tokens put together from text, and a sidecar.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 
 use base64::Engine;
@@ -66,6 +66,14 @@ impl Connection for From {
 
     fn source_address(&self) -> Option<IpAddr> {
         Some(IpAddr::V4(Ipv4Addr::LOCALHOST))
+    }
+
+    fn destination(&self) -> Option<SocketAddr> {
+        Some((Ipv4Addr::LOCALHOST, 8080).into())
+    }
+
+    fn server_name(&self) -> Option<String> {
+        Some("orders.example.org".to_owned())
     }
 }
 

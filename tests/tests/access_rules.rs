@@ -1,5 +1,7 @@
 //! Access rules in a real Envoy: what only its properties tell, and what is counted.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
+
 use picket_tests::client::session::Session;
 use picket_tests::exchange::{RequestSpec, Via};
 use picket_tests::fake_policy_service::Mode;
