@@ -2,6 +2,7 @@
 
 mod audit;
 mod config;
+mod import;
 mod jwks;
 mod pki;
 mod policy;
@@ -80,6 +81,8 @@ enum Command {
     #[command(subcommand)]
     Config(config::Command),
     #[command(subcommand)]
+    Import(import::Command),
+    #[command(subcommand)]
     Policy(policy::Command),
     #[command(subcommand)]
     Audit(audit::Command),
@@ -146,6 +149,7 @@ fn carry_out(command: Command, output: Output) -> Result<Exit, CommandError> {
         Command::Token(command) => token::run(command, output),
         Command::Jwks(arguments) => jwks::run(&arguments, output),
         Command::Config(command) => config::run(command, output),
+        Command::Import(command) => import::run(command, output),
         Command::Policy(command) => policy::run(command, output),
         Command::Audit(command) => audit::run(command, output),
     }

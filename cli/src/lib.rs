@@ -5,6 +5,7 @@
 pub mod clock;
 pub mod duration;
 pub mod files;
+pub mod istio;
 pub mod keys;
 pub mod pki;
 pub mod token;

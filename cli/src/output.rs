@@ -72,6 +72,11 @@ impl Output {
         write_all(&format!("{document}\n"))
     }
 
+    /// The form of the answer.
+    pub(crate) fn format(self) -> Format {
+        self.format
+    }
+
     /// A text in colour, where standard output is to have colour.
     pub(crate) fn paint(self, paint: Paint, text: &str) -> String {
         painted(self.color, io::stdout().is_terminal(), paint, text)
@@ -93,6 +98,12 @@ pub(crate) fn report_error(color: Color, error: &dyn Error) {
     }
     // Where standard error is closed there is nobody to tell; the exit code still says it.
     let _ = writeln!(io::stderr(), "{line}");
+}
+
+/// Says one thing on standard error beside an answer.
+pub(crate) fn report_line(what: &str, text: &str) {
+    // Where standard error is closed there is nobody to tell; the exit code still says it.
+    let _ = writeln!(io::stderr(), "{what}: {text}");
 }
 
 /// A text from elsewhere as it can be put on a terminal: control characters are escaped, and so are those that are not seen

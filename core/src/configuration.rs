@@ -1,5 +1,6 @@
 //! Configuration: how documents are read, and the filter's own.
 
+mod access;
 pub mod document;
 pub mod dpop;
 pub mod filter;

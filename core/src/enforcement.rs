@@ -5,6 +5,7 @@
 //! policy service, [`Enforcer::answer_arrived`] with the [`Pending`]. What waits is consumed by its answer, so no request is
 //! decided twice, and continuing takes a [`Permit`], so none goes on without a decision.
 
+mod access;
 mod decisions;
 mod identity;
 mod introspection;
@@ -35,6 +36,7 @@ use crate::token::provider::ProviderIndex;
 use crate::token::{Sighting, TokenError, TokenVerifier, VerifiedToken};
 
 pub use crate::token::Verification;
+pub use access::ObservedAccess;
 pub use decisions::CacheUse;
 use decisions::{DecisionCache, DecisionKey, KnownDecision};
 pub use identity::Connection;
@@ -85,6 +87,8 @@ pub struct Notes {
     pub proof_passed: Option<bool>,
     /// Whether the decision cache had the answer.
     pub cache: Option<CacheUse>,
+    /// What access rules say that do not decide.
+    pub access: ObservedAccess,
 }
 
 /// What the policy service is to be asked, and what to keep until it answers.
@@ -192,6 +196,7 @@ impl Enforcer {
             tokens: TokenVerifier::new(
                 providers,
                 configuration.identity_headers.clone(),
+                configuration.access.claims.clone(),
                 configuration.token_cache_entries_max,
                 seed,
                 signatures,
@@ -281,6 +286,7 @@ impl Enforcer {
         if let Progress::ToAsk(introspection) = credential_check.run(&mut identity, knowledge, notes)? {
             return Ok(Step::Introspect(introspection));
         }
+        access::check(&self.configuration.access, arrival, &head, &identity, notes)?;
         // Made once, and only where somebody asks for it.
         let made = OnceCell::new();
         let id = || {

@@ -1,6 +1,7 @@
 //! Picket's rules, without I/O, clock or randomness: time and host facts come in, effects go out.
 
 pub mod access;
+pub mod access_rules;
 pub mod cache;
 pub mod configuration;
 pub mod decision;

@@ -133,6 +133,10 @@ deny_reasons! {
     NoRule => "no_rule", 403, 7, "No rule allows this request.";
     /// The route rule says deny.
     RuleDeny => "rule_deny", 403, 7, "A rule denies this request.";
+    /// An access rule rejects the request.
+    AccessRuleReject => "access_rule_reject", 403, 7, "An access rule rejects this request.";
+    /// There are access rules that accept, and none of them accepts the request.
+    AccessRuleNoAccept => "access_rule_no_accept", 403, 7, "No access rule accepts this request.";
     /// The policies say deny.
     PolicyDeny => "policy_deny", 403, 7, "Policy denies this request.";
     /// The request comes from none of the networks that the rule names, or from one that it excludes.

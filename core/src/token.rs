@@ -45,6 +45,8 @@ pub struct VerifiedToken {
     pub confirmation: Confirmation,
     /// The key that signed it, where that was fetched: what holds of the token ends with it. `None`: the key is configured.
     pub fetched_key: Option<Rc<VerificationKey>>,
+    /// What the claims say that access rules look at, by [`crate::access_rules::ClaimIndex`]: the texts of each.
+    pub condition_claims: Box<[Box<[Box<str>]>]>,
     /// Not before this time, skew included.
     pub starts_at: Timestamp,
     /// Not at or after this time, skew included.

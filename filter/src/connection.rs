@@ -18,6 +18,8 @@ const CONNECTION_ID: PropertyPath = PropertyPath("connection\0id");
 const PEER_CERTIFICATE: PropertyPath = PropertyPath("connection\0peer_certificate");
 const PEER_CERTIFICATE_VALID: PropertyPath = PropertyPath("connection\0peer_certificate_valid");
 const SOURCE_ADDRESS: PropertyPath = PropertyPath("source\0address");
+const DESTINATION_ADDRESS: PropertyPath = PropertyPath("destination\0address");
+const SERVER_NAME: PropertyPath = PropertyPath("connection\0requested_server_name");
 const NODE_ID: PropertyPath = PropertyPath("xds\0node\0id");
 const END_OF_TIME: Timestamp = Timestamp::from_ms(u64::MAX);
 
@@ -56,13 +58,20 @@ impl Connection for Connections {
 
     /// Not kept: where Envoy takes it from a header, each request has its own.
     fn source_address(&self) -> Option<IpAddr> {
-        let address = host::property(SOURCE_ADDRESS)?;
-        std::str::from_utf8(&address)
-            .ok()?
-            .parse::<SocketAddr>()
-            .ok()
-            .map(|address| address.ip())
+        address(SOURCE_ADDRESS).map(|address| address.ip())
     }
+
+    fn destination(&self) -> Option<SocketAddr> {
+        address(DESTINATION_ADDRESS)
+    }
+
+    fn server_name(&self) -> Option<String> {
+        host::property(SERVER_NAME).and_then(|name| String::from_utf8(name).ok())
+    }
+}
+
+fn address(path: PropertyPath) -> Option<SocketAddr> {
+    std::str::from_utf8(&host::property(path)?).ok()?.parse().ok()
 }
 
 /// Envoy's node id; empty where it has none.

@@ -6,7 +6,7 @@
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
-use picket_core::enforcement::{CacheUse, CallFailure, Notes, PermitReason, Verification};
+use picket_core::enforcement::{CacheUse, CallFailure, Notes, ObservedAccess, PermitReason, Verification};
 use picket_core::reason::DenyReason;
 use picket_core::token::TokenAlgorithm;
 use picket_core::token::introspection::IntrospectionResult;
@@ -34,6 +34,9 @@ pub(crate) struct Metrics {
     verifications: Vec<(VerificationLabels, Counter)>,
     proofs_passed: Counter,
     proofs_failed: Counter,
+    access_would_reject: Counter,
+    access_would_not_accept: Counter,
+    access_audited: Counter,
     /// Of each provider whose keys are fetched; their number is bounded by the configuration's.
     key_sets: RefCell<Vec<KeySetMetrics>>,
 }
@@ -85,6 +88,7 @@ impl Metrics {
         };
         let cache = |result: &str| Counter::define(&format!("picket_decision_cache.result.{result}"));
         let call = |result: &str| Counter::define(&format!("picket_policy_calls.result.{result}"));
+        let access = |result: &str| Counter::define(&format!("picket_access_observed.result.{result}"));
         let introspection = |result: IntrospectionResult| {
             let name = format!("picket_introspections.result.{}", result.as_str());
             (result, Counter::define(&name))
@@ -118,6 +122,9 @@ impl Metrics {
                 .collect(),
             proofs_passed: proof("passed"),
             proofs_failed: proof("failed"),
+            access_would_reject: access("would_reject"),
+            access_would_not_accept: access("would_not_accept"),
+            access_audited: access("audited"),
             key_sets: RefCell::default(),
         }
     }
@@ -143,6 +150,20 @@ impl Metrics {
             Some(true) => self.proofs_passed.add_one(),
             Some(false) => self.proofs_failed.add_one(),
             None => {}
+        }
+        let ObservedAccess {
+            would_reject,
+            would_not_accept,
+            is_audited,
+        } = notes.access;
+        for (is_so, counter) in [
+            (would_reject, &self.access_would_reject),
+            (would_not_accept, &self.access_would_not_accept),
+            (is_audited, &self.access_audited),
+        ] {
+            if is_so {
+                counter.add_one();
+            }
         }
         if let Some((verification, has_passed)) = notes.verification {
             let checked = match verification {
@@ -218,10 +239,16 @@ impl Metrics {
     pub(crate) fn flush(&self) {
         let calls = [&self.calls_answered, &self.calls_unavailable, &self.calls_invalid];
         let proofs = [&self.proofs_passed, &self.proofs_failed];
+        let access = [
+            &self.access_would_reject,
+            &self.access_would_not_accept,
+            &self.access_audited,
+        ];
         let single = [&self.cache_hit, &self.cache_miss]
             .into_iter()
             .chain(calls)
-            .chain(proofs);
+            .chain(proofs)
+            .chain(access);
         let permits = self.permits.iter().map(|(_, counter)| counter);
         let denials = self.denials.iter().map(|(_, counter)| counter);
         let verifications = self.verifications.iter().map(|(_, counter)| counter);

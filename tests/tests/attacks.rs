@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
 use picket_core::configuration::filter::FilterConfiguration;
@@ -32,6 +32,14 @@ impl Connection for Web {
     }
 
     fn source_address(&self) -> Option<IpAddr> {
+        None
+    }
+
+    fn destination(&self) -> Option<SocketAddr> {
+        None
+    }
+
+    fn server_name(&self) -> Option<String> {
         None
     }
 }

@@ -17,9 +17,9 @@ const SHIPPED: &str = include_str!("../vectors/requests.json");
 const LENIENT: &str = include_str!("../vectors/requests-lenient.json");
 /// Reasons that no request alone can cause: the first two need a policy service that fails (`unavailable.rs`), the third an Envoy
 /// that refuses the filter's calls, the fourth keys that are not there (`key_sets.rs`), the next three a certificate that expires
-/// while its connection is open, or comes with a header, and a rule with networks (`peers.rs`), the next two other settings and more proofs (`possession.rs`), the last two an introspection
-/// endpoint (`introspection.rs`).
-const ELSEWHERE: [&str; 11] = [
+/// while its connection is open, or comes with a header, and a rule with networks (`peers.rs`), the next two other settings and more proofs (`possession.rs`), the next two an introspection
+/// endpoint (`introspection.rs`), the last two access rules (`access_rules.rs`).
+const ELSEWHERE: [&str; 13] = [
     "policy_service_unavailable",
     "policy_service_answer_invalid",
     "host_failure",
@@ -31,6 +31,8 @@ const ELSEWHERE: [&str; 11] = [
     "dpop_ledger_full",
     "token_inactive",
     "introspection_unavailable",
+    "access_rule_reject",
+    "access_rule_no_accept",
 ];
 
 async fn run(options: Options, vectors: &[Exchange]) {

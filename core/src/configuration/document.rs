@@ -1,5 +1,6 @@
 //! The filter's configuration as it is written: JSON, unknown fields refused. Its doc comments are the JSON Schema's.
 
+mod access;
 mod peers;
 
 use deserr::Deserr;
@@ -9,6 +10,10 @@ use super::dpop::{DpopDocument, PossessionDocument};
 use super::problems::Problems;
 use super::providers::ProviderDocument;
 
+pub use access::{
+    AccessConditionDocument, AccessDocument, AccessOperationDocument, AccessRuleDocument, AccessSourceDocument,
+    AttributeDocument, ObservedAccessDocument,
+};
 pub use peers::{ForwardedHeaderDocument, ForwardedPeerDocument, PeersDocument};
 
 /// Configuration of Picket's filter: the plugin configuration of Envoy's Wasm filter, as JSON or as a protobuf Struct.
@@ -53,6 +58,9 @@ pub struct FilterDocument {
     pub dpop: Option<DpopDocument>,
     /// The route rules; the most specific one wins. A request that matches none is denied.
     pub rules: Vec<RuleDocument>,
+    /// What is refused or accepted whatever the route rule, looked at before it decides. Default: nothing.
+    #[deserr(default)]
+    pub access: Option<AccessDocument>,
     /// Whether the credential and its proof reach the upstream. Default: false.
     #[deserr(default)]
     pub forward_credential: Option<bool>,

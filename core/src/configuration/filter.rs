@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 use std::rc::Rc;
 
+use super::access::check_access;
 use super::document::{
     CredentialDocument, DecisionDocument, FilterDocument, NeedDocument, PolicyServiceDocument, RuleDocument,
     TransactionTokenDocument,
@@ -13,6 +14,7 @@ use super::introspection::read_secrets;
 use super::peers::{self, check_peers, check_source};
 use super::problems::{self, Problems, shortened};
 use super::providers::{Providers, check_providers};
+use crate::access_rules::AccessRules;
 use crate::dpop::DpopSettings;
 use crate::identity_headers::{self, IdentityHeaders};
 use crate::peer::requirement::PeerRequirement;
@@ -68,6 +70,8 @@ pub struct FilterConfiguration {
     pub rules: Vec<RouteRule>,
     /// Which rule a request falls under.
     pub routes: RouteTable,
+    /// What is refused or accepted before a rule decides.
+    pub access: AccessRules,
     /// Whether the credential and its proof reach the upstream.
     pub forward_credential: bool,
     /// What tells the upstream who calls.
@@ -263,6 +267,7 @@ impl FilterConfiguration {
             dpop: check_dpop(document.dpop, &mut check),
             rules,
             routes,
+            access: check_access(document.access, &trust_domains, &mut check),
             forward_credential: document.forward_credential.unwrap_or(false),
             identity_headers: check_identity_headers(document.identity_headers.as_deref(), &mut check),
             explain_permits: document.explain_permits.unwrap_or(false),

@@ -112,6 +112,8 @@ pub(super) fn check_introspection(
 pub(super) fn check_no_jws_fields(document: &ProviderDocument, path: &str, check: &mut Problems) {
     let said = [
         ("algorithms", document.algorithms.is_some()),
+        // It has a field of its own there.
+        ("audience", document.audience.is_some()),
         ("types", document.types.is_some()),
         ("payload_header", document.payload_header.is_some()),
     ];

@@ -38,8 +38,13 @@ pub struct ProviderDocument {
     pub name: String,
     /// The exact `iss` of its tokens.
     pub issuer: String,
-    /// A token's `aud` must name one of these.
-    pub audiences: Vec<String>,
+    /// A token's `aud` must name one of these. Required unless `audience` is `none`.
+    #[deserr(default)]
+    pub audiences: Option<Vec<String>>,
+    /// Whether a token must be for one of `audiences`. With `none`, tokens that were made for anybody else are taken too. Default:
+    /// `required`.
+    #[deserr(default)]
+    pub audience: Option<NeedDocument>,
     /// A token's `sub` must be one of these; a `*` at the end stands for any rest. Default: any.
     #[deserr(default)]
     pub subjects: Option<Vec<String>>,
@@ -174,13 +179,8 @@ fn check_provider(
     path: &str,
     check: &mut Problems,
 ) -> Option<Provider> {
+    let audiences = check_audiences(document.audiences.clone(), document.audience, path, check);
     check_no_jws_fields(&document, path, check);
-    if document.audiences.is_empty() || document.audiences.iter().any(String::is_empty) {
-        check.add(
-            format!("{path}.audiences"),
-            "expected at least one audience, none of them empty",
-        );
-    }
     let skew = (0..=CLOCK_SKEW_S_MAX, CLOCK_SKEW_S_DEFAULT);
     let clock_skew_s = in_range(
         document.clock_skew_s,
@@ -221,7 +221,7 @@ fn check_provider(
         algorithms: check_algorithms(document.algorithms.as_deref(), &keys, path, check),
         name: document.name,
         issuer: document.issuer,
-        audiences: document.audiences,
+        audiences,
         subjects: subjects.map(|texts| texts.iter().map(|text| TextPattern::parse(text)).collect()),
         types: types.map(|types| types.iter().map(|typ| crate::token::jws::media_type(typ)).collect()),
         required_claims,
@@ -235,6 +235,27 @@ fn check_provider(
         payload_header,
         sources,
     })
+}
+
+/// `None`: tokens for anybody are taken.
+fn check_audiences(
+    audiences: Option<Vec<String>>,
+    need: Option<NeedDocument>,
+    path: &str,
+    check: &mut Problems,
+) -> Option<Vec<String>> {
+    let path = format!("{path}.audiences");
+    match (need, &audiences) {
+        (Some(NeedDocument::None), None) => {}
+        (Some(NeedDocument::None), Some(_)) => check.add(path, "expected none beside `audience: none`"),
+        (Some(NeedDocument::Required) | None, None) => check.add(path, "is required"),
+        (Some(NeedDocument::Required) | None, Some(audiences)) => {
+            if audiences.is_empty() || audiences.iter().any(String::is_empty) {
+                check.add(path, "expected at least one audience, none of them empty");
+            }
+        }
+    }
+    audiences
 }
 
 /// `None`: without keys, which is a mistake.

@@ -217,6 +217,7 @@ mod tests {
             sources: SourceSet::default(),
             confirmation: Confirmation::default(),
             fetched_key: None,
+            condition_claims: Box::default(),
             principal: Rc::new(principal),
             identity_headers: vec![],
             starts_at: Timestamp::from_ms(0),

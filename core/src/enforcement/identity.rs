@@ -1,7 +1,7 @@
 //! Who a request comes from.
 
 use std::cell::OnceCell;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
 use super::{Arrival, PeerResult};
@@ -18,6 +18,12 @@ pub trait Connection {
 
     /// Where the connection comes from.
     fn source_address(&self) -> Option<IpAddr>;
+
+    /// What the connection was made to, as the proxy knows it.
+    fn destination(&self) -> Option<SocketAddr>;
+
+    /// The server name that the caller's TLS asked for (RFC 6066 §3).
+    fn server_name(&self) -> Option<String>;
 }
 
 /// Who a request comes from.

@@ -20,6 +20,15 @@ pub struct ClaimPath(Vec<String>);
 pub struct ClaimPathError;
 
 impl ClaimPath {
+    /// The claim's name, where it is no member of another one.
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        match self.0.as_slice() {
+            [name] => Some(name),
+            _ => None,
+        }
+    }
+
     /// The value of the claim. `None`: there is none, or what should hold it is no object.
     #[must_use]
     pub fn find<'c, 't>(&self, claims: &'c Members<'t>) -> Option<&'c Json<'t>> {

@@ -20,8 +20,8 @@ pub struct Provider {
     pub name: String,
     /// The exact `iss`.
     pub issuer: String,
-    /// A token's `aud` must name one of these; never empty.
-    pub audiences: Vec<String>,
+    /// A token's `aud` must name one of these, never empty; `None`: it may name anybody, or nobody.
+    pub audiences: Option<Vec<String>>,
     /// A token's `sub` must be one of these; `None`: any.
     pub subjects: Option<Vec<TextPattern>>,
     /// A token's `typ` must be one of these, in lower case and without `application/`; `None`: none, `jwt` or `at+jwt`.

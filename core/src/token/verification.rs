@@ -8,6 +8,7 @@ use std::hash::{Hash, Hasher};
 use std::num::NonZeroUsize;
 use std::rc::Rc;
 
+use super::claim_path::ClaimPath;
 use super::credential::{Credential, b64token};
 use super::introspection::IntrospectionRequest;
 use super::jws::{Jws, malformed};
@@ -34,6 +35,8 @@ pub struct TokenVerifier {
     /// Hashed whole, as callers choose them.
     inactive: Cache<Box<[u8]>, ()>,
     identity_headers: IdentityHeaders,
+    /// What is kept of the claims for access rules.
+    condition_claims: Vec<ClaimPath>,
     signatures: Rc<dyn SignatureVerifier>,
     serial: u64,
 }
@@ -140,11 +143,12 @@ impl PartialEq for KnownToken {
 impl Eq for KnownToken {}
 
 impl TokenVerifier {
-    /// A verifier with an empty cache.
+    /// A verifier with an empty cache, which keeps of each token what `condition_claims` say.
     #[must_use]
     pub fn new(
         providers: Vec<Provider>,
         identity_headers: IdentityHeaders,
+        condition_claims: Vec<ClaimPath>,
         entries_max: NonZeroUsize,
         seed: u64,
         signatures: Rc<dyn SignatureVerifier>,
@@ -155,6 +159,7 @@ impl TokenVerifier {
             verified: Cache::new(entries_max, seed),
             inactive: Cache::new(INACTIVE_ENTRIES_MAX, seed),
             identity_headers,
+            condition_claims,
             serial: 0,
         }
     }
@@ -253,6 +258,11 @@ impl TokenVerifier {
             identity_headers,
             principal: Rc::new(checked.principal),
             confirmation: checked.confirmation,
+            condition_claims: self
+                .condition_claims
+                .iter()
+                .map(|path| claims::texts_of(path, &claims))
+                .collect(),
             fetched_key: fetched_until.is_some().then_some(key),
             starts_at: checked.starts_at,
             ends_at: checked.ends_at,

@@ -503,6 +503,20 @@ fn the_rule_has_its_say() {
 }
 
 #[test]
+fn access_rules_look_at_what_the_issuer_says() {
+    let mut document = document();
+    document["access"] = json!({"accept": [{"id": "staff", "when": [{"claim": "/realm/roles", "values": ["staff"]}]}]});
+    let mut sidecar = with(&document);
+    let (verdict, _) = asks_and_hears(&mut sidecar, &caller(), &active(json!({"realm": {"roles": ["guest"]}})));
+    assert_eq!(verdict.unwrap_err().reason, DenyReason::AccessRuleNoAccept);
+    let other = caller().bearer("another");
+    passes(&mut sidecar, &other, &active(json!({"realm": {"roles": ["staff"]}})));
+    // And again, from what is remembered.
+    sidecar.permits(&other);
+    assert_eq!(sidecar.refuses(&caller()).reason, DenyReason::AccessRuleNoAccept);
+}
+
+#[test]
 fn a_proof_is_looked_at_once_after_the_answer() {
     let mut sidecar = sidecar();
     let bound = active(json!({"token_type": "DPoP", "cnf": {"jkt": thumbprint()}}));

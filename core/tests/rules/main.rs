@@ -9,6 +9,7 @@
     reason = "a test that cannot go on fails, and a table may be long"
 )]
 
+mod access;
 mod callers;
 mod configuration;
 mod credentials;

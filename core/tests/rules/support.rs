@@ -37,6 +37,8 @@ pub(crate) struct Caller {
     headers: Vec<(String, Vec<u8>)>,
     peer: PeerResult,
     address: Option<std::net::IpAddr>,
+    destination: Option<std::net::SocketAddr>,
+    server_name: Option<String>,
     bearer: Bearer,
     may_be_asked: bool,
 }
@@ -263,6 +265,16 @@ impl Connection for Caller {
         assert!(self.may_be_asked, "the connection was asked for its source address");
         self.address
     }
+
+    fn destination(&self) -> Option<std::net::SocketAddr> {
+        assert!(self.may_be_asked, "the connection was asked for its destination");
+        self.destination
+    }
+
+    fn server_name(&self) -> Option<String> {
+        assert!(self.may_be_asked, "the connection was asked for its server name");
+        self.server_name.clone()
+    }
 }
 
 impl Caller {
@@ -280,6 +292,8 @@ impl Caller {
                 .to_vec(),
             peer: Ok(Peer::known_by_name("spiffe://example.org/web".parse().unwrap())),
             address: "10.0.0.1".parse().ok(),
+            destination: "192.0.2.1:8080".parse().ok(),
+            server_name: None,
             bearer: Bearer::Default,
             may_be_asked: true,
         }
@@ -356,6 +370,20 @@ impl Caller {
     pub(crate) fn from(self, address: &str) -> Self {
         Self {
             address: address.parse().ok(),
+            ..self
+        }
+    }
+
+    pub(crate) fn to(self, destination: &str) -> Self {
+        Self {
+            destination: destination.parse().ok(),
+            ..self
+        }
+    }
+
+    pub(crate) fn server_name(self, name: &str) -> Self {
+        Self {
+            server_name: Some(name.to_owned()),
             ..self
         }
     }

@@ -3,6 +3,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, Header};
+use picket_core::configuration::filter::FilterConfiguration;
 use picket_core::reason::DenyReason;
 use serde_json::{Value, json};
 
@@ -310,6 +311,29 @@ fn the_examples_of_rfc_7515_verify() {
             DenyReason::TokenSignatureInvalid
         );
     }
+}
+
+#[test]
+fn a_provider_may_leave_out_the_audience() {
+    let mut document = configuration();
+    document["providers"][0].as_object_mut().unwrap().remove("audiences");
+    let mistake = |document: &Value| {
+        FilterConfiguration::parse(document.to_string().as_bytes())
+            .unwrap_err()
+            .to_string()
+    };
+    assert_eq!(mistake(&document), "providers[0].audiences: is required");
+    document["providers"][0]["audience"] = json!("none");
+    let mut sidecar = Sidecar::with(&document);
+    for audience in [json!("somebody"), json!(["a", "b"]), Value::Null] {
+        let token = sidecar.token(&[("aud", audience)]);
+        sidecar.permits(&Caller::new().get("/local").bearer(&token));
+    }
+    document["providers"][0]["audiences"] = json!(["orders"]);
+    assert_eq!(
+        mistake(&document),
+        "providers[0].audiences: expected none beside `audience: none`"
+    );
 }
 
 /// RFC 8725 §3.1: a key that does not say for which algorithm it is, is taken for the one that costs little to check.

@@ -1,7 +1,7 @@
 //! A sidecar and its requests, as the hot paths need them: the one place here that knows `core`.
 
 use std::hint::black_box;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -125,6 +125,14 @@ impl Connection for OneConnection {
 
     fn source_address(&self) -> Option<IpAddr> {
         Some([10, 0, 0, 1].into())
+    }
+
+    fn destination(&self) -> Option<SocketAddr> {
+        None
+    }
+
+    fn server_name(&self) -> Option<String> {
+        None
     }
 }
 

@@ -132,6 +132,11 @@ impl TokenVerifier {
             identity_headers,
             principal: Rc::new(checked.principal),
             confirmation: checked.confirmation,
+            condition_claims: self
+                .condition_claims
+                .iter()
+                .map(|path| claims::texts_of(path, members))
+                .collect(),
             fetched_key: None,
             starts_at: checked.starts_at,
             ends_at: checked.ends_at,

@@ -1,0 +1,195 @@
+//! Istio's RequestAuthentication and AuthorizationPolicy as a configuration of the filter.
+//!
+//! What they mean is taken from Istio's reference pages: AuthorizationPolicy
+//! (<https://istio.io/latest/docs/reference/config/security/authorization-policy/>), its conditions
+//! (<https://istio.io/latest/docs/reference/config/security/conditions/>), RequestAuthentication
+//! (<https://istio.io/latest/docs/reference/config/security/request_authentication/>) and JWTRule
+//! (<https://istio.io/latest/docs/reference/config/security/jwt/>).
+//!
+//! INVARIANT: what cannot be expressed is named, and leaves a configuration that refuses more than the documents do, never less;
+//! where that cannot be, there is no configuration.
+
+mod authentication;
+mod authorization;
+mod conditions;
+mod documents;
+mod specs;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use picket_core::configuration::filter::FilterConfiguration;
+use picket_core::configuration::problems::Problems;
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use authentication::Authentication;
+use authorization::Access;
+use documents::{Document, Kind};
+
+/// The workload whose sidecar is configured.
+#[derive(Clone, Debug)]
+pub struct Workload {
+    /// What the filter calls it.
+    pub name: String,
+    /// Its Kubernetes namespace.
+    pub namespace: String,
+    /// Its labels, which selectors look at.
+    pub labels: BTreeMap<String, String>,
+    /// The namespace whose policies hold in all namespaces.
+    pub root_namespace: String,
+    /// The mesh's trust domain.
+    pub trust_domain: String,
+    /// The Envoy cluster that keys are fetched through; `None`: key sets that are fetched cannot be expressed.
+    pub keys_cluster: Option<String>,
+}
+
+/// What was made of Istio's documents.
+#[derive(Clone, Debug, Serialize)]
+pub struct Import {
+    /// The filter's configuration; `None`: there is none that is safe.
+    pub configuration: Option<Value>,
+    /// What cannot be expressed, and mistakes.
+    pub problems: Vec<Finding>,
+    /// What holds on a condition that only the operator can see to.
+    pub notes: Vec<Finding>,
+}
+
+/// Something to say about a document.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// Which document: kind, namespace and name, or the file.
+    pub document: String,
+    /// The way to the field; empty: the whole document.
+    pub path: String,
+    /// What is to be said.
+    pub message: String,
+}
+
+/// What is to be said, as it is found.
+#[derive(Debug, Default)]
+struct Findings {
+    problems: Vec<Finding>,
+    notes: Vec<Finding>,
+}
+
+impl Findings {
+    fn problem(&mut self, document: &str, path: impl Into<String>, message: impl Into<String>) {
+        self.problems.push(finding(document, path, message));
+    }
+
+    /// The same thing is said once of each document.
+    fn note(&mut self, document: &str, path: impl Into<String>, message: impl Into<String>) {
+        let note = finding(document, path, message);
+        let is_known = |known: &Finding| known.document == note.document && known.message == note.message;
+        if !self.notes.iter().any(is_known) {
+            self.notes.push(note);
+        }
+    }
+}
+
+fn finding(document: &str, path: impl Into<String>, message: impl Into<String>) -> Finding {
+    Finding {
+        document: document.to_owned(),
+        path: path.into(),
+        message: message.into(),
+    }
+}
+
+/// Makes one configuration of all documents in these files: the name of each, and its YAML.
+#[must_use]
+pub fn import(files: &[(String, String)], workload: &Workload) -> Import {
+    let mut findings = Findings::default();
+    let configuration = configuration(files, workload, &mut findings);
+    let Findings { problems, notes } = findings;
+    Import {
+        configuration,
+        problems,
+        notes,
+    }
+}
+
+fn configuration(files: &[(String, String)], workload: &Workload, findings: &mut Findings) -> Option<Value> {
+    // A document that was not understood might have been one that refuses.
+    let documents = documents::read(files, findings)?;
+    let documents: Vec<Document> = documents
+        .into_iter()
+        .filter(|document| document.applies_to(workload, findings))
+        .collect();
+    let mut authentication = Authentication::default();
+    let mut access = Access::default();
+    for document in &documents {
+        if let Kind::RequestAuthentication(spec) = &document.kind {
+            authentication.add(document, spec, workload, findings);
+        }
+    }
+    if authentication.is_lost() {
+        findings.problem(
+            "",
+            "",
+            "no RequestAuthentication can be expressed, so that no token could be told from a forged one",
+        );
+        return None;
+    }
+    access.reject(authentication.guards(findings)?);
+    for document in &documents {
+        if let Kind::AuthorizationPolicy(spec) = &document.kind {
+            access.add(document, spec, workload, &authentication, findings);
+        }
+    }
+    checked(whole(workload, &authentication, access), findings)
+}
+
+fn whole(workload: &Workload, authentication: &Authentication, access: Access) -> Value {
+    let mut configuration = Map::new();
+    configuration.insert("workload".to_owned(), json!(workload.name));
+    configuration.insert("trust_domains".to_owned(), json!([workload.trust_domain]));
+    if !authentication.providers.is_empty() {
+        configuration.insert("providers".to_owned(), json!(authentication.providers));
+        configuration.insert("forward_credential".to_owned(), json!(authentication.forwards()));
+    }
+    configuration.insert(
+        "rules".to_owned(),
+        json!([{
+            "id": "istio", "hosts": ["*"], "paths": ["/{**}"], "peer": "none",
+            "credential": authentication.credential(), "decision": "permit",
+        }]),
+    );
+    let access = access.into_value();
+    if access.as_object().is_some_and(|members| !members.is_empty()) {
+        configuration.insert("access".to_owned(), access);
+    }
+    Value::Object(configuration)
+}
+
+/// A configuration that the filter would refuse is none.
+fn checked(configuration: Value, findings: &mut Findings) -> Option<Value> {
+    match FilterConfiguration::from_value(configuration.clone()) {
+        Ok(_) => Some(configuration),
+        Err(problems) => {
+            add_all(findings, "", &problems);
+            None
+        }
+    }
+}
+
+fn add_all(findings: &mut Findings, document: &str, problems: &Problems) {
+    for problem in problems.as_slice() {
+        findings.problem(document, problem.path.as_str(), &problem.message);
+    }
+}
+
+/// A name of its own for a part of the configuration that is made of a part of a document.
+fn unique_name(document: &Document, index: usize, used: &mut BTreeSet<String>) -> String {
+    const NAME_BYTES_MAX: usize = 64;
+    let full = format!("{}.{}.{index}", document.namespace, document.name);
+    let is_name = |name: &str| {
+        name.bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'))
+    };
+    let name = match full.len() <= NAME_BYTES_MAX && is_name(&full) && !used.contains(&full) {
+        true => full,
+        false => format!("istio-{}", used.len()),
+    };
+    used.insert(name.clone());
+    name
+}

@@ -1,0 +1,130 @@
+//! Access rules: what is refused or accepted whatever the route rule, on peer, principal, addresses, operation and conditions.
+//!
+//! They mean what the rules of Istio's AuthorizationPolicy mean
+//! (<https://istio.io/latest/docs/reference/config/security/authorization-policy/>, and for conditions
+//! <https://istio.io/latest/docs/reference/config/security/conditions/>): rejection before acceptance, and where there are rules
+//! that accept, one must match. There are no regular expressions.
+
+mod patterns;
+
+use std::collections::BTreeSet;
+
+pub(crate) use patterns::fits_namespace;
+pub use patterns::{
+    AuthorityPattern, NamePattern, PathPattern, PatternError, PeerPattern, PrincipalPattern, ServiceAccountName,
+};
+
+use crate::source_address::Network;
+use crate::spiffe::TrustDomain;
+use crate::token::claim_path::ClaimPath;
+
+/// A claim's place in [`AccessRules::claims`].
+pub type ClaimIndex = usize;
+
+/// All access rules of a filter.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AccessRules {
+    /// A request that matches one of these is refused.
+    pub reject: Vec<AccessRule>,
+    /// A request must match one of these; `None`: it need not.
+    pub accept: Option<Vec<AccessRule>>,
+    /// A request that matches one of these is counted.
+    pub audit: Vec<AccessRule>,
+    /// As [`AccessRules::reject`], but a match is counted and nothing else.
+    pub observed_reject: Vec<AccessRule>,
+    /// Rules that are to be added to [`AccessRules::accept`]: what would be refused then is counted.
+    pub observed_accept: Option<Vec<AccessRule>>,
+    /// The claims that conditions look at; kept with each verified token.
+    pub claims: Vec<ClaimPath>,
+    /// Whose peers count: one of another trust domain is nobody here.
+    pub trust_domains: BTreeSet<TrustDomain>,
+}
+
+/// A rule matches where one of its sources, one of its operations and all of its conditions do. One without any of them matches
+/// every request.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AccessRule {
+    /// Its name.
+    pub id: String,
+    /// The sources, each of conditions that must all hold; empty: any.
+    pub from: Vec<Vec<Condition>>,
+    /// The operations, likewise.
+    pub to: Vec<Vec<Condition>>,
+    /// What must hold besides.
+    pub when: Vec<Condition>,
+}
+
+/// What a request may be asked for. Where a request does not have it, no value fits, so that only lists of values that must not
+/// fit hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// The peer's SPIFFE ID.
+    Peer(Values<PeerPattern>),
+    /// The Kubernetes namespace in the peer's SPIFFE ID.
+    Namespace(Values<NamePattern>),
+    /// The Kubernetes service account in the peer's SPIFFE ID.
+    ServiceAccount(Values<ServiceAccountName>),
+    /// Issuer and subject of the token.
+    Principal(Values<PrincipalPattern>),
+    /// Where the connection comes from.
+    ConnectionAddress(Values<Network>),
+    /// Where the request comes from, as `forwarded_for_trusted_hops` says.
+    SourceAddress(Values<Network>),
+    /// The address that the connection was made to.
+    DestinationAddress(Values<Network>),
+    /// The port that the connection was made to.
+    DestinationPort(Values<u16>),
+    /// The server name that TLS asked for.
+    ServerName(Values<NamePattern>),
+    /// The authority, port included, without regard to case.
+    Host(Values<AuthorityPattern>),
+    /// The method.
+    Method(Values<NamePattern>),
+    /// The path in its normal form.
+    Path(Values<PathPattern>),
+    /// A header, whose fields are joined with a comma (RFC 9110 §5.3).
+    Header(Box<str>, Values<NamePattern>),
+    /// A claim of the token: a text, or any text of an array.
+    Claim(ClaimIndex, Values<NamePattern>),
+}
+
+/// The values of a condition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Values<T> {
+    /// One of these must fit; empty: any, and none.
+    pub any_of: Vec<T>,
+    /// None of these may fit.
+    pub none_of: Vec<T>,
+}
+
+impl AccessRules {
+    /// Whether no request is looked at.
+    #[must_use]
+    pub fn are_none(&self) -> bool {
+        !self.decide() && !self.observe()
+    }
+
+    /// Whether any of them can refuse.
+    fn decide(&self) -> bool {
+        !self.reject.is_empty() || self.accept.is_some()
+    }
+
+    fn observe(&self) -> bool {
+        !self.audit.is_empty() || !self.observed_reject.is_empty() || self.observed_accept.is_some()
+    }
+}
+
+impl AccessRule {
+    /// Whether a request matches of which `holds` tells what it is asked.
+    pub(crate) fn matches(&self, holds: impl Fn(&Condition) -> bool) -> bool {
+        let one_of = |all: &[Vec<Condition>]| all.is_empty() || all.iter().any(|each| each.iter().all(&holds));
+        one_of(&self.from) && one_of(&self.to) && self.when.iter().all(&holds)
+    }
+}
+
+impl<T> Values<T> {
+    /// Whether the values hold, `fits` telling of each whether it is the request's.
+    pub(crate) fn hold(&self, fits: impl Fn(&T) -> bool) -> bool {
+        (self.any_of.is_empty() || self.any_of.iter().any(&fits)) && !self.none_of.iter().any(&fits)
+    }
+}

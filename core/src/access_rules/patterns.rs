@@ -1,0 +1,530 @@
+//! What values are compared with: a text, the beginning or the end of one, or any that is there.
+
+use std::str::FromStr;
+
+use crate::path;
+use crate::route::TEMPLATE_SEGMENTS_MAX;
+use crate::spiffe::{self, SpiffeId};
+
+/// The scheme of SPIFFE IDs, behind which a pattern's `*` stands for the rest.
+const SPIFFE: &str = "spiffe://";
+
+/// `abc`, `abc*`, `*abc`, or `*` for any text that is not empty.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamePattern(Kind);
+
+/// A pattern of the authority as it was sent, port included, compared without regard to ASCII case.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuthorityPattern(Kind);
+
+/// A pattern of paths in normal form, or a template in which `{*}` is one segment and `{**}`, as the last one, all the rest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PathPattern {
+    /// The whole path, its beginning or its end.
+    Text(NamePattern),
+    /// Segment by segment; `None` is any one.
+    Template {
+        /// The segments before the rest.
+        segments: Vec<Option<Box<str>>>,
+        /// What follows them.
+        end: TemplateEnd,
+    },
+}
+
+/// What follows the segments of a template.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TemplateEnd {
+    /// Nothing.
+    Here,
+    /// A slash, and anything or nothing.
+    Rest,
+}
+
+/// A pattern of SPIFFE IDs: `spiffe://example.org/ns/shop/sa/web`, `spiffe://example.org/ns/shop/*`, `*/sa/web`, `*`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerPattern(Kind);
+
+/// A principal as `ISSUER/SUBJECT`: what follows the last slash is the subject, as issuers are URLs. `ISSUER/abc*` is the beginning
+/// of a subject, `*abc` the end of an issuer and the whole subject, `*` any principal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PrincipalPattern {
+    issuer: Kind,
+    subject: Kind,
+}
+
+/// A Kubernetes service account, exactly.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceAccountName {
+    namespace: Box<str>,
+    name: Box<str>,
+}
+
+/// Why a text is no pattern.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PatternError {
+    /// Empty, or with a `*` elsewhere than at one end.
+    #[error("expected a text that is not empty, with `*` at most once, at its beginning or its end")]
+    Text,
+    /// No SPIFFE ID could fit.
+    #[error("expected a SPIFFE ID, the beginning of one before a `*`, or a `*` before the end of one")]
+    Peer,
+    /// No principal could fit.
+    #[error("expected `ISSUER/SUBJECT`, `ISSUER/SUBJECT*`, `*ISSUER/SUBJECT`, `*SUBJECT` or `*`")]
+    Principal,
+    /// No path in normal form could fit.
+    #[error("expected a path in normal form, its beginning before a `*`, or its end after one")]
+    Path,
+    /// Not a template.
+    #[error("expected `{{*}}` or, as the last one, `{{**}}` as a whole segment of a path in normal form")]
+    Template,
+    /// Not a service account.
+    #[error("expected a Kubernetes service account as `NAMESPACE/SERVICE_ACCOUNT`")]
+    ServiceAccount,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Kind {
+    Present,
+    Exact(Box<str>),
+    Prefix(Box<str>),
+    Suffix(Box<str>),
+}
+
+impl Kind {
+    fn parse(text: &str) -> Result<Self, PatternError> {
+        let (kind, literal): (fn(Box<str>) -> Self, &str) = match (text.strip_prefix('*'), text.strip_suffix('*')) {
+            (Some(""), _) => return Ok(Self::Present),
+            (Some(suffix), _) => (Self::Suffix, suffix),
+            (None, Some(prefix)) => (Self::Prefix, prefix),
+            (None, None) => (Self::Exact, text),
+        };
+        match literal.is_empty() || literal.contains('*') {
+            true => Err(PatternError::Text),
+            false => Ok(kind(literal.into())),
+        }
+    }
+
+    fn fits(&self, value: &[u8]) -> bool {
+        match self {
+            Self::Present => !value.is_empty(),
+            Self::Exact(text) => value == text.as_bytes(),
+            Self::Prefix(text) => value.starts_with(text.as_bytes()),
+            Self::Suffix(text) => value.ends_with(text.as_bytes()),
+        }
+    }
+
+    /// The text is in lower case.
+    fn fits_without_case(&self, value: &[u8]) -> bool {
+        let part = |length: usize, from: Option<usize>| value.get(from?..from?.checked_add(length)?);
+        let (text, part) = match self {
+            Self::Present => return !value.is_empty(),
+            Self::Exact(text) => (text, Some(value)),
+            Self::Prefix(text) => (text, part(text.len(), Some(0))),
+            Self::Suffix(text) => (text, part(text.len(), value.len().checked_sub(text.len()))),
+        };
+        part.is_some_and(|part| part.eq_ignore_ascii_case(text.as_bytes()))
+    }
+}
+
+impl NamePattern {
+    pub(crate) fn fits(&self, value: &[u8]) -> bool {
+        self.0.fits(value)
+    }
+
+    /// For what is there or is not there, whatever it holds: a header.
+    pub(crate) fn is_presence(&self) -> bool {
+        self.0 == Kind::Present
+    }
+}
+
+impl FromStr for NamePattern {
+    type Err = PatternError;
+
+    fn from_str(text: &str) -> Result<Self, PatternError> {
+        Kind::parse(text).map(Self)
+    }
+}
+
+impl AuthorityPattern {
+    pub(crate) fn fits(&self, authority: &[u8]) -> bool {
+        self.0.fits_without_case(authority)
+    }
+}
+
+impl FromStr for AuthorityPattern {
+    type Err = PatternError;
+
+    fn from_str(text: &str) -> Result<Self, PatternError> {
+        Kind::parse(text).map(Self)
+    }
+}
+
+impl PathPattern {
+    pub(crate) fn fits(&self, path: &str) -> bool {
+        let (segments, end) = match self {
+            Self::Text(text) => return text.fits(path.as_bytes()),
+            Self::Template { segments, end } => (segments, end),
+        };
+        let mut have = path.split('/').skip(1);
+        let fits = segments.iter().all(|wanted| match (wanted, have.next()) {
+            (None, Some(have)) => !have.is_empty(),
+            (Some(wanted), Some(have)) => **wanted == *have,
+            (_, None) => false,
+        });
+        fits && match end {
+            TemplateEnd::Here => have.next().is_none(),
+            TemplateEnd::Rest => have.next().is_some(),
+        }
+    }
+}
+
+impl FromStr for PathPattern {
+    type Err = PatternError;
+
+    fn from_str(text: &str) -> Result<Self, PatternError> {
+        if text.contains(['{', '}']) {
+            return template(text);
+        }
+        let pattern = Kind::parse(text)?;
+        let could_fit = match &pattern {
+            Kind::Present => true,
+            Kind::Exact(path) => is_normal(path),
+            // With any character behind or before it: what is cut within a segment is no segment yet.
+            Kind::Prefix(start) => is_normal(&format!("{start}x")),
+            Kind::Suffix(end) => is_normal(&format!("/x{end}")),
+        };
+        match could_fit {
+            true => Ok(Self::Text(NamePattern(pattern))),
+            false => Err(PatternError::Path),
+        }
+    }
+}
+
+fn template(text: &str) -> Result<PathPattern, PatternError> {
+    let mut segments: Vec<&str> = text
+        .strip_prefix('/')
+        .ok_or(PatternError::Template)?
+        .split('/')
+        .collect();
+    let end = match segments.pop_if(|last| *last == "{**}") {
+        Some(_) => TemplateEnd::Rest,
+        None => TemplateEnd::Here,
+    };
+    let literal_form = text.replace("{**}", "x").replace("{*}", "x");
+    if segments.len() > TEMPLATE_SEGMENTS_MAX || literal_form.contains(['{', '}', '*']) || !is_normal(&literal_form) {
+        return Err(PatternError::Template);
+    }
+    let segment = |segment: &&str| match *segment {
+        "{*}" => Ok(None),
+        literal if literal.contains('{') => Err(PatternError::Template),
+        literal => Ok(Some(Box::from(literal))),
+    };
+    Ok(PathPattern::Template {
+        segments: segments.iter().map(segment).collect::<Result<_, _>>()?,
+        end,
+    })
+}
+
+/// Whether a request's path can be this one.
+fn is_normal(path: &str) -> bool {
+    path::parse_target(path.as_bytes()).is_ok_and(|target| !target.is_rewritten() && target.query.is_none())
+}
+
+impl PeerPattern {
+    pub(crate) fn fits(&self, id: &SpiffeId) -> bool {
+        id.as_str()
+            .strip_prefix(SPIFFE)
+            .is_some_and(|name| self.0.fits(name.as_bytes()))
+    }
+}
+
+impl FromStr for PeerPattern {
+    type Err = PatternError;
+
+    fn from_str(text: &str) -> Result<Self, PatternError> {
+        let name = |text: &str| text.strip_prefix(SPIFFE).map(Box::from).ok_or(PatternError::Peer);
+        let pattern = match Kind::parse(text)? {
+            Kind::Present => Kind::Present,
+            Kind::Exact(id) => match id.parse::<SpiffeId>() {
+                Ok(_) => Kind::Exact(name(&id)?),
+                Err(_) => return Err(PatternError::Peer),
+            },
+            // Behind a whole trust domain alone: one could else choose the rest of its name.
+            Kind::Prefix(start) => {
+                Kind::Prefix(name(&start).and_then(|start: Box<str>| match start.split_once('/') {
+                    Some((domain, _)) if domain.parse::<spiffe::TrustDomain>().is_ok() => Ok(start),
+                    Some(_) | None => Err(PatternError::Peer),
+                })?)
+            }
+            Kind::Suffix(end) => Kind::Suffix(end),
+        };
+        Ok(Self(pattern))
+    }
+}
+
+impl PrincipalPattern {
+    pub(crate) fn fits(&self, issuer: &str, subject: &str) -> bool {
+        self.issuer.fits(issuer.as_bytes()) && self.subject.fits(subject.as_bytes())
+    }
+}
+
+impl FromStr for PrincipalPattern {
+    type Err = PatternError;
+
+    fn from_str(text: &str) -> Result<Self, PatternError> {
+        let pattern = |issuer, subject| Ok(Self { issuer, subject });
+        let exact = |text: &str| match text.is_empty() {
+            true => Err(PatternError::Principal),
+            false => Ok(Kind::Exact(text.into())),
+        };
+        match (Kind::parse(text)?, text.rsplit_once('/')) {
+            (Kind::Present, _) => pattern(Kind::Present, Kind::Present),
+            (Kind::Suffix(subject), None) => pattern(Kind::Present, Kind::Suffix(subject)),
+            (Kind::Suffix(_), Some((issuer, subject))) => pattern(Kind::parse(issuer)?, exact(subject)?),
+            (Kind::Prefix(_), Some((issuer, "*"))) => pattern(exact(issuer)?, Kind::Present),
+            (Kind::Prefix(_), Some((issuer, subject))) => pattern(exact(issuer)?, Kind::parse(subject)?),
+            (Kind::Exact(_), Some((issuer, subject))) => pattern(exact(issuer)?, exact(subject)?),
+            (Kind::Prefix(_) | Kind::Exact(_), None) => Err(PatternError::Principal),
+        }
+    }
+}
+
+impl ServiceAccountName {
+    /// Whether the ID holds `/ns/NAMESPACE/`, and behind it `sa/SERVICE_ACCOUNT`.
+    pub(crate) fn fits(&self, id: &SpiffeId) -> bool {
+        let mut pairs = pairs(id);
+        pairs.any(|pair| pair == ("ns", &*self.namespace))
+            // The pair that begins with the namespace itself is none of those behind it.
+            && pairs.skip(1).any(|pair| pair == ("sa", &*self.name))
+    }
+}
+
+impl FromStr for ServiceAccountName {
+    type Err = PatternError;
+
+    fn from_str(text: &str) -> Result<Self, PatternError> {
+        match text.split_once('/') {
+            Some((namespace, name)) if spiffe::is_segment(namespace) && spiffe::is_segment(name) => Ok(Self {
+                namespace: namespace.into(),
+                name: name.into(),
+            }),
+            Some(_) | None => Err(PatternError::ServiceAccount),
+        }
+    }
+}
+
+/// Whether a pattern fits a namespace of the ID: a segment behind `ns` that is not the last one.
+pub(crate) fn fits_namespace(pattern: &NamePattern, id: &SpiffeId) -> bool {
+    let followed = pairs(id).zip(pairs(id).skip(1));
+    followed
+        .map(|(pair, _)| pair)
+        .any(|(name, namespace)| name == "ns" && pattern.fits(namespace.as_bytes()))
+}
+
+/// The segments of an ID's path, each with the one behind it.
+fn pairs(id: &SpiffeId) -> impl Iterator<Item = (&str, &str)> {
+    let segments = id.path().split('/').skip(1);
+    segments.clone().zip(segments.skip(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check<P: FromStr<Err = PatternError>>(
+        pattern: &str,
+        fits: impl Fn(&P, &str) -> bool,
+        fitting: &[&str],
+        others: &[&str],
+    ) {
+        let pattern_value = pattern
+            .parse::<P>()
+            .unwrap_or_else(|error| panic!("{pattern}: {error}"));
+        for (values, expected) in [(fitting, true), (others, false)] {
+            for value in values {
+                assert_eq!(fits(&pattern_value, value), expected, "{pattern} {value}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_text_is_whole_begun_ended_or_there() {
+        let fits = |pattern: &NamePattern, value: &str| pattern.fits(value.as_bytes());
+        check("abc", fits, &["abc"], &["", "ab", "abcd", "xabc", "ABC"]);
+        check("abc*", fits, &["abc", "abcd"], &["", "ab", "xabc", "Abc"]);
+        check("*abc", fits, &["abc", "xabc"], &["", "abcd", "xABC"]);
+        check("*", fits, &["a", "*"], &[""]);
+        for bad in ["", "**", "a*b", "*a*", "a**"] {
+            assert_eq!(bad.parse::<NamePattern>(), Err(PatternError::Text), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_authority_has_its_port_and_no_case() {
+        let fits = |pattern: &AuthorityPattern, value: &str| pattern.fits(value.as_bytes());
+        check(
+            "a.example",
+            fits,
+            &["a.example", "A.Example"],
+            &["a.example:80", "a.exampl", "xa.example"],
+        );
+        check(
+            "A.example:*",
+            fits,
+            &["a.example:80", "A.EXAMPLE:"],
+            &["a.example", "b.example:80"],
+        );
+        check(
+            "*.example",
+            fits,
+            &["a.EXAMPLE", ".example"],
+            &["example", "a.example:80"],
+        );
+        check("*", fits, &["a"], &[""]);
+    }
+
+    #[test]
+    fn a_path_is_text_or_a_template() {
+        let fits = PathPattern::fits;
+        check("/a", fits, &["/a"], &["/a/", "/ab", "/A"]);
+        check("/a*", fits, &["/a", "/a/", "/ab"], &["/", "/b"]);
+        check("/a/*", fits, &["/a/", "/a/b/c"], &["/a", "/ab"]);
+        check("*/b", fits, &["/b", "/a/b"], &["/ab", "/b/"]);
+        check("*.txt", fits, &["/.txt", "/a/b.txt"], &["/a.txt/"]);
+        check("*", fits, &["/", "/a"], &[]);
+        // The examples of Istio's reference for `paths`.
+        check("/foo/{*}", fits, &["/foo/bar"], &["/foo/bar/baz", "/foo/", "/foo"]);
+        check(
+            "/foo/{*}/bar/{**}",
+            fits,
+            &["/foo/buzz/bar/", "/foo/buzz/bar/baz", "/foo/x/bar/y/z"],
+            &["/foo/buzz/bar", "/foo/a/b/bar/"],
+        );
+        check("/{**}", fits, &["/", "/a", "/a/b/"], &[]);
+        check("/{*}/", fits, &["/a/"], &["/a", "//", "/a/b"]);
+    }
+
+    #[test]
+    fn refuses_paths_that_no_request_can_have() {
+        for bad in [
+            "a", "/a//b", "/a/../b", "/a?b", "/%61", "/a b", "/a//*", "/a/../*", "/a%*", "*//b", "*?x", "a*", "/a%2fb",
+        ] {
+            assert_eq!(bad.parse::<PathPattern>(), Err(PatternError::Path), "{bad}");
+        }
+        for bad in [
+            "/foo/{**}/",
+            "/{**}/a",
+            "/x{*}",
+            "/{*}x",
+            "/{id}",
+            "/{}",
+            "/{*}/*",
+            "{*}",
+            "/{*}//",
+            "/{***}",
+            "/{{*}}",
+        ] {
+            assert_eq!(bad.parse::<PathPattern>(), Err(PatternError::Template), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_peer_is_matched_behind_the_scheme() {
+        let fits = |pattern: &PeerPattern, value: &str| pattern.fits(&value.parse().unwrap());
+        let (web, other) = ("spiffe://e.org/ns/shop/sa/web", "spiffe://f.org/ns/shop/sa/web");
+        check(web, fits, &[web], &[other, "spiffe://e.org/ns/shop/sa/web2"]);
+        check("spiffe://e.org/ns/*", fits, &[web], &[other, "spiffe://e.org/n"]);
+        check("*/sa/web", fits, &[web, other], &["spiffe://e.org/ns/shop/sa/web2"]);
+        check("*", fits, &[web, other], &[]);
+        check("*/e.org/ns/shop/sa/web", fits, &[], &[web]);
+        for bad in [
+            "e.org/ns/a",
+            "spiffe://e.org*",
+            "spiffe://*",
+            "e.org/*",
+            "spiffe://E/*",
+            "spiffe://e.org/ns//a",
+        ] {
+            assert_eq!(bad.parse::<PeerPattern>(), Err(PatternError::Peer), "{bad}");
+        }
+    }
+
+    #[test]
+    fn namespace_and_service_account_are_where_istio_looks_for_them() {
+        let namespace = |pattern: &NamePattern, id: &str| fits_namespace(pattern, &id.parse().unwrap());
+        let shop = "spiffe://e/ns/shop/sa/web";
+        check(
+            "shop",
+            namespace,
+            &[shop, "spiffe://e/x/ns/shop/y"],
+            &[
+                "spiffe://e/ns/shop",
+                "spiffe://e/ns/shops/sa/web",
+                "spiffe://e/sa/shop/x",
+            ],
+        );
+        check("sh*", namespace, &[shop], &["spiffe://e/ns/xsh/sa/web"]);
+        check("*", namespace, &[shop], &["spiffe://e/shop", "spiffe://e"]);
+        let account = |pattern: &ServiceAccountName, id: &str| pattern.fits(&id.parse().unwrap());
+        check(
+            "shop/web",
+            account,
+            &[shop, "spiffe://e/ns/shop/sa/web/x", "spiffe://e/ns/shop/y/sa/web"],
+            &[
+                "spiffe://e/ns/shop/sa/web2",
+                "spiffe://e/ns/other/sa/web",
+                "spiffe://e/sa/web/ns/shop",
+            ],
+        );
+        check(
+            "sa/web",
+            account,
+            &["spiffe://e/ns/sa/sa/web"],
+            &["spiffe://e/ns/sa/web"],
+        );
+    }
+
+    #[test]
+    fn a_principal_is_split_at_the_last_slash() {
+        let fits = |pattern: &PrincipalPattern, value: &str| {
+            let (issuer, subject) = value.split_once(' ').unwrap();
+            pattern.fits(issuer, subject)
+        };
+        check(
+            "https://i.example/alice",
+            fits,
+            &["https://i.example alice"],
+            &["https://i.example alice2", "https: /i.example/alice"],
+        );
+        check(
+            "https://i.example/*",
+            fits,
+            &["https://i.example alice"],
+            &["https://i.example ", "https://i.example/x alice"],
+        );
+        check(
+            "https://i.example/al*",
+            fits,
+            &["https://i.example alice"],
+            &["https://i.example bob"],
+        );
+        check(
+            "*/alice",
+            fits,
+            &["https://i.example alice"],
+            &["https://i.example bob"],
+        );
+        check(
+            "*.example/alice",
+            fits,
+            &["https://i.example alice"],
+            &["https://i.test alice", "https://i.example xalice"],
+        );
+        check("*ice", fits, &["https://i.example alice"], &["https://i.example alic"]);
+        check("*", fits, &["i a"], &["i "]);
+        for bad in ["alice", "al*", "/alice", "https://i.example/", "*/"] {
+            assert_eq!(bad.parse::<PrincipalPattern>(), Err(PatternError::Principal), "{bad}");
+        }
+    }
+}
