@@ -31,6 +31,8 @@ fn permits(sidecar: &mut Enforcer, headers: &[Header<'_>]) -> bool {
     let step = send(sidecar, headers, &From::peer("spiffe://example.org/web"), now);
     let verdict = match step {
         Step::Decided(verdict) => verdict,
+        // Nobody has answered: nothing goes on.
+        Step::Introspect(_) => return false,
         Step::Ask(question) => {
             assert!(sidecar.configuration().policy_service.is_some(), "nobody to ask");
             let decision = Decision {
