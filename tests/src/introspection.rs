@@ -82,12 +82,12 @@ impl IntrospectionServer {
     }
 
     /// Makes a token of this subject active for an hour, with these members besides.
-    pub fn issue(&self, token: &str, subject: &str, members: Map<String, Value>) {
+    pub fn issue(&self, token: &str, subject: &str, members: &Map<String, Value>) {
         let mut known = json!({
             "active": true, "sub": subject, "aud": AUDIENCE, "iss": ISSUER, "client_id": "web",
             "exp": clock::now_s().saturating_add(3600),
         });
-        crate::token::merge(&mut known, &members);
+        crate::token::merge(&mut known, members);
         self.tokens().insert(token.to_owned(), known);
     }
 

@@ -76,7 +76,7 @@ async fn until_counted(stack: &Stack, result: &str, at_least: u64) {
 #[tokio::test]
 async fn an_active_token_is_asked_about_once_by_a_worker() {
     let (server, mut stack) = start("").await;
-    server.issue(TOKEN, "alice", Map::new());
+    server.issue(TOKEN, "alice", &Map::new());
     let mut session = session(&stack);
     let answer = send(&mut session, TOKEN).await;
     assert_answer(&answer, PERMITTED);
@@ -101,7 +101,7 @@ async fn an_active_token_is_asked_about_once_by_a_worker() {
 #[tokio::test]
 async fn a_body_waits_with_its_request_for_both_answers() {
     let (server, mut stack) = start("").await;
-    server.issue(TOKEN, "alice", Map::new());
+    server.issue(TOKEN, "alice", &Map::new());
     let body = "b".repeat(30_000);
     let request = RequestSpec {
         method: "POST".to_owned(),
@@ -118,7 +118,7 @@ async fn a_body_waits_with_its_request_for_both_answers() {
     );
     // The second of the two may fail as well.
     stack.fake().unwrap().set(Mode::Unavailable);
-    server.issue("opaque-another", "alice", Map::new());
+    server.issue("opaque-another", "alice", &Map::new());
     let before = stack.upstream().requests();
     let (answer, _) = session(&stack)
         .send_with(&request, Some("opaque-another"))
@@ -153,7 +153,7 @@ async fn an_inactive_token_and_one_that_does_not_fit_are_refused() {
         ),
         ("opaque-3", "exp", json!(1), "token_expired"),
     ] {
-        server.issue(token, "alice", Map::from_iter([(member.to_owned(), value)]));
+        server.issue(token, "alice", &Map::from_iter([(member.to_owned(), value)]));
         assert_answer(&send(&mut session, token).await, (401, Some(reason)));
     }
     assert_eq!(stack.upstream().requests(), before);
@@ -164,7 +164,7 @@ async fn an_inactive_token_and_one_that_does_not_fit_are_refused() {
 #[tokio::test]
 async fn an_endpoint_that_misbehaves_permits_nothing() {
     let (server, mut stack) = start("").await;
-    server.issue(TOKEN, "alice", Map::new());
+    server.issue(TOKEN, "alice", &Map::new());
     let good = json!({"active": true, "sub": "alice", "aud": "orders", "exp": 4_000_000_000_u64}).to_string();
     let says = |status, text: &str| Behaviour::Says(status, text.to_owned());
     let mut session = session(&stack);
@@ -208,7 +208,7 @@ async fn an_endpoint_that_misbehaves_permits_nothing() {
 #[tokio::test]
 async fn a_slow_endpoint_is_given_up_on_in_time_and_its_late_answers_harm_nobody() {
     let (server, mut stack) = start("").await;
-    server.issue(TOKEN, "alice", Map::new());
+    server.issue(TOKEN, "alice", &Map::new());
     server.behave(Behaviour::Holds);
     let watch = Stopwatch::start();
     let answer = send(&mut session(&stack), TOKEN).await;
@@ -240,7 +240,7 @@ async fn a_slow_endpoint_is_given_up_on_in_time_and_its_late_answers_harm_nobody
 #[tokio::test]
 async fn a_token_that_is_revoked_is_refused_once_it_is_forgotten() {
     let (server, mut stack) = start(", cache_s_max: 1, cache_inactive_s: 0").await;
-    server.issue(TOKEN, "alice", Map::new());
+    server.issue(TOKEN, "alice", &Map::new());
     // One connection, and so the worker that knows the token.
     let session = Mutex::new(session(&stack));
     assert_answer(&send(&mut *session.lock().await, TOKEN).await, PERMITTED);
@@ -252,7 +252,7 @@ async fn a_token_that_is_revoked_is_refused_once_it_is_forgotten() {
     .await
     .unwrap();
     assert_answer(&last, INACTIVE);
-    server.issue(TOKEN, "alice", Map::new());
+    server.issue(TOKEN, "alice", &Map::new());
     assert_answer(&send(&mut *session.lock().await, TOKEN).await, PERMITTED);
     still_serves(&mut stack).await.unwrap();
 }
@@ -262,7 +262,7 @@ async fn a_bound_token_needs_its_proof_which_is_looked_at_once() {
     let (server, mut stack) = start("").await;
     let thumbprint = stack.keys().token_key(CLIENT_KEY).unwrap().public().thumbprint();
     let members = json!({"token_type": "DPoP", "cnf": {"jkt": thumbprint}});
-    server.issue(TOKEN, "alice", members.as_object().unwrap().clone());
+    server.issue(TOKEN, "alice", members.as_object().unwrap());
     let mut session = session(&stack);
     assert_answer(&send(&mut session, TOKEN).await, (401, Some("token_sent_as_bearer")));
     let request = RequestSpec {
@@ -282,7 +282,7 @@ async fn a_bound_token_needs_its_proof_which_is_looked_at_once() {
 #[tokio::test]
 async fn a_client_with_the_wrong_secret_learns_nothing() {
     let server = IntrospectionServer::start().await.unwrap();
-    server.issue(TOKEN, "alice", Map::new());
+    server.issue(TOKEN, "alice", &Map::new());
     let options = server.asked_by(Options::default().fake(Mode::Permit), "as", "wrong", "");
     let mut stack = Stack::start(options).await.unwrap();
     assert_answer(&send(&mut session(&stack), TOKEN).await, UNAVAILABLE);
