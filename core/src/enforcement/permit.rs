@@ -154,7 +154,7 @@ impl Permit {
     /// The headers that must not reach the upstream: forged copies of ours, and the credential.
     pub fn headers_to_remove(&self) -> impl Iterator<Item = &str> {
         let credential = match &self.forwarding.removal {
-            Some(CredentialRemoval::Header(name)) => Some(name.as_str()),
+            Some(CredentialRemoval::Header(name)) => Some(name.as_ref()),
             // What is kept of it is set again.
             Some(CredentialRemoval::Cookie(_)) => Some(COOKIE),
             Some(CredentialRemoval::Query(_)) | None => None,

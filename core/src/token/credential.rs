@@ -1,6 +1,8 @@
 //! Where a request carries its credential. A request with two is refused: the upstream, or the next proxy, might read the
 //! other one.
 
+use std::borrow::Cow;
+
 use super::TokenError;
 use crate::reason::DenyReason;
 use crate::request::RequestHead;
@@ -60,7 +62,7 @@ pub struct SourceSet(u16);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CredentialRemoval {
     /// The header goes.
-    Header(String),
+    Header(Cow<'static, str>),
     /// The header `cookie` keeps its other cookies; empty: it goes.
     Cookie(String),
     /// The query keeps its other parameters; `None`: it goes.
@@ -123,8 +125,8 @@ impl CredentialSources {
     #[must_use]
     pub fn removal(&self, source: usize, head: &RequestHead<'_>) -> Option<CredentialRemoval> {
         Some(match self.0.get(source)? {
-            CredentialSource::Authorization => CredentialRemoval::Header(AUTHORIZATION.to_owned()),
-            CredentialSource::Header { name, .. } => CredentialRemoval::Header(name.clone()),
+            CredentialSource::Authorization => CredentialRemoval::Header(AUTHORIZATION.into()),
+            CredentialSource::Header { name, .. } => CredentialRemoval::Header(name.clone().into()),
             CredentialSource::Cookie(wanted) => {
                 let kept = cookies(head).filter(|(name, _, _)| *name != wanted.as_bytes());
                 let kept: Vec<&[u8]> = kept.map(|(_, _, crumb)| crumb).collect();
@@ -205,18 +207,18 @@ fn cookies<'a>(head: &RequestHead<'a>) -> impl Iterator<Item = (&'a [u8], &'a [u
 }
 
 /// The query parameters of a request: name, value, and both as sent.
-fn parameters<'a>(head: &RequestHead<'a>) -> impl Iterator<Item = (std::borrow::Cow<'a, str>, &'a str, &'a str)> {
+fn parameters<'a>(head: &RequestHead<'a>) -> impl Iterator<Item = (Cow<'a, str>, &'a str, &'a str)> {
     let query = head.target.query.unwrap_or_default();
     query.split('&').filter(|parameter| !parameter.is_empty()).map(named)
 }
 
-fn named(parameter: &str) -> (std::borrow::Cow<'_, str>, &str, &str) {
+fn named(parameter: &str) -> (Cow<'_, str>, &str, &str) {
     let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
     (decoded(name), value, parameter)
 }
 
 /// A parameter's name as a server reads it: percent-decoded, so that no spelling of it is overlooked.
-fn decoded(name: &str) -> std::borrow::Cow<'_, str> {
+fn decoded(name: &str) -> Cow<'_, str> {
     if !name.contains('%') {
         return name.into();
     }
