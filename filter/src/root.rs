@@ -68,9 +68,7 @@ impl Root {
             enforcer: RefCell::new(enforcer),
         })
     }
-}
 
-impl Root {
     fn fetching(&self) -> Option<(&Shared, &KeyFetches)> {
         let shared = self.shared.as_deref()?;
         Some((shared, shared.key_fetches.as_ref()?))

@@ -87,37 +87,19 @@ pub(super) struct Forwarding {
 struct PendingTransaction {
     tokens: Rc<TransactionTokens>,
     request_id: String,
-    peer: Option<Rc<PeerResult>>,
     rule_id: Rc<str>,
-}
-
-impl Grounds<'_> {
-    fn permit(&self) -> bool {
-        match self {
-            Self::Decision(known, _) => known.decision.effect == Effect::Permit,
-            Self::Rule(rule) => rule.decider == Decider::Permit,
-        }
-    }
-
-    fn decision_id(&self) -> Option<&str> {
-        match self {
-            Self::Decision(known, _) => Some(&known.decision.decision_id),
-            Self::Rule(_) => None,
-        }
-    }
 }
 
 impl Permit {
     /// Makes a permit if the grounds permit, and a refusal if they do not.
     pub(super) fn grant(grounds: Grounds<'_>, forwarding: Forwarding, now: Timestamp) -> Result<Self, Refusal> {
-        let transaction_token = forwarding.transaction_token(&grounds, now)?;
         match grounds {
             Grounds::Decision(known, decided_by) => match known.decision.effect {
                 Effect::Permit => Ok(Self {
                     reason: PermitReason::PolicyPermit,
                     decided_by,
                     decision_id: forwarding.sets_decision_id.then(|| Rc::clone(&known.id_header)),
-                    transaction_token,
+                    transaction_token: forwarding.transaction_token(Some(&known.decision.decision_id), now)?,
                     forwarding,
                 }),
                 Effect::Deny => Err(Refusal {
@@ -131,7 +113,7 @@ impl Permit {
                     reason: PermitReason::LocalPermit,
                     decided_by: DecidedBy::Local,
                     decision_id: None,
-                    transaction_token,
+                    transaction_token: forwarding.transaction_token(None, now)?,
                     forwarding,
                 }),
                 Decider::Deny | Decider::PolicyService => Err(Refusal::new(DenyReason::RuleDeny, DecidedBy::Local)),
@@ -243,26 +225,24 @@ impl Forwarding {
                 Box::new(PendingTransaction {
                     tokens: Rc::clone(tokens),
                     request_id: request_id(),
-                    peer: checks_peer.then(|| Rc::clone(identity.peer())),
                     rule_id: Rc::clone(&rule.id),
                 })
             }),
         }
     }
 
-    /// The transaction token of a request that is permitted on these grounds. Without one where one is configured nothing is
-    /// forwarded.
-    fn transaction_token(&self, grounds: &Grounds<'_>, now: Timestamp) -> Result<Option<Box<str>>, Refusal> {
-        let (Some(transaction), true) = (&self.transaction, grounds.permit()) else {
+    /// The transaction token of a request that is permitted. Without one where one is configured nothing is forwarded.
+    fn transaction_token(&self, decision_id: Option<&str>, now: Timestamp) -> Result<Option<Box<str>>, Refusal> {
+        let Some(transaction) = &self.transaction else {
             return Ok(None);
         };
-        let peer = transaction.peer.as_ref().and_then(|peer| peer.as_ref().as_ref().ok());
+        let peer = self.peer.as_ref().and_then(|peer| peer.as_ref().as_ref().ok());
         let about = Transaction {
             request_id: &transaction.request_id,
             principal: self.token().map(|token| &*token.principal),
             peer: peer.map(|peer| &peer.id),
             route_rule: &transaction.rule_id,
-            decision_id: grounds.decision_id(),
+            decision_id,
         };
         let token = transaction.tokens.mint(&about, now).map(String::into_boxed_str);
         token.map(Some).ok_or_else(|| Refusal::host_failure(Caller::default()))

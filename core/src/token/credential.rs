@@ -75,9 +75,7 @@ impl SourceSet {
     pub fn contains(self, source: usize) -> bool {
         u32::try_from(source).is_ok_and(|source| self.0.checked_shr(source).is_some_and(|bits| bits & 1 == 1))
     }
-}
 
-impl SourceSet {
     /// Whether both hold one source.
     #[must_use]
     pub fn overlaps(self, other: Self) -> bool {
