@@ -20,8 +20,9 @@ use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::{HealthReporter, HealthService};
 
 use crate::configuration;
+use crate::decision::Decider;
 use crate::metrics::Metrics;
-pub(crate) use decide::Decider;
+use decide::Calls;
 use gate::Gate;
 pub(crate) use tls::Tls;
 pub use tls::TlsError;
@@ -42,7 +43,7 @@ const PENDING_RESETS_MAX: usize = 20;
 pub(crate) struct Front {
     pub(crate) listener: TcpListener,
     pub(crate) tls: Tls,
-    pub(crate) decider: Decider,
+    pub(crate) decider: Arc<Decider>,
     pub(crate) health: HealthReporter,
     pub(crate) metrics: Arc<Metrics>,
 }
@@ -55,7 +56,11 @@ pub(crate) async fn serve(
 ) -> Result<(), tonic::transport::Error> {
     let gate = Gate::new(configuration.concurrency_max, Arc::clone(&front.metrics));
     let request_bytes_max = usize::try_from(configuration.request_bytes_max).unwrap_or(usize::MAX);
-    let decisions = PolicyDecisionServer::new(front.decider).max_decoding_message_size(request_bytes_max);
+    let decisions = PolicyDecisionServer::new(Calls {
+        decider: front.decider,
+        metrics: Arc::clone(&front.metrics),
+    })
+    .max_decoding_message_size(request_bytes_max);
     let health = HealthServer::new(HealthService::from_health_reporter(front.health));
     let callers = caller::Callers::new(&configuration.allowed_callers);
     let incoming = accept::incoming(front.listener, front.tls, callers, front.metrics);

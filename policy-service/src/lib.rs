@@ -7,6 +7,7 @@ pub mod audit;
 pub mod clock;
 pub mod configuration;
 mod connection;
+mod decision;
 mod grpc;
 mod http;
 mod logging;

@@ -12,7 +12,8 @@ use tonic_health::server::HealthReporter;
 
 use crate::audit::{AuditLog, AuditState, AuditWriter, KeyEncryptionKey, KeyError, OpenError};
 use crate::configuration::Configuration;
-use crate::grpc::{self, Decider, Tls, TlsError};
+use crate::decision::Decider;
+use crate::grpc::{self, Tls, TlsError};
 use crate::http;
 use crate::logging::{Logging, LoggingError};
 use crate::metrics::Metrics;
@@ -111,13 +112,13 @@ impl Service {
         let front = grpc::Front {
             listener: grpc_listener,
             tls,
-            decider: Decider {
+            decider: Arc::new(Decider {
                 policies,
                 audit,
                 validity: configuration.decisions.clone(),
                 lines: logging.decision_lines(),
                 metrics: Arc::clone(&metrics),
-            },
+            }),
             health: health.clone(),
             metrics,
         };

@@ -1,0 +1,136 @@
+//! Decisions: one access request is evaluated, recorded and answered, whichever front it came through.
+
+use std::sync::Arc;
+
+use picket_core::access::AccessRequest;
+use picket_core::configuration::problems::shortened;
+use picket_core::decision::{Decision, Effect};
+use uuid::{NoContext, Timestamp, Uuid};
+
+use crate::audit::{Answer, AppendError, AuditLog, DecisionRecord, Event};
+use crate::clock::{self, Stopwatch};
+use crate::configuration::Decisions;
+use crate::logging::{DecisionLine, DecisionLines};
+use crate::metrics::Metrics;
+use crate::policy::{Evaluation, PolicyEngine};
+
+const MICROSECONDS_PER_SECOND: u64 = 1_000_000;
+
+/// Decides about access requests.
+pub(crate) struct Decider {
+    pub(crate) policies: PolicyEngine,
+    pub(crate) audit: AuditLog,
+    pub(crate) validity: Decisions,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) lines: DecisionLines,
+}
+
+impl Decider {
+    /// Decides about one request, which arrived when the stopwatch was started. The decision's record is durable when this
+    /// returns.
+    ///
+    /// # Errors
+    /// The decision was not recorded; then there is none.
+    pub(crate) async fn decide(
+        &self,
+        request: AccessRequest,
+        caller: &str,
+        stopwatch: Stopwatch,
+    ) -> Result<Decision, AppendError> {
+        let time_us = clock::now_unix_us();
+        let evaluation_time = Stopwatch::start();
+        let evaluation = self.policies.evaluate(&request);
+        let evaluation_us = evaluation_time.elapsed_us();
+        let failed = !evaluation.errors.is_empty();
+        let decision = self.decision(time_us, &evaluation);
+        let line = Line::new(&request);
+        let record = self.record(request, evaluation, &decision, caller, time_us, evaluation_us);
+        // INVARIANT: nothing leaves before its record is durable.
+        self.audit.append(time_us, &Event::Decision(Box::new(record))).await?;
+        self.metrics.decided(decision.effect, failed, stopwatch.elapsed());
+        line.write(&self.lines, &decision, stopwatch.elapsed_us());
+        Ok(decision)
+    }
+
+    fn decision(&self, time_us: u64, evaluation: &Evaluation) -> Decision {
+        let valid_for_ms = match evaluation.effect {
+            // A failure is not repeated: the next evaluation may succeed.
+            _ if !evaluation.errors.is_empty() => 0,
+            Effect::Permit => self.validity.permit_valid_for_ms,
+            Effect::Deny => self.validity.deny_valid_for_ms,
+        };
+        Decision {
+            effect: evaluation.effect,
+            decision_id: decision_id(time_us),
+            policy_revision: self.policies.revision().to_owned(),
+            valid_for_ms,
+            policy_ids: evaluation.policy_ids.clone(),
+            caller_reasons: evaluation.caller_reasons.clone(),
+            vary: evaluation.vary,
+        }
+    }
+
+    fn record(
+        &self,
+        request: AccessRequest,
+        evaluation: Evaluation,
+        decision: &Decision,
+        caller: &str,
+        time_us: u64,
+        evaluation_us: u64,
+    ) -> DecisionRecord {
+        let answer = Answer {
+            decision_id: decision.decision_id.clone(),
+            time_us,
+            caller: caller.to_owned(),
+            effect: decision.effect,
+            policy_revision: decision.policy_revision.clone(),
+            policy_ids: evaluation.policy_ids,
+            evaluation_errors: evaluation.errors,
+            caller_reasons: evaluation.caller_reasons,
+            valid_for_ms: decision.valid_for_ms,
+            evaluation_us,
+        };
+        DecisionRecord::new(request, answer)
+    }
+}
+
+/// The log line of a decision. It holds neither subject nor path: those are in the audit record, which is sealed.
+struct Line {
+    request_id: String,
+    route_rule: String,
+    sidecar: String,
+}
+
+impl Line {
+    fn new(request: &AccessRequest) -> Self {
+        Self {
+            request_id: shortened(&request.request_id),
+            route_rule: shortened(&request.route_rule),
+            sidecar: shortened(&request.sidecar.workload),
+        }
+    }
+
+    fn write(&self, lines: &DecisionLines, decision: &Decision, duration_us: u64) {
+        lines.write(&DecisionLine {
+            decision_id: &decision.decision_id,
+            request_id: &self.request_id,
+            effect: match decision.effect {
+                Effect::Permit => "permit",
+                Effect::Deny => "deny",
+            },
+            route_rule: &self.route_rule,
+            policy_ids: &decision.policy_ids.join(","),
+            policy_revision: &decision.policy_revision,
+            duration_us,
+            sidecar: &self.sidecar,
+        });
+    }
+}
+
+/// A UUID of version 7 (RFC 9562 §5.7): ids sort by time.
+fn decision_id(time_us: u64) -> String {
+    let seconds = time_us / MICROSECONDS_PER_SECOND;
+    let nanoseconds = u32::try_from(time_us % MICROSECONDS_PER_SECOND * 1000).unwrap_or(0);
+    Uuid::new_v7(Timestamp::from_unix(NoContext, seconds, nanoseconds)).to_string()
+}
