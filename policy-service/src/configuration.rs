@@ -3,6 +3,7 @@
 mod document;
 mod fields;
 mod overlay;
+mod sessions;
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -14,6 +15,9 @@ use serde_json::Value;
 
 use document::Document;
 pub use overlay::ENVIRONMENT_PREFIX;
+
+use crate::sessions::Settings;
+use crate::storage::Location;
 
 /// A configuration file is a page; more than this is a wrong file.
 pub const FILE_BYTES_MAX: u64 = 1024 * 1024;
@@ -31,6 +35,8 @@ pub struct Configuration {
     pub decisions: Decisions,
     /// The audit log.
     pub audit: Audit,
+    /// Sessions, with where they are kept; `None`: there are none.
+    pub sessions: Option<KeptSessions>,
     /// The log on standard output.
     pub log: Log,
 }
@@ -84,6 +90,15 @@ pub struct Audit {
     pub database_file: PathBuf,
     /// The key-encryption key, 64 hexadecimal characters.
     pub key_encryption_key_file: PathBuf,
+}
+
+/// `[sessions]` and `[storage]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeptSessions {
+    /// How they are kept.
+    pub settings: Settings,
+    /// Where.
+    pub storage: Location,
 }
 
 /// `[log]`.

@@ -14,6 +14,8 @@ mod logging;
 pub mod metrics;
 pub mod policy;
 pub mod service;
+pub mod sessions;
+pub mod storage;
 
 pub use grpc::TlsError;
 pub use logging::LoggingError;

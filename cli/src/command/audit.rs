@@ -4,7 +4,10 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
-use picket_policy_service::audit::{self, EffectRecord, Event, Head, KeyEncryptionKey, Problem, Record, VerifyError};
+use picket_policy_service::audit::{
+    self, Act, AdministrationRecord, EffectRecord, Event, Head, KeyEncryptionKey, Outcome, Problem, Record,
+    SessionChange, SessionRecord, VerifyError,
+};
 use serde::Serialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -192,9 +195,37 @@ fn line(record: &Record, output: Output) -> String {
                 printable(&policies),
             );
         }
+        Event::Session(record) => line.push_str(&session_line(record)),
+        Event::Administration(record) => line.push_str(&administration_line(record)),
     }
     line.push('\n');
     line
+}
+
+fn session_line(record: &SessionRecord) -> String {
+    let what = match record.change {
+        SessionChange::Created => "session created".to_owned(),
+        SessionChange::Ended { reason } => format!("session ended: {}", reason.as_str()),
+    };
+    format!("{what}  {}  {}", printable(&record.subject), printable(&record.session))
+}
+
+fn administration_line(record: &AdministrationRecord) -> String {
+    let act = match record.act {
+        Act::RevokeSession => "revoke session",
+        Act::RevokePrincipal => "revoke principal",
+        Act::RevokeTenant => "revoke tenant",
+        Act::RevokeEverything => "revoke everything",
+        Act::LockdownOn => "lockdown on",
+        Act::LockdownOff => "lockdown off",
+    };
+    let outcome = match record.outcome {
+        Outcome::Done => "done",
+        Outcome::Unchanged => "unchanged",
+        Outcome::Failed => "failed",
+    };
+    let (target, caller) = (printable(&record.target), printable(&record.caller));
+    format!("{act} {target}  {outcome}  by {caller}")
 }
 
 fn time_text(time_us: i64) -> String {

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::fields::{Address, CallerIds, CertificateFile, DatabaseFile, Directory, ExistingFile, KeyEncryptionKeyFile};
 use super::fields::{Ranged, is_development};
+use super::sessions::{SessionsSection, StorageSection, kept};
 use super::{Audit, Configuration, Decisions, Grpc, Http, Log, LogLevel, Policies};
 
 /// Enough for a sidecar's worst burst, and a bound on what is held in memory.
@@ -20,18 +21,21 @@ const DENY_VALID_FOR_MS: u32 = 5_000;
 const VALID_FOR_MS_MAX: u32 = 86_400_000;
 
 /// The keys that hold paths, which are relative to the file's folder.
-const PATHS: [(&str, &str); 6] = [
+const PATHS: [(&str, &str); 9] = [
     ("grpc", "certificate_file"),
     ("grpc", "key_file"),
     ("grpc", "client_ca_file"),
     ("policies", "directory"),
     ("audit", "database_file"),
     ("audit", "key_encryption_key_file"),
+    ("storage", "sqlite_file"),
+    ("storage", "postgres_url_file"),
+    ("storage", "postgres_ca_file"),
 ];
 
 /// The whole file.
 #[derive(Debug, Deserr)]
-#[deserr(deny_unknown_fields, error = Problems)]
+#[deserr(deny_unknown_fields, error = Problems, validate = sessions_are_stored -> Problems)]
 pub(super) struct Document {
     grpc: GrpcSection,
     http: HttpSection,
@@ -39,6 +43,10 @@ pub(super) struct Document {
     #[deserr(default)]
     decisions: DecisionsSection,
     audit: AuditSection,
+    #[deserr(default)]
+    sessions: Option<SessionsSection>,
+    #[deserr(default)]
+    storage: Option<StorageSection>,
     #[deserr(default)]
     log: LogSection,
 }
@@ -133,6 +141,8 @@ impl From<Document> for Configuration {
                 database_file: document.audit.database_file.0,
                 key_encryption_key_file: document.audit.key_encryption_key_file.0,
             },
+            // Where one of them is missing, reading has said so.
+            sessions: document.sessions.zip(document.storage).and_then(kept),
             log: Log {
                 level: document.log.level,
             },
@@ -151,6 +161,17 @@ pub(super) fn resolve_paths(document: &mut Value, folder: &Path) {
             *path = folder.join(&*path).to_string_lossy().into_owned();
         }
     }
+}
+
+/// Sessions that are kept nowhere would be forgotten with the process, revoked ones among them.
+fn sessions_are_stored(document: Document, _location: ValuePointerRef<'_>) -> Result<Document, Problems> {
+    let mut problems = Problems::default();
+    match (&document.sessions, &document.storage) {
+        (Some(_), None) => problems.add("storage", "is required where there is `[sessions]`"),
+        (None, Some(_)) => problems.add("storage", "nothing is stored without `[sessions]`"),
+        (Some(_), Some(_)) | (None, None) => {}
+    }
+    problems.none_or(Some(document))
 }
 
 /// A development certificate's key has lain about on some machine: it serves nobody but that machine.

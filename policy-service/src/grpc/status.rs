@@ -4,6 +4,7 @@ use picket_proto::WireError;
 use tonic::{Code, Status};
 
 use crate::audit::AppendError;
+use crate::decision::DecisionError;
 
 /// Why a call ends without a decision.
 #[derive(Debug, thiserror::Error)]
@@ -17,9 +18,9 @@ pub(super) enum DecideError {
     /// The request is not what the contract says.
     #[error(transparent)]
     RequestInvalid(#[from] WireError),
-    /// The decision was made but not recorded.
+    /// It was not made, or not recorded.
     #[error(transparent)]
-    Audit(#[from] AppendError),
+    Undecided(#[from] DecisionError),
     /// It took longer than any sidecar waits.
     #[error("the decision took too long")]
     TimedOut,
@@ -30,14 +31,17 @@ impl DecideError {
     pub(super) fn status(&self) -> Status {
         match self {
             Self::CallerRefused => Status::permission_denied(self.to_string()),
-            Self::Overloaded | Self::Audit(AppendError::QueueFull) => {
+            Self::Overloaded | Self::Undecided(DecisionError::Audit(AppendError::QueueFull)) => {
                 Status::resource_exhausted("too many calls at once")
             }
             Self::RequestInvalid(error) => Status::invalid_argument(error.to_string()),
-            Self::Audit(AppendError::Failed(_) | AppendError::Closed) => {
+            Self::Undecided(DecisionError::Audit(AppendError::Failed(_) | AppendError::Closed)) => {
                 Status::unavailable("the decision could not be recorded")
             }
-            Self::Audit(AppendError::Encoding(_)) => Status::internal("the decision could not be recorded"),
+            Self::Undecided(DecisionError::Audit(AppendError::Encoding(_))) => {
+                Status::internal("the decision could not be recorded")
+            }
+            Self::Undecided(DecisionError::Storage(_)) => Status::unavailable("the session could not be looked up"),
             Self::TimedOut => Status::deadline_exceeded(self.to_string()),
         }
     }

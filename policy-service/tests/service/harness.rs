@@ -135,6 +135,23 @@ impl Setup {
         Self { folder, authority }
     }
 
+    /// With more sections in the configuration.
+    pub(crate) fn with(more: &str) -> Self {
+        let setup = Self::new();
+        let file = setup.path("service.toml");
+        let text = std::fs::read_to_string(&file).unwrap();
+        std::fs::write(file, format!("{text}\n{more}")).unwrap();
+        setup
+    }
+
+    /// Starts a service once nobody holds the lock of its storage: what a test opened itself is closed a moment after it is dropped.
+    pub(crate) fn start_when_free(&self) -> Service {
+        let lock = std::fs::File::open(self.path("storage.sqlite3.lock")).unwrap();
+        lock.lock().unwrap();
+        drop(lock);
+        self.start()
+    }
+
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }

@@ -2,12 +2,14 @@
 
 #![expect(
     clippy::unwrap_used,
+    clippy::panic,
     clippy::indexing_slicing,
     clippy::disallowed_methods,
     reason = "tests: helpers outside #[test] functions fail loudly, and wait on the real clock"
 )]
 
 mod harness;
+mod sessions;
 
 use std::path::Path;
 
@@ -98,7 +100,9 @@ fn check_log(database: &Path, key: &KeyEncryptionKey, deny: &Decision) {
     // Both decisions are in the log while the service still runs.
     assert_eq!(audit::verify(database, key, None).unwrap().records, 2);
     let records = audit::tail(database, key, 10).unwrap();
-    let Event::Decision(record) = &records[1].content;
+    let Event::Decision(record) = &records[1].content else {
+        panic!("{records:?}");
+    };
     assert_eq!(
         (record.decision_id.as_str(), record.effect),
         (deny.decision_id.as_str(), EffectRecord::Deny)
