@@ -3,6 +3,7 @@
 mod document;
 mod fields;
 mod overlay;
+mod roles;
 mod sessions;
 
 use std::ffi::OsString;
@@ -15,6 +16,7 @@ use serde_json::Value;
 
 use document::Document;
 pub use overlay::ENVIRONMENT_PREFIX;
+pub use roles::{CallerRoles, Role, Roles};
 
 use crate::sessions::Settings;
 use crate::storage::Location;
@@ -54,6 +56,8 @@ pub struct Grpc {
     pub client_ca_file: PathBuf,
     /// The callers that may ask; never empty.
     pub allowed_callers: Vec<SpiffeId>,
+    /// More callers, with what they may do.
+    pub callers: Vec<CallerRoles>,
     /// How many calls are served at once; more are refused.
     pub concurrency_max: u32,
     /// The largest request that is read.

@@ -25,7 +25,7 @@ pub use keeper::StorageState;
 pub(crate) use memory::Memory;
 pub use memory::STALE_MS_MAX;
 pub use model::{EndReason, Ended, Fingerprint, NamedBy, PrincipalId, Session, SessionId, TenantId};
-pub(crate) use operations::{OperationError, Page, Status};
+pub(crate) use operations::{OperationError, Status};
 pub use rules::{Limits, Lockdown, Refusal, Revocations, Standing, Target};
 use rules::{Seen, SessionState, Verdict};
 

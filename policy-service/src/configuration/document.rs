@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::fields::{Address, CallerIds, CertificateFile, DatabaseFile, Directory, ExistingFile, KeyEncryptionKeyFile};
 use super::fields::{Ranged, is_development};
+use super::roles::CallerSection;
 use super::sessions::{SessionsSection, StorageSection, kept};
 use super::{Audit, Configuration, Decisions, Grpc, Http, Log, LogLevel, Policies};
 
@@ -59,6 +60,8 @@ struct GrpcSection {
     key_file: ExistingFile,
     client_ca_file: CertificateFile,
     allowed_callers: CallerIds,
+    #[deserr(default)]
+    callers: Vec<CallerSection>,
     #[deserr(default = Ranged(CONCURRENCY_MAX))]
     concurrency_max: Ranged<1, 65_536>,
     #[deserr(default = Ranged(REQUEST_BYTES_MAX))]
@@ -124,6 +127,7 @@ impl From<Document> for Configuration {
                 key_file: document.grpc.key_file.0,
                 client_ca_file: document.grpc.client_ca_file.path,
                 allowed_callers: document.grpc.allowed_callers.0,
+                callers: document.grpc.callers.into_iter().map(Into::into).collect(),
                 concurrency_max: document.grpc.concurrency_max.0,
                 request_bytes_max: document.grpc.request_bytes_max.0,
             },

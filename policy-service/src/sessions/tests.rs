@@ -170,10 +170,10 @@ async fn another_client_ends_the_session_for_both() {
             (|request: &mut AccessRequest| request.context.user_agent = None) as fn(&mut AccessRequest),
         ),
         ("2", |request| {
-            request.peer = Some("spiffe://example.org/other".parse().unwrap())
+            request.peer = Some("spiffe://example.org/other".parse().unwrap());
         }),
         ("3", |request| {
-            request.principal.as_mut().unwrap().subject = "mallory".to_owned()
+            request.principal.as_mut().unwrap().subject = "mallory".to_owned();
         }),
     ] {
         let judgement = replica.sessions.judge(&request(sid), START).await.unwrap();

@@ -182,6 +182,7 @@ impl Setup {
         });
         let mut service = Service {
             child,
+            killer: None,
             lines,
             grpc: ([0, 0, 0, 0], 0).into(),
             http: ([0, 0, 0, 0], 0).into(),
@@ -218,6 +219,7 @@ impl Setup {
 /// A service that runs; it is killed where a test ends early.
 pub(crate) struct Service {
     child: Child,
+    killer: Option<Child>,
     lines: Receiver<serde_json::Value>,
     pub(crate) grpc: SocketAddr,
     pub(crate) http: SocketAddr,
@@ -255,6 +257,14 @@ impl Service {
         assert!(status.unwrap().success());
     }
 
+    /// Has it killed in a moment: this returns while it still runs.
+    pub(crate) fn kill_soon(&mut self) {
+        let kill = Command::new("kill")
+            .args(["-KILL", &self.child.id().to_string()])
+            .spawn();
+        self.killer = Some(kill.unwrap());
+    }
+
     pub(crate) fn wait(&mut self) -> ExitStatus {
         let deadline = Instant::now() + DEADLINE;
         loop {
@@ -271,6 +281,9 @@ impl Drop for Service {
     fn drop(&mut self) {
         let _ended = self.child.kill();
         let _status = self.child.wait();
+        if let Some(killer) = &mut self.killer {
+            let _status = killer.wait();
+        }
     }
 }
 

@@ -8,7 +8,11 @@
     reason = "tests: helpers outside #[test] functions fail loudly, and wait on the real clock"
 )]
 
+mod admin;
 mod harness;
+#[path = "../storage/postgres.rs"]
+mod postgres;
+mod replicas;
 mod sessions;
 
 use std::path::Path;
