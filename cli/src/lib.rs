@@ -13,5 +13,7 @@ pub mod token;
 mod command;
 mod exit;
 mod output;
+mod service;
+mod time_text;
 
 pub use command::run;

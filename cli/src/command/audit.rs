@@ -9,13 +9,12 @@ use picket_policy_service::audit::{
     SessionChange, SessionRecord, VerifyError,
 };
 use serde::Serialize;
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
 use super::CommandError;
 use crate::exit::Exit;
 use crate::files;
 use crate::output::{Output, Paint, printable};
+use crate::time_text;
 
 /// More than a person reads; a program reads the whole log in another way.
 const TAIL_RECORDS_MAX: i64 = 10_000;
@@ -170,7 +169,7 @@ fn read_key(arguments: &LogArguments) -> Result<KeyEncryptionKey, CommandError> 
 
 /// One record on one line. What came from the network is shown without control characters.
 fn line(record: &Record, output: Output) -> String {
-    let (seq, time) = (record.seq, time_text(record.time_us));
+    let (seq, time) = (record.seq, time_text::of_us(record.time_us));
     let mut line = format!("{seq:>6}  {time}  ");
     match &record.content {
         Event::Decision(decision) => {
@@ -228,13 +227,6 @@ fn administration_line(record: &AdministrationRecord) -> String {
     format!("{act} {target}  {outcome}  by {caller}")
 }
 
-fn time_text(time_us: i64) -> String {
-    OffsetDateTime::from_unix_timestamp_nanos(i128::from(time_us) * 1000)
-        .ok()
-        .and_then(|time| time.format(&Rfc3339).ok())
-        .unwrap_or_else(|| format!("{time_us} us"))
-}
-
 fn head(text: &str) -> Result<Head, String> {
     let expected = || "expected SEQ:HASH, as `picket audit verify` prints it after `head`".to_owned();
     let (seq, hash) = text.split_once(':').ok_or_else(expected)?;
@@ -256,11 +248,5 @@ mod tests {
         for text in ["", "12", &hash, &format!("-1:{hash}"), &format!("12:{hash}0"), "12:xy"] {
             assert!(head(text).is_err(), "{text}");
         }
-    }
-
-    #[test]
-    fn a_time_is_shown_as_rfc_3339_and_a_senseless_one_as_a_number() {
-        assert_eq!(time_text(1_700_000_000_123_456), "2023-11-14T22:13:20.123456Z");
-        assert_eq!(time_text(i64::MAX), format!("{} us", i64::MAX));
     }
 }
