@@ -20,5 +20,6 @@ mod key_sets;
 mod peers;
 mod possession;
 mod properties;
+mod published;
 mod support;
 mod tokens;
