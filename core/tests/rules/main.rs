@@ -21,5 +21,6 @@ mod peers;
 mod possession;
 mod properties;
 mod published;
+mod several;
 mod support;
 mod tokens;
