@@ -16,8 +16,8 @@ pub use chain::{HASH_BYTES, Hash};
 pub use key::{KeyEncryptionKey, KeyError};
 pub(crate) use record::Answer;
 pub use record::{
-    Act, ActionRecord, AdministrationRecord, ContextRecord, DecisionRecord, EffectRecord, Event, Outcome,
-    PrincipalRecord, Record, ResourceRecord, SessionChange, SessionRecord, SidecarRecord,
+    Act, ActionRecord, AdministrationRecord, ChallengeRecord, ContextRecord, DecisionRecord, EffectRecord, Event,
+    ObservedRecord, Outcome, PrincipalRecord, Record, ResourceRecord, SessionChange, SessionRecord, SidecarRecord,
 };
 pub use store::StoreError;
 pub use verify::{Finding, Head, Problem, Report, VerifyError, tail, verify};

@@ -14,7 +14,7 @@ mod rules;
 use std::sync::Arc;
 
 use picket_core::access::{AccessRequest, Principal};
-use picket_core::decision::{Attribute, Vary};
+use picket_core::decision::{Attribute, StepUp, Vary};
 use picket_core::spiffe::SpiffeId;
 
 use crate::audit::{SessionChange, SessionRecord};
@@ -29,6 +29,7 @@ pub(crate) use operations::{OperationError, Status};
 pub use rules::{Limits, Lockdown, Refusal, Revocations, Standing, Target};
 use rules::{Seen, SessionState, Verdict};
 
+const MICROSECONDS_PER_SECOND: i64 = 1_000_000;
 /// How often a session is looked at anew when somebody else changes it meanwhile.
 const ATTEMPTS_MAX: u32 = 3;
 
@@ -70,6 +71,8 @@ pub enum WithoutId {
 pub(crate) struct Judgement {
     /// Why the request is denied, if it is.
     pub(crate) refusal: Option<Refusal>,
+    /// What would help, where something does.
+    pub(crate) challenge: Option<StepUp>,
     /// An answer is good for no longer.
     pub(crate) valid_for_ms_max: u32,
     /// What was looked at besides the token.
@@ -95,6 +98,7 @@ impl Judgement {
     pub(crate) fn none() -> Self {
         Self {
             refusal: None,
+            challenge: None,
             valid_for_ms_max: u32::MAX,
             vary: Vary::NOTHING,
             changes: Vec::new(),
@@ -214,10 +218,25 @@ impl Sessions {
         }
         Judgement {
             refusal,
+            challenge: refusal.and_then(|refusal| self.challenge(refusal)),
             valid_for_ms_max: rules::milliseconds(valid_for_us),
             // Another client must not be given what this one was: its request has to come here, where it ends the session.
             vary: self.settings.fingerprint.iter().map(|part| part.attribute()).collect(),
             changes: Vec::new(),
+        }
+    }
+
+    /// RFC 9470 §3: `max_age` says how long ago the principal may have authenticated.
+    fn challenge(&self, refusal: Refusal) -> Option<StepUp> {
+        match refusal {
+            Refusal::ReauthenticationRequired => {
+                let interval_us = self.settings.limits.reauthentication_interval_us?;
+                let max_age_s = u32::try_from(interval_us / MICROSECONDS_PER_SECOND).ok()?;
+                StepUp::new(Vec::new(), Some(max_age_s), false)
+            }
+            Refusal::Lockdown | Refusal::Ended(_) | Refusal::Revoked | Refusal::IdMissing | Refusal::LimitReached => {
+                None
+            }
         }
     }
 

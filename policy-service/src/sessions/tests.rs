@@ -95,6 +95,8 @@ fn request(sid: &str) -> AccessRequest {
             path: text("/"),
             path_parameters: [].into(),
             classification: None,
+            security_zone: None,
+            tenant: None,
         },
         context: Context {
             source_address: None,
@@ -154,6 +156,20 @@ async fn an_answer_does_not_outlive_the_session() {
             "{at_s}"
         );
     }
+}
+
+#[tokio::test]
+async fn a_principal_that_authenticated_too_long_ago_is_told_how_long_it_may_be() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut settings = SETTINGS;
+    settings.limits.reauthentication_interval_us = Some(300 * S);
+    let replica = Replica::on(&store(&folder).await, settings).await;
+    assert_eq!(replica.ask(&request("1"), 0).await, None);
+    let judgement = replica.sessions.judge(&request("1"), START + 300 * S).await.unwrap();
+    assert_eq!(judgement.refusal, Some(Refusal::ReauthenticationRequired));
+    assert_eq!(judgement.challenge, StepUp::new(vec![], Some(300), false));
+    let again = with(request("1"), |principal| principal.auth_time_s = Some(START / S + 300));
+    assert_eq!(replica.ask(&again, 300).await, None);
 }
 
 #[tokio::test]
