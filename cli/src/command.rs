@@ -14,6 +14,7 @@ use std::process::ExitCode;
 use clap::{ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use picket_policy_service::audit::{KeyError as AuditKeyError, StoreError};
+use picket_policy_service::policy::TraceError;
 
 use crate::exit::{EXIT_CODES_HELP, Exit};
 use crate::files::FileError;
@@ -21,6 +22,8 @@ use crate::keys::KeyError;
 use crate::output::{Color, Format, Output, OutputError, report_error};
 use crate::pki::PkiError;
 use crate::token::TokenError;
+
+pub(crate) use policy::Problem as PolicyTestProblem;
 
 const LONG_ABOUT: &str = "\
 Picket's command line.
@@ -114,6 +117,8 @@ enum CommandError {
         #[source]
         source: AuditKeyError,
     },
+    #[error("cannot look at the policies clause by clause")]
+    Trace(#[from] TraceError),
     #[error(transparent)]
     Output(#[from] OutputError),
 }
@@ -177,6 +182,7 @@ fn exit_for(error: &CommandError) -> Exit {
         | CommandError::Token(_)
         | CommandError::Audit(_)
         | CommandError::AuditKey { .. }
+        | CommandError::Trace(_)
         | CommandError::Output(_) => Exit::Failed,
     }
 }

@@ -12,6 +12,7 @@ pub mod token;
 
 mod command;
 mod exit;
+mod junit;
 mod output;
 
 pub use command::run;

@@ -6,8 +6,11 @@ mod index;
 mod load;
 mod model;
 mod needs;
+mod source;
 mod syntax;
+mod trace;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use cedar_policy::authorization_errors::PolicyEvaluationError;
@@ -22,6 +25,7 @@ pub use load::{FILE_BYTES_MAX, FILES_MAX, load};
 pub use model::{AMR_MAX, PATH_PARAMETERS_MAX, ROLES_MAX, SCOPES_MAX};
 use model::{Model, ModelError};
 use needs::Needs;
+pub use trace::{Clause, ClauseKind, Outcome, Place, PolicyKind, PolicyTrace, Trace, TraceError, TracedPolicy, Tracer};
 
 /// How many evaluation errors a record names; the first one says enough.
 const ERRORS_MAX: usize = 8;
@@ -37,6 +41,8 @@ struct Loaded {
     index: Index,
     entities: LoadedEntities,
     model: Model,
+    /// Where each policy was written.
+    places: HashMap<PolicyId, Place>,
     revision: String,
     warnings: Vec<PolicyError>,
 }

@@ -56,7 +56,8 @@ pub(super) fn is_development(file: &CertificateFile) -> bool {
     file.issuer.contains(DEVELOPMENT_ORGANISATION)
 }
 
-fn text<T, V: IntoValue>(
+/// A field that is a text with a form of its own.
+pub(crate) fn parsed_text<T, V: IntoValue>(
     value: Value<V>,
     location: ValuePointerRef<'_>,
     parse: impl FnOnce(&str) -> Result<T, String>,
@@ -75,7 +76,7 @@ fn problem(location: ValuePointerRef<'_>, msg: String) -> Problems {
 
 impl Deserr<Problems> for Address {
     fn deserialize_from_value<V: IntoValue>(value: Value<V>, location: ValuePointerRef<'_>) -> Result<Self, Problems> {
-        text(value, location, |text| {
+        parsed_text(value, location, |text| {
             text.parse().map(Self).map_err(|_| {
                 format!(
                     "`{}` is not an address, expected one such as `127.0.0.1:9191` or `[::1]:9191`",
@@ -119,7 +120,7 @@ impl Deserr<Problems> for CallerIds {
 }
 
 fn caller<V: IntoValue>(value: Value<V>, location: ValuePointerRef<'_>) -> Result<SpiffeId, Problems> {
-    text(value, location, |text| {
+    parsed_text(value, location, |text| {
         text.parse()
             .map_err(|error| format!("`{}` is not a SPIFFE ID: {error}", shortened(text)))
     })
@@ -127,13 +128,13 @@ fn caller<V: IntoValue>(value: Value<V>, location: ValuePointerRef<'_>) -> Resul
 
 impl Deserr<Problems> for ExistingFile {
     fn deserialize_from_value<V: IntoValue>(value: Value<V>, location: ValuePointerRef<'_>) -> Result<Self, Problems> {
-        text(value, location, |path| readable(path).map(Self))
+        parsed_text(value, location, |path| readable(path).map(Self))
     }
 }
 
 impl Deserr<Problems> for CertificateFile {
     fn deserialize_from_value<V: IntoValue>(value: Value<V>, location: ValuePointerRef<'_>) -> Result<Self, Problems> {
-        text(value, location, |path| {
+        parsed_text(value, location, |path| {
             let path = readable(path)?;
             let issuer = issuer_of_first(&path)?;
             Ok(Self { path, issuer })
@@ -143,7 +144,7 @@ impl Deserr<Problems> for CertificateFile {
 
 impl Deserr<Problems> for Directory {
     fn deserialize_from_value<V: IntoValue>(value: Value<V>, location: ValuePointerRef<'_>) -> Result<Self, Problems> {
-        text(value, location, |path| {
+        parsed_text(value, location, |path| {
             if Path::new(path).is_dir() {
                 Ok(Self(path.into()))
             } else {
@@ -155,7 +156,7 @@ impl Deserr<Problems> for Directory {
 
 impl Deserr<Problems> for DatabaseFile {
     fn deserialize_from_value<V: IntoValue>(value: Value<V>, location: ValuePointerRef<'_>) -> Result<Self, Problems> {
-        text(value, location, |text| {
+        parsed_text(value, location, |text| {
             let path = Path::new(text);
             let folder = match path.parent() {
                 Some(folder) if folder.as_os_str().is_empty() => Path::new("."),
@@ -178,7 +179,7 @@ impl Deserr<Problems> for DatabaseFile {
 
 impl Deserr<Problems> for KeyEncryptionKeyFile {
     fn deserialize_from_value<V: IntoValue>(value: Value<V>, location: ValuePointerRef<'_>) -> Result<Self, Problems> {
-        text(value, location, |text| {
+        parsed_text(value, location, |text| {
             let path = readable(text)?;
             KeyEncryptionKey::read(&path).map_err(|error| error.to_string())?;
             Ok(Self(path))

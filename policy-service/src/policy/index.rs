@@ -47,7 +47,7 @@ impl Index {
     #[cfg(test)]
     pub(super) fn undivided(&self) -> Self {
         let mut common = Bucket::empty();
-        for policy in self.buckets().flat_map(|bucket| bucket.policies.policies()) {
+        for policy in self.policies() {
             common.add(policy, Needs::ALL).unwrap();
         }
         Self {
@@ -60,6 +60,11 @@ impl Index {
     pub(super) fn candidates(&self, route_rule: &str) -> impl Iterator<Item = &Bucket> {
         let common = (!self.common.policies.is_empty()).then_some(&self.common);
         common.into_iter().chain(self.by_rule.get(route_rule))
+    }
+
+    /// All policies, in no order.
+    pub(super) fn policies(&self) -> impl Iterator<Item = &Policy> {
+        self.buckets().flat_map(|bucket| bucket.policies.policies())
     }
 
     /// How many policies there are.

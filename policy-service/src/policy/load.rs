@@ -1,6 +1,6 @@
 //! Loading a folder: every mistake of every file, each with its line.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -12,6 +12,7 @@ use super::entities::LoadedEntities;
 use super::errors::{Found, PolicyErrors, line_at, line_of, message, with_causes};
 use super::index::Index;
 use super::model::Model;
+use super::trace::Place;
 use super::{Loaded, PolicyEngine};
 
 /// How many policy files a folder may hold.
@@ -57,6 +58,7 @@ pub fn load(directory: &Path) -> Result<PolicyEngine, PolicyErrors> {
             index,
             entities,
             model,
+            places: policies.places(),
             revision: revision(&files),
             warnings: warnings.into_warnings(),
         }))),
@@ -275,6 +277,15 @@ impl<'a> Policies<'a> {
         for warning in result.validation_warnings() {
             self.tell(warning.policy_id(), warning, warnings);
         }
+    }
+
+    fn places(&self) -> HashMap<PolicyId, Place> {
+        let place = |origin: &Origin<'_>| Place {
+            file: origin.file.path.clone(),
+            line: origin.line,
+        };
+        let places = self.origins.iter().map(|(id, origin)| (id.clone(), place(origin)));
+        places.collect()
     }
 
     fn tell(&self, id: &PolicyId, diagnostic: &impl miette::Diagnostic, found: &mut Found) {

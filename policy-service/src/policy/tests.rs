@@ -6,6 +6,7 @@ use picket_core::access::{Action, Context, Principal, Resource, Sidecar};
 use super::*;
 
 mod index;
+mod trace;
 
 fn shipped() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("policies")
