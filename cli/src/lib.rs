@@ -14,5 +14,6 @@ mod command;
 mod exit;
 mod junit;
 mod output;
+mod text_diff;
 
 pub use command::run;

@@ -42,6 +42,25 @@ mod shipped {
     }
 
     #[test]
+    fn their_matrix_is_the_one_that_was_reviewed() {
+        for folder in folders() {
+            let engine = policy::load(&folder).unwrap_or_else(|errors| panic!("{errors}"));
+            let matrix = policy_tests::read_matrix(&folder.join(policy_tests::MATRIX_FILE));
+            let now = matrix
+                .unwrap_or_else(|errors| panic!("{errors}"))
+                .evaluate(&engine)
+                .to_string();
+            let reviewed = std::fs::read_to_string(folder.join("matrix.txt")).unwrap_or_default();
+            let short = folder.strip_prefix(env!("CARGO_MANIFEST_DIR")).unwrap().display();
+            assert!(
+                now == reviewed,
+                "the policies decide otherwise than {short}/matrix.txt says. If that is meant, renew and review it:\n  \
+                 picket policy matrix policy-service/{short} > policy-service/{short}/matrix.txt\n\n{now}"
+            );
+        }
+    }
+
+    #[test]
     fn tests_are_no_part_of_the_revision() {
         for folder in folders() {
             let alone = tempfile::tempdir().unwrap();

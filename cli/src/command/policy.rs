@@ -1,6 +1,7 @@
 //! `picket policy`.
 
 mod check;
+mod matrix;
 mod test;
 
 use std::path::Path;
@@ -21,6 +22,9 @@ pub(super) enum Command {
     /// Check a folder of Cedar policies
     #[command(long_about = check::ABOUT, after_long_help = check::EXAMPLES)]
     Check(check::Arguments),
+    /// Print what the policies decide about principals, methods and resources
+    #[command(long_about = matrix::ABOUT, after_long_help = matrix::EXAMPLES)]
+    Matrix(matrix::Arguments),
     /// Run the tests of a folder of Cedar policies
     #[command(long_about = test::ABOUT, after_long_help = test::EXAMPLES)]
     Test(test::Arguments),
@@ -29,6 +33,7 @@ pub(super) enum Command {
 pub(super) fn run(command: Command, output: Output) -> Result<Exit, CommandError> {
     match command {
         Command::Check(arguments) => check::run(&arguments, output),
+        Command::Matrix(arguments) => matrix::run(&arguments, output),
         Command::Test(arguments) => test::run(&arguments, output),
     }
 }

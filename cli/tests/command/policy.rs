@@ -1,4 +1,4 @@
-//! `picket policy check` and `picket policy test`.
+//! `picket policy check`, `picket policy test` and `picket policy matrix`.
 
 use std::fs;
 use std::path::Path;
@@ -202,4 +202,65 @@ fn mistakes_of_policies_and_tests_are_told_at_once_and_no_case_is_run() {
     assert_eq!(answer["problems"][0]["line"], 1);
     assert_eq!(answer["problems"][1]["path"], "cases[0].request.rols");
     assert!(answer.get("failed").is_none());
+}
+
+#[test]
+fn the_matrix_is_printed_and_compared_with_what_it_was() {
+    let folder = copy_of_shipped();
+    let (policies, kept) = (text(folder.path()), folder.path().join("kept.txt"));
+    let answer = picket(&["policy", "matrix", policies]);
+    answer.expect(0);
+    let shipped = fs::read_to_string(shipped().join("matrix.txt")).unwrap();
+    assert_eq!(answer.stdout, shipped);
+    fs::write(&kept, &answer.stdout).unwrap();
+    let answer = picket(&["policy", "matrix", policies, "--check", text(&kept)]);
+    answer.expect(0);
+    assert_eq!(answer.stdout, format!("{}: as it was\n", kept.display()));
+    let changed = folder.path().join("orders.cedar");
+    let more = "@id(\"more\") permit (principal, action == Picket::Action::\"HEAD\", resource) \
+                when { resource.route_rule == \"orders-write\" };\n";
+    fs::write(&changed, format!("{}{more}", fs::read_to_string(&changed).unwrap())).unwrap();
+    let answer = picket(&["policy", "matrix", policies, "--check", text(&kept)]);
+    answer.expect(1);
+    assert!(
+        answer.stdout.starts_with(&format!("--- {}\n+++ now\n", kept.display())),
+        "{}",
+        answer.stdout
+    );
+    assert!(
+        answer.stdout.contains("\n-  nobody               -       -       -"),
+        "{}",
+        answer.stdout
+    );
+    assert!(
+        answer.stdout.contains("\n+  nobody               -       permit  -"),
+        "{}",
+        answer.stdout
+    );
+    let json = picket(&["policy", "matrix", policies, "--output", "json"]).json();
+    let cell = &json["tables"][2]["rows"][0]["cells"][1];
+    assert_eq!(
+        (&cell["verdict"], &cell["policy_ids"][0]),
+        (&"permit".into(), &"more".into())
+    );
+}
+
+#[test]
+fn a_matrix_that_cannot_be_made_is_not_printed() {
+    let folder = copy_of_shipped();
+    let policies = text(folder.path());
+    picket(&["policy", "matrix", policies, "--check", "/no/such/file"]).expect(3);
+    let answer = picket(&["policy", "matrix", policies, "--matrix", "/no/such/file"]);
+    answer.expect(1);
+    assert!(
+        answer.stdout.starts_with("/no/such/file: cannot read: "),
+        "{}",
+        answer.stdout
+    );
+    let matrix = folder.path().join("matrix.yaml");
+    fs::write(&matrix, "principals: []\nmethods: [GET]\nresources: []\nextra: 1\n").unwrap();
+    let answer = picket(&["policy", "matrix", policies]);
+    answer.expect(1);
+    let expected = format!("{}: extra: unknown field", matrix.display());
+    assert!(answer.stdout.starts_with(&expected), "{}", answer.stdout);
 }

@@ -5,6 +5,8 @@ use tempfile::TempDir;
 use super::*;
 use crate::policy::{self, PolicyEngine};
 
+mod matrix;
+
 const POLICIES: &str = r#"
 @id("read") permit (principal in Picket::Role::"reader", action, resource) when { resource.route_rule == "a" };
 @id("no-secrets") @reason("secret") forbid (principal, action, resource)
