@@ -8,9 +8,37 @@ mod shipped {
 
     use picket_policy_service::{policy, policy_tests};
 
+    fn policies() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("policies")
+    }
+
+    /// The examples that an operator can start from.
+    fn examples() -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(policies().join("examples")).unwrap();
+        let mut folders: Vec<PathBuf> = entries
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| path.is_dir())
+            .collect();
+        folders.sort();
+        assert!(!folders.is_empty());
+        folders
+    }
+
     /// Every folder of policies that is shipped.
     fn folders() -> Vec<PathBuf> {
-        vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("policies")]
+        [vec![policies()], examples()].concat()
+    }
+
+    #[test]
+    fn examples_have_the_schema_that_is_shipped() {
+        let schema = |folder: &Path| std::fs::read_to_string(folder.join("schema.cedarschema")).unwrap();
+        for folder in examples() {
+            let short = folder.strip_prefix(env!("CARGO_MANIFEST_DIR")).unwrap().display();
+            assert!(
+                schema(&folder) == schema(&policies()),
+                "each example is a whole folder, with the schema of all: cp policy-service/policies/schema.cedarschema policy-service/{short}/"
+            );
+        }
     }
 
     #[test]
