@@ -2,6 +2,7 @@
 
 mod audit;
 mod config;
+mod explain;
 mod import;
 mod jwks;
 mod pki;
@@ -87,6 +88,9 @@ enum Command {
     Import(import::Command),
     #[command(subcommand)]
     Policy(policy::Command),
+    /// Explain a decision step by step
+    #[command(long_about = explain::ABOUT, after_long_help = explain::EXAMPLES)]
+    Explain(explain::Arguments),
     #[command(subcommand)]
     Audit(audit::Command),
 }
@@ -111,6 +115,10 @@ enum CommandError {
     Token(#[from] TokenError),
     #[error(transparent)]
     Audit(StoreError),
+    #[error("the audit log has no decision `{0}`")]
+    DecisionUnknown(String),
+    #[error("the record of decision `{0}` holds what no request does")]
+    DecisionUnreadable(String),
     #[error("cannot use the audit key `{file}`")]
     AuditKey {
         file: String,
@@ -156,6 +164,7 @@ fn carry_out(command: Command, output: Output) -> Result<Exit, CommandError> {
         Command::Config(command) => config::run(command, output),
         Command::Import(command) => import::run(command, output),
         Command::Policy(command) => policy::run(command, output),
+        Command::Explain(arguments) => explain::run(&arguments, output),
         Command::Audit(command) => audit::run(command, output),
     }
 }
@@ -181,6 +190,8 @@ fn exit_for(error: &CommandError) -> Exit {
         | CommandError::Key { .. }
         | CommandError::Token(_)
         | CommandError::Audit(_)
+        | CommandError::DecisionUnknown(_)
+        | CommandError::DecisionUnreadable(_)
         | CommandError::AuditKey { .. }
         | CommandError::Trace(_)
         | CommandError::Output(_) => Exit::Failed,

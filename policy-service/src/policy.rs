@@ -1,5 +1,6 @@
 //! Policies: loading a folder of Cedar policies, and evaluating access requests over them.
 
+mod changes;
 mod entities;
 mod errors;
 mod index;
@@ -18,6 +19,7 @@ use cedar_policy::{AuthorizationError, Authorizer, Decision, PolicyId, Response}
 use picket_core::access::AccessRequest;
 use picket_core::decision::{Effect, Vary};
 
+pub use changes::{ChangeKind, PolicyChange, changes};
 use entities::LoadedEntities;
 pub use errors::{PolicyError, PolicyErrors};
 use index::{Bucket, Index};

@@ -1,6 +1,7 @@
 //! `picket policy`.
 
 mod check;
+mod diff;
 mod matrix;
 mod test;
 
@@ -14,7 +15,7 @@ use crate::exit::Exit;
 use crate::files;
 use crate::output::Output;
 
-pub(crate) use test::Problem;
+pub(crate) use test::{Problem, mistakes};
 
 /// Check and test policies
 #[derive(Subcommand)]
@@ -22,6 +23,9 @@ pub(super) enum Command {
     /// Check a folder of Cedar policies
     #[command(long_about = check::ABOUT, after_long_help = check::EXAMPLES)]
     Check(check::Arguments),
+    /// Tell what changed from one folder of policies to another
+    #[command(long_about = diff::ABOUT, after_long_help = diff::EXAMPLES)]
+    Diff(diff::Arguments),
     /// Print what the policies decide about principals, methods and resources
     #[command(long_about = matrix::ABOUT, after_long_help = matrix::EXAMPLES)]
     Matrix(matrix::Arguments),
@@ -33,13 +37,14 @@ pub(super) enum Command {
 pub(super) fn run(command: Command, output: Output) -> Result<Exit, CommandError> {
     match command {
         Command::Check(arguments) => check::run(&arguments, output),
+        Command::Diff(arguments) => diff::run(&arguments, output),
         Command::Matrix(arguments) => matrix::run(&arguments, output),
         Command::Test(arguments) => test::run(&arguments, output),
     }
 }
 
 /// Loads a folder as the policy service would. A folder that cannot be read is not a folder with a mistake.
-fn load(directory: &Path) -> Result<Result<PolicyEngine, PolicyErrors>, CommandError> {
+pub(super) fn load(directory: &Path) -> Result<Result<PolicyEngine, PolicyErrors>, CommandError> {
     files::check_folder(directory)?;
     Ok(policy::load(directory))
 }

@@ -1,4 +1,4 @@
-//! `picket policy check`, `picket policy test` and `picket policy matrix`.
+//! `picket policy check`, `picket policy test`, `picket policy matrix` and `picket policy diff`.
 
 use std::fs;
 use std::path::Path;
@@ -263,4 +263,85 @@ fn a_matrix_that_cannot_be_made_is_not_printed() {
     answer.expect(1);
     let expected = format!("{}: extra: unknown field", matrix.display());
     assert!(answer.stdout.starts_with(&expected), "{}", answer.stdout);
+}
+
+#[test]
+fn what_changed_is_told_by_id_and_with_requests_also_which_decisions() {
+    let (old, new) = (copy_of_shipped(), copy_of_shipped());
+    let file = new.path().join("orders.cedar");
+    let changed = fs::read_to_string(&file).unwrap().replace("\"clerk\"", "\"reader\"");
+    let changed = changed.replace("@id(\"stock-read\")", "@id(\"stock-all\")");
+    fs::write(&file, changed).unwrap();
+    fs::write(new.path().join("entities.json"), "[]\n").unwrap();
+    let arguments = ["policy", "diff", text(old.path()), text(new.path())];
+    let answer = picket(&arguments);
+    answer.expect(0);
+    for expected in [
+        "orders-write: changed\n--- old\n+++ new\n",
+        "\n-  principal in Picket::Role::\"clerk\",\n+  principal in Picket::Role::\"reader\",\n",
+        "\nstock-all: added\n",
+        "\nstock-read: removed\n",
+        "\nentities.json: changed\n--- entities.json\n",
+        ": 3 policies and 0 of 0 decisions change\n",
+    ] {
+        assert!(answer.stdout.contains(expected), "{expected}\n{}", answer.stdout);
+    }
+    assert!(!answer.stdout.contains("schema.cedarschema"), "{}", answer.stdout);
+    let cases = old.path().join("tests/orders.yaml");
+    let matrix = old.path().join("matrix.yaml");
+    let further = ["--requests", text(&cases), "--requests", text(&matrix)];
+    let answer = picket(&[&arguments[..], &further].concat());
+    answer.expect(0);
+    let line = format!(
+        "{}: a reader writes none: was deny by no policy, is permit by orders-write\n",
+        cases.display()
+    );
+    assert!(answer.stdout.contains(&line), "{}", answer.stdout);
+    assert!(
+        answer
+            .stdout
+            .contains("stock, workload web, GET: was permit by stock-read, is permit by stock-all\n"),
+        "{}",
+        answer.stdout
+    );
+    picket(&[&arguments[..], &further, &["--same-decisions"]].concat()).expect(1);
+    picket(&[&arguments[..], &["--same-decisions"]].concat()).expect(2);
+    let json = picket(&[&arguments[..], &further, &["--output", "json"]].concat()).json();
+    assert_eq!(json["policies"][1]["kind"], "added");
+    assert_eq!(json["requests"], 11 + 8 * 6 * 5);
+    assert!(json["decisions"].as_array().unwrap().len() > 3);
+}
+
+#[test]
+fn the_same_policies_differ_in_nothing() {
+    let (old, new) = (copy_of_shipped(), copy_of_shipped());
+    fs::remove_dir_all(new.path().join("tests")).unwrap();
+    let matrix = old.path().join("matrix.yaml");
+    let arguments = [
+        "policy",
+        "diff",
+        text(old.path()),
+        text(new.path()),
+        "--same-decisions",
+        "--requests",
+        text(&matrix),
+    ];
+    let answer = picket(&arguments);
+    answer.expect(0);
+    assert_eq!(answer.stdout.lines().count(), 1, "{}", answer.stdout);
+    assert!(
+        answer.stdout.ends_with(": 0 policies and 0 of 240 decisions change\n"),
+        "{}",
+        answer.stdout
+    );
+    fs::write(new.path().join("wrong.cedar"), "permit").unwrap();
+    fs::write(&matrix, "resources: 1\n").unwrap();
+    let answer = picket(&arguments);
+    answer.expect(1);
+    assert!(
+        answer.stdout.contains("wrong.cedar:1: ") && answer.stdout.contains("resources: expected an array"),
+        "{}",
+        answer.stdout
+    );
+    picket(&["policy", "diff", text(old.path()), "/no/such/folder"]).expect(3);
 }

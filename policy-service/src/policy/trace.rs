@@ -259,6 +259,17 @@ impl Tracer {
     }
 }
 
+impl PolicyKind {
+    /// Cedar's word for it.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Permit => "permit",
+            Self::Forbid => "forbid",
+        }
+    }
+}
+
 impl Outcome {
     fn is(&self, value: bool) -> bool {
         match self {

@@ -145,7 +145,8 @@ fn names(folder: &Path, found: &mut DocumentErrors) -> Vec<PathBuf> {
     files
 }
 
-fn cases(mut document: Value) -> Result<Vec<Case>, Problems> {
+/// The cases of one file.
+pub(super) fn cases(mut document: Value) -> Result<Vec<Case>, Problems> {
     let defaults = defaults_of(&document);
     // Defaults with a mistake are told once, and not again in each case.
     if let Some(defaults) = defaults.filter(|defaults| problems::read::<RequestDocument>(defaults.clone()).is_ok())

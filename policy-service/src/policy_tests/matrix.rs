@@ -13,6 +13,7 @@ use serde::Serialize;
 use super::document::{DocumentErrors, read_yaml};
 use super::request::{ActionDocument, ContextDocument, Peer, PeerDocument, PrincipalDocument, RequestDocument};
 use super::request::{ResourceDocument, Text};
+use super::requests::NamedRequest;
 use crate::policy::{Evaluation, PolicyEngine};
 
 /// The file beside the policies that says what the matrix is of.
@@ -80,7 +81,7 @@ pub enum Verdict {
 
 #[derive(Debug, Deserr)]
 #[deserr(deny_unknown_fields, error = Problems)]
-struct MatrixDocument {
+pub(super) struct MatrixDocument {
     #[deserr(default)]
     peers: Vec<NamedPeerDocument>,
     principals: Vec<NamedPrincipalDocument>,
@@ -131,6 +132,22 @@ pub fn read_matrix(file: &Path) -> Result<Matrix, DocumentErrors> {
 }
 
 impl Matrix {
+    /// The request of each cell, named by resource, principal and method.
+    pub(super) fn requests(&self) -> Vec<NamedRequest> {
+        let mut requests = Vec::new();
+        for table in &self.0 {
+            for row in &table.rows {
+                for (method, request) in table.methods.iter().zip(&row.cells) {
+                    requests.push(NamedRequest {
+                        name: format!("{}, {}, {method}", table.resource, row.principal),
+                        request: request.clone(),
+                    });
+                }
+            }
+        }
+        requests
+    }
+
     /// Decides about each cell as the service would.
     #[must_use]
     pub fn evaluate(&self, engine: &PolicyEngine) -> MatrixReport {
@@ -155,7 +172,8 @@ impl Matrix {
     }
 }
 
-fn matrix(document: &MatrixDocument) -> Result<Matrix, Problems> {
+/// What the document is of, once names and sizes are known to be right.
+pub(super) fn matrix(document: &MatrixDocument) -> Result<Matrix, Problems> {
     let mut problems = Problems::default();
     check_names(&mut problems, "peers", document.peers.iter().map(|one| &one.name));
     check_names(

@@ -124,7 +124,7 @@ fn read_cases(arguments: &Arguments) -> Result<Result<Vec<CaseFile>, DocumentErr
 }
 
 /// The mistakes of policies and of what stands beside them.
-pub(super) fn mistakes(policies: Option<&PolicyErrors>, tests: Option<&DocumentErrors>) -> Vec<Problem> {
+pub(crate) fn mistakes(policies: Option<&PolicyErrors>, tests: Option<&DocumentErrors>) -> Vec<Problem> {
     let policies = policies.into_iter().flat_map(PolicyErrors::as_slice);
     let tests = tests.into_iter().flat_map(DocumentErrors::as_slice);
     policies
