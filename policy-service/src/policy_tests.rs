@@ -14,6 +14,7 @@ pub use cases::{CASES_MAX, Case, CaseFile, Expected, FILES_MAX, FOLDER, read};
 pub use coverage::{ConditionCoverage, Coverage, PolicyCoverage};
 pub use document::{DocumentError, DocumentErrors, FILE_BYTES_MAX};
 pub use matrix::{CELLS_MAX, Cell, MATRIX_FILE, Matrix, MatrixReport, Row, Table, Verdict, read_matrix};
+pub use request::TimedRequest;
 pub use requests::{NamedRequest, read_requests};
 pub use run::{CaseReport, FileReport, Mismatch, Report, run};
 

@@ -172,9 +172,10 @@ fn line(record: &Record, output: Output) -> String {
     let mut line = format!("{seq:>6}  {time}  ");
     match &record.content {
         Event::Decision(decision) => {
-            let effect = match decision.effect {
-                EffectRecord::Permit => output.paint(Paint::Good, "permit"),
-                EffectRecord::Deny => output.paint(Paint::Bad, "deny  "),
+            let effect = match (decision.effect, &decision.challenge) {
+                (EffectRecord::Permit, _) => output.paint(Paint::Good, "permit   "),
+                (EffectRecord::Deny, None) => output.paint(Paint::Bad, "deny     "),
+                (EffectRecord::Deny, Some(_)) => output.paint(Paint::Bad, "challenge"),
             };
             let who = decision.principal.as_ref().map_or("-", |principal| &principal.subject);
             let policies = match decision.policy_ids.as_slice() {
@@ -198,7 +199,8 @@ fn line(record: &Record, output: Output) -> String {
     line
 }
 
-fn time_text(time_us: i64) -> String {
+/// A time as RFC 3339 has it.
+pub(super) fn time_text(time_us: i64) -> String {
     OffsetDateTime::from_unix_timestamp_nanos(i128::from(time_us) * 1000)
         .ok()
         .and_then(|time| time.format(&Rfc3339).ok())

@@ -1,20 +1,20 @@
 //! `picket explain`.
 
-use std::fmt::Write as _;
+mod text;
+
 use std::path::{Path, PathBuf};
 
-use picket_core::access::AccessRequest;
 use picket_core::decision::{Attribute, Effect};
-use picket_policy_service::audit::{self, DecisionRecord, EffectRecord, VerifyError};
-use picket_policy_service::policy::{Evaluation, Outcome, PolicyEngine, PolicyTrace, Trace, TracedPolicy, Tracer};
-use picket_policy_service::policy_tests;
+use picket_policy_service::audit::{self, ChallengeRecord, DecisionRecord, EffectRecord, ObservedRecord, VerifyError};
+use picket_policy_service::policy::{Evaluation, PolicyEngine, PolicyTrace, Trace, TracedPolicy, Tracer};
+use picket_policy_service::policy_tests::{self, TimedRequest};
 use serde::Serialize;
 
 use super::CommandError;
 use super::audit::read_key;
-use super::policy::{Problem, load, mistakes};
+use super::policy::{EvaluationArguments, Problem, mistakes};
 use crate::exit::Exit;
-use crate::output::{Output, Paint, printable};
+use crate::output::{Output, printable};
 
 pub(super) const ABOUT: &str = "\
 Explains a decision step by step: who the principal is and which roles its roles include, what each policy says about the request, \
@@ -50,6 +50,8 @@ pub(super) struct Arguments {
     /// The audit log's key-encryption key: 64 hexadecimal digits
     #[arg(long, value_name = "FILE", requires = "database")]
     key: Option<PathBuf>,
+    #[command(flatten)]
+    evaluation: EvaluationArguments,
 }
 
 #[derive(Serialize)]
@@ -69,9 +71,15 @@ struct Explanation {
     effect: &'static str,
     policy_ids: Vec<String>,
     reasons: Vec<String>,
+    obligations: Vec<String>,
+    challenge: Option<ChallengeRecord>,
+    /// What policies in observe mode would have changed.
+    observed: Option<ObservedRecord>,
     errors: Vec<String>,
     /// What it could have depended on, besides route rule and token.
     vary: Vec<&'static str>,
+    /// For how long the time changes nothing; `None`: for ever.
+    same_for_ms: Option<u64>,
     /// `None`: the request cannot be put to Cedar, and `errors` says why.
     trace: Option<Traced>,
 }
@@ -82,6 +90,7 @@ struct RequestLine {
     host: String,
     path: String,
     route_rule: String,
+    time_us: u64,
 }
 
 #[derive(Serialize)]
@@ -110,13 +119,13 @@ struct ExplainedPolicy {
 }
 
 pub(super) fn run(arguments: &Arguments, output: Output) -> Result<Exit, CommandError> {
-    let engine = load(&arguments.policies)?;
+    let engine = arguments.evaluation.load(&arguments.policies)?;
     let asked = match (&arguments.database, &arguments.key) {
         (Some(database), Some(key)) => recorded(arguments, database, key)?,
         (None, _) | (_, None) => named(arguments)?,
     };
     let (explanation, problems) = match (&engine, asked) {
-        (Ok(engine), Ok((request, recorded))) => (Some(explain(engine, &request, recorded)?), Vec::new()),
+        (Ok(engine), Ok((request, recorded))) => (Some(explain(engine, request, recorded)?), Vec::new()),
         (engine, asked) => {
             let mut problems = mistakes(engine.as_ref().err(), None);
             problems.extend(asked.err().unwrap_or_default());
@@ -127,12 +136,12 @@ pub(super) fn run(arguments: &Arguments, output: Output) -> Result<Exit, Command
         problems: &problems,
         explanation: explanation.as_ref(),
     };
-    output.print(&text_of(&answer, output), &answer)?;
+    output.print(&text::of(&answer, output), &answer)?;
     Ok(Exit::of_check(&problems))
 }
 
 /// The request to explain, and what was decided about it once.
-type Asked = (AccessRequest, Option<Recorded>);
+type Asked = (TimedRequest, Option<Recorded>);
 
 /// The request of a recorded decision.
 fn recorded(arguments: &Arguments, database: &Path, key: &Path) -> Result<Result<Asked, Vec<Problem>>, CommandError> {
@@ -157,7 +166,8 @@ fn asked_in(record: &DecisionRecord) -> Result<Asked, CommandError> {
         policy_ids: record.policy_ids.clone(),
         policy_revision: record.policy_revision.clone(),
     };
-    Ok((request, Some(recorded)))
+    let time_us = record.time_us;
+    Ok((TimedRequest { request, time_us }, Some(recorded)))
 }
 
 fn named(arguments: &Arguments) -> Result<Result<Asked, Vec<Problem>>, CommandError> {
@@ -181,33 +191,37 @@ fn named(arguments: &Arguments) -> Result<Result<Asked, Vec<Problem>>, CommandEr
 
 fn explain(
     engine: &PolicyEngine,
-    request: &AccessRequest,
+    TimedRequest { request, time_us }: TimedRequest,
     recorded: Option<Recorded>,
 ) -> Result<Explanation, CommandError> {
     let tracer = Tracer::new(engine)?;
-    let evaluation = engine.evaluate(request);
-    let traced = tracer
-        .trace(request)
-        .ok()
-        .map(|trace| traced(&tracer, trace, &evaluation));
+    let evaluation = engine.evaluate(&request, time_us);
+    let trace = tracer.trace(&request, time_us).ok();
+    let trace = trace.map(|trace| traced(&tracer, trace, &evaluation));
     Ok(Explanation {
         revision: engine.revision().to_owned(),
         request: RequestLine {
-            method: request.action.method.clone(),
-            host: request.resource.host.clone(),
-            path: request.resource.path.clone(),
-            route_rule: request.route_rule.clone(),
+            method: request.action.method,
+            host: request.resource.host,
+            path: request.resource.path,
+            route_rule: request.route_rule,
+            time_us,
         },
         recorded,
-        effect: match evaluation.effect {
-            Effect::Permit => "permit",
-            Effect::Deny => "deny",
+        effect: match (evaluation.effect, &evaluation.challenge) {
+            (Effect::Permit, _) => "permit",
+            (Effect::Deny, Some(_)) => "challenge",
+            (Effect::Deny, None) => "deny",
         },
         vary: evaluation.vary.attributes().map(attribute_name).collect(),
+        same_for_ms: evaluation.same_for_ms,
         policy_ids: evaluation.policy_ids,
         reasons: evaluation.caller_reasons,
+        obligations: evaluation.obligations,
+        challenge: evaluation.challenge.map(ChallengeRecord::from),
+        observed: evaluation.observed.map(ObservedRecord::from),
         errors: evaluation.errors,
-        trace: traced,
+        trace,
     })
 }
 
@@ -234,129 +248,5 @@ fn attribute_name(attribute: Attribute) -> &'static str {
         Attribute::Path => "path",
         Attribute::SourceAddress => "source_address",
         Attribute::UserAgent => "user_agent",
-    }
-}
-
-fn text_of(answer: &Answer<'_>, output: Output) -> String {
-    let mut text = String::new();
-    // Writing to a String cannot fail.
-    for problem in answer.problems {
-        let _ = writeln!(text, "{}", output.paint(Paint::Bad, &printable(&problem.to_string())));
-    }
-    if let Some(explanation) = answer.explanation {
-        add_request(&mut text, explanation);
-        if let Some(trace) = &explanation.trace {
-            add_trace(&mut text, trace, output);
-        }
-        add_decision(&mut text, explanation, output);
-    }
-    text
-}
-
-fn add_request(text: &mut String, explanation: &Explanation) {
-    let RequestLine {
-        method,
-        host,
-        path,
-        route_rule,
-    } = &explanation.request;
-    let line = format!("{method} {host}{path}, route rule {route_rule}");
-    let _ = writeln!(text, "request    {}", printable(&line));
-}
-
-fn add_trace(text: &mut String, trace: &Traced, output: Output) {
-    let _ = writeln!(text, "principal  {}", printable(&trace.principal));
-    for parent in &trace.principal_in {
-        let _ = writeln!(text, "  in       {}", printable(parent));
-    }
-    let _ = writeln!(text, "action     {}", printable(&trace.action));
-    let _ = writeln!(text, "resource   {}", printable(&trace.resource));
-    let (candidates, others): (Vec<_>, Vec<_>) = trace.policies.iter().partition(|policy| policy.trace.is_candidate);
-    for explained in candidates {
-        add_policy(text, explained, output);
-    }
-    if !others.is_empty() {
-        let ids: Vec<&str> = others.iter().map(|explained| explained.policy.id.as_str()).collect();
-        let line = format!("not looked at, as they ask for other route rules: {}", ids.join(", "));
-        let _ = writeln!(text, "{}", output.paint(Paint::Dim, &line));
-    }
-}
-
-fn add_policy(text: &mut String, explained: &ExplainedPolicy, output: Output) {
-    let ExplainedPolicy {
-        policy,
-        trace,
-        is_determining,
-    } = explained;
-    let verdict = match (&trace.whole, is_determining) {
-        (Outcome::True, true) => output.paint(Paint::Good, "applies, and decides"),
-        (Outcome::True, false) => "applies".to_owned(),
-        (Outcome::False, _) => "does not apply".to_owned(),
-        (Outcome::Failed(_), _) => output.paint(Paint::Bad, "fails, which is a deny"),
-    };
-    let place = format!("{}:{}", policy.place.file.display(), policy.place.line);
-    let _ = writeln!(text, "{place}: {} ({}) {verdict}", policy.id, policy.kind.word());
-    let _ = writeln!(text, "  scope: {}", value(Some(&trace.scope)));
-    for (clause, outcome) in policy.clauses.iter().zip(&trace.clauses) {
-        let _ = writeln!(text, "  {}: {}", printable(&clause.text), value(outcome.as_ref()));
-    }
-}
-
-fn value(outcome: Option<&Outcome>) -> String {
-    match outcome {
-        Some(Outcome::True) => "true".to_owned(),
-        Some(Outcome::False) => "false".to_owned(),
-        Some(Outcome::Failed(error)) => format!("fails: {}", printable(error)),
-        None => "not reached".to_owned(),
-    }
-}
-
-fn add_decision(text: &mut String, explanation: &Explanation, output: Output) {
-    let by = |ids: &[String]| match ids {
-        [] => "no policy".to_owned(),
-        ids => ids.join(", "),
-    };
-    let paint = if explanation.effect == "permit" {
-        Paint::Good
-    } else {
-        Paint::Bad
-    };
-    let effect = output.paint(paint, explanation.effect);
-    let _ = writeln!(
-        text,
-        "decision   {effect} by {}, revision {}",
-        by(&explanation.policy_ids),
-        explanation.revision
-    );
-    for reason in &explanation.reasons {
-        let _ = writeln!(text, "  reason   {}", printable(reason));
-    }
-    for error in &explanation.errors {
-        let _ = writeln!(text, "  error    {}", printable(error));
-    }
-    let vary = match explanation.vary.as_slice() {
-        [] => String::new(),
-        attributes => format!(", {}", attributes.join(", ")),
-    };
-    let _ = writeln!(text, "depends on route rule, token{vary}");
-    let valid = match explanation.errors.is_empty() {
-        true => "as `decisions` of the service's configuration says",
-        false => "not at all, as a failure is not repeated",
-    };
-    let _ = writeln!(text, "valid      {valid}");
-    if let Some(recorded) = &explanation.recorded {
-        let effect = match recorded.effect {
-            EffectRecord::Permit => "permit",
-            EffectRecord::Deny => "deny",
-        };
-        let revision = match recorded.policy_revision == explanation.revision {
-            true => "the same revision".to_owned(),
-            false => format!("another revision, {}", printable(&recorded.policy_revision)),
-        };
-        let _ = writeln!(
-            text,
-            "recorded   {effect} by {}, {revision}",
-            printable(&by(&recorded.policy_ids))
-        );
     }
 }

@@ -8,7 +8,7 @@ mod test;
 use std::path::Path;
 
 use clap::Subcommand;
-use picket_policy_service::policy::{self, PolicyEngine, PolicyErrors};
+use picket_policy_service::policy::{self, PolicyEngine, PolicyErrors, TimeZone};
 
 use super::CommandError;
 use crate::exit::Exit;
@@ -43,8 +43,23 @@ pub(super) fn run(command: Command, output: Output) -> Result<Exit, CommandError
     }
 }
 
+/// How policies are evaluated, where the folder does not say it.
+#[derive(clap::Args)]
+pub(super) struct EvaluationArguments {
+    /// The time zone of clock and calendar: `policies.time_zone` of the service
+    #[arg(long, value_name = "ZONE", default_value = "UTC", value_parser = policy::time_zone)]
+    time_zone: TimeZone,
+}
+
+impl EvaluationArguments {
+    /// Loads a folder as [`load`] does.
+    pub(super) fn load(&self, directory: &Path) -> Result<Result<PolicyEngine, PolicyErrors>, CommandError> {
+        Ok(load(directory)?.map(|engine| engine.in_time_zone(self.time_zone.clone())))
+    }
+}
+
 /// Loads a folder as the policy service would. A folder that cannot be read is not a folder with a mistake.
-pub(super) fn load(directory: &Path) -> Result<Result<PolicyEngine, PolicyErrors>, CommandError> {
+fn load(directory: &Path) -> Result<Result<PolicyEngine, PolicyErrors>, CommandError> {
     files::check_folder(directory)?;
     Ok(policy::load(directory))
 }

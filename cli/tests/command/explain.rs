@@ -25,7 +25,7 @@ fn a_permit_is_explained_step_by_step() {
     let file = policies.join("orders.cedar");
     let expected = format!(
         "\
-request    GET service.example/, route rule orders-read
+request    GET service.example/, route rule orders-read, at 2026-01-05T12:00:00Z
 principal  Picket::User::\"https://issuer.example|someone\"
   in       Picket::Role::\"clerk\"
   in       Picket::Role::\"reader\"
@@ -34,11 +34,11 @@ resource   Picket::Resource::\"service.example/\"
 {file}:3: orders-read (permit) applies, and decides
   scope: true
   when {{ resource.route_rule == \"orders-read\" }}: true
-{file}:28: secret-needs-auditor (forbid) does not apply
+{file}:39: secret-needs-auditor (forbid) does not apply
   scope: true
   when {{ resource has classification && resource.classification == \"secret\" }}: false
   unless {{ principal in Picket::Role::\"auditor\" }}: not reached
-not looked at, as they ask for other route rules: orders-write, stock-read
+not looked at, as they are about other route rules or tenants: orders-write, orders-refund, stock-read
 decision   permit by orders-read, revision ",
         file = file.display()
     );
@@ -58,7 +58,7 @@ decision   permit by orders-read, revision ",
     let policies = answer["trace"]["policies"].as_array().unwrap();
     assert_eq!(policies[0]["policy"]["id"], "orders-read");
     assert_eq!(policies[0]["clauses"], json!(["true"]));
-    assert_eq!(policies[3]["clauses"], json!(["false", null]));
+    assert_eq!(policies[4]["clauses"], json!(["false", null]));
     assert_eq!(policies[1]["is_candidate"], false);
 }
 
@@ -91,6 +91,67 @@ fn a_failing_policy_and_a_reason_are_told() {
 }
 
 #[test]
+fn challenges_obligations_time_and_observe_mode_are_told() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::copy(
+        shipped().join("schema.cedarschema"),
+        folder.path().join("schema.cedarschema"),
+    )
+    .unwrap();
+    let policies = "@id(\"pay\") @obligation(\"log\") permit (principal is Picket::User, action, resource)\n\
+                    when { principal has acr && principal.acr == \"gold\" } when { context.time.hour == 11 };\n\
+                    @id(\"tried\") @mode(\"observe\") forbid (principal, action, resource);\n\
+                    @id(\"foreign\") @tenant(\"acme\") permit (principal, action, resource);\n";
+    fs::write(folder.path().join("p.cedar"), policies).unwrap();
+    let request = folder.path().join("request.yaml");
+    let explain = |acr: &str| {
+        let time = "2026-01-05T10:30:00Z";
+        let text_of = format!("route_rule: a\nprincipal: {{ acr: {acr} }}\ncontext: {{ time: \"{time}\" }}\n");
+        fs::write(&request, text_of).unwrap();
+        let arguments = [
+            "explain",
+            text(&request),
+            "--policies",
+            text(folder.path()),
+            "--time-zone",
+            "Europe/Berlin",
+        ];
+        let answer = picket(&arguments);
+        answer.expect(0);
+        answer.stdout
+    };
+    let permitted = explain("gold");
+    for expected in [
+        ", at 2026-01-05T10:30:00Z\n",
+        ": pay (permit) applies, and decides\n",
+        ": tried (forbid, in observe mode) applies\n",
+        "\nnot looked at, as they are about other route rules or tenants: foreign\n",
+        "\ndecision   permit by pay, revision ",
+        "\n  obliges  log\n",
+        ", and no longer than 1800000 ms, when the time can change it\n",
+        "\nobserved   deny by tried, if they were not in observe mode\n",
+    ] {
+        assert!(permitted.contains(expected), "{expected}\n{permitted}");
+    }
+    let denied = explain("silver");
+    for expected in [
+        "\ndecision   challenge by no policy, revision ",
+        "\n  needs    acr gold\n",
+    ] {
+        assert!(denied.contains(expected), "{expected}\n{denied}");
+    }
+    let arguments = [
+        "explain",
+        text(&request),
+        "--policies",
+        text(folder.path()),
+        "--time-zone",
+        "Mars/Olympus",
+    ];
+    picket(&arguments).expect(2);
+}
+
+#[test]
 fn a_case_is_found_by_its_name() {
     let policies = shipped();
     let cases = policies.join("tests/orders.yaml");
@@ -98,7 +159,7 @@ fn a_case_is_found_by_its_name() {
     let answer = picket(&arguments);
     answer.expect(2);
     assert!(
-        answer.stderr.contains("has 11 requests: name one of them with --name"),
+        answer.stderr.contains("has 15 requests: name one of them with --name"),
         "{}",
         answer.stderr
     );
@@ -162,7 +223,7 @@ fn a_recorded_decision_is_explained_by_the_policies_of_today() {
     let answer = run(&arguments("d-1"));
     answer.expect(0);
     for expected in [
-        "request    POST orders.example.org/orders, route rule orders-write\n",
+        "request    POST orders.example.org/orders, route rule orders-write, at 1970-01-01T00:00:00.000001Z\n",
         "\ndecision   deny by no policy, revision ",
         "\nrecorded   permit by readers-write, another revision, 0123456789abcdef\n",
     ] {

@@ -81,7 +81,7 @@ fn the_shipped_policies_pass_their_tests_which_try_all_of_them() {
     ];
     let answer = picket(&arguments);
     answer.expect(0);
-    assert!(answer.stdout.starts_with("100 % tried: 14 of 14"), "{}", answer.stdout);
+    assert!(answer.stdout.starts_with("100 % tried: 19 of 19"), "{}", answer.stdout);
     assert!(answer.stdout.contains(" passed, revision "), "{}", answer.stdout);
     let answer = picket(&[&arguments[..], &["--output", "json"]].concat()).json();
     assert_eq!(answer["failed"], 0);
@@ -117,18 +117,18 @@ fn a_case_that_fails_is_told_with_what_came_and_what_was_not_tried_with_its_line
         line + 6
     );
     assert!(answer.stdout.contains(&condition), "{}", answer.stdout);
-    assert!(answer.stdout.contains(", 1 failed, revision "), "{}", answer.stdout);
+    assert!(answer.stdout.contains(", 2 failed, revision "), "{}", answer.stdout);
     let xml = fs::read_to_string(&junit).unwrap();
     let failure =
         "<failure message=\"effect: expected deny, found permit; policy_ids: expected none, found `orders-write`\">";
     assert!(xml.contains(failure), "{xml}");
-    assert!(xml.contains("failures=\"1\" errors=\"0\""), "{xml}");
+    assert!(xml.contains("failures=\"2\" errors=\"0\""), "{xml}");
     let answer = picket(&["policy", "test", text(folder.path()), "--output", "json"]);
     answer.expect(1);
     let answer: serde_json::Value = serde_json::from_str(&answer.stdout).unwrap();
     assert_eq!(
         (&answer["failed"], &answer["files"][0]["file"]),
-        (&1.into(), &text(&file).into())
+        (&2.into(), &text(&file).into())
     );
 }
 
@@ -142,12 +142,12 @@ fn less_than_was_asked_for_is_a_mistake() {
         answer
     };
     check(&[], 0);
-    check(&["--coverage-min", "85"], 0);
-    let answer = check(&["--coverage-min", "86"], 1);
+    check(&["--coverage-min", "89"], 0);
+    let answer = check(&["--coverage-min", "90"], 1);
     assert!(
         answer
             .stdout
-            .contains("85 % was tried, and --coverage-min asks for 86 %"),
+            .contains("89 % was tried, and --coverage-min asks for 90 %"),
         "{}",
         answer.stdout
     );
@@ -282,7 +282,7 @@ fn what_changed_is_told_by_id_and_with_requests_also_which_decisions() {
         "\nstock-all: added\n",
         "\nstock-read: removed\n",
         "\nentities.json: changed\n--- entities.json\n",
-        ": 3 policies and 0 of 0 decisions change\n",
+        ": 4 policies and 0 of 0 decisions change\n",
     ] {
         assert!(answer.stdout.contains(expected), "{expected}\n{}", answer.stdout);
     }
@@ -307,8 +307,8 @@ fn what_changed_is_told_by_id_and_with_requests_also_which_decisions() {
     picket(&[&arguments[..], &further, &["--same-decisions"]].concat()).expect(1);
     picket(&[&arguments[..], &["--same-decisions"]].concat()).expect(2);
     let json = picket(&[&arguments[..], &further, &["--output", "json"]].concat()).json();
-    assert_eq!(json["policies"][1]["kind"], "added");
-    assert_eq!(json["requests"], 11 + 8 * 6 * 5);
+    assert_eq!(json["policies"][2]["kind"], "added");
+    assert_eq!(json["requests"], 15 + 9 * 6 * 6);
     assert!(json["decisions"].as_array().unwrap().len() > 3);
 }
 
@@ -330,7 +330,7 @@ fn the_same_policies_differ_in_nothing() {
     answer.expect(0);
     assert_eq!(answer.stdout.lines().count(), 1, "{}", answer.stdout);
     assert!(
-        answer.stdout.ends_with(": 0 policies and 0 of 240 decisions change\n"),
+        answer.stdout.ends_with(": 0 policies and 0 of 324 decisions change\n"),
         "{}",
         answer.stdout
     );

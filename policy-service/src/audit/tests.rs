@@ -36,6 +36,8 @@ fn event(id: &str) -> Event {
             path: "/".into(),
             path_parameters: BTreeMap::new(),
             classification: None,
+            security_zone: None,
+            tenant: None,
         },
         context: ContextRecord {
             source_address: None,
@@ -46,6 +48,9 @@ fn event(id: &str) -> Event {
         policy_ids: vec!["p".into()],
         evaluation_errors: vec![],
         caller_reasons: vec![],
+        obligations: vec![],
+        challenge: None,
+        observed: None,
         valid_for_ms: 1,
         evaluation_us: 1,
     }))
@@ -500,6 +505,8 @@ fn a_record_gives_back_the_request_that_it_is_about() {
             path: "/p".into(),
             path_parameters: BTreeMap::from([("id".into(), "7".into())]),
             classification: Some("c".into()),
+            security_zone: Some("z".into()),
+            tenant: Some("o".into()),
         },
         context: Context {
             source_address: "10.1.2.3".parse().ok(),
@@ -515,6 +522,9 @@ fn a_record_gives_back_the_request_that_it_is_about() {
         policy_ids: vec![],
         evaluation_errors: vec![],
         caller_reasons: vec![],
+        obligations: vec![],
+        challenge: None,
+        observed: None,
         valid_for_ms: 1,
         evaluation_us: 1,
     };

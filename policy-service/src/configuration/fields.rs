@@ -10,6 +10,7 @@ use x509_cert::Certificate;
 use x509_cert::der::DecodePem;
 
 use crate::audit::KeyEncryptionKey;
+use crate::policy::{TimeZone, time_zone};
 
 /// What `picket pki init` writes as organisation into its authority's name, and so into every issuer.
 pub(super) const DEVELOPMENT_ORGANISATION: &str = "Picket development only";
@@ -34,6 +35,10 @@ pub(super) struct CertificateFile {
     pub(super) path: PathBuf,
     issuer: String,
 }
+
+/// The name of a time zone in the IANA database, such as `Europe/Berlin`.
+#[derive(Debug)]
+pub(super) struct TimeZoneName(pub(super) TimeZone);
 
 /// A folder that exists.
 #[derive(Debug)]
@@ -84,6 +89,12 @@ impl Deserr<Problems> for Address {
                 )
             })
         })
+    }
+}
+
+impl Deserr<Problems> for TimeZoneName {
+    fn deserialize_from_value<V: IntoValue>(value: Value<V>, location: ValuePointerRef<'_>) -> Result<Self, Problems> {
+        parsed_text(value, location, |text| time_zone(text).map(Self))
     }
 }
 

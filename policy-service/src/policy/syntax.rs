@@ -3,7 +3,8 @@
 use cedar_policy::pst::{ActionConstraint, BinaryOp, Clause, Expr, Literal, ResourceConstraint, UnaryOp, Var};
 use cedar_policy::{Policy, pst};
 
-use super::needs::Needs;
+use super::compared::Compared;
+use super::needs::{Needs, TIME};
 
 /// How deep a condition is read. Cedar evaluates as deep without running out of stack (`RecursionLimit`), which would be an
 /// error that a skipped policy does not give.
@@ -19,6 +20,7 @@ pub(super) struct Traits {
     /// It is false, without an error, for every other route rule.
     pub(super) route_rule: Option<String>,
     pub(super) needs: Needs,
+    pub(super) compared: Compared,
 }
 
 /// Reads a policy that the strict validator has accepted. What is not understood restricts nothing.
@@ -28,10 +30,12 @@ pub(super) fn traits_of(policy: &Policy) -> Traits {
         Some(body) => Traits {
             route_rule: route_rule(body.clauses()),
             needs: of_scope(&body).and(of_all(body.clauses().iter().map(inner))),
+            compared: Compared::in_all(body.clauses().iter().map(inner)),
         },
         None => Traits {
             route_rule: None,
             needs: Needs::ALL,
+            compared: Compared::anyhow(),
         },
     }
 }
@@ -221,10 +225,16 @@ fn of_all<'a>(expressions: impl Iterator<Item = &'a Expr>) -> Needs {
 
 /// What has an attribute or a tag that is read. An action's come from the schema, by which action it is.
 fn of_owner(expression: &Expr) -> Needs {
-    match matches!(expression, Expr::Var(Var::Principal | Var::Resource | Var::Context)) {
+    let is_variable = matches!(expression, Expr::Var(Var::Principal | Var::Resource | Var::Context));
+    match is_variable || is_time(expression) {
         true => Needs::NONE,
         false => needs(expression),
     }
+}
+
+/// `context.time`, which is always there: its hour does not depend on its minute.
+fn is_time(expression: &Expr) -> bool {
+    matches!(expression, Expr::GetAttr { expr, attr } if attr == TIME && matches!(**expr, Expr::Var(Var::Context)))
 }
 
 /// An expression in a place where a literal entity is only compared.

@@ -9,8 +9,11 @@ use cedar_policy::{AuthorizationError, Authorizer, Effect, Entities, Policy, Pol
 use picket_core::access::AccessRequest;
 use serde::Serialize;
 
+use super::annotations::{Annotations, Mode};
 use super::errors::{line_at, with_causes};
+use super::index::Bucket;
 use super::model::{ModelError, refused};
+use super::moment::Moment;
 use super::needs::Needs;
 use super::{PolicyEngine, cut, source, syntax};
 
@@ -35,6 +38,10 @@ pub struct TracedPolicy {
     pub id: String,
     /// What it does.
     pub kind: PolicyKind,
+    /// Whether it is in observe mode, and decides nothing.
+    pub is_observed: bool,
+    /// Its `@tenant`.
+    pub tenant: Option<String>,
     /// Where it was written.
     #[serde(flatten)]
     pub place: Place,
@@ -113,9 +120,9 @@ pub struct Trace {
 /// What one policy says about one request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct PolicyTrace {
-    /// Whether the engine looks at it, or knows by the route rule that it is false.
+    /// Whether the engine looks at it, or knows by tenant and route rule that it does not apply.
     pub is_candidate: bool,
-    /// Principal, action and resource of its head.
+    /// Principal, action and resource of its head, and its `@tenant`.
     pub scope: Outcome,
     /// The value of what is in each clause's braces; `None` where an earlier part has settled the policy.
     pub clauses: Vec<Option<Outcome>>,
@@ -148,8 +155,8 @@ impl Tracer {
             scopes: PolicySet::new(),
             clauses: Vec::new(),
         };
-        for policy in engine.0.index.policies() {
-            tracer.add(policy)?;
+        for (policy, annotations) in engine.loaded.index.policies() {
+            tracer.add(policy, annotations)?;
         }
         tracer
             .policies
@@ -169,25 +176,31 @@ impl Tracer {
         &self.policies
     }
 
-    /// What each policy says about a request.
+    /// What each policy says about a request, so many microseconds after the epoch.
     ///
     /// # Errors
     /// The request cannot be put to Cedar.
-    pub fn trace(&self, request: &AccessRequest) -> Result<Trace, TraceError> {
-        let loaded = &self.engine.0;
-        let (asked, entities) = loaded.model.read(request, &loaded.entities, Needs::ALL)?;
+    pub fn trace(&self, request: &AccessRequest, now_us: u64) -> Result<Trace, TraceError> {
+        let loaded = &self.engine.loaded;
+        let moment = Moment::new(now_us, &self.engine.time_zone)?;
+        let (asked, entities) = loaded.model.read(request, &loaded.entities, Needs::ALL, &moment)?;
         let answers = |set: &PolicySet| Answers::of(&loaded.authorizer, &asked, set, &entities);
         let parts = Parts {
             permits: answers(&self.permits),
             forbids: answers(&self.forbids),
             scopes: answers(&self.scopes),
             clauses: self.clauses.iter().map(answers).collect(),
+            tenant: request
+                .principal
+                .as_ref()
+                .and_then(|principal| principal.tenant.as_deref()),
+            candidates: loaded
+                .index
+                .candidates(request)
+                .flat_map(Bucket::policies)
+                .map(|(policy, _)| policy.id())
+                .collect(),
         };
-        let buckets = loaded.index.candidates(&request.route_rule);
-        let candidates: HashSet<&PolicyId> = buckets
-            .flat_map(|bucket| bucket.policies.policies())
-            .map(Policy::id)
-            .collect();
         let named = |uid: Option<&cedar_policy::EntityUid>| uid.map(ToString::to_string).unwrap_or_default();
         let ancestors = asked.principal().and_then(|principal| entities.ancestors(principal));
         let principal_in: BTreeSet<String> = ancestors.into_iter().flatten().map(ToString::to_string).collect();
@@ -196,21 +209,17 @@ impl Tracer {
             principal_in: principal_in.into_iter().collect(),
             action: named(asked.action()),
             resource: named(asked.resource()),
-            policies: self
-                .policies
-                .iter()
-                .map(|policy| parts.of(policy, &candidates))
-                .collect(),
+            policies: self.policies.iter().map(|policy| parts.of(policy)).collect(),
         })
     }
 
-    fn add(&mut self, policy: &Policy) -> Result<(), ModelError> {
+    fn add(&mut self, policy: &Policy, annotations: &Annotations) -> Result<(), ModelError> {
         let (set, kind) = match policy.effect() {
             Effect::Permit => (&mut self.permits, PolicyKind::Permit),
             Effect::Forbid => (&mut self.forbids, PolicyKind::Forbid),
         };
         set.add(policy.clone()).map_err(refused("policies"))?;
-        let places = &self.engine.0.places;
+        let places = &self.engine.loaded.places;
         let place = places.get(policy.id()).cloned().unwrap_or(Place {
             file: PathBuf::new(),
             line: 1,
@@ -226,6 +235,11 @@ impl Tracer {
         self.policies.push(TracedPolicy {
             id: policy.id().to_string(),
             kind,
+            is_observed: match annotations.mode {
+                Mode::Observe => true,
+                Mode::Enforce => false,
+            },
+            tenant: annotations.tenant.clone(),
             place,
             text,
             clauses,
@@ -292,16 +306,28 @@ impl Clause {
 }
 
 /// The answers about all parts of all policies.
-struct Parts {
+struct Parts<'a> {
     permits: Answers,
     forbids: Answers,
     scopes: Answers,
     clauses: Vec<Answers>,
+    /// The principal's.
+    tenant: Option<&'a str>,
+    /// The policies that the engine looks at.
+    candidates: HashSet<&'a PolicyId>,
 }
 
-impl Parts {
-    fn of(&self, policy: &TracedPolicy, candidates: &HashSet<&PolicyId>) -> PolicyTrace {
+impl Parts<'_> {
+    fn of(&self, policy: &TracedPolicy) -> PolicyTrace {
         let id = PolicyId::new(&policy.id);
+        if policy.tenant.is_some() && policy.tenant.as_deref() != self.tenant {
+            return PolicyTrace {
+                is_candidate: false,
+                scope: Outcome::False,
+                clauses: vec![None; policy.clauses.len()],
+                whole: Outcome::False,
+            };
+        }
         let whole = match policy.kind {
             PolicyKind::Permit => self.permits.outcome(&id),
             PolicyKind::Forbid => self.forbids.outcome(&id),
@@ -319,7 +345,7 @@ impl Parts {
             outcome
         };
         PolicyTrace {
-            is_candidate: candidates.contains(&id),
+            is_candidate: self.candidates.contains(&id),
             clauses: policy.clauses.iter().zip(&self.clauses).map(clause).collect(),
             scope,
             whole,

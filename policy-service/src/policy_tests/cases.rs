@@ -4,13 +4,12 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use deserr::Deserr;
-use picket_core::access::AccessRequest;
 use picket_core::configuration::problems::{self, Problems, shortened};
-use picket_core::decision::Effect;
+use picket_core::decision::{Effect, StepUp};
 use serde_json::Value;
 
 use super::document::{DocumentErrors, defaults_of, lay_under, read_yaml};
-use super::request::{RequestDocument, Text, texts};
+use super::request::{RequestDocument, Text, TimedRequest, texts};
 
 /// The folder beside the policies that holds their tests.
 pub const FOLDER: &str = "tests";
@@ -35,7 +34,7 @@ pub struct Case {
     /// What it is about; no two cases of a file share one.
     pub name: String,
     /// The request.
-    pub request: AccessRequest,
+    pub request: TimedRequest,
     /// What is expected.
     pub expected: Expected,
 }
@@ -49,6 +48,12 @@ pub struct Expected {
     pub policy_ids: Option<Vec<String>>,
     /// What the caller is told, in any order; `None`: whatever.
     pub reasons: Option<Vec<String>>,
+    /// How the same principal would be permitted (`Some(None)`: not at all); `None`: whichever way there is.
+    pub challenge: Option<Option<StepUp>>,
+    /// What the upstream has to see to, in any order; `None`: whatever.
+    pub obligations: Option<Vec<String>>,
+    /// What policies in observe mode would have decided (`Some(None)`: nothing else); `None`: whatever.
+    pub observed: Option<Option<Effect>>,
     /// A part of the error with which a policy fails; `None`: none fails.
     pub error: Option<String>,
 }
@@ -83,7 +88,33 @@ struct ExpectDocument {
     #[deserr(default)]
     reasons: Option<Vec<Text>>,
     #[deserr(default)]
+    challenge: Option<ChallengeDocument>,
+    #[deserr(default)]
+    obligations: Option<Vec<Text>>,
+    #[deserr(default)]
+    observed: Option<ObservedDocument>,
+    #[deserr(default)]
     error: Option<Text>,
+}
+
+/// A challenge that asks for nothing is none.
+#[derive(Debug, Deserr)]
+#[deserr(deny_unknown_fields, error = Problems)]
+struct ChallengeDocument {
+    #[deserr(default)]
+    acr_values: Vec<Text>,
+    #[deserr(default)]
+    max_age_s: Option<u32>,
+    #[deserr(default)]
+    bound_token: bool,
+}
+
+#[derive(Clone, Copy, Debug, Deserr)]
+#[deserr(error = Problems, rename_all = lowercase)]
+enum ObservedDocument {
+    Permit,
+    Deny,
+    None,
 }
 
 #[derive(Clone, Copy, Debug, Deserr)]
@@ -192,6 +223,15 @@ impl From<ExpectDocument> for Expected {
             },
             policy_ids: document.policy_ids.map(texts),
             reasons: document.reasons.map(texts),
+            challenge: document
+                .challenge
+                .map(|challenge| StepUp::new(texts(challenge.acr_values), challenge.max_age_s, challenge.bound_token)),
+            obligations: document.obligations.map(texts),
+            observed: document.observed.map(|observed| match observed {
+                ObservedDocument::Permit => Some(Effect::Permit),
+                ObservedDocument::Deny => Some(Effect::Deny),
+                ObservedDocument::None => None,
+            }),
             error: document.error.map(|text| text.0),
         }
     }

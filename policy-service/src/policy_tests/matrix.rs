@@ -5,14 +5,13 @@ use std::fmt;
 use std::path::Path;
 
 use deserr::Deserr;
-use picket_core::access::AccessRequest;
 use picket_core::configuration::problems::{self, Problems, shortened};
 use picket_core::decision::Effect;
 use serde::Serialize;
 
 use super::document::{DocumentErrors, read_yaml};
 use super::request::{ActionDocument, ContextDocument, Peer, PeerDocument, PrincipalDocument, RequestDocument};
-use super::request::{ResourceDocument, Text};
+use super::request::{ResourceDocument, Text, TimedRequest};
 use super::requests::NamedRequest;
 use crate::policy::{Evaluation, PolicyEngine};
 
@@ -23,7 +22,7 @@ pub const CELLS_MAX: usize = 100_000;
 
 /// What a matrix is of.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Matrix(Vec<Table<AccessRequest>>);
+pub struct Matrix(Vec<Table<TimedRequest>>);
 
 /// A matrix with the decisions of some policies. Its text has a table for each resource.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -71,6 +70,8 @@ pub struct Cell {
 pub enum Verdict {
     /// A policy permits.
     Permit,
+    /// A stronger authentication would be permitted, which is a deny until then.
+    Challenge,
     /// A policy forbids.
     Forbid,
     /// None permits, which is a deny.
@@ -151,15 +152,15 @@ impl Matrix {
     /// Decides about each cell as the service would.
     #[must_use]
     pub fn evaluate(&self, engine: &PolicyEngine) -> MatrixReport {
-        let row = |row: &Row<AccessRequest>| Row {
+        let row = |row: &Row<TimedRequest>| Row {
             principal: row.principal.clone(),
             cells: row
                 .cells
                 .iter()
-                .map(|request| Cell::from(engine.evaluate(request)))
+                .map(|request| Cell::from(engine.evaluate(&request.request, request.time_us)))
                 .collect(),
         };
-        let table = |table: &Table<AccessRequest>| Table {
+        let table = |table: &Table<TimedRequest>| Table {
             resource: table.resource.clone(),
             description: table.description.clone(),
             methods: table.methods.clone(),
@@ -231,7 +232,7 @@ fn table(
     document: &MatrixDocument,
     peers: &BTreeMap<&str, &Peer>,
     problems: &mut Problems,
-) -> Table<AccessRequest> {
+) -> Table<TimedRequest> {
     let methods = resource.methods.as_ref().unwrap_or(&document.methods);
     let request = |principal: &NamedPrincipalDocument, method: &Text, problems: &mut Problems| {
         let peer = principal.peer.as_ref().and_then(|peer| peers.get(peer.0.as_str()));
@@ -249,7 +250,7 @@ fn table(
         };
         request.complete("matrix", "resources", problems)
     };
-    let rows: Vec<Row<AccessRequest>> = document
+    let rows: Vec<Row<TimedRequest>> = document
         .principals
         .iter()
         .map(|principal| Row {
@@ -269,7 +270,8 @@ fn table(
     }
 }
 
-fn description(request: &AccessRequest) -> String {
+fn description(request: &TimedRequest) -> String {
+    let request = &request.request;
     let resource = &request.resource;
     let classification = resource
         .classification
@@ -299,6 +301,7 @@ impl From<Evaluation> for Cell {
         let verdict = match evaluation.effect {
             Effect::Permit => Verdict::Permit,
             Effect::Deny if !evaluation.errors.is_empty() => Verdict::Error,
+            Effect::Deny if evaluation.challenge.is_some() => Verdict::Challenge,
             Effect::Deny if evaluation.policy_ids.is_empty() => Verdict::None,
             Effect::Deny => Verdict::Forbid,
         };
@@ -313,6 +316,7 @@ impl Verdict {
     fn word(self) -> &'static str {
         match self {
             Self::Permit => "permit",
+            Self::Challenge => "challenge",
             Self::Forbid => "forbid",
             Self::None => "-",
             Self::Error => "error",
@@ -321,7 +325,9 @@ impl Verdict {
 }
 
 /// What stands above the tables, so that a snapshot explains itself.
-const LEGEND: &str = "permit: a policy permits; forbid: a policy forbids; -: none permits; error: a policy fails\n";
+const LEGEND: &str = "\
+permit: a policy permits; forbid: a policy forbids; -: none permits; challenge: permitted after a stronger authentication; \
+error: a policy fails\n";
 
 impl fmt::Display for MatrixReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -334,29 +340,32 @@ impl fmt::Display for Table<Cell> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{} ({})", self.resource, self.description)?;
         let names = self.rows.iter().map(|row| row.principal.chars().count());
-        let first = names.max().unwrap_or(0);
-        let words = |row: &Row<Cell>| row.cells.iter().map(|cell| cell.verdict.word().to_owned()).collect();
-        write_line(f, "", first, &self.methods, &self.methods)?;
+        let name_chars = names.max().unwrap_or(0);
+        let widths: Vec<usize> = (0..self.methods.len()).map(|column| self.width(column)).collect();
+        let methods = self.methods.iter().map(String::as_str);
+        writeln!(f, "{}", line("", name_chars, methods, &widths))?;
         self.rows.iter().try_for_each(|row| {
-            let words: Vec<String> = words(row);
-            write_line(f, &row.principal, first, &words, &self.methods)
+            let words = row.cells.iter().map(|cell| cell.verdict.word());
+            writeln!(f, "{}", line(&row.principal, name_chars, words, &widths))
         })
     }
 }
 
-/// A name, and a word below each method; no line ends with a space.
-fn write_line(
-    f: &mut fmt::Formatter<'_>,
-    name: &str,
-    first: usize,
-    words: &[String],
-    methods: &[String],
-) -> fmt::Result {
-    const WORD_CHARS: usize = "permit".len();
-    let mut line = format!("  {name:first$}");
-    for (word, method) in words.iter().zip(methods) {
-        let width = method.chars().count().max(WORD_CHARS);
+impl Table<Cell> {
+    /// How wide a column is. None is narrower than the word that is there most, so that few changes change the others.
+    fn width(&self, column: usize) -> usize {
+        let cells = self.rows.iter().filter_map(|row| row.cells.get(column));
+        let words = cells.map(|cell| cell.verdict.word().len());
+        let method = self.methods.get(column).map(|method| method.chars().count());
+        words.chain(method).max().unwrap_or(0).max(Verdict::Permit.word().len())
+    }
+}
+
+/// A name, and a word below each method; it does not end with a space.
+fn line<'a>(name: &str, name_chars: usize, words: impl Iterator<Item = &'a str>, widths: &[usize]) -> String {
+    let mut line = format!("  {name:name_chars$}");
+    for (word, width) in words.zip(widths) {
         line.push_str(&format!("  {word:width$}"));
     }
-    writeln!(f, "{}", line.trim_end())
+    line.trim_end().to_owned()
 }

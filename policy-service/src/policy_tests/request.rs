@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use deserr::{Deserr, IntoValue, Value, ValuePointerRef};
+use jiff::Timestamp;
 use picket_core::access::{AccessRequest, Action, Actor, Context, Principal, Resource, Sidecar};
 use picket_core::configuration::problems::{Problems, shortened};
 use picket_core::path::parse_target;
@@ -18,6 +19,17 @@ const METHOD: &str = "GET";
 const HOST: &str = "service.example";
 const PATH: &str = "/";
 const WORKLOAD: &str = "policy-test";
+/// Monday, 2026-01-05, noon in Greenwich: a test comes out the same whenever it is run.
+const TIME: Timestamp = Timestamp::constant(1_767_614_400, 0);
+
+/// A request, and when it is asked about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TimedRequest {
+    /// The request.
+    pub request: AccessRequest,
+    /// Microseconds since the epoch.
+    pub time_us: u64,
+}
 
 /// A request. Only the route rule is required: policies ask for it nearly always.
 #[derive(Clone, Debug, Default, Deserr)]
@@ -56,6 +68,9 @@ pub(super) struct PrincipalDocument {
     amr: Vec<Text>,
     #[deserr(default)]
     auth_time_s: Option<i64>,
+    /// In place of `auth_time_s`: how long before `context.time` it was.
+    #[deserr(default)]
+    auth_age_s: Option<u32>,
     #[deserr(default)]
     session_id: Option<Text>,
     #[deserr(default)]
@@ -102,6 +117,10 @@ pub(super) struct ResourceDocument {
     path_parameters: Option<BTreeMap<String, String>>,
     #[deserr(default)]
     classification: Option<Text>,
+    #[deserr(default)]
+    security_zone: Option<Text>,
+    #[deserr(default)]
+    tenant: Option<Text>,
 }
 
 #[derive(Clone, Debug, Default, Deserr)]
@@ -111,6 +130,8 @@ pub(super) struct ContextDocument {
     source_address: Option<Address>,
     #[deserr(default)]
     user_agent: Option<Text>,
+    #[deserr(default)]
+    time: Option<Time>,
 }
 
 /// Text that is not empty: on the wire, what is empty is not there.
@@ -131,18 +152,20 @@ pub(super) struct Peer(SpiffeId);
 #[derive(Clone, Debug)]
 struct Address(IpAddr);
 
+/// RFC 3339.
+#[derive(Clone, Copy, Debug)]
+struct Time(Timestamp);
+
 impl RequestDocument {
     /// The request, once everything is known. `name` becomes its id.
-    pub(super) fn complete(self, name: &str, path: &str, problems: &mut Problems) -> Option<AccessRequest> {
+    pub(super) fn complete(self, name: &str, path: &str, problems: &mut Problems) -> Option<TimedRequest> {
         let Some(route_rule) = self.route_rule else {
-            let path = match path {
-                "" => "route_rule".to_owned(),
-                path => format!("{path}.route_rule"),
-            };
-            problems.add(path, "is required, here or in `defaults`");
+            problems.add(join(path, "route_rule"), "is required, here or in `defaults`");
             return None;
         };
-        Some(AccessRequest {
+        let time = self.context.time.map_or(TIME, |time| time.0);
+        let principal = self.principal.map(|principal| principal.at(time, path, problems));
+        let request = AccessRequest {
             request_id: name.to_owned(),
             traceparent: None,
             sidecar: Sidecar {
@@ -150,7 +173,7 @@ impl RequestDocument {
                 workload: WORKLOAD.to_owned(),
             },
             route_rule: route_rule.0,
-            principal: self.principal.map(Principal::from),
+            principal,
             peer: self.peer.map(|peer| peer.spiffe_id.0),
             action: Action {
                 method: text_or(self.action.method, METHOD),
@@ -160,19 +183,32 @@ impl RequestDocument {
                 path: self.resource.path.map_or_else(|| PATH.to_owned(), |path| path.0),
                 path_parameters: self.resource.path_parameters.unwrap_or_default(),
                 classification: self.resource.classification.map(|text| text.0),
+                security_zone: self.resource.security_zone.map(|text| text.0),
+                tenant: self.resource.tenant.map(|text| text.0),
             },
             context: Context {
                 source_address: self.context.source_address.map(|address| address.0),
                 user_agent: self.context.user_agent.map(|text| text.0),
             },
-        })
+        };
+        // Before the epoch there were no tokens.
+        let time_us = u64::try_from(time.as_microsecond()).unwrap_or(0);
+        Some(TimedRequest { request, time_us })
     }
 }
 
-impl From<PrincipalDocument> for Principal {
-    fn from(document: PrincipalDocument) -> Self {
+impl PrincipalDocument {
+    fn at(self, time: Timestamp, path: &str, problems: &mut Problems) -> Principal {
+        let document = self;
+        if document.auth_time_s.is_some() && document.auth_age_s.is_some() {
+            let message = "says what `auth_time_s` says already";
+            problems.add(join(path, "principal.auth_age_s"), message);
+        }
+        let aged = document
+            .auth_age_s
+            .map(|age_s| time.as_second().saturating_sub(age_s.into()));
         let text = |text: Option<Text>| text.map(|text| text.0);
-        Self {
+        Principal {
             issuer: text_or(document.issuer, ISSUER),
             subject: text_or(document.subject, SUBJECT),
             tenant: text(document.tenant),
@@ -180,7 +216,7 @@ impl From<PrincipalDocument> for Principal {
             scopes: texts(document.scopes),
             acr: text(document.acr),
             amr: texts(document.amr),
-            auth_time_s: document.auth_time_s,
+            auth_time_s: document.auth_time_s.or(aged),
             session_id: text(document.session_id),
             token_id: text(document.token_id),
             issued_at_s: document.issued_at_s,
@@ -202,6 +238,13 @@ impl From<ActorDocument> for Actor {
 
 pub(super) fn texts(texts: Vec<Text>) -> Vec<String> {
     texts.into_iter().map(|text| text.0).collect()
+}
+
+fn join(path: &str, field: &str) -> String {
+    match path {
+        "" => field.to_owned(),
+        path => format!("{path}.{field}"),
+    }
 }
 
 fn text_or(text: Option<Text>, default: &str) -> String {
@@ -263,6 +306,19 @@ impl Deserr<Problems> for Address {
             text.parse()
                 .map(Self)
                 .map_err(|_| format!("`{}` is not an IP address", shortened(text)))
+        })
+    }
+}
+
+impl Deserr<Problems> for Time {
+    fn deserialize_from_value<V: IntoValue>(value: Value<V>, location: ValuePointerRef<'_>) -> Result<Self, Problems> {
+        parsed_text(value, location, |text| {
+            text.parse().map(Self).map_err(|_| {
+                format!(
+                    "`{}` is not a time, expected one such as `2026-01-05T12:00:00Z`",
+                    shortened(text)
+                )
+            })
         })
     }
 }

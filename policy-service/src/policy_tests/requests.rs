@@ -2,14 +2,13 @@
 
 use std::path::Path;
 
-use picket_core::access::AccessRequest;
 use picket_core::configuration::problems::{self, Problems};
 use serde_json::Value;
 
 use super::cases::cases;
 use super::document::{DocumentErrors, read_yaml};
 use super::matrix::matrix;
-use super::request::RequestDocument;
+use super::request::{RequestDocument, TimedRequest};
 
 /// A request and what it is called in its file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,7 +16,7 @@ pub struct NamedRequest {
     /// The case's name, or that of resource, principal and method; empty for a file that is one request.
     pub name: String,
     /// The request.
-    pub request: AccessRequest,
+    pub request: TimedRequest,
 }
 
 /// The requests of a file of cases, of a matrix, or of a file that is one request.

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use picket_core::decision::Effect;
+use picket_core::decision::{Effect, StepUp};
 use serde::Serialize;
 
 use super::cases::{Case, CaseFile, Expected};
@@ -76,9 +76,9 @@ pub fn run(engine: &PolicyEngine, files: &[CaseFile]) -> Result<Report, TraceErr
     let tracer = Tracer::new(engine)?;
     let mut tried = Tried::nothing_of(tracer.policies());
     let mut case = |case: &Case| {
-        let evaluation = engine.evaluate(&case.request);
+        let evaluation = engine.evaluate(&case.request.request, case.request.time_us);
         // What cannot be put to Cedar is a deny with an error, and tries no policy.
-        if let Ok(trace) = tracer.trace(&case.request) {
+        if let Ok(trace) = tracer.trace(&case.request.request, case.request.time_us) {
             tried.add(&trace, &evaluation);
         }
         CaseReport {
@@ -121,6 +121,21 @@ fn mismatches(expected: &Expected, found: &Evaluation) -> Vec<Mismatch> {
     if let Some(reasons) = &expected.reasons {
         compare("reasons", list(reasons), list(&found.caller_reasons));
     }
+    if let Some(challenge) = &expected.challenge {
+        compare(
+            "challenge",
+            asks_for(challenge.as_ref()),
+            asks_for(found.challenge.as_ref()),
+        );
+    }
+    if let Some(obligations) = &expected.obligations {
+        compare("obligations", list(obligations), list(&found.obligations));
+    }
+    if let Some(observed) = expected.observed {
+        let observed_word = |effect: Option<Effect>| effect.map_or("none", word).to_owned();
+        let effect = found.observed.as_ref().map(|observed| observed.effect);
+        compare("observed", observed_word(observed), observed_word(effect));
+    }
     // A policy that fails is never a deny that somebody has thought of, unless the case says so.
     match &expected.error {
         None => compare("error", list(&[]), list(&found.errors)),
@@ -135,6 +150,19 @@ fn word(effect: Effect) -> &'static str {
         Effect::Permit => "permit",
         Effect::Deny => "deny",
     }
+}
+
+/// What a challenge asks for.
+fn asks_for(challenge: Option<&StepUp>) -> String {
+    let Some(challenge) = challenge else {
+        return "none".to_owned();
+    };
+    let acr_values =
+        (!challenge.acr_values().is_empty()).then(|| format!("acr_values {}", list(challenge.acr_values())));
+    let max_age_s = challenge.max_age_s().map(|max_age_s| format!("max_age_s {max_age_s}"));
+    let bound_token = challenge.bound_token().then(|| "bound_token".to_owned());
+    let parts: Vec<String> = [acr_values, max_age_s, bound_token].into_iter().flatten().collect();
+    parts.join(" and ")
 }
 
 /// Sorted, as neither policies nor reasons have an order that anybody relies on.

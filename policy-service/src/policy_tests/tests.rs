@@ -131,13 +131,19 @@ cases:
     let cases = &files[0].cases;
     let tenants: Vec<_> = cases
         .iter()
-        .map(|case| case.request.principal.as_ref().and_then(|one| one.tenant.as_deref()))
+        .map(|case| {
+            case.request
+                .request
+                .principal
+                .as_ref()
+                .and_then(|one| one.tenant.as_deref())
+        })
         .collect();
     assert_eq!(tenants, [Some("t"), Some("t"), Some("t"), None]);
-    assert_eq!(cases[3].request.peer, None);
-    assert_eq!(cases[0].request.peer, "spiffe://example.org/web".parse().ok());
-    assert_eq!(cases[0].request.request_id, "as it is");
-    assert_eq!(cases[0].request.action.method, "GET");
+    assert_eq!(cases[3].request.request.peer, None);
+    assert_eq!(cases[0].request.request.peer, "spiffe://example.org/web".parse().ok());
+    assert_eq!(cases[0].request.request.request_id, "as it is");
+    assert_eq!(cases[0].request.request.action.method, "GET");
     assert_eq!(run(&engine(&folder), &files).unwrap().failed, 0);
 }
 
@@ -161,7 +167,7 @@ cases:
         "cases.yaml: cases[0].name: expected a text that is not empty",
         "cases.yaml: cases[0].request.peer.spiffe_id: `web` is not a SPIFFE ID: ",
         "cases.yaml: cases[0].request.principal.rols: unknown field, expected one of ",
-        "cases.yaml: cases[1].expect.challenge: unknown field, expected one of ",
+        "cases.yaml: cases[1].expect.challenge: expected an object, found an integer",
         "cases.yaml: cases[1].expect.policy_ids: expected an array, found a string",
         "cases.yaml: cases[1].request.context.source_address: `here` is not an IP address",
         "cases.yaml: cases[1].request.resource.host: expected a host in lower case without port, found `Orders.Example`",
@@ -282,4 +288,110 @@ fn conditions_count_as_tried_where_cedar_came_to_them() {
                    expect: { effect: deny, error: overflow } }]";
     let (satisfied, conditions, ..) = seen(failing);
     assert_eq!((satisfied[2], conditions[3]), (NO, (false, false, true)));
+}
+
+const STRONG: &str = r#"
+@id("pay") @obligation("log:full, mask") permit (principal is Picket::User, action, resource)
+when { principal has acr && principal.acr == "gold" && principal has auth_age && principal.auth_age <= 300 };
+@id("hours") forbid (principal, action, resource) unless { context.time.hour >= 9 && context.time.weekday <= 5 };
+@id("tried") @mode("observe") forbid (principal, action, resource) when { resource has security_zone };
+@id("acme") @tenant("acme") permit (principal, action, resource) when { resource has tenant && resource.tenant == "acme" };
+"#;
+
+/// What cases over [`STRONG`] come out with, and whether the policies applied, in their order.
+fn strong(request: &str, expect: &str) -> (Vec<String>, Vec<bool>) {
+    let report = report(
+        STRONG,
+        &format!("cases: [{{ name: c, request: {{ route_rule: a, {request} }}, expect: {expect} }}]"),
+    );
+    let mismatches = report.files[0].cases[0]
+        .mismatches
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    let applied = report
+        .coverage
+        .policies
+        .iter()
+        .map(|policy| policy.is_satisfied)
+        .collect();
+    (mismatches, applied)
+}
+
+#[test]
+fn a_challenge_is_compared_where_the_case_names_one() {
+    let weak = "principal: { acr: silver, auth_age_s: 400 }";
+    let passes = |expect: &str| assert_eq!(strong(weak, expect).0, [""; 0], "{expect}");
+    passes("{ effect: deny }");
+    passes("{ effect: deny, challenge: { acr_values: [gold], max_age_s: 300 } }");
+    let (found, _) = strong(weak, "{ effect: deny, challenge: {} }");
+    assert_eq!(
+        found,
+        ["challenge: expected none, found acr_values `gold` and max_age_s 300"]
+    );
+    let (found, _) = strong(weak, "{ effect: deny, challenge: { bound_token: true } }");
+    assert_eq!(
+        found,
+        ["challenge: expected bound_token, found acr_values `gold` and max_age_s 300"]
+    );
+    let (found, _) = strong("principal: null", "{ effect: deny, challenge: { max_age_s: 1 } }");
+    assert_eq!(found, ["challenge: expected max_age_s 1, found none"]);
+}
+
+#[test]
+fn obligations_and_what_is_observed_are_compared_where_the_case_names_them() {
+    let gold = "principal: { acr: gold, auth_age_s: 0 }, resource: { security_zone: inner }";
+    let expect = "{ effect: permit, obligations: [mask, \"log:full\"], observed: deny }";
+    assert_eq!(strong(gold, expect), (vec![], vec![true, false, true, false]));
+    let (found, _) = strong(gold, "{ effect: permit, obligations: [], observed: none }");
+    assert_eq!(
+        found,
+        [
+            "obligations: expected none, found `log:full`, `mask`",
+            "observed: expected none, found deny",
+        ]
+    );
+}
+
+#[test]
+fn a_case_is_at_noon_of_a_monday_unless_it_says_otherwise() {
+    let at = |time: &str, effect: &str| {
+        let request = format!("principal: {{ acr: gold, auth_age_s: 10 }}, context: {{ {time} }}");
+        let (found, _) = strong(&request, &format!("{{ effect: {effect} }}"));
+        assert_eq!(found, [""; 0], "{time}");
+    };
+    at("", "permit");
+    at("time: \"2026-01-05T09:00:00Z\"", "permit");
+    at("time: \"2026-01-05T08:59:59Z\"", "deny");
+    at("time: \"2026-01-05T09:30:00+01:00\"", "deny");
+    at("time: \"2026-01-10T12:00:00Z\"", "deny");
+}
+
+#[test]
+fn a_policy_of_another_tenant_is_not_tried() {
+    let applied = |tenant: &str| {
+        strong(
+            &format!("principal: {{ tenant: {tenant} }}, resource: {{ tenant: acme }}"),
+            "{ effect: deny }",
+        )
+        .1[3]
+    };
+    assert!(applied("acme"));
+    assert!(!applied("globex"));
+}
+
+#[test]
+fn a_time_that_is_none_and_one_that_is_said_twice_are_mistakes() {
+    let text = "cases: [{ name: c, request: { route_rule: a, context: { time: today } }, expect: { effect: deny } }]";
+    assert_eq!(
+        mistakes(text),
+        [
+            "cases.yaml: cases[0].request.context.time: `today` is not a time, expected one such as `2026-01-05T12:00:00Z`"
+        ]
+    );
+    let text = "cases: [{ name: c, request: { route_rule: a, principal: { auth_time_s: 1, auth_age_s: 1 } }, expect: { effect: deny } }]";
+    assert_eq!(
+        mistakes(text),
+        ["cases.yaml: cases[0].request.principal.auth_age_s: says what `auth_time_s` says already"]
+    );
 }

@@ -4,12 +4,13 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use picket_core::decision::Effect;
+use picket_policy_service::audit::{ChallengeRecord, ObservedRecord};
 use picket_policy_service::policy::{self, ChangeKind, Evaluation, PolicyChange, PolicyEngine, Tracer};
 use picket_policy_service::policy_tests::{self, DocumentErrors, NamedRequest};
 use serde::Serialize;
 
 use super::test::{Problem, mistakes};
-use super::{CommandError, load};
+use super::{CommandError, EvaluationArguments};
 use crate::exit::Exit;
 use crate::output::{Output, Paint, printable};
 use crate::{files, text_diff};
@@ -42,6 +43,8 @@ pub(in crate::command) struct Arguments {
     /// Fail where a decision changes
     #[arg(long, requires = "requests")]
     same_decisions: bool,
+    #[command(flatten)]
+    evaluation: EvaluationArguments,
 }
 
 #[derive(Serialize)]
@@ -85,11 +88,17 @@ struct Decision {
     effect: &'static str,
     policy_ids: Vec<String>,
     reasons: Vec<String>,
+    obligations: Vec<String>,
+    challenge: Option<ChallengeRecord>,
+    observed: Option<ObservedRecord>,
     errors: Vec<String>,
 }
 
 pub(super) fn run(arguments: &Arguments, output: Output) -> Result<Exit, CommandError> {
-    let (old, new) = (load(&arguments.old)?, load(&arguments.new)?);
+    let (old, new) = (
+        arguments.evaluation.load(&arguments.old)?,
+        arguments.evaluation.load(&arguments.new)?,
+    );
     let requests: Vec<(&Path, Result<Vec<NamedRequest>, DocumentErrors>)> = arguments
         .requests
         .iter()
@@ -147,8 +156,8 @@ fn compare(
         let change = DecisionChange {
             file: file.to_owned(),
             name: name.clone(),
-            old: Decision::from(old.evaluate(request)),
-            new: Decision::from(new.evaluate(request)),
+            old: Decision::from(old.evaluate(&request.request, request.time_us)),
+            new: Decision::from(new.evaluate(&request.request, request.time_us)),
         };
         if change.old != change.new {
             decisions.push(change);
@@ -175,12 +184,16 @@ fn text_or_none(file: &Path) -> Result<String, CommandError> {
 impl From<Evaluation> for Decision {
     fn from(evaluation: Evaluation) -> Self {
         Self {
-            effect: match evaluation.effect {
-                Effect::Permit => "permit",
-                Effect::Deny => "deny",
+            effect: match (evaluation.effect, &evaluation.challenge) {
+                (Effect::Permit, _) => "permit",
+                (Effect::Deny, Some(_)) => "challenge",
+                (Effect::Deny, None) => "deny",
             },
             policy_ids: evaluation.policy_ids,
             reasons: evaluation.caller_reasons,
+            obligations: evaluation.obligations,
+            challenge: evaluation.challenge.map(ChallengeRecord::from),
+            observed: evaluation.observed.map(ObservedRecord::from),
             errors: evaluation.errors,
         }
     }

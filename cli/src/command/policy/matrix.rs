@@ -7,7 +7,7 @@ use picket_policy_service::policy_tests::{self, MATRIX_FILE, MatrixReport};
 use serde::Serialize;
 
 use super::test::{Problem, mistakes};
-use super::{CommandError, load};
+use super::{CommandError, EvaluationArguments};
 use crate::exit::Exit;
 use crate::output::{Output, Paint, printable};
 use crate::{files, text_diff};
@@ -45,6 +45,8 @@ pub(in crate::command) struct Arguments {
     /// A matrix that was printed before: compare, and print what differs
     #[arg(long, value_name = "FILE")]
     check: Option<PathBuf>,
+    #[command(flatten)]
+    evaluation: EvaluationArguments,
 }
 
 #[derive(Serialize)]
@@ -59,7 +61,7 @@ struct Answer<'a> {
 }
 
 pub(super) fn run(arguments: &Arguments, output: Output) -> Result<Exit, CommandError> {
-    let engine = load(&arguments.directory)?;
+    let engine = arguments.evaluation.load(&arguments.directory)?;
     let file = arguments
         .matrix
         .clone()

@@ -9,7 +9,7 @@ use picket_policy_service::policy_tests::{
 };
 use serde::Serialize;
 
-use super::{CommandError, load};
+use super::{CommandError, EvaluationArguments};
 use crate::exit::Exit;
 use crate::output::{Output, Paint, printable};
 use crate::{files, junit};
@@ -28,8 +28,9 @@ The tests are YAML files in the folder `tests` beside the policies. They are no 
         principal: { roles: [reader] }  # left out: there is no token
       expect: { effect: permit, policy_ids: [orders-read] }
 
-`expect` names an `effect`, and if wanted `policy_ids` (those that decide), `reasons` (what the caller is told) and `error` (a part \
-of the error with which a policy fails; without it, a policy that fails is not expected).
+`expect` names an `effect`, and if wanted `policy_ids` (those that decide), `reasons` (what the caller is told), `challenge` ({} for \
+none), `obligations`, `observed` (what policies in observe mode would have decided) and `error` (a part of the error with which a policy \
+fails; without it, a policy that fails is not expected). It is noon of a Monday unless `context.time` says otherwise.
 
 It also tells what no case has tried: policies that never applied, and conditions (`when`, `unless`) that were never true or never \
 false where Cedar came to them. It exits with 0 where all is as expected, and with 1 where a case is not, or a file has a mistake.";
@@ -56,6 +57,8 @@ pub(in crate::command) struct Arguments {
     /// Fail where less was tried of policies and conditions, 0 to 100
     #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=100))]
     coverage_min: Option<u8>,
+    #[command(flatten)]
+    evaluation: EvaluationArguments,
 }
 
 #[derive(Serialize)]
@@ -81,7 +84,7 @@ pub(crate) enum Problem {
 
 pub(super) fn run(arguments: &Arguments, output: Output) -> Result<Exit, CommandError> {
     let mut problems = Vec::new();
-    let engine = load(&arguments.directory)?;
+    let engine = arguments.evaluation.load(&arguments.directory)?;
     let cases = read_cases(arguments)?;
     let report = match (engine, cases) {
         (Ok(engine), Ok(cases)) => Some(policy_tests::run(&engine, &cases)?),

@@ -43,14 +43,6 @@ fn policies_are_told_with_their_places_and_clauses() {
 }
 
 #[test]
-fn what_is_not_found_in_the_text_is_told_as_cedar_writes_it() {
-    let tracer = tracer("\n@id(\"a\") @when(\"x\") permit (principal, action, resource)\nwhen { 1 == 1 };");
-    let clauses = &tracer.policies()[0].clauses;
-    assert_eq!(clauses.len(), 1);
-    assert_eq!((clauses[0].line, clauses[0].text.as_str()), (2, "when { 1 == 1 }"));
-}
-
-#[test]
 fn a_clause_is_looked_at_where_all_before_it_hold() {
     let tracer = tracer(
         r#"@id("p") permit (principal in Picket::Role::"reader", action, resource)
@@ -60,7 +52,7 @@ fn a_clause_is_looked_at_where_all_before_it_hold() {
     );
     let check =
         |roles: &[&str], method: &str, rule: &str, scope: Outcome, clauses: &[Option<Outcome>], whole: Outcome| {
-            let trace = tracer.trace(&request(user(roles), method, rule)).unwrap();
+            let trace = tracer.trace(&request(user(roles), method, rule), NOW_US).unwrap();
             let found = of(&tracer, &trace, "p");
             let expected = (&scope, clauses, &whole);
             assert_eq!((&found.scope, found.clauses.as_slice(), &found.whole), expected);
@@ -88,7 +80,7 @@ fn a_clause_that_fails_says_why() {
     );
     let mut asked = request(user(&[]), "GET", "a");
     asked.principal.as_mut().unwrap().auth_time_s = Some(1);
-    let trace = tracer.trace(&asked).unwrap();
+    let trace = tracer.trace(&asked, NOW_US).unwrap();
     let found = of(&tracer, &trace, "p");
     let Outcome::Failed(error) = &found.whole else {
         panic!("{found:?}")
@@ -100,7 +92,7 @@ fn a_clause_that_fails_says_why() {
 #[test]
 fn the_principal_is_told_with_the_roles_that_its_roles_are_in() {
     let tracer = Tracer::new(&load(&shipped()).unwrap()).unwrap();
-    let trace = tracer.trace(&request(user(&["clerk"]), "GET", "a")).unwrap();
+    let trace = tracer.trace(&request(user(&["clerk"]), "GET", "a"), NOW_US).unwrap();
     assert_eq!(trace.principal, "Picket::User::\"https://issuer.example|alice\"");
     assert_eq!(
         trace.principal_in,
@@ -110,7 +102,13 @@ fn the_principal_is_told_with_the_roles_that_its_roles_are_in() {
     assert_eq!(trace.resource, "Picket::Resource::\"orders.example.org/orders/7\"");
     let mut asked = request(user(&[]), "GET", "a");
     asked.principal.as_mut().unwrap().roles = (0..=ROLES_MAX).map(|n| n.to_string()).collect();
-    assert!(tracer.trace(&asked).unwrap_err().to_string().contains("at most 256"));
+    assert!(
+        tracer
+            .trace(&asked, NOW_US)
+            .unwrap_err()
+            .to_string()
+            .contains("at most 256")
+    );
 }
 
 #[test]
@@ -121,9 +119,45 @@ fn a_policy_that_is_too_long_to_be_taken_apart_is_looked_at_as_a_whole() {
     let tracer = tracer(&text);
     assert_eq!(tracer.policies()[0].clauses, []);
     for (rule, expected) in [("a", Outcome::True), ("b", Outcome::False)] {
-        let trace = tracer.trace(&request(None, "GET", rule)).unwrap();
+        let trace = tracer.trace(&request(None, "GET", rule), NOW_US).unwrap();
         let found = of(&tracer, &trace, "long");
         assert_eq!((&found.whole, &found.scope), (&expected, &expected));
+    }
+}
+
+#[test]
+fn a_policy_of_another_tenant_is_not_met_and_one_in_observe_mode_is_told_as_such() {
+    let tracer = tracer(
+        r#"@id("own") @tenant("acme") permit (principal, action, resource) when { resource.route_rule == "a" };
+           @id("tried") @mode("observe") forbid (principal, action, resource);"#,
+    );
+    let [own, tried] = tracer.policies() else { panic!() };
+    assert_eq!((own.tenant.as_deref(), own.is_observed), (Some("acme"), false));
+    assert_eq!((tried.tenant.as_deref(), tried.is_observed), (None, true));
+    for (tenant, expected) in [
+        (Some("acme"), Outcome::True),
+        (Some("globex"), Outcome::False),
+        (None, Outcome::False),
+    ] {
+        let mut asked = request(user(&[]), "GET", "a");
+        asked.principal.as_mut().unwrap().tenant = tenant.map(str::to_owned);
+        let trace = tracer.trace(&asked, NOW_US).unwrap();
+        let found = of(&tracer, &trace, "own");
+        assert_eq!((&found.scope, &found.whole), (&expected, &expected), "{tenant:?}");
+        assert_eq!(found.is_candidate, tenant == Some("acme"));
+        assert_eq!(found.clauses[0].is_some(), tenant == Some("acme"));
+        assert_eq!(of(&tracer, &trace, "tried").whole, Outcome::True);
+    }
+}
+
+#[test]
+fn a_clause_sees_the_time_in_the_engines_zone() {
+    let text = r#"@id("late") permit (principal, action, resource) when { context.time.hour == 11 };"#;
+    for (zone, expected) in [("UTC", Outcome::False), ("Europe/Berlin", Outcome::True)] {
+        let engine = engine(text).in_time_zone(time_zone(zone).unwrap());
+        let tracer = Tracer::new(&engine).unwrap();
+        let trace = tracer.trace(&request(None, "GET", "a"), NOW_US).unwrap();
+        assert_eq!(trace.policies[0].whole, expected, "{zone}");
     }
 }
 
@@ -147,7 +181,7 @@ fn from_parts(policy: &TracedPolicy, trace: &PolicyTrace) -> Outcome {
 fn effect(tracer: &Tracer, trace: &Trace) -> Effect {
     let is_any = |kind: PolicyKind, is: fn(&Outcome) -> bool| {
         let mut policies = tracer.policies().iter().zip(&trace.policies);
-        policies.any(|(policy, trace)| policy.kind == kind && is(&trace.whole))
+        policies.any(|(policy, trace)| policy.kind == kind && !policy.is_observed && is(&trace.whole))
     };
     let (is_true, is_failed) = (
         |one: &Outcome| *one == Outcome::True,
@@ -192,7 +226,7 @@ fn check_agreement(
     request: &AccessRequest,
     text: &str,
 ) -> Result<(), proptest::test_runner::TestCaseError> {
-    let (trace, evaluation) = (tracer.trace(request).unwrap(), engine.evaluate(request));
+    let (trace, evaluation) = (tracer.trace(request, NOW_US).unwrap(), engine.evaluate(request, NOW_US));
     prop_assert_eq!(effect(tracer, &trace), evaluation.effect, "{}\n{:?}", text, request);
     for (policy, trace) in tracer.policies().iter().zip(&trace.policies) {
         let from_parts = from_parts(policy, trace);

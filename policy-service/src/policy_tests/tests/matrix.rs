@@ -34,7 +34,7 @@ resources:
     let folder = folder(POLICIES, &[]);
     let report = read_text(text).unwrap().evaluate(&engine(&folder));
     let expected = "\
-permit: a policy permits; forbid: a policy forbids; -: none permits; error: a policy fails
+permit: a policy permits; forbid: a policy forbids; -: none permits; challenge: permitted after a stronger authentication; error: a policy fails
 
 one (a, service.example/)
           GET     OPTIONS
