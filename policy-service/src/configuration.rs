@@ -25,6 +25,8 @@ pub struct Configuration {
     pub grpc: Grpc,
     /// The HTTP front.
     pub http: Http,
+    /// The front for Envoy's external authorization; `None`: it is not served.
+    pub ext_authz: Option<ExtAuthz>,
     /// Where the policies are.
     pub policies: Policies,
     /// How long decisions stay valid.
@@ -59,6 +61,17 @@ pub struct Grpc {
 pub struct Http {
     /// The address to listen on; port 0 takes a free one.
     pub listen: SocketAddr,
+}
+
+/// `[ext_authz]`: Envoy's `Check`, on the gRPC front and for the same callers.
+#[derive(Clone, Debug)]
+pub struct ExtAuthz {
+    /// The filter's configuration, JSON.
+    pub filter_configuration_file: PathBuf,
+    /// The authorities that sign the certificates of the mesh's workloads, PEM.
+    pub peer_ca_file: PathBuf,
+    /// The largest message that is read.
+    pub request_bytes_max: u32,
 }
 
 /// `[policies]`.

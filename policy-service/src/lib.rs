@@ -1,13 +1,15 @@
 //! Picket's policy service: the policy decision point.
 //!
-//! It answers `picket.v1.PolicyDecision/Decide` over mutual TLS, evaluates Cedar policies, and writes each decision to
-//! an audit log that proves it was not altered, before the answer leaves.
+//! It answers `picket.v1.PolicyDecision/Decide`, and where it is configured `envoy.service.auth.v3.Authorization/Check`, over
+//! mutual TLS, evaluates Cedar policies, and writes each decision to an audit log that proves it was not altered, before the
+//! answer leaves.
 
 pub mod audit;
 pub mod clock;
 pub mod configuration;
 mod connection;
 mod decision;
+mod ext_authz;
 mod grpc;
 mod http;
 mod logging;
@@ -15,5 +17,6 @@ pub mod metrics;
 pub mod policy;
 pub mod service;
 
+pub use ext_authz::StartError;
 pub use grpc::TlsError;
 pub use logging::LoggingError;

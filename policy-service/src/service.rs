@@ -13,6 +13,7 @@ use tonic_health::server::HealthReporter;
 use crate::audit::{AuditLog, AuditState, AuditWriter, KeyEncryptionKey, KeyError, OpenError};
 use crate::configuration::Configuration;
 use crate::decision::Decider;
+use crate::ext_authz::{Enforcement, StartError};
 use crate::grpc::{self, Tls, TlsError};
 use crate::http;
 use crate::logging::{Logging, LoggingError};
@@ -37,6 +38,9 @@ pub enum ServiceError {
     /// TLS cannot be served.
     #[error("grpc: {0}")]
     Tls(#[from] TlsError),
+    /// Envoy's external authorization cannot be served.
+    #[error(transparent)]
+    ExtAuthz(#[from] StartError),
     /// An address cannot be listened on.
     #[error("{key}: cannot listen on `{address}`: {source}")]
     Listen {
@@ -109,16 +113,18 @@ impl Service {
             log_dropped: logging.dropped(),
         };
         let policy_revision = policies.revision().to_owned();
+        let decider = Arc::new(Decider {
+            policies,
+            audit,
+            validity: configuration.decisions.clone(),
+            lines: logging.decision_lines(),
+            metrics: Arc::clone(&metrics),
+        });
         let front = grpc::Front {
             listener: grpc_listener,
             tls,
-            decider: Arc::new(Decider {
-                policies,
-                audit,
-                validity: configuration.decisions.clone(),
-                lines: logging.decision_lines(),
-                metrics: Arc::clone(&metrics),
-            }),
+            external: external(configuration, &decider, &metrics).await?,
+            decider,
             health: health.clone(),
             metrics,
         };
@@ -169,6 +175,23 @@ impl Service {
             self.grpc.abort();
         }
     }
+}
+
+/// What serves Envoy's external authorization, where it is configured.
+async fn external(
+    configuration: &Configuration,
+    decider: &Arc<Decider>,
+    metrics: &Arc<Metrics>,
+) -> Result<Option<grpc::External>, StartError> {
+    let Some(settings) = configuration.ext_authz.clone() else {
+        return Ok(None);
+    };
+    let request_bytes_max = settings.request_bytes_max;
+    let enforcement = Enforcement::start(settings, Arc::clone(decider), Arc::clone(metrics)).await?;
+    Ok(Some(grpc::External {
+        enforcement,
+        request_bytes_max,
+    }))
 }
 
 async fn listen(key: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServiceError> {

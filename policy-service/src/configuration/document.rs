@@ -6,24 +6,30 @@ use deserr::{Deserr, ValuePointerRef};
 use picket_core::configuration::problems::Problems;
 use serde_json::Value;
 
-use super::fields::{Address, CallerIds, CertificateFile, DatabaseFile, Directory, ExistingFile, KeyEncryptionKeyFile};
-use super::fields::{Ranged, is_development};
-use super::{Audit, Configuration, Decisions, Grpc, Http, Log, LogLevel, Policies};
+use super::fields::{
+    Address, CallerIds, CertificateFile, DatabaseFile, Directory, ExistingFile, FilterConfigurationFile,
+};
+use super::fields::{KeyEncryptionKeyFile, Ranged, is_development};
+use super::{Audit, Configuration, Decisions, ExtAuthz, Grpc, Http, Log, LogLevel, Policies};
 
 /// Enough for a sidecar's worst burst, and a bound on what is held in memory.
 const CONCURRENCY_MAX: u32 = 1024;
 /// A request of Picket's filter holds no headers and no token; 64 KiB leaves room for long claims.
 const REQUEST_BYTES_MAX: u32 = 64 * 1024;
+/// A message of Envoy's holds all headers, 60 KiB by Envoy's default, and a certificate.
+const CHECK_BYTES_MAX: u32 = 128 * 1024;
 const PERMIT_VALID_FOR_MS: u32 = 60_000;
 const DENY_VALID_FOR_MS: u32 = 5_000;
 /// A decision that is repeated for longer than a day is no decision about a request.
 const VALID_FOR_MS_MAX: u32 = 86_400_000;
 
 /// The keys that hold paths, which are relative to the file's folder.
-const PATHS: [(&str, &str); 6] = [
+const PATHS: [(&str, &str); 8] = [
     ("grpc", "certificate_file"),
     ("grpc", "key_file"),
     ("grpc", "client_ca_file"),
+    ("ext_authz", "filter_configuration_file"),
+    ("ext_authz", "peer_ca_file"),
     ("policies", "directory"),
     ("audit", "database_file"),
     ("audit", "key_encryption_key_file"),
@@ -31,10 +37,12 @@ const PATHS: [(&str, &str); 6] = [
 
 /// The whole file.
 #[derive(Debug, Deserr)]
-#[deserr(deny_unknown_fields, error = Problems)]
+#[deserr(deny_unknown_fields, error = Problems, validate = development_peers_stay_on_loopback -> Problems)]
 pub(super) struct Document {
     grpc: GrpcSection,
     http: HttpSection,
+    #[deserr(default)]
+    ext_authz: Option<ExtAuthzSection>,
     policies: PoliciesSection,
     #[deserr(default)]
     decisions: DecisionsSection,
@@ -61,6 +69,15 @@ struct GrpcSection {
 #[deserr(deny_unknown_fields, error = Problems)]
 struct HttpSection {
     listen: Address,
+}
+
+#[derive(Debug, Deserr)]
+#[deserr(deny_unknown_fields, error = Problems)]
+struct ExtAuthzSection {
+    filter_configuration_file: FilterConfigurationFile,
+    peer_ca_file: CertificateFile,
+    #[deserr(default = Ranged(CHECK_BYTES_MAX))]
+    request_bytes_max: Ranged<1_024, 1_048_576>,
 }
 
 #[derive(Debug, Deserr)]
@@ -122,6 +139,11 @@ impl From<Document> for Configuration {
             http: Http {
                 listen: document.http.listen.0,
             },
+            ext_authz: document.ext_authz.map(|section| ExtAuthz {
+                filter_configuration_file: section.filter_configuration_file.0,
+                peer_ca_file: section.peer_ca_file.path,
+                request_bytes_max: section.request_bytes_max.0,
+            }),
             policies: Policies {
                 directory: document.policies.directory.0,
             },
@@ -160,18 +182,28 @@ fn development_stays_on_loopback(grpc: GrpcSection, _location: ValuePointerRef<'
         ("grpc.client_ca_file", &grpc.client_ca_file),
     ];
     let mut problems = Problems::default();
-    if !grpc.listen.0.ip().is_loopback() {
-        for (path, file) in development {
-            if is_development(file) {
-                problems.add(
-                    path,
-                    format!(
-                        "a development certificate serves loopback addresses only, and `grpc.listen` is `{}`",
-                        grpc.listen.0
-                    ),
-                );
-            }
-        }
+    for (path, file) in development {
+        check_development(path, file, &grpc.listen, &mut problems);
     }
     problems.none_or(Some(grpc))
+}
+
+/// The same for the peers whose certificates Envoys pass on.
+fn development_peers_stay_on_loopback(
+    document: Document,
+    _location: ValuePointerRef<'_>,
+) -> Result<Document, Problems> {
+    let mut problems = Problems::default();
+    if let Some(section) = &document.ext_authz {
+        let (path, listen) = ("ext_authz.peer_ca_file", &document.grpc.listen);
+        check_development(path, &section.peer_ca_file, listen, &mut problems);
+    }
+    problems.none_or(Some(document))
+}
+
+fn check_development(path: &str, file: &CertificateFile, listen: &Address, problems: &mut Problems) {
+    if !listen.0.ip().is_loopback() && is_development(file) {
+        let message = "a development certificate serves loopback addresses only, and `grpc.listen` is";
+        problems.add(path, format!("{message} `{}`", listen.0));
+    }
 }

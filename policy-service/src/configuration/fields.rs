@@ -10,6 +10,7 @@ use x509_cert::Certificate;
 use x509_cert::der::DecodePem;
 
 use crate::audit::KeyEncryptionKey;
+use crate::ext_authz::read_configuration;
 
 /// What `picket pki init` writes as organisation into its authority's name, and so into every issuer.
 pub(super) const DEVELOPMENT_ORGANISATION: &str = "Picket development only";
@@ -46,6 +47,10 @@ pub(super) struct DatabaseFile(pub(super) PathBuf);
 /// A file that holds a key-encryption key.
 #[derive(Debug)]
 pub(super) struct KeyEncryptionKeyFile(pub(super) PathBuf);
+
+/// A file that holds a configuration of the filter which can be enforced here.
+#[derive(Debug)]
+pub(super) struct FilterConfigurationFile(pub(super) PathBuf);
 
 /// A whole number between two bounds, both included.
 #[derive(Clone, Copy, Debug)]
@@ -181,6 +186,17 @@ impl Deserr<Problems> for KeyEncryptionKeyFile {
         text(value, location, |text| {
             let path = readable(text)?;
             KeyEncryptionKey::read(&path).map_err(|error| error.to_string())?;
+            Ok(Self(path))
+        })
+    }
+}
+
+impl Deserr<Problems> for FilterConfigurationFile {
+    fn deserialize_from_value<V: IntoValue>(value: Value<V>, location: ValuePointerRef<'_>) -> Result<Self, Problems> {
+        text(value, location, |text| {
+            let path = readable(text)?;
+            let shown = shortened(text);
+            read_configuration(&path).map_err(|problems| format!("`{shown}`: {problems}"))?;
             Ok(Self(path))
         })
     }

@@ -28,7 +28,7 @@ pub(crate) struct Authority {
 
 /// A certificate with its key.
 pub(crate) struct Identity {
-    certificate: String,
+    pub(crate) certificate: String,
     key: String,
 }
 
