@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use picket_core::decision::Effect;
 use picket_core::enforcement::{CacheUse, Notes, Verdict};
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, text};
+use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -13,6 +12,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::audit::Commit;
+use crate::decision::Outcome;
 
 /// From 25 µs, an evaluation alone, to 1 s, a disk in trouble.
 const SECONDS: [f64; 14] = [
@@ -32,6 +32,7 @@ pub struct Metrics {
     check_observed: Family<ResultLabel, Counter>,
     handshake_failures: Counter,
     evaluation_errors: Counter,
+    observed: Counter,
     decide_seconds: Histogram,
     commit_seconds: Histogram,
     commit_failures: Counter,
@@ -42,14 +43,7 @@ pub struct Metrics {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct EffectLabel {
-    effect: EffectValue,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
-#[expect(non_camel_case_types, reason = "the names are the label's values")]
-enum EffectValue {
-    permit,
-    deny,
+    effect: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -97,6 +91,7 @@ impl Metrics {
             check_observed: Family::default(),
             handshake_failures: Counter::default(),
             evaluation_errors: Counter::default(),
+            observed: Counter::default(),
             decide_seconds: Histogram::new(SECONDS),
             commit_seconds: Histogram::new(SECONDS),
             commit_failures: Counter::default(),
@@ -108,9 +103,9 @@ impl Metrics {
         metrics.register_checks();
         metrics.register_audit();
         metrics.register_facts(policy_revision, policy_count);
-        // Both exist from the start, so that a rate over them is never missing.
-        for effect in [Effect::Permit, Effect::Deny] {
-            drop(metrics.decisions.get_or_create(&label(effect)));
+        // All exist from the start, so that a rate over them is never missing.
+        for outcome in Outcome::ALL {
+            drop(metrics.decisions.get_or_create(&label(outcome)));
         }
         metrics
     }
@@ -133,6 +128,11 @@ impl Metrics {
             "evaluation_errors",
             "Decisions that are a deny because the evaluation failed",
             self.evaluation_errors.clone(),
+        );
+        registry.register(
+            "observed",
+            "Decisions that policies in observe mode would have changed",
+            self.observed.clone(),
         );
         registry.register(
             "callers_refused",
@@ -210,12 +210,16 @@ impl Metrics {
             .register("build", "The program", Info::new(BuildLabels { version }));
     }
 
-    pub(crate) fn decided(&self, effect: Effect, failed: bool, duration: Duration) {
-        self.decisions.get_or_create(&label(effect)).inc();
+    pub(crate) fn decided(&self, outcome: Outcome, failed: bool, duration: Duration) {
+        self.decisions.get_or_create(&label(outcome)).inc();
         if failed {
             self.evaluation_errors.inc();
         }
         self.decide_seconds.observe(duration.as_secs_f64());
+    }
+
+    pub(crate) fn observed(&self) {
+        self.observed.inc();
     }
 
     pub(crate) fn failed(&self, grpc_code: &'static str) {
@@ -282,10 +286,8 @@ impl Metrics {
     }
 }
 
-fn label(effect: Effect) -> EffectLabel {
-    let effect = match effect {
-        Effect::Permit => EffectValue::permit,
-        Effect::Deny => EffectValue::deny,
-    };
-    EffectLabel { effect }
+fn label(outcome: Outcome) -> EffectLabel {
+    EffectLabel {
+        effect: outcome.as_str(),
+    }
 }

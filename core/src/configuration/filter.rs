@@ -5,6 +5,7 @@ use std::num::NonZeroUsize;
 use std::rc::Rc;
 
 use super::access::check_access;
+use super::credentials::check_credential;
 use super::document::{
     CredentialDocument, DecisionDocument, FilterDocument, NeedDocument, PolicyServiceDocument, RuleDocument,
     TransactionTokenDocument,
@@ -37,6 +38,8 @@ const NAME_BYTES_MAX: usize = 64;
 const SCOPES_MAX: usize = 64;
 /// Up to here a serialized `GrpcService` with the name is ASCII, which the SDK's `&str` parameter needs.
 const CLUSTER_BYTES_MAX: usize = 125;
+/// Of what policies see of a rule.
+const LABEL_BYTES_MAX: usize = 256;
 const TIMEOUT_MS_DEFAULT: u32 = 500;
 const TIMEOUT_MS_MAX: u32 = 60_000;
 const TRANSACTION_LIFETIME_S_DEFAULT: u32 = 30;
@@ -114,6 +117,10 @@ pub struct RouteRule {
     pub decider: Decider,
     /// What policies know the resource as.
     pub classification: Option<String>,
+    /// In which security zone policies see the resource.
+    pub security_zone: Option<String>,
+    /// Whose it is, to policies.
+    pub tenant: Option<String>,
 }
 
 /// Whether a token is required.
@@ -121,6 +128,11 @@ pub struct RouteRule {
 pub enum CredentialRequirement {
     /// Yes, one of these providers'; `None`: any provider's.
     Required(Option<Vec<ProviderIndex>>),
+    /// Yes, and one of each of these providers, of which there are 2 to [`CREDENTIALS_MAX`], none of them twice. The first one's
+    /// names the principal.
+    ///
+    /// [`CREDENTIALS_MAX`]: crate::token::credential::CREDENTIALS_MAX
+    All(Vec<ProviderIndex>),
     /// No; but one that is sent must be good, and one of these providers'.
     Optional(Option<Vec<ProviderIndex>>),
     /// No; one that is sent is not looked at.
@@ -379,45 +391,23 @@ fn check_rules(
             possession: check_possession(&document, &path, check),
             decider: decider(&document),
             id: Rc::from(document.id),
-            classification: document.classification,
+            classification: check_label(document.classification, || format!("{path}.classification"), check),
+            security_zone: check_label(document.security_zone, || format!("{path}.security_zone"), check),
+            tenant: check_label(document.tenant, || format!("{path}.tenant"), check),
         });
     }
     (rules, routes)
 }
 
-fn check_credential(
-    document: &RuleDocument,
-    path: &str,
-    providers: &[Provider],
-    check: &mut Problems,
-) -> CredentialRequirement {
-    let path = format!("{path}.providers");
-    let of = document.providers.as_deref().map(|names| {
-        if names.is_empty() {
-            check.add(path.clone(), "expected at least one");
-        }
-        let mut indexes = Vec::new();
-        for (index, name) in names.iter().enumerate() {
-            match providers.iter().position(|provider| provider.name == *name) {
-                Some(provider) => indexes.push(provider),
-                None => check.add(
-                    format!("{path}[{index}]"),
-                    format_args!("expected the name of a provider, found `{}`", shortened(name)),
-                ),
-            }
-        }
-        indexes
-    });
-    match document.credential {
-        Some(CredentialDocument::Required) | None => CredentialRequirement::Required(of),
-        Some(CredentialDocument::Optional) => CredentialRequirement::Optional(of),
-        Some(CredentialDocument::None) => {
-            if of.is_some() {
-                check.add(path, "expected no list of providers beside `credential: none`");
-            }
-            CredentialRequirement::NotRequired
-        }
+/// What policies see of a rule. An empty text would be none to them.
+fn check_label(label: Option<String>, path: impl FnOnce() -> String, check: &mut Problems) -> Option<String> {
+    if label
+        .as_ref()
+        .is_some_and(|label| label.is_empty() || label.len() > LABEL_BYTES_MAX)
+    {
+        check.add(path(), format_args!("expected 1 to {LABEL_BYTES_MAX} bytes"));
     }
+    label
 }
 
 /// RFC 6749 §3.3: visible ASCII without `"` and `\\`.
@@ -438,10 +428,10 @@ fn check_scopes(document: &RuleDocument, path: &str, check: &mut Problems) -> Ve
             format_args!("expected 1 to {SCOPES_MAX} {expected}"),
         );
     }
-    if document
-        .credential
-        .is_some_and(|need| need != CredentialDocument::Required)
-    {
+    if matches!(
+        document.credential,
+        Some(CredentialDocument::Optional | CredentialDocument::None)
+    ) {
         check.add(
             format!("{path}.scopes"),
             "expected no scopes where no credential is required",

@@ -11,6 +11,7 @@
 
 mod access;
 mod callers;
+mod challenges;
 mod configuration;
 mod credentials;
 mod enforcement;
@@ -20,5 +21,7 @@ mod key_sets;
 mod peers;
 mod possession;
 mod properties;
+mod published;
+mod several;
 mod support;
 mod tokens;

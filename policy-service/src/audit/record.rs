@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use picket_core::access::{AccessRequest, Actor, Principal};
-use picket_core::decision::Effect;
+use picket_core::decision::{Effect, StepUp};
 use serde::{Deserialize, Serialize};
 
 use super::chain::Hash;
+use crate::policy::Observed;
 
 /// A record that was opened.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -67,6 +68,15 @@ pub struct DecisionRecord {
     pub evaluation_errors: Vec<String>,
     /// What the caller may be told.
     pub caller_reasons: Vec<String>,
+    /// What the upstream was told to see to. Absent in records from before it was kept, as are those below.
+    #[serde(default)]
+    pub obligations: Vec<String>,
+    /// With a deny: how the same principal would have been permitted.
+    #[serde(default)]
+    pub challenge: Option<ChallengeRecord>,
+    /// What policies in observe mode would have changed.
+    #[serde(default)]
+    pub observed: Option<ObservedRecord>,
     /// How long the sidecar may repeat the answer, in milliseconds.
     pub valid_for_ms: u32,
     /// How long the evaluation took, in microseconds.
@@ -133,6 +143,12 @@ pub struct ResourceRecord {
     pub path_parameters: BTreeMap<String, String>,
     /// From the route rule.
     pub classification: Option<String>,
+    /// From the route rule. Absent in records from before it was kept, as are those below.
+    #[serde(default)]
+    pub security_zone: Option<String>,
+    /// The tenant that owns it, from the route rule.
+    #[serde(default)]
+    pub tenant: Option<String>,
 }
 
 /// The circumstances.
@@ -142,6 +158,24 @@ pub struct ContextRecord {
     pub source_address: Option<String>,
     /// As sent, cut short.
     pub user_agent: Option<String>,
+}
+
+/// What a denied principal would have needed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the fields are those of `picket_core::decision::StepUp`")]
+pub struct ChallengeRecord {
+    pub acr_values: Vec<String>,
+    pub max_age_s: Option<u32>,
+    pub bound_token: bool,
+}
+
+/// What would have been decided if policies in observe mode were enforced.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ObservedRecord {
+    /// The other effect than the one that was decided.
+    pub effect: EffectRecord,
+    /// Those of these policies that would have decided, or that failed.
+    pub policy_ids: Vec<String>,
 }
 
 /// What was decided.
@@ -159,6 +193,25 @@ impl From<Effect> for EffectRecord {
         match effect {
             Effect::Permit => Self::Permit,
             Effect::Deny => Self::Deny,
+        }
+    }
+}
+
+impl From<StepUp> for ChallengeRecord {
+    fn from(step_up: StepUp) -> Self {
+        Self {
+            acr_values: step_up.acr_values().to_vec(),
+            max_age_s: step_up.max_age_s(),
+            bound_token: step_up.bound_token(),
+        }
+    }
+}
+
+impl From<Observed> for ObservedRecord {
+    fn from(observed: Observed) -> Self {
+        Self {
+            effect: observed.effect.into(),
+            policy_ids: observed.policy_ids,
         }
     }
 }
@@ -204,6 +257,9 @@ pub(crate) struct Answer {
     pub(crate) policy_ids: Vec<String>,
     pub(crate) evaluation_errors: Vec<String>,
     pub(crate) caller_reasons: Vec<String>,
+    pub(crate) obligations: Vec<String>,
+    pub(crate) challenge: Option<StepUp>,
+    pub(crate) observed: Option<Observed>,
     pub(crate) valid_for_ms: u32,
     pub(crate) evaluation_us: u64,
 }
@@ -231,6 +287,8 @@ impl DecisionRecord {
                 path: request.resource.path,
                 path_parameters: request.resource.path_parameters,
                 classification: request.resource.classification,
+                security_zone: request.resource.security_zone,
+                tenant: request.resource.tenant,
             },
             context: ContextRecord {
                 source_address: request.context.source_address.map(|address| address.to_string()),
@@ -241,6 +299,9 @@ impl DecisionRecord {
             policy_ids: answer.policy_ids,
             evaluation_errors: answer.evaluation_errors,
             caller_reasons: answer.caller_reasons,
+            obligations: answer.obligations,
+            challenge: answer.challenge.map(ChallengeRecord::from),
+            observed: answer.observed.map(ObservedRecord::from),
             valid_for_ms: answer.valid_for_ms,
             evaluation_us: answer.evaluation_us,
         }

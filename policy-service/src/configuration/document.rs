@@ -3,13 +3,14 @@
 use std::path::Path;
 
 use deserr::{Deserr, ValuePointerRef};
+use jiff::tz::TimeZone;
 use picket_core::configuration::problems::Problems;
 use serde_json::Value;
 
 use super::fields::{
     Address, CallerIds, CertificateFile, DatabaseFile, Directory, ExistingFile, FilterConfigurationFile,
 };
-use super::fields::{KeyEncryptionKeyFile, Ranged, is_development};
+use super::fields::{KeyEncryptionKeyFile, Ranged, TimeZoneName, is_development};
 use super::{Audit, Configuration, Decisions, ExtAuthz, Grpc, Http, Log, LogLevel, Policies};
 
 /// Enough for a sidecar's worst burst, and a bound on what is held in memory.
@@ -84,6 +85,8 @@ struct ExtAuthzSection {
 #[deserr(deny_unknown_fields, error = Problems)]
 struct PoliciesSection {
     directory: Directory,
+    #[deserr(default = TimeZoneName(TimeZone::UTC))]
+    time_zone: TimeZoneName,
 }
 
 #[derive(Debug, Deserr)]
@@ -146,6 +149,7 @@ impl From<Document> for Configuration {
             }),
             policies: Policies {
                 directory: document.policies.directory.0,
+                time_zone: document.policies.time_zone.0,
             },
             decisions: Decisions {
                 permit_valid_for_ms: document.decisions.permit_valid_for_ms.0,

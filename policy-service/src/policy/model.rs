@@ -8,12 +8,14 @@ use std::str::FromStr;
 use cedar_policy::{
     Context, Entities, Entity, EntityId, EntityTypeName, EntityUid, Request, RestrictedExpression, Schema,
 };
+use jiff::tz::TimeZone;
 use picket_core::access::{AccessRequest, Principal};
 use picket_core::spiffe::SpiffeId;
 
 use super::entities::LoadedEntities;
 use super::errors::with_causes;
-use super::needs::{Attribute, Attributes, Needs};
+use super::moment::Moment;
+use super::needs::{Attribute, Attributes, Needs, TIME};
 
 /// How many roles a token may bring. More is an error, never a shorter list: what is left out could be what forbids.
 pub const ROLES_MAX: usize = 256;
@@ -95,9 +97,10 @@ impl Model {
         request: &AccessRequest,
         loaded: &LoadedEntities,
         needs: Needs,
+        moment: &Moment,
     ) -> Result<(Request, Entities), ModelError> {
-        let asked = self.request(request, needs.attributes, None)?;
-        let made = self.made(request, loaded, needs.attributes)?;
+        let asked = self.request(request, needs.attributes, moment, None)?;
+        let made = self.made(request, loaded, needs.attributes, moment)?;
         let action = self.action(&request.action.method);
         Ok((asked, loaded.with(made, action, needs.reach)?))
     }
@@ -107,8 +110,12 @@ impl Model {
     pub(super) fn mistakes_in(&self, schema: &Schema) -> BTreeSet<String> {
         let mut mistakes = BTreeSet::new();
         let loaded = LoadedEntities::none();
+        let moment = match Moment::new(0, &TimeZone::UTC) {
+            Ok(moment) => moment,
+            Err(error) => return BTreeSet::from([error.to_string()]),
+        };
         for mut sample in samples::all() {
-            match self.made(&sample, &loaded, Attributes::ALL) {
+            match self.made(&sample, &loaded, Attributes::ALL, &moment) {
                 Ok(made) => {
                     if let Err(error) = Entities::from_entities(made, Some(schema)) {
                         mistakes.insert(with_causes(&error));
@@ -120,7 +127,7 @@ impl Model {
             }
             for method in METHODS.iter().chain([&OTHER_METHOD]) {
                 (*method).clone_into(&mut sample.action.method);
-                if let Err(error) = self.request(&sample, Attributes::ALL, Some(schema)) {
+                if let Err(error) = self.request(&sample, Attributes::ALL, &moment, Some(schema)) {
                     mistakes.insert(error.to_string());
                 }
             }
@@ -132,13 +139,14 @@ impl Model {
         &self,
         request: &AccessRequest,
         needed: Attributes,
+        moment: &Moment,
         schema: Option<&Schema>,
     ) -> Result<Request, ModelError> {
         Request::new(
             self.principal_uid(request),
             self.action(&request.action.method).clone(),
             self.resource_uid(request),
-            context(request, needed)?,
+            context(request, needed, moment)?,
             schema,
         )
         .map_err(refused("request"))
@@ -169,16 +177,23 @@ impl Model {
         request: &AccessRequest,
         loaded: &LoadedEntities,
         needed: Attributes,
+        moment: &Moment,
     ) -> Result<Vec<Entity>, ModelError> {
         let principal = match (&request.principal, &request.peer) {
-            (Some(principal), _) => self.user(principal, loaded, needed)?,
+            (Some(principal), _) => self.user(principal, loaded, needed, moment)?,
             (None, Some(peer)) => self.workload(peer, loaded, needed)?,
             (None, None) => Entity::with_uid(self.principal_uid(request)),
         };
         Ok(vec![principal, self.resource(request, needed)?])
     }
 
-    fn user(&self, principal: &Principal, loaded: &LoadedEntities, needed: Attributes) -> Result<Entity, ModelError> {
+    fn user(
+        &self,
+        principal: &Principal,
+        loaded: &LoadedEntities,
+        needed: Attributes,
+        moment: &Moment,
+    ) -> Result<Entity, ModelError> {
         at_most("principal.roles", principal.roles.len(), ROLES_MAX)?;
         at_most("principal.scopes", principal.scopes.len(), SCOPES_MAX)?;
         at_most("principal.amr", principal.amr.len(), AMR_MAX)?;
@@ -192,6 +207,10 @@ impl Model {
             pair(needed, Attribute::Acr, || text(&principal.acr)),
             pair(needed, Attribute::AuthTime, || {
                 principal.auth_time_s.map(RestrictedExpression::new_long)
+            }),
+            pair(needed, Attribute::AuthAge, || {
+                let age_s = moment.age_s(principal.auth_time_s?);
+                Some(RestrictedExpression::new_long(age_s))
             }),
             pair(needed, Attribute::Actors, || {
                 let subjects = principal.actors.iter().map(|actor| string(&actor.subject));
@@ -226,6 +245,10 @@ impl Model {
             pair(needed, Attribute::Classification, || {
                 resource.classification.as_deref().map(string)
             }),
+            pair(needed, Attribute::SecurityZone, || {
+                resource.security_zone.as_deref().map(string)
+            }),
+            pair(needed, Attribute::Tenant, || resource.tenant.as_deref().map(string)),
         ];
         let tags = needed.contain_tags().then_some(&resource.path_parameters).into_iter();
         Entity::new_with_tags(
@@ -238,7 +261,7 @@ impl Model {
     }
 }
 
-fn context(request: &AccessRequest, needed: Attributes) -> Result<Context, ModelError> {
+fn context(request: &AccessRequest, needed: Attributes, moment: &Moment) -> Result<Context, ModelError> {
     let given = &request.context;
     let peer = request
         .peer
@@ -257,8 +280,28 @@ fn context(request: &AccessRequest, needed: Attributes) -> Result<Context, Model
         }),
         pair(needed, Attribute::UserAgent, || given.user_agent.as_deref().map(string)),
         pair(needed, Attribute::Peer, || peer),
+        time(needed, moment)?,
     ];
     Context::from_pairs(pairs.into_iter().flatten()).map_err(refused("context"))
+}
+
+/// What clock and calendar show, if any of it is needed: the record is always there, and an attribute that nobody looks at is
+/// missed by nobody.
+fn time(needed: Attributes, moment: &Moment) -> Result<Option<(String, RestrictedExpression)>, ModelError> {
+    if !needed.contain_time() {
+        return Ok(None);
+    }
+    let wall_time = moment.wall_time();
+    let members = [
+        (Attribute::Hour, wall_time.hour),
+        (Attribute::Minute, wall_time.minute),
+        (Attribute::Weekday, wall_time.weekday),
+        (Attribute::Date, wall_time.date),
+    ];
+    let members =
+        members.map(|(attribute, value)| (attribute.name().to_owned(), RestrictedExpression::new_long(value)));
+    let record = RestrictedExpression::new_record(members).map_err(refused("time"))?;
+    Ok(Some((TIME.to_owned(), record)))
 }
 
 /// An attribute, if it is needed and there.

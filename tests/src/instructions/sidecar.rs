@@ -196,6 +196,8 @@ impl Sidecar {
             policy_ids: vec!["orders-read".to_owned()],
             caller_reasons: Vec::new(),
             vary: Vary::EVERYTHING,
+            challenge: None,
+            obligations: Vec::new(),
         };
         let verdict = self
             .enforcer
