@@ -26,11 +26,13 @@ use crate::configuration;
 use crate::decision::Decider;
 use crate::ext_authz::Enforcement;
 use crate::metrics::Metrics;
+pub(crate) use accept::{Incoming, incoming};
+pub(crate) use caller::{Caller, Callers, Refusal};
 use check::Checks;
 use decide::Calls;
 use gate::Gate;
 pub use tls::TlsError;
-pub(crate) use tls::{Tls, authorities, provider};
+pub(crate) use tls::{Protocol, Tls, authorities, provider};
 
 /// How many calls one connection may have open; an Envoy worker holds one connection.
 const STREAMS_MAX: u32 = 256;
@@ -84,8 +86,8 @@ pub(crate) async fn serve(
         InterceptedService::new(checks.max_decoding_message_size(bytes_max), gate.clone())
     });
     let health = HealthServer::new(HealthService::from_health_reporter(front.health));
-    let callers = caller::Callers::new(&configuration.allowed_callers);
-    let incoming = accept::incoming(front.listener, front.tls, callers, front.metrics);
+    let callers = Callers::new(&configuration.allowed_callers);
+    let incoming = incoming(front.listener, front.tls, callers, front.metrics);
     Server::builder()
         .timeout(CALL_TIMEOUT)
         .max_concurrent_streams(STREAMS_MAX)

@@ -1,10 +1,11 @@
 //! Picket's policy service: the policy decision point.
 //!
-//! It answers `picket.v1.PolicyDecision/Decide`, and where it is configured `envoy.service.auth.v3.Authorization/Check`, over
-//! mutual TLS, evaluates Cedar policies, and writes each decision to an audit log that proves it was not altered, before the
+//! It answers `picket.v1.PolicyDecision/Decide`, and where they are configured `envoy.service.auth.v3.Authorization/Check` and the
+//! OpenID AuthZEN Authorization API, over mutual TLS, evaluates Cedar policies, and writes each decision to an audit log that proves it was not altered, before the
 //! answer leaves.
 
 pub mod audit;
+mod authzen;
 pub mod clock;
 pub mod configuration;
 mod connection;

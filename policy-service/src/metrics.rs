@@ -30,6 +30,7 @@ pub struct Metrics {
     checks: Family<CheckLabels, Counter>,
     check_cache: Family<ResultLabel, Counter>,
     check_observed: Family<ResultLabel, Counter>,
+    authzen: Family<EndpointLabels, Counter>,
     handshake_failures: Counter,
     evaluation_errors: Counter,
     observed: Counter,
@@ -63,6 +64,12 @@ struct CheckLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct EndpointLabels {
+    endpoint: &'static str,
+    status: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ResultLabel {
     result: &'static str,
 }
@@ -89,6 +96,7 @@ impl Metrics {
             checks: Family::default(),
             check_cache: Family::default(),
             check_observed: Family::default(),
+            authzen: Family::default(),
             handshake_failures: Counter::default(),
             evaluation_errors: Counter::default(),
             observed: Counter::default(),
@@ -162,6 +170,11 @@ impl Metrics {
             "ext_authz_access_observed",
             "What access rules say that do not decide",
             self.check_observed.clone(),
+        );
+        registry.register(
+            "authzen_requests",
+            "Calls of the AuthZEN API by their answer's status",
+            self.authzen.clone(),
         );
     }
 
@@ -238,6 +251,12 @@ impl Metrics {
             Err(refusal) => ("deny", refusal.reason.code()),
         };
         self.checks.get_or_create(&CheckLabels { outcome, reason }).inc();
+    }
+
+    /// A call of the AuthZEN API was answered.
+    pub(crate) fn authzen(&self, endpoint: &'static str, status: u16) {
+        let status = u32::from(status);
+        self.authzen.get_or_create(&EndpointLabels { endpoint, status }).inc();
     }
 
     /// What happened on the way.

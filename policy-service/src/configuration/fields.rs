@@ -57,6 +57,10 @@ pub(super) struct KeyEncryptionKeyFile(pub(super) PathBuf);
 #[derive(Debug)]
 pub(super) struct FilterConfigurationFile(pub(super) PathBuf);
 
+/// `https://`, a host and a port if need be, with nothing after it.
+#[derive(Debug)]
+pub(super) struct HttpsOrigin(pub(super) String);
+
 /// A whole number between two bounds, both included.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ranged<const MIN: u32, const MAX: u32>(pub(super) u32);
@@ -216,6 +220,21 @@ impl Deserr<Problems> for FilterConfigurationFile {
             let shown = shortened(text);
             read_configuration(&path).map_err(|problems| format!("`{shown}`: {problems}"))?;
             Ok(Self(path))
+        })
+    }
+}
+
+impl Deserr<Problems> for HttpsOrigin {
+    fn deserialize_from_value<V: IntoValue>(value: Value<V>, location: ValuePointerRef<'_>) -> Result<Self, Problems> {
+        text(value, location, |text| {
+            let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b':' | b'[' | b']');
+            match text.strip_prefix("https://") {
+                Some(host) if !host.is_empty() && host.bytes().all(allowed) => Ok(Self(text.to_owned())),
+                Some(_) | None => Err(format!(
+                    "`{}` is not `https://` with a host, as in `https://pdp.example.org`",
+                    shortened(text)
+                )),
+            }
         })
     }
 }

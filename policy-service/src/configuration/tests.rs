@@ -278,3 +278,40 @@ fn peers_of_a_development_authority_are_believed_on_loopback_addresses_only() {
     let expected = ["ext_authz.peer_ca_file: a development certificate serves loopback addresses only"];
     check_mistakes(&lines(&problems), &expected, &folder);
 }
+
+#[test]
+fn the_authzen_api_is_off_without_its_section_and_has_limits_in_it() {
+    let folder = folder("Example");
+    assert!(check(&write(&folder, WHOLE)).unwrap().authzen.is_none());
+    let section = "[authzen]\nlisten = \"127.0.0.1:9193\"\npolicy_decision_point = \"https://pdp.example.org:8443\"\n";
+    let front = check(&write(&folder, &format!("{WHOLE}{section}")))
+        .unwrap()
+        .authzen
+        .unwrap();
+    assert_eq!(front.policy_decision_point, "https://pdp.example.org:8443");
+    assert_eq!(
+        (front.concurrency_max, front.request_bytes_max, front.evaluations_max),
+        (256, 262_144, 100)
+    );
+    let section =
+        "[authzen]\nlisten = \"here\"\npolicy_decision_point = \"https://pdp.example.org/a\"\nevaluations_max = 0\n";
+    let problems = check(&write(&folder, &format!("{WHOLE}{section}"))).unwrap_err();
+    let expected = [
+        "authzen.listen: `here` is not an address",
+        "authzen.policy_decision_point: `https://pdp.example.org/a` is not `https://` with a host",
+        "authzen.evaluations_max: expected 1 to 1000, found 0",
+    ];
+    check_mistakes(&lines(&problems), &expected, &folder);
+}
+
+#[test]
+fn a_development_certificate_serves_the_authzen_api_on_loopback_addresses_only() {
+    let folder = folder(fields::DEVELOPMENT_ORGANISATION);
+    let section = "[authzen]\nlisten = \"0.0.0.0:9193\"\npolicy_decision_point = \"https://pdp.example.org\"\n";
+    let problems = check(&write(&folder, &format!("{WHOLE}{section}"))).unwrap_err();
+    let expected = [
+        "grpc.certificate_file: a development certificate serves loopback addresses only, and `authzen.listen` is `0.0.0.0:9193`",
+        "grpc.client_ca_file: a development certificate serves loopback addresses only, and `authzen.listen` is",
+    ];
+    check_mistakes(&lines(&problems), &expected, &folder);
+}

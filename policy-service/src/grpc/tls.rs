@@ -17,6 +17,25 @@ use crate::configuration;
 #[derive(Clone)]
 pub(crate) struct Tls(pub(super) TlsAcceptor);
 
+/// What is spoken over TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2.
+    Http2,
+}
+
+impl Protocol {
+    /// RFC 7301 §6.
+    fn name(self) -> &'static [u8] {
+        match self {
+            Self::Http1 => b"http/1.1",
+            Self::Http2 => b"h2",
+        }
+    }
+}
+
 /// Why TLS cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
@@ -58,7 +77,7 @@ pub enum TlsError {
 
 impl Tls {
     /// Reads the files that the configuration names.
-    pub(crate) fn new(configuration: &configuration::Grpc) -> Result<Self, TlsError> {
+    pub(crate) fn new(configuration: &configuration::Grpc, protocol: Protocol) -> Result<Self, TlsError> {
         let provider = provider();
         let roots = authorities("grpc.client_ca_file", &configuration.client_ca_file)?;
         let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider)).build()?;
@@ -71,7 +90,7 @@ impl Tls {
             .with_client_cert_verifier(verifier)
             .with_single_cert(chain, key)
             .map_err(TlsError::Certificate)?;
-        server.alpn_protocols = vec![b"h2".to_vec()];
+        server.alpn_protocols = vec![protocol.name().to_vec()];
         // Without resumption, every connection proves its certificate anew.
         server.send_tls13_tickets = 0;
         Ok(Self(TlsAcceptor::from(Arc::new(server))))

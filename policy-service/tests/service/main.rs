@@ -8,6 +8,7 @@
     reason = "tests: helpers outside #[test] functions fail loudly, and wait on the real clock"
 )]
 
+mod authzen;
 mod external;
 mod harness;
 
