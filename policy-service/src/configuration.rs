@@ -14,6 +14,7 @@ use picket_core::spiffe::SpiffeId;
 use serde_json::Value;
 
 use document::Document;
+pub(crate) use fields::parsed_text;
 pub use overlay::ENVIRONMENT_PREFIX;
 
 /// A configuration file is a page; more than this is a wrong file.

@@ -16,6 +16,7 @@ mod http;
 mod logging;
 pub mod metrics;
 pub mod policy;
+pub mod policy_tests;
 pub mod service;
 
 pub use ext_authz::StartError;

@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use deserr::{DeserializeError, Deserr, ErrorKind, IntoValue, Sequence, Value, ValueKind, ValuePointerRef};
-use jiff::tz::TimeZone;
 use picket_core::configuration::problems::{Problems, shortened};
 use picket_core::spiffe::SpiffeId;
 use x509_cert::Certificate;
@@ -12,6 +11,7 @@ use x509_cert::der::DecodePem;
 
 use crate::audit::KeyEncryptionKey;
 use crate::ext_authz::read_configuration;
+use crate::policy::{TimeZone, time_zone};
 
 /// What `picket pki init` writes as organisation into its authority's name, and so into every issuer.
 pub(super) const DEVELOPMENT_ORGANISATION: &str = "Picket development only";
@@ -70,7 +70,8 @@ pub(super) fn is_development(file: &CertificateFile) -> bool {
     file.issuer.contains(DEVELOPMENT_ORGANISATION)
 }
 
-fn text<T, V: IntoValue>(
+/// A field that is a text with a form of its own.
+pub(crate) fn parsed_text<T, V: IntoValue>(
     value: Value<V>,
     location: ValuePointerRef<'_>,
     parse: impl FnOnce(&str) -> Result<T, String>,
@@ -89,7 +90,7 @@ fn problem(location: ValuePointerRef<'_>, msg: String) -> Problems {
 
 impl Deserr<Problems> for Address {
     fn deserialize_from_value<V: IntoValue>(value: Value<V>, location: ValuePointerRef<'_>) -> Result<Self, Problems> {
-        text(value, location, |text| {
+        parsed_text(value, location, |text| {
             text.parse().map(Self).map_err(|_| {
                 format!(
                     "`{}` is not an address, expected one such as `127.0.0.1:9191` or `[::1]:9191`",
@@ -102,14 +103,7 @@ impl Deserr<Problems> for Address {
 
 impl Deserr<Problems> for TimeZoneName {
     fn deserialize_from_value<V: IntoValue>(value: Value<V>, location: ValuePointerRef<'_>) -> Result<Self, Problems> {
-        text(value, location, |text| {
-            jiff::tz::db().get(text).map(Self).map_err(|_| {
-                format!(
-                    "`{}` is not a time zone, expected a name of the IANA database such as `Europe/Berlin` or `UTC`",
-                    shortened(text)
-                )
-            })
-        })
+        parsed_text(value, location, |text| time_zone(text).map(Self))
     }
 }
 
@@ -146,7 +140,7 @@ impl Deserr<Problems> for CallerIds {
 }
 
 fn caller<V: IntoValue>(value: Value<V>, location: ValuePointerRef<'_>) -> Result<SpiffeId, Problems> {
-    text(value, location, |text| {
+    parsed_text(value, location, |text| {
         text.parse()
             .map_err(|error| format!("`{}` is not a SPIFFE ID: {error}", shortened(text)))
     })
@@ -154,13 +148,13 @@ fn caller<V: IntoValue>(value: Value<V>, location: ValuePointerRef<'_>) -> Resul
 
 impl Deserr<Problems> for ExistingFile {
     fn deserialize_from_value<V: IntoValue>(value: Value<V>, location: ValuePointerRef<'_>) -> Result<Self, Problems> {
-        text(value, location, |path| readable(path).map(Self))
+        parsed_text(value, location, |path| readable(path).map(Self))
     }
 }
 
 impl Deserr<Problems> for CertificateFile {
     fn deserialize_from_value<V: IntoValue>(value: Value<V>, location: ValuePointerRef<'_>) -> Result<Self, Problems> {
-        text(value, location, |path| {
+        parsed_text(value, location, |path| {
             let path = readable(path)?;
             let issuer = issuer_of_first(&path)?;
             Ok(Self { path, issuer })
@@ -170,7 +164,7 @@ impl Deserr<Problems> for CertificateFile {
 
 impl Deserr<Problems> for Directory {
     fn deserialize_from_value<V: IntoValue>(value: Value<V>, location: ValuePointerRef<'_>) -> Result<Self, Problems> {
-        text(value, location, |path| {
+        parsed_text(value, location, |path| {
             if Path::new(path).is_dir() {
                 Ok(Self(path.into()))
             } else {
@@ -182,7 +176,7 @@ impl Deserr<Problems> for Directory {
 
 impl Deserr<Problems> for DatabaseFile {
     fn deserialize_from_value<V: IntoValue>(value: Value<V>, location: ValuePointerRef<'_>) -> Result<Self, Problems> {
-        text(value, location, |text| {
+        parsed_text(value, location, |text| {
             let path = Path::new(text);
             let folder = match path.parent() {
                 Some(folder) if folder.as_os_str().is_empty() => Path::new("."),
@@ -205,7 +199,7 @@ impl Deserr<Problems> for DatabaseFile {
 
 impl Deserr<Problems> for KeyEncryptionKeyFile {
     fn deserialize_from_value<V: IntoValue>(value: Value<V>, location: ValuePointerRef<'_>) -> Result<Self, Problems> {
-        text(value, location, |text| {
+        parsed_text(value, location, |text| {
             let path = readable(text)?;
             KeyEncryptionKey::read(&path).map_err(|error| error.to_string())?;
             Ok(Self(path))
@@ -215,7 +209,7 @@ impl Deserr<Problems> for KeyEncryptionKeyFile {
 
 impl Deserr<Problems> for FilterConfigurationFile {
     fn deserialize_from_value<V: IntoValue>(value: Value<V>, location: ValuePointerRef<'_>) -> Result<Self, Problems> {
-        text(value, location, |text| {
+        parsed_text(value, location, |text| {
             let path = readable(text)?;
             let shown = shortened(text);
             read_configuration(&path).map_err(|problems| format!("`{shown}`: {problems}"))?;
@@ -226,7 +220,7 @@ impl Deserr<Problems> for FilterConfigurationFile {
 
 impl Deserr<Problems> for HttpsOrigin {
     fn deserialize_from_value<V: IntoValue>(value: Value<V>, location: ValuePointerRef<'_>) -> Result<Self, Problems> {
-        text(value, location, |text| {
+        parsed_text(value, location, |text| {
             let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b':' | b'[' | b']');
             match text.strip_prefix("https://") {
                 Some(host) if !host.is_empty() && host.bytes().all(allowed) => Ok(Self(text.to_owned())),
