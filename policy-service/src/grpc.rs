@@ -1,7 +1,9 @@
-//! The gRPC front: `picket.v1.PolicyDecision` and `grpc.health.v1.Health` over mutual TLS.
+//! The gRPC front: `picket.v1.PolicyDecision`, `grpc.health.v1.Health`, and where it is configured
+//! `envoy.service.auth.v3.Authorization`, over mutual TLS.
 
 mod accept;
 mod caller;
+mod check;
 mod decide;
 mod gate;
 mod status;
@@ -11,6 +13,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use picket_proto::external::envoy::service::auth::v3::authorization_server::AuthorizationServer;
 use picket_proto::v1::policy_decision_server::PolicyDecisionServer;
 use tokio::net::TcpListener;
 use tonic::service::interceptor::InterceptedService;
@@ -21,11 +24,15 @@ use tonic_health::server::{HealthReporter, HealthService};
 
 use crate::configuration;
 use crate::decision::Decider;
+use crate::ext_authz::Enforcement;
 use crate::metrics::Metrics;
+pub(crate) use accept::{Incoming, incoming};
+pub(crate) use caller::{Caller, Callers, Refusal};
+use check::Checks;
 use decide::Calls;
 use gate::Gate;
-pub(crate) use tls::Tls;
 pub use tls::TlsError;
+pub(crate) use tls::{Protocol, Tls, authorities, provider};
 
 /// How many calls one connection may have open; an Envoy worker holds one connection.
 const STREAMS_MAX: u32 = 256;
@@ -44,8 +51,16 @@ pub(crate) struct Front {
     pub(crate) listener: TcpListener,
     pub(crate) tls: Tls,
     pub(crate) decider: Arc<Decider>,
+    /// `None`: Envoy's external authorization is not served.
+    pub(crate) external: Option<External>,
     pub(crate) health: HealthReporter,
     pub(crate) metrics: Arc<Metrics>,
+}
+
+/// What serves Envoy's external authorization.
+pub(crate) struct External {
+    pub(crate) enforcement: Enforcement,
+    pub(crate) request_bytes_max: u32,
 }
 
 /// Serves until `stop` completes and the calls in flight have ended.
@@ -61,9 +76,18 @@ pub(crate) async fn serve(
         metrics: Arc::clone(&front.metrics),
     })
     .max_decoding_message_size(request_bytes_max);
+    let checks = front.external.map(|external| {
+        let checks = AuthorizationServer::new(Checks {
+            enforcement: external.enforcement,
+            metrics: Arc::clone(&front.metrics),
+        });
+        let bytes_max = usize::try_from(external.request_bytes_max).unwrap_or(usize::MAX);
+        // One gate for both: all calls together are what there is room for.
+        InterceptedService::new(checks.max_decoding_message_size(bytes_max), gate.clone())
+    });
     let health = HealthServer::new(HealthService::from_health_reporter(front.health));
-    let callers = caller::Callers::new(&configuration.allowed_callers);
-    let incoming = accept::incoming(front.listener, front.tls, callers, front.metrics);
+    let callers = Callers::new(&configuration.allowed_callers);
+    let incoming = incoming(front.listener, front.tls, callers, front.metrics);
     Server::builder()
         .timeout(CALL_TIMEOUT)
         .max_concurrent_streams(STREAMS_MAX)
@@ -72,6 +96,7 @@ pub(crate) async fn serve(
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .http2_max_pending_accept_reset_streams(Some(PENDING_RESETS_MAX))
         .add_service(InterceptedService::new(decisions, gate))
+        .add_optional_service(checks)
         .add_service(health.max_decoding_message_size(request_bytes_max))
         .serve_with_incoming_shutdown(incoming, stop)
         .await

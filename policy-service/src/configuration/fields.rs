@@ -10,6 +10,7 @@ use x509_cert::Certificate;
 use x509_cert::der::DecodePem;
 
 use crate::audit::KeyEncryptionKey;
+use crate::ext_authz::read_configuration;
 use crate::policy::{TimeZone, time_zone};
 
 /// What `picket pki init` writes as organisation into its authority's name, and so into every issuer.
@@ -51,6 +52,14 @@ pub(super) struct DatabaseFile(pub(super) PathBuf);
 /// A file that holds a key-encryption key.
 #[derive(Debug)]
 pub(super) struct KeyEncryptionKeyFile(pub(super) PathBuf);
+
+/// A file that holds a configuration of the filter which can be enforced here.
+#[derive(Debug)]
+pub(super) struct FilterConfigurationFile(pub(super) PathBuf);
+
+/// `https://`, a host and a port if need be, with nothing after it.
+#[derive(Debug)]
+pub(super) struct HttpsOrigin(pub(super) String);
 
 /// A whole number between two bounds, both included.
 #[derive(Clone, Copy, Debug)]
@@ -194,6 +203,32 @@ impl Deserr<Problems> for KeyEncryptionKeyFile {
             let path = readable(text)?;
             KeyEncryptionKey::read(&path).map_err(|error| error.to_string())?;
             Ok(Self(path))
+        })
+    }
+}
+
+impl Deserr<Problems> for FilterConfigurationFile {
+    fn deserialize_from_value<V: IntoValue>(value: Value<V>, location: ValuePointerRef<'_>) -> Result<Self, Problems> {
+        parsed_text(value, location, |text| {
+            let path = readable(text)?;
+            let shown = shortened(text);
+            read_configuration(&path).map_err(|problems| format!("`{shown}`: {problems}"))?;
+            Ok(Self(path))
+        })
+    }
+}
+
+impl Deserr<Problems> for HttpsOrigin {
+    fn deserialize_from_value<V: IntoValue>(value: Value<V>, location: ValuePointerRef<'_>) -> Result<Self, Problems> {
+        parsed_text(value, location, |text| {
+            let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b':' | b'[' | b']');
+            match text.strip_prefix("https://") {
+                Some(host) if !host.is_empty() && host.bytes().all(allowed) => Ok(Self(text.to_owned())),
+                Some(_) | None => Err(format!(
+                    "`{}` is not `https://` with a host, as in `https://pdp.example.org`",
+                    shortened(text)
+                )),
+            }
         })
     }
 }

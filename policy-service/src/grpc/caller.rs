@@ -9,7 +9,7 @@ use rustls_pki_types::CertificateDer;
 
 /// What a connection's certificate says about its other end.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Caller {
+pub(crate) enum Caller {
     /// It may ask.
     Allowed(Arc<str>),
     /// It may not.
@@ -18,7 +18,7 @@ pub(super) enum Caller {
 
 /// Why a caller may not ask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Refusal {
+pub(crate) enum Refusal {
     /// Its certificate is no X.509-SVID for clients.
     NoSpiffeId,
     /// Its SPIFFE ID is not on the list.
@@ -27,15 +27,15 @@ pub(super) enum Refusal {
 
 /// The callers that may ask.
 #[derive(Clone)]
-pub(super) struct Callers(Arc<HashSet<SpiffeId>>);
+pub(crate) struct Callers(Arc<HashSet<SpiffeId>>);
 
 impl Callers {
-    pub(super) fn new(allowed: &[SpiffeId]) -> Self {
+    pub(crate) fn new(allowed: &[SpiffeId]) -> Self {
         Self(Arc::new(allowed.iter().cloned().collect()))
     }
 
     /// Identifies a caller by its certificate, which TLS has verified.
-    pub(super) fn identify(&self, certificate: Option<&CertificateDer<'_>>) -> Caller {
+    pub(crate) fn identify(&self, certificate: Option<&CertificateDer<'_>>) -> Caller {
         let id = certificate.map(|certificate| peer::spiffe_id_of_der(certificate));
         let Some(Ok(id)) = id else {
             return Caller::Refused(Refusal::NoSpiffeId);
@@ -50,7 +50,7 @@ impl Callers {
 
 impl Refusal {
     /// The label in metrics.
-    pub(super) fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::NoSpiffeId => "no_spiffe_id",
             Self::NotListed => "not_listed",

@@ -35,6 +35,11 @@ impl Admitted {
     pub(super) fn caller(&self) -> &str {
         &self.caller
     }
+
+    /// The same, to be kept.
+    pub(super) fn shared_caller(&self) -> Arc<str> {
+        Arc::clone(&self.caller)
+    }
 }
 
 impl Gate {

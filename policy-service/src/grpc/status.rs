@@ -4,6 +4,7 @@ use picket_proto::WireError;
 use tonic::{Code, Status};
 
 use crate::audit::AppendError;
+use crate::ext_authz::CheckError;
 
 /// Why a call ends without a decision.
 #[derive(Debug, thiserror::Error)]
@@ -20,6 +21,9 @@ pub(super) enum DecideError {
     /// The decision was made but not recorded.
     #[error(transparent)]
     Audit(#[from] AppendError),
+    /// Envoy's external authorization has no verdict.
+    #[error(transparent)]
+    Check(#[from] CheckError),
     /// It took longer than any sidecar waits.
     #[error("the decision took too long")]
     TimedOut,
@@ -30,10 +34,12 @@ impl DecideError {
     pub(super) fn status(&self) -> Status {
         match self {
             Self::CallerRefused => Status::permission_denied(self.to_string()),
-            Self::Overloaded | Self::Audit(AppendError::QueueFull) => {
+            Self::Overloaded | Self::Audit(AppendError::QueueFull) | Self::Check(CheckError::Overloaded) => {
                 Status::resource_exhausted("too many calls at once")
             }
             Self::RequestInvalid(error) => Status::invalid_argument(error.to_string()),
+            Self::Check(CheckError::Request(error)) => Status::invalid_argument(error.to_string()),
+            Self::Check(CheckError::Stopping) => Status::unavailable(self.to_string()),
             Self::Audit(AppendError::Failed(_) | AppendError::Closed) => {
                 Status::unavailable("the decision could not be recorded")
             }

@@ -28,7 +28,7 @@ pub(crate) struct Authority {
 
 /// A certificate with its key.
 pub(crate) struct Identity {
-    certificate: String,
+    pub(crate) certificate: String,
     key: String,
 }
 
@@ -171,10 +171,14 @@ impl Setup {
             lines,
             grpc: ([0, 0, 0, 0], 0).into(),
             http: ([0, 0, 0, 0], 0).into(),
+            authzen: None,
         };
         let ready = service.line("ready");
         service.grpc = ready["grpc_address"].as_str().unwrap().parse().unwrap();
         service.http = ready["http_address"].as_str().unwrap().parse().unwrap();
+        service.authzen = ready["authzen_address"]
+            .as_str()
+            .map(|address| address.parse().unwrap());
         service
     }
 
@@ -207,6 +211,7 @@ pub(crate) struct Service {
     lines: Receiver<serde_json::Value>,
     pub(crate) grpc: SocketAddr,
     pub(crate) http: SocketAddr,
+    pub(crate) authzen: Option<SocketAddr>,
 }
 
 impl Service {

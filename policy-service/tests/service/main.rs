@@ -4,9 +4,12 @@
     clippy::unwrap_used,
     clippy::indexing_slicing,
     clippy::disallowed_methods,
+    clippy::panic,
     reason = "tests: helpers outside #[test] functions fail loudly, and wait on the real clock"
 )]
 
+mod authzen;
+mod external;
 mod harness;
 
 use std::path::Path;
