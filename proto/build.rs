@@ -1,21 +1,21 @@
 //! Compiles the files in `proto` in pure Rust (protox), so that no `protoc` is needed.
 
-const CONTRACT: &str = "picket/v1/decision.proto";
-const EXTERNAL_AUTHORIZATION: &str = "envoy/service/auth/v3/external_auth.proto";
+const CONTRACT: [&str; 2] = ["picket/v1/admin.proto", "picket/v1/decision.proto"];
+const EXTERNAL_AUTHORIZATION: [&str; 1] = ["envoy/service/auth/v3/external_auth.proto"];
 /// The modules of everything but the contract, nested as their packages are.
 const ENVOY_MODULES: &str = "envoy_modules.rs";
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    compile(CONTRACT, None)?;
+    compile(&CONTRACT, None)?;
     if has_feature("EXT_AUTHZ") {
-        compile(EXTERNAL_AUTHORIZATION, Some(ENVOY_MODULES))?;
+        compile(&EXTERNAL_AUTHORIZATION, Some(ENVOY_MODULES))?;
     }
     println!("cargo::rerun-if-changed=proto");
     Ok(())
 }
 
-fn compile(file: &str, modules: Option<&str>) -> Result<(), Box<dyn std::error::Error>> {
-    let descriptors = protox::compile([file], ["proto"])?;
+fn compile(files: &[&str], modules: Option<&str>) -> Result<(), Box<dyn std::error::Error>> {
+    let descriptors = protox::compile(files, ["proto"])?;
     let mut build = tonic_prost_build::configure()
         .build_client(has_feature("CLIENT"))
         .build_server(has_feature("SERVER"))

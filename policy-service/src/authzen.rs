@@ -17,14 +17,13 @@ use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use picket_core::request::REQUEST_ID_BYTES_MAX;
-use picket_core::spiffe::SpiffeId;
 use picket_core::strict_json;
 use serde_json::{Map, Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 
 use crate::clock::{self, Stopwatch};
-use crate::configuration::AuthZen;
+use crate::configuration::{AuthZen, Role};
 use crate::decision::{Decider, made_up_id};
 use crate::grpc::{Caller, Callers, Refusal, Tls, incoming};
 use crate::metrics::Metrics;
@@ -80,8 +79,7 @@ struct Asked {
 }
 
 /// Serves until it is told to stop and the calls in flight have ended.
-pub(crate) async fn serve(front: Front, settings: AuthZen, callers: &[SpiffeId], stop: watch::Receiver<bool>) {
-    let callers = Callers::new(callers);
+pub(crate) async fn serve(front: Front, settings: AuthZen, callers: Callers, stop: watch::Receiver<bool>) {
     let connections = incoming(front.listener, front.tls, callers, Arc::clone(&front.metrics));
     let slots = usize::try_from(settings.concurrency_max).unwrap_or(Semaphore::MAX_PERMITS);
     let served = Arc::new(Served {
@@ -174,14 +172,18 @@ impl Served {
     /// AuthZEN 1.0 §10.1.2: 401 for who is not known, 403 for who may not ask.
     fn admitted(&self, caller: &Caller) -> Result<Arc<str>, Failure> {
         match caller {
-            Caller::Allowed(caller) => Ok(Arc::clone(caller)),
-            Caller::Refused(refusal) => {
-                self.metrics.refused(refusal.as_str());
-                Err(match refusal {
-                    Refusal::NoSpiffeId => Failure::CallerUnknown,
-                    Refusal::NotListed => Failure::CallerRefused,
-                })
-            }
+            // Whoever asks for decisions has this role, a sidecar or not.
+            Caller::Allowed(caller, roles) if roles.allow(Role::Sidecar) => Ok(Arc::clone(caller)),
+            Caller::Allowed(..) => Err(self.refused(Refusal::Role)),
+            Caller::Refused(refusal) => Err(self.refused(*refusal)),
+        }
+    }
+
+    fn refused(&self, refusal: Refusal) -> Failure {
+        self.metrics.refused(refusal.as_str());
+        match refusal {
+            Refusal::NoSpiffeId => Failure::CallerUnknown,
+            Refusal::NotListed | Refusal::Role => Failure::CallerRefused,
         }
     }
 

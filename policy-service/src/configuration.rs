@@ -3,6 +3,8 @@
 mod document;
 mod fields;
 mod overlay;
+mod roles;
+mod sessions;
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -16,6 +18,10 @@ use serde_json::Value;
 use document::Document;
 pub(crate) use fields::parsed_text;
 pub use overlay::ENVIRONMENT_PREFIX;
+pub use roles::{CallerRoles, Role, Roles};
+
+use crate::sessions::Settings;
+use crate::storage::Location;
 
 /// A configuration file is a page; more than this is a wrong file.
 pub const FILE_BYTES_MAX: u64 = 1024 * 1024;
@@ -37,6 +43,8 @@ pub struct Configuration {
     pub decisions: Decisions,
     /// The audit log.
     pub audit: Audit,
+    /// Sessions, with where they are kept; `None`: there are none.
+    pub sessions: Option<KeptSessions>,
     /// The log on standard output.
     pub log: Log,
 }
@@ -54,6 +62,8 @@ pub struct Grpc {
     pub client_ca_file: PathBuf,
     /// The callers that may ask; never empty.
     pub allowed_callers: Vec<SpiffeId>,
+    /// More callers, with what they may do.
+    pub callers: Vec<CallerRoles>,
     /// How many calls are served at once; more are refused.
     pub concurrency_max: u32,
     /// The largest request that is read.
@@ -118,6 +128,15 @@ pub struct Audit {
     pub database_file: PathBuf,
     /// The key-encryption key, 64 hexadecimal characters.
     pub key_encryption_key_file: PathBuf,
+}
+
+/// `[sessions]` and `[storage]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeptSessions {
+    /// How they are kept.
+    pub settings: Settings,
+    /// Where.
+    pub storage: Location,
 }
 
 /// `[log]`.

@@ -1,7 +1,8 @@
-//! The gRPC front: `picket.v1.PolicyDecision`, `grpc.health.v1.Health`, and where it is configured
+//! The gRPC front: `picket.v1.PolicyDecision`, `picket.v1.Admin`, `grpc.health.v1.Health`, and where it is configured
 //! `envoy.service.auth.v3.Authorization`, over mutual TLS.
 
 mod accept;
+mod admin;
 mod caller;
 mod check;
 mod decide;
@@ -14,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use picket_proto::external::envoy::service::auth::v3::authorization_server::AuthorizationServer;
+use picket_proto::v1::admin_server::AdminServer;
 use picket_proto::v1::policy_decision_server::PolicyDecisionServer;
 use tokio::net::TcpListener;
 use tonic::service::interceptor::InterceptedService;
@@ -22,11 +24,12 @@ use tonic_health::ServingStatus;
 use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::{HealthReporter, HealthService};
 
-use crate::configuration;
+use crate::configuration::{self, Role};
 use crate::decision::Decider;
 use crate::ext_authz::Enforcement;
 use crate::metrics::Metrics;
 pub(crate) use accept::{Incoming, incoming};
+use admin::AdminCalls;
 pub(crate) use caller::{Caller, Callers, Refusal};
 use check::Checks;
 use decide::Calls;
@@ -43,6 +46,8 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// From the first byte of a call to its answer, so that a body that trickles in gives its slot back.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// Operators' calls at once. They have places of their own, so that a revocation finds one however many requests there are.
+const ADMIN_CONCURRENCY_MAX: u32 = 16;
 /// Resets that wait to be accepted (CVE-2023-44487).
 const PENDING_RESETS_MAX: usize = 20;
 
@@ -69,7 +74,14 @@ pub(crate) async fn serve(
     configuration: &configuration::Grpc,
     stop: impl Future<Output = ()>,
 ) -> Result<(), tonic::transport::Error> {
-    let gate = Gate::new(configuration.concurrency_max, Arc::clone(&front.metrics));
+    let metrics = &front.metrics;
+    let gate = Gate::new(&[Role::Sidecar], configuration.concurrency_max, Arc::clone(metrics));
+    // Whoever has a role may ask who it is; the methods look at the rest.
+    let admin_gate = Gate::new(&Role::ALL, ADMIN_CONCURRENCY_MAX, Arc::clone(metrics));
+    let admin = AdminServer::new(AdminCalls {
+        sessions: front.decider.sessions.clone(),
+        audit: front.decider.audit.clone(),
+    });
     let request_bytes_max = usize::try_from(configuration.request_bytes_max).unwrap_or(usize::MAX);
     let decisions = PolicyDecisionServer::new(Calls {
         decider: front.decider,
@@ -86,7 +98,7 @@ pub(crate) async fn serve(
         InterceptedService::new(checks.max_decoding_message_size(bytes_max), gate.clone())
     });
     let health = HealthServer::new(HealthService::from_health_reporter(front.health));
-    let callers = Callers::new(&configuration.allowed_callers);
+    let callers = Callers::new(&configuration.allowed_callers, &configuration.callers);
     let incoming = incoming(front.listener, front.tls, callers, front.metrics);
     Server::builder()
         .timeout(CALL_TIMEOUT)
@@ -97,6 +109,10 @@ pub(crate) async fn serve(
         .http2_max_pending_accept_reset_streams(Some(PENDING_RESETS_MAX))
         .add_service(InterceptedService::new(decisions, gate))
         .add_optional_service(checks)
+        .add_service(InterceptedService::new(
+            admin.max_decoding_message_size(request_bytes_max),
+            admin_gate,
+        ))
         .add_service(health.max_decoding_message_size(request_bytes_max))
         .serve_with_incoming_shutdown(incoming, stop)
         .await

@@ -18,6 +18,8 @@ pub mod metrics;
 pub mod policy;
 pub mod policy_tests;
 pub mod service;
+pub mod sessions;
+pub mod storage;
 
 pub use ext_authz::StartError;
 pub use grpc::TlsError;

@@ -40,6 +40,8 @@ pub struct Metrics {
     batch_records: Histogram,
     queue_records: Gauge,
     log_lines_dropped: Gauge,
+    session_refusals: Family<SessionRefusalLabel, Counter>,
+    sessions: Gauge,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -54,6 +56,11 @@ struct CodeLabel {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RefusalLabel {
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SessionRefusalLabel {
     reason: &'static str,
 }
 
@@ -106,10 +113,13 @@ impl Metrics {
             batch_records: Histogram::new(RECORDS),
             queue_records: Gauge::default(),
             log_lines_dropped: Gauge::default(),
+            session_refusals: Family::default(),
+            sessions: Gauge::default(),
         };
         metrics.register_decisions();
         metrics.register_checks();
         metrics.register_audit();
+        metrics.register_sessions();
         metrics.register_facts(policy_revision, policy_count);
         // All exist from the start, so that a rate over them is never missing.
         for outcome in Outcome::ALL {
@@ -208,6 +218,16 @@ impl Metrics {
         );
     }
 
+    fn register_sessions(&mut self) {
+        let registry = &mut self.registry;
+        registry.register(
+            "session_refusals",
+            "Decisions that are a deny because of the request's session",
+            self.session_refusals.clone(),
+        );
+        registry.register("sessions", "Sessions that are held, about", self.sessions.clone());
+    }
+
     fn register_facts(&mut self, policy_revision: &str, policy_count: usize) {
         let policies = Gauge::<i64>::default();
         policies.set(i64::try_from(policy_count).unwrap_or(i64::MAX));
@@ -278,6 +298,17 @@ impl Metrics {
                 count(&self.check_observed, result);
             }
         }
+    }
+
+    pub(crate) fn session_refused(&self, reason: &'static str) {
+        self.session_refusals
+            .get_or_create(&SessionRefusalLabel { reason })
+            .inc();
+    }
+
+    /// Without sessions it is not told, and stays 0.
+    pub(crate) fn sessions_held(&self, sessions: u64) {
+        self.sessions.set(i64::try_from(sessions).unwrap_or(i64::MAX));
     }
 
     pub(crate) fn handshake_failed(&self) {

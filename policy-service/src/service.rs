@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ring::rand::{SecureRandom, SystemRandom};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
@@ -20,6 +21,8 @@ use crate::http;
 use crate::logging::{Logging, LoggingError};
 use crate::metrics::Metrics;
 use crate::policy::{self, PolicyErrors};
+use crate::sessions::{Keeper, Memory, Sessions, StorageState};
+use crate::storage::{self, StorageError};
 
 /// How long calls in flight may take to end once the service is told to stop.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
@@ -36,6 +39,12 @@ pub enum ServiceError {
     /// The audit log cannot be written.
     #[error(transparent)]
     Audit(#[from] OpenError),
+    /// The storage cannot be opened.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// The machine gives no random numbers.
+    #[error("no random numbers from the operating system")]
+    Random,
     /// TLS cannot be served.
     #[error("grpc: {0}")]
     Tls(#[from] TlsError),
@@ -85,6 +94,7 @@ struct Service {
     health_updates: JoinHandle<()>,
     stopping: watch::Sender<bool>,
     audit: AuditWriter,
+    keeper: Option<Keeper>,
     terminate: Signal,
     interrupt: Signal,
 }
@@ -104,16 +114,19 @@ impl Service {
         let (audit, audit_writer) = AuditLog::open(&configuration.audit.database_file, key, move |commit| {
             observer.committed(commit);
         })?;
+        let (sessions, keeper) = open_sessions(configuration, &metrics).await?.unzip();
+        let storage_state = keeper.as_ref().map(Keeper::state);
         let (terminate, interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let (grpc_listener, grpc_address) = listen("grpc.listen", configuration.grpc.listen).await?;
         let (http_listener, http_address) = listen("http.listen", configuration.http.listen).await?;
         let (stopping, stopped) = watch::channel(false);
         let health = HealthReporter::new();
         grpc::report_health(&health, true).await;
-        let health_updates = tokio::spawn(follow_audit(audit.state(), health.clone()));
+        let health_updates = tokio::spawn(follow(audit.state(), storage_state.clone(), health.clone()));
         let http_front = http::Front {
             metrics: Arc::clone(&metrics),
             audit: audit.clone(),
+            storage: storage_state,
             stopping: stopped.clone(),
             log_dropped: logging.dropped(),
         };
@@ -124,6 +137,7 @@ impl Service {
             validity: configuration.decisions.clone(),
             lines: logging.decision_lines(),
             metrics: Arc::clone(&metrics),
+            sessions,
         });
         let authzen = authzen(configuration, &decider, &metrics, stopped.clone()).await?;
         let (authzen_address, authzen) = authzen.unzip();
@@ -144,6 +158,7 @@ impl Service {
             health_updates,
             stopping,
             audit: audit_writer,
+            keeper,
             terminate,
             interrupt,
         };
@@ -167,6 +182,9 @@ impl Service {
             }
         };
         self.http.abort();
+        if let Some(keeper) = self.keeper.take() {
+            keeper.close().await;
+        }
         // Blocks until what waits is durable; nothing else is left to be served meanwhile.
         let closed = tokio::task::spawn_blocking(|| self.audit.close()).await;
         tracing::info!(audit_closed = closed.is_ok(), "stopped");
@@ -211,8 +229,8 @@ async fn authzen(
         decider: Arc::clone(decider),
         metrics: Arc::clone(metrics),
     };
-    let callers = configuration.grpc.allowed_callers.clone();
-    let serving = tokio::spawn(async move { authzen::serve(front, settings, &callers, stopped).await });
+    let callers = grpc::Callers::new(&configuration.grpc.allowed_callers, &configuration.grpc.callers);
+    let serving = tokio::spawn(authzen::serve(front, settings, callers, stopped));
     Ok(Some((address, serving)))
 }
 
@@ -240,11 +258,44 @@ async fn listen(key: &'static str, address: SocketAddr) -> Result<(TcpListener, 
     Ok((listener, address))
 }
 
-/// Health follows the audit log: without it no decision is given.
-async fn follow_audit(mut state: watch::Receiver<AuditState>, health: HealthReporter) {
-    while state.changed().await.is_ok() {
-        let works = *state.borrow_and_update() == AuditState::Working;
-        grpc::report_health(&health, works).await;
+/// Opens the storage, where sessions are kept, and waits until it is known what stands.
+async fn open_sessions(
+    configuration: &Configuration,
+    metrics: &Arc<Metrics>,
+) -> Result<Option<(Arc<Sessions>, Keeper)>, ServiceError> {
+    let Some(kept) = &configuration.sessions else {
+        return Ok(None);
+    };
+    let mut seed = [0; 8];
+    SystemRandom::new().fill(&mut seed).map_err(|_| ServiceError::Random)?;
+    let memory = Arc::new(Memory::new(kept.settings.cache_entries_max, u64::from_ne_bytes(seed)));
+    let observer = Arc::clone(&memory);
+    let store = storage::open(&kept.storage, Arc::new(move |change| observer.changed(change))).await?;
+    let keeper = Keeper::start(Arc::clone(&store), Arc::clone(&memory), kept.settings.limits).await?;
+    let sessions = Sessions::new(store, memory, kept.settings.clone(), Arc::clone(metrics));
+    Ok(Some((Arc::new(sessions), keeper)))
+}
+
+/// Health follows the audit log and the storage: without one of them no decision is given.
+async fn follow(
+    mut audit: watch::Receiver<AuditState>,
+    storage: Option<watch::Receiver<StorageState>>,
+    health: HealthReporter,
+) {
+    // A channel that nobody sends on, and that is never closed, stands for no storage.
+    let (_never, none) = watch::channel(StorageState::Working);
+    let mut storage = storage.unwrap_or(none);
+    loop {
+        let changed = tokio::select! {
+            changed = audit.changed() => changed,
+            changed = storage.changed() => changed,
+        };
+        if changed.is_err() {
+            return;
+        }
+        let audit_works = *audit.borrow_and_update() == AuditState::Working;
+        let storage_works = *storage.borrow_and_update() == StorageState::Working;
+        grpc::report_health(&health, audit_works && storage_works).await;
     }
 }
 

@@ -49,3 +49,5 @@ pub mod external {
 pub const DECISION_SERVICE: &str = "picket.v1.PolicyDecision";
 /// Its method.
 pub const DECIDE_METHOD: &str = "Decide";
+/// The gRPC service for operators.
+pub const ADMIN_SERVICE: &str = "picket.v1.Admin";

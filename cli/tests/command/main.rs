@@ -15,6 +15,8 @@ mod pki;
 #[cfg(test)]
 mod policy;
 #[cfg(test)]
+mod session;
+#[cfg(test)]
 mod shell;
 #[cfg(test)]
 mod support;

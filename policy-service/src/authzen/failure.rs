@@ -5,6 +5,8 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 use crate::audit::AppendError;
+use crate::decision::DecisionError;
+use crate::storage::StorageError;
 
 const RETRY_AFTER_S: &str = "1";
 
@@ -29,18 +31,22 @@ pub(super) enum Failure {
     /// The decision was made but not recorded.
     #[error("the decision could not be recorded")]
     Unrecorded(#[source] AppendError),
+    /// Nothing is known of the session.
+    #[error("the session could not be looked up")]
+    SessionUnknown(#[source] StorageError),
     /// It took too long.
     #[error("the decision took too long")]
     TimedOut,
 }
 
-impl From<AppendError> for Failure {
-    fn from(error: AppendError) -> Self {
+impl From<DecisionError> for Failure {
+    fn from(error: DecisionError) -> Self {
         match error {
-            AppendError::QueueFull => Self::Overloaded,
-            error @ (AppendError::Failed(_) | AppendError::Closed | AppendError::Encoding(_)) => {
+            DecisionError::Audit(AppendError::QueueFull) => Self::Overloaded,
+            DecisionError::Audit(error @ (AppendError::Failed(_) | AppendError::Closed | AppendError::Encoding(_))) => {
                 Self::Unrecorded(error)
             }
+            DecisionError::Storage(error) => Self::SessionUnknown(error),
         }
     }
 }
@@ -53,7 +59,7 @@ impl Failure {
             Self::CallerUnknown => StatusCode::UNAUTHORIZED,
             Self::CallerRefused => StatusCode::FORBIDDEN,
             Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Unrecorded(_) | Self::TimedOut => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Unrecorded(_) | Self::SessionUnknown(_) | Self::TimedOut => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
 

@@ -11,6 +11,8 @@ use super::fields::{
     Address, CallerIds, CertificateFile, DatabaseFile, Directory, ExistingFile, FilterConfigurationFile,
 };
 use super::fields::{HttpsOrigin, KeyEncryptionKeyFile, Ranged, TimeZoneName, is_development};
+use super::roles::CallerSection;
+use super::sessions::{SessionsSection, StorageSection, kept};
 use super::{Audit, AuthZen, Configuration, Decisions, ExtAuthz, Grpc, Http, Log, LogLevel, Policies};
 
 /// Enough for a sidecar's worst burst, and a bound on what is held in memory.
@@ -30,7 +32,7 @@ const DENY_VALID_FOR_MS: u32 = 5_000;
 const VALID_FOR_MS_MAX: u32 = 86_400_000;
 
 /// The keys that hold paths, which are relative to the file's folder.
-const PATHS: [(&str, &str); 8] = [
+const PATHS: [(&str, &str); 11] = [
     ("grpc", "certificate_file"),
     ("grpc", "key_file"),
     ("grpc", "client_ca_file"),
@@ -39,11 +41,14 @@ const PATHS: [(&str, &str); 8] = [
     ("policies", "directory"),
     ("audit", "database_file"),
     ("audit", "key_encryption_key_file"),
+    ("storage", "sqlite_file"),
+    ("storage", "postgres_url_file"),
+    ("storage", "postgres_ca_file"),
 ];
 
 /// The whole file.
 #[derive(Debug, Deserr)]
-#[deserr(deny_unknown_fields, error = Problems, validate = development_stays_on_loopback_everywhere -> Problems)]
+#[deserr(deny_unknown_fields, error = Problems, validate = sections_agree -> Problems)]
 pub(super) struct Document {
     grpc: GrpcSection,
     http: HttpSection,
@@ -56,6 +61,10 @@ pub(super) struct Document {
     decisions: DecisionsSection,
     audit: AuditSection,
     #[deserr(default)]
+    sessions: Option<SessionsSection>,
+    #[deserr(default)]
+    storage: Option<StorageSection>,
+    #[deserr(default)]
     log: LogSection,
 }
 
@@ -67,6 +76,8 @@ struct GrpcSection {
     key_file: ExistingFile,
     client_ca_file: CertificateFile,
     allowed_callers: CallerIds,
+    #[deserr(default)]
+    callers: Vec<CallerSection>,
     #[deserr(default = Ranged(CONCURRENCY_MAX))]
     concurrency_max: Ranged<1, 65_536>,
     #[deserr(default = Ranged(REQUEST_BYTES_MAX))]
@@ -156,6 +167,7 @@ impl From<Document> for Configuration {
                 key_file: document.grpc.key_file.0,
                 client_ca_file: document.grpc.client_ca_file.path,
                 allowed_callers: document.grpc.allowed_callers.0,
+                callers: document.grpc.callers.into_iter().map(Into::into).collect(),
                 concurrency_max: document.grpc.concurrency_max.0,
                 request_bytes_max: document.grpc.request_bytes_max.0,
             },
@@ -186,6 +198,8 @@ impl From<Document> for Configuration {
                 database_file: document.audit.database_file.0,
                 key_encryption_key_file: document.audit.key_encryption_key_file.0,
             },
+            // Where one of them is missing, reading has said so.
+            sessions: document.sessions.zip(document.storage).and_then(kept),
             log: Log {
                 level: document.log.level,
             },
@@ -206,6 +220,23 @@ pub(super) fn resolve_paths(document: &mut Value, folder: &Path) {
     }
 }
 
+/// What one section means for another.
+fn sections_agree(document: Document, _location: ValuePointerRef<'_>) -> Result<Document, Problems> {
+    let mut problems = Problems::default();
+    sessions_are_stored(&document, &mut problems);
+    development_stays_on_loopback_everywhere(&document, &mut problems);
+    problems.none_or(Some(document))
+}
+
+/// Sessions that are kept nowhere would be forgotten with the process, revoked ones among them.
+fn sessions_are_stored(document: &Document, problems: &mut Problems) {
+    match (&document.sessions, &document.storage) {
+        (Some(_), None) => problems.add("storage", "is required where there is `[sessions]`"),
+        (None, Some(_)) => problems.add("storage", "nothing is stored without `[sessions]`"),
+        (Some(_), Some(_)) | (None, None) => {}
+    }
+}
+
 /// A development certificate's key has lain about on some machine: it serves nobody but that machine.
 fn development_stays_on_loopback(grpc: GrpcSection, _location: ValuePointerRef<'_>) -> Result<GrpcSection, Problems> {
     let development = [
@@ -220,14 +251,10 @@ fn development_stays_on_loopback(grpc: GrpcSection, _location: ValuePointerRef<'
 }
 
 /// The same for the peers whose certificates Envoys pass on, and for the front that serves with the same certificate.
-fn development_stays_on_loopback_everywhere(
-    document: Document,
-    _location: ValuePointerRef<'_>,
-) -> Result<Document, Problems> {
-    let mut problems = Problems::default();
+fn development_stays_on_loopback_everywhere(document: &Document, problems: &mut Problems) {
     if let Some(section) = &document.ext_authz {
         let (path, listen) = ("ext_authz.peer_ca_file", ("grpc.listen", &document.grpc.listen));
-        check_development(path, &section.peer_ca_file, listen, &mut problems);
+        check_development(path, &section.peer_ca_file, listen, problems);
     }
     if let Some(section) = &document.authzen {
         let listen = ("authzen.listen", &section.listen);
@@ -235,16 +262,10 @@ fn development_stays_on_loopback_everywhere(
             "grpc.certificate_file",
             &document.grpc.certificate_file,
             listen,
-            &mut problems,
+            problems,
         );
-        check_development(
-            "grpc.client_ca_file",
-            &document.grpc.client_ca_file,
-            listen,
-            &mut problems,
-        );
+        check_development("grpc.client_ca_file", &document.grpc.client_ca_file, listen, problems);
     }
-    problems.none_or(Some(document))
 }
 
 fn check_development(path: &str, file: &CertificateFile, listen: (&str, &Address), problems: &mut Problems) {

@@ -26,6 +26,10 @@ pub(super) struct Address(pub(super) SocketAddr);
 #[derive(Debug)]
 pub(super) struct CallerIds(pub(super) Vec<SpiffeId>);
 
+/// A SPIFFE ID.
+#[derive(Debug)]
+pub(super) struct CallerId(pub(super) SpiffeId);
+
 /// A file that can be opened.
 #[derive(Debug)]
 pub(super) struct ExistingFile(pub(super) PathBuf);
@@ -80,7 +84,8 @@ pub(crate) fn parsed_text<T, V: IntoValue>(
     parse(&text).map_err(|message| problem(location, message))
 }
 
-fn problem(location: ValuePointerRef<'_>, msg: String) -> Problems {
+/// A mistake at this place.
+pub(super) fn problem(location: ValuePointerRef<'_>, msg: String) -> Problems {
     deserr::take_cf_content(Problems::error::<serde_json::Value>(
         None,
         ErrorKind::Unexpected { msg },
@@ -144,6 +149,12 @@ fn caller<V: IntoValue>(value: Value<V>, location: ValuePointerRef<'_>) -> Resul
         text.parse()
             .map_err(|error| format!("`{}` is not a SPIFFE ID: {error}", shortened(text)))
     })
+}
+
+impl Deserr<Problems> for CallerId {
+    fn deserialize_from_value<V: IntoValue>(value: Value<V>, location: ValuePointerRef<'_>) -> Result<Self, Problems> {
+        caller(value, location).map(Self)
+    }
 }
 
 impl Deserr<Problems> for ExistingFile {

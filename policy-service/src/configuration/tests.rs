@@ -2,6 +2,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use super::*;
+use crate::sessions::{ClientPart, WithoutId};
 
 /// A configuration of the filter with one rule, which decides alone.
 const FILTER: &str = r#"{"workload": "orders", "rules": [
@@ -96,6 +97,81 @@ fn a_whole_file_is_read_with_its_defaults_and_paths_beside_it() {
     assert_eq!(configuration.decisions.permit_valid_for_ms, 60_000);
     assert_eq!(configuration.decisions.deny_valid_for_ms, 5_000);
     assert_eq!(configuration.log.level, LogLevel::Info);
+}
+
+fn with_sessions(more: &str) -> String {
+    format!("{WHOLE}\n{more}")
+}
+
+#[test]
+fn sessions_are_kept_where_the_file_says_and_have_defaults() {
+    let folder = folder("Example");
+    assert_eq!(check(&write(&folder, WHOLE)).unwrap().sessions, None);
+    let text = with_sessions("[sessions]\n[storage]\nsqlite_file = \"storage.sqlite3\"");
+    let kept = check(&write(&folder, &text)).unwrap().sessions.unwrap();
+    let file = folder.path().join("storage.sqlite3");
+    assert_eq!(kept.storage, Location::Sqlite { file });
+    let limits = kept.settings.limits;
+    assert_eq!(limits.idle_timeout_us, 1_800_000_000);
+    assert_eq!(limits.absolute_timeout_us, 43_200_000_000);
+    assert_eq!(limits.reauthentication_interval_us, None);
+    assert_eq!(limits.concurrent_max, 100);
+    assert_eq!(kept.settings.fingerprint, [ClientPart::UserAgent, ClientPart::Peer]);
+    assert_eq!(kept.settings.without_id, WithoutId::Deny);
+
+    std::fs::write(folder.path().join("url"), "postgres://localhost/picket").unwrap();
+    let text = with_sessions(
+        "[sessions]\nidle_timeout_s = 10\nreauthentication_interval_s = 20\nfingerprint = [\"peer\"]\ntokens_without_id = \"permit\"\n\
+         [storage]\npostgres_url_file = \"url\"\npostgres_ca_file = \"ca.pem\"",
+    );
+    let kept = check(&write(&folder, &text)).unwrap().sessions.unwrap();
+    let expected = Location::Postgres {
+        url_file: folder.path().join("url"),
+        ca_file: Some(folder.path().join("ca.pem")),
+    };
+    assert_eq!(kept.storage, expected);
+    assert_eq!(kept.settings.limits.reauthentication_interval_us, Some(20_000_000));
+    assert_eq!(kept.settings.fingerprint, [ClientPart::Peer]);
+    assert_eq!(kept.settings.without_id, WithoutId::Permit);
+}
+
+#[test]
+fn sessions_without_a_place_and_timeouts_that_disagree_are_refused() {
+    let folder = folder("Example");
+    for (more, expected) in [
+        ("[sessions]", "storage: is required where there is `[sessions]`"),
+        (
+            "[storage]\nsqlite_file = \"s\"",
+            "storage: nothing is stored without `[sessions]`",
+        ),
+        (
+            "[sessions]\n[storage]",
+            "storage: expected one of `sqlite_file` and `postgres_url_file`",
+        ),
+        (
+            "[sessions]\n[storage]\nsqlite_file = \"s\"\npostgres_url_file = \"ca.pem\"",
+            "storage: expected one of `sqlite_file` and `postgres_url_file`",
+        ),
+        (
+            "[sessions]\n[storage]\nsqlite_file = \"s\"\npostgres_ca_file = \"ca.pem\"",
+            "storage.postgres_ca_file: is for `postgres_url_file`",
+        ),
+        (
+            "[sessions]\nidle_timeout_s = 61\nabsolute_timeout_s = 60\n[storage]\nsqlite_file = \"s\"",
+            "sessions.idle_timeout_s: expected at most `sessions.absolute_timeout_s`, which is 60, found 61",
+        ),
+        (
+            "[sessions]\nconcurrent_max = 0\n[storage]\nsqlite_file = \"s\"",
+            "sessions.concurrent_max: expected 1 to 10000, found 0",
+        ),
+        (
+            "[sessions]\nfingerprint = [\"device\"]\n[storage]\nsqlite_file = \"s\"",
+            "sessions.fingerprint[0]: ",
+        ),
+    ] {
+        let problems = check(&write(&folder, &with_sessions(more))).unwrap_err();
+        check_mistakes(&lines(&problems), &[expected], &folder);
+    }
 }
 
 #[test]

@@ -95,7 +95,7 @@ impl Handshake {
         let certificates = stream.get_ref().1.peer_certificates();
         let caller = self.callers.identify(certificates.and_then(<[_]>::first));
         let slot = match &caller {
-            Caller::Allowed(_) => slot,
+            Caller::Allowed(_, _) => slot,
             Caller::Refused(refusal) => match Arc::clone(&self.refused_slots).try_acquire_owned() {
                 Ok(slot) => slot,
                 Err(_) => return self.metrics.refused(refusal.as_str()),

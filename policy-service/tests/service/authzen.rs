@@ -137,7 +137,9 @@ async fn an_evaluation_is_a_decision_with_a_record() {
     let key = KeyEncryptionKey::from_hex(KEY).unwrap();
     let records = audit::tail(&setup.path("audit.sqlite3"), &key, 10).unwrap();
     assert_eq!(records.len(), 2);
-    let Event::Decision(record) = &records[0].content;
+    let Event::Decision(record) = &records[0].content else {
+        panic!("no decision: {:?}", records[0]);
+    };
     assert_eq!(permit["context"]["decision_id"], record.decision_id.as_str());
     assert_eq!(
         (record.request_id.as_str(), record.effect),

@@ -102,7 +102,9 @@ fn check_record(database: &Path, decision_id: &str) {
     let key = KeyEncryptionKey::from_hex(KEY).unwrap();
     let records = audit::tail(database, &key, 10).unwrap();
     assert_eq!(records.len(), 1, "the second answer was the cache's");
-    let Event::Decision(record) = &records[0].content;
+    let Event::Decision(record) = &records[0].content else {
+        panic!("no decision: {:?}", records[0]);
+    };
     assert_eq!(
         (record.decision_id.as_str(), record.caller.as_str()),
         (decision_id, ORDERS)

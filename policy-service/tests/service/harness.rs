@@ -138,6 +138,23 @@ impl Setup {
         Self { folder, authority }
     }
 
+    /// With more sections in the configuration.
+    pub(crate) fn with(more: &str) -> Self {
+        let setup = Self::new();
+        let file = setup.path("service.toml");
+        let text = std::fs::read_to_string(&file).unwrap();
+        std::fs::write(file, format!("{text}\n{more}")).unwrap();
+        setup
+    }
+
+    /// Starts a service once nobody holds the lock of its storage: what a test opened itself is closed a moment after it is dropped.
+    pub(crate) fn start_when_free(&self) -> Service {
+        let lock = std::fs::File::open(self.path("storage.sqlite3.lock")).unwrap();
+        lock.lock().unwrap();
+        drop(lock);
+        self.start()
+    }
+
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
@@ -168,6 +185,7 @@ impl Setup {
         });
         let mut service = Service {
             child,
+            killer: None,
             lines,
             grpc: ([0, 0, 0, 0], 0).into(),
             http: ([0, 0, 0, 0], 0).into(),
@@ -208,6 +226,7 @@ impl Setup {
 /// A service that runs; it is killed where a test ends early.
 pub(crate) struct Service {
     child: Child,
+    killer: Option<Child>,
     lines: Receiver<serde_json::Value>,
     pub(crate) grpc: SocketAddr,
     pub(crate) http: SocketAddr,
@@ -246,6 +265,14 @@ impl Service {
         assert!(status.unwrap().success());
     }
 
+    /// Has it killed in a moment: this returns while it still runs.
+    pub(crate) fn kill_soon(&mut self) {
+        let kill = Command::new("kill")
+            .args(["-KILL", &self.child.id().to_string()])
+            .spawn();
+        self.killer = Some(kill.unwrap());
+    }
+
     pub(crate) fn wait(&mut self) -> ExitStatus {
         let deadline = Instant::now() + DEADLINE;
         loop {
@@ -262,6 +289,9 @@ impl Drop for Service {
     fn drop(&mut self) {
         let _ended = self.child.kill();
         let _status = self.child.wait();
+        if let Some(killer) = &mut self.killer {
+            let _status = killer.wait();
+        }
     }
 }
 
