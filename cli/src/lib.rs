@@ -12,8 +12,10 @@ pub mod token;
 
 mod command;
 mod exit;
+mod junit;
 mod output;
 mod service;
+mod text_diff;
 mod time_text;
 
 pub use command::run;

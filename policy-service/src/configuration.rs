@@ -16,6 +16,7 @@ use picket_core::spiffe::SpiffeId;
 use serde_json::Value;
 
 use document::Document;
+pub(crate) use fields::parsed_text;
 pub use overlay::ENVIRONMENT_PREFIX;
 pub use roles::{CallerRoles, Role, Roles};
 
@@ -32,6 +33,10 @@ pub struct Configuration {
     pub grpc: Grpc,
     /// The HTTP front.
     pub http: Http,
+    /// The front for the AuthZEN API; `None`: it is not served.
+    pub authzen: Option<AuthZen>,
+    /// The front for Envoy's external authorization; `None`: it is not served.
+    pub ext_authz: Option<ExtAuthz>,
     /// Where the policies are.
     pub policies: Policies,
     /// How long decisions stay valid.
@@ -70,6 +75,32 @@ pub struct Grpc {
 pub struct Http {
     /// The address to listen on; port 0 takes a free one.
     pub listen: SocketAddr,
+}
+
+/// `[authzen]`: the AuthZEN API over HTTPS, with the certificates and for the callers of `[grpc]`.
+#[derive(Clone, Debug)]
+pub struct AuthZen {
+    /// The address to listen on; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// What the service is called: `https://`, a host, and a port if need be.
+    pub policy_decision_point: String,
+    /// How many calls are served at once; more are refused.
+    pub concurrency_max: u32,
+    /// The largest body that is read.
+    pub request_bytes_max: u32,
+    /// How many evaluations one call may ask for.
+    pub evaluations_max: u32,
+}
+
+/// `[ext_authz]`: Envoy's `Check`, on the gRPC front and for the same callers.
+#[derive(Clone, Debug)]
+pub struct ExtAuthz {
+    /// The filter's configuration, JSON.
+    pub filter_configuration_file: PathBuf,
+    /// The authorities that sign the certificates of the mesh's workloads, PEM.
+    pub peer_ca_file: PathBuf,
+    /// The largest message that is read.
+    pub request_bytes_max: u32,
 }
 
 /// `[policies]`.

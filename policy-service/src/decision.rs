@@ -134,7 +134,7 @@ impl Decider {
         let same_for_ms = evaluation.same_for_ms.and_then(|ms| u32::try_from(ms).ok());
         Decision {
             effect: evaluation.effect,
-            decision_id: decision_id(time_us),
+            decision_id: made_up_id(time_us),
             policy_revision: self.policies.revision().to_owned(),
             valid_for_ms: same_for_ms
                 .map_or(valid_for_ms, |ms| valid_for_ms.min(ms))
@@ -221,7 +221,7 @@ impl Line {
 }
 
 /// A UUID of version 7 (RFC 9562 §5.7): ids sort by time.
-fn decision_id(time_us: u64) -> String {
+pub(crate) fn made_up_id(time_us: u64) -> String {
     let seconds = time_us / MICROSECONDS_PER_SECOND;
     let nanoseconds = u32::try_from(time_us % MICROSECONDS_PER_SECOND * 1000).unwrap_or(0);
     Uuid::new_v7(Timestamp::from_unix(NoContext, seconds, nanoseconds)).to_string()

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use picket_core::enforcement::{CacheUse, Notes, Verdict};
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -26,6 +27,10 @@ pub struct Metrics {
     decisions: Family<EffectLabel, Counter>,
     failures: Family<CodeLabel, Counter>,
     refused_callers: Family<RefusalLabel, Counter>,
+    checks: Family<CheckLabels, Counter>,
+    check_cache: Family<ResultLabel, Counter>,
+    check_observed: Family<ResultLabel, Counter>,
+    authzen: Family<EndpointLabels, Counter>,
     handshake_failures: Counter,
     evaluation_errors: Counter,
     observed: Counter,
@@ -60,6 +65,23 @@ struct SessionRefusalLabel {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CheckLabels {
+    outcome: &'static str,
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct EndpointLabels {
+    endpoint: &'static str,
+    status: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ResultLabel {
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct BuildLabels {
     version: &'static str,
 }
@@ -78,6 +100,10 @@ impl Metrics {
             decisions: Family::default(),
             failures: Family::default(),
             refused_callers: Family::default(),
+            checks: Family::default(),
+            check_cache: Family::default(),
+            check_observed: Family::default(),
+            authzen: Family::default(),
             handshake_failures: Counter::default(),
             evaluation_errors: Counter::default(),
             observed: Counter::default(),
@@ -91,6 +117,7 @@ impl Metrics {
             sessions: Gauge::default(),
         };
         metrics.register_decisions();
+        metrics.register_checks();
         metrics.register_audit();
         metrics.register_sessions();
         metrics.register_facts(policy_revision, policy_count);
@@ -106,7 +133,7 @@ impl Metrics {
         registry.register("decisions", "Decisions that were given", self.decisions.clone());
         registry.register(
             "decide_failures",
-            "Calls of Decide that ended without a decision",
+            "Calls of Decide and Check that ended without an answer",
             self.failures.clone(),
         );
         registry.register_with_unit(
@@ -134,6 +161,30 @@ impl Metrics {
             "handshakes_failed",
             "Connections without a good TLS handshake",
             self.handshake_failures.clone(),
+        );
+    }
+
+    fn register_checks(&mut self) {
+        let registry = &mut self.registry;
+        registry.register(
+            "ext_authz_checks",
+            "Requests that Envoys asked about, by what became of them",
+            self.checks.clone(),
+        );
+        registry.register(
+            "ext_authz_decision_cache",
+            "Whether the decision cache of external authorization had the answer",
+            self.check_cache.clone(),
+        );
+        registry.register(
+            "ext_authz_access_observed",
+            "What access rules say that do not decide",
+            self.check_observed.clone(),
+        );
+        registry.register(
+            "authzen_requests",
+            "Calls of the AuthZEN API by their answer's status",
+            self.authzen.clone(),
         );
     }
 
@@ -210,6 +261,43 @@ impl Metrics {
 
     pub(crate) fn refused(&self, reason: &'static str) {
         self.refused_callers.get_or_create(&RefusalLabel { reason }).inc();
+    }
+
+    /// A request that an Envoy asked about is decided.
+    pub(crate) fn checked(&self, verdict: &Verdict) {
+        let (outcome, reason) = match verdict {
+            Ok(permit) => ("permit", permit.reason().code()),
+            Err(refusal) if refusal.reason.is_unavailable() => ("unavailable", refusal.reason.code()),
+            Err(refusal) => ("deny", refusal.reason.code()),
+        };
+        self.checks.get_or_create(&CheckLabels { outcome, reason }).inc();
+    }
+
+    /// A call of the AuthZEN API was answered.
+    pub(crate) fn authzen(&self, endpoint: &'static str, status: u16) {
+        let status = u32::from(status);
+        self.authzen.get_or_create(&EndpointLabels { endpoint, status }).inc();
+    }
+
+    /// What happened on the way.
+    pub(crate) fn checked_with(&self, notes: &Notes) {
+        let count = |family: &Family<ResultLabel, Counter>, result| {
+            family.get_or_create(&ResultLabel { result }).inc();
+        };
+        match notes.cache {
+            Some(CacheUse::Hit) => count(&self.check_cache, "hit"),
+            Some(CacheUse::Miss) => count(&self.check_cache, "miss"),
+            None => {}
+        }
+        for (is_so, result) in [
+            (notes.access.would_reject, "would_reject"),
+            (notes.access.would_not_accept, "would_not_accept"),
+            (notes.access.is_audited, "audited"),
+        ] {
+            if is_so {
+                count(&self.check_observed, result);
+            }
+        }
     }
 
     pub(crate) fn session_refused(&self, reason: &'static str) {

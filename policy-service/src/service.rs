@@ -12,9 +12,11 @@ use tokio::task::JoinHandle;
 use tonic_health::server::HealthReporter;
 
 use crate::audit::{AuditLog, AuditState, AuditWriter, KeyEncryptionKey, KeyError, OpenError};
+use crate::authzen;
 use crate::configuration::Configuration;
 use crate::decision::Decider;
-use crate::grpc::{self, Tls, TlsError};
+use crate::ext_authz::{Enforcement, StartError};
+use crate::grpc::{self, Protocol, Tls, TlsError};
 use crate::http;
 use crate::logging::{Logging, LoggingError};
 use crate::metrics::Metrics;
@@ -46,6 +48,9 @@ pub enum ServiceError {
     /// TLS cannot be served.
     #[error("grpc: {0}")]
     Tls(#[from] TlsError),
+    /// Envoy's external authorization cannot be served.
+    #[error(transparent)]
+    ExtAuthz(#[from] StartError),
     /// An address cannot be listened on.
     #[error("{key}: cannot listen on `{address}`: {source}")]
     Listen {
@@ -83,6 +88,8 @@ pub fn run(configuration: &Configuration) -> Result<(), ServiceError> {
 struct Service {
     grpc: JoinHandle<Result<(), tonic::transport::Error>>,
     http: JoinHandle<std::convert::Infallible>,
+    /// `None`: the AuthZEN API is not served.
+    authzen: Option<JoinHandle<()>>,
     health: HealthReporter,
     health_updates: JoinHandle<()>,
     stopping: watch::Sender<bool>,
@@ -100,7 +107,7 @@ impl Service {
         for warning in policies.warnings() {
             tracing::warn!(%warning, "policy warning");
         }
-        let tls = Tls::new(&configuration.grpc)?;
+        let tls = Tls::new(&configuration.grpc, Protocol::Http2)?;
         let metrics = Arc::new(Metrics::new(policies.revision(), policies.policy_count()));
         let key = KeyEncryptionKey::read(&configuration.audit.key_encryption_key_file)?;
         let observer = Arc::clone(&metrics);
@@ -124,17 +131,21 @@ impl Service {
             log_dropped: logging.dropped(),
         };
         let policy_revision = policies.revision().to_owned();
+        let decider = Arc::new(Decider {
+            policies,
+            audit,
+            validity: configuration.decisions.clone(),
+            lines: logging.decision_lines(),
+            metrics: Arc::clone(&metrics),
+            sessions,
+        });
+        let authzen = authzen(configuration, &decider, &metrics, stopped.clone()).await?;
+        let (authzen_address, authzen) = authzen.unzip();
         let front = grpc::Front {
             listener: grpc_listener,
             tls,
-            decider: Arc::new(Decider {
-                policies,
-                audit,
-                validity: configuration.decisions.clone(),
-                lines: logging.decision_lines(),
-                metrics: Arc::clone(&metrics),
-                sessions,
-            }),
+            external: external(configuration, &decider, &metrics).await?,
+            decider,
             health: health.clone(),
             metrics,
         };
@@ -142,6 +153,7 @@ impl Service {
         let service = Self {
             grpc: tokio::spawn(async move { grpc::serve(front, &settings, until_true(stopped)).await }),
             http: tokio::spawn(http::serve(http_listener, http_front)),
+            authzen,
             health,
             health_updates,
             stopping,
@@ -150,7 +162,8 @@ impl Service {
             terminate,
             interrupt,
         };
-        tracing::info!(%grpc_address, %http_address, policy_revision, "ready");
+        let authzen_address = authzen_address.map(tracing::field::display);
+        tracing::info!(%grpc_address, %http_address, authzen_address, policy_revision, "ready");
         Ok(service)
     }
 
@@ -184,11 +197,58 @@ impl Service {
         self.health_updates.abort();
         grpc::report_health(&self.health, false).await;
         self.stopping.send_replace(true);
-        if tokio::time::timeout(STOP_LIMIT, &mut self.grpc).await.is_err() {
+        let calls = async {
+            // Whether they ended well or not, they have ended.
+            let _grpc = (&mut self.grpc).await;
+            if let Some(authzen) = &mut self.authzen {
+                let _authzen = authzen.await;
+            }
+        };
+        if tokio::time::timeout(STOP_LIMIT, calls).await.is_err() {
             tracing::warn!(limit_s = STOP_LIMIT.as_secs(), "connections were cut at the limit");
             self.grpc.abort();
+            self.authzen.iter().for_each(JoinHandle::abort);
         }
     }
+}
+
+/// What serves the AuthZEN API, where it is configured, and where it listens.
+async fn authzen(
+    configuration: &Configuration,
+    decider: &Arc<Decider>,
+    metrics: &Arc<Metrics>,
+    stopped: watch::Receiver<bool>,
+) -> Result<Option<(SocketAddr, JoinHandle<()>)>, ServiceError> {
+    let Some(settings) = configuration.authzen.clone() else {
+        return Ok(None);
+    };
+    let (listener, address) = listen("authzen.listen", settings.listen).await?;
+    let front = authzen::Front {
+        listener,
+        tls: Tls::new(&configuration.grpc, Protocol::Http1)?,
+        decider: Arc::clone(decider),
+        metrics: Arc::clone(metrics),
+    };
+    let callers = grpc::Callers::new(&configuration.grpc.allowed_callers, &configuration.grpc.callers);
+    let serving = tokio::spawn(authzen::serve(front, settings, callers, stopped));
+    Ok(Some((address, serving)))
+}
+
+/// What serves Envoy's external authorization, where it is configured.
+async fn external(
+    configuration: &Configuration,
+    decider: &Arc<Decider>,
+    metrics: &Arc<Metrics>,
+) -> Result<Option<grpc::External>, StartError> {
+    let Some(settings) = configuration.ext_authz.clone() else {
+        return Ok(None);
+    };
+    let request_bytes_max = settings.request_bytes_max;
+    let enforcement = Enforcement::start(settings, Arc::clone(decider), Arc::clone(metrics)).await?;
+    Ok(Some(grpc::External {
+        enforcement,
+        request_bytes_max,
+    }))
 }
 
 async fn listen(key: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServiceError> {

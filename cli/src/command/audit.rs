@@ -108,7 +108,7 @@ pub(super) fn run(command: Command, output: Output) -> Result<Exit, CommandError
 
 fn verify(arguments: &VerifyArguments, output: Output) -> Result<Exit, CommandError> {
     let database = arguments.log.database.as_path();
-    let key = read_key(&arguments.log)?;
+    let key = read_key(&arguments.log.key)?;
     match audit::verify(database, &key, arguments.expect_head) {
         Ok(report) => {
             let (records, head) = (report.records, format!("{}:{}", report.records, report.head_hash));
@@ -147,7 +147,7 @@ fn broken(database: &Path, problem: &Problem, output: Output) -> Result<Exit, Co
 
 fn tail(arguments: &TailArguments, output: Output) -> Result<Exit, CommandError> {
     let database = arguments.log.database.as_path();
-    let key = read_key(&arguments.log)?;
+    let key = read_key(&arguments.log.key)?;
     match audit::tail(database, &key, arguments.records) {
         Ok(records) => {
             let text: String = records.iter().map(|record| line(record, output)).collect();
@@ -159,10 +159,11 @@ fn tail(arguments: &TailArguments, output: Output) -> Result<Exit, CommandError>
     }
 }
 
-fn read_key(arguments: &LogArguments) -> Result<KeyEncryptionKey, CommandError> {
-    let text = files::read_text(&arguments.key)?;
+/// Reads the key-encryption key.
+pub(super) fn read_key(file: &Path) -> Result<KeyEncryptionKey, CommandError> {
+    let text = files::read_text(file)?;
     KeyEncryptionKey::from_hex(text.trim_end()).map_err(|source| CommandError::AuditKey {
-        file: arguments.key.display().to_string(),
+        file: file.display().to_string(),
         source,
     })
 }

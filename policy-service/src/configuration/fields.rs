@@ -4,13 +4,14 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use deserr::{DeserializeError, Deserr, ErrorKind, IntoValue, Sequence, Value, ValueKind, ValuePointerRef};
-use jiff::tz::TimeZone;
 use picket_core::configuration::problems::{Problems, shortened};
 use picket_core::spiffe::SpiffeId;
 use x509_cert::Certificate;
 use x509_cert::der::DecodePem;
 
 use crate::audit::KeyEncryptionKey;
+use crate::ext_authz::read_configuration;
+use crate::policy::{TimeZone, time_zone};
 
 /// What `picket pki init` writes as organisation into its authority's name, and so into every issuer.
 pub(super) const DEVELOPMENT_ORGANISATION: &str = "Picket development only";
@@ -56,6 +57,14 @@ pub(super) struct DatabaseFile(pub(super) PathBuf);
 #[derive(Debug)]
 pub(super) struct KeyEncryptionKeyFile(pub(super) PathBuf);
 
+/// A file that holds a configuration of the filter which can be enforced here.
+#[derive(Debug)]
+pub(super) struct FilterConfigurationFile(pub(super) PathBuf);
+
+/// `https://`, a host and a port if need be, with nothing after it.
+#[derive(Debug)]
+pub(super) struct HttpsOrigin(pub(super) String);
+
 /// A whole number between two bounds, both included.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ranged<const MIN: u32, const MAX: u32>(pub(super) u32);
@@ -65,7 +74,8 @@ pub(super) fn is_development(file: &CertificateFile) -> bool {
     file.issuer.contains(DEVELOPMENT_ORGANISATION)
 }
 
-fn text<T, V: IntoValue>(
+/// A field that is a text with a form of its own.
+pub(crate) fn parsed_text<T, V: IntoValue>(
     value: Value<V>,
     location: ValuePointerRef<'_>,
     parse: impl FnOnce(&str) -> Result<T, String>,
@@ -85,7 +95,7 @@ pub(super) fn problem(location: ValuePointerRef<'_>, msg: String) -> Problems {
 
 impl Deserr<Problems> for Address {
     fn deserialize_from_value<V: IntoValue>(value: Value<V>, location: ValuePointerRef<'_>) -> Result<Self, Problems> {
-        text(value, location, |text| {
+        parsed_text(value, location, |text| {
             text.parse().map(Self).map_err(|_| {
                 format!(
                     "`{}` is not an address, expected one such as `127.0.0.1:9191` or `[::1]:9191`",
@@ -98,14 +108,7 @@ impl Deserr<Problems> for Address {
 
 impl Deserr<Problems> for TimeZoneName {
     fn deserialize_from_value<V: IntoValue>(value: Value<V>, location: ValuePointerRef<'_>) -> Result<Self, Problems> {
-        text(value, location, |text| {
-            jiff::tz::db().get(text).map(Self).map_err(|_| {
-                format!(
-                    "`{}` is not a time zone, expected a name of the IANA database such as `Europe/Berlin` or `UTC`",
-                    shortened(text)
-                )
-            })
-        })
+        parsed_text(value, location, |text| time_zone(text).map(Self))
     }
 }
 
@@ -142,7 +145,7 @@ impl Deserr<Problems> for CallerIds {
 }
 
 fn caller<V: IntoValue>(value: Value<V>, location: ValuePointerRef<'_>) -> Result<SpiffeId, Problems> {
-    text(value, location, |text| {
+    parsed_text(value, location, |text| {
         text.parse()
             .map_err(|error| format!("`{}` is not a SPIFFE ID: {error}", shortened(text)))
     })
@@ -156,13 +159,13 @@ impl Deserr<Problems> for CallerId {
 
 impl Deserr<Problems> for ExistingFile {
     fn deserialize_from_value<V: IntoValue>(value: Value<V>, location: ValuePointerRef<'_>) -> Result<Self, Problems> {
-        text(value, location, |path| readable(path).map(Self))
+        parsed_text(value, location, |path| readable(path).map(Self))
     }
 }
 
 impl Deserr<Problems> for CertificateFile {
     fn deserialize_from_value<V: IntoValue>(value: Value<V>, location: ValuePointerRef<'_>) -> Result<Self, Problems> {
-        text(value, location, |path| {
+        parsed_text(value, location, |path| {
             let path = readable(path)?;
             let issuer = issuer_of_first(&path)?;
             Ok(Self { path, issuer })
@@ -172,7 +175,7 @@ impl Deserr<Problems> for CertificateFile {
 
 impl Deserr<Problems> for Directory {
     fn deserialize_from_value<V: IntoValue>(value: Value<V>, location: ValuePointerRef<'_>) -> Result<Self, Problems> {
-        text(value, location, |path| {
+        parsed_text(value, location, |path| {
             if Path::new(path).is_dir() {
                 Ok(Self(path.into()))
             } else {
@@ -184,7 +187,7 @@ impl Deserr<Problems> for Directory {
 
 impl Deserr<Problems> for DatabaseFile {
     fn deserialize_from_value<V: IntoValue>(value: Value<V>, location: ValuePointerRef<'_>) -> Result<Self, Problems> {
-        text(value, location, |text| {
+        parsed_text(value, location, |text| {
             let path = Path::new(text);
             let folder = match path.parent() {
                 Some(folder) if folder.as_os_str().is_empty() => Path::new("."),
@@ -207,10 +210,36 @@ impl Deserr<Problems> for DatabaseFile {
 
 impl Deserr<Problems> for KeyEncryptionKeyFile {
     fn deserialize_from_value<V: IntoValue>(value: Value<V>, location: ValuePointerRef<'_>) -> Result<Self, Problems> {
-        text(value, location, |text| {
+        parsed_text(value, location, |text| {
             let path = readable(text)?;
             KeyEncryptionKey::read(&path).map_err(|error| error.to_string())?;
             Ok(Self(path))
+        })
+    }
+}
+
+impl Deserr<Problems> for FilterConfigurationFile {
+    fn deserialize_from_value<V: IntoValue>(value: Value<V>, location: ValuePointerRef<'_>) -> Result<Self, Problems> {
+        parsed_text(value, location, |text| {
+            let path = readable(text)?;
+            let shown = shortened(text);
+            read_configuration(&path).map_err(|problems| format!("`{shown}`: {problems}"))?;
+            Ok(Self(path))
+        })
+    }
+}
+
+impl Deserr<Problems> for HttpsOrigin {
+    fn deserialize_from_value<V: IntoValue>(value: Value<V>, location: ValuePointerRef<'_>) -> Result<Self, Problems> {
+        parsed_text(value, location, |text| {
+            let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b':' | b'[' | b']');
+            match text.strip_prefix("https://") {
+                Some(host) if !host.is_empty() && host.bytes().all(allowed) => Ok(Self(text.to_owned())),
+                Some(_) | None => Err(format!(
+                    "`{}` is not `https://` with a host, as in `https://pdp.example.org`",
+                    shortened(text)
+                )),
+            }
         })
     }
 }

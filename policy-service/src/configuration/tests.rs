@@ -4,6 +4,9 @@ use std::path::PathBuf;
 use super::*;
 use crate::sessions::{ClientPart, WithoutId};
 
+/// A configuration of the filter with one rule, which decides alone.
+const FILTER: &str = r#"{"workload": "orders", "rules": [
+    {"id": "a", "hosts": ["*"], "paths": ["/"], "peer": "none", "credential": "none", "decision": "permit"}]}"#;
 const KEY: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
 
 const WHOLE: &str = r#"
@@ -34,6 +37,7 @@ fn folder(organisation: &str) -> tempfile::TempDir {
         ("ca.pem", &certificate),
         ("service-key.pem", "key"),
         ("audit-key", KEY),
+        ("filter.json", FILTER),
     ] {
         std::fs::write(folder.path().join(name), text).unwrap();
     }
@@ -307,4 +311,83 @@ fn a_development_certificate_serves_loopback_addresses_only() {
 fn another_certificate_serves_any_address() {
     let folder = folder("Example");
     check(&write(&folder, &WHOLE.replace("127.0.0.1:9191", "0.0.0.0:9191"))).unwrap();
+}
+
+#[test]
+fn external_authorization_is_off_without_its_section_and_has_defaults_in_it() {
+    let folder = folder("Example");
+    assert!(check(&write(&folder, WHOLE)).unwrap().ext_authz.is_none());
+    let section = "[ext_authz]\nfilter_configuration_file = \"filter.json\"\npeer_ca_file = \"ca.pem\"\n";
+    let configuration = check(&write(&folder, &format!("{WHOLE}{section}"))).unwrap();
+    let front = configuration.ext_authz.unwrap();
+    assert_eq!(front.filter_configuration_file, folder.path().join("filter.json"));
+    assert_eq!(front.peer_ca_file, folder.path().join("ca.pem"));
+    assert_eq!(front.request_bytes_max, 131_072);
+}
+
+#[test]
+fn mistakes_in_the_filters_configuration_are_told_with_the_services() {
+    let folder = folder("Example");
+    std::fs::write(folder.path().join("other.json"), "{\"workload\": 1, \"rules\": []}").unwrap();
+    let section = "[ext_authz]\nfilter_configuration_file = \"other.json\"\nrequest_bytes_max = 1\n";
+    let problems = check(&write(&folder, &format!("{WHOLE}{section}"))).unwrap_err();
+    let expected = [
+        "ext_authz.filter_configuration_file: `other.json`: workload: expected a string, found an integer",
+        "ext_authz.peer_ca_file: is required",
+        "ext_authz.request_bytes_max: expected 1024 to 1048576, found 1",
+    ];
+    check_mistakes(&lines(&problems), &expected, &folder);
+}
+
+#[test]
+fn peers_of_a_development_authority_are_believed_on_loopback_addresses_only() {
+    let folder = folder("Example");
+    std::fs::write(
+        folder.path().join("mesh.pem"),
+        certificate(fields::DEVELOPMENT_ORGANISATION),
+    )
+    .unwrap();
+    let section = "[ext_authz]\nfilter_configuration_file = \"filter.json\"\npeer_ca_file = \"mesh.pem\"\n";
+    let text = format!("{WHOLE}{section}");
+    check(&write(&folder, &text)).unwrap();
+    let problems = check(&write(&folder, &text.replace("127.0.0.1:9191", "0.0.0.0:9191"))).unwrap_err();
+    let expected = ["ext_authz.peer_ca_file: a development certificate serves loopback addresses only"];
+    check_mistakes(&lines(&problems), &expected, &folder);
+}
+
+#[test]
+fn the_authzen_api_is_off_without_its_section_and_has_limits_in_it() {
+    let folder = folder("Example");
+    assert!(check(&write(&folder, WHOLE)).unwrap().authzen.is_none());
+    let section = "[authzen]\nlisten = \"127.0.0.1:9193\"\npolicy_decision_point = \"https://pdp.example.org:8443\"\n";
+    let front = check(&write(&folder, &format!("{WHOLE}{section}")))
+        .unwrap()
+        .authzen
+        .unwrap();
+    assert_eq!(front.policy_decision_point, "https://pdp.example.org:8443");
+    assert_eq!(
+        (front.concurrency_max, front.request_bytes_max, front.evaluations_max),
+        (256, 262_144, 100)
+    );
+    let section =
+        "[authzen]\nlisten = \"here\"\npolicy_decision_point = \"https://pdp.example.org/a\"\nevaluations_max = 0\n";
+    let problems = check(&write(&folder, &format!("{WHOLE}{section}"))).unwrap_err();
+    let expected = [
+        "authzen.listen: `here` is not an address",
+        "authzen.policy_decision_point: `https://pdp.example.org/a` is not `https://` with a host",
+        "authzen.evaluations_max: expected 1 to 1000, found 0",
+    ];
+    check_mistakes(&lines(&problems), &expected, &folder);
+}
+
+#[test]
+fn a_development_certificate_serves_the_authzen_api_on_loopback_addresses_only() {
+    let folder = folder(fields::DEVELOPMENT_ORGANISATION);
+    let section = "[authzen]\nlisten = \"0.0.0.0:9193\"\npolicy_decision_point = \"https://pdp.example.org\"\n";
+    let problems = check(&write(&folder, &format!("{WHOLE}{section}"))).unwrap_err();
+    let expected = [
+        "grpc.certificate_file: a development certificate serves loopback addresses only, and `authzen.listen` is `0.0.0.0:9193`",
+        "grpc.client_ca_file: a development certificate serves loopback addresses only, and `authzen.listen` is",
+    ];
+    check_mistakes(&lines(&problems), &expected, &folder);
 }

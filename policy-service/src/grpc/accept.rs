@@ -26,11 +26,11 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Connections that wait for the server to take them; it always takes them at once.
 const READY_MAX: usize = 64;
 
-/// What the gRPC server serves.
-pub(super) type Incoming = Connection<TlsStream<TcpStream>, Caller>;
+/// What is served: a connection, and who is at its other end.
+pub(crate) type Incoming = Connection<TlsStream<TcpStream>, Caller>;
 
 /// Connections whose TLS handshake is done. Accepting ends when the stream is dropped.
-pub(super) fn incoming(
+pub(crate) fn incoming(
     listener: TcpListener,
     tls: Tls,
     callers: Callers,

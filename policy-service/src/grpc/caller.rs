@@ -11,7 +11,7 @@ use crate::configuration::{CallerRoles, Role, Roles};
 
 /// What a connection's certificate says about its other end.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Caller {
+pub(crate) enum Caller {
     /// It may call what its roles allow.
     Allowed(Arc<str>, Roles),
     /// It may call nothing.
@@ -20,7 +20,7 @@ pub(super) enum Caller {
 
 /// Why a caller may not ask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Refusal {
+pub(crate) enum Refusal {
     /// Its certificate is no X.509-SVID for clients.
     NoSpiffeId,
     /// Its SPIFFE ID is not on the list.
@@ -31,10 +31,10 @@ pub(super) enum Refusal {
 
 /// The callers that may call, each with its roles.
 #[derive(Clone)]
-pub(super) struct Callers(Arc<HashMap<SpiffeId, Roles>>);
+pub(crate) struct Callers(Arc<HashMap<SpiffeId, Roles>>);
 
 impl Callers {
-    pub(super) fn new(sidecars: &[SpiffeId], others: &[CallerRoles]) -> Self {
+    pub(crate) fn new(sidecars: &[SpiffeId], others: &[CallerRoles]) -> Self {
         let sidecars = sidecars.iter().map(|id| (id, Roles::of(&[Role::Sidecar])));
         let others = others.iter().map(|caller| (&caller.spiffe_id, caller.roles));
         let mut callers: HashMap<SpiffeId, Roles> = HashMap::new();
@@ -45,7 +45,7 @@ impl Callers {
     }
 
     /// Identifies a caller by its certificate, which TLS has verified.
-    pub(super) fn identify(&self, certificate: Option<&CertificateDer<'_>>) -> Caller {
+    pub(crate) fn identify(&self, certificate: Option<&CertificateDer<'_>>) -> Caller {
         let id = certificate.map(|certificate| peer::spiffe_id_of_der(certificate));
         let Some(Ok(id)) = id else {
             return Caller::Refused(Refusal::NoSpiffeId);
@@ -59,7 +59,7 @@ impl Callers {
 
 impl Refusal {
     /// The label in metrics.
-    pub(super) fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::NoSpiffeId => "no_spiffe_id",
             Self::NotListed => "not_listed",

@@ -40,6 +40,11 @@ impl Admitted {
         &self.caller
     }
 
+    /// The same, to be kept.
+    pub(super) fn shared_caller(&self) -> Arc<str> {
+        Arc::clone(&self.caller)
+    }
+
     /// What it may do.
     pub(super) fn roles(&self) -> Roles {
         self.roles

@@ -6,6 +6,7 @@ use tonic::{Code, Status};
 use crate::audit::AppendError;
 use crate::configuration::Role;
 use crate::decision::DecisionError;
+use crate::ext_authz::CheckError;
 use crate::sessions::OperationError;
 use crate::storage::StorageError;
 
@@ -24,6 +25,9 @@ pub(super) enum DecideError {
     /// It was not made, or not recorded.
     #[error(transparent)]
     Undecided(#[from] DecisionError),
+    /// Envoy's external authorization has no verdict.
+    #[error(transparent)]
+    Check(#[from] CheckError),
     /// It took longer than any sidecar waits.
     #[error("the decision took too long")]
     TimedOut,
@@ -34,10 +38,12 @@ impl DecideError {
     pub(super) fn status(&self) -> Status {
         match self {
             Self::CallerRefused => Status::permission_denied(self.to_string()),
-            Self::Overloaded | Self::Undecided(DecisionError::Audit(AppendError::QueueFull)) => {
-                Status::resource_exhausted("too many calls at once")
-            }
+            Self::Overloaded
+            | Self::Undecided(DecisionError::Audit(AppendError::QueueFull))
+            | Self::Check(CheckError::Overloaded) => Status::resource_exhausted("too many calls at once"),
             Self::RequestInvalid(error) => Status::invalid_argument(error.to_string()),
+            Self::Check(CheckError::Request(error)) => Status::invalid_argument(error.to_string()),
+            Self::Check(CheckError::Stopping) => Status::unavailable(self.to_string()),
             Self::Undecided(DecisionError::Audit(AppendError::Failed(_) | AppendError::Closed)) => {
                 Status::unavailable("the decision could not be recorded")
             }

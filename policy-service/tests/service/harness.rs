@@ -28,7 +28,7 @@ pub(crate) struct Authority {
 
 /// A certificate with its key.
 pub(crate) struct Identity {
-    certificate: String,
+    pub(crate) certificate: String,
     key: String,
 }
 
@@ -109,7 +109,10 @@ impl Setup {
         std::fs::create_dir(&policies).unwrap();
         for entry in std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("policies")).unwrap() {
             let entry = entry.unwrap();
-            std::fs::copy(entry.path(), policies.join(entry.file_name())).unwrap();
+            // Their tests and examples are no part of them.
+            if entry.file_type().unwrap().is_file() {
+                std::fs::copy(entry.path(), policies.join(entry.file_name())).unwrap();
+            }
         }
         write(
             "service.toml",
@@ -186,10 +189,14 @@ impl Setup {
             lines,
             grpc: ([0, 0, 0, 0], 0).into(),
             http: ([0, 0, 0, 0], 0).into(),
+            authzen: None,
         };
         let ready = service.line("ready");
         service.grpc = ready["grpc_address"].as_str().unwrap().parse().unwrap();
         service.http = ready["http_address"].as_str().unwrap().parse().unwrap();
+        service.authzen = ready["authzen_address"]
+            .as_str()
+            .map(|address| address.parse().unwrap());
         service
     }
 
@@ -225,6 +232,7 @@ pub(crate) struct Service {
     lines: Receiver<serde_json::Value>,
     pub(crate) grpc: SocketAddr,
     pub(crate) http: SocketAddr,
+    pub(crate) authzen: Option<SocketAddr>,
 }
 
 impl Service {

@@ -5,10 +5,13 @@
     clippy::panic,
     clippy::indexing_slicing,
     clippy::disallowed_methods,
+    clippy::panic,
     reason = "tests: helpers outside #[test] functions fail loudly, and wait on the real clock"
 )]
 
 mod admin;
+mod authzen;
+mod external;
 mod harness;
 #[path = "../storage/postgres.rs"]
 mod postgres;
