@@ -5,7 +5,6 @@
     clippy::panic,
     clippy::indexing_slicing,
     clippy::disallowed_methods,
-    clippy::panic,
     reason = "tests: helpers outside #[test] functions fail loudly, and wait on the real clock"
 )]
 
