@@ -1,5 +1,7 @@
 //! Decisions: what the policy service answers about an access request.
 
+use crate::risk::Risk;
+
 /// What is to happen to a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
@@ -26,6 +28,8 @@ pub struct Decision {
     pub caller_reasons: Vec<String>,
     /// What it could have depended on.
     pub vary: Vary,
+    /// How unusual the request was, for the record; `None`: it was not assessed, or nothing is decided by it.
+    pub risk: Option<Risk>,
 }
 
 /// An attribute in which two access requests can differ that fall under one route rule and come with one token.

@@ -3,6 +3,7 @@
 mod document;
 mod fields;
 mod overlay;
+mod risk;
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -14,6 +15,9 @@ use serde_json::Value;
 
 use document::Document;
 pub use overlay::ENVIRONMENT_PREFIX;
+#[cfg(test)]
+pub(crate) use risk::default_risk_settings;
+pub use risk::{GeoipFiles, Risk, ThreatListFile};
 
 /// A configuration file is a page; more than this is a wrong file.
 pub const FILE_BYTES_MAX: u64 = 1024 * 1024;
@@ -33,6 +37,8 @@ pub struct Configuration {
     pub audit: Audit,
     /// The log on standard output.
     pub log: Log,
+    /// Scores; `None`: nothing is scored.
+    pub risk: Option<Risk>,
 }
 
 /// `[grpc]`: the front that answers `Decide` over mutual TLS.

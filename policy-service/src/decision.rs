@@ -5,14 +5,17 @@ use std::sync::Arc;
 use picket_core::access::AccessRequest;
 use picket_core::configuration::problems::shortened;
 use picket_core::decision::{Decision, Effect};
+use picket_core::time::Timestamp as Time;
 use uuid::{NoContext, Timestamp, Uuid};
 
-use crate::audit::{Answer, AppendError, AuditLog, DecisionRecord, Event};
+use crate::assessor::Assessor;
+use crate::audit::{Answer, AppendError, AuditLog, DecisionRecord, Event, RiskRecord};
 use crate::clock::{self, Stopwatch};
 use crate::configuration::Decisions;
 use crate::logging::{DecisionLine, DecisionLines};
 use crate::metrics::Metrics;
 use crate::policy::{Evaluation, PolicyEngine};
+use crate::risk::Assessment;
 
 const MICROSECONDS_PER_SECOND: u64 = 1_000_000;
 
@@ -23,6 +26,8 @@ pub(crate) struct Decider {
     pub(crate) validity: Decisions,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) lines: DecisionLines,
+    /// `None`: nothing is scored.
+    pub(crate) risk: Option<Arc<Assessor>>,
 }
 
 impl Decider {
@@ -38,21 +43,29 @@ impl Decider {
         stopwatch: Stopwatch,
     ) -> Result<Decision, AppendError> {
         let time_us = clock::now_unix_us();
+        let assessed = self.risk.as_ref().map(|risk| risk.assess(&request, to_ms(time_us)));
+        let assessment = assessed.as_ref().map(|assessed| &assessed.assessment);
         let evaluation_time = Stopwatch::start();
-        let evaluation = self.policies.evaluate(&request);
+        let evaluation = self.policies.evaluate(&request, assessment);
         let evaluation_us = evaluation_time.elapsed_us();
         let failed = !evaluation.errors.is_empty();
-        let decision = self.decision(time_us, &evaluation);
+        let decision = self.decision(time_us, &evaluation, assessment);
         let line = Line::new(&request);
-        let record = self.record(request, evaluation, &decision, caller, time_us, evaluation_us);
+        let mut record = self.record(request, evaluation, &decision, caller, time_us, evaluation_us);
+        record.risk = assessment.cloned().map(RiskRecord::from);
         // INVARIANT: nothing leaves before its record is durable.
         self.audit.append(time_us, &Event::Decision(Box::new(record))).await?;
+        if let (Some(risk), Some(assessed)) = (&self.risk, &assessed) {
+            // Only what was given teaches.
+            risk.learn(assessed, decision.effect);
+            self.metrics.assessed(assessed.assessment.risk.level);
+        }
         self.metrics.decided(decision.effect, failed, stopwatch.elapsed());
         line.write(&self.lines, &decision, stopwatch.elapsed_us());
         Ok(decision)
     }
 
-    fn decision(&self, time_us: u64, evaluation: &Evaluation) -> Decision {
+    fn decision(&self, time_us: u64, evaluation: &Evaluation, risk: Option<&Assessment>) -> Decision {
         let valid_for_ms = match evaluation.effect {
             // A failure is not repeated: the next evaluation may succeed.
             _ if !evaluation.errors.is_empty() => 0,
@@ -63,10 +76,19 @@ impl Decider {
             effect: evaluation.effect,
             decision_id: decision_id(time_us),
             policy_revision: self.policies.revision().to_owned(),
-            valid_for_ms,
+            valid_for_ms: self.shrunk_by(risk, valid_for_ms),
             policy_ids: evaluation.policy_ids.clone(),
             caller_reasons: evaluation.caller_reasons.clone(),
             vary: evaluation.vary,
+            risk: risk.and_then(Assessment::counted),
+        }
+    }
+
+    /// The more unusual a request is, the sooner it is looked at anew, whether or not a policy reads the risk.
+    fn shrunk_by(&self, risk: Option<&Assessment>, valid_for_ms: u32) -> u32 {
+        match (&self.risk, risk) {
+            (Some(assessor), Some(risk)) => assessor.valid_for_ms(risk, valid_for_ms),
+            (None, _) | (_, None) => valid_for_ms,
         }
     }
 
@@ -126,6 +148,10 @@ impl Line {
             sidecar: &self.sidecar,
         });
     }
+}
+
+fn to_ms(time_us: u64) -> Time {
+    Time::from_ms(time_us / 1000)
 }
 
 /// A UUID of version 7 (RFC 9562 §5.7): ids sort by time.

@@ -3,6 +3,7 @@
 //! It answers `picket.v1.PolicyDecision/Decide` over mutual TLS, evaluates Cedar policies, and writes each decision to
 //! an audit log that proves it was not altered, before the answer leaves.
 
+mod assessor;
 pub mod audit;
 pub mod clock;
 pub mod configuration;
@@ -13,7 +14,9 @@ mod http;
 mod logging;
 pub mod metrics;
 pub mod policy;
+pub mod risk;
 pub mod service;
 
+pub use assessor::{GeoipError, RiskError, ThreatListError};
 pub use grpc::TlsError;
 pub use logging::LoggingError;

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use picket_core::decision::Effect;
+use picket_core::risk::RiskLevel;
+use picket_core::time::Timestamp;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -34,6 +36,34 @@ pub struct Metrics {
     batch_records: Histogram,
     queue_records: Gauge,
     log_lines_dropped: Gauge,
+    risk: RiskMetrics,
+}
+
+/// What is counted where risk is assessed.
+#[derive(Default)]
+struct RiskMetrics {
+    assessments: Family<LevelLabel, Counter>,
+    principals: Gauge,
+    saves: Family<ResultLabel, Counter>,
+    list_reads: Family<ResultLabel, Counter>,
+    list_networks: Family<ListLabel, Gauge>,
+    list_changes: Family<ListLabel, Gauge>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LevelLabel {
+    level: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ResultLabel {
+    result: &'static str,
+}
+
+/// The configuration names the lists, and bounds how many there are.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ListLabel {
+    list: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -85,9 +115,11 @@ impl Metrics {
             batch_records: Histogram::new(RECORDS),
             queue_records: Gauge::default(),
             log_lines_dropped: Gauge::default(),
+            risk: RiskMetrics::default(),
         };
         metrics.register_decisions();
         metrics.register_audit();
+        metrics.register_risk();
         metrics.register_facts(policy_revision, policy_count);
         // Both exist from the start, so that a rate over them is never missing.
         for effect in [Effect::Permit, Effect::Deny] {
@@ -157,6 +189,41 @@ impl Metrics {
         );
     }
 
+    fn register_risk(&mut self) {
+        let (registry, risk) = (&mut self.registry, &self.risk);
+        registry.register(
+            "risk_assessments",
+            "Requests by their risk level",
+            risk.assessments.clone(),
+        );
+        registry.register(
+            "risk_principals",
+            "Principals whose habits are remembered",
+            risk.principals.clone(),
+        );
+        registry.register(
+            "risk_saves",
+            "Times that the risk baselines were saved",
+            risk.saves.clone(),
+        );
+        registry.register(
+            "threat_list_reads",
+            "Times that a threat list was read because its file had changed",
+            risk.list_reads.clone(),
+        );
+        registry.register(
+            "threat_list_networks",
+            "Networks in a threat list",
+            risk.list_networks.clone(),
+        );
+        registry.register_with_unit(
+            "threat_list_changed_timestamp",
+            "When the file of a threat list was changed last, in seconds since the epoch",
+            Unit::Seconds,
+            risk.list_changes.clone(),
+        );
+    }
+
     fn register_facts(&mut self, policy_revision: &str, policy_count: usize) {
         let policies = Gauge::<i64>::default();
         policies.set(i64::try_from(policy_count).unwrap_or(i64::MAX));
@@ -202,14 +269,49 @@ impl Metrics {
         }
     }
 
+    pub(crate) fn assessed(&self, level: RiskLevel) {
+        let level = level.name();
+        self.risk.assessments.get_or_create(&LevelLabel { level }).inc();
+    }
+
+    pub(crate) fn risk_principals(&self, principals: usize) {
+        self.risk.principals.set(gauge(principals));
+    }
+
+    pub(crate) fn risk_saved(&self, succeeded: bool) {
+        self.risk.saves.get_or_create(&result(succeeded)).inc();
+    }
+
+    pub(crate) fn threat_list_read(&self, succeeded: bool) {
+        self.risk.list_reads.get_or_create(&result(succeeded)).inc();
+    }
+
+    pub(crate) fn threat_list(&self, name: &str, networks: usize, changed_at: Timestamp) {
+        let label = ListLabel { list: name.to_owned() };
+        self.risk.list_networks.get_or_create(&label).set(gauge(networks));
+        self.risk.list_changes.get_or_create(&label).set(changed_at.as_s());
+    }
+
     /// All metrics as text, with the two that are read when asked for.
     pub(crate) fn encode(&self, queue_records: usize, log_lines_dropped: usize) -> Result<String, std::fmt::Error> {
-        let gauge = |value: usize| i64::try_from(value).unwrap_or(i64::MAX);
         self.queue_records.set(gauge(queue_records));
         self.log_lines_dropped.set(gauge(log_lines_dropped));
         let mut page = String::new();
         text::encode(&mut page, &self.registry)?;
         Ok(page)
+    }
+}
+
+fn gauge(value: usize) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+fn result(succeeded: bool) -> ResultLabel {
+    ResultLabel {
+        result: match succeeded {
+            true => "succeeded",
+            false => "failed",
+        },
     }
 }
 

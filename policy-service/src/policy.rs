@@ -23,6 +23,8 @@ pub use model::{AMR_MAX, PATH_PARAMETERS_MAX, ROLES_MAX, SCOPES_MAX};
 use model::{Model, ModelError};
 use needs::Needs;
 
+use crate::risk::Assessment;
+
 /// How many evaluation errors a record names; the first one says enough.
 const ERRORS_MAX: usize = 8;
 /// How much of an evaluation error a record holds: it can quote the request.
@@ -76,11 +78,11 @@ impl PolicyEngine {
         &self.0.warnings
     }
 
-    /// Evaluates the policies over one request. It cannot fail: any error is a deny.
+    /// Evaluates the policies over one request, and its risk where that was assessed. It cannot fail: any error is a deny.
     #[must_use]
-    pub fn evaluate(&self, request: &AccessRequest) -> Evaluation {
-        match self.respond(request) {
-            Ok((answers, needs)) => conclude(&answers, needs.attributes.vary()),
+    pub fn evaluate(&self, request: &AccessRequest, risk: Option<&Assessment>) -> Evaluation {
+        match self.respond(request, risk) {
+            Ok((answers, needs)) => conclude(&answers, needs.attributes.vary(risk)),
             Err(error) => Evaluation {
                 effect: Effect::Deny,
                 policy_ids: Vec::new(),
@@ -91,11 +93,15 @@ impl PolicyEngine {
         }
     }
 
-    fn respond(&self, request: &AccessRequest) -> Result<(Vec<Answer<'_>>, Needs), ModelError> {
+    fn respond(
+        &self,
+        request: &AccessRequest,
+        risk: Option<&Assessment>,
+    ) -> Result<(Vec<Answer<'_>>, Needs), ModelError> {
         let loaded = &self.0;
         let buckets: Vec<&Bucket> = loaded.index.candidates(&request.route_rule).collect();
         let needs = buckets.iter().map(|bucket| bucket.needs).fold(Needs::NONE, Needs::and);
-        let (asked, entities) = loaded.model.read(request, &loaded.entities, needs)?;
+        let (asked, entities) = loaded.model.read(request, risk, &loaded.entities, needs)?;
         let answer = |bucket: &'_ Bucket| loaded.authorizer.is_authorized(&asked, &bucket.policies, &entities);
         let answers = buckets.into_iter().map(|bucket| (bucket, answer(bucket))).collect();
         Ok((answers, needs))

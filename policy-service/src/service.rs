@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tonic_health::server::HealthReporter;
 
+use crate::assessor::{RiskError, Upkeep};
 use crate::audit::{AuditLog, AuditState, AuditWriter, KeyEncryptionKey, KeyError, OpenError};
 use crate::configuration::Configuration;
 use crate::decision::Decider;
@@ -34,6 +35,9 @@ pub enum ServiceError {
     /// The audit log cannot be written.
     #[error(transparent)]
     Audit(#[from] OpenError),
+    /// Risk cannot be assessed.
+    #[error(transparent)]
+    Risk(#[from] RiskError),
     /// TLS cannot be served.
     #[error("grpc: {0}")]
     Tls(#[from] TlsError),
@@ -78,6 +82,7 @@ struct Service {
     health_updates: JoinHandle<()>,
     stopping: watch::Sender<bool>,
     audit: AuditWriter,
+    risk: Option<Upkeep>,
     terminate: Signal,
     interrupt: Signal,
 }
@@ -90,6 +95,8 @@ impl Service {
         }
         let tls = Tls::new(&configuration.grpc)?;
         let metrics = Arc::new(Metrics::new(policies.revision(), policies.policy_count()));
+        let risk = configuration.risk.as_ref().map(|risk| Upkeep::start(risk, &metrics));
+        let risk = risk.transpose()?;
         let key = KeyEncryptionKey::read(&configuration.audit.key_encryption_key_file)?;
         let observer = Arc::clone(&metrics);
         let (audit, audit_writer) = AuditLog::open(&configuration.audit.database_file, key, move |commit| {
@@ -116,6 +123,7 @@ impl Service {
                 policies,
                 audit,
                 validity: configuration.decisions.clone(),
+                risk: risk.as_ref().map(Upkeep::assessor),
                 lines: logging.decision_lines(),
                 metrics: Arc::clone(&metrics),
             }),
@@ -130,6 +138,7 @@ impl Service {
             health_updates,
             stopping,
             audit: audit_writer,
+            risk,
             terminate,
             interrupt,
         };
@@ -152,6 +161,9 @@ impl Service {
             }
         };
         self.http.abort();
+        if let Some(risk) = self.risk {
+            risk.stop().await;
+        }
         // Blocks until what waits is durable; nothing else is left to be served meanwhile.
         let closed = tokio::task::spawn_blocking(|| self.audit.close()).await;
         tracing::info!(audit_closed = closed.is_ok(), "stopped");

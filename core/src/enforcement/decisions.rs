@@ -235,6 +235,7 @@ mod tests {
             policy_ids: vec![],
             caller_reasons: vec![],
             vary: Vary::NOTHING,
+            risk: None,
         };
         let mut cache = DecisionCache::new(NonZeroUsize::MIN, 1, 1);
         let key = KeyBytes::new(Vary::NOTHING, 0, 1).finish();

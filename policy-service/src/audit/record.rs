@@ -7,6 +7,7 @@ use picket_core::decision::Effect;
 use serde::{Deserialize, Serialize};
 
 use super::chain::Hash;
+use super::risk::RiskRecord;
 
 /// A record that was opened.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -67,6 +68,9 @@ pub struct DecisionRecord {
     pub evaluation_errors: Vec<String>,
     /// What the caller may be told.
     pub caller_reasons: Vec<String>,
+    /// How unusual the request was. Absent where it was not assessed, and in records from before it was.
+    #[serde(default)]
+    pub risk: Option<RiskRecord>,
     /// How long the sidecar may repeat the answer, in milliseconds.
     pub valid_for_ms: u32,
     /// How long the evaluation took, in microseconds.
@@ -241,6 +245,7 @@ impl DecisionRecord {
             policy_ids: answer.policy_ids,
             evaluation_errors: answer.evaluation_errors,
             caller_reasons: answer.caller_reasons,
+            risk: None,
             valid_for_ms: answer.valid_for_ms,
             evaluation_us: answer.evaluation_us,
         }

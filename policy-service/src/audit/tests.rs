@@ -44,6 +44,7 @@ fn event(id: &str) -> Event {
         policy_ids: vec!["p".into()],
         evaluation_errors: vec![],
         caller_reasons: vec![],
+        risk: None,
         valid_for_ms: 1,
         evaluation_us: 1,
     }))

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::fields::{Address, CallerIds, CertificateFile, DatabaseFile, Directory, ExistingFile, KeyEncryptionKeyFile};
 use super::fields::{Ranged, is_development};
+use super::risk::{Risk, RiskSection};
 use super::{Audit, Configuration, Decisions, Grpc, Http, Log, LogLevel, Policies};
 
 /// Enough for a sidecar's worst burst, and a bound on what is held in memory.
@@ -20,13 +21,17 @@ const DENY_VALID_FOR_MS: u32 = 5_000;
 const VALID_FOR_MS_MAX: u32 = 86_400_000;
 
 /// The keys that hold paths, which are relative to the file's folder.
-const PATHS: [(&str, &str); 6] = [
+const PATHS: [(&str, &str); 10] = [
     ("grpc", "certificate_file"),
     ("grpc", "key_file"),
     ("grpc", "client_ca_file"),
     ("policies", "directory"),
     ("audit", "database_file"),
     ("audit", "key_encryption_key_file"),
+    ("risk", "state_file"),
+    ("risk", "geoip_country_file"),
+    ("risk", "geoip_city_file"),
+    ("risk", "geoip_asn_file"),
 ];
 
 /// The whole file.
@@ -41,6 +46,8 @@ pub(super) struct Document {
     audit: AuditSection,
     #[deserr(default)]
     log: LogSection,
+    #[deserr(default)]
+    risk: Option<RiskSection>,
 }
 
 #[derive(Debug, Deserr)]
@@ -136,6 +143,7 @@ impl From<Document> for Configuration {
             log: Log {
                 level: document.log.level,
             },
+            risk: document.risk.map(Risk::from),
         }
     }
 }
@@ -143,13 +151,20 @@ impl From<Document> for Configuration {
 /// Makes the relative paths of a document relative to the working directory, by the folder of its file.
 pub(super) fn resolve_paths(document: &mut Value, folder: &Path) {
     for (section, key) in PATHS {
-        let value = document.get_mut(section).and_then(|section| section.get_mut(key));
-        // An empty path stays empty, and is a mistake of its own; joined, it would be the folder.
-        if let Some(Value::String(path)) = value
-            && !path.is_empty()
-        {
-            *path = folder.join(&*path).to_string_lossy().into_owned();
-        }
+        resolve_path(document.get_mut(section), key, folder);
+    }
+    let lists = document.get_mut("risk").and_then(|risk| risk.get_mut("threat_lists"));
+    for list in lists.and_then(Value::as_array_mut).into_iter().flatten() {
+        resolve_path(Some(list), "file", folder);
+    }
+}
+
+fn resolve_path(table: Option<&mut Value>, key: &str, folder: &Path) {
+    // An empty path stays empty, and is a mistake of its own; joined, it would be the folder.
+    if let Some(Value::String(path)) = table.and_then(|table| table.get_mut(key))
+        && !path.is_empty()
+    {
+        *path = folder.join(&*path).to_string_lossy().into_owned();
     }
 }
 

@@ -6,14 +6,17 @@ use std::collections::BTreeSet;
 use std::str::FromStr;
 
 use cedar_policy::{
-    Context, Entities, Entity, EntityId, EntityTypeName, EntityUid, Request, RestrictedExpression, Schema,
+    Context, Entities, Entity, EntityId, EntityTypeName, EntityUid, ExpressionConstructionError, Request,
+    RestrictedExpression, Schema,
 };
 use picket_core::access::{AccessRequest, Principal};
+use picket_core::risk::RiskLevel;
 use picket_core::spiffe::SpiffeId;
 
 use super::entities::LoadedEntities;
 use super::errors::with_causes;
 use super::needs::{Attribute, Attributes, Needs};
+use crate::risk::Assessment;
 
 /// How many roles a token may bring. More is an error, never a shorter list: what is left out could be what forbids.
 pub const ROLES_MAX: usize = 256;
@@ -93,10 +96,11 @@ impl Model {
     pub(super) fn read(
         &self,
         request: &AccessRequest,
+        risk: Option<&Assessment>,
         loaded: &LoadedEntities,
         needs: Needs,
     ) -> Result<(Request, Entities), ModelError> {
-        let asked = self.request(request, needs.attributes, None)?;
+        let asked = self.request(request, risk, needs.attributes, None)?;
         let made = self.made(request, loaded, needs.attributes)?;
         let action = self.action(&request.action.method);
         Ok((asked, loaded.with(made, action, needs.reach)?))
@@ -107,6 +111,7 @@ impl Model {
     pub(super) fn mistakes_in(&self, schema: &Schema) -> BTreeSet<String> {
         let mut mistakes = BTreeSet::new();
         let loaded = LoadedEntities::none();
+        let risk = samples::risk();
         for mut sample in samples::all() {
             match self.made(&sample, &loaded, Attributes::ALL) {
                 Ok(made) => {
@@ -118,9 +123,11 @@ impl Model {
                     mistakes.insert(error.to_string());
                 }
             }
+            // The request's optional parts and the risk do not depend on each other: each is tried with all of the rest.
+            let risk = sample.context.user_agent.as_ref().map(|_| &risk);
             for method in METHODS.iter().chain([&OTHER_METHOD]) {
                 (*method).clone_into(&mut sample.action.method);
-                if let Err(error) = self.request(&sample, Attributes::ALL, Some(schema)) {
+                if let Err(error) = self.request(&sample, risk, Attributes::ALL, Some(schema)) {
                     mistakes.insert(error.to_string());
                 }
             }
@@ -131,6 +138,7 @@ impl Model {
     fn request(
         &self,
         request: &AccessRequest,
+        risk: Option<&Assessment>,
         needed: Attributes,
         schema: Option<&Schema>,
     ) -> Result<Request, ModelError> {
@@ -138,7 +146,7 @@ impl Model {
             self.principal_uid(request),
             self.action(&request.action.method).clone(),
             self.resource_uid(request),
-            context(request, needed)?,
+            context(request, risk, needed)?,
             schema,
         )
         .map_err(refused("request"))
@@ -238,7 +246,7 @@ impl Model {
     }
 }
 
-fn context(request: &AccessRequest, needed: Attributes) -> Result<Context, ModelError> {
+fn context(request: &AccessRequest, risk: Option<&Assessment>, needed: Attributes) -> Result<Context, ModelError> {
     let given = &request.context;
     let peer = request
         .peer
@@ -248,6 +256,8 @@ fn context(request: &AccessRequest, needed: Attributes) -> Result<Context, Model
         .map(|peer| RestrictedExpression::new_record(identity(peer, Attributes::ALL)))
         .transpose()
         .map_err(refused("context"))?;
+    let risk = risk.filter(|_| needed.contain(Attribute::Risk)).map(risk_record);
+    let risk = risk.transpose().map_err(refused("risk"))?;
     let pairs = [
         pair(needed, Attribute::Method, || Some(string(&request.action.method))),
         // Cedar takes no IPv4 address in IPv6 form, and a policy about 10.0.0.0/8 means both.
@@ -257,8 +267,24 @@ fn context(request: &AccessRequest, needed: Attributes) -> Result<Context, Model
         }),
         pair(needed, Attribute::UserAgent, || given.user_agent.as_deref().map(string)),
         pair(needed, Attribute::Peer, || peer),
+        pair(needed, Attribute::Risk, || risk),
     ];
     Context::from_pairs(pairs.into_iter().flatten()).map_err(refused("context"))
+}
+
+/// What counts of a risk. While it is only learnt, nothing is unusual.
+fn risk_record(risk: &Assessment) -> Result<RestrictedExpression, ExpressionConstructionError> {
+    let counted = risk.counted();
+    let level = counted.map_or(RiskLevel::Low, |risk| risk.level);
+    let score = RestrictedExpression::new_long(counted.map_or(0, |risk| risk.score.into()));
+    RestrictedExpression::new_record([
+        ("score".to_owned(), score),
+        ("level".to_owned(), string(level.name())),
+        (
+            "signals".to_owned(),
+            RestrictedExpression::new_set(risk.counted_signals().map(string)),
+        ),
+    ])
 }
 
 /// An attribute, if it is needed and there.

@@ -6,6 +6,7 @@ use picket_core::access::{Action, Context, Principal, Resource, Sidecar};
 use super::*;
 
 mod index;
+mod risk;
 
 fn shipped() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("policies")
@@ -86,7 +87,7 @@ fn request(principal: Option<Principal>, method: &str, route_rule: &str) -> Acce
 }
 
 fn check(engine: &PolicyEngine, request: &AccessRequest, effect: Effect, policy_ids: &[&str]) -> Evaluation {
-    let evaluation = engine.evaluate(request);
+    let evaluation = engine.evaluate(request, None);
     assert_eq!(
         (evaluation.effect, evaluation.policy_ids.as_slice()),
         (effect, policy_ids.map_owned().as_slice())
@@ -301,6 +302,8 @@ fn a_schema_that_does_not_take_our_requests_does_not_load() {
         ("    tenant?: String,\n", "", "tenant"),
         ("tenant?: String", "tenant: String", "tenant"),
         ("user_agent?: String", "user_agent?: Long", "user_agent"),
+        ("    risk?: RiskContext,\n", "", "risk"),
+        ("score: Long", "score: String", "score"),
         ("} tags String;", "};", "tag"),
         ("entity Role in [Role];", "entity Role enum [\"reader\"];", "sample"),
     ] {

@@ -8,6 +8,7 @@
 )]
 
 mod harness;
+mod risk;
 
 use std::path::Path;
 

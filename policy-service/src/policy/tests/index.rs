@@ -156,7 +156,12 @@ fn an_answer_varies_with_what_policies_look_at_in_scope_and_conditions() {
     use Varying::{Host, Method, Path, Peer, SourceAddress, UserAgent};
     let all = Varying::ALL;
     let check = |scope: &str, conditions: &str, expected: &[Varying]| {
-        let found: Vec<_> = traits(scope, conditions).needs.attributes.vary().attributes().collect();
+        let found: Vec<_> = traits(scope, conditions)
+            .needs
+            .attributes
+            .vary(None)
+            .attributes()
+            .collect();
         assert_eq!(found, expected, "{scope} {conditions}");
     };
     let scope = |scope: &str, expected: &[_]| check(scope, "", expected);
@@ -363,11 +368,11 @@ proptest! {
         let (indexed, whole) = (load(folder.path()).unwrap(), undivided(folder.path()));
         prop_assert_eq!(indexed.policy_count(), policies.len());
         for (request, other) in requests.iter().zip(requests.iter().skip(1)) {
-            let evaluation = indexed.evaluate(request);
-            let expected = Evaluation { vary: evaluation.vary, ..whole.evaluate(request) };
+            let evaluation = indexed.evaluate(request, None);
+            let expected = Evaluation { vary: evaluation.vary, ..whole.evaluate(request, None) };
             prop_assert_eq!(&evaluation, &expected, "{}\n{:?}", text, request);
             let same = same_where_it_matters(request, other, evaluation.vary);
-            prop_assert_eq!(indexed.evaluate(&same), evaluation, "{}\n{:?}\n{:?}", text, request, same);
+            prop_assert_eq!(indexed.evaluate(&same, None), evaluation, "{}\n{:?}\n{:?}", text, request, same);
         }
     }
 }

@@ -1,0 +1,69 @@
+//! What policies see of a risk, and what their answers then vary with.
+
+use picket_core::decision::{Attribute as Varying, Vary};
+use picket_core::risk::{Risk, RiskLevel};
+
+use super::*;
+use crate::risk::{Assessment, Fired, Mode, Signal};
+
+fn risk(score: u8, level: RiskLevel, signals: &[Signal], mode: Mode) -> Assessment {
+    let fired = |signal: &Signal| Fired {
+        signal: *signal,
+        explanation: "because".into(),
+    };
+    Assessment {
+        risk: Risk { score, level },
+        factors: &[],
+        signals: signals.iter().map(fired).collect(),
+        vary: Vary::NOTHING.with(Varying::SourceAddress),
+        mode,
+    }
+}
+
+fn decide(policy: &str, risk: Option<&Assessment>) -> (Effect, Vary) {
+    let evaluation = engine(policy).evaluate(&request(user(&[]), "GET", "r"), risk);
+    assert_eq!(evaluation.errors, Vec::<String>::new());
+    (evaluation.effect, evaluation.vary)
+}
+
+#[test]
+fn policies_see_score_level_and_signals() {
+    let policy = r#"@id("p") permit (principal, action, resource) when { context has risk && context.risk.score == 55
+        && context.risk.level == "high" && context.risk.signals == ["new_location", "new_device"] };"#;
+    let signals = [Signal::NewDevice, Signal::NewLocation];
+    let unusual = risk(55, RiskLevel::High, &signals, Mode::Effective);
+    let address = Vary::NOTHING.with(Varying::SourceAddress);
+    assert_eq!(decide(policy, Some(&unusual)), (Effect::Permit, address));
+    let other = risk(54, RiskLevel::High, &signals, Mode::Effective);
+    assert_eq!(decide(policy, Some(&other)), (Effect::Deny, address));
+    // Not assessed: nothing was looked at.
+    assert_eq!(decide(policy, None), (Effect::Deny, Vary::NOTHING));
+}
+
+#[test]
+fn a_risk_that_is_only_learnt_is_seen_as_none_and_varies_as_it_will() {
+    let policy = r#"@id("p") permit (principal, action, resource) when { context has risk && context.risk.score == 0
+        && context.risk.level == "low" && context.risk.signals.isEmpty() };"#;
+    let learnt = risk(80, RiskLevel::High, &[Signal::ListedAddress], Mode::Learning);
+    let address = Vary::NOTHING.with(Varying::SourceAddress);
+    assert_eq!(decide(policy, Some(&learnt)), (Effect::Permit, address));
+}
+
+#[test]
+fn only_an_answer_of_a_policy_that_reads_risk_varies_with_what_it_came_from() {
+    let unusual = risk(55, RiskLevel::High, &[], Mode::Effective);
+    let vary = |condition: &str| {
+        let policy = format!(r#"@id("p") permit (principal, action, resource) when {{ {condition} }};"#);
+        decide(&policy, Some(&unusual)).1.attributes().collect::<Vec<_>>()
+    };
+    assert_eq!(vary("true"), []);
+    assert_eq!(vary(r#"resource.host == "h""#), [Varying::Host]);
+    assert_eq!(vary("context has risk"), [Varying::SourceAddress]);
+    assert_eq!(
+        vary("context has risk && context.risk.score < 10"),
+        [Varying::SourceAddress]
+    );
+    assert_eq!(vary("context == context"), Varying::ALL);
+    // Also where the evaluation does not get that far.
+    assert_eq!(vary("false && context has risk"), [Varying::SourceAddress]);
+}
