@@ -6,6 +6,7 @@ mod import;
 mod jwks;
 mod pki;
 mod policy;
+mod risk;
 mod token;
 
 use std::ffi::OsString;
@@ -14,6 +15,7 @@ use std::process::ExitCode;
 use clap::{ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use picket_policy_service::audit::{KeyError as AuditKeyError, StoreError};
+use picket_policy_service::risk::StateError;
 
 use crate::exit::{EXIT_CODES_HELP, Exit};
 use crate::files::FileError;
@@ -86,6 +88,8 @@ enum Command {
     Policy(policy::Command),
     #[command(subcommand)]
     Audit(audit::Command),
+    #[command(subcommand)]
+    Risk(risk::Command),
 }
 
 /// Why a command could not be carried out.
@@ -113,6 +117,12 @@ enum CommandError {
         file: String,
         #[source]
         source: AuditKeyError,
+    },
+    #[error("the risk baselines in `{file}`")]
+    RiskState {
+        file: String,
+        #[source]
+        source: StateError,
     },
     #[error(transparent)]
     Output(#[from] OutputError),
@@ -152,6 +162,7 @@ fn carry_out(command: Command, output: Output) -> Result<Exit, CommandError> {
         Command::Import(command) => import::run(command, output),
         Command::Policy(command) => policy::run(command, output),
         Command::Audit(command) => audit::run(command, output),
+        Command::Risk(command) => risk::run(command, output),
     }
 }
 
@@ -177,6 +188,7 @@ fn exit_for(error: &CommandError) -> Exit {
         | CommandError::Token(_)
         | CommandError::Audit(_)
         | CommandError::AuditKey { .. }
+        | CommandError::RiskState { .. }
         | CommandError::Output(_) => Exit::Failed,
     }
 }

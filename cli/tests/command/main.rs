@@ -13,6 +13,8 @@ mod pki;
 #[cfg(test)]
 mod policy;
 #[cfg(test)]
+mod risk;
+#[cfg(test)]
 mod shell;
 #[cfg(test)]
 mod support;
