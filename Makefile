@@ -16,11 +16,13 @@ INSTRUCTIONS := $(CARGO_TARGET_DIR)/release/picket-instructions
 REPORT := target/bench/report.json
 # How long each fuzz target runs.
 FUZZ_SECONDS ?= 600
+# How many random requests vary-hunt asks.
+VARY_REQUESTS ?= 1000000
 MODULE := $(CARGO_TARGET_DIR)/$(WASM_TARGET)/wasm/picket_filter.wasm
 SCHEMA := envoy/picket-filter.schema.json
 
 .DEFAULT_GOAL := help
-.PHONY: help build module tools demo up down test trap-hunt fuzz bench bench-quick bench-memory bench-document bench-needs bench-build instructions check schema clean
+.PHONY: help build module tools demo up down test trap-hunt vary-hunt fuzz bench bench-quick bench-memory bench-document bench-needs bench-build instructions check schema clean
 
 help: ## Say what there is
 	@echo "Picket: each request in the mesh proves itself. It needs Rust, Python 3.11 and make."
@@ -55,6 +57,9 @@ test: build tools ## All tests: units, vectors and end to end against the real E
 
 trap-hunt: build tools ## Mutated requests against the real Envoy: PICKET_TRAP_HUNT_REQUESTS, PICKET_TRAP_HUNT_SEED
 	$(CARGO) test -p picket-tests --test trap_hunt -- --nocapture
+
+vary-hunt: ## A million random requests over random policies: a cached answer is the one that a fresh evaluation gives
+	PICKET_VARY_REQUESTS=$(VARY_REQUESTS) $(CARGO) test --release -p picket-policy-service --lib a_cached_answer
 
 fuzz: ## Fuzz each parser of core for FUZZ_SECONDS (600); needs cargo-fuzz and a nightly toolchain
 	$(PYTHON) scripts/fuzz --seconds $(FUZZ_SECONDS)

@@ -97,6 +97,10 @@ pub struct Resource {
     pub path_parameters: BTreeMap<String, String>,
     /// From the route rule.
     pub classification: Option<String>,
+    /// From the route rule.
+    pub security_zone: Option<String>,
+    /// The tenant that owns it, from the route rule.
+    pub tenant: Option<String>,
 }
 
 /// The circumstances of a request.

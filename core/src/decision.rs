@@ -30,6 +30,78 @@ pub struct Decision {
     pub vary: Vary,
     /// How unusual the request was, for the record; `None`: it was not assessed, or nothing is decided by it.
     pub risk: Option<Risk>,
+    /// With a deny: how the same principal would be permitted.
+    pub challenge: Option<Box<StepUp>>,
+    /// With a permit: what the upstream has to see to, each at most [`OBLIGATION_BYTES_MAX`] letters, digits, `.`, `_`, `-`,
+    /// `:`, `=` and `/`; at most [`OBLIGATIONS_MAX`].
+    pub obligations: Vec<String>,
+}
+
+/// What a principal needs to be permitted: a stronger or a more recent authentication (RFC 9470 §3), or a token that is bound.
+///
+/// INVARIANT: it asks for something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StepUp {
+    acr_values: Vec<String>,
+    max_age_s: Option<u32>,
+    bound_token: bool,
+}
+
+/// How many authentication context classes a challenge may name.
+pub const ACR_VALUES_MAX: usize = 8;
+/// How long each may be.
+pub const ACR_VALUE_BYTES_MAX: usize = 128;
+/// How many obligations a decision may carry.
+pub const OBLIGATIONS_MAX: usize = 16;
+/// How long each may be.
+pub const OBLIGATION_BYTES_MAX: usize = 64;
+
+impl StepUp {
+    /// Any of these authentication context classes (`None`: whichever), no longer ago than this, with a token that is bound or
+    /// not. `None`: it would ask for nothing, or a value cannot stand in a header.
+    #[must_use]
+    pub fn new(acr_values: Vec<String>, max_age_s: Option<u32>, bound_token: bool) -> Option<Self> {
+        let is_something = !acr_values.is_empty() || max_age_s.is_some() || bound_token;
+        let fits = acr_values.len() <= ACR_VALUES_MAX && acr_values.iter().all(|value| is_acr_value(value));
+        (is_something && fits).then_some(Self {
+            acr_values,
+            max_age_s,
+            bound_token,
+        })
+    }
+
+    /// Authentication context classes, any of which would do; empty: it makes no difference.
+    #[must_use]
+    pub fn acr_values(&self) -> &[String] {
+        &self.acr_values
+    }
+
+    /// How long ago the user may have authenticated, in seconds.
+    #[must_use]
+    pub fn max_age_s(&self) -> Option<u32> {
+        self.max_age_s
+    }
+
+    /// Whether the token must be bound to a key or a certificate (RFC 7800).
+    #[must_use]
+    pub fn bound_token(&self) -> bool {
+        self.bound_token
+    }
+}
+
+/// Whether a value can stand in a list that is separated by spaces, within a quoted string (RFC 9110 §5.6.4): visible ASCII
+/// without quotation mark and backslash.
+#[must_use]
+pub fn is_acr_value(value: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\');
+    (1..=ACR_VALUE_BYTES_MAX).contains(&value.len()) && value.bytes().all(allowed)
+}
+
+/// Whether a text can be an obligation.
+#[must_use]
+pub fn is_obligation(text: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-' | b':' | b'=' | b'/');
+    (1..=OBLIGATION_BYTES_MAX).contains(&text.len()) && text.bytes().all(allowed)
 }
 
 /// An attribute in which two access requests can differ that fall under one route rule and come with one token.
@@ -121,6 +193,45 @@ impl FromIterator<Attribute> for Vary {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_step_up_asks_for_something_that_a_header_can_carry() {
+        let acr = |value: &str| StepUp::new(vec![value.to_owned()], None, false);
+        assert_eq!(StepUp::new(Vec::new(), None, false), None);
+        assert!(StepUp::new(Vec::new(), Some(0), false).is_some());
+        assert!(StepUp::new(Vec::new(), None, true).is_some());
+        assert!(acr("urn:example:mfa").is_some());
+        for value in [
+            "",
+            "a b",
+            "a\"b",
+            "a\\b",
+            "ä",
+            "a\r\nb",
+            &"a".repeat(ACR_VALUE_BYTES_MAX + 1),
+        ] {
+            assert_eq!(acr(value), None, "{value:?}");
+        }
+        let many = vec!["a".to_owned(); ACR_VALUES_MAX + 1];
+        assert_eq!(StepUp::new(many, None, false), None);
+    }
+
+    #[test]
+    fn an_obligation_is_a_short_word() {
+        for text in ["mask", "log:full", "quota=10/min"] {
+            assert!(is_obligation(text), "{text}");
+        }
+        for text in [
+            "",
+            "a b",
+            "a,b",
+            "a\r\nx: y",
+            "ä",
+            &"a".repeat(OBLIGATION_BYTES_MAX + 1),
+        ] {
+            assert!(!is_obligation(text), "{text:?}");
+        }
+    }
 
     #[test]
     fn everything_is_every_attribute() {

@@ -19,7 +19,7 @@ use std::rc::Rc;
 
 use crate::access::{AccessRequest, Action, Context, Resource, Sidecar, USER_AGENT_BYTES_MAX};
 use crate::configuration::filter::{CredentialRequirement, Decider, FilterConfiguration, RouteRule};
-use crate::decision::{Decision, Vary};
+use crate::decision::{Decision, StepUp, Vary};
 use crate::dpop::{ProofChecker, ProofMemory};
 use crate::path::{self, TargetError};
 use crate::peer::requirement::PeerRequirement;
@@ -146,6 +146,8 @@ pub struct Challenge {
     pub scopes: Vec<String>,
     /// How the token is to be sent.
     pub scheme: ChallengeScheme,
+    /// What policy asks for beyond it.
+    pub step_up: Option<Box<StepUp>>,
 }
 
 /// The scheme of a challenge.
@@ -418,7 +420,7 @@ fn check_rule_takes(rule: &RouteRule, token: &VerifiedToken) -> Result<(), Refus
         false => Err(Refusal {
             challenge: Some(Box::new(Challenge {
                 scopes: rule.scopes.clone(),
-                scheme: ChallengeScheme::Bearer,
+                ..Challenge::default()
             })),
             ..Refusal::new(DenyReason::TokenScopeInsufficient, DecidedBy::Token)
         }),
@@ -452,6 +454,8 @@ fn access_request(
                 .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
                 .collect(),
             classification: rule.classification.clone(),
+            security_zone: rule.security_zone.clone(),
+            tenant: rule.tenant.clone(),
         },
         context: Context {
             source_address: identity.source_address(),

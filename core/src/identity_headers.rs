@@ -15,6 +15,8 @@ const SCOPES: &str = "x-picket-scopes";
 pub(crate) const PEER: &str = "x-picket-peer";
 pub(crate) const ROUTE_RULE: &str = "x-picket-route-rule";
 pub(crate) const DECISION_ID: &str = "x-picket-decision-id";
+/// What the upstream has to see to. It is no choice: where policy obliges, the upstream is told.
+pub(crate) const OBLIGATIONS: &str = "x-picket-obligations";
 
 /// Every header that Picket sets for the upstream. Those that have no value are absent.
 pub const IDENTITY_HEADERS: &[&str] = &[

@@ -107,6 +107,8 @@ deny_reasons! {
     TokenProviderRefused => "token_provider_refused", 401, 16, "Tokens of this issuer are not accepted here.";
     /// The token lacks a scope that the rule requires (RFC 6750 §3.1 `insufficient_scope`).
     TokenScopeInsufficient => "token_scope_insufficient", 403, 7, "The token lacks a required scope.";
+    /// Policy would permit a stronger or more recent authentication (RFC 9470 §3).
+    AuthenticationInsufficient => "authentication_insufficient", 401, 16, "A stronger or more recent authentication is required.";
     /// A required claim is absent: `exp`, `sub`, or one that the provider names.
     TokenClaimMissing => "token_claim_missing", 401, 16, "The token lacks a required claim.";
     /// A proof of possession is required, by the rule or by the scheme `DPoP`, and the token is bound to nothing that proves it.
@@ -172,13 +174,14 @@ impl DenyReason {
         self.status() == 503
     }
 
-    /// The `error` of RFC 6750 §3.1 or RFC 9449 §7.1 for the `WWW-Authenticate` header; `None`: the header has none.
+    /// The `error` of RFC 6750 §3.1, RFC 9449 §7.1 or RFC 9470 §3 for the `WWW-Authenticate` header; `None`: the header has none.
     #[must_use]
     pub fn challenge_error(self) -> Option<&'static str> {
         match (self, self.status()) {
             (Self::CredentialMalformed, _) => Some("invalid_request"),
             (Self::CredentialMissing, _) => None,
             (Self::TokenScopeInsufficient, _) => Some("insufficient_scope"),
+            (Self::AuthenticationInsufficient, _) => Some("insufficient_user_authentication"),
             (Self::DpopNonceRequired, _) => Some("use_dpop_nonce"),
             (Self::DpopProofMissing | Self::DpopProofInvalid | Self::DpopProofStale | Self::DpopProofReplayed, _) => {
                 Some("invalid_dpop_proof")

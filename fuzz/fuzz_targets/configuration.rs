@@ -43,6 +43,8 @@ fn permits(sidecar: &mut Enforcer, headers: &[Header<'_>]) -> bool {
                 policy_ids: vec![],
                 caller_reasons: vec![],
                 vary: Vary::EVERYTHING,
+                challenge: None,
+                obligations: Vec::new(),
             };
             sidecar.answer_arrived(question.pending, Ok(decision), now)
         }

@@ -10,11 +10,11 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use picket_core::access::AccessRequest;
-use picket_core::decision::Effect;
 use picket_core::risk::RiskLevel;
 use picket_core::time::Timestamp;
 
 use crate::configuration::Risk;
+use crate::decision;
 use crate::risk::{
     Assessment, Baseline, Facts, Outcome, PrincipalKey, RiskEngine, RiskSettings, StateError, ThreatLists,
 };
@@ -109,10 +109,11 @@ impl Assessor {
     }
 
     /// Takes note of what became of a request.
-    pub(crate) fn learn(&self, assessed: &Assessed, effect: Effect) {
-        let outcome = match effect {
-            Effect::Permit => Outcome::Permitted,
-            Effect::Deny => Outcome::Denied,
+    pub(crate) fn learn(&self, assessed: &Assessed, outcome: decision::Outcome) {
+        let outcome = match outcome {
+            decision::Outcome::Permit => Outcome::Permitted,
+            decision::Outcome::Challenge => Outcome::Challenged,
+            decision::Outcome::Deny => Outcome::Denied,
         };
         let mut engine = lock(self.shards.of(assessed.facts.principal()));
         engine.learn(&assessed.facts, &assessed.assessment, outcome);

@@ -17,8 +17,8 @@ pub use chain::{HASH_BYTES, Hash};
 pub use key::{KeyEncryptionKey, KeyError};
 pub(crate) use record::Answer;
 pub use record::{
-    ActionRecord, ContextRecord, DecisionRecord, EffectRecord, Event, PrincipalRecord, Record, ResourceRecord,
-    SidecarRecord,
+    ActionRecord, ChallengeRecord, ContextRecord, DecisionRecord, EffectRecord, Event, ObservedRecord, PrincipalRecord,
+    Record, ResourceRecord, SidecarRecord,
 };
 pub use risk::{RiskModeRecord, RiskRecord, SignalRecord};
 pub use store::StoreError;

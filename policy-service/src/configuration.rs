@@ -9,6 +9,7 @@ use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use jiff::tz::TimeZone;
 use picket_core::configuration::problems::{self, Problem, Problems};
 use picket_core::spiffe::SpiffeId;
 use serde_json::Value;
@@ -72,6 +73,8 @@ pub struct Http {
 pub struct Policies {
     /// The folder with `schema.cedarschema`, `*.cedar` and `entities.json`.
     pub directory: PathBuf,
+    /// Where clock and calendar are read that policies see.
+    pub time_zone: TimeZone,
 }
 
 /// `[decisions]`.

@@ -17,6 +17,34 @@ use crate::metrics::Metrics;
 use crate::policy::{Evaluation, PolicyEngine};
 use crate::risk::Assessment;
 
+/// What a decision comes to, for the log and the metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Permit,
+    Deny,
+    Challenge,
+}
+
+impl Outcome {
+    pub(crate) const ALL: [Self; 3] = [Self::Permit, Self::Deny, Self::Challenge];
+
+    pub(crate) fn of(decision: &Decision) -> Self {
+        match (decision.effect, &decision.challenge) {
+            (Effect::Permit, _) => Self::Permit,
+            (Effect::Deny, None) => Self::Deny,
+            (Effect::Deny, Some(_)) => Self::Challenge,
+        }
+    }
+
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Permit => "permit",
+            Self::Deny => "deny",
+            Self::Challenge => "challenge",
+        }
+    }
+}
+
 const MICROSECONDS_PER_SECOND: u64 = 1_000_000;
 
 /// Decides about access requests.
@@ -46,9 +74,10 @@ impl Decider {
         let assessed = self.risk.as_ref().map(|risk| risk.assess(&request, to_ms(time_us)));
         let assessment = assessed.as_ref().map(|assessed| &assessed.assessment);
         let evaluation_time = Stopwatch::start();
-        let evaluation = self.policies.evaluate(&request, assessment);
+        let evaluation = self.policies.evaluate_at_risk(&request, time_us, assessment);
         let evaluation_us = evaluation_time.elapsed_us();
         let failed = !evaluation.errors.is_empty();
+        let would_change = evaluation.observed.is_some();
         let decision = self.decision(time_us, &evaluation, assessment);
         let line = Line::new(&request);
         let mut record = self.record(request, evaluation, &decision, caller, time_us, evaluation_us);
@@ -57,10 +86,14 @@ impl Decider {
         self.audit.append(time_us, &Event::Decision(Box::new(record))).await?;
         if let (Some(risk), Some(assessed)) = (&self.risk, &assessed) {
             // Only what was given teaches.
-            risk.learn(assessed, decision.effect);
+            risk.learn(assessed, Outcome::of(&decision));
             self.metrics.assessed(assessed.assessment.risk.level);
         }
-        self.metrics.decided(decision.effect, failed, stopwatch.elapsed());
+        self.metrics
+            .decided(Outcome::of(&decision), failed, stopwatch.elapsed());
+        if would_change {
+            self.metrics.observed();
+        }
         line.write(&self.lines, &decision, stopwatch.elapsed_us());
         Ok(decision)
     }
@@ -72,14 +105,17 @@ impl Decider {
             Effect::Permit => self.validity.permit_valid_for_ms,
             Effect::Deny => self.validity.deny_valid_for_ms,
         };
+        let same_for_ms = evaluation.same_for_ms.and_then(|ms| u32::try_from(ms).ok());
         Decision {
             effect: evaluation.effect,
             decision_id: decision_id(time_us),
             policy_revision: self.policies.revision().to_owned(),
-            valid_for_ms: self.shrunk_by(risk, valid_for_ms),
+            valid_for_ms: self.shrunk_by(risk, same_for_ms.map_or(valid_for_ms, |ms| valid_for_ms.min(ms))),
             policy_ids: evaluation.policy_ids.clone(),
             caller_reasons: evaluation.caller_reasons.clone(),
             vary: evaluation.vary,
+            challenge: evaluation.challenge.clone().map(Box::new),
+            obligations: evaluation.obligations.clone(),
             risk: risk.and_then(Assessment::counted),
         }
     }
@@ -110,6 +146,9 @@ impl Decider {
             policy_ids: evaluation.policy_ids,
             evaluation_errors: evaluation.errors,
             caller_reasons: evaluation.caller_reasons,
+            obligations: evaluation.obligations,
+            challenge: evaluation.challenge,
+            observed: evaluation.observed,
             valid_for_ms: decision.valid_for_ms,
             evaluation_us,
         };
@@ -137,10 +176,7 @@ impl Line {
         lines.write(&DecisionLine {
             decision_id: &decision.decision_id,
             request_id: &self.request_id,
-            effect: match decision.effect {
-                Effect::Permit => "permit",
-                Effect::Deny => "deny",
-            },
+            effect: Outcome::of(decision).as_str(),
             route_rule: &self.route_rule,
             policy_ids: &decision.policy_ids.join(","),
             policy_revision: &decision.policy_revision,

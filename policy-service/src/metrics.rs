@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use picket_core::decision::Effect;
 use picket_core::risk::RiskLevel;
 use picket_core::time::Timestamp;
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, text};
+use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -14,6 +13,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::audit::Commit;
+use crate::decision::Outcome;
 
 /// From 25 µs, an evaluation alone, to 1 s, a disk in trouble.
 const SECONDS: [f64; 14] = [
@@ -30,6 +30,7 @@ pub struct Metrics {
     refused_callers: Family<RefusalLabel, Counter>,
     handshake_failures: Counter,
     evaluation_errors: Counter,
+    observed: Counter,
     decide_seconds: Histogram,
     commit_seconds: Histogram,
     commit_failures: Counter,
@@ -68,14 +69,7 @@ struct ListLabel {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct EffectLabel {
-    effect: EffectValue,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
-#[expect(non_camel_case_types, reason = "the names are the label's values")]
-enum EffectValue {
-    permit,
-    deny,
+    effect: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -109,6 +103,7 @@ impl Metrics {
             refused_callers: Family::default(),
             handshake_failures: Counter::default(),
             evaluation_errors: Counter::default(),
+            observed: Counter::default(),
             decide_seconds: Histogram::new(SECONDS),
             commit_seconds: Histogram::new(SECONDS),
             commit_failures: Counter::default(),
@@ -121,9 +116,9 @@ impl Metrics {
         metrics.register_audit();
         metrics.register_risk();
         metrics.register_facts(policy_revision, policy_count);
-        // Both exist from the start, so that a rate over them is never missing.
-        for effect in [Effect::Permit, Effect::Deny] {
-            drop(metrics.decisions.get_or_create(&label(effect)));
+        // All exist from the start, so that a rate over them is never missing.
+        for outcome in Outcome::ALL {
+            drop(metrics.decisions.get_or_create(&label(outcome)));
         }
         metrics
     }
@@ -146,6 +141,11 @@ impl Metrics {
             "evaluation_errors",
             "Decisions that are a deny because the evaluation failed",
             self.evaluation_errors.clone(),
+        );
+        registry.register(
+            "observed",
+            "Decisions that policies in observe mode would have changed",
+            self.observed.clone(),
         );
         registry.register(
             "callers_refused",
@@ -239,12 +239,16 @@ impl Metrics {
             .register("build", "The program", Info::new(BuildLabels { version }));
     }
 
-    pub(crate) fn decided(&self, effect: Effect, failed: bool, duration: Duration) {
-        self.decisions.get_or_create(&label(effect)).inc();
+    pub(crate) fn decided(&self, outcome: Outcome, failed: bool, duration: Duration) {
+        self.decisions.get_or_create(&label(outcome)).inc();
         if failed {
             self.evaluation_errors.inc();
         }
         self.decide_seconds.observe(duration.as_secs_f64());
+    }
+
+    pub(crate) fn observed(&self) {
+        self.observed.inc();
     }
 
     pub(crate) fn failed(&self, grpc_code: &'static str) {
@@ -315,10 +319,8 @@ fn result(succeeded: bool) -> ResultLabel {
     }
 }
 
-fn label(effect: Effect) -> EffectLabel {
-    let effect = match effect {
-        Effect::Permit => EffectValue::permit,
-        Effect::Deny => EffectValue::deny,
-    };
-    EffectLabel { effect }
+fn label(outcome: Outcome) -> EffectLabel {
+    EffectLabel {
+        effect: outcome.as_str(),
+    }
 }

@@ -1,26 +1,34 @@
 //! Policies: loading a folder of Cedar policies, and evaluating access requests over them.
 
+mod annotations;
+mod compared;
 mod entities;
 mod errors;
 mod index;
 mod load;
 mod model;
+mod moment;
 mod needs;
+mod step_up;
 mod syntax;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use cedar_policy::authorization_errors::PolicyEvaluationError;
 use cedar_policy::{AuthorizationError, Authorizer, Decision, PolicyId, Response};
+use jiff::tz::TimeZone;
 use picket_core::access::AccessRequest;
-use picket_core::decision::{Effect, Vary};
+use picket_core::decision::{Effect, StepUp, Vary};
 
+use compared::Compared;
 use entities::LoadedEntities;
 pub use errors::{PolicyError, PolicyErrors};
 use index::{Bucket, Index};
 pub use load::{FILE_BYTES_MAX, FILES_MAX, load};
 pub use model::{AMR_MAX, PATH_PARAMETERS_MAX, ROLES_MAX, SCOPES_MAX};
 use model::{Model, ModelError};
+use moment::Moment;
 use needs::Needs;
 
 use crate::risk::Assessment;
@@ -32,7 +40,10 @@ const ERROR_CHARS_MAX: usize = 256;
 
 /// Policies that were loaded and validated, ready to be evaluated.
 #[derive(Clone)]
-pub struct PolicyEngine(Arc<Loaded>);
+pub struct PolicyEngine {
+    loaded: Arc<Loaded>,
+    time_zone: TimeZone,
+}
 
 struct Loaded {
     authorizer: Authorizer,
@@ -53,110 +64,263 @@ pub struct Evaluation {
     pub policy_ids: Vec<String>,
     /// The `@reason`s of the policies that decided: what the caller may be told.
     pub caller_reasons: Vec<String>,
+    /// The `@obligation`s of the policies that permitted, sorted, each once.
+    pub obligations: Vec<String>,
+    /// How the same principal would be permitted, where it is not.
+    pub challenge: Option<StepUp>,
     /// Why the evaluation failed; for the record, not for the caller.
     pub errors: Vec<String>,
     /// What of the request besides route rule and token the policies could have looked at.
     pub vary: Vary,
+    /// For how many milliseconds the time changes nothing; `None`: for ever.
+    pub same_for_ms: Option<u64>,
+    /// What policies in observe mode would have changed; `None`: nothing.
+    pub observed: Option<Observed>,
+}
+
+/// The decision that there would be if policies in observe mode were enforced.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Observed {
+    /// Permit or deny, the other one than was decided.
+    pub effect: Effect,
+    /// Those of the policies in observe mode that would have decided, or that failed.
+    pub policy_ids: Vec<String>,
 }
 
 impl PolicyEngine {
+    /// The same policies, which see the time of this zone.
+    #[must_use]
+    pub fn in_time_zone(self, time_zone: TimeZone) -> Self {
+        Self { time_zone, ..self }
+    }
+
     /// The first 16 hexadecimal digits of a SHA-256 over the names and contents of all files.
     #[must_use]
     pub fn revision(&self) -> &str {
-        &self.0.revision
+        &self.loaded.revision
     }
 
     /// How many policies there are.
     #[must_use]
     pub fn policy_count(&self) -> usize {
-        self.0.index.policy_count()
+        self.loaded.index.policy_count()
     }
 
     /// What is suspicious but not wrong, such as a policy that can never apply.
     #[must_use]
     pub fn warnings(&self) -> &[PolicyError] {
-        &self.0.warnings
+        &self.loaded.warnings
     }
 
-    /// Evaluates the policies over one request, and its risk where that was assessed. It cannot fail: any error is a deny.
+    /// Evaluates the policies over one request, so many microseconds after the epoch. It cannot fail: any error is a deny.
     #[must_use]
-    pub fn evaluate(&self, request: &AccessRequest, risk: Option<&Assessment>) -> Evaluation {
-        match self.respond(request, risk) {
-            Ok((answers, needs)) => conclude(&answers, needs.attributes.vary(risk)),
-            Err(error) => Evaluation {
-                effect: Effect::Deny,
-                policy_ids: Vec::new(),
-                caller_reasons: Vec::new(),
-                errors: vec![cut(&error.to_string())],
-                vary: Vary::EVERYTHING,
-            },
+    pub fn evaluate(&self, request: &AccessRequest, now_us: u64) -> Evaluation {
+        self.evaluate_at_risk(request, now_us, None)
+    }
+
+    /// The same for a request whose risk was assessed, where it was.
+    #[must_use]
+    pub fn evaluate_at_risk(&self, request: &AccessRequest, now_us: u64, risk: Option<&Assessment>) -> Evaluation {
+        Moment::new(now_us, &self.time_zone)
+            .map(|moment| moment.at_risk(risk))
+            .and_then(|moment| self.evaluate_at(request, &moment))
+            .unwrap_or_else(|error| Evaluation::failed(&error))
+    }
+
+    fn evaluate_at(&self, request: &AccessRequest, moment: &Moment) -> Result<Evaluation, ModelError> {
+        let candidates = Candidates::of(&self.loaded.index, request);
+        let answers = self.answers(&candidates, request, moment)?;
+        let verdict = Verdict::of(answers.enforced.iter());
+        let attributes = candidates.needs.attributes;
+        let compared = candidates.compared();
+        let auth_time_s = request.principal.as_ref().and_then(|principal| principal.auth_time_s);
+        let search = || {
+            step_up::Search {
+                request,
+                moment,
+                looked_at: attributes,
+                compared: &compared,
+                evaluate: |request: &AccessRequest| self.effect(&candidates, request, moment),
+            }
+            .run()
+        };
+        let is_plain_deny = verdict.effect == Effect::Deny && verdict.failed.is_empty();
+        Ok(Evaluation {
+            challenge: is_plain_deny.then(search).flatten(),
+            observed: answers.observed(verdict.effect),
+            vary: attributes.vary(moment),
+            same_for_ms: moment.same_for_ms(attributes, &compared.ages, auth_time_s),
+            ..verdict.into_evaluation()
+        })
+    }
+
+    /// What the enforced policies would decide about another request that has the same candidates.
+    fn effect(&self, candidates: &Candidates<'_>, request: &AccessRequest, moment: &Moment) -> Effect {
+        match self.answers(candidates, request, moment) {
+            Ok(answers) => Verdict::of(answers.enforced.iter()).effect,
+            Err(_) => Effect::Deny,
         }
     }
 
-    fn respond(
+    fn answers<'a>(
         &self,
+        candidates: &Candidates<'a>,
         request: &AccessRequest,
-        risk: Option<&Assessment>,
-    ) -> Result<(Vec<Answer<'_>>, Needs), ModelError> {
-        let loaded = &self.0;
-        let buckets: Vec<&Bucket> = loaded.index.candidates(&request.route_rule).collect();
+        moment: &Moment,
+    ) -> Result<Answers<'a>, ModelError> {
+        let loaded = &self.loaded;
+        let (asked, entities) = loaded.model.read(request, &loaded.entities, candidates.needs, moment)?;
+        let answer = |policies| loaded.authorizer.is_authorized(&asked, policies, &entities);
+        let mut answers = Answers::default();
+        for bucket in &candidates.buckets {
+            answers.enforced.push((bucket, answer(&bucket.enforced)));
+            if !bucket.observed.is_empty() {
+                answers.observed.push((bucket, answer(&bucket.observed)));
+            }
+        }
+        Ok(answers)
+    }
+}
+
+/// The policies that can apply to a request.
+struct Candidates<'a> {
+    buckets: Vec<&'a Bucket>,
+    needs: Needs,
+}
+
+impl<'a> Candidates<'a> {
+    fn of(index: &'a Index, request: &AccessRequest) -> Self {
+        let buckets: Vec<&Bucket> = index.candidates(request).collect();
         let needs = buckets.iter().map(|bucket| bucket.needs).fold(Needs::NONE, Needs::and);
-        let (asked, entities) = loaded.model.read(request, risk, &loaded.entities, needs)?;
-        let answer = |bucket: &'_ Bucket| loaded.authorizer.is_authorized(&asked, &bucket.policies, &entities);
-        let answers = buckets.into_iter().map(|bucket| (bucket, answer(bucket))).collect();
-        Ok((answers, needs))
+        Self { buckets, needs }
+    }
+
+    /// What all of them compare the strength of an authentication with; nothing, if they do not look at it.
+    fn compared(&self) -> Compared {
+        let mut compared = Compared::default();
+        if self.needs.attributes.contain_strength() {
+            self.buckets.iter().for_each(|bucket| compared.and(&bucket.compared));
+        }
+        compared
     }
 }
 
 /// Some of the policies, and what Cedar says about them.
 type Answer<'a> = (&'a Bucket, Response);
 
-/// What all policies together say: Cedar's rule (any `forbid` denies, else any `permit` permits) does not look at how they
-/// are split.
-fn conclude(answers: &[Answer<'_>], vary: Vary) -> Evaluation {
-    let mut failed: Vec<&PolicyEvaluationError> = answers
-        .iter()
-        .flat_map(|(_, response)| response.diagnostics().errors())
-        .map(|error| match error {
-            AuthorizationError::PolicyEvaluationError(error) => error,
+#[derive(Default)]
+struct Answers<'a> {
+    enforced: Vec<Answer<'a>>,
+    observed: Vec<Answer<'a>>,
+}
+
+impl Answers<'_> {
+    /// What would be decided if the policies in observe mode were enforced, where that is not what was.
+    fn observed(&self, effect: Effect) -> Option<Observed> {
+        if self.observed.is_empty() {
+            return None;
+        }
+        let verdict = Verdict::of(self.enforced.iter().chain(&self.observed));
+        let determining = verdict.determining.iter();
+        let observed = determining.filter(|(id, bucket)| bucket.observed.policy(id).is_some());
+        let mut ids: Vec<String> = observed.map(|(id, _)| id.to_string()).collect();
+        let failed = self.observed.iter().flat_map(|(_, response)| errors_of(response));
+        ids.extend(failed.map(|error| error.policy_id().to_string()));
+        (verdict.effect != effect).then_some(Observed {
+            effect: verdict.effect,
+            policy_ids: ids,
         })
-        .collect();
-    failed.sort_by_key(|error| error.policy_id());
-    let forbidding = determining(answers, Decision::Deny);
-    // Cedar skips a policy that fails, and a skipped `forbid` would permit: any error is a deny, which no `permit` made.
-    let permitting = match forbidding.is_empty() && failed.is_empty() {
-        true => determining(answers, Decision::Allow),
-        false => Vec::new(),
-    };
-    let effect = match permitting.is_empty() {
-        true => Effect::Deny,
-        false => Effect::Permit,
-    };
-    let determining = [forbidding, permitting].concat();
-    let ids = determining.iter().map(|(id, _)| *id);
-    Evaluation {
-        effect,
-        policy_ids: ids
-            .chain(failed.iter().map(|error| error.policy_id()))
-            .map(ToString::to_string)
-            .collect(),
-        caller_reasons: determining
-            .iter()
-            .filter_map(|(id, bucket)| bucket.reason(id).map(str::to_owned))
-            .collect(),
-        errors: failed
-            .iter()
-            .take(ERRORS_MAX)
-            .map(|error| cut(&error.to_string()))
-            .collect(),
-        vary,
     }
 }
 
+/// What policies together say: Cedar's rule (any `forbid` denies, else any `permit` permits) does not look at how they are
+/// split.
+struct Verdict<'a> {
+    effect: Effect,
+    determining: Vec<(&'a PolicyId, &'a Bucket)>,
+    failed: Vec<&'a PolicyEvaluationError>,
+}
+
+impl<'a> Verdict<'a> {
+    fn of(answers: impl Iterator<Item = &'a Answer<'a>> + Clone) -> Self {
+        let mut failed: Vec<_> = answers.clone().flat_map(|(_, response)| errors_of(response)).collect();
+        failed.sort_by_key(|error| error.policy_id());
+        let forbidding = determining(answers.clone(), Decision::Deny);
+        // Cedar skips a policy that fails, and a skipped `forbid` would permit: any error is a deny, which no `permit` made.
+        let permitting = match forbidding.is_empty() && failed.is_empty() {
+            true => determining(answers, Decision::Allow),
+            false => Vec::new(),
+        };
+        Self {
+            effect: match permitting.is_empty() {
+                true => Effect::Deny,
+                false => Effect::Permit,
+            },
+            determining: [forbidding, permitting].concat(),
+            failed,
+        }
+    }
+
+    /// The part of an evaluation that follows from it.
+    fn into_evaluation(self) -> Evaluation {
+        let annotations = || {
+            self.determining
+                .iter()
+                .filter_map(|(id, bucket)| bucket.annotations(id))
+        };
+        let ids = self.determining.iter().map(|(id, _)| *id);
+        let obligations: BTreeSet<String> = annotations().flat_map(|of| of.obligations.iter().cloned()).collect();
+        Evaluation {
+            effect: self.effect,
+            policy_ids: ids
+                .chain(self.failed.iter().map(|error| error.policy_id()))
+                .map(ToString::to_string)
+                .collect(),
+            caller_reasons: annotations().filter_map(|of| of.reason.clone()).collect(),
+            obligations: obligations.into_iter().collect(),
+            errors: self
+                .failed
+                .iter()
+                .take(ERRORS_MAX)
+                .map(|error| cut(&error.to_string()))
+                .collect(),
+            challenge: None,
+            vary: Vary::EVERYTHING,
+            same_for_ms: None,
+            observed: None,
+        }
+    }
+}
+
+impl Evaluation {
+    /// A request that could not be put to Cedar.
+    fn failed(error: &ModelError) -> Self {
+        Self {
+            effect: Effect::Deny,
+            policy_ids: Vec::new(),
+            caller_reasons: Vec::new(),
+            obligations: Vec::new(),
+            challenge: None,
+            errors: vec![cut(&error.to_string())],
+            vary: Vary::EVERYTHING,
+            same_for_ms: Some(0),
+            observed: None,
+        }
+    }
+}
+
+fn errors_of(response: &Response) -> impl Iterator<Item = &PolicyEvaluationError> {
+    response.diagnostics().errors().map(|error| match error {
+        AuthorizationError::PolicyEvaluationError(error) => error,
+    })
+}
+
 /// The policies that gave this decision, sorted; Cedar names only those with the effect that won.
-fn determining<'a>(answers: &'a [Answer<'a>], decision: Decision) -> Vec<(&'a PolicyId, &'a Bucket)> {
+fn determining<'a>(
+    answers: impl Iterator<Item = &'a Answer<'a>>,
+    decision: Decision,
+) -> Vec<(&'a PolicyId, &'a Bucket)> {
     let mut policies: Vec<(&PolicyId, &Bucket)> = answers
-        .iter()
         .filter(|(_, response)| response.decision() == decision)
         .flat_map(|(bucket, response)| response.diagnostics().reason().map(move |id| (id, *bucket)))
         .collect();

@@ -89,7 +89,9 @@ struct Service {
 
 impl Service {
     async fn start(configuration: &Configuration, logging: &Logging) -> Result<Self, ServiceError> {
-        let policies = policy::load(&configuration.policies.directory).map_err(ServiceError::Policies)?;
+        let policies = policy::load(&configuration.policies.directory)
+            .map_err(ServiceError::Policies)?
+            .in_time_zone(configuration.policies.time_zone.clone());
         for warning in policies.warnings() {
             tracing::warn!(%warning, "policy warning");
         }

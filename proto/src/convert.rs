@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use picket_core::access::{self, AccessRequest};
-use picket_core::decision::{Attribute, Decision, Effect, Vary};
+use picket_core::decision::{Attribute, Decision, Effect, OBLIGATIONS_MAX, StepUp, Vary, is_obligation};
 use picket_core::risk::{Risk, RiskLevel, SCORE_MAX};
 use picket_core::spiffe::{SpiffeId, SpiffeIdError};
 
@@ -30,6 +30,12 @@ pub enum WireError {
     /// The effect is none that this version knows.
     #[error("field `effect` is unspecified or unknown")]
     Effect,
+    /// A challenge comes with a permit, asks for nothing, or holds a value that no header can carry.
+    #[error("field `challenge` goes with a deny, and asks for something that a header can carry")]
+    Challenge,
+    /// There are too many obligations, or one is none.
+    #[error("field `obligations` holds too many, or one that is no short word")]
+    Obligations,
 }
 
 impl From<AccessRequest> for v1::AccessRequest {
@@ -54,6 +60,8 @@ impl From<AccessRequest> for v1::AccessRequest {
                 path: request.resource.path,
                 path_parameters: request.resource.path_parameters,
                 classification: request.resource.classification.unwrap_or_default(),
+                security_zone: request.resource.security_zone.unwrap_or_default(),
+                tenant: request.resource.tenant.unwrap_or_default(),
             }),
             context: Some(v1::Context {
                 source_address: request
@@ -97,6 +105,8 @@ impl TryFrom<v1::AccessRequest> for AccessRequest {
                 path: required(resource.path, "resource.path")?,
                 path_parameters: resource.path_parameters,
                 classification: optional(resource.classification),
+                security_zone: optional(resource.security_zone),
+                tenant: optional(resource.tenant),
             },
             context: access::Context {
                 source_address: optional(context.source_address)
@@ -192,6 +202,8 @@ impl From<Decision> for v1::Decision {
             caller_reasons: decision.caller_reasons,
             vary: Some(decision.vary.into()),
             risk: decision.risk.map(v1::Risk::from),
+            challenge: decision.challenge.map(|step_up| v1::Challenge::from(*step_up)),
+            obligations: decision.obligations,
         }
     }
 }
@@ -206,6 +218,14 @@ impl TryFrom<v1::Decision> for Decision {
             // Nothing was decided: no answer, which the filter turns into a refusal.
             Ok(v1::Effect::Unspecified) | Err(_) => return Err(WireError::Effect),
         };
+        let challenge = message.challenge.map(StepUp::try_from).transpose()?.map(Box::new);
+        if effect == Effect::Permit && challenge.is_some() {
+            return Err(WireError::Challenge);
+        }
+        let is_carried_out = message.obligations.iter().all(|obligation| is_obligation(obligation));
+        if !is_carried_out || message.obligations.len() > OBLIGATIONS_MAX {
+            return Err(WireError::Obligations);
+        }
         Ok(Self {
             effect,
             decision_id: identifier(message.decision_id, "decision_id")?,
@@ -215,7 +235,27 @@ impl TryFrom<v1::Decision> for Decision {
             caller_reasons: message.caller_reasons,
             vary: message.vary.map_or(Vary::EVERYTHING, Vary::from),
             risk: message.risk.map(Risk::from),
+            challenge,
+            obligations: message.obligations,
         })
+    }
+}
+
+impl From<StepUp> for v1::Challenge {
+    fn from(step_up: StepUp) -> Self {
+        Self {
+            acr_values: step_up.acr_values().to_vec(),
+            max_age_s: step_up.max_age_s(),
+            bound_token: step_up.bound_token(),
+        }
+    }
+}
+
+impl TryFrom<v1::Challenge> for StepUp {
+    type Error = WireError;
+
+    fn try_from(message: v1::Challenge) -> Result<Self, WireError> {
+        Self::new(message.acr_values, message.max_age_s, message.bound_token).ok_or(WireError::Challenge)
     }
 }
 
@@ -345,6 +385,8 @@ mod tests {
                 path: "/orders/7".into(),
                 path_parameters: BTreeMap::from([("id".to_owned(), "7".to_owned())]),
                 classification: None,
+                security_zone: None,
+                tenant: None,
             },
             context: access::Context {
                 source_address: "10.0.0.1".parse().ok(),
@@ -450,6 +492,46 @@ mod tests {
                 (score.min(100).try_into().unwrap(), RiskLevel::High)
             );
         }
+    }
+
+    #[test]
+    fn a_challenge_goes_with_a_deny_and_asks_for_something() {
+        let whole = |effect: v1::Effect, challenge| v1::Decision {
+            effect: effect.into(),
+            decision_id: "d".into(),
+            policy_revision: "p".into(),
+            challenge: Some(challenge),
+            ..v1::Decision::default()
+        };
+        let gold = v1::Challenge {
+            acr_values: vec!["gold".into()],
+            max_age_s: Some(300),
+            bound_token: true,
+        };
+        let read = Decision::try_from(whole(v1::Effect::Deny, gold.clone())).unwrap();
+        assert_eq!(v1::Decision::from(read).challenge, Some(gold.clone()));
+        assert!(Decision::try_from(whole(v1::Effect::Permit, gold)).is_err());
+        assert!(Decision::try_from(whole(v1::Effect::Deny, v1::Challenge::default())).is_err());
+        let injected = v1::Challenge {
+            acr_values: vec!["a\", error=\"x".into()],
+            ..v1::Challenge::default()
+        };
+        assert!(Decision::try_from(whole(v1::Effect::Deny, injected)).is_err());
+    }
+
+    #[test]
+    fn an_obligation_that_no_header_can_carry_is_no_answer() {
+        let whole = |obligations: Vec<String>| v1::Decision {
+            effect: v1::Effect::Permit.into(),
+            decision_id: "d".into(),
+            policy_revision: "p".into(),
+            obligations,
+            ..v1::Decision::default()
+        };
+        let read = Decision::try_from(whole(vec!["mask".into()])).unwrap();
+        assert_eq!(read.obligations, ["mask"]);
+        assert!(Decision::try_from(whole(vec!["a\r\nb: c".into()])).is_err());
+        assert!(Decision::try_from(whole(vec!["a".into(); OBLIGATIONS_MAX + 1])).is_err());
     }
 
     #[test]

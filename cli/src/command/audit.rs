@@ -171,9 +171,10 @@ fn line(record: &Record, output: Output) -> String {
     let mut line = format!("{seq:>6}  {time}  ");
     match &record.content {
         Event::Decision(decision) => {
-            let effect = match decision.effect {
-                EffectRecord::Permit => output.paint(Paint::Good, "permit"),
-                EffectRecord::Deny => output.paint(Paint::Bad, "deny  "),
+            let effect = match (decision.effect, &decision.challenge) {
+                (EffectRecord::Permit, _) => output.paint(Paint::Good, "permit   "),
+                (EffectRecord::Deny, None) => output.paint(Paint::Bad, "deny     "),
+                (EffectRecord::Deny, Some(_)) => output.paint(Paint::Bad, "challenge"),
             };
             let who = decision.principal.as_ref().map_or("-", |principal| &principal.subject);
             let policies = match decision.policy_ids.as_slice() {

@@ -48,6 +48,8 @@ fn request(subject: Option<&str>, address: &str) -> AccessRequest {
             path: "/".into(),
             path_parameters: BTreeMap::new(),
             classification: None,
+            security_zone: None,
+            tenant: None,
         },
         context: Context {
             source_address: address.parse().ok(),

@@ -154,6 +154,12 @@ pub struct RuleDocument {
     /// What policies know the resource as, such as `internal` or `secret`. Default: none.
     #[deserr(default)]
     pub classification: Option<String>,
+    /// The security zone that policies see the resource in, such as `dmz`. Default: none.
+    #[deserr(default)]
+    pub security_zone: Option<String>,
+    /// The tenant that policies see as the resource's owner. Default: none.
+    #[deserr(default)]
+    pub tenant: Option<String>,
 }
 
 /// Whether something is needed.

@@ -37,6 +37,8 @@ const NAME_BYTES_MAX: usize = 64;
 const SCOPES_MAX: usize = 64;
 /// Up to here a serialized `GrpcService` with the name is ASCII, which the SDK's `&str` parameter needs.
 const CLUSTER_BYTES_MAX: usize = 125;
+/// Of what policies see of a rule.
+const LABEL_BYTES_MAX: usize = 256;
 const TIMEOUT_MS_DEFAULT: u32 = 500;
 const TIMEOUT_MS_MAX: u32 = 60_000;
 const TRANSACTION_LIFETIME_S_DEFAULT: u32 = 30;
@@ -114,6 +116,10 @@ pub struct RouteRule {
     pub decider: Decider,
     /// What policies know the resource as.
     pub classification: Option<String>,
+    /// In which security zone policies see the resource.
+    pub security_zone: Option<String>,
+    /// Whose it is, to policies.
+    pub tenant: Option<String>,
 }
 
 /// Whether a token is required.
@@ -379,10 +385,23 @@ fn check_rules(
             possession: check_possession(&document, &path, check),
             decider: decider(&document),
             id: Rc::from(document.id),
-            classification: document.classification,
+            classification: check_label(document.classification, || format!("{path}.classification"), check),
+            security_zone: check_label(document.security_zone, || format!("{path}.security_zone"), check),
+            tenant: check_label(document.tenant, || format!("{path}.tenant"), check),
         });
     }
     (rules, routes)
+}
+
+/// What policies see of a rule. An empty text would be none to them.
+fn check_label(label: Option<String>, path: impl FnOnce() -> String, check: &mut Problems) -> Option<String> {
+    if label
+        .as_ref()
+        .is_some_and(|label| label.is_empty() || label.len() > LABEL_BYTES_MAX)
+    {
+        check.add(path(), format_args!("expected 1 to {LABEL_BYTES_MAX} bytes"));
+    }
+    label
 }
 
 fn check_credential(

@@ -55,6 +55,8 @@ pub(super) struct KnownDecision {
     pub(super) decision: Decision,
     /// Its id as a header's value.
     pub(super) id_header: Rc<str>,
+    /// Its obligations as a header's value; `None`: there are none.
+    pub(super) obligations_header: Option<Rc<str>>,
 }
 
 /// Bytes before the attributes: vary, rule, token.
@@ -181,6 +183,7 @@ impl From<Decision> for KnownDecision {
     fn from(decision: Decision) -> Self {
         Self {
             id_header: Rc::from(header_value::encode(&decision.decision_id)),
+            obligations_header: (!decision.obligations.is_empty()).then(|| Rc::from(decision.obligations.join(","))),
             decision,
         }
     }
@@ -236,6 +239,8 @@ mod tests {
             caller_reasons: vec![],
             vary: Vary::NOTHING,
             risk: None,
+            challenge: None,
+            obligations: Vec::new(),
         };
         let mut cache = DecisionCache::new(NonZeroUsize::MIN, 1, 1);
         let key = KeyBytes::new(Vary::NOTHING, 0, 1).finish();

@@ -4,11 +4,11 @@ use std::rc::Rc;
 
 use super::decisions::KnownDecision;
 use super::identity::Identity;
-use super::{PeerResult, Refusal, VerifiedToken};
+use super::{Challenge, PeerResult, Refusal, VerifiedToken};
 use crate::configuration::filter::{CredentialRequirement, Decider, FilterConfiguration, RouteRule};
 use crate::decision::Effect;
 use crate::dpop::ProofHeader;
-use crate::identity_headers::{DECISION_ID, PEER, ROUTE_RULE};
+use crate::identity_headers::{DECISION_ID, OBLIGATIONS, PEER, ROUTE_RULE};
 use crate::peer::requirement::PeerRequirement;
 use crate::reason::{DecidedBy, DenyReason};
 use crate::request::{Caller, PROOF_HEADER, RequestHead};
@@ -26,6 +26,7 @@ pub struct Permit {
     reason: PermitReason,
     decided_by: DecidedBy,
     decision_id: Option<Rc<str>>,
+    obligations: Option<Rc<str>>,
     transaction_token: Option<Box<str>>,
     forwarding: Forwarding,
 }
@@ -99,20 +100,18 @@ impl Permit {
                     reason: PermitReason::PolicyPermit,
                     decided_by,
                     decision_id: forwarding.sets_decision_id.then(|| Rc::clone(&known.id_header)),
+                    obligations: known.obligations_header.clone(),
                     transaction_token: forwarding.transaction_token(Some(&known.decision.decision_id), now)?,
                     forwarding,
                 }),
-                Effect::Deny => Err(Refusal {
-                    caller_reasons: known.decision.caller_reasons.clone(),
-                    decision_id: Some(known.decision.decision_id.clone()),
-                    ..Refusal::new(DenyReason::PolicyDeny, decided_by)
-                }),
+                Effect::Deny => Err(denied(known, decided_by)),
             },
             Grounds::Rule(rule) => match rule.decider {
                 Decider::Permit => Ok(Self {
                     reason: PermitReason::LocalPermit,
                     decided_by: DecidedBy::Local,
                     decision_id: None,
+                    obligations: None,
                     transaction_token: forwarding.transaction_token(None, now)?,
                     forwarding,
                 }),
@@ -172,6 +171,11 @@ impl Permit {
             .chain(peer.map(|peer| (PEER, peer.id.as_str())))
             .chain(rule_id.as_deref().map(|id| (ROUTE_RULE, id)))
             .chain(self.decision_id.as_deref().map(|id| (DECISION_ID, id)))
+            .chain(
+                self.obligations
+                    .as_deref()
+                    .map(|obligations| (OBLIGATIONS, obligations)),
+            )
     }
 
     /// The normal form of path and query, without the credential, where the request had another: what was decided is what is
@@ -185,6 +189,27 @@ impl Permit {
     #[must_use]
     pub fn next_nonce(&self) -> Option<&str> {
         self.forwarding.next_nonce.as_deref()
+    }
+}
+
+/// What the policy service's deny says to the caller: that this is final, or how to come back.
+fn denied(known: &KnownDecision, decided_by: DecidedBy) -> Refusal {
+    let step_up = known.decision.challenge.as_ref();
+    let reason = match step_up {
+        None => DenyReason::PolicyDeny,
+        Some(step_up) if step_up.acr_values().is_empty() && step_up.max_age_s().is_none() => DenyReason::TokenNotBound,
+        Some(_) => DenyReason::AuthenticationInsufficient,
+    };
+    Refusal {
+        caller_reasons: known.decision.caller_reasons.clone(),
+        decision_id: Some(known.decision.decision_id.clone()),
+        challenge: step_up.map(|step_up| {
+            Box::new(Challenge {
+                step_up: Some(step_up.clone()),
+                ..Challenge::default()
+            })
+        }),
+        ..Refusal::new(reason, decided_by)
     }
 }
 

@@ -1,8 +1,9 @@
 //! How a refusal is told: a problem document (RFC 9457), or a gRPC status. Neither holds policy text nor token.
 
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use super::{ChallengeScheme, Refusal};
+use crate::decision::StepUp;
 
 /// After how long a caller may try again when nothing was decided.
 const RETRY_AFTER_S: &str = "1";
@@ -56,7 +57,7 @@ pub fn reply(refusal: &Refusal, realm: &str) -> Reply {
     }
 }
 
-/// RFC 6750 §3 and RFC 9449 §7.1: the realm, for a credential that was sent what is wrong with it, and what it lacks.
+/// RFC 6750 §3, RFC 9449 §7.1 and RFC 9470 §3: the realm, for a credential that was sent what is wrong with it, and what it lacks.
 fn challenge(refusal: &Refusal, realm: &str) -> String {
     let challenge = refusal.challenge.as_deref();
     let (scheme, algorithms) = match challenge.map(|challenge| &challenge.scheme) {
@@ -76,7 +77,20 @@ fn challenge(refusal: &Refusal, realm: &str) -> String {
     if let Some(algorithms) = algorithms {
         add("algs", algorithms);
     }
+    if let Some(step_up) = challenge.and_then(|challenge| challenge.step_up.as_deref()) {
+        add_step_up(step_up, add);
+    }
     text
+}
+
+/// RFC 9470 §3.
+fn add_step_up(step_up: &StepUp, mut add: impl FnMut(&str, &str)) {
+    if !step_up.acr_values().is_empty() {
+        add("acr_values", &step_up.acr_values().join(" "));
+    }
+    if let Some(max_age_s) = step_up.max_age_s() {
+        add("max_age", &max_age_s.to_string());
+    }
 }
 
 fn nonce(refusal: &Refusal) -> Option<&str> {
@@ -86,7 +100,7 @@ fn nonce(refusal: &Refusal) -> Option<&str> {
     }
 }
 
-/// RFC 9457 §3.1, with the members `reason`, `request_id`, and where there are any `reasons` and `decision_id`.
+/// RFC 9457 §3.1, with the members `reason`, `request_id`, and where there are any `reasons`, `challenge` and `decision_id`.
 fn problem_document(refusal: &Refusal) -> String {
     let reason = refusal.reason;
     let mut document = json!({
@@ -109,9 +123,31 @@ fn problem_document(refusal: &Refusal) -> String {
                 .as_ref()
                 .map(|id| ("decision_id".to_owned(), json!(id))),
         );
+        if let Some(step_up) = refusal
+            .challenge
+            .as_deref()
+            .and_then(|challenge| challenge.step_up.as_deref())
+        {
+            members.insert("challenge".to_owned(), of_step_up(step_up));
+        }
         if !refusal.caller_reasons.is_empty() {
             members.insert("reasons".to_owned(), json!(refusal.caller_reasons));
         }
     }
     document.to_string()
+}
+
+/// The same as the header says, and what no header has a parameter for.
+fn of_step_up(step_up: &StepUp) -> Value {
+    let mut members = Map::new();
+    if !step_up.acr_values().is_empty() {
+        members.insert("acr_values".to_owned(), json!(step_up.acr_values()));
+    }
+    if let Some(max_age_s) = step_up.max_age_s() {
+        members.insert("max_age".to_owned(), json!(max_age_s));
+    }
+    if step_up.bound_token() {
+        members.insert("bound_token".to_owned(), json!(true));
+    }
+    Value::Object(members)
 }

@@ -11,6 +11,7 @@
 
 mod access;
 mod callers;
+mod challenges;
 mod configuration;
 mod credentials;
 mod enforcement;

@@ -94,6 +94,8 @@ pub(crate) fn decision(effect: Effect, valid_for_ms: u32) -> Decision {
         caller_reasons: vec![],
         vary: Vary::EVERYTHING,
         risk: None,
+        challenge: None,
+        obligations: Vec::new(),
     }
 }
 

@@ -58,6 +58,8 @@ fn request(subject: &str, address: &str) -> AccessRequest {
             path: "/".into(),
             path_parameters: BTreeMap::new(),
             classification: None,
+            security_zone: None,
+            tenant: None,
         },
         context: Context {
             source_address: address.parse().ok(),
@@ -71,7 +73,7 @@ fn assess(assessor: &Assessor, subject: &str, address: &str) -> Assessed {
 }
 
 fn permit(assessor: &Assessor, subject: &str, address: &str) {
-    assessor.learn(&assess(assessor, subject, address), Effect::Permit);
+    assessor.learn(&assess(assessor, subject, address), decision::Outcome::Permit);
 }
 
 fn signals(assessor: &Assessor, subject: &str, address: &str) -> Vec<Signal> {

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use picket_core::access::{AccessRequest, Actor, Principal};
-use picket_core::decision::Effect;
+use picket_core::decision::{Effect, StepUp};
 use serde::{Deserialize, Serialize};
 
 use super::chain::Hash;
 use super::risk::RiskRecord;
+use crate::policy::Observed;
 
 /// A record that was opened.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -71,6 +72,15 @@ pub struct DecisionRecord {
     /// How unusual the request was. Absent where it was not assessed, and in records from before it was.
     #[serde(default)]
     pub risk: Option<RiskRecord>,
+    /// What the upstream was told to see to. Absent in records from before it was kept, as are those below.
+    #[serde(default)]
+    pub obligations: Vec<String>,
+    /// With a deny: how the same principal would have been permitted.
+    #[serde(default)]
+    pub challenge: Option<ChallengeRecord>,
+    /// What policies in observe mode would have changed.
+    #[serde(default)]
+    pub observed: Option<ObservedRecord>,
     /// How long the sidecar may repeat the answer, in milliseconds.
     pub valid_for_ms: u32,
     /// How long the evaluation took, in microseconds.
@@ -137,6 +147,12 @@ pub struct ResourceRecord {
     pub path_parameters: BTreeMap<String, String>,
     /// From the route rule.
     pub classification: Option<String>,
+    /// From the route rule. Absent in records from before it was kept, as are those below.
+    #[serde(default)]
+    pub security_zone: Option<String>,
+    /// The tenant that owns it, from the route rule.
+    #[serde(default)]
+    pub tenant: Option<String>,
 }
 
 /// The circumstances.
@@ -146,6 +162,24 @@ pub struct ContextRecord {
     pub source_address: Option<String>,
     /// As sent, cut short.
     pub user_agent: Option<String>,
+}
+
+/// What a denied principal would have needed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the fields are those of `picket_core::decision::StepUp`")]
+pub struct ChallengeRecord {
+    pub acr_values: Vec<String>,
+    pub max_age_s: Option<u32>,
+    pub bound_token: bool,
+}
+
+/// What would have been decided if policies in observe mode were enforced.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ObservedRecord {
+    /// The other effect than the one that was decided.
+    pub effect: EffectRecord,
+    /// Those of these policies that would have decided, or that failed.
+    pub policy_ids: Vec<String>,
 }
 
 /// What was decided.
@@ -163,6 +197,25 @@ impl From<Effect> for EffectRecord {
         match effect {
             Effect::Permit => Self::Permit,
             Effect::Deny => Self::Deny,
+        }
+    }
+}
+
+impl From<StepUp> for ChallengeRecord {
+    fn from(step_up: StepUp) -> Self {
+        Self {
+            acr_values: step_up.acr_values().to_vec(),
+            max_age_s: step_up.max_age_s(),
+            bound_token: step_up.bound_token(),
+        }
+    }
+}
+
+impl From<Observed> for ObservedRecord {
+    fn from(observed: Observed) -> Self {
+        Self {
+            effect: observed.effect.into(),
+            policy_ids: observed.policy_ids,
         }
     }
 }
@@ -208,6 +261,9 @@ pub(crate) struct Answer {
     pub(crate) policy_ids: Vec<String>,
     pub(crate) evaluation_errors: Vec<String>,
     pub(crate) caller_reasons: Vec<String>,
+    pub(crate) obligations: Vec<String>,
+    pub(crate) challenge: Option<StepUp>,
+    pub(crate) observed: Option<Observed>,
     pub(crate) valid_for_ms: u32,
     pub(crate) evaluation_us: u64,
 }
@@ -235,6 +291,8 @@ impl DecisionRecord {
                 path: request.resource.path,
                 path_parameters: request.resource.path_parameters,
                 classification: request.resource.classification,
+                security_zone: request.resource.security_zone,
+                tenant: request.resource.tenant,
             },
             context: ContextRecord {
                 source_address: request.context.source_address.map(|address| address.to_string()),
@@ -246,6 +304,9 @@ impl DecisionRecord {
             evaluation_errors: answer.evaluation_errors,
             caller_reasons: answer.caller_reasons,
             risk: None,
+            obligations: answer.obligations,
+            challenge: answer.challenge.map(ChallengeRecord::from),
+            observed: answer.observed.map(ObservedRecord::from),
             valid_for_ms: answer.valid_for_ms,
             evaluation_us: answer.evaluation_us,
         }

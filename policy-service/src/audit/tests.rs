@@ -34,6 +34,8 @@ fn event(id: &str) -> Event {
             path: "/".into(),
             path_parameters: BTreeMap::new(),
             classification: None,
+            security_zone: None,
+            tenant: None,
         },
         context: ContextRecord {
             source_address: None,
@@ -45,6 +47,9 @@ fn event(id: &str) -> Event {
         evaluation_errors: vec![],
         caller_reasons: vec![],
         risk: None,
+        obligations: vec![],
+        challenge: None,
+        observed: None,
         valid_for_ms: 1,
         evaluation_us: 1,
     }))

@@ -3,11 +3,12 @@
 use std::path::Path;
 
 use deserr::{Deserr, ValuePointerRef};
+use jiff::tz::TimeZone;
 use picket_core::configuration::problems::Problems;
 use serde_json::Value;
 
 use super::fields::{Address, CallerIds, CertificateFile, DatabaseFile, Directory, ExistingFile, KeyEncryptionKeyFile};
-use super::fields::{Ranged, is_development};
+use super::fields::{Ranged, TimeZoneName, is_development};
 use super::risk::{Risk, RiskSection};
 use super::{Audit, Configuration, Decisions, Grpc, Http, Log, LogLevel, Policies};
 
@@ -74,6 +75,8 @@ struct HttpSection {
 #[deserr(deny_unknown_fields, error = Problems)]
 struct PoliciesSection {
     directory: Directory,
+    #[deserr(default = TimeZoneName(TimeZone::UTC))]
+    time_zone: TimeZoneName,
 }
 
 #[derive(Debug, Deserr)]
@@ -131,6 +134,7 @@ impl From<Document> for Configuration {
             },
             policies: Policies {
                 directory: document.policies.directory.0,
+                time_zone: document.policies.time_zone.0,
             },
             decisions: Decisions {
                 permit_valid_for_ms: document.decisions.permit_valid_for_ms.0,

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use deserr::{DeserializeError, Deserr, ErrorKind, IntoValue, Sequence, Value, ValueKind, ValuePointerRef};
+use jiff::tz::TimeZone;
 use picket_core::configuration::problems::{Problems, shortened};
 use picket_core::spiffe::SpiffeId;
 use x509_cert::Certificate;
@@ -36,6 +37,10 @@ pub(super) struct CertificateFile {
     pub(super) path: PathBuf,
     issuer: String,
 }
+
+/// The name of a time zone in the IANA database, such as `Europe/Berlin`.
+#[derive(Debug)]
+pub(super) struct TimeZoneName(pub(super) TimeZone);
 
 /// A folder that exists.
 #[derive(Debug)]
@@ -85,6 +90,19 @@ impl Deserr<Problems> for Address {
             text.parse().map(Self).map_err(|_| {
                 format!(
                     "`{}` is not an address, expected one such as `127.0.0.1:9191` or `[::1]:9191`",
+                    shortened(text)
+                )
+            })
+        })
+    }
+}
+
+impl Deserr<Problems> for TimeZoneName {
+    fn deserialize_from_value<V: IntoValue>(value: Value<V>, location: ValuePointerRef<'_>) -> Result<Self, Problems> {
+        text(value, location, |text| {
+            jiff::tz::db().get(text).map(Self).map_err(|_| {
+                format!(
+                    "`{}` is not a time zone, expected a name of the IANA database such as `Europe/Berlin` or `UTC`",
                     shortened(text)
                 )
             })

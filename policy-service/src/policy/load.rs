@@ -1,13 +1,15 @@
 //! Loading a folder: every mistake of every file, each with its line.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 
 use cedar_policy::{Authorizer, Entities, Policy, PolicyId, PolicySet, Schema, ValidationMode, Validator};
+use jiff::tz::TimeZone;
 use ring::digest;
 
+use super::annotations::Annotations;
 use super::entities::LoadedEntities;
 use super::errors::{Found, PolicyErrors, line_at, line_of, message, with_causes};
 use super::index::Index;
@@ -21,15 +23,13 @@ pub const FILE_BYTES_MAX: u64 = 1024 * 1024;
 const SCHEMA_FILE: &str = "schema.cedarschema";
 const ENTITIES_FILE: &str = "entities.json";
 const POLICY_EXTENSION: &str = "cedar";
-/// Ids and reasons travel with decisions, so they are short.
-const ID_BYTES_MAX: usize = 128;
-const REASON_BYTES_MAX: usize = 256;
 /// SHA-256 cut to this many hexadecimal digits names a revision.
 const REVISION_DIGITS: usize = 16;
 
 /// Loads and validates a folder of policies: `schema.cedarschema`, `*.cedar` and, if there, `entities.json`.
 ///
-/// Each policy carries a unique `@id`; an `@reason` may be told to the caller.
+/// Each policy carries a unique `@id`; an `@reason` may be told to the caller, an `@obligation` goes to the upstream with a
+/// permit, `@mode("observe")` keeps it from deciding, and `@tenant` from anybody but that tenant's principals.
 ///
 /// # Errors
 /// Every mistake in the folder, with file and line.
@@ -48,18 +48,21 @@ pub fn load(directory: &Path) -> Result<PolicyEngine, PolicyErrors> {
     // The index relies on policies that the validator has accepted.
     let prepared = prepared.filter(|_| found.is_empty()).and_then(|(entities, model)| {
         let entities = refused_by(directory, LoadedEntities::new(entities, model.actions()), &mut found);
-        let index = refused_by(directory, Index::new(&policies.set), &mut found);
+        let index = refused_by(directory, Index::new(&policies.set, &policies.annotations), &mut found);
         Some((entities?, model, index?))
     });
     match prepared {
-        Some((entities, model, index)) => Ok(PolicyEngine(Arc::new(Loaded {
-            authorizer: Authorizer::new(),
-            index,
-            entities,
-            model,
-            revision: revision(&files),
-            warnings: warnings.into_warnings(),
-        }))),
+        Some((entities, model, index)) => Ok(PolicyEngine {
+            loaded: Arc::new(Loaded {
+                authorizer: Authorizer::new(),
+                index,
+                entities,
+                model,
+                revision: revision(&files),
+                warnings: warnings.into_warnings(),
+            }),
+            time_zone: TimeZone::UTC,
+        }),
         None => Err(found.into_errors()),
     }
 }
@@ -191,6 +194,7 @@ fn check_model(directory: &Path, schema: &Schema, found: &mut Found) -> Option<M
 struct Policies<'a> {
     set: PolicySet,
     origins: BTreeMap<PolicyId, Origin<'a>>,
+    annotations: HashMap<PolicyId, Annotations>,
 }
 
 struct Origin<'a> {
@@ -203,6 +207,7 @@ impl<'a> Policies<'a> {
         let mut policies = Self {
             set: PolicySet::new(),
             origins: BTreeMap::new(),
+            annotations: HashMap::new(),
         };
         for file in files.values() {
             if file
@@ -244,18 +249,8 @@ impl<'a> Policies<'a> {
     }
 
     fn add(&mut self, file: &'a File, line: usize, policy: &Policy) -> Result<(), String> {
-        let id = policy.annotation("id").ok_or("a policy needs an @id(\"…\")")?;
-        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-' | b':' | b'/');
-        if id.is_empty() || id.len() > ID_BYTES_MAX || !id.bytes().all(allowed) {
-            return Err(format!(
-                "an @id is 1 to {ID_BYTES_MAX} letters, digits, `.`, `_`, `-`, `:` and `/`"
-            ));
-        }
-        let reason = policy.annotation("reason");
-        if reason.is_some_and(|reason| reason.is_empty() || reason.len() > REASON_BYTES_MAX) {
-            return Err(format!("an @reason is 1 to {REASON_BYTES_MAX} bytes of text"));
-        }
-        let id = PolicyId::new(id);
+        let annotations = Annotations::of(policy)?;
+        let id = PolicyId::new(&annotations.id);
         if let Some(other) = self.origins.get(&id) {
             let other = format!("{}:{}", other.file.path.display(), other.line);
             return Err(format!("the @id `{id}` is taken by {other}"));
@@ -263,7 +258,8 @@ impl<'a> Policies<'a> {
         self.set
             .add(policy.new_id(id.clone()))
             .map_err(|error| error.to_string())?;
-        self.origins.insert(id, Origin { file, line });
+        self.origins.insert(id.clone(), Origin { file, line });
+        self.annotations.insert(id, annotations);
         Ok(())
     }
 

@@ -6,17 +6,16 @@ use std::collections::BTreeSet;
 use std::str::FromStr;
 
 use cedar_policy::{
-    Context, Entities, Entity, EntityId, EntityTypeName, EntityUid, ExpressionConstructionError, Request,
-    RestrictedExpression, Schema,
+    Context, Entities, Entity, EntityId, EntityTypeName, EntityUid, Request, RestrictedExpression, Schema,
 };
+use jiff::tz::TimeZone;
 use picket_core::access::{AccessRequest, Principal};
-use picket_core::risk::RiskLevel;
 use picket_core::spiffe::SpiffeId;
 
 use super::entities::LoadedEntities;
 use super::errors::with_causes;
-use super::needs::{Attribute, Attributes, Needs};
-use crate::risk::Assessment;
+use super::moment::Moment;
+use super::needs::{Attribute, Attributes, Needs, TIME};
 
 /// How many roles a token may bring. More is an error, never a shorter list: what is left out could be what forbids.
 pub const ROLES_MAX: usize = 256;
@@ -96,12 +95,12 @@ impl Model {
     pub(super) fn read(
         &self,
         request: &AccessRequest,
-        risk: Option<&Assessment>,
         loaded: &LoadedEntities,
         needs: Needs,
+        moment: &Moment,
     ) -> Result<(Request, Entities), ModelError> {
-        let asked = self.request(request, risk, needs.attributes, None)?;
-        let made = self.made(request, loaded, needs.attributes)?;
+        let asked = self.request(request, needs.attributes, moment, None)?;
+        let made = self.made(request, loaded, needs.attributes, moment)?;
         let action = self.action(&request.action.method);
         Ok((asked, loaded.with(made, action, needs.reach)?))
     }
@@ -111,9 +110,18 @@ impl Model {
     pub(super) fn mistakes_in(&self, schema: &Schema) -> BTreeSet<String> {
         let mut mistakes = BTreeSet::new();
         let loaded = LoadedEntities::none();
-        let risk = samples::risk();
+        let moment = match Moment::new(0, &TimeZone::UTC) {
+            Ok(moment) => moment,
+            Err(error) => return BTreeSet::from([error.to_string()]),
+        };
+        let risky = moment.clone().at_risk(Some(&samples::risk()));
         for mut sample in samples::all() {
-            match self.made(&sample, &loaded, Attributes::ALL) {
+            // The optional parts of a request, and the risk as another one.
+            let moment = match sample.context.user_agent {
+                Some(_) => &risky,
+                None => &moment,
+            };
+            match self.made(&sample, &loaded, Attributes::ALL, moment) {
                 Ok(made) => {
                     if let Err(error) = Entities::from_entities(made, Some(schema)) {
                         mistakes.insert(with_causes(&error));
@@ -123,11 +131,9 @@ impl Model {
                     mistakes.insert(error.to_string());
                 }
             }
-            // The request's optional parts and the risk do not depend on each other: each is tried with all of the rest.
-            let risk = sample.context.user_agent.as_ref().map(|_| &risk);
             for method in METHODS.iter().chain([&OTHER_METHOD]) {
                 (*method).clone_into(&mut sample.action.method);
-                if let Err(error) = self.request(&sample, risk, Attributes::ALL, Some(schema)) {
+                if let Err(error) = self.request(&sample, Attributes::ALL, moment, Some(schema)) {
                     mistakes.insert(error.to_string());
                 }
             }
@@ -138,15 +144,15 @@ impl Model {
     fn request(
         &self,
         request: &AccessRequest,
-        risk: Option<&Assessment>,
         needed: Attributes,
+        moment: &Moment,
         schema: Option<&Schema>,
     ) -> Result<Request, ModelError> {
         Request::new(
             self.principal_uid(request),
             self.action(&request.action.method).clone(),
             self.resource_uid(request),
-            context(request, risk, needed)?,
+            context(request, needed, moment)?,
             schema,
         )
         .map_err(refused("request"))
@@ -177,16 +183,23 @@ impl Model {
         request: &AccessRequest,
         loaded: &LoadedEntities,
         needed: Attributes,
+        moment: &Moment,
     ) -> Result<Vec<Entity>, ModelError> {
         let principal = match (&request.principal, &request.peer) {
-            (Some(principal), _) => self.user(principal, loaded, needed)?,
+            (Some(principal), _) => self.user(principal, loaded, needed, moment)?,
             (None, Some(peer)) => self.workload(peer, loaded, needed)?,
             (None, None) => Entity::with_uid(self.principal_uid(request)),
         };
         Ok(vec![principal, self.resource(request, needed)?])
     }
 
-    fn user(&self, principal: &Principal, loaded: &LoadedEntities, needed: Attributes) -> Result<Entity, ModelError> {
+    fn user(
+        &self,
+        principal: &Principal,
+        loaded: &LoadedEntities,
+        needed: Attributes,
+        moment: &Moment,
+    ) -> Result<Entity, ModelError> {
         at_most("principal.roles", principal.roles.len(), ROLES_MAX)?;
         at_most("principal.scopes", principal.scopes.len(), SCOPES_MAX)?;
         at_most("principal.amr", principal.amr.len(), AMR_MAX)?;
@@ -200,6 +213,10 @@ impl Model {
             pair(needed, Attribute::Acr, || text(&principal.acr)),
             pair(needed, Attribute::AuthTime, || {
                 principal.auth_time_s.map(RestrictedExpression::new_long)
+            }),
+            pair(needed, Attribute::AuthAge, || {
+                let age_s = moment.age_s(principal.auth_time_s?);
+                Some(RestrictedExpression::new_long(age_s))
             }),
             pair(needed, Attribute::Actors, || {
                 let subjects = principal.actors.iter().map(|actor| string(&actor.subject));
@@ -234,6 +251,10 @@ impl Model {
             pair(needed, Attribute::Classification, || {
                 resource.classification.as_deref().map(string)
             }),
+            pair(needed, Attribute::SecurityZone, || {
+                resource.security_zone.as_deref().map(string)
+            }),
+            pair(needed, Attribute::Tenant, || resource.tenant.as_deref().map(string)),
         ];
         let tags = needed.contain_tags().then_some(&resource.path_parameters).into_iter();
         Entity::new_with_tags(
@@ -246,7 +267,7 @@ impl Model {
     }
 }
 
-fn context(request: &AccessRequest, risk: Option<&Assessment>, needed: Attributes) -> Result<Context, ModelError> {
+fn context(request: &AccessRequest, needed: Attributes, moment: &Moment) -> Result<Context, ModelError> {
     let given = &request.context;
     let peer = request
         .peer
@@ -256,8 +277,6 @@ fn context(request: &AccessRequest, risk: Option<&Assessment>, needed: Attribute
         .map(|peer| RestrictedExpression::new_record(identity(peer, Attributes::ALL)))
         .transpose()
         .map_err(refused("context"))?;
-    let risk = risk.filter(|_| needed.contain(Attribute::Risk)).map(risk_record);
-    let risk = risk.transpose().map_err(refused("risk"))?;
     let pairs = [
         pair(needed, Attribute::Method, || Some(string(&request.action.method))),
         // Cedar takes no IPv4 address in IPv6 form, and a policy about 10.0.0.0/8 means both.
@@ -267,24 +286,45 @@ fn context(request: &AccessRequest, risk: Option<&Assessment>, needed: Attribute
         }),
         pair(needed, Attribute::UserAgent, || given.user_agent.as_deref().map(string)),
         pair(needed, Attribute::Peer, || peer),
-        pair(needed, Attribute::Risk, || risk),
+        time(needed, moment)?,
+        risk(needed, moment)?,
     ];
     Context::from_pairs(pairs.into_iter().flatten()).map_err(refused("context"))
 }
 
-/// What counts of a risk. While it is only learnt, nothing is unusual.
-fn risk_record(risk: &Assessment) -> Result<RestrictedExpression, ExpressionConstructionError> {
-    let counted = risk.counted();
-    let level = counted.map_or(RiskLevel::Low, |risk| risk.level);
-    let score = RestrictedExpression::new_long(counted.map_or(0, |risk| risk.score.into()));
-    RestrictedExpression::new_record([
-        ("score".to_owned(), score),
-        ("level".to_owned(), string(level.name())),
-        (
-            "signals".to_owned(),
-            RestrictedExpression::new_set(risk.counted_signals().map(string)),
-        ),
-    ])
+/// What clock and calendar show, if any of it is needed: the record is always there, and an attribute that nobody looks at is
+/// missed by nobody.
+fn time(needed: Attributes, moment: &Moment) -> Result<Option<(String, RestrictedExpression)>, ModelError> {
+    if !needed.contain_time() {
+        return Ok(None);
+    }
+    let wall_time = moment.wall_time();
+    let members = [
+        (Attribute::Hour, wall_time.hour),
+        (Attribute::Minute, wall_time.minute),
+        (Attribute::Weekday, wall_time.weekday),
+        (Attribute::Date, wall_time.date),
+    ];
+    let members =
+        members.map(|(attribute, value)| (attribute.name().to_owned(), RestrictedExpression::new_long(value)));
+    let record = RestrictedExpression::new_record(members).map_err(refused("time"))?;
+    Ok(Some((TIME.to_owned(), record)))
+}
+
+/// The risk, if it is needed and was assessed. A policy may take the record as a whole.
+fn risk(needed: Attributes, moment: &Moment) -> Result<Option<(String, RestrictedExpression)>, ModelError> {
+    let Some(risk) = moment.risk().filter(|_| needed.contain(Attribute::Risk)) else {
+        return Ok(None);
+    };
+    let signals = risk.signals.iter().map(|signal| string(signal));
+    let members = [
+        ("score", RestrictedExpression::new_long(risk.score)),
+        ("level", string(risk.level)),
+        ("signals", RestrictedExpression::new_set(signals)),
+    ];
+    let members = members.map(|(name, value)| (name.to_owned(), value));
+    let record = RestrictedExpression::new_record(members).map_err(refused("risk"))?;
+    Ok(Some((Attribute::Risk.name().to_owned(), record)))
 }
 
 /// An attribute, if it is needed and there.

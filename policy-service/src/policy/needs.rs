@@ -2,7 +2,7 @@
 
 use picket_core::decision::{Attribute as Varying, Vary};
 
-use crate::risk::Assessment;
+use super::moment::Moment;
 
 /// Which entities policies can look at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -16,7 +16,7 @@ pub(super) enum Reach {
 /// What is looked at: attributes by name, whatever has them, as a policy reads one only by naming it; tags; and which action
 /// and resource it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Attributes(u32);
+pub(super) struct Attributes(u64);
 
 /// What policies look at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +50,7 @@ attributes! {
     Amr => "amr",
     Acr => "acr",
     AuthTime => "auth_time",
+    AuthAge => "auth_age",
     Actors => "actors",
     IsBound => "is_bound",
     SpiffeId => "spiffe_id",
@@ -58,32 +59,62 @@ attributes! {
     Path => "path",
     RouteRule => "route_rule",
     Classification => "classification",
+    SecurityZone => "security_zone",
     Method => "method",
     SourceAddress => "source_address",
     UserAgent => "user_agent",
     Peer => "peer",
     Risk => "risk",
+    Hour => "hour",
+    Minute => "minute",
+    Weekday => "weekday",
+    Date => "date",
 }
 
+/// The record of the context that holds what clock and calendar show.
+pub(super) const TIME: &str = "time";
+const TIME_ATTRIBUTES: [Attribute; 4] = [Attribute::Hour, Attribute::Minute, Attribute::Weekday, Attribute::Date];
+
 /// Tags have no names that are known beforehand: all of them or none.
-const TAGS: u32 = 1 << 31;
+const TAGS: u64 = 1 << 63;
 /// Which action it is, by its id or by what is only true of it.
-const ACTION_ID: u32 = 1 << 30;
+const ACTION_ID: u64 = 1 << 62;
 /// Which resource it is: its id is host and path.
-const RESOURCE_ID: u32 = 1 << 29;
+const RESOURCE_ID: u64 = 1 << 61;
 
 impl Attributes {
     const NONE: Self = Self(0);
     /// All of it.
-    pub(super) const ALL: Self = Self(u32::MAX);
+    pub(super) const ALL: Self = Self(u64::MAX);
 
-    fn one(attribute: Attribute) -> Self {
-        Self(1 << attribute as u32)
+    pub(super) fn one(attribute: Attribute) -> Self {
+        Self(1 << attribute as u64)
+    }
+
+    fn some(attributes: &[Attribute]) -> Self {
+        let all = attributes.iter().map(|attribute| Self::one(*attribute).0);
+        Self(all.fold(0, |all, one| all | one))
+    }
+
+    /// Whether the time is, or a part of it.
+    pub(super) fn contain_time(self) -> bool {
+        self.0 & Self::some(&TIME_ATTRIBUTES).0 != 0
     }
 
     /// Whether an attribute is among them.
     pub(super) fn contain(self, attribute: Attribute) -> bool {
         self.0 & Self::one(attribute).0 != 0
+    }
+
+    /// Whether anything is that another authentication could change.
+    pub(super) fn contain_strength(self) -> bool {
+        let strength = [
+            Attribute::Acr,
+            Attribute::AuthTime,
+            Attribute::AuthAge,
+            Attribute::IsBound,
+        ];
+        self.0 & Self::some(&strength).0 != 0
     }
 
     /// Whether the resource's tags are.
@@ -93,8 +124,8 @@ impl Attributes {
 
     /// What of a request besides route rule and token these come from. The principal is the token's; where there is none,
     /// whoever keeps the answer counts the peer in. A risk comes from all that its assessment looked at.
-    pub(super) fn vary(self, risk: Option<&Assessment>) -> Vary {
-        let risk = risk.filter(|_| self.contain(Attribute::Risk));
+    pub(super) fn vary(self, moment: &Moment) -> Vary {
+        let risk = moment.risk().filter(|_| self.contain(Attribute::Risk));
         let depends = |attribute| match attribute {
             Varying::Peer => self.contain(Attribute::Peer),
             Varying::Method => self.contain(Attribute::Method) || self.0 & ACTION_ID != 0,
@@ -133,6 +164,12 @@ impl Needs {
 
     /// An attribute by its name. The service makes none of any other name, so nobody misses it.
     pub(super) fn of_attribute(name: &str) -> Self {
+        if name == TIME {
+            return Self {
+                attributes: Attributes::some(&TIME_ATTRIBUTES),
+                ..Self::NONE
+            };
+        }
         let known = Attribute::ALL.iter().find(|attribute| attribute.name() == name);
         Self {
             attributes: known.map_or(Attributes::NONE, |attribute| Attributes::one(*attribute)),

@@ -3,7 +3,8 @@
 use cedar_policy::pst::{ActionConstraint, BinaryOp, Clause, Expr, Literal, ResourceConstraint, UnaryOp, Var};
 use cedar_policy::{Policy, pst};
 
-use super::needs::Needs;
+use super::compared::Compared;
+use super::needs::{Needs, TIME};
 
 /// How deep a condition is read. Cedar evaluates as deep without running out of stack (`RecursionLimit`), which would be an
 /// error that a skipped policy does not give.
@@ -19,6 +20,7 @@ pub(super) struct Traits {
     /// It is false, without an error, for every other route rule.
     pub(super) route_rule: Option<String>,
     pub(super) needs: Needs,
+    pub(super) compared: Compared,
 }
 
 /// Reads a policy that the strict validator has accepted. What is not understood restricts nothing.
@@ -26,6 +28,7 @@ pub(super) fn traits_of(policy: &Policy) -> Traits {
     let unknown = Traits {
         route_rule: None,
         needs: Needs::ALL,
+        compared: Compared::anyhow(),
     };
     let is_short = policy.to_cedar().is_some_and(|text| text.len() <= POLICY_BYTES_MAX);
     match is_short.then(|| policy.to_pst()) {
@@ -33,6 +36,7 @@ pub(super) fn traits_of(policy: &Policy) -> Traits {
         Some(Ok(pst::Policy::Static(policy))) => Traits {
             route_rule: route_rule(policy.body().clauses()),
             needs: of_scope(policy.body()).and(of_all(policy.body().clauses().iter().map(inner))),
+            compared: Compared::in_all(policy.body().clauses().iter().map(inner)),
         },
         Some(Ok(pst::Policy::Linked(_)) | Err(_)) | None => unknown,
     }
@@ -214,10 +218,16 @@ fn of_all<'a>(expressions: impl Iterator<Item = &'a Expr>) -> Needs {
 
 /// What has an attribute or a tag that is read. An action's come from the schema, by which action it is.
 fn of_owner(expression: &Expr) -> Needs {
-    match matches!(expression, Expr::Var(Var::Principal | Var::Resource | Var::Context)) {
+    let is_variable = matches!(expression, Expr::Var(Var::Principal | Var::Resource | Var::Context));
+    match is_variable || is_time(expression) {
         true => Needs::NONE,
         false => needs(expression),
     }
+}
+
+/// `context.time`, which is always there: its hour does not depend on its minute.
+fn is_time(expression: &Expr) -> bool {
+    matches!(expression, Expr::GetAttr { expr, attr } if attr == TIME && matches!(**expr, Expr::Var(Var::Context)))
 }
 
 /// An expression in a place where a literal entity is only compared.

@@ -6,7 +6,13 @@ use picket_core::access::{Action, Context, Principal, Resource, Sidecar};
 use super::*;
 
 mod index;
+mod modes;
 mod risk;
+mod step_up;
+
+/// Saturday, 2026-11-21, 10:58:30 in Greenwich.
+const NOW_US: u64 = 1_795_258_710_000_000;
+const NOW_S: i64 = 1_795_258_710;
 
 fn shipped() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("policies")
@@ -78,6 +84,8 @@ fn request(principal: Option<Principal>, method: &str, route_rule: &str) -> Acce
             path: "/orders/7".into(),
             path_parameters: BTreeMap::from([("id".to_owned(), "7".to_owned())]),
             classification: None,
+            security_zone: None,
+            tenant: None,
         },
         context: Context {
             source_address: "10.1.2.3".parse().ok(),
@@ -87,7 +95,7 @@ fn request(principal: Option<Principal>, method: &str, route_rule: &str) -> Acce
 }
 
 fn check(engine: &PolicyEngine, request: &AccessRequest, effect: Effect, policy_ids: &[&str]) -> Evaluation {
-    let evaluation = engine.evaluate(request, None);
+    let evaluation = engine.evaluate(request, NOW_US);
     assert_eq!(
         (evaluation.effect, evaluation.policy_ids.as_slice()),
         (effect, policy_ids.map_owned().as_slice())

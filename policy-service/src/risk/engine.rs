@@ -17,7 +17,9 @@ use super::{behaviour, device, location};
 pub enum Outcome {
     /// It went on.
     Permitted,
-    /// It did not.
+    /// It may come back with a stronger authentication; nobody is suspected for being asked.
+    Challenged,
+    /// It did not go on.
     Denied,
 }
 
@@ -78,6 +80,7 @@ impl RiskEngine {
         baseline.learn_any(&self.settings, facts, assessment);
         match outcome {
             Outcome::Permitted => baseline.learn_permitted(&self.settings, facts),
+            Outcome::Challenged => {}
             Outcome::Denied => baseline.denials.push(facts.now_s),
         }
     }

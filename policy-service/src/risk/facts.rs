@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use picket_core::access::AccessRequest;
 use picket_core::configuration::problems::shortened;
+use picket_core::spiffe::SpiffeId;
 use picket_core::time::Timestamp;
 use ring::digest;
 use serde::{Deserialize, Serialize};
@@ -137,7 +138,7 @@ impl Facts {
             };
             Some(Fingerprint::of(kind, &[Some(&principal.issuer), Some(id)]))
         });
-        let peer = request.peer.as_ref().map(|peer| peer.as_str());
+        let peer = request.peer.as_ref().map(SpiffeId::as_str);
         let source = request.context.source_address.map(|address| address.to_canonical());
         let method = METHODS.iter().position(|method| *method == request.action.method);
         Self {

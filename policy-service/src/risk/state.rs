@@ -125,7 +125,7 @@ pub fn read_state(input: &mut impl BufRead, mut take: impl FnMut(PrincipalKey, B
     loop {
         let before = reader.context.clone();
         let line = reader.next()?.ok_or(StateError::Cut { line: reader.line })?;
-        let line: Line = serde_json::from_slice(&line).map_err(|error| reader.damaged(error))?;
+        let line: Line = serde_json::from_slice(&line).map_err(|error| reader.damaged(&error.to_string()))?;
         match line {
             Line::Entry(entry) => {
                 principals = principals.saturating_add(1);
@@ -184,10 +184,10 @@ impl<R: BufRead> Reader<'_, R> {
         Ok(Some(line))
     }
 
-    fn damaged(&self, problem: impl ToString) -> StateError {
+    fn damaged(&self, problem: &str) -> StateError {
         StateError::Damaged {
             line: self.line,
-            problem: problem.to_string(),
+            problem: problem.to_owned(),
         }
     }
 }

@@ -63,6 +63,8 @@ fn request() -> AccessRequest {
             path: "/orders/7".into(),
             path_parameters: BTreeMap::new(),
             classification: None,
+            security_zone: None,
+            tenant: None,
         },
         context: Context {
             source_address: "192.0.2.7".parse().ok(),
@@ -501,6 +503,9 @@ fn denials_in_a_burst_are_unusual_until_they_have_passed() {
     for _ in 0..4 {
         world.learn(&request(), Outcome::Denied);
         world.at_s += 10;
+    }
+    for _ in 0..9 {
+        world.learn(&request(), Outcome::Challenged);
     }
     world.check(&request(), 0, &[]);
     world.learn(&request(), Outcome::Denied);

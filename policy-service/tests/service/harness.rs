@@ -283,6 +283,7 @@ pub(crate) fn request(roles: &[&str], method: &str, route_rule: &str, classifica
             path: "/orders/7".into(),
             path_parameters: [("id".to_owned(), "7".to_owned())].into(),
             classification: classification.into(),
+            ..v1::Resource::default()
         }),
         context: Some(v1::Context {
             source_address: "10.0.0.1".into(),

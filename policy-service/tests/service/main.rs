@@ -144,7 +144,7 @@ fn check_metrics(service: &Service, policy_revision: &str) {
             "picket_policy_service_build_info{{version=\"{}\"}} 1",
             env!("CARGO_PKG_VERSION")
         ),
-        "picket_policy_service_policies 4",
+        "picket_policy_service_policies 5",
     ] {
         assert!(page.lines().any(|line| line == sample), "{sample}\n{page}");
     }

@@ -197,6 +197,8 @@ impl Sidecar {
             caller_reasons: Vec::new(),
             vary: Vary::EVERYTHING,
             risk: None,
+            challenge: None,
+            obligations: Vec::new(),
         };
         let verdict = self
             .enforcer

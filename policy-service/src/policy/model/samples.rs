@@ -86,6 +86,8 @@ fn sample(whole: bool, user: bool, peer: bool) -> AccessRequest {
                 BTreeMap::new()
             },
             classification: whole.then(text),
+            security_zone: whole.then(text),
+            tenant: whole.then(text),
         },
         context: Context {
             source_address: whole.then_some(IpAddr::V4(Ipv4Addr::LOCALHOST)),

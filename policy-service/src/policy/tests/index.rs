@@ -3,7 +3,7 @@
 use cedar_policy::Policy;
 use picket_core::decision::{Attribute as Varying, Vary};
 use proptest::collection::vec;
-use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop_assert_eq, proptest};
+use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop_assert, prop_assert_eq, proptest};
 use proptest::sample::{select, subsequence};
 
 use super::super::needs::{Needs, Reach};
@@ -13,7 +13,7 @@ use super::*;
 /// The same policies in one set, over all entities.
 fn undivided(directory: &Path) -> PolicyEngine {
     let mut engine = load(directory).unwrap();
-    let loaded = Arc::get_mut(&mut engine.0).unwrap();
+    let loaded = Arc::get_mut(&mut engine.loaded).unwrap();
     loaded.index = loaded.index.undivided();
     engine
 }
@@ -155,11 +155,12 @@ fn what_a_policy_does_not_name_it_does_not_need() {
 fn an_answer_varies_with_what_policies_look_at_in_scope_and_conditions() {
     use Varying::{Host, Method, Path, Peer, SourceAddress, UserAgent};
     let all = Varying::ALL;
+    let moment = Moment::new(NOW_US, &jiff::tz::TimeZone::UTC).unwrap();
     let check = |scope: &str, conditions: &str, expected: &[Varying]| {
         let found: Vec<_> = traits(scope, conditions)
             .needs
             .attributes
-            .vary(None)
+            .vary(&moment)
             .attributes()
             .collect();
         assert_eq!(found, expected, "{scope} {conditions}");
@@ -239,7 +240,7 @@ fn world() -> [(&'static str, String); 2] {
     ]
 }
 
-const CONDITIONS: [&str; 38] = [
+const CONDITIONS: [&str; 50] = [
     r#"Picket::Resource::"orders.example.org/orders/7" has route_rule"#,
     r#"Picket::Resource::"other.example.org/orders/7".hasTag("id")"#,
     "true",
@@ -278,6 +279,27 @@ const CONDITIONS: [&str; 38] = [
     r#"(principal is Picket::Workload && principal.trust_domain == "example.org")"#,
     r#"(resource.path like "/orders/*" || resource has classification)"#,
     r#"[principal in Picket::Role::"reader"].contains(resource.host == "orders.example.org")"#,
+    "context.time.hour >= 9",
+    "context.time.hour < 17",
+    "context.time.weekday <= 5",
+    "context.time.minute != 30",
+    "context.time.date < 20261123",
+    "(principal is Picket::User && principal has auth_age && principal.auth_age < 300)",
+    "(principal is Picket::User && principal has auth_age && 7200 >= principal.auth_age)",
+    "(principal is Picket::User && principal has auth_age && principal.auth_age * 2 < 300)",
+    r#"(principal is Picket::User && principal has acr && principal.acr == "gold")"#,
+    r#"(principal is Picket::User && principal has acr && ["silver", "gold"].contains(principal.acr))"#,
+    "(principal is Picket::User && principal.is_bound)",
+    r#"(resource has tenant && principal is Picket::User && principal has tenant && resource.tenant == principal.tenant)"#,
+];
+
+const HEADS: [&str; 6] = [
+    "",
+    "",
+    "@reason(\"told\")",
+    "@tenant(\"acme\")",
+    "@tenant(\"globex\")",
+    "@mode(\"observe\")",
 ];
 
 const SCOPES: [&str; 5] = [
@@ -300,12 +322,10 @@ fn policy() -> impl Strategy<Value = String> {
     let head = (
         select(vec!["permit", "permit", "forbid"]),
         select(SCOPES.to_vec()),
-        any::<bool>(),
+        select(HEADS.to_vec()),
     );
-    (head, vec(clause, 0..4)).prop_map(|((effect, scope, reason), clauses)| {
-        let reason = if reason { "@reason(\"told\")" } else { "" };
-        format!("{reason} {effect} ({scope}) {};", clauses.join(" "))
-    })
+    (head, vec(clause, 0..4))
+        .prop_map(|((effect, scope, head), clauses)| format!("{head} {effect} ({scope}) {};", clauses.join(" ")))
 }
 
 fn asked() -> impl Strategy<Value = AccessRequest> {
@@ -328,12 +348,14 @@ fn asked() -> impl Strategy<Value = AccessRequest> {
         let mut asked = request(if is_user { user(&roles) } else { None }, method, rule);
         if let Some(principal) = &mut asked.principal {
             principal.tenant = tenant.then(|| "acme".to_owned());
-            principal.auth_time_s = auth_time.then_some(1);
+            principal.auth_time_s = auth_time.then_some(AUTH_TIME_S);
+            principal.is_bound = auth_time && tenant;
             principal.acr = auth_time.then(|| "alice".to_owned());
             principal.amr = if tenant { vec!["otp".to_owned()] } else { vec![] };
             principal.scopes = if auth_time { vec!["s".to_owned()] } else { vec![] };
         }
         asked.resource.classification = secret.then(|| "secret".to_owned());
+        asked.resource.tenant = secret.then(|| "acme".to_owned());
         if !tagged {
             asked.resource.path_parameters.clear();
         }
@@ -351,11 +373,38 @@ fn asked() -> impl Strategy<Value = AccessRequest> {
     })
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(192))]
+/// Saturday, 2026-11-21, 08:00 in Greenwich.
+const AUTH_TIME_S: i64 = 1_795_248_000;
+const MINUTE_US: u64 = 60_000_000;
+/// An answer that time does not change is looked at again after that long.
+const LONG_MS: u64 = 10 * 86_400_000;
+const REQUESTS: u32 = 24;
+/// How many random requests are asked in all; `make vary-hunt` asks a million.
+const REQUESTS_VARIABLE: &str = "PICKET_VARY_REQUESTS";
+const REQUESTS_DEFAULT: u32 = 50_000;
 
+fn cases() -> u32 {
+    let requests = std::env::var(REQUESTS_VARIABLE).map_or(REQUESTS_DEFAULT, |text| text.parse().unwrap());
+    requests.div_ceil(REQUESTS * REQUESTS)
+}
+
+/// When it is asked, and at which part of its validity the answer is given again.
+fn times() -> impl Strategy<Value = (u64, u64)> {
+    let since_us = (0..3 * 24 * 60_u64, 0..MINUTE_US).prop_map(|(minutes, us)| minutes * MINUTE_US + us);
+    let auth_time_us = u64::try_from(AUTH_TIME_S).unwrap() * 1_000_000;
+    (since_us.prop_map(move |since_us| auth_time_us + since_us), 0..100_u64)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { max_shrink_iters: 2_000, ..ProptestConfig::with_cases(cases()) })]
+
+    /// The index changes no evaluation; and what was answered to one request is what is answered to each that agrees with it
+    /// in all that the answer varies with, for as long as the answer is valid.
     #[test]
-    fn the_index_changes_no_evaluation(policies in vec(policy(), 1..10), requests in vec(asked(), 24)) {
+    fn a_cached_answer_is_the_one_that_a_fresh_evaluation_gives(
+        policies in vec(policy(), 1..10),
+        requests in vec((asked(), times()), REQUESTS as usize),
+    ) {
         let text: String = policies
             .iter()
             .enumerate()
@@ -365,16 +414,55 @@ proptest! {
         for (name, content) in world() {
             std::fs::write(folder.path().join(name), content).unwrap();
         }
-        let (indexed, whole) = (load(folder.path()).unwrap(), undivided(folder.path()));
+        let berlin = jiff::tz::TimeZone::get("Europe/Berlin").unwrap();
+        let indexed = load(folder.path()).unwrap().in_time_zone(berlin.clone());
+        let whole = undivided(folder.path()).in_time_zone(berlin);
         prop_assert_eq!(indexed.policy_count(), policies.len());
-        for (request, other) in requests.iter().zip(requests.iter().skip(1)) {
-            let evaluation = indexed.evaluate(request, None);
-            let expected = Evaluation { vary: evaluation.vary, ..whole.evaluate(request, None) };
+        for (request, (now_us, percent)) in &requests {
+            let evaluation = indexed.evaluate(request, *now_us);
+            let (vary, same_for_ms) = (evaluation.vary, evaluation.same_for_ms);
+            // What is tried comes from the text of the policies for the rule: all policies have more of it.
+            let challenge = evaluation.challenge.clone();
+            let expected = Evaluation { vary, same_for_ms, challenge, ..whole.evaluate(request, *now_us) };
             prop_assert_eq!(&evaluation, &expected, "{}\n{:?}", text, request);
-            let same = same_where_it_matters(request, other, evaluation.vary);
-            prop_assert_eq!(indexed.evaluate(&same, None), evaluation, "{}\n{:?}\n{:?}", text, request, same);
+            for back in evaluation.challenge.iter().flat_map(|told| come_back(request, told, *now_us)) {
+                prop_assert_eq!(whole.evaluate(&back, *now_us).effect, Effect::Permit, "{}\n{:?}", text, back);
+            }
+            let tenant = request.principal.as_ref().and_then(|principal| principal.tenant.as_deref());
+            for id in &evaluation.policy_ids {
+                let of = policies[id.strip_prefix('p').unwrap().parse::<usize>().unwrap()].split_whitespace().next();
+                let is_foreign = of.is_some_and(|head| head.starts_with("@tenant") && tenant.is_none_or(|own| !head.contains(own)));
+                prop_assert!(!is_foreign, "{} decided about {:?}", id, request);
+            }
+            let later_us = now_us + same_for_ms.unwrap_or(LONG_MS) * percent / 100 * 1_000;
+            for (other, _) in &requests {
+                let same = same_where_it_matters(request, other, vary);
+                let fresh = Evaluation { same_for_ms, ..indexed.evaluate(&same, later_us) };
+                prop_assert_eq!(&fresh, &evaluation, "{}\n{:?}\n{:?}\n{} {}", text, request, same, now_us, later_us);
+            }
         }
     }
+}
+
+/// The request of a user who did as a challenge says, once with each class that it names.
+fn come_back(request: &AccessRequest, told: &StepUp, now_us: u64) -> Vec<AccessRequest> {
+    let now_s = i64::try_from(now_us / 1_000_000).unwrap();
+    let mut classes: Vec<Option<String>> = told.acr_values().iter().cloned().map(Some).collect();
+    if classes.is_empty() {
+        classes.push(None);
+    }
+    let with = |class: Option<String>| {
+        let mut back = request.clone();
+        let principal = back.principal.as_mut().unwrap();
+        principal.acr = class.or(principal.acr.take());
+        principal.is_bound |= told.bound_token();
+        principal.auth_time_s = told
+            .max_age_s()
+            .map(|age_s| now_s - i64::from(age_s))
+            .or(principal.auth_time_s);
+        back
+    };
+    classes.into_iter().map(with).collect()
 }
 
 /// The other request, with the rule, the principal and the named attributes of this one.
@@ -383,6 +471,8 @@ fn same_where_it_matters(request: &AccessRequest, other: &AccessRequest, vary: V
     let request = request.clone();
     same.route_rule = request.route_rule;
     same.resource.classification = request.resource.classification;
+    same.resource.security_zone = request.resource.security_zone;
+    same.resource.tenant = request.resource.tenant;
     if vary.contains(Varying::Peer) || request.principal.is_none() {
         same.peer = request.peer;
     }

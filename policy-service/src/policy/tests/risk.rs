@@ -21,7 +21,7 @@ fn risk(score: u8, level: RiskLevel, signals: &[Signal], mode: Mode) -> Assessme
 }
 
 fn decide(policy: &str, risk: Option<&Assessment>) -> (Effect, Vary) {
-    let evaluation = engine(policy).evaluate(&request(user(&[]), "GET", "r"), risk);
+    let evaluation = engine(policy).evaluate_at_risk(&request(user(&[]), "GET", "r"), NOW_US, risk);
     assert_eq!(evaluation.errors, Vec::<String>::new());
     (evaluation.effect, evaluation.vary)
 }

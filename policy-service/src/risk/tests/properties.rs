@@ -29,7 +29,12 @@ fn step() -> impl Strategy<Value = Step> {
     let when = select(vec![0_u64, 1, 30, 3600, 7 * 3600, 86_400, 100 * 86_400]);
     let what = (select(vec!["GET", "POST", "BREW"]), 0_u8..3, any::<bool>());
     let who = (0_u8..3, option::of(0_u8..4), 0_u8..3, 0_u8..2, option::of(0_u8..4));
-    let outcome = select(vec![Outcome::Permitted, Outcome::Permitted, Outcome::Denied]);
+    let outcome = select(vec![
+        Outcome::Permitted,
+        Outcome::Permitted,
+        Outcome::Challenged,
+        Outcome::Denied,
+    ]);
     (when, what, who, outcome).prop_map(
         |(wait_s, (method, rule, is_listed), (subject, address, agent, session, known), outcome)| Step {
             wait_s,

@@ -1,0 +1,111 @@
+//! Challenges and obligations: what of a decision reaches the caller and the upstream.
+
+use picket_core::decision::{Decision, Effect, StepUp};
+use picket_core::enforcement::{Refusal, Reply, reply};
+use picket_core::reason::{DecidedBy, DenyReason};
+use serde_json::{Value, json};
+
+use crate::support::{Caller, Sidecar, decision};
+
+fn challenged(acr_values: &[&str], max_age_s: Option<u32>, bound_token: bool) -> Decision {
+    let acr_values = acr_values.iter().map(|value| (*value).to_owned()).collect();
+    let step_up = StepUp::new(acr_values, max_age_s, bound_token).unwrap();
+    Decision {
+        challenge: Some(Box::new(step_up)),
+        ..decision(Effect::Deny, 1000)
+    }
+}
+
+fn refused(caller: &Caller, decision: Decision) -> (Refusal, Reply) {
+    let mut sidecar = Sidecar::new();
+    let (_, pending) = sidecar.asks(caller);
+    let refusal = sidecar.answers(pending, Ok(decision)).unwrap_err();
+    let from_cache = sidecar.refuses(caller);
+    assert_eq!(
+        (from_cache.reason, &from_cache.challenge, from_cache.decided_by),
+        (refusal.reason, &refusal.challenge, DecidedBy::Cache)
+    );
+    let reply = reply(&refusal, "orders");
+    (refusal, reply)
+}
+
+fn header(reply: &Reply) -> &str {
+    let found = reply.headers.iter().find(|(name, _)| *name == "www-authenticate");
+    &found.unwrap().1
+}
+
+fn check(decision: Decision, reason: DenyReason, parameters: &str, member: &Value) {
+    let (refusal, reply) = refused(&Caller::new().get("/orders/7"), decision);
+    assert_eq!((refusal.reason, reply.status), (reason, 401));
+    let title = reason.title();
+    let error = reason.challenge_error().unwrap();
+    let expected = format!(r#"Bearer realm="orders", error="{error}", error_description="{title}"{parameters}"#);
+    assert_eq!(header(&reply), expected);
+    let body: Value = serde_json::from_str(&reply.body).unwrap();
+    assert_eq!(&body["challenge"], member);
+}
+
+#[test]
+fn a_challenge_says_what_to_come_back_with() {
+    let reason = DenyReason::AuthenticationInsufficient;
+    assert_eq!(reason.challenge_error(), Some("insufficient_user_authentication"));
+    check(
+        challenged(&["gold", "silver"], None, false),
+        reason,
+        r#", acr_values="gold silver""#,
+        &json!({"acr_values": ["gold", "silver"]}),
+    );
+    check(
+        challenged(&[], Some(300), false),
+        reason,
+        r#", max_age="300""#,
+        &json!({"max_age": 300}),
+    );
+    check(
+        challenged(&["gold"], Some(0), true),
+        reason,
+        r#", acr_values="gold", max_age="0""#,
+        &json!({"acr_values": ["gold"], "max_age": 0, "bound_token": true}),
+    );
+    let bound = json!({"bound_token": true});
+    check(challenged(&[], None, true), DenyReason::TokenNotBound, "", &bound);
+}
+
+#[test]
+fn a_grpc_caller_gets_the_challenge_as_metadata() {
+    let caller = Caller::new()
+        .get("/orders/7")
+        .header("content-type", "application/grpc");
+    let (_, reply) = refused(&caller, challenged(&["gold"], None, false));
+    assert_eq!((reply.status, reply.grpc_status), (200, Some(16)));
+    assert!(header(&reply).ends_with(r#", acr_values="gold""#), "{}", header(&reply));
+}
+
+#[test]
+fn a_plain_deny_challenges_nobody() {
+    let (refusal, reply) = refused(&Caller::new().get("/orders/7"), decision(Effect::Deny, 1000));
+    assert_eq!((refusal.reason, reply.status), (DenyReason::PolicyDeny, 403));
+    assert!(reply.headers.iter().all(|(name, _)| *name != "www-authenticate"));
+    assert!(!reply.body.contains("challenge"));
+}
+
+#[test]
+fn the_upstream_is_told_its_obligations_and_no_forged_ones() {
+    let mut configuration = crate::support::configuration();
+    // They are no choice.
+    configuration["identity_headers"] = json!([]);
+    let mut sidecar = Sidecar::with(&configuration);
+    let caller = Caller::new().get("/orders/7").header("x-picket-obligations", "none");
+    let (_, pending) = sidecar.asks(&caller);
+    let permit = Decision {
+        obligations: vec!["log:full".into(), "mask".into()],
+        ..decision(Effect::Permit, 1000)
+    };
+    let fresh = sidecar.answers(pending, Ok(permit)).unwrap();
+    let (cached, _) = sidecar.permits(&caller);
+    for permit in [fresh, cached] {
+        let set: Vec<_> = permit.headers_to_set().collect();
+        assert_eq!(set, [("x-picket-obligations", "log:full,mask")]);
+        assert!(permit.headers_to_remove().any(|name| name == "x-picket-obligations"));
+    }
+}
