@@ -41,6 +41,17 @@ pub struct Workload {
     pub trust_domain: String,
     /// The Envoy cluster that keys are fetched through; `None`: key sets that are fetched cannot be expressed.
     pub keys_cluster: Option<String>,
+    /// How its listener tells where a connection comes from.
+    pub connection_address: ConnectionAddress,
+}
+
+/// What Envoy takes for the address of a connection (`use_remote_address` of its HTTP connection manager).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConnectionAddress {
+    /// `true`: the connection's own.
+    Own,
+    /// `false`, or nobody knows: what `x-forwarded-for` says, where a request has that.
+    Forwarded,
 }
 
 /// What was made of Istio's documents.

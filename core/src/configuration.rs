@@ -1,6 +1,7 @@
 //! Configuration: how documents are read, and the filter's own.
 
 mod access;
+mod credentials;
 pub mod document;
 pub mod dpop;
 pub mod filter;

@@ -13,6 +13,8 @@ mod key_sets;
 mod permit;
 mod possession;
 mod reply;
+mod several;
+mod tokens;
 
 use std::cell::{Cell, OnceCell};
 use std::rc::Rc;
@@ -30,7 +32,7 @@ use crate::route::{REST_PARAMETER, RouteMatch, RouteTable, RuleIndex};
 use crate::signature::SignatureVerifier;
 use crate::source_address::SourceRequirement;
 use crate::time::Timestamp;
-use crate::token::credential::Credential;
+use crate::token::credential::{CREDENTIALS_MAX, Credential};
 use crate::token::introspection::IntrospectionResult;
 use crate::token::provider::ProviderIndex;
 use crate::token::{Sighting, TokenError, TokenVerifier, VerifiedToken};
@@ -79,8 +81,8 @@ pub type Verdict = Result<Permit, Refusal>;
 /// What happened on the way to a verdict.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Notes {
-    /// How the token was verified, and whether it passed.
-    pub verification: Option<(Verification, bool)>,
+    /// How each token was verified, and whether it passed.
+    pub verifications: Verifications,
     /// What came of asking the token's issuer, where an answer was due.
     pub introspection: Option<IntrospectionResult>,
     /// Whether a proof of possession passed, where one was looked at.
@@ -90,6 +92,10 @@ pub struct Notes {
     /// What access rules say that do not decide.
     pub access: ObservedAccess,
 }
+
+/// How the tokens of a request were verified, and whether each passed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Verifications([Option<(Verification, bool)>; CREDENTIALS_MAX]);
 
 /// What the policy service is to be asked, and what to keep until it answers.
 #[derive(Debug)]
@@ -177,6 +183,20 @@ pub struct Enforcer {
     requests_without_id: Cell<u64>,
 }
 
+impl Verifications {
+    /// Those of a request that has had at most [`CREDENTIALS_MAX`] of them.
+    fn extend(&mut self, verification: Option<(Verification, bool)>) {
+        if let Some(free) = self.0.iter_mut().find(|one| one.is_none()) {
+            *free = verification;
+        }
+    }
+
+    /// Each of them.
+    pub fn iter(&self) -> impl Iterator<Item = (Verification, bool)> {
+        self.0.iter().copied().flatten()
+    }
+}
+
 impl Enforcer {
     /// An enforcer with empty caches. `seed` is random: it protects the caches' hashes and tells apart the request ids
     /// that are made up here. `signatures` checks those of tokens and proofs; `proofs` remembers the latter.
@@ -242,14 +262,15 @@ impl Enforcer {
             caller,
         } = pending;
         let verdict = answer.map_err(Refusal::from).and_then(|decision| {
-            forwarding.check_token(now)?;
+            forwarding.check_tokens(now)?;
             forwarding
-                .token()
-                .map_or(Ok(()), |token| self.tokens.check_key(token, now))?;
+                .tokens()
+                .iter()
+                .try_for_each(|token| self.tokens.check_key(token, now))?;
             forwarding.check_peer(now)?;
             let known = Rc::new(KnownDecision::from(decision));
             self.decisions
-                .put(rule, &question, &known, asked_at, forwarding.token());
+                .put(rule, &question, &known, asked_at, forwarding.tokens());
             Permit::grant(Grounds::Decision(&known, DecidedBy::PolicyService), forwarding, now)
         });
         verdict.map_err(|refusal| Refusal { caller, ..refusal })
@@ -372,7 +393,7 @@ fn check_peer(required: &PeerRequirement, identity: &Identity<'_>) -> Result<(),
     }
 }
 
-/// The credential that the rule asks for. `None`: it asks for none, or can do without.
+/// The one credential that the rule asks for. `None`: it asks for none, or can do without.
 fn find_credential<'a>(
     configuration: &FilterConfiguration,
     rule: &RouteRule,
@@ -383,7 +404,9 @@ fn find_credential<'a>(
     }
     let found = configuration.credential_sources.find(head).map_err(Refusal::from)?;
     match (&rule.credential, found) {
-        (CredentialRequirement::Required(_), None) => Err(Refusal::from(TokenError::missing())),
+        (CredentialRequirement::Required(_) | CredentialRequirement::All(_), None) => {
+            Err(Refusal::from(TokenError::missing()))
+        }
         (_, found) => Ok(found),
     }
 }
@@ -396,7 +419,7 @@ fn verify_token(
 ) -> Result<Sighting, Refusal> {
     let mut how = None;
     let result = tokens.verify(credential, now, &mut how);
-    notes.verification = how.map(|how| (how, result.is_ok()));
+    notes.verifications.extend(how.map(|how| (how, result.is_ok())));
     result.map_err(Refusal::from)
 }
 
@@ -404,6 +427,7 @@ fn verify_token(
 fn check_provider(rule: &RouteRule, provider: ProviderIndex) -> Result<(), Refusal> {
     let of = match &rule.credential {
         CredentialRequirement::Required(of) | CredentialRequirement::Optional(of) => of.as_ref(),
+        CredentialRequirement::All(of) => Some(of),
         CredentialRequirement::NotRequired => None,
     };
     match of.is_none_or(|providers| providers.contains(&provider)) {
@@ -440,7 +464,7 @@ fn access_request(
         traceparent: head.traceparent.map(str::to_owned),
         sidecar: sidecar.clone(),
         route_rule: rule.id.to_string(),
-        principal: identity.token.as_ref().map(|token| (*token.principal).clone()),
+        principal: identity.tokens.principal().map(|token| (*token.principal).clone()),
         peer: identity.peer_id().cloned(),
         action: Action {
             method: head.method.to_owned(),

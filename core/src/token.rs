@@ -39,8 +39,10 @@ pub struct VerifiedToken {
     pub provider: ProviderIndex,
     /// Where such a token may be sent.
     pub sources: SourceSet,
-    /// The headers that tell the upstream of the principal and its claims.
+    /// The headers that tell the upstream of the principal and its claims: first those that name the principal.
     pub identity_headers: Vec<(Cow<'static, str>, String)>,
+    /// How many of them name the principal.
+    pub principal_headers: usize,
     /// What it is bound to.
     pub confirmation: Confirmation,
     /// The key that signed it, where that was fetched: what holds of the token ends with it. `None`: the key is configured.
@@ -51,6 +53,14 @@ pub struct VerifiedToken {
     pub starts_at: Timestamp,
     /// Not at or after this time, skew included.
     pub ends_at: Timestamp,
+}
+
+impl VerifiedToken {
+    /// The headers that its provider makes of claims, for a token that does not name the principal.
+    #[must_use]
+    pub fn claim_headers(&self) -> &[(Cow<'static, str>, String)] {
+        self.identity_headers.get(self.principal_headers..).unwrap_or_default()
+    }
 }
 
 /// Why a token is refused: the reason for the caller, and what exactly was wrong, which names no value of the token.

@@ -165,7 +165,7 @@ impl Metrics {
                 counter.add_one();
             }
         }
-        if let Some((verification, has_passed)) = notes.verification {
+        for (verification, has_passed) in notes.verifications.iter() {
             let checked = match verification {
                 Verification::Cached => None,
                 Verification::Checked(algorithm) => Some((

@@ -8,6 +8,8 @@ use serde_json::{Value, json};
 
 use crate::forge::{Forge, ForgedToken};
 
+/// The issuer of second tokens, which has the keys of the first one's.
+pub const CLIENTS: &str = "https://clients.example";
 const ATTACKS: &str = include_str!("../vectors/attacks.json");
 
 /// One attack, or a harmless request that looks like one.
@@ -20,6 +22,8 @@ pub struct Attack {
     pub comment: String,
     /// The token, which `$TOKEN` stands for.
     pub token: ForgedToken,
+    /// A second token, which `$OTHER` stands for: one of [`CLIENTS`] unless it says otherwise.
+    other_token: Option<ForgedToken>,
     /// The headers.
     #[serde(default = "bearer")]
     headers: Vec<(String, String)>,
@@ -60,7 +64,37 @@ pub fn rules() -> Vec<Value> {
         rule("forge", "/forge", &["forge"], None),
         rule("forge-main-only", "/forge/main-only", &["main"], None),
         rule("forge-scoped", "/forge/scoped", &["forge"], Some(&["orders.admin"])),
+        json!({
+            "id": "forge-both", "hosts": ["orders.example.org"], "paths": ["/forge/both"], "decision": "permit",
+            "credential": "all", "providers": ["forge", "clients"],
+        }),
     ]
+}
+
+/// The providers of the forged tokens.
+///
+/// # Errors
+/// Never, with keys that were made by a forge.
+pub fn providers(forge: &Forge) -> Result<[Value; 2]> {
+    let first = forge.provider()?;
+    let mut second = first.clone();
+    let members = second.as_object_mut().context("not an object")?;
+    for (name, value) in [
+        ("name", json!("clients")),
+        ("issuer", json!(CLIENTS)),
+        ("subjects", json!(["web-shop"])),
+        (
+            "sources",
+            json!([{ "header": "x-client-token" }, { "cookie": "client" }]),
+        ),
+        (
+            "claim_headers",
+            json!([{ "claim": "email", "header": "x-client-email" }]),
+        ),
+    ] {
+        members.insert(name.to_owned(), value);
+    }
+    Ok([first, second])
 }
 
 /// A provider like the stack's own: another issuer, with a key that signs none of these tokens.
@@ -78,8 +112,11 @@ impl Attack {
     /// # Errors
     /// When the token's description makes no sense.
     pub fn request(&self, forge: &Forge) -> Result<(String, Vec<(String, String)>)> {
-        let token = forge.mint(&self.token).with_context(|| self.id.clone())?;
-        let with_token = |text: &String| text.replace("$TOKEN", &token);
+        let mint = |token: &ForgedToken| forge.mint(token).with_context(|| self.id.clone());
+        let token = mint(&self.token)?;
+        let other = self.other_token.as_ref().map(|other| mint(&of_client(other)));
+        let other = other.transpose()?.unwrap_or_default();
+        let with_token = |text: &String| text.replace("$TOKEN", &token).replace("$OTHER", &other);
         let headers = self
             .headers
             .iter()
@@ -98,6 +135,14 @@ impl Attack {
     pub fn is_permitted(&self) -> bool {
         self.expected == "local_permit"
     }
+}
+
+fn of_client(token: &ForgedToken) -> ForgedToken {
+    let mut token = token.clone();
+    for (name, value) in [("iss", CLIENTS), ("sub", "web-shop")] {
+        token.claims.entry(name).or_insert_with(|| Value::from(value));
+    }
+    token
 }
 
 fn bearer() -> Vec<(String, String)> {

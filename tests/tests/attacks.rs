@@ -48,9 +48,10 @@ impl Connection for Web {
 fn each_attack_gets_what_is_expected_natively() {
     let folder = tempfile::TempDir::new().unwrap();
     let forge = Forge::new(&Keys::make(folder.path()).unwrap()).unwrap();
+    let [forged, clients] = attack::providers(&forge).unwrap();
     let document = json!({
         "workload": "orders", "trust_domains": ["example.org"],
-        "providers": [forge.provider().unwrap(), attack::main_provider()], "rules": attack::rules(),
+        "providers": [forged, clients, attack::main_provider()], "rules": attack::rules(),
     });
     let configuration = FilterConfiguration::parse(document.to_string().as_bytes()).unwrap();
     let proofs = ProofMemory::of_one_worker(SharedSecret::new([7; 32]), &configuration.dpop);
@@ -92,10 +93,11 @@ async fn each_attack_gets_what_is_expected_in_envoy() {
     let forge = Forge::new(&Keys::make(folder.path()).unwrap()).unwrap();
     let line = |value: &serde_json::Value| format!("                    - {value}\n");
     let rules: String = attack::rules().iter().map(line).collect();
+    let providers: String = attack::providers(&forge).unwrap().iter().map(line).collect();
     let options = Options::default()
         .edit(
             "                    - name: main\n",
-            &format!("{}                    - name: main\n", line(&forge.provider().unwrap())),
+            &format!("{providers}                    - name: main\n"),
         )
         .edit(
             "                      clock_skew_s: 60\n",

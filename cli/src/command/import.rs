@@ -9,7 +9,7 @@ use picket_core::spiffe::TrustDomain;
 use super::CommandError;
 use crate::exit::Exit;
 use crate::files;
-use crate::istio::{self, Finding, Import, Workload};
+use crate::istio::{self, ConnectionAddress, Finding, Import, Workload};
 use crate::output::{Format, Output, printable, report_line};
 
 const ISTIO_ABOUT: &str = "\
@@ -62,6 +62,9 @@ pub(super) struct IstioArguments {
     /// The Envoy cluster through which key sets are fetched
     #[arg(long, value_name = "CLUSTER")]
     keys_cluster: Option<String>,
+    /// The listener has `use_remote_address: true`: needed for `ipBlocks` and `source.ip`, which mean the connection's own address
+    #[arg(long)]
+    use_remote_address: bool,
 }
 
 pub(super) fn run(command: Command, output: Output) -> Result<Exit, CommandError> {
@@ -82,6 +85,10 @@ fn import_istio(arguments: IstioArguments, output: Output) -> Result<Exit, Comma
         root_namespace: arguments.root_namespace,
         trust_domain: arguments.trust_domain,
         keys_cluster: arguments.keys_cluster,
+        connection_address: match arguments.use_remote_address {
+            true => ConnectionAddress::Own,
+            false => ConnectionAddress::Forwarded,
+        },
     };
     let import = istio::import(&texts, &workload);
     match output.format() {

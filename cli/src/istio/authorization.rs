@@ -8,10 +8,11 @@ use super::authentication::{Authentication, pointer};
 use super::conditions::{self, Leaning, Lists, Reader};
 use super::documents::Document;
 use super::specs::{ActionName, AuthorizationPolicySpec, Operation, Rule, Source, When};
-use super::{Findings, Workload, unique_name};
+use super::{ConnectionAddress, Findings, Workload, unique_name};
 
-const CONNECTION_ADDRESS: &str = "the connection's address is what Envoy says it is: set `use_remote_address: true` on the listener, or \
-     `x-forwarded-for` decides about it";
+const CONNECTION_ADDRESS: &str = "where the listener has not `use_remote_address: true`, the connection's address is what `x-forwarded-for` \
+     says, which its caller may have written: set that and say so by --use-remote-address, or ask for the address of the request (`remoteIpBlocks`, \
+     `remote.ip`), and name by `forwarded_for_trusted_hops` which proxy is believed about it";
 
 /// The access rules of all AuthorizationPolicies of a workload.
 #[derive(Debug, Default)]
@@ -171,13 +172,9 @@ impl Policy<'_> {
     fn source(&mut self, source: &Source, path: &str) -> Part {
         let (trust_domain, namespace) = (&self.workload.trust_domain, &self.document.namespace);
         let issuers = &self.authentication.issuers;
-        if !source.ip_blocks.is_empty() || !source.not_ip_blocks.is_empty() {
-            let title = self.reader.title;
-            self.reader
-                .findings
-                .note(title, format!("{path}.ipBlocks"), CONNECTION_ADDRESS);
-        }
         let s = source;
+        let known = self.workload.connection_address;
+        let connection = |value: &str| connection_address(value, known);
         let peer = |value: &str| conditions::peer(value, trust_domain);
         let principal = |value: &str| conditions::principal(value, issuers.iter());
         let account = |value: &str| conditions::service_account(value, namespace);
@@ -209,7 +206,7 @@ impl Policy<'_> {
             "connection_addresses",
             &s.ip_blocks,
             &s.not_ip_blocks,
-            conditions::network,
+            connection,
         );
         fields.add(
             "remoteIpBlocks",
@@ -240,11 +237,13 @@ impl Policy<'_> {
             return self.left_out();
         };
         let (trust_domain, issuers) = (&self.workload.trust_domain, &self.authentication.issuers);
+        let known = self.workload.connection_address;
         let form = |value: &str| match name.as_str() {
             _ if member != "attribute" => conditions::text(value),
             "peer" => conditions::peer(value, trust_domain),
             "principal" => conditions::principal(value, issuers.iter()),
-            "connection_address" | "source_address" | "destination_address" => conditions::network(value),
+            "connection_address" => connection_address(value, known),
+            "source_address" | "destination_address" => conditions::network(value),
             "destination_port" => conditions::port(value),
             _ => conditions::text(value),
         };
@@ -269,11 +268,7 @@ impl Policy<'_> {
         let attribute = |name: &str| Some(("attribute", name.to_owned()));
         let claim = |name: &str| Some(("claim", name.to_owned()));
         match key {
-            "source.ip" => {
-                let title = self.reader.title;
-                self.reader.findings.note(title, path, CONNECTION_ADDRESS);
-                attribute("connection_address")
-            }
+            "source.ip" => attribute("connection_address"),
             "remote.ip" => attribute("source_address"),
             "source.namespace" => attribute("namespace"),
             "source.principal" => attribute("peer"),
@@ -420,6 +415,14 @@ fn alternatives(parts: Vec<Part>) -> Part {
     match some.is_empty() {
         true => Part::Never,
         false => Part::Some(Value::Array(some)),
+    }
+}
+
+/// A network of connections, where the filter can know what a connection's address is.
+fn connection_address(value: &str, known: ConnectionAddress) -> Result<String, String> {
+    match known {
+        ConnectionAddress::Own => conditions::network(value),
+        ConnectionAddress::Forwarded => Err(CONNECTION_ADDRESS.to_owned()),
     }
 }
 

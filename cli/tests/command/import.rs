@@ -76,6 +76,43 @@ fn what_cannot_be_expressed_is_named_and_the_command_says_so() {
     assert_eq!(import["problems"][0]["document"], "AuthorizationPolicy shop/web");
 }
 
+/// Each of these could pass for a policy that holds: the command must not say that all is well.
+#[test]
+fn what_would_mean_something_else_or_nothing_is_a_mistake() {
+    let folder = tempfile::tempdir().unwrap();
+    let policies = folder.path().join("policies.yaml");
+    let head = "
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: { name: web, namespace: shop }
+spec:
+  action: DENY
+";
+    let run = |spec: &str, further: &[&str]| {
+        fs::write(&policies, format!("{head}{spec}")).unwrap();
+        let arguments = ["import", "istio", text(&policies), "--namespace", "shop"];
+        picket(&[&arguments[..], further].concat())
+    };
+    let by_address = "  rules: [ { from: [ { source: { ipBlocks: [ 10.0.0.0/8 ] } } ] } ]\n";
+    let answer = run(by_address, &[]);
+    answer.expect(1);
+    assert!(answer.stderr.contains("--use-remote-address"), "{}", answer.stderr);
+    let answer = run(by_address, &["--use-remote-address"]);
+    answer.expect(0);
+    assert_eq!(answer.stderr, "");
+    let for_a_gateway = "  rules: [ {} ]\n  targetRefs: [ { kind: Gateway, name: waypoint } ]\n";
+    let answer = run(for_a_gateway, &["--use-remote-address"]);
+    answer.expect(1);
+    assert!(
+        answer
+            .stderr
+            .contains("AuthorizationPolicy shop/web: spec.targetRefs: "),
+        "{}",
+        answer.stderr
+    );
+    assert!(answer.stderr.contains("left out"), "{}", answer.stderr);
+}
+
 #[test]
 fn a_file_that_is_not_understood_leaves_no_configuration() {
     let folder = tempfile::tempdir().unwrap();

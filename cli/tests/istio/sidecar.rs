@@ -7,7 +7,7 @@ use std::rc::Rc;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
-use picket::istio::{Import, Workload, import};
+use picket::istio::{ConnectionAddress, Import, Workload, import};
 use picket_core::configuration::filter::FilterConfiguration;
 use picket_core::dpop::{ProofMemory, SharedSecret};
 use picket_core::enforcement::{Arrival, Connection, Enforcer, Notes, PeerResult, Step};
@@ -88,6 +88,7 @@ pub(crate) fn workload(namespace: &str, labels: &[(&str, &str)]) -> Workload {
         root_namespace: "istio-system".into(),
         trust_domain: "cluster.local".into(),
         keys_cluster: None,
+        connection_address: ConnectionAddress::Own,
     }
 }
 

@@ -1,6 +1,6 @@
 //! What cannot be expressed is named, and leaves a configuration that refuses more, or none.
 
-use picket::istio::{Import, import};
+use picket::istio::{ConnectionAddress, Import, Workload, import};
 use picket_core::configuration::filter::FilterConfiguration;
 use serde_json::{Value, json};
 
@@ -308,15 +308,45 @@ items:
     assert_eq!(import.configuration.unwrap()["access"], expected);
 }
 
+/// Where the listener leaves the address of a connection to `x-forwarded-for`, whoever writes that would choose it.
 #[test]
-fn what_only_the_listener_decides_is_noted() {
-    let import = policy(
-        "DENY",
-        &json!({
-            "from": [{"source": {"ipBlocks": ["10.0.0.0/8"]}}], "when": [{"key": "source.ip", "values": ["10.0.0.1"]}],
-        }),
+fn the_address_of_a_connection_is_looked_at_where_it_is_the_connections() {
+    let rule = json!({
+        "from": [{"source": {"ipBlocks": ["10.0.0.0/8"]}}, {"source": {"notIpBlocks": ["10.1.0.0/16"], "remoteIpBlocks": ["10.2.0.0/16"]}}],
+        "when": [{"key": "source.ip", "values": ["10.0.0.1"]}],
+    });
+    let import = |action: &str, connection_address| {
+        let spec = json!({"action": action, "rules": [rule]});
+        let workload = Workload {
+            connection_address,
+            ..workload("foo", &[])
+        };
+        imported(&[document("AuthorizationPolicy", &spec)], &workload)
+    };
+    for action in ["DENY", "ALLOW"] {
+        let known = import(action, ConnectionAddress::Own);
+        assert_eq!((known.problems, known.notes), (vec![], vec![]));
+    }
+    let paths = [
+        "spec.rules[0].from[0].source.ipBlocks[0]",
+        "spec.rules[0].from[1].source.notIpBlocks[0]",
+        "spec.rules[0].when[0].values[0]",
+    ];
+    let deny = import("DENY", ConnectionAddress::Forwarded);
+    check_paths(&deny, &paths);
+    for named in [
+        "use_remote_address: true",
+        "--use-remote-address",
+        "forwarded_for_trusted_hops",
+    ] {
+        assert!(deny.problems[0].message.contains(named), "{:?}", deny.problems);
+    }
+    // What is left refuses more: whatever comes, and nobody is let pass for an address.
+    assert_eq!(
+        deny.configuration.unwrap()["access"],
+        json!({"reject": [{"id": "foo.p.0"}]})
     );
-    assert_eq!(import.problems, []);
-    assert_eq!(import.notes.len(), 1, "{:?}", import.notes);
-    assert!(import.notes[0].message.contains("use_remote_address"));
+    let allow = import("ALLOW", ConnectionAddress::Forwarded);
+    check_paths(&allow, &paths);
+    assert_eq!(allow.configuration.unwrap()["access"], json!({"accept": []}));
 }

@@ -139,10 +139,11 @@ pub struct RuleDocument {
     /// Whether a token is required. Default: `required`.
     #[deserr(default)]
     pub credential: Option<CredentialDocument>,
-    /// The names of the providers whose tokens are accepted. Default: all.
+    /// The names of the providers whose tokens are accepted; with `credential: all` 2 to 4, of each of which a token must come.
+    /// Default: all.
     #[deserr(default)]
     pub providers: Option<Vec<String>>,
-    /// The scopes that the token must all have. Default: none.
+    /// The scopes that the token must all have; with `credential: all` that of the first provider. Default: none.
     #[deserr(default)]
     pub scopes: Option<Vec<String>>,
     /// Which tokens need a proof that the caller holds their key. Default: `when_bound`.
@@ -191,6 +192,9 @@ pub enum CredentialDocument {
     /// A request without one is refused.
     #[deserr(rename = "required")]
     Required,
+    /// A request without exactly one of each of `providers` is refused. The first one's says who the principal is.
+    #[deserr(rename = "all")]
+    All,
     /// A request may come without one; one that is sent must be good.
     #[deserr(rename = "optional")]
     Optional,

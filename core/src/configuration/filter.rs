@@ -5,6 +5,7 @@ use std::num::NonZeroUsize;
 use std::rc::Rc;
 
 use super::access::check_access;
+use super::credentials::check_credential;
 use super::document::{
     CredentialDocument, DecisionDocument, FilterDocument, NeedDocument, PolicyServiceDocument, RuleDocument,
     TransactionTokenDocument,
@@ -127,6 +128,11 @@ pub struct RouteRule {
 pub enum CredentialRequirement {
     /// Yes, one of these providers'; `None`: any provider's.
     Required(Option<Vec<ProviderIndex>>),
+    /// Yes, and one of each of these providers, of which there are 2 to [`CREDENTIALS_MAX`], none of them twice. The first one's
+    /// names the principal.
+    ///
+    /// [`CREDENTIALS_MAX`]: crate::token::credential::CREDENTIALS_MAX
+    All(Vec<ProviderIndex>),
     /// No; but one that is sent must be good, and one of these providers'.
     Optional(Option<Vec<ProviderIndex>>),
     /// No; one that is sent is not looked at.
@@ -404,41 +410,6 @@ fn check_label(label: Option<String>, path: impl FnOnce() -> String, check: &mut
     label
 }
 
-fn check_credential(
-    document: &RuleDocument,
-    path: &str,
-    providers: &[Provider],
-    check: &mut Problems,
-) -> CredentialRequirement {
-    let path = format!("{path}.providers");
-    let of = document.providers.as_deref().map(|names| {
-        if names.is_empty() {
-            check.add(path.clone(), "expected at least one");
-        }
-        let mut indexes = Vec::new();
-        for (index, name) in names.iter().enumerate() {
-            match providers.iter().position(|provider| provider.name == *name) {
-                Some(provider) => indexes.push(provider),
-                None => check.add(
-                    format!("{path}[{index}]"),
-                    format_args!("expected the name of a provider, found `{}`", shortened(name)),
-                ),
-            }
-        }
-        indexes
-    });
-    match document.credential {
-        Some(CredentialDocument::Required) | None => CredentialRequirement::Required(of),
-        Some(CredentialDocument::Optional) => CredentialRequirement::Optional(of),
-        Some(CredentialDocument::None) => {
-            if of.is_some() {
-                check.add(path, "expected no list of providers beside `credential: none`");
-            }
-            CredentialRequirement::NotRequired
-        }
-    }
-}
-
 /// RFC 6749 §3.3: visible ASCII without `"` and `\\`.
 fn check_scopes(document: &RuleDocument, path: &str, check: &mut Problems) -> Vec<String> {
     let Some(scopes) = document.scopes.as_deref() else {
@@ -457,10 +428,10 @@ fn check_scopes(document: &RuleDocument, path: &str, check: &mut Problems) -> Ve
             format_args!("expected 1 to {SCOPES_MAX} {expected}"),
         );
     }
-    if document
-        .credential
-        .is_some_and(|need| need != CredentialDocument::Required)
-    {
+    if matches!(
+        document.credential,
+        Some(CredentialDocument::Optional | CredentialDocument::None)
+    ) {
         check.add(
             format!("{path}.scopes"),
             "expected no scopes where no credential is required",

@@ -121,7 +121,7 @@ impl Facts<'_> {
                 values.hold(|account| peer.is_some_and(|id| account.fits(id)))
             }
             Condition::Principal(values) => {
-                let principal = self.identity.token.as_ref().map(|token| &token.principal);
+                let principal = self.identity.tokens.principal().map(|token| &token.principal);
                 values.hold(|pattern| principal.is_some_and(|who| pattern.fits(&who.issuer, &who.subject)))
             }
             Condition::ConnectionAddress(values) => within(values, self.arrival.connection.source_address()),
@@ -180,7 +180,7 @@ impl Facts<'_> {
     }
 
     fn claim(&self, claim: ClaimIndex) -> &[Box<str>] {
-        let token = self.identity.token.as_ref();
+        let token = self.identity.tokens.principal();
         token
             .and_then(|token| token.condition_claims.get(claim))
             .map_or(&[], |texts| texts)

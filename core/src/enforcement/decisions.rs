@@ -6,6 +6,7 @@ use std::num::NonZeroUsize;
 use std::rc::Rc;
 
 use super::identity::Identity;
+use super::tokens::Tokens;
 use super::user_agent;
 use crate::cache::Cache;
 use crate::decision::{Attribute, Decision, Vary};
@@ -14,7 +15,6 @@ use crate::request::RequestHead;
 use crate::route::RuleIndex;
 use crate::spiffe::SpiffeId;
 use crate::time::Timestamp;
-use crate::token::VerifiedToken;
 
 /// No answer is kept longer, whatever it says of itself.
 const DECISION_VALIDITY_MS_MAX: u64 = 3_600_000;
@@ -31,10 +31,10 @@ pub enum CacheUse {
     Miss,
 }
 
-/// A question to the policy service: route rule, token, and the values of the attributes that its answer may depend on.
+/// A question to the policy service: route rule, tokens, and the values of the attributes that its answer may depend on.
 ///
 /// INVARIANT: two requests with equal keys make access requests that differ at most in request id, traceparent, and
-/// attributes that are not in the key's [`Vary`]. The token stands for all that the principal says, the rule for the
+/// attributes that are not in the key's [`Vary`]. The tokens stand for all that the principal says, the rule for the
 /// classification, the path for its parameters.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct DecisionKey(Box<[u8]>);
@@ -59,14 +59,11 @@ pub(super) struct KnownDecision {
     pub(super) obligations_header: Option<Rc<str>>,
 }
 
-/// Bytes before the attributes: vary, rule, token.
-const KEY_HEAD_BYTES: usize = 1 + 8 + 8;
-
 impl DecisionKey {
     pub(super) fn new(vary: Vary, rule: RuleIndex, head: &RequestHead<'_>, identity: &Identity<'_>) -> Self {
-        // Serials begin at 1.
-        let token = identity.token.as_ref().map_or(0, |token| token.serial);
-        let mut key = KeyBytes::new(vary, u64::try_from(rule).unwrap_or(u64::MAX), token);
+        let serials = identity.tokens.iter().map(|token| token.serial.to_le_bytes());
+        let rule = u64::try_from(rule).unwrap_or(u64::MAX);
+        let mut key = KeyBytes::new(vary, rule.to_le_bytes(), serials);
         for attribute in key.vary.attributes() {
             match attribute {
                 Attribute::Peer => key.push(identity.peer_id().map_or("", SpiffeId::as_str).as_bytes()),
@@ -86,11 +83,11 @@ impl DecisionKey {
 
     /// The key of the same request under fewer attributes. `None`: this key lacks one of them.
     fn narrowed(&self, vary: Vary) -> Option<Self> {
-        let (head, mut rest) = self.0.split_at_checked(KEY_HEAD_BYTES)?;
-        let (have, head) = head.split_first()?;
-        let (rule, token) = head.split_first_chunk::<8>()?;
-        let token = u64::from_le_bytes(token.try_into().ok()?);
-        let mut key = KeyBytes::new(vary, u64::from_le_bytes(*rule), token);
+        let (have, rest) = self.0.split_first()?;
+        let (rule, rest) = rest.split_first_chunk::<8>()?;
+        let (tokens, rest) = rest.split_first()?;
+        let (serials, mut rest) = rest.split_at_checked(usize::from(*tokens).saturating_mul(8))?;
+        let mut key = KeyBytes::new(vary, *rule, serials.as_chunks().0.iter().copied());
         let mut wanted = key.vary.attributes().peekable();
         for attribute in Vary::from_bits(*have).attributes() {
             let (length, after) = rest.split_first_chunk::<4>()?;
@@ -111,13 +108,16 @@ struct KeyBytes {
 }
 
 impl KeyBytes {
-    fn new(vary: Vary, rule: u64, token: u64) -> Self {
+    /// Before the attributes: vary, rule, how many tokens there are, and the serial of each.
+    fn new(vary: Vary, rule: [u8; 8], serials: impl Iterator<Item = [u8; 8]> + Clone) -> Self {
+        let tokens = u8::try_from(serials.clone().count()).unwrap_or(u8::MAX);
         // Without a token the peer is the principal, which every policy sees.
-        let vary = if token == 0 { vary.with(Attribute::Peer) } else { vary };
+        let vary = if tokens == 0 { vary.with(Attribute::Peer) } else { vary };
         let mut bytes = Vec::with_capacity(128);
         bytes.push(vary.bits());
-        bytes.extend(rule.to_le_bytes());
-        bytes.extend(token.to_le_bytes());
+        bytes.extend(rule);
+        bytes.push(tokens);
+        serials.for_each(|serial| bytes.extend(serial));
         Self { bytes, vary }
     }
 
@@ -151,14 +151,14 @@ impl DecisionCache {
     }
 
     /// Keeps an answer from the time of the question, as it may have been made at any time since, and never beyond the
-    /// end of the token that it was about. `question` holds every attribute.
+    /// end of any of the tokens that came with it. `question` holds every attribute.
     pub(super) fn put(
         &mut self,
         rule: RuleIndex,
         question: &DecisionKey,
         known: &Rc<KnownDecision>,
         asked_at: Timestamp,
-        token: Option<&VerifiedToken>,
+        tokens: &Tokens,
     ) {
         let decision = &known.decision;
         if decision.valid_for_ms == 0 {
@@ -174,7 +174,7 @@ impl DecisionCache {
             *vary = decision.vary;
         }
         let valid_until = asked_at.plus_ms(u64::from(decision.valid_for_ms).min(DECISION_VALIDITY_MS_MAX));
-        let ends_at = token.map_or(valid_until, |token| valid_until.min(token.ends_at));
+        let ends_at = tokens.ends_at().map_or(valid_until, |end| valid_until.min(end));
         self.known.put(key, Rc::clone(known), ends_at);
     }
 }
@@ -194,10 +194,11 @@ mod tests {
     use super::*;
     use crate::access::Principal;
     use crate::decision::Effect;
+    use crate::token::VerifiedToken;
     use crate::token::confirmation::Confirmation;
     use crate::token::credential::SourceSet;
 
-    fn token(ends_at_ms: u64) -> VerifiedToken {
+    fn token(ends_at_ms: u64) -> Rc<VerifiedToken> {
         let principal = Principal {
             issuer: "i".into(),
             subject: "s".into(),
@@ -214,7 +215,7 @@ mod tests {
             actors: vec![],
             is_bound: false,
         };
-        VerifiedToken {
+        Rc::new(VerifiedToken {
             serial: 1,
             provider: 0,
             sources: SourceSet::default(),
@@ -223,13 +224,22 @@ mod tests {
             condition_claims: Box::default(),
             principal: Rc::new(principal),
             identity_headers: vec![],
+            principal_headers: 0,
             starts_at: Timestamp::from_ms(0),
             ends_at: Timestamp::from_ms(ends_at_ms),
-        }
+        })
     }
 
-    /// Until when an answer about a token that ends then is kept, in milliseconds after the question.
-    fn kept_for_ms(valid_for_ms: u32, token_ends_at_ms: u64) -> u64 {
+    fn key_bytes(vary: Vary, serials: &[u64]) -> KeyBytes {
+        KeyBytes::new(
+            vary,
+            3_u64.to_le_bytes(),
+            serials.iter().map(|serial| serial.to_le_bytes()),
+        )
+    }
+
+    /// Until when an answer about tokens that end then is kept, in milliseconds after the question.
+    fn kept_for_ms(valid_for_ms: u32, tokens_end_at_ms: [u64; 2]) -> u64 {
         let decision = Decision {
             effect: Effect::Permit,
             decision_id: "d".into(),
@@ -243,14 +253,10 @@ mod tests {
             obligations: Vec::new(),
         };
         let mut cache = DecisionCache::new(NonZeroUsize::MIN, 1, 1);
-        let key = KeyBytes::new(Vary::NOTHING, 0, 1).finish();
-        cache.put(
-            0,
-            &key,
-            &Rc::new(decision.into()),
-            Timestamp::from_ms(0),
-            Some(&token(token_ends_at_ms)),
-        );
+        let key = key_bytes(Vary::NOTHING, &[1, 2]).finish();
+        let [principal, other] = tokens_end_at_ms.map(token);
+        let tokens = Tokens::all(principal, vec![other]);
+        cache.put(0, &key, &Rc::new(decision.into()), Timestamp::from_ms(0), &tokens);
         let is_kept = |ms: &u64| cache.get(&key, Timestamp::from_ms(*ms)).is_some();
         [0, 999, 1_000, 1_999, 2_000, 3_599_999, 3_600_000]
             .into_iter()
@@ -260,31 +266,40 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_is_kept_no_longer_than_its_validity_its_token_and_an_hour() {
-        assert_eq!(kept_for_ms(2_000, 9_000_000), 2_000);
-        assert_eq!(kept_for_ms(2_000, 1_000), 1_000);
-        assert_eq!(kept_for_ms(u32::MAX, 9_000_000), 3_600_000);
-        assert_eq!(kept_for_ms(0, 9_000_000), 0);
+    fn an_answer_is_kept_no_longer_than_its_validity_its_tokens_and_an_hour() {
+        let late = 9_000_000;
+        assert_eq!(kept_for_ms(2_000, [late, late]), 2_000);
+        assert_eq!(kept_for_ms(2_000, [1_000, late]), 1_000);
+        assert_eq!(kept_for_ms(2_000, [late, 1_000]), 1_000);
+        assert_eq!(kept_for_ms(u32::MAX, [late, late]), 3_600_000);
+        assert_eq!(kept_for_ms(0, [late, late]), 0);
     }
 
     #[test]
     fn a_key_is_narrowed_to_the_attributes_that_are_left() {
-        let key = |vary: Vary, values: &[&[u8]]| {
-            let mut key = KeyBytes::new(vary, 3, 4);
+        let key_of = |vary: Vary, serials: &[u64], values: &[&[u8]]| {
+            let mut key = key_bytes(vary, serials);
             values.iter().for_each(|value| key.push(value));
             key.finish()
         };
+        let key = |vary, values: &[&[u8]]| key_of(vary, &[4], values);
         let everything = key(Vary::EVERYTHING, &[b"p", b"GET", b"h", b"/a", b"", b"agent"]);
         let method_and_path = Vary::NOTHING.with(Attribute::Method).with(Attribute::Path);
         let narrow = key(method_and_path, &[b"GET", b"/a"]);
         assert_eq!(everything.narrowed(method_and_path), Some(narrow.clone()));
         assert_eq!(everything.narrowed(Vary::EVERYTHING), Some(everything));
         assert_eq!(narrow.narrowed(Vary::NOTHING.with(Attribute::Peer)), None);
+        // Each token counts, and none passes for a part of another or of an attribute.
+        let of_two = key_of(method_and_path, &[4, 5], &[b"GET", b"/a"]);
+        assert_ne!(of_two, narrow);
+        assert_ne!(of_two, key_of(method_and_path, &[5, 4], &[b"GET", b"/a"]));
+        let method = Vary::NOTHING.with(Attribute::Method);
+        assert_eq!(of_two.narrowed(method), Some(key_of(method, &[4, 5], &[b"GET"])));
     }
 
     #[test]
     fn without_a_token_the_peer_is_always_part_of_the_key() {
-        assert!(KeyBytes::new(Vary::NOTHING, 0, 0).vary.contains(Attribute::Peer));
-        assert!(!KeyBytes::new(Vary::NOTHING, 0, 1).vary.contains(Attribute::Peer));
+        assert!(key_bytes(Vary::NOTHING, &[]).vary.contains(Attribute::Peer));
+        assert!(!key_bytes(Vary::NOTHING, &[1]).vary.contains(Attribute::Peer));
     }
 }

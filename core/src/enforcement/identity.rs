@@ -4,11 +4,12 @@ use std::cell::OnceCell;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
+use super::tokens::Tokens;
 use super::{Arrival, PeerResult};
 use crate::configuration::filter::FilterConfiguration;
 use crate::source_address;
 use crate::spiffe::SpiffeId;
-use crate::token::VerifiedToken;
+use crate::token::credential::SourceSet;
 
 /// What the proxy knows of the connection that a request came on. Each answer costs the edge a call of its host, so it is
 /// asked for where it matters alone, and once for each request.
@@ -28,10 +29,10 @@ pub trait Connection {
 
 /// Who a request comes from.
 pub(super) struct Identity<'a> {
-    /// The verified token; `None` where the rule asks for none.
-    pub(super) token: Option<Rc<VerifiedToken>>,
-    /// Where it was; an index into the configuration's sources.
-    pub(super) credential_source: Option<usize>,
+    /// The verified tokens; none where the rule asks for none.
+    pub(super) tokens: Tokens,
+    /// Where they were, of the configuration's sources.
+    pub(super) credential_sources: SourceSet,
     /// For the response: what the client's next proof must hold instead of what this one held.
     pub(super) next_nonce: Option<String>,
     arrival: &'a Arrival<'a>,
@@ -44,8 +45,8 @@ impl<'a> Identity<'a> {
     /// Of a request whose token nobody has looked at yet.
     pub(super) fn of(arrival: &'a Arrival<'a>, configuration: &'a FilterConfiguration) -> Self {
         Self {
-            token: None,
-            credential_source: None,
+            tokens: Tokens::default(),
+            credential_sources: SourceSet::default(),
             next_nonce: None,
             arrival,
             configuration,

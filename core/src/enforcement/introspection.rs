@@ -82,6 +82,17 @@ impl Enforcer {
 }
 
 impl Knowledge {
+    /// For a rule under which no issuer is asked.
+    ///
+    /// # Errors
+    /// When one was: the request is not the one that waited.
+    pub(super) fn check_own(self) -> Result<(), Refusal> {
+        match self {
+            Self::Own => Ok(()),
+            Self::Told(_, _) => Err(Refusal::host_failure(crate::request::Caller::default())),
+        }
+    }
+
     /// What was told of this credential. `None`: nothing was, and the sidecar's own knowledge counts.
     ///
     /// # Errors

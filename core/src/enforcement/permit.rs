@@ -4,7 +4,8 @@ use std::rc::Rc;
 
 use super::decisions::KnownDecision;
 use super::identity::Identity;
-use super::{Challenge, PeerResult, Refusal, VerifiedToken};
+use super::tokens::Tokens;
+use super::{Challenge, PeerResult, Refusal};
 use crate::configuration::filter::{CredentialRequirement, Decider, FilterConfiguration, RouteRule};
 use crate::decision::Effect;
 use crate::dpop::ProofHeader;
@@ -13,7 +14,8 @@ use crate::peer::requirement::PeerRequirement;
 use crate::reason::{DecidedBy, DenyReason};
 use crate::request::{Caller, PROOF_HEADER, RequestHead};
 use crate::time::Timestamp;
-use crate::token::credential::CredentialRemoval;
+use crate::token::VerifiedToken;
+use crate::token::credential::{CredentialSources, SourceSet};
 use crate::transaction_token::{self, Transaction, TransactionTokens};
 
 const COOKIE: &str = "cookie";
@@ -66,13 +68,16 @@ pub(super) enum Grounds<'a> {
 /// How a request is to be changed when it is forwarded.
 #[derive(Debug)]
 pub(super) struct Forwarding {
-    forged: Vec<String>,
-    /// What is left of the credential's place; `None`: it stays as it is.
-    removal: Option<CredentialRemoval>,
+    forged: Box<[String]>,
+    /// Where the credentials are that go.
+    removed: SourceSet,
+    sources: CredentialSources,
+    /// What is left of the header `cookie`; empty: it goes. `None`: it stays as it is.
+    cookies: Option<Box<str>>,
     removes_proof: bool,
-    next_nonce: Option<String>,
-    path: Option<String>,
-    token: Option<Rc<VerifiedToken>>,
+    next_nonce: Option<Box<str>>,
+    path: Option<Box<str>>,
+    tokens: Tokens,
     /// `None`: the rule does not check it.
     peer: Option<Rc<PeerResult>>,
     sets_peer: bool,
@@ -134,39 +139,41 @@ impl Permit {
 
     /// The headers that must not reach the upstream: forged copies of ours, and the credential.
     pub fn headers_to_remove(&self) -> impl Iterator<Item = &str> {
-        let credential = match &self.forwarding.removal {
-            Some(CredentialRemoval::Header(name)) => Some(name.as_ref()),
-            // What is kept of it is set again.
-            Some(CredentialRemoval::Cookie(_)) => Some(COOKIE),
-            Some(CredentialRemoval::Query(_)) | None => None,
-        };
+        let Forwarding {
+            removed,
+            sources,
+            cookies,
+            ..
+        } = &self.forwarding;
+        // What is kept of the cookies is set again.
+        let credentials = sources.headers(*removed).chain(cookies.is_some().then_some(COOKIE));
         let proof = self.forwarding.removes_proof.then_some(PROOF_HEADER);
         let forged = self.forwarding.forged.iter().map(String::as_str);
-        forged.chain(credential).chain(proof)
+        forged.chain(credentials).chain(proof)
     }
 
     /// The headers that the upstream gets, each with one value, in place of any that the request has.
     pub fn headers_to_set(&self) -> impl Iterator<Item = (&str, &str)> {
         let Forwarding {
-            token,
+            tokens,
+            cookies,
             peer,
             sets_peer,
             rule_id,
             ..
         } = &self.forwarding;
-        let principal = token.iter().flat_map(|token| &token.identity_headers);
+        let principal = tokens.principal().into_iter().flat_map(|token| &token.identity_headers);
+        let claims_of_others = tokens.others().flat_map(VerifiedToken::claim_headers);
         let peer = peer
             .iter()
             .filter(|_| *sets_peer)
             .filter_map(|peer| peer.as_ref().as_ref().ok());
-        let cookies = match &self.forwarding.removal {
-            Some(CredentialRemoval::Cookie(kept)) if !kept.is_empty() => Some((COOKIE, kept.as_str())),
-            Some(_) | None => None,
-        };
+        let cookies = cookies.as_deref().filter(|kept| !kept.is_empty());
         let transaction_token = self.transaction_token.as_deref();
         principal
+            .chain(claims_of_others)
             .map(|(name, value)| (name.as_ref(), value.as_str()))
-            .chain(cookies)
+            .chain(cookies.map(|kept| (COOKIE, kept)))
             .chain(transaction_token.map(|token| (transaction_token::HEADER, token)))
             .chain(peer.map(|peer| (PEER, peer.id.as_str())))
             .chain(rule_id.as_deref().map(|id| (ROUTE_RULE, id)))
@@ -225,23 +232,27 @@ impl Forwarding {
         // A peer that the rule did not check is not vouched for.
         let checks_peer = rule.peers != PeerRequirement::NotRequired;
         let looks_at_credential = rule.credential != CredentialRequirement::NotRequired;
-        let removal = identity
-            .credential_source
-            .filter(|_| !configuration.forward_credential)
-            .and_then(|source| configuration.credential_sources.removal(source, head));
-        let query = match &removal {
-            Some(CredentialRemoval::Query(kept)) => Some(kept.as_deref()),
-            Some(CredentialRemoval::Header(_) | CredentialRemoval::Cookie(_)) | None => None,
+        let sources = &configuration.credential_sources;
+        let removed = match configuration.forward_credential {
+            true => SourceSet::default(),
+            false => identity.credential_sources,
         };
-        let rewrites = head.target.is_rewritten() || query.is_some();
+        let kept_query = sources.query_without(removed, head);
+        let query = match &kept_query {
+            Some(kept) => (!kept.is_empty()).then_some(kept.as_str()),
+            None => head.target.query,
+        };
+        let rewrites = head.target.is_rewritten() || kept_query.is_some();
         let forged = head.forged.iter().copied().chain(configuration.forged_in(head));
         Self {
             forged: forged.map(str::to_owned).collect(),
-            path: rewrites.then(|| head.target.with_query(query.unwrap_or(head.target.query))),
-            removal,
+            path: rewrites.then(|| head.target.with_query(query).into_boxed_str()),
+            removed,
+            sources: sources.clone(),
+            cookies: sources.cookies_without(removed, head).map(String::into_boxed_str),
             removes_proof: looks_at_credential && !configuration.forward_credential && head.proof != ProofHeader::None,
-            next_nonce: identity.next_nonce.clone(),
-            token: identity.token.clone(),
+            next_nonce: identity.next_nonce.as_deref().map(Box::from),
+            tokens: identity.tokens.clone(),
             peer: checks_peer.then(|| Rc::clone(identity.peer())),
             sets_peer: sets.has(PEER),
             rule_id: sets.has(ROUTE_RULE).then(|| Rc::clone(&rule.id)),
@@ -264,7 +275,7 @@ impl Forwarding {
         let peer = self.peer.as_ref().and_then(|peer| peer.as_ref().as_ref().ok());
         let about = Transaction {
             request_id: &transaction.request_id,
-            principal: self.token().map(|token| &*token.principal),
+            principal: self.tokens.principal().map(|token| &*token.principal),
             peer: peer.map(|peer| &peer.id),
             route_rule: &transaction.rule_id,
             decision_id,
@@ -273,14 +284,14 @@ impl Forwarding {
         token.map(Some).ok_or_else(|| Refusal::host_failure(Caller::default()))
     }
 
-    pub(super) fn token(&self) -> Option<&VerifiedToken> {
-        self.token.as_deref()
+    pub(super) fn tokens(&self) -> &Tokens {
+        &self.tokens
     }
 
     /// A token may expire while its request waits.
-    pub(super) fn check_token(&self, now: Timestamp) -> Result<(), Refusal> {
-        match self.token() {
-            Some(token) if now >= token.ends_at => Err(Refusal::new(DenyReason::TokenExpired, DecidedBy::Token)),
+    pub(super) fn check_tokens(&self, now: Timestamp) -> Result<(), Refusal> {
+        match self.tokens.ends_at() {
+            Some(end) if now >= end => Err(Refusal::new(DenyReason::TokenExpired, DecidedBy::Token)),
             Some(_) | None => Ok(()),
         }
     }

@@ -4,17 +4,20 @@ use std::rc::Rc;
 
 use super::identity::Identity;
 use super::introspection::{Introspection, Knowledge};
+use super::tokens::Tokens;
 use super::{ChallengeScheme, Notes, Refusal, check_provider, check_rule_takes, find_credential, verify_token};
-use crate::configuration::filter::{FilterConfiguration, PossessionRequirement, RouteRule};
+use crate::configuration::filter::{CredentialRequirement, FilterConfiguration, PossessionRequirement, RouteRule};
 use crate::dpop::{AccessTokenHash, KeyBinding, ProofChecker, ProofError, Thumbprint};
 use crate::peer::CertificateThumbprint;
 use crate::reason::{DecidedBy, DenyReason};
 use crate::request::RequestHead;
 use crate::time::Timestamp;
-use crate::token::credential::{Credential, CredentialScheme};
+use crate::token::credential::{Credential, CredentialScheme, SourceSet};
+use crate::token::provider::ProviderIndex;
 use crate::token::{Sighting, TokenVerifier, VerifiedToken};
 
-/// The check of one request's credential: that it is there, verified, held by the sender, and taken by the rule.
+/// The check of one request's credential, or of several where the rule asks for them: that it is there, verified, held by the
+/// sender, and taken by the rule.
 pub(super) struct CredentialCheck<'e> {
     pub(super) configuration: &'e FilterConfiguration,
     pub(super) tokens: &'e mut TokenVerifier,
@@ -40,6 +43,9 @@ impl CredentialCheck<'_> {
         knowledge: Knowledge,
         notes: &mut Notes,
     ) -> Result<Progress, Refusal> {
+        if let CredentialRequirement::All(providers) = &self.rule.credential {
+            return self.run_all(providers, identity, knowledge, notes);
+        }
         let found = find_credential(self.configuration, self.rule, self.head);
         let scheme = found.as_ref().ok().and_then(|found| found.map(|found| found.scheme));
         let result = found.and_then(|found| match found {
@@ -49,6 +55,27 @@ impl CredentialCheck<'_> {
         result.map_err(|refusal| self.challenged(refusal, scheme))
     }
 
+    fn run_all(
+        mut self,
+        providers: &[ProviderIndex],
+        identity: &mut Identity<'_>,
+        knowledge: Knowledge,
+        notes: &mut Notes,
+    ) -> Result<Progress, Refusal> {
+        knowledge.check_own()?;
+        let found = self.configuration.credential_sources.find_all(self.head);
+        let found = found.map_err(|error| self.challenged(error.into(), None))?;
+        // Only one place knows schemes.
+        let dpop = found
+            .iter()
+            .map(|found| found.scheme)
+            .find(|scheme| *scheme == CredentialScheme::Dpop);
+        match self.check_all(providers, &found, identity, notes) {
+            Ok(()) => Ok(Progress::Done),
+            Err(refusal) => Err(self.challenged(refusal, dpop)),
+        }
+    }
+
     fn check(
         &mut self,
         credential: &Credential<'_>,
@@ -56,7 +83,7 @@ impl CredentialCheck<'_> {
         knowledge: Knowledge,
         notes: &mut Notes,
     ) -> Result<Progress, Refusal> {
-        identity.credential_source = Some(credential.source);
+        identity.credential_sources = SourceSet::of(credential.source);
         let sighting = match knowledge.about(credential)? {
             Some(told) => Sighting::Verified(told?),
             None => verify_token(self.tokens, credential, self.now, notes)?,
@@ -74,13 +101,13 @@ impl CredentialCheck<'_> {
         check_certificate(&token, identity)?;
         identity.next_nonce = self.check_possession(credential, &token, notes)?;
         check_rule_takes(self.rule, &token)?;
-        identity.token = Some(token);
+        identity.tokens = Tokens::one(token);
         Ok(Progress::Done)
     }
 
     /// Asked for each request, however well the token is known. Returns the nonce for the client's next proof, where it needs
     /// another.
-    fn check_possession(
+    pub(super) fn check_possession(
         &mut self,
         credential: &Credential<'_>,
         token: &VerifiedToken,
@@ -128,7 +155,7 @@ impl CredentialCheck<'_> {
 
 /// RFC 8705 §3: a token that names a certificate is good only where the sender has proved to hold its key, on this very
 /// connection, or on the one that a trusted hop speaks of.
-fn check_certificate(token: &VerifiedToken, identity: &Identity<'_>) -> Result<(), Refusal> {
+pub(super) fn check_certificate(token: &VerifiedToken, identity: &Identity<'_>) -> Result<(), Refusal> {
     let Some(wanted) = token.confirmation.certificate else {
         return Ok(());
     };

@@ -1,7 +1,8 @@
 //! Where a request carries its credential. A request with two is refused: the upstream, or the next proxy, might read the
-//! other one.
+//! other one. Where a rule asks for several, there are exactly so many.
 
 use std::borrow::Cow;
+use std::rc::Rc;
 
 use super::TokenError;
 use crate::reason::DenyReason;
@@ -9,6 +10,8 @@ use crate::request::RequestHead;
 
 /// More places to look for a credential are refused.
 pub const SOURCES_MAX: usize = 16;
+/// No rule asks for more credentials than that in one request: the signature of each may have to be checked.
+pub const CREDENTIALS_MAX: usize = 4;
 const AUTHORIZATION: &str = "authorization";
 const COOKIE: &str = "cookie";
 
@@ -50,26 +53,28 @@ pub struct Credential<'a> {
     pub source: usize,
 }
 
-/// Every place where any provider's tokens may be sent, each once.
+/// Every place where any provider's tokens may be sent, each once. It is cheap to clone: a waiting request keeps one.
 #[derive(Clone, Debug, Default)]
-pub struct CredentialSources(Vec<CredentialSource>);
+pub struct CredentialSources(Rc<Vec<CredentialSource>>);
 
 /// Some of the [`CredentialSources`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SourceSet(u16);
 
-/// What is left of a request's credential when it is taken out.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum CredentialRemoval {
-    /// The header goes.
-    Header(Cow<'static, str>),
-    /// The header `cookie` keeps its other cookies; empty: it goes.
-    Cookie(String),
-    /// The query keeps its other parameters; `None`: it goes.
-    Query(Option<String>),
-}
-
 impl SourceSet {
+    /// The source of this index alone; none where there can be no such index.
+    #[must_use]
+    pub fn of(source: usize) -> Self {
+        let bit = u32::try_from(source).ok().and_then(|source| 1_u16.checked_shl(source));
+        Self(bit.unwrap_or_default())
+    }
+
+    /// Those of either.
+    #[must_use]
+    pub fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
     /// Whether it holds the source of this index.
     #[must_use]
     pub fn contains(self, source: usize) -> bool {
@@ -86,14 +91,17 @@ impl SourceSet {
 impl CredentialSources {
     /// Adds the places of one provider. `None`: there are more than [`SOURCES_MAX`].
     pub fn add(&mut self, sources: Vec<CredentialSource>) -> Option<SourceSet> {
+        let all = Rc::make_mut(&mut self.0);
         let mut set = SourceSet::default();
         for source in sources {
-            let index = self.0.iter().position(|have| *have == source).unwrap_or(self.0.len());
-            if index == self.0.len() {
-                self.0.push(source);
+            let index = all.iter().position(|have| *have == source).unwrap_or(all.len());
+            if index == all.len() {
+                all.push(source);
             }
-            let bit = u32::try_from(index).ok().and_then(|index| 1_u16.checked_shl(index))?;
-            set.0 |= bit;
+            if index >= SOURCES_MAX {
+                return None;
+            }
+            set = set.union(SourceSet::of(index));
         }
         Some(set)
     }
@@ -104,44 +112,88 @@ impl CredentialSources {
     /// When it has several, or one that is malformed.
     pub fn find<'a>(&self, head: &RequestHead<'a>) -> Result<Option<Credential<'a>>, TokenError> {
         let mut found = None;
-        for (index, source) in self.0.iter().enumerate() {
-            if let Some((token, scheme)) = source.read(head)? {
-                let credential = Credential {
-                    token,
-                    scheme,
-                    source: index,
-                };
-                if found.replace(credential).is_some() {
-                    return Err(malformed("the request has more than one credential"));
-                }
+        for credential in self.each(head) {
+            if found.replace(credential?).is_some() {
+                return Err(malformed("the request has more than one credential"));
             }
         }
         Ok(found)
     }
 
-    /// How a request goes on without the credential that was found in it.
-    #[must_use]
-    pub fn removal(&self, source: usize, head: &RequestHead<'_>) -> Option<CredentialRemoval> {
-        Some(match self.0.get(source)? {
-            CredentialSource::Authorization => CredentialRemoval::Header(AUTHORIZATION.into()),
-            CredentialSource::Header { name, .. } => CredentialRemoval::Header(name.clone().into()),
-            CredentialSource::Cookie(wanted) => {
-                let kept = cookies(head).filter(|(name, _, _)| *name != wanted.as_bytes());
-                let kept: Vec<&[u8]> = kept.map(|(_, _, crumb)| crumb).collect();
-                CredentialRemoval::Cookie(String::from_utf8_lossy(&kept.join(&b"; "[..])).into_owned())
-            }
-            CredentialSource::Query(wanted) => {
-                let kept: Vec<&str> = parameters(head)
-                    .filter(|(name, _, _)| name != wanted)
-                    .map(|(_, _, parameter)| parameter)
-                    .collect();
-                CredentialRemoval::Query((!kept.is_empty()).then(|| kept.join("&")))
-            }
+    /// Every credential of a request, in the order of their places, each of which has one at most.
+    ///
+    /// # Errors
+    /// When one is malformed.
+    pub fn find_all<'a>(&self, head: &RequestHead<'a>) -> Result<Vec<Credential<'a>>, TokenError> {
+        self.each(head).collect()
+    }
+
+    fn each<'a>(&self, head: &RequestHead<'a>) -> impl Iterator<Item = Result<Credential<'a>, TokenError>> {
+        let places = self.0.iter().enumerate();
+        places.filter_map(move |(source, place)| {
+            let found = place.read(head).transpose()?;
+            Some(found.map(|(token, scheme)| Credential { token, scheme, source }))
         })
+    }
+
+    /// The headers that hold nothing but the credentials of these places.
+    pub fn headers(&self, taken: SourceSet) -> impl Iterator<Item = &str> {
+        self.places(taken).filter_map(CredentialSource::header)
+    }
+
+    /// The header `cookie` without the credentials of these places; empty: nothing is left. `None`: it holds none of them.
+    #[must_use]
+    pub fn cookies_without(&self, taken: SourceSet, head: &RequestHead<'_>) -> Option<String> {
+        let taken: Vec<&str> = self.places(taken).filter_map(CredentialSource::cookie).collect();
+        if taken.is_empty() {
+            return None;
+        }
+        let kept = cookies(head).filter(|(name, _, _)| !taken.iter().any(|taken| taken.as_bytes() == *name));
+        let kept: Vec<&[u8]> = kept.map(|(_, _, crumb)| crumb).collect();
+        Some(String::from_utf8_lossy(&kept.join(&b"; "[..])).into_owned())
+    }
+
+    /// The query without the credentials of these places; empty: nothing is left. `None`: it holds none of them.
+    #[must_use]
+    pub fn query_without(&self, taken: SourceSet, head: &RequestHead<'_>) -> Option<String> {
+        let taken: Vec<&str> = self.places(taken).filter_map(CredentialSource::parameter).collect();
+        if taken.is_empty() {
+            return None;
+        }
+        let kept = parameters(head).filter(|(name, _, _)| !taken.contains(&name.as_ref()));
+        let kept: Vec<&str> = kept.map(|(_, _, parameter)| parameter).collect();
+        Some(kept.join("&"))
+    }
+
+    fn places(&self, of: SourceSet) -> impl Iterator<Item = &CredentialSource> {
+        let places = self.0.iter().enumerate();
+        places.filter_map(move |(index, place)| of.contains(index).then_some(place))
     }
 }
 
 impl CredentialSource {
+    fn header(&self) -> Option<&str> {
+        match self {
+            Self::Authorization => Some(AUTHORIZATION),
+            Self::Header { name, .. } => Some(name),
+            Self::Cookie(_) | Self::Query(_) => None,
+        }
+    }
+
+    fn cookie(&self) -> Option<&str> {
+        match self {
+            Self::Cookie(name) => Some(name),
+            Self::Authorization | Self::Header { .. } | Self::Query(_) => None,
+        }
+    }
+
+    fn parameter(&self) -> Option<&str> {
+        match self {
+            Self::Query(name) => Some(name),
+            Self::Authorization | Self::Header { .. } | Self::Cookie(_) => None,
+        }
+    }
+
     fn read<'a>(&self, head: &RequestHead<'a>) -> Result<Option<(&'a [u8], CredentialScheme)>, TokenError> {
         match self {
             Self::Authorization => authorization_credential(head.authorization),
@@ -363,31 +415,61 @@ mod tests {
         }
     }
 
+    /// Headers that go, what is left of the cookies, and of the query.
+    type Without = (Vec<String>, Option<String>, Option<String>);
+
+    fn without(sources: &CredentialSources, taken: SourceSet, head: &RequestHead<'_>) -> Without {
+        (
+            sources.headers(taken).map(str::to_owned).collect(),
+            sources.cookies_without(taken, head),
+            sources.query_without(taken, head),
+        )
+    }
+
     #[test]
     fn takes_out_the_credential_and_nothing_else() {
-        let removal = |path: &str, extra: &[Header<'_>]| {
+        let check = |path: &str, extra: &[Header<'_>], expected: (&[&str], Option<&str>, Option<&str>)| {
             with_head(path, extra, |head| {
                 let found = sources().find(head).unwrap().unwrap();
-                sources().removal(found.source, head).unwrap()
-            })
+                let (headers, cookies, query) = without(&sources(), SourceSet::of(found.source), head);
+                assert_eq!((cookies.as_deref(), query.as_deref()), (expected.1, expected.2));
+                assert_eq!(headers, expected.0);
+            });
         };
-        assert_eq!(
-            removal("/", &[("authorization", b"Bearer a")]),
-            CredentialRemoval::Header("authorization".into())
+        check(
+            "/?a",
+            &[("authorization", b"Bearer a")],
+            (&["authorization"], None, None),
         );
-        assert_eq!(
-            removal("/", &[("cookie", b"x=1;session=a; y=2"), ("cookie", b"z")]),
-            CredentialRemoval::Cookie("x=1; y=2; z".into())
+        check("/?a", &[("x-token", b"v1:a")], (&["x-token"], None, None));
+        check(
+            "/",
+            &[("cookie", b"x=1;session=a; y=2"), ("cookie", b"z")],
+            (&[], Some("x=1; y=2; z"), None),
         );
-        assert_eq!(
-            removal("/", &[("cookie", b"session=a")]),
-            CredentialRemoval::Cookie(String::new())
-        );
-        assert_eq!(
-            removal("/?x=%20&access_token=a&y", &[]),
-            CredentialRemoval::Query(Some("x=%20&y".into()))
-        );
-        assert_eq!(removal("/?access_token=a", &[]), CredentialRemoval::Query(None));
+        check("/", &[("cookie", b"session=a")], (&[], Some(""), None));
+        check("/?x=%20&access_token=a&y", &[], (&[], None, Some("x=%20&y")));
+        check("/?access_token=a", &[], (&[], None, Some("")));
+    }
+
+    #[test]
+    fn takes_out_several_at_once() {
+        let mut sources = CredentialSources::default();
+        let cookies = ["session", "client"].map(|name| CredentialSource::Cookie(name.into()));
+        let parameters = ["user", "device"].map(|name| CredentialSource::Query(name.into()));
+        let taken = sources.add([cookies, parameters].concat()).unwrap();
+        let headers: [Header<'_>; 1] = [("cookie", b"client=b; x=1; session=a")];
+        with_head("/?device=d&x=%20&user=c", &headers, |head| {
+            let found = sources.find_all(head).unwrap();
+            let found: Vec<_> = found.iter().map(|found| found.token).collect();
+            assert_eq!(found, [b"a", b"b", b"c", b"d"]);
+            let expected = (vec![], Some("x=1".to_owned()), Some("x=%20".to_owned()));
+            assert_eq!(without(&sources, taken, head), expected);
+            // The others stay.
+            let expected = (vec![], Some("x=1; session=a".to_owned()), None);
+            assert_eq!(without(&sources, SourceSet::of(1), head), expected);
+            assert_eq!(without(&sources, SourceSet::default(), head), (vec![], None, None));
+        });
     }
 
     #[test]

@@ -247,6 +247,7 @@ impl TokenVerifier {
         let checked = claims::check(&claims, provider, now)?;
         self.serial = self.serial.saturating_add(1);
         let mut identity_headers = self.identity_headers.of_principal(&checked.principal);
+        let principal_headers = identity_headers.len();
         identity_headers.extend(checked.headers);
         if let Some(name) = &provider.payload_header {
             identity_headers.push((Cow::Owned(name.to_string()), jws.payload_text().to_owned()));
@@ -256,6 +257,7 @@ impl TokenVerifier {
             provider: index,
             sources: provider.sources,
             identity_headers,
+            principal_headers,
             principal: Rc::new(checked.principal),
             confirmation: checked.confirmation,
             condition_claims: self

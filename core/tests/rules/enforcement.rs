@@ -21,7 +21,10 @@ fn a_permit_of_the_policy_service_is_given_again_from_the_cache() {
     let (permit, notes) = sidecar.permits(&caller);
     assert_eq!(permit.decided_by(), DecidedBy::Cache);
     assert_eq!(notes.cache, Some(CacheUse::Hit));
-    assert_eq!(notes.verification, Some((Verification::Cached, true)));
+    assert_eq!(
+        notes.verifications.iter().collect::<Vec<_>>(),
+        [(Verification::Cached, true)]
+    );
     sidecar.later_ms(999);
     assert_eq!(sidecar.permits(&caller).0.decided_by(), DecidedBy::Cache);
     sidecar.later_ms(1);
@@ -141,8 +144,8 @@ fn a_local_rule_decides_alone() {
         (DecidedBy::Local, "local_permit")
     );
     assert_eq!(
-        notes.verification,
-        Some((Verification::Checked(TokenAlgorithm::Es256), true))
+        notes.verifications.iter().collect::<Vec<_>>(),
+        [(Verification::Checked(TokenAlgorithm::Es256), true)]
     );
     assert_eq!(
         sidecar.refuses(&Caller::new().get("/forbidden")).reason,

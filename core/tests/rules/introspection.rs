@@ -132,7 +132,10 @@ fn a_token_is_asked_about_once_and_then_known() {
         assert!(told.contains(&expected), "{told:?}");
     }
     let (_, notes) = sidecar.permits(&caller());
-    assert_eq!(notes.verification, Some((Verification::Cached, true)));
+    assert_eq!(
+        notes.verifications.iter().collect::<Vec<_>>(),
+        [(Verification::Cached, true)]
+    );
     assert_eq!(notes.introspection, None);
 }
 

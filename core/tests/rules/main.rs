@@ -21,5 +21,7 @@ mod key_sets;
 mod peers;
 mod possession;
 mod properties;
+mod published;
+mod several;
 mod support;
 mod tokens;

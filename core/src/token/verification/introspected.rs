@@ -119,6 +119,7 @@ impl TokenVerifier {
         check_kind(members)?;
         let checked = claims::check(members, provider, now)?;
         let mut identity_headers = self.identity_headers.of_principal(&checked.principal);
+        let principal_headers = identity_headers.len();
         identity_headers.extend(checked.headers);
         // Without the skew: it is for the checks of others' clocks, not for what is remembered.
         let expires_at = checked.principal.expires_at_s.map(Timestamp::from_s);
@@ -130,6 +131,7 @@ impl TokenVerifier {
             provider: asked.provider,
             sources: provider.sources,
             identity_headers,
+            principal_headers,
             principal: Rc::new(checked.principal),
             confirmation: checked.confirmation,
             condition_claims: self

@@ -61,9 +61,13 @@ struct Workers {
 
 impl Workers {
     fn new(count: usize) -> Self {
+        Self::with(&remote(), count)
+    }
+
+    fn with(document: &Value, count: usize) -> Self {
         Self {
             board: Board::default(),
-            workers: (0..count).map(|_| Sidecar::with(&remote())).collect(),
+            workers: (0..count).map(|_| Sidecar::with(document)).collect(),
         }
     }
 
@@ -98,7 +102,7 @@ impl Workers {
     }
 
     fn verification(&mut self, number: u8) -> Option<(Verification, bool)> {
-        self.workers[0].permits(&by(number)).1.verification
+        self.workers[0].permits(&by(number)).1.verifications.iter().next()
     }
 
     #[track_caller]
@@ -200,15 +204,42 @@ fn a_clock_that_is_set_back_gives_a_known_token_no_longer_life() {
     workers.refuses(1, DenyReason::KeySetUnavailable);
 }
 
+/// Beside a provider whose keys are in the configuration; the rule for orders wants a token of each, and its own first.
+fn remote_beside_another() -> Value {
+    let mut document = remote();
+    let mut other = configuration()["providers"][0].clone();
+    other["name"] = "users".into();
+    other["issuer"] = "https://users.example".into();
+    document["providers"][0]["sources"] = json!([{"header": "x-client-token"}]);
+    document["providers"].as_array_mut().unwrap().push(other);
+    let rule = document["rules"][0].as_object_mut().unwrap();
+    rule.insert("credential".into(), "all".into());
+    rule.insert("providers".into(), json!(["users", "main"]));
+    document
+}
+
 #[test]
 fn a_token_whose_request_waited_needs_its_key_when_the_answer_comes() {
-    let check = |wait: fn(&mut Workers), expected: Result<(), DenyReason>| {
-        let mut workers = Workers::new(1);
+    let check_one = |document: &Value, caller: &Caller, wait: fn(&mut Workers), expected: Result<(), DenyReason>| {
+        let mut workers = Workers::with(document, 1);
         workers.fetches(0, &[1]);
-        let (_, pending) = workers.workers[0].asks(&by(1).get("/orders/1"));
+        let (_, pending) = workers.workers[0].asks(caller);
         wait(&mut workers);
         let verdict = workers.workers[0].answers(pending, Ok(decision(Effect::Permit, 1_000)));
         assert_eq!(verdict.map(|_| ()).map_err(|refusal| refusal.reason), expected);
+    };
+    let user = Sidecar::new().token(&[("iss", "https://users.example".into())]);
+    let beside_another = Caller::new()
+        .bearer(&user)
+        .header("x-client-token", &token(1, Some("k1")));
+    let check = |wait, expected| {
+        check_one(&remote(), &by(1).get("/orders/1"), wait, expected);
+        check_one(
+            &remote_beside_another(),
+            &beside_another.clone().get("/orders/1"),
+            wait,
+            expected,
+        );
     };
     check(|_| {}, Ok(()));
     check(

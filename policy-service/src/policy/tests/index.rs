@@ -144,6 +144,13 @@ fn what_a_policy_does_not_name_it_does_not_need() {
         &["method"],
         Needs::RESOURCE_ID,
     );
+    check("context.time.hour < 9", &["hour"], Needs::NONE);
+    check("context has time.weekday", &["time"], Needs::NONE);
+    check(
+        r#"[context.time].contains(context.time)"#,
+        &["hour", "minute", "weekday", "date"],
+        Needs::NONE,
+    );
     check(r#"-principal.auth_time < 1"#, &["auth_time"], Needs::NONE);
     check(r#"context == {"method": "GET"}"#, &[], Needs::ALL);
     check(r#"[context].contains(context)"#, &[], Needs::ALL_ATTRIBUTES);
