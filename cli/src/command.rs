@@ -2,6 +2,7 @@
 
 mod audit;
 mod config;
+mod explain;
 mod import;
 mod jwks;
 mod pki;
@@ -15,6 +16,7 @@ use std::process::ExitCode;
 use clap::{ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use picket_policy_service::audit::{KeyError as AuditKeyError, StoreError};
+use picket_policy_service::policy::TraceError;
 use picket_policy_service::risk::StateError;
 
 use crate::exit::{EXIT_CODES_HELP, Exit};
@@ -23,6 +25,8 @@ use crate::keys::KeyError;
 use crate::output::{Color, Format, Output, OutputError, report_error};
 use crate::pki::PkiError;
 use crate::token::TokenError;
+
+pub(crate) use policy::Problem as PolicyTestProblem;
 
 const LONG_ABOUT: &str = "\
 Picket's command line.
@@ -86,6 +90,9 @@ enum Command {
     Import(import::Command),
     #[command(subcommand)]
     Policy(policy::Command),
+    /// Explain a decision step by step
+    #[command(long_about = explain::ABOUT, after_long_help = explain::EXAMPLES)]
+    Explain(explain::Arguments),
     #[command(subcommand)]
     Audit(audit::Command),
     #[command(subcommand)]
@@ -112,6 +119,10 @@ enum CommandError {
     Token(#[from] TokenError),
     #[error(transparent)]
     Audit(StoreError),
+    #[error("the audit log has no decision `{0}`")]
+    DecisionUnknown(String),
+    #[error("the record of decision `{0}` holds what no request does")]
+    DecisionUnreadable(String),
     #[error("cannot use the audit key `{file}`")]
     AuditKey {
         file: String,
@@ -124,6 +135,8 @@ enum CommandError {
         #[source]
         source: StateError,
     },
+    #[error("cannot look at the policies clause by clause")]
+    Trace(#[from] TraceError),
     #[error(transparent)]
     Output(#[from] OutputError),
 }
@@ -161,6 +174,7 @@ fn carry_out(command: Command, output: Output) -> Result<Exit, CommandError> {
         Command::Config(command) => config::run(command, output),
         Command::Import(command) => import::run(command, output),
         Command::Policy(command) => policy::run(command, output),
+        Command::Explain(arguments) => explain::run(&arguments, output),
         Command::Audit(command) => audit::run(command, output),
         Command::Risk(command) => risk::run(command, output),
     }
@@ -187,8 +201,11 @@ fn exit_for(error: &CommandError) -> Exit {
         | CommandError::Key { .. }
         | CommandError::Token(_)
         | CommandError::Audit(_)
+        | CommandError::DecisionUnknown(_)
+        | CommandError::DecisionUnreadable(_)
         | CommandError::AuditKey { .. }
         | CommandError::RiskState { .. }
+        | CommandError::Trace(_)
         | CommandError::Output(_) => Exit::Failed,
     }
 }

@@ -145,3 +145,14 @@ pub fn write(path: &Path, content: &str, access: Access, existing: Existing) -> 
         .map_err(failed)?;
     file.write_all(content.as_bytes()).map_err(failed)
 }
+
+/// Writes a report: what is there is replaced, and a link or a device is written through.
+///
+/// # Errors
+/// It cannot be written.
+pub fn overwrite(path: &Path, content: &str) -> Result<(), FileError> {
+    fs::write(path, content).map_err(|source| FileError::Write {
+        path: path.to_owned(),
+        source,
+    })
+}

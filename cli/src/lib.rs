@@ -12,6 +12,8 @@ pub mod token;
 
 mod command;
 mod exit;
+mod junit;
 mod output;
+mod text_diff;
 
 pub use command::run;

@@ -22,7 +22,7 @@ pub use record::{
 };
 pub use risk::{RiskModeRecord, RiskRecord, SignalRecord};
 pub use store::StoreError;
-pub use verify::{Finding, Head, Problem, Report, VerifyError, tail, verify};
+pub use verify::{Finding, Head, Problem, Report, VerifyError, find_decision, tail, verify};
 pub use writer::{
     AppendError, AuditLog, AuditState, AuditWriter, BATCH_RECORDS_MAX, Commit, OpenError, QUEUE_RECORDS_MAX,
 };

@@ -15,6 +15,7 @@ use picket_core::spiffe::SpiffeId;
 use serde_json::Value;
 
 use document::Document;
+pub(crate) use fields::parsed_text;
 pub use overlay::ENVIRONMENT_PREFIX;
 #[cfg(test)]
 pub(crate) use risk::default_risk_settings;

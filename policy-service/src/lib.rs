@@ -14,6 +14,7 @@ mod http;
 mod logging;
 pub mod metrics;
 pub mod policy;
+pub mod policy_tests;
 pub mod risk;
 pub mod service;
 

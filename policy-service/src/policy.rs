@@ -1,6 +1,7 @@
 //! Policies: loading a folder of Cedar policies, and evaluating access requests over them.
 
 mod annotations;
+mod changes;
 mod compared;
 mod entities;
 mod errors;
@@ -9,18 +10,21 @@ mod load;
 mod model;
 mod moment;
 mod needs;
+mod source;
 mod step_up;
 mod syntax;
+mod trace;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use cedar_policy::authorization_errors::PolicyEvaluationError;
 use cedar_policy::{AuthorizationError, Authorizer, Decision, PolicyId, Response};
-use jiff::tz::TimeZone;
+pub use jiff::tz::TimeZone;
 use picket_core::access::AccessRequest;
 use picket_core::decision::{Effect, StepUp, Vary};
 
+pub use changes::{ChangeKind, PolicyChange, changes};
 use compared::Compared;
 use entities::LoadedEntities;
 pub use errors::{PolicyError, PolicyErrors};
@@ -29,7 +33,9 @@ pub use load::{FILE_BYTES_MAX, FILES_MAX, load};
 pub use model::{AMR_MAX, PATH_PARAMETERS_MAX, ROLES_MAX, SCOPES_MAX};
 use model::{Model, ModelError};
 use moment::Moment;
+pub use moment::time_zone;
 use needs::Needs;
+pub use trace::{Clause, ClauseKind, Outcome, Place, PolicyKind, PolicyTrace, Trace, TraceError, TracedPolicy, Tracer};
 
 use crate::risk::Assessment;
 
@@ -50,6 +56,8 @@ struct Loaded {
     index: Index,
     entities: LoadedEntities,
     model: Model,
+    /// Where each policy was written.
+    places: HashMap<PolicyId, Place>,
     revision: String,
     warnings: Vec<PolicyError>,
 }

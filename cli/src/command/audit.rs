@@ -106,7 +106,7 @@ pub(super) fn run(command: Command, output: Output) -> Result<Exit, CommandError
 
 fn verify(arguments: &VerifyArguments, output: Output) -> Result<Exit, CommandError> {
     let database = arguments.log.database.as_path();
-    let key = read_key(&arguments.log)?;
+    let key = read_key(&arguments.log.key)?;
     match audit::verify(database, &key, arguments.expect_head) {
         Ok(report) => {
             let (records, head) = (report.records, format!("{}:{}", report.records, report.head_hash));
@@ -145,7 +145,7 @@ fn broken(database: &Path, problem: &Problem, output: Output) -> Result<Exit, Co
 
 fn tail(arguments: &TailArguments, output: Output) -> Result<Exit, CommandError> {
     let database = arguments.log.database.as_path();
-    let key = read_key(&arguments.log)?;
+    let key = read_key(&arguments.log.key)?;
     match audit::tail(database, &key, arguments.records) {
         Ok(records) => {
             let text: String = records.iter().map(|record| line(record, output)).collect();
@@ -157,10 +157,11 @@ fn tail(arguments: &TailArguments, output: Output) -> Result<Exit, CommandError>
     }
 }
 
-fn read_key(arguments: &LogArguments) -> Result<KeyEncryptionKey, CommandError> {
-    let text = files::read_text(&arguments.key)?;
+/// Reads the key-encryption key.
+pub(super) fn read_key(file: &Path) -> Result<KeyEncryptionKey, CommandError> {
+    let text = files::read_text(file)?;
     KeyEncryptionKey::from_hex(text.trim_end()).map_err(|source| CommandError::AuditKey {
-        file: arguments.key.display().to_string(),
+        file: file.display().to_string(),
         source,
     })
 }
@@ -198,7 +199,8 @@ fn line(record: &Record, output: Output) -> String {
     line
 }
 
-fn time_text(time_us: i64) -> String {
+/// A time as RFC 3339 has it.
+pub(super) fn time_text(time_us: i64) -> String {
     OffsetDateTime::from_unix_timestamp_nanos(i128::from(time_us) * 1000)
         .ok()
         .and_then(|time| time.format(&Rfc3339).ok())

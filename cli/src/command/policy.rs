@@ -1,96 +1,65 @@
 //! `picket policy`.
 
-use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+mod check;
+mod diff;
+mod matrix;
+mod test;
+
+use std::path::Path;
 
 use clap::Subcommand;
-use picket_policy_service::policy::{self, PolicyEngine, PolicyError, PolicyErrors};
-use serde::Serialize;
+use picket_policy_service::policy::{self, PolicyEngine, PolicyErrors, TimeZone};
 
 use super::CommandError;
 use crate::exit::Exit;
 use crate::files;
-use crate::output::{Output, Paint};
+use crate::output::Output;
 
-const CHECK_ABOUT: &str = "\
-Loads a folder of policies as the policy service would, and tells every mistake with its file and line.
+pub(crate) use test::{Problem, mistakes};
 
-The folder holds schema.cedarschema, any number of *.cedar and, if wanted, entities.json. Every policy is checked against \
-the schema: one that does not type-check is refused. It exits with 0 where the service would load the folder, and with 1 \
-where it would not. A warning is not a mistake.
-
-Printed with the answer is the policy revision, which is also in each decision and each audit record.";
-
-const CHECK_EXAMPLES: &str = "\
-Examples:
-  picket policy check policy-service/policies
-  picket policy check policies --output json | jq -r '.problems[] | \"\\(.file):\\(.line) \\(.message)\"'";
-
-/// Check policies
+/// Check and test policies
 #[derive(Subcommand)]
 pub(super) enum Command {
     /// Check a folder of Cedar policies
-    #[command(long_about = CHECK_ABOUT, after_long_help = CHECK_EXAMPLES)]
-    Check(CheckArguments),
-}
-
-#[derive(clap::Args)]
-pub(super) struct CheckArguments {
-    /// The folder of policies
-    directory: PathBuf,
-}
-
-#[derive(Serialize)]
-struct Answer<'a> {
-    directory: &'a Path,
-    /// Of policies without a mistake.
-    revision: Option<&'a str>,
-    policies: Option<usize>,
-    problems: &'a [PolicyError],
-    warnings: &'a [PolicyError],
+    #[command(long_about = check::ABOUT, after_long_help = check::EXAMPLES)]
+    Check(check::Arguments),
+    /// Tell what changed from one folder of policies to another
+    #[command(long_about = diff::ABOUT, after_long_help = diff::EXAMPLES)]
+    Diff(diff::Arguments),
+    /// Print what the policies decide about principals, methods and resources
+    #[command(long_about = matrix::ABOUT, after_long_help = matrix::EXAMPLES)]
+    Matrix(matrix::Arguments),
+    /// Run the tests of a folder of Cedar policies
+    #[command(long_about = test::ABOUT, after_long_help = test::EXAMPLES)]
+    Test(test::Arguments),
 }
 
 pub(super) fn run(command: Command, output: Output) -> Result<Exit, CommandError> {
     match command {
-        Command::Check(arguments) => check(&arguments.directory, output),
+        Command::Check(arguments) => check::run(&arguments, output),
+        Command::Diff(arguments) => diff::run(&arguments, output),
+        Command::Matrix(arguments) => matrix::run(&arguments, output),
+        Command::Test(arguments) => test::run(&arguments, output),
     }
 }
 
-fn check(directory: &Path, output: Output) -> Result<Exit, CommandError> {
-    // A folder that cannot be read is not a folder with a mistake.
+/// How policies are evaluated, where the folder does not say it.
+#[derive(clap::Args)]
+pub(super) struct EvaluationArguments {
+    /// The time zone of clock and calendar: `policies.time_zone` of the service
+    #[arg(long, value_name = "ZONE", default_value = "UTC", value_parser = policy::time_zone)]
+    time_zone: TimeZone,
+}
+
+impl EvaluationArguments {
+    /// Loads a folder as [`load`] does.
+    pub(super) fn load(&self, directory: &Path) -> Result<Result<PolicyEngine, PolicyErrors>, CommandError> {
+        Ok(load(directory)?.map(|engine| engine.in_time_zone(self.time_zone.clone())))
+    }
+}
+
+/// Loads a folder as the policy service would. A folder that cannot be read is not a folder with a mistake.
+fn load(directory: &Path) -> Result<Result<PolicyEngine, PolicyErrors>, CommandError> {
     files::check_folder(directory)?;
-    let loaded = policy::load(directory);
-    let (engine, problems) = match &loaded {
-        Ok(engine) => (Some(engine), &[][..]),
-        Err(errors) => (None, PolicyErrors::as_slice(errors)),
-    };
-    let answer = Answer {
-        directory,
-        revision: engine.map(PolicyEngine::revision),
-        policies: engine.map(PolicyEngine::policy_count),
-        problems,
-        warnings: engine.map_or(&[], PolicyEngine::warnings),
-    };
-    output.print(&text_of(&answer, output), &answer)?;
-    Ok(Exit::of_check(problems))
-}
-
-fn text_of(answer: &Answer<'_>, output: Output) -> String {
-    let mut text = String::new();
-    // Writing to a String cannot fail.
-    for problem in answer.problems {
-        let _ = writeln!(text, "{}", output.paint(Paint::Bad, &problem.to_string()));
-    }
-    for warning in answer.warnings {
-        let _ = writeln!(text, "{warning} {}", output.paint(Paint::Dim, "(a warning)"));
-    }
-    if let (Some(policies), Some(revision)) = (answer.policies, answer.revision) {
-        let verdict = output.paint(Paint::Good, "no mistake");
-        let directory = answer.directory.display();
-        let _ = writeln!(
-            text,
-            "{directory}: {verdict} in {policies} policies, revision {revision}"
-        );
-    }
-    text
+    Ok(policy::load(directory))
 }

@@ -160,8 +160,8 @@ fn the_tail_is_the_last_records_with_the_latest_last() {
     let answer = log.picket("tail", &["-n", "2"]);
     answer.expect(0);
     let expected = [
-        "     4  2023-11-14T22:13:20.000004Z  deny    alice\\u{1b}[2J  GET orders.example.org/orders/4  orders-read  readers-read",
-        "     5  2023-11-14T22:13:20.000005Z  permit  alice\\u{1b}[2J  GET orders.example.org/orders/5  orders-read  readers-read",
+        "     4  2023-11-14T22:13:20.000004Z  deny       alice\\u{1b}[2J  GET orders.example.org/orders/4  orders-read  readers-read",
+        "     5  2023-11-14T22:13:20.000005Z  permit     alice\\u{1b}[2J  GET orders.example.org/orders/5  orders-read  readers-read",
     ];
     assert_eq!(answer.stdout.lines().collect::<Vec<_>>(), expected);
     let json = log.picket("tail", &["--output", "json"]).json();

@@ -7,6 +7,8 @@ mod audit;
 #[cfg(test)]
 mod config;
 #[cfg(test)]
+mod explain;
+#[cfg(test)]
 mod import;
 #[cfg(test)]
 mod pki;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use picket_core::access::{AccessRequest, Actor, Principal};
+use picket_core::access::{AccessRequest, Action, Actor, Context, Principal, Resource, Sidecar};
 use picket_core::decision::{Effect, StepUp};
 use serde::{Deserialize, Serialize};
 
@@ -269,6 +269,43 @@ pub(crate) struct Answer {
 }
 
 impl DecisionRecord {
+    /// The request that was decided about; `None` where it holds what no request does, such as a peer that is none.
+    #[must_use]
+    pub fn request(&self) -> Option<AccessRequest> {
+        Some(AccessRequest {
+            request_id: self.request_id.clone(),
+            traceparent: self.traceparent.clone(),
+            sidecar: Sidecar {
+                node_id: self.sidecar.node_id.clone(),
+                workload: self.sidecar.workload.clone(),
+            },
+            route_rule: self.route_rule.clone(),
+            principal: self.principal.clone().map(Principal::from),
+            peer: self.peer.as_deref().map(str::parse).transpose().ok()?,
+            action: Action {
+                method: self.action.method.clone(),
+            },
+            resource: Resource {
+                host: self.resource.host.clone(),
+                path: self.resource.path.clone(),
+                path_parameters: self.resource.path_parameters.clone(),
+                classification: self.resource.classification.clone(),
+                security_zone: self.resource.security_zone.clone(),
+                tenant: self.resource.tenant.clone(),
+            },
+            context: Context {
+                source_address: self
+                    .context
+                    .source_address
+                    .as_deref()
+                    .map(str::parse)
+                    .transpose()
+                    .ok()?,
+                user_agent: self.context.user_agent.clone(),
+            },
+        })
+    }
+
     pub(crate) fn new(request: AccessRequest, answer: Answer) -> Self {
         Self {
             decision_id: answer.decision_id,
@@ -309,6 +346,31 @@ impl DecisionRecord {
             observed: answer.observed.map(ObservedRecord::from),
             valid_for_ms: answer.valid_for_ms,
             evaluation_us: answer.evaluation_us,
+        }
+    }
+}
+
+impl From<PrincipalRecord> for Principal {
+    fn from(record: PrincipalRecord) -> Self {
+        let actor = |actor: ActorRecord| Actor {
+            issuer: actor.issuer,
+            subject: actor.subject,
+        };
+        Self {
+            issuer: record.issuer,
+            subject: record.subject,
+            tenant: record.tenant,
+            roles: record.roles,
+            scopes: record.scopes,
+            acr: record.acr,
+            amr: record.amr,
+            auth_time_s: record.auth_time_s,
+            session_id: record.session_id,
+            token_id: record.token_id,
+            issued_at_s: record.issued_at_s,
+            expires_at_s: record.expires_at_s,
+            actors: record.actors.into_iter().map(actor).collect(),
+            is_bound: record.is_bound,
         }
     }
 }

@@ -3,6 +3,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use picket_core::access::{AccessRequest, Action, Actor, Context, Principal, Resource, Sidecar};
+use picket_core::decision::Effect;
 use rusqlite::Connection;
 
 use super::*;
@@ -453,4 +455,82 @@ fn a_key_is_64_hexadecimal_characters() {
         assert!(KeyEncryptionKey::from_hex(text).is_err(), "{text}");
     }
     assert_eq!(format!("{:?}", key(KEY)), "KeyEncryptionKey(..)");
+}
+
+#[tokio::test]
+async fn a_decision_is_found_in_a_log_that_verifies_and_in_no_other() {
+    let log = Log::with(3).await;
+    let find = |id: &str| find_decision(&log.database, &key(KEY), id);
+    assert_eq!(
+        find("2").unwrap().map(|record| record.decision_id),
+        Some("2".to_owned())
+    );
+    assert_eq!(find("4").unwrap(), None);
+    log.tamper("UPDATE audit_record SET time_us = 9 WHERE seq = 3");
+    assert!(matches!(find("2"), Err(VerifyError::Broken(problem)) if problem.seq == Some(3)));
+}
+
+#[test]
+fn a_record_gives_back_the_request_that_it_is_about() {
+    let request = AccessRequest {
+        request_id: "r".into(),
+        traceparent: Some("t".into()),
+        sidecar: Sidecar {
+            node_id: "n".into(),
+            workload: "w".into(),
+        },
+        route_rule: "rule".into(),
+        principal: Some(Principal {
+            issuer: "i".into(),
+            subject: "s".into(),
+            tenant: Some("t".into()),
+            roles: vec!["r".into()],
+            scopes: vec!["s".into()],
+            acr: Some("a".into()),
+            amr: vec!["otp".into()],
+            auth_time_s: Some(1),
+            session_id: Some("sid".into()),
+            token_id: Some("jti".into()),
+            issued_at_s: Some(2),
+            expires_at_s: Some(3),
+            actors: vec![Actor {
+                issuer: Some("ai".into()),
+                subject: "as".into(),
+            }],
+            is_bound: true,
+        }),
+        peer: "spiffe://example.org/web".parse().ok(),
+        action: Action { method: "GET".into() },
+        resource: Resource {
+            host: "h".into(),
+            path: "/p".into(),
+            path_parameters: BTreeMap::from([("id".into(), "7".into())]),
+            classification: Some("c".into()),
+            security_zone: Some("z".into()),
+            tenant: Some("o".into()),
+        },
+        context: Context {
+            source_address: "10.1.2.3".parse().ok(),
+            user_agent: Some("u".into()),
+        },
+    };
+    let answer = Answer {
+        decision_id: "d".into(),
+        time_us: 1,
+        caller: "c".into(),
+        effect: Effect::Permit,
+        policy_revision: "p".into(),
+        policy_ids: vec![],
+        evaluation_errors: vec![],
+        caller_reasons: vec![],
+        obligations: vec![],
+        challenge: None,
+        observed: None,
+        valid_for_ms: 1,
+        evaluation_us: 1,
+    };
+    let mut record = DecisionRecord::new(request.clone(), answer);
+    assert_eq!(record.request(), Some(request));
+    record.context.source_address = Some("nowhere".into());
+    assert_eq!(record.request(), None);
 }

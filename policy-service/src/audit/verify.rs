@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::chain::{End, Hash, head_associated_data};
 use super::key::{KeyEncryptionKey, KeyId, Opener};
-use super::record::{Event, Record};
+use super::record::{DecisionRecord, Event, Record};
 use super::store::{self, RecordRow, StoreError, rows};
 
 /// A log that verified.
@@ -122,6 +122,33 @@ impl From<rusqlite::Error> for VerifyError {
 /// # Errors
 /// The database cannot be read, or the first place where it is not what was written.
 pub fn verify(database: &Path, key: &KeyEncryptionKey, expected_head: Option<Head>) -> Result<Report, VerifyError> {
+    walk(database, key, expected_head, |_| {})
+}
+
+/// The record of a decision, from a log that verifies as a whole; `None` where there is none with this id.
+///
+/// # Errors
+/// Those of [`verify`].
+pub fn find_decision(
+    database: &Path,
+    key: &KeyEncryptionKey,
+    decision_id: &str,
+) -> Result<Option<DecisionRecord>, VerifyError> {
+    let mut found = None;
+    walk(database, key, None, |record| match record.content {
+        Event::Decision(decision) if decision.decision_id == decision_id => found = Some(*decision),
+        Event::Decision(_) => {}
+    })?;
+    Ok(found)
+}
+
+/// Verifies a whole log, and shows each record that is what was written.
+fn walk(
+    database: &Path,
+    key: &KeyEncryptionKey,
+    expected_head: Option<Head>,
+    mut each: impl FnMut(Record),
+) -> Result<Report, VerifyError> {
     let mut connection = store::open_read_only(database)?;
     // One transaction sees one state, however much is appended meanwhile.
     let snapshot = connection.transaction()?;
@@ -131,7 +158,9 @@ pub fn verify(database: &Path, key: &KeyEncryptionKey, expected_head: Option<Hea
     let mut end = End::EMPTY;
     let mut noted = expected_head.filter(|noted| noted.seq > 0);
     rows::each_record(&snapshot, |row| {
-        end = follow(&mut keys, end, row)?.0;
+        let (next, record) = follow(&mut keys, end, row)?;
+        end = next;
+        each(record);
         match noted {
             Some(expected) if expected.seq == end.seq && expected.hash != end.hash => {
                 Err(broken(end.seq, Finding::NotTheNoted))

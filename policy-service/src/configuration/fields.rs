@@ -4,13 +4,13 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use deserr::{DeserializeError, Deserr, ErrorKind, IntoValue, Sequence, Value, ValueKind, ValuePointerRef};
-use jiff::tz::TimeZone;
 use picket_core::configuration::problems::{Problems, shortened};
 use picket_core::spiffe::SpiffeId;
 use x509_cert::Certificate;
 use x509_cert::der::DecodePem;
 
 use crate::audit::KeyEncryptionKey;
+use crate::policy::{TimeZone, time_zone};
 
 /// What `picket pki init` writes as organisation into its authority's name, and so into every issuer.
 pub(super) const DEVELOPMENT_ORGANISATION: &str = "Picket development only";
@@ -67,7 +67,8 @@ pub(super) fn is_development(file: &CertificateFile) -> bool {
     file.issuer.contains(DEVELOPMENT_ORGANISATION)
 }
 
-fn text<T, V: IntoValue>(
+/// A field that is a text with a form of its own.
+pub(crate) fn parsed_text<T, V: IntoValue>(
     value: Value<V>,
     location: ValuePointerRef<'_>,
     parse: impl FnOnce(&str) -> Result<T, String>,
@@ -86,7 +87,7 @@ fn problem(location: ValuePointerRef<'_>, msg: String) -> Problems {
 
 impl Deserr<Problems> for Address {
     fn deserialize_from_value<V: IntoValue>(value: Value<V>, location: ValuePointerRef<'_>) -> Result<Self, Problems> {
-        text(value, location, |text| {
+        parsed_text(value, location, |text| {
             text.parse().map(Self).map_err(|_| {
                 format!(
                     "`{}` is not an address, expected one such as `127.0.0.1:9191` or `[::1]:9191`",
@@ -99,14 +100,7 @@ impl Deserr<Problems> for Address {
 
 impl Deserr<Problems> for TimeZoneName {
     fn deserialize_from_value<V: IntoValue>(value: Value<V>, location: ValuePointerRef<'_>) -> Result<Self, Problems> {
-        text(value, location, |text| {
-            jiff::tz::db().get(text).map(Self).map_err(|_| {
-                format!(
-                    "`{}` is not a time zone, expected a name of the IANA database such as `Europe/Berlin` or `UTC`",
-                    shortened(text)
-                )
-            })
-        })
+        parsed_text(value, location, |text| time_zone(text).map(Self))
     }
 }
 
@@ -143,7 +137,7 @@ impl Deserr<Problems> for CallerIds {
 }
 
 fn caller<V: IntoValue>(value: Value<V>, location: ValuePointerRef<'_>) -> Result<SpiffeId, Problems> {
-    text(value, location, |text| {
+    parsed_text(value, location, |text| {
         text.parse()
             .map_err(|error| format!("`{}` is not a SPIFFE ID: {error}", shortened(text)))
     })
@@ -151,13 +145,13 @@ fn caller<V: IntoValue>(value: Value<V>, location: ValuePointerRef<'_>) -> Resul
 
 impl Deserr<Problems> for ExistingFile {
     fn deserialize_from_value<V: IntoValue>(value: Value<V>, location: ValuePointerRef<'_>) -> Result<Self, Problems> {
-        text(value, location, |path| readable(path).map(Self))
+        parsed_text(value, location, |path| readable(path).map(Self))
     }
 }
 
 impl Deserr<Problems> for CertificateFile {
     fn deserialize_from_value<V: IntoValue>(value: Value<V>, location: ValuePointerRef<'_>) -> Result<Self, Problems> {
-        text(value, location, |path| {
+        parsed_text(value, location, |path| {
             let path = readable(path)?;
             let issuer = issuer_of_first(&path)?;
             Ok(Self { path, issuer })
@@ -167,7 +161,7 @@ impl Deserr<Problems> for CertificateFile {
 
 impl Deserr<Problems> for Directory {
     fn deserialize_from_value<V: IntoValue>(value: Value<V>, location: ValuePointerRef<'_>) -> Result<Self, Problems> {
-        text(value, location, |path| {
+        parsed_text(value, location, |path| {
             if Path::new(path).is_dir() {
                 Ok(Self(path.into()))
             } else {
@@ -179,7 +173,7 @@ impl Deserr<Problems> for Directory {
 
 impl Deserr<Problems> for DatabaseFile {
     fn deserialize_from_value<V: IntoValue>(value: Value<V>, location: ValuePointerRef<'_>) -> Result<Self, Problems> {
-        text(value, location, |text| {
+        parsed_text(value, location, |text| {
             let path = Path::new(text);
             let folder = match path.parent() {
                 Some(folder) if folder.as_os_str().is_empty() => Path::new("."),
@@ -202,7 +196,7 @@ impl Deserr<Problems> for DatabaseFile {
 
 impl Deserr<Problems> for KeyEncryptionKeyFile {
     fn deserialize_from_value<V: IntoValue>(value: Value<V>, location: ValuePointerRef<'_>) -> Result<Self, Problems> {
-        text(value, location, |text| {
+        parsed_text(value, location, |text| {
             let path = readable(text)?;
             KeyEncryptionKey::read(&path).map_err(|error| error.to_string())?;
             Ok(Self(path))
@@ -212,7 +206,7 @@ impl Deserr<Problems> for KeyEncryptionKeyFile {
 
 impl Deserr<Problems> for ListName {
     fn deserialize_from_value<V: IntoValue>(value: Value<V>, location: ValuePointerRef<'_>) -> Result<Self, Problems> {
-        text(value, location, |text| {
+        parsed_text(value, location, |text| {
             let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
             match (1..=LIST_NAME_BYTES_MAX).contains(&text.len()) && text.bytes().all(allowed) {
                 true => Ok(Self(text.to_owned())),

@@ -85,12 +85,19 @@ impl Index {
         of_both.flat_map(|by_rule| by_rule.candidates(&request.route_rule))
     }
 
+    /// All policies with what they say about themselves, in no order.
+    pub(super) fn policies(&self) -> impl Iterator<Item = (&Policy, &Annotations)> {
+        self.buckets().flat_map(Bucket::policies)
+    }
+
     /// How many policies there are.
     pub(super) fn policy_count(&self) -> usize {
+        self.buckets().map(|bucket| bucket.annotations.len()).sum()
+    }
+
+    fn buckets(&self) -> impl Iterator<Item = &Bucket> {
         let all = std::iter::once(&self.of_all_tenants).chain(self.by_tenant.values());
         all.flat_map(ByRule::buckets)
-            .map(|bucket| bucket.annotations.len())
-            .sum()
     }
 }
 
@@ -142,6 +149,12 @@ impl Default for Bucket {
 }
 
 impl Bucket {
+    /// All of its policies, in no order.
+    pub(super) fn policies(&self) -> impl Iterator<Item = (&Policy, &Annotations)> {
+        let all = self.enforced.policies().chain(self.observed.policies());
+        all.filter_map(|policy| Some((policy, self.annotations(policy.id())?)))
+    }
+
     fn add(&mut self, policy: &Policy, annotations: &Annotations, traits: &Traits) -> Result<(), ModelError> {
         let set = match annotations.mode {
             Mode::Enforce => &mut self.enforced,

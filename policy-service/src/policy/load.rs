@@ -14,6 +14,7 @@ use super::entities::LoadedEntities;
 use super::errors::{Found, PolicyErrors, line_at, line_of, message, with_causes};
 use super::index::Index;
 use super::model::Model;
+use super::trace::Place;
 use super::{Loaded, PolicyEngine};
 
 /// How many policy files a folder may hold.
@@ -58,6 +59,7 @@ pub fn load(directory: &Path) -> Result<PolicyEngine, PolicyErrors> {
                 index,
                 entities,
                 model,
+                places: policies.places(),
                 revision: revision(&files),
                 warnings: warnings.into_warnings(),
             }),
@@ -271,6 +273,15 @@ impl<'a> Policies<'a> {
         for warning in result.validation_warnings() {
             self.tell(warning.policy_id(), warning, warnings);
         }
+    }
+
+    fn places(&self) -> HashMap<PolicyId, Place> {
+        let place = |origin: &Origin<'_>| Place {
+            file: origin.file.path.clone(),
+            line: origin.line,
+        };
+        let places = self.origins.iter().map(|(id, origin)| (id.clone(), place(origin)));
+        places.collect()
     }
 
     fn tell(&self, id: &PolicyId, diagnostic: &impl miette::Diagnostic, found: &mut Found) {

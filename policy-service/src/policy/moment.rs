@@ -2,6 +2,7 @@
 
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
+use picket_core::configuration::problems::shortened;
 use picket_core::decision::Vary;
 use picket_core::risk::RiskLevel;
 
@@ -42,6 +43,19 @@ pub(super) struct WallTime {
     pub(super) weekday: i64,
     /// Year, month and day as one number: 20261231.
     pub(super) date: i64,
+}
+
+/// A time zone by its name in the IANA database, such as `Europe/Berlin`.
+///
+/// # Errors
+/// There is none of this name.
+pub fn time_zone(name: &str) -> Result<TimeZone, String> {
+    jiff::tz::db().get(name).map_err(|_| {
+        format!(
+            "`{}` is not a time zone, expected a name of the IANA database such as `Europe/Berlin` or `UTC`",
+            shortened(name)
+        )
+    })
 }
 
 impl Moment {

@@ -25,20 +25,27 @@ pub(super) struct Traits {
 
 /// Reads a policy that the strict validator has accepted. What is not understood restricts nothing.
 pub(super) fn traits_of(policy: &Policy) -> Traits {
-    let unknown = Traits {
-        route_rule: None,
-        needs: Needs::ALL,
-        compared: Compared::anyhow(),
-    };
+    match body_of(policy) {
+        // The scope of a policy cannot fail.
+        Some(body) => Traits {
+            route_rule: route_rule(body.clauses()),
+            needs: of_scope(&body).and(of_all(body.clauses().iter().map(inner))),
+            compared: Compared::in_all(body.clauses().iter().map(inner)),
+        },
+        None => Traits {
+            route_rule: None,
+            needs: Needs::ALL,
+            compared: Compared::anyhow(),
+        },
+    }
+}
+
+/// A policy's scope and clauses; `None` where it is too long to be read.
+pub(super) fn body_of(policy: &Policy) -> Option<pst::Template> {
     let is_short = policy.to_cedar().is_some_and(|text| text.len() <= POLICY_BYTES_MAX);
     match is_short.then(|| policy.to_pst()) {
-        // The scope of a policy cannot fail.
-        Some(Ok(pst::Policy::Static(policy))) => Traits {
-            route_rule: route_rule(policy.body().clauses()),
-            needs: of_scope(policy.body()).and(of_all(policy.body().clauses().iter().map(inner))),
-            compared: Compared::in_all(policy.body().clauses().iter().map(inner)),
-        },
-        Some(Ok(pst::Policy::Linked(_)) | Err(_)) | None => unknown,
+        Some(Ok(pst::Policy::Static(policy))) => Some(policy.body().clone()),
+        Some(Ok(pst::Policy::Linked(_)) | Err(_)) | None => None,
     }
 }
 

@@ -9,6 +9,7 @@ mod index;
 mod modes;
 mod risk;
 mod step_up;
+mod trace;
 
 /// Saturday, 2026-11-21, 10:58:30 in Greenwich.
 const NOW_US: u64 = 1_795_258_710_000_000;

@@ -109,7 +109,10 @@ impl Setup {
         std::fs::create_dir(&policies).unwrap();
         for entry in std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("policies")).unwrap() {
             let entry = entry.unwrap();
-            std::fs::copy(entry.path(), policies.join(entry.file_name())).unwrap();
+            // Their tests and examples are no part of them.
+            if entry.file_type().unwrap().is_file() {
+                std::fs::copy(entry.path(), policies.join(entry.file_name())).unwrap();
+            }
         }
         write(
             "service.toml",

@@ -229,7 +229,7 @@ fn a_policy_that_nests_deeply_is_loaded_as_before() {
 }
 
 /// Roles with something to look at, so that policies can look for what is not there.
-fn world() -> [(&'static str, String); 2] {
+pub(super) fn world() -> [(&'static str, String); 2] {
     let schema = std::fs::read_to_string(shipped().join("schema.cedarschema")).unwrap();
     let entities = r#"[
         { "uid": { "type": "Picket::Role", "id": "reader" }, "attrs": { "level": 1 }, "parents": [] },
@@ -317,7 +317,7 @@ const SCOPES: [&str; 5] = [
     r#"principal is Picket::Workload, action in [Picket::Action::"read", Picket::Action::"write"], resource"#,
 ];
 
-fn policy() -> impl Strategy<Value = String> {
+pub(super) fn policy() -> impl Strategy<Value = String> {
     let condition = vec(select(CONDITIONS.to_vec()), 1..4).prop_map(|parts| parts.join(" && "));
     let clause =
         (select(vec!["when", "unless"]), condition, any::<bool>()).prop_map(
@@ -335,7 +335,7 @@ fn policy() -> impl Strategy<Value = String> {
         .prop_map(|((effect, scope, head), clauses)| format!("{head} {effect} ({scope}) {};", clauses.join(" ")))
 }
 
-fn asked() -> impl Strategy<Value = AccessRequest> {
+pub(super) fn asked() -> impl Strategy<Value = AccessRequest> {
     let roles = subsequence(vec!["reader", "clerk", "admin", "ghost"], 0..=2);
     let who = (
         select(vec![true, true, true, false]),

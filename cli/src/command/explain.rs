@@ -1,0 +1,252 @@
+//! `picket explain`.
+
+mod text;
+
+use std::path::{Path, PathBuf};
+
+use picket_core::decision::{Attribute, Effect};
+use picket_policy_service::audit::{self, ChallengeRecord, DecisionRecord, EffectRecord, ObservedRecord, VerifyError};
+use picket_policy_service::policy::{Evaluation, PolicyEngine, PolicyTrace, Trace, TracedPolicy, Tracer};
+use picket_policy_service::policy_tests::{self, TimedRequest};
+use serde::Serialize;
+
+use super::CommandError;
+use super::audit::read_key;
+use super::policy::{EvaluationArguments, Problem, mistakes};
+use crate::exit::Exit;
+use crate::output::{Output, printable};
+
+pub(super) const ABOUT: &str = "\
+Explains a decision step by step: who the principal is and which roles its roles include, what each policy says about the request, \
+clause by clause, which of them decided, and on what the decision could have depended.
+
+The request is one of a file: a file of policy tests, a matrix, or one request in the words of picket.v1.AccessRequest. With --database \
+and --key it is that of a recorded decision, from an audit log that verifies; the policies are those of --policies, and where they are not \
+of the revision that decided then, it says so.
+
+A clause is `true` or `false` by what stands in its braces. Cedar evaluates a policy's scope, then clause after clause, up to the first \
+that does not hold; what comes after it is not reached. It exits with 1 where policies or file have a mistake, or the log does not \
+verify.";
+
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  picket explain request.yaml --policies policies
+  picket explain policies/tests/orders.yaml --name 'a reader writes none' --policies policies
+  picket explain 019aa5a0-5f7c-7cc2-a3f7-7c1d4f1fa0b3 --database audit.sqlite3 --key keys/audit-key --policies policies";
+
+#[derive(clap::Args)]
+pub(super) struct Arguments {
+    /// A file with a request, or with --database the id of a decision
+    request: String,
+    /// The folder of policies
+    #[arg(long, value_name = "DIRECTORY")]
+    policies: PathBuf,
+    /// Which request of the file, where it has several
+    #[arg(long, conflicts_with = "database")]
+    name: Option<String>,
+    /// The audit log's SQLite database
+    #[arg(long, value_name = "FILE", requires = "key")]
+    database: Option<PathBuf>,
+    /// The audit log's key-encryption key: 64 hexadecimal digits
+    #[arg(long, value_name = "FILE", requires = "database")]
+    key: Option<PathBuf>,
+    #[command(flatten)]
+    evaluation: EvaluationArguments,
+}
+
+#[derive(Serialize)]
+struct Answer<'a> {
+    problems: &'a [Problem],
+    #[serde(flatten)]
+    explanation: Option<&'a Explanation>,
+}
+
+#[derive(Serialize)]
+struct Explanation {
+    /// The revision of the policies.
+    revision: String,
+    request: RequestLine,
+    /// What was decided then.
+    recorded: Option<Recorded>,
+    effect: &'static str,
+    policy_ids: Vec<String>,
+    reasons: Vec<String>,
+    obligations: Vec<String>,
+    challenge: Option<ChallengeRecord>,
+    /// What policies in observe mode would have changed.
+    observed: Option<ObservedRecord>,
+    errors: Vec<String>,
+    /// What it could have depended on, besides route rule and token.
+    vary: Vec<&'static str>,
+    /// For how long the time changes nothing; `None`: for ever.
+    same_for_ms: Option<u64>,
+    /// `None`: the request cannot be put to Cedar, and `errors` says why.
+    trace: Option<Traced>,
+}
+
+#[derive(Serialize)]
+struct RequestLine {
+    method: String,
+    host: String,
+    path: String,
+    route_rule: String,
+    time_us: u64,
+}
+
+#[derive(Serialize)]
+struct Recorded {
+    decision_id: String,
+    effect: EffectRecord,
+    policy_ids: Vec<String>,
+    policy_revision: String,
+}
+
+#[derive(Serialize)]
+struct Traced {
+    principal: String,
+    principal_in: Vec<String>,
+    action: String,
+    resource: String,
+    policies: Vec<ExplainedPolicy>,
+}
+
+#[derive(Serialize)]
+struct ExplainedPolicy {
+    policy: TracedPolicy,
+    #[serde(flatten)]
+    trace: PolicyTrace,
+    is_determining: bool,
+}
+
+pub(super) fn run(arguments: &Arguments, output: Output) -> Result<Exit, CommandError> {
+    let engine = arguments.evaluation.load(&arguments.policies)?;
+    let asked = match (&arguments.database, &arguments.key) {
+        (Some(database), Some(key)) => recorded(arguments, database, key)?,
+        (None, _) | (_, None) => named(arguments)?,
+    };
+    let (explanation, problems) = match (&engine, asked) {
+        (Ok(engine), Ok((request, recorded))) => (Some(explain(engine, request, recorded)?), Vec::new()),
+        (engine, asked) => {
+            let mut problems = mistakes(engine.as_ref().err(), None);
+            problems.extend(asked.err().unwrap_or_default());
+            (None, problems)
+        }
+    };
+    let answer = Answer {
+        problems: &problems,
+        explanation: explanation.as_ref(),
+    };
+    output.print(&text::of(&answer, output), &answer)?;
+    Ok(Exit::of_check(&problems))
+}
+
+/// The request to explain, and what was decided about it once.
+type Asked = (TimedRequest, Option<Recorded>);
+
+/// The request of a recorded decision.
+fn recorded(arguments: &Arguments, database: &Path, key: &Path) -> Result<Result<Asked, Vec<Problem>>, CommandError> {
+    match audit::find_decision(database, &read_key(key)?, &arguments.request) {
+        Ok(Some(record)) => asked_in(&record).map(Ok),
+        Ok(None) => Err(CommandError::DecisionUnknown(printable(&arguments.request))),
+        Err(VerifyError::Broken(problem)) => {
+            let message = format!("{}: does not verify: {problem}", database.display());
+            Ok(Err(vec![Problem::Demand { message }]))
+        }
+        Err(VerifyError::Store(error)) => Err(CommandError::Audit(error)),
+    }
+}
+
+fn asked_in(record: &DecisionRecord) -> Result<Asked, CommandError> {
+    let request = record
+        .request()
+        .ok_or_else(|| CommandError::DecisionUnreadable(printable(&record.decision_id)))?;
+    let recorded = Recorded {
+        decision_id: record.decision_id.clone(),
+        effect: record.effect,
+        policy_ids: record.policy_ids.clone(),
+        policy_revision: record.policy_revision.clone(),
+    };
+    let time_us = record.time_us;
+    Ok((TimedRequest { request, time_us }, Some(recorded)))
+}
+
+fn named(arguments: &Arguments) -> Result<Result<Asked, Vec<Problem>>, CommandError> {
+    let file = Path::new(&arguments.request);
+    let mut requests = match policy_tests::read_requests(file) {
+        Ok(requests) => requests,
+        Err(errors) => return Ok(Err(mistakes(None, Some(&errors)))),
+    };
+    let total = requests.len();
+    if let Some(name) = &arguments.name {
+        requests.retain(|request| request.name == *name);
+    }
+    match (requests.pop(), requests.is_empty()) {
+        (Some(found), true) => Ok(Ok((found.request, None))),
+        (Some(_) | None, _) => Err(CommandError::Usage(format!(
+            "`{}` has {total} requests: name one of them with --name",
+            file.display()
+        ))),
+    }
+}
+
+fn explain(
+    engine: &PolicyEngine,
+    TimedRequest { request, time_us }: TimedRequest,
+    recorded: Option<Recorded>,
+) -> Result<Explanation, CommandError> {
+    let tracer = Tracer::new(engine)?;
+    let evaluation = engine.evaluate(&request, time_us);
+    let trace = tracer.trace(&request, time_us).ok();
+    let trace = trace.map(|trace| traced(&tracer, trace, &evaluation));
+    Ok(Explanation {
+        revision: engine.revision().to_owned(),
+        request: RequestLine {
+            method: request.action.method,
+            host: request.resource.host,
+            path: request.resource.path,
+            route_rule: request.route_rule,
+            time_us,
+        },
+        recorded,
+        effect: match (evaluation.effect, &evaluation.challenge) {
+            (Effect::Permit, _) => "permit",
+            (Effect::Deny, Some(_)) => "challenge",
+            (Effect::Deny, None) => "deny",
+        },
+        vary: evaluation.vary.attributes().map(attribute_name).collect(),
+        same_for_ms: evaluation.same_for_ms,
+        policy_ids: evaluation.policy_ids,
+        reasons: evaluation.caller_reasons,
+        obligations: evaluation.obligations,
+        challenge: evaluation.challenge.map(ChallengeRecord::from),
+        observed: evaluation.observed.map(ObservedRecord::from),
+        errors: evaluation.errors,
+        trace,
+    })
+}
+
+fn traced(tracer: &Tracer, trace: Trace, evaluation: &Evaluation) -> Traced {
+    let explained = |(policy, trace): (&TracedPolicy, PolicyTrace)| ExplainedPolicy {
+        is_determining: evaluation.policy_ids.contains(&policy.id),
+        policy: policy.clone(),
+        trace,
+    };
+    Traced {
+        principal: trace.principal,
+        principal_in: trace.principal_in,
+        action: trace.action,
+        resource: trace.resource,
+        policies: tracer.policies().iter().zip(trace.policies).map(explained).collect(),
+    }
+}
+
+fn attribute_name(attribute: Attribute) -> &'static str {
+    match attribute {
+        Attribute::Peer => "peer",
+        Attribute::Method => "method",
+        Attribute::Host => "host",
+        Attribute::Path => "path",
+        Attribute::SourceAddress => "source_address",
+        Attribute::UserAgent => "user_agent",
+    }
+}

@@ -1,0 +1,324 @@
+//! An access request as it is written in YAML: in the words of `picket.v1.AccessRequest`, with most of it left out.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use deserr::{Deserr, IntoValue, Value, ValuePointerRef};
+use jiff::Timestamp;
+use picket_core::access::{AccessRequest, Action, Actor, Context, Principal, Resource, Sidecar};
+use picket_core::configuration::problems::{Problems, shortened};
+use picket_core::path::parse_target;
+use picket_core::spiffe::SpiffeId;
+
+use crate::configuration::parsed_text;
+
+/// What stands for what is left out.
+const ISSUER: &str = "https://issuer.example";
+const SUBJECT: &str = "someone";
+const METHOD: &str = "GET";
+const HOST: &str = "service.example";
+const PATH: &str = "/";
+const WORKLOAD: &str = "policy-test";
+/// Monday, 2026-01-05, noon in Greenwich: a test comes out the same whenever it is run.
+const TIME: Timestamp = Timestamp::constant(1_767_614_400, 0);
+
+/// A request, and when it is asked about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TimedRequest {
+    /// The request.
+    pub request: AccessRequest,
+    /// Microseconds since the epoch.
+    pub time_us: u64,
+}
+
+/// A request. Only the route rule is required: policies ask for it nearly always.
+#[derive(Clone, Debug, Default, Deserr)]
+#[deserr(deny_unknown_fields, error = Problems)]
+pub(super) struct RequestDocument {
+    #[deserr(default)]
+    pub(super) route_rule: Option<Text>,
+    #[deserr(default)]
+    pub(super) principal: Option<PrincipalDocument>,
+    #[deserr(default)]
+    pub(super) peer: Option<PeerDocument>,
+    #[deserr(default)]
+    pub(super) action: ActionDocument,
+    #[deserr(default)]
+    pub(super) resource: ResourceDocument,
+    #[deserr(default)]
+    pub(super) context: ContextDocument,
+}
+
+#[derive(Clone, Debug, Default, Deserr)]
+#[deserr(deny_unknown_fields, error = Problems)]
+pub(super) struct PrincipalDocument {
+    #[deserr(default)]
+    issuer: Option<Text>,
+    #[deserr(default)]
+    subject: Option<Text>,
+    #[deserr(default)]
+    tenant: Option<Text>,
+    #[deserr(default)]
+    roles: Vec<Text>,
+    #[deserr(default)]
+    scopes: Vec<Text>,
+    #[deserr(default)]
+    acr: Option<Text>,
+    #[deserr(default)]
+    amr: Vec<Text>,
+    #[deserr(default)]
+    auth_time_s: Option<i64>,
+    /// In place of `auth_time_s`: how long before `context.time` it was.
+    #[deserr(default)]
+    auth_age_s: Option<u32>,
+    #[deserr(default)]
+    session_id: Option<Text>,
+    #[deserr(default)]
+    token_id: Option<Text>,
+    #[deserr(default)]
+    issued_at_s: Option<i64>,
+    #[deserr(default)]
+    expires_at_s: Option<i64>,
+    #[deserr(default)]
+    actors: Vec<ActorDocument>,
+    #[deserr(default)]
+    is_bound: bool,
+}
+
+#[derive(Clone, Debug, Deserr)]
+#[deserr(deny_unknown_fields, error = Problems)]
+struct ActorDocument {
+    #[deserr(default)]
+    issuer: Option<Text>,
+    subject: Text,
+}
+
+#[derive(Clone, Debug, Deserr)]
+#[deserr(deny_unknown_fields, error = Problems)]
+pub(super) struct PeerDocument {
+    pub(super) spiffe_id: Peer,
+}
+
+#[derive(Clone, Debug, Default, Deserr)]
+#[deserr(deny_unknown_fields, error = Problems)]
+pub(super) struct ActionDocument {
+    #[deserr(default)]
+    pub(super) method: Option<Text>,
+}
+
+#[derive(Clone, Debug, Default, Deserr)]
+#[deserr(deny_unknown_fields, error = Problems)]
+pub(super) struct ResourceDocument {
+    #[deserr(default)]
+    host: Option<Host>,
+    #[deserr(default)]
+    path: Option<Path>,
+    #[deserr(default)]
+    path_parameters: Option<BTreeMap<String, String>>,
+    #[deserr(default)]
+    classification: Option<Text>,
+    #[deserr(default)]
+    security_zone: Option<Text>,
+    #[deserr(default)]
+    tenant: Option<Text>,
+}
+
+#[derive(Clone, Debug, Default, Deserr)]
+#[deserr(deny_unknown_fields, error = Problems)]
+pub(super) struct ContextDocument {
+    #[deserr(default)]
+    source_address: Option<Address>,
+    #[deserr(default)]
+    user_agent: Option<Text>,
+    #[deserr(default)]
+    time: Option<Time>,
+}
+
+/// Text that is not empty: on the wire, what is empty is not there.
+#[derive(Clone, Debug)]
+pub(super) struct Text(pub(super) String);
+
+/// A host as the filter sends it.
+#[derive(Clone, Debug)]
+struct Host(String);
+
+/// A path as the filter sends it.
+#[derive(Clone, Debug)]
+struct Path(String);
+
+#[derive(Clone, Debug)]
+pub(super) struct Peer(SpiffeId);
+
+#[derive(Clone, Debug)]
+struct Address(IpAddr);
+
+/// RFC 3339.
+#[derive(Clone, Copy, Debug)]
+struct Time(Timestamp);
+
+impl RequestDocument {
+    /// The request, once everything is known. `name` becomes its id.
+    pub(super) fn complete(self, name: &str, path: &str, problems: &mut Problems) -> Option<TimedRequest> {
+        let Some(route_rule) = self.route_rule else {
+            problems.add(join(path, "route_rule"), "is required, here or in `defaults`");
+            return None;
+        };
+        let time = self.context.time.map_or(TIME, |time| time.0);
+        let principal = self.principal.map(|principal| principal.at(time, path, problems));
+        let request = AccessRequest {
+            request_id: name.to_owned(),
+            traceparent: None,
+            sidecar: Sidecar {
+                node_id: String::new(),
+                workload: WORKLOAD.to_owned(),
+            },
+            route_rule: route_rule.0,
+            principal,
+            peer: self.peer.map(|peer| peer.spiffe_id.0),
+            action: Action {
+                method: text_or(self.action.method, METHOD),
+            },
+            resource: Resource {
+                host: self.resource.host.map_or_else(|| HOST.to_owned(), |host| host.0),
+                path: self.resource.path.map_or_else(|| PATH.to_owned(), |path| path.0),
+                path_parameters: self.resource.path_parameters.unwrap_or_default(),
+                classification: self.resource.classification.map(|text| text.0),
+                security_zone: self.resource.security_zone.map(|text| text.0),
+                tenant: self.resource.tenant.map(|text| text.0),
+            },
+            context: Context {
+                source_address: self.context.source_address.map(|address| address.0),
+                user_agent: self.context.user_agent.map(|text| text.0),
+            },
+        };
+        // Before the epoch there were no tokens.
+        let time_us = u64::try_from(time.as_microsecond()).unwrap_or(0);
+        Some(TimedRequest { request, time_us })
+    }
+}
+
+impl PrincipalDocument {
+    fn at(self, time: Timestamp, path: &str, problems: &mut Problems) -> Principal {
+        let document = self;
+        if document.auth_time_s.is_some() && document.auth_age_s.is_some() {
+            let message = "says what `auth_time_s` says already";
+            problems.add(join(path, "principal.auth_age_s"), message);
+        }
+        let aged = document
+            .auth_age_s
+            .map(|age_s| time.as_second().saturating_sub(age_s.into()));
+        let text = |text: Option<Text>| text.map(|text| text.0);
+        Principal {
+            issuer: text_or(document.issuer, ISSUER),
+            subject: text_or(document.subject, SUBJECT),
+            tenant: text(document.tenant),
+            roles: texts(document.roles),
+            scopes: texts(document.scopes),
+            acr: text(document.acr),
+            amr: texts(document.amr),
+            auth_time_s: document.auth_time_s.or(aged),
+            session_id: text(document.session_id),
+            token_id: text(document.token_id),
+            issued_at_s: document.issued_at_s,
+            expires_at_s: document.expires_at_s,
+            actors: document.actors.into_iter().map(Actor::from).collect(),
+            is_bound: document.is_bound,
+        }
+    }
+}
+
+impl From<ActorDocument> for Actor {
+    fn from(document: ActorDocument) -> Self {
+        Self {
+            issuer: document.issuer.map(|text| text.0),
+            subject: document.subject.0,
+        }
+    }
+}
+
+pub(super) fn texts(texts: Vec<Text>) -> Vec<String> {
+    texts.into_iter().map(|text| text.0).collect()
+}
+
+fn join(path: &str, field: &str) -> String {
+    match path {
+        "" => field.to_owned(),
+        path => format!("{path}.{field}"),
+    }
+}
+
+fn text_or(text: Option<Text>, default: &str) -> String {
+    text.map_or_else(|| default.to_owned(), |text| text.0)
+}
+
+impl Deserr<Problems> for Text {
+    fn deserialize_from_value<V: IntoValue>(value: Value<V>, location: ValuePointerRef<'_>) -> Result<Self, Problems> {
+        parsed_text(value, location, |text| match text {
+            "" => Err("expected a text that is not empty".to_owned()),
+            text => Ok(Self(text.to_owned())),
+        })
+    }
+}
+
+impl Deserr<Problems> for Host {
+    fn deserialize_from_value<V: IntoValue>(value: Value<V>, location: ValuePointerRef<'_>) -> Result<Self, Problems> {
+        parsed_text(value, location, |text| {
+            let is_sent = !text.is_empty() && text == text.to_ascii_lowercase();
+            is_sent.then(|| Self(text.to_owned())).ok_or_else(|| {
+                format!(
+                    "expected a host in lower case without port, found `{}`",
+                    shortened(text)
+                )
+            })
+        })
+    }
+}
+
+impl Deserr<Problems> for Path {
+    fn deserialize_from_value<V: IntoValue>(value: Value<V>, location: ValuePointerRef<'_>) -> Result<Self, Problems> {
+        parsed_text(value, location, |text| {
+            let target = parse_target(text.as_bytes()).map_err(|error| error.to_string())?;
+            // A policy that is tried with another spelling would be tried with what it never sees.
+            match target.path == text {
+                true => Ok(Self(text.to_owned())),
+                false => Err(format!(
+                    "expected the path in normal form and without query, which is `{}`",
+                    target.path
+                )),
+            }
+        })
+    }
+}
+
+impl Deserr<Problems> for Peer {
+    fn deserialize_from_value<V: IntoValue>(value: Value<V>, location: ValuePointerRef<'_>) -> Result<Self, Problems> {
+        parsed_text(value, location, |text| {
+            text.parse()
+                .map(Self)
+                .map_err(|error| format!("`{}` is not a SPIFFE ID: {error}", shortened(text)))
+        })
+    }
+}
+
+impl Deserr<Problems> for Address {
+    fn deserialize_from_value<V: IntoValue>(value: Value<V>, location: ValuePointerRef<'_>) -> Result<Self, Problems> {
+        parsed_text(value, location, |text| {
+            text.parse()
+                .map(Self)
+                .map_err(|_| format!("`{}` is not an IP address", shortened(text)))
+        })
+    }
+}
+
+impl Deserr<Problems> for Time {
+    fn deserialize_from_value<V: IntoValue>(value: Value<V>, location: ValuePointerRef<'_>) -> Result<Self, Problems> {
+        parsed_text(value, location, |text| {
+            text.parse().map(Self).map_err(|_| {
+                format!(
+                    "`{}` is not a time, expected one such as `2026-01-05T12:00:00Z`",
+                    shortened(text)
+                )
+            })
+        })
+    }
+}
