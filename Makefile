@@ -22,7 +22,7 @@ MODULE := $(CARGO_TARGET_DIR)/$(WASM_TARGET)/wasm/picket_filter.wasm
 SCHEMA := envoy/picket-filter.schema.json
 
 .DEFAULT_GOAL := help
-.PHONY: help build module tools demo up down test trap-hunt vary-hunt fuzz bench bench-quick bench-memory bench-document bench-needs bench-build instructions check schema clean
+.PHONY: help build module tools demo up down test test-needs trap-hunt vary-hunt fuzz bench bench-quick bench-memory bench-document bench-needs bench-build instructions check schema clean
 
 help: ## Say what there is
 	@echo "Picket: each request in the mesh proves itself. It needs Rust, Python 3.11 and make."
@@ -51,9 +51,14 @@ down: ## End exactly what `make up` started
 	@if [ -x "$(DEMO)" ]; then "$(DEMO)" down; elif [ -e .run/stack.json ]; then \
 	  echo "error: something was started and $(DEMO) is gone: make build" >&2; exit 1; else echo "Nothing was running."; fi
 
-test: build tools ## All tests: units, vectors and end to end against the real Envoy
+test: test-needs build tools ## All tests: units, vectors and end to end against the real Envoy
 	$(CARGO) test --workspace --exclude picket-filter
 	$(PYTHON) -m unittest discover -q -s scripts
+
+# First, so that nobody waits for a build to be told.
+test-needs:
+	@command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || \
+	  { echo "error: PostgreSQL is missing: apt-get install postgresql" >&2; exit 1; }
 
 trap-hunt: build tools ## Mutated requests against the real Envoy: PICKET_TRAP_HUNT_REQUESTS, PICKET_TRAP_HUNT_SEED
 	$(CARGO) test -p picket-tests --test trap_hunt -- --nocapture

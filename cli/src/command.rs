@@ -8,6 +8,7 @@ mod jwks;
 mod pki;
 mod policy;
 mod risk;
+mod session;
 mod token;
 
 use std::ffi::OsString;
@@ -24,6 +25,7 @@ use crate::files::FileError;
 use crate::keys::KeyError;
 use crate::output::{Color, Format, Output, OutputError, report_error};
 use crate::pki::PkiError;
+use crate::service::ServiceError;
 use crate::token::TokenError;
 
 pub(crate) use policy::Problem as PolicyTestProblem;
@@ -32,7 +34,8 @@ const LONG_ABOUT: &str = "\
 Picket's command line.
 
 It makes the keys and tokens with which Picket is tried on one machine, and checks what an operator writes and keeps: \
-configurations, policies and the audit log.
+configurations, policies and the audit log. With an operator's certificate it looks at the sessions of a running policy service and \
+ends them.
 
 Data goes to standard output and messages to standard error, so that an answer can be piped or kept in a variable.";
 
@@ -97,6 +100,14 @@ enum Command {
     Audit(audit::Command),
     #[command(subcommand)]
     Risk(risk::Command),
+    #[command(subcommand)]
+    Session(session::Command),
+    #[command(subcommand)]
+    Revoke(session::RevokeCommand),
+    #[command(subcommand)]
+    Lockdown(session::LockdownCommand),
+    #[command(name = "whoami")]
+    WhoAmI(session::WhoAmIArguments),
 }
 
 /// Why a command could not be carried out.
@@ -138,6 +149,8 @@ enum CommandError {
     #[error("cannot look at the policies clause by clause")]
     Trace(#[from] TraceError),
     #[error(transparent)]
+    Service(#[from] ServiceError),
+    #[error(transparent)]
     Output(#[from] OutputError),
 }
 
@@ -177,6 +190,10 @@ fn carry_out(command: Command, output: Output) -> Result<Exit, CommandError> {
         Command::Explain(arguments) => explain::run(&arguments, output),
         Command::Audit(command) => audit::run(command, output),
         Command::Risk(command) => risk::run(command, output),
+        Command::Session(command) => session::run(command, output),
+        Command::Revoke(command) => session::revoke(command, output),
+        Command::Lockdown(command) => session::lockdown(command, output),
+        Command::WhoAmI(arguments) => session::who_am_i(&arguments, output),
     }
 }
 
@@ -206,6 +223,7 @@ fn exit_for(error: &CommandError) -> Exit {
         | CommandError::AuditKey { .. }
         | CommandError::RiskState { .. }
         | CommandError::Trace(_)
+        | CommandError::Service(_)
         | CommandError::Output(_) => Exit::Failed,
     }
 }

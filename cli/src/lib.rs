@@ -14,6 +14,8 @@ mod command;
 mod exit;
 mod junit;
 mod output;
+mod service;
 mod text_diff;
+mod time_text;
 
 pub use command::run;

@@ -1,4 +1,4 @@
-//! The audit log: every decision, sealed and chained, durable before the decision leaves.
+//! The audit log: every decision, session and act of an operator, sealed and chained, durable before the decision leaves.
 //!
 //! Each record is sealed with AES-256-GCM under a data key that is made at each start and wrapped by the key-encryption
 //! key. A record's hash covers the hash of the record before it, and a sealed head names the last record, so that
@@ -17,8 +17,8 @@ pub use chain::{HASH_BYTES, Hash};
 pub use key::{KeyEncryptionKey, KeyError};
 pub(crate) use record::Answer;
 pub use record::{
-    ActionRecord, ChallengeRecord, ContextRecord, DecisionRecord, EffectRecord, Event, ObservedRecord, PrincipalRecord,
-    Record, ResourceRecord, SidecarRecord,
+    Act, ActionRecord, AdministrationRecord, ChallengeRecord, ContextRecord, DecisionRecord, EffectRecord, Event,
+    ObservedRecord, Outcome, PrincipalRecord, Record, ResourceRecord, SessionChange, SessionRecord, SidecarRecord,
 };
 pub use risk::{RiskModeRecord, RiskRecord, SignalRecord};
 pub use store::StoreError;

@@ -4,6 +4,8 @@ mod document;
 mod fields;
 mod overlay;
 mod risk;
+mod roles;
+mod sessions;
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -20,6 +22,10 @@ pub use overlay::ENVIRONMENT_PREFIX;
 #[cfg(test)]
 pub(crate) use risk::default_risk_settings;
 pub use risk::{GeoipFiles, Risk, ThreatListFile};
+pub use roles::{CallerRoles, Role, Roles};
+
+use crate::sessions::Settings;
+use crate::storage::Location;
 
 /// A configuration file is a page; more than this is a wrong file.
 pub const FILE_BYTES_MAX: u64 = 1024 * 1024;
@@ -31,12 +37,18 @@ pub struct Configuration {
     pub grpc: Grpc,
     /// The HTTP front.
     pub http: Http,
+    /// The front for the AuthZEN API; `None`: it is not served.
+    pub authzen: Option<AuthZen>,
+    /// The front for Envoy's external authorization; `None`: it is not served.
+    pub ext_authz: Option<ExtAuthz>,
     /// Where the policies are.
     pub policies: Policies,
     /// How long decisions stay valid.
     pub decisions: Decisions,
     /// The audit log.
     pub audit: Audit,
+    /// Sessions, with where they are kept; `None`: there are none.
+    pub sessions: Option<KeptSessions>,
     /// The log on standard output.
     pub log: Log,
     /// Scores; `None`: nothing is scored.
@@ -56,6 +68,8 @@ pub struct Grpc {
     pub client_ca_file: PathBuf,
     /// The callers that may ask; never empty.
     pub allowed_callers: Vec<SpiffeId>,
+    /// More callers, with what they may do.
+    pub callers: Vec<CallerRoles>,
     /// How many calls are served at once; more are refused.
     pub concurrency_max: u32,
     /// The largest request that is read.
@@ -67,6 +81,32 @@ pub struct Grpc {
 pub struct Http {
     /// The address to listen on; port 0 takes a free one.
     pub listen: SocketAddr,
+}
+
+/// `[authzen]`: the AuthZEN API over HTTPS, with the certificates and for the callers of `[grpc]`.
+#[derive(Clone, Debug)]
+pub struct AuthZen {
+    /// The address to listen on; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// What the service is called: `https://`, a host, and a port if need be.
+    pub policy_decision_point: String,
+    /// How many calls are served at once; more are refused.
+    pub concurrency_max: u32,
+    /// The largest body that is read.
+    pub request_bytes_max: u32,
+    /// How many evaluations one call may ask for.
+    pub evaluations_max: u32,
+}
+
+/// `[ext_authz]`: Envoy's `Check`, on the gRPC front and for the same callers.
+#[derive(Clone, Debug)]
+pub struct ExtAuthz {
+    /// The filter's configuration, JSON.
+    pub filter_configuration_file: PathBuf,
+    /// The authorities that sign the certificates of the mesh's workloads, PEM.
+    pub peer_ca_file: PathBuf,
+    /// The largest message that is read.
+    pub request_bytes_max: u32,
 }
 
 /// `[policies]`.
@@ -94,6 +134,15 @@ pub struct Audit {
     pub database_file: PathBuf,
     /// The key-encryption key, 64 hexadecimal characters.
     pub key_encryption_key_file: PathBuf,
+}
+
+/// `[sessions]` and `[storage]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeptSessions {
+    /// How they are kept.
+    pub settings: Settings,
+    /// Where.
+    pub storage: Location,
 }
 
 /// `[log]`.

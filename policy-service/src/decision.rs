@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use picket_core::access::AccessRequest;
 use picket_core::configuration::problems::shortened;
-use picket_core::decision::{Decision, Effect};
+use picket_core::decision::{Decision, Effect, Vary};
 use picket_core::time::Timestamp as Time;
 use uuid::{NoContext, Timestamp, Uuid};
 
@@ -16,6 +16,8 @@ use crate::logging::{DecisionLine, DecisionLines};
 use crate::metrics::Metrics;
 use crate::policy::{Evaluation, PolicyEngine};
 use crate::risk::Assessment;
+use crate::sessions::{Judgement, Refusal, Sessions};
+use crate::storage::StorageError;
 
 /// What a decision comes to, for the log and the metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +58,19 @@ pub(crate) struct Decider {
     pub(crate) lines: DecisionLines,
     /// `None`: nothing is scored.
     pub(crate) risk: Option<Arc<Assessor>>,
+    /// `None`: sessions are not kept.
+    pub(crate) sessions: Option<Arc<Sessions>>,
+}
+
+/// Why there is no decision.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DecisionError {
+    /// It was made but not recorded.
+    #[error(transparent)]
+    Audit(#[from] AppendError),
+    /// Nothing is known of the request's session.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
 }
 
 impl Decider {
@@ -63,22 +78,26 @@ impl Decider {
     /// returns.
     ///
     /// # Errors
-    /// The decision was not recorded; then there is none.
+    /// Its session could not be looked up, or the decision was not recorded; then there is none.
     pub(crate) async fn decide(
         &self,
         request: AccessRequest,
         caller: &str,
         stopwatch: Stopwatch,
-    ) -> Result<Decision, AppendError> {
+    ) -> Result<Decision, DecisionError> {
         let time_us = clock::now_unix_us();
+        let judgement = self.judge_session(&request, time_us).await?;
         let assessed = self.risk.as_ref().map(|risk| risk.assess(&request, to_ms(time_us)));
         let assessment = assessed.as_ref().map(|assessed| &assessed.assessment);
         let evaluation_time = Stopwatch::start();
-        let evaluation = self.policies.evaluate_at_risk(&request, time_us, assessment);
+        let evaluation = match judgement.refusal {
+            Some(refusal) => refused(refusal, &judgement),
+            None => self.policies.evaluate_at_risk(&request, time_us, assessment),
+        };
         let evaluation_us = evaluation_time.elapsed_us();
         let failed = !evaluation.errors.is_empty();
         let would_change = evaluation.observed.is_some();
-        let decision = self.decision(time_us, &evaluation, assessment);
+        let decision = self.decision(time_us, &evaluation, &judgement, assessment);
         let line = Line::new(&request);
         let mut record = self.record(request, evaluation, &decision, caller, time_us, evaluation_us);
         record.risk = assessment.cloned().map(RiskRecord::from);
@@ -98,7 +117,33 @@ impl Decider {
         Ok(decision)
     }
 
-    fn decision(&self, time_us: u64, evaluation: &Evaluation, risk: Option<&Assessment>) -> Decision {
+    async fn judge_session(&self, request: &AccessRequest, time_us: u64) -> Result<Judgement, DecisionError> {
+        let Some(sessions) = &self.sessions else {
+            return Ok(Judgement::none());
+        };
+        let now_us = i64::try_from(time_us).unwrap_or(i64::MAX);
+        if let Some(judgement) = sessions.remembered(request, now_us)? {
+            return Ok(judgement);
+        }
+        let (sessions, audit, request) = (Arc::clone(sessions), self.audit.clone(), request.clone());
+        // On its own, so that it is carried to its end when the caller goes away: what happens to a session is recorded.
+        let judged = tokio::spawn(async move {
+            let judgement = sessions.judge(&request, now_us).await?;
+            for change in &judgement.changes {
+                audit.append(time_us, &Event::Session(Box::new(change.clone()))).await?;
+            }
+            Ok(judgement)
+        });
+        judged.await.unwrap_or(Err(StorageError::NotDone.into()))
+    }
+
+    fn decision(
+        &self,
+        time_us: u64,
+        evaluation: &Evaluation,
+        judgement: &Judgement,
+        risk: Option<&Assessment>,
+    ) -> Decision {
         let valid_for_ms = match evaluation.effect {
             // A failure is not repeated: the next evaluation may succeed.
             _ if !evaluation.errors.is_empty() => 0,
@@ -108,12 +153,14 @@ impl Decider {
         let same_for_ms = evaluation.same_for_ms.and_then(|ms| u32::try_from(ms).ok());
         Decision {
             effect: evaluation.effect,
-            decision_id: decision_id(time_us),
+            decision_id: made_up_id(time_us),
             policy_revision: self.policies.revision().to_owned(),
-            valid_for_ms: self.shrunk_by(risk, same_for_ms.map_or(valid_for_ms, |ms| valid_for_ms.min(ms))),
+            valid_for_ms: self
+                .shrunk_by(risk, same_for_ms.map_or(valid_for_ms, |ms| valid_for_ms.min(ms)))
+                .min(judgement.valid_for_ms_max),
             policy_ids: evaluation.policy_ids.clone(),
             caller_reasons: evaluation.caller_reasons.clone(),
-            vary: evaluation.vary,
+            vary: judgement.vary.attributes().fold(evaluation.vary, Vary::with),
             challenge: evaluation.challenge.clone().map(Box::new),
             obligations: evaluation.obligations.clone(),
             risk: risk.and_then(Assessment::counted),
@@ -156,6 +203,21 @@ impl Decider {
     }
 }
 
+/// A deny for the session's sake: no policy was asked.
+fn refused(refusal: Refusal, judgement: &Judgement) -> Evaluation {
+    Evaluation {
+        effect: Effect::Deny,
+        policy_ids: Vec::new(),
+        caller_reasons: vec![refusal.code().to_owned()],
+        obligations: Vec::new(),
+        challenge: judgement.challenge.clone(),
+        errors: Vec::new(),
+        vary: Vary::NOTHING,
+        same_for_ms: None,
+        observed: None,
+    }
+}
+
 /// The log line of a decision. It holds neither subject nor path: those are in the audit record, which is sealed.
 struct Line {
     request_id: String,
@@ -191,7 +253,7 @@ fn to_ms(time_us: u64) -> Time {
 }
 
 /// A UUID of version 7 (RFC 9562 §5.7): ids sort by time.
-fn decision_id(time_us: u64) -> String {
+pub(crate) fn made_up_id(time_us: u64) -> String {
     let seconds = time_us / MICROSECONDS_PER_SECOND;
     let nanoseconds = u32::try_from(time_us % MICROSECONDS_PER_SECOND * 1000).unwrap_or(0);
     Uuid::new_v7(Timestamp::from_unix(NoContext, seconds, nanoseconds)).to_string()

@@ -1,7 +1,10 @@
-//! The gRPC front: `picket.v1.PolicyDecision` and `grpc.health.v1.Health` over mutual TLS.
+//! The gRPC front: `picket.v1.PolicyDecision`, `picket.v1.Admin`, `grpc.health.v1.Health`, and where it is configured
+//! `envoy.service.auth.v3.Authorization`, over mutual TLS.
 
 mod accept;
+mod admin;
 mod caller;
+mod check;
 mod decide;
 mod gate;
 mod status;
@@ -11,6 +14,8 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use picket_proto::external::envoy::service::auth::v3::authorization_server::AuthorizationServer;
+use picket_proto::v1::admin_server::AdminServer;
 use picket_proto::v1::policy_decision_server::PolicyDecisionServer;
 use tokio::net::TcpListener;
 use tonic::service::interceptor::InterceptedService;
@@ -19,13 +24,18 @@ use tonic_health::ServingStatus;
 use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::{HealthReporter, HealthService};
 
-use crate::configuration;
+use crate::configuration::{self, Role};
 use crate::decision::Decider;
+use crate::ext_authz::Enforcement;
 use crate::metrics::Metrics;
+pub(crate) use accept::{Incoming, incoming};
+use admin::AdminCalls;
+pub(crate) use caller::{Caller, Callers, Refusal};
+use check::Checks;
 use decide::Calls;
 use gate::Gate;
-pub(crate) use tls::Tls;
 pub use tls::TlsError;
+pub(crate) use tls::{Protocol, Tls, authorities, provider};
 
 /// How many calls one connection may have open; an Envoy worker holds one connection.
 const STREAMS_MAX: u32 = 256;
@@ -36,6 +46,8 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// From the first byte of a call to its answer, so that a body that trickles in gives its slot back.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// Operators' calls at once. They have places of their own, so that a revocation finds one however many requests there are.
+const ADMIN_CONCURRENCY_MAX: u32 = 16;
 /// Resets that wait to be accepted (CVE-2023-44487).
 const PENDING_RESETS_MAX: usize = 20;
 
@@ -44,8 +56,16 @@ pub(crate) struct Front {
     pub(crate) listener: TcpListener,
     pub(crate) tls: Tls,
     pub(crate) decider: Arc<Decider>,
+    /// `None`: Envoy's external authorization is not served.
+    pub(crate) external: Option<External>,
     pub(crate) health: HealthReporter,
     pub(crate) metrics: Arc<Metrics>,
+}
+
+/// What serves Envoy's external authorization.
+pub(crate) struct External {
+    pub(crate) enforcement: Enforcement,
+    pub(crate) request_bytes_max: u32,
 }
 
 /// Serves until `stop` completes and the calls in flight have ended.
@@ -54,16 +74,32 @@ pub(crate) async fn serve(
     configuration: &configuration::Grpc,
     stop: impl Future<Output = ()>,
 ) -> Result<(), tonic::transport::Error> {
-    let gate = Gate::new(configuration.concurrency_max, Arc::clone(&front.metrics));
+    let metrics = &front.metrics;
+    let gate = Gate::new(&[Role::Sidecar], configuration.concurrency_max, Arc::clone(metrics));
+    // Whoever has a role may ask who it is; the methods look at the rest.
+    let admin_gate = Gate::new(&Role::ALL, ADMIN_CONCURRENCY_MAX, Arc::clone(metrics));
+    let admin = AdminServer::new(AdminCalls {
+        sessions: front.decider.sessions.clone(),
+        audit: front.decider.audit.clone(),
+    });
     let request_bytes_max = usize::try_from(configuration.request_bytes_max).unwrap_or(usize::MAX);
     let decisions = PolicyDecisionServer::new(Calls {
         decider: front.decider,
         metrics: Arc::clone(&front.metrics),
     })
     .max_decoding_message_size(request_bytes_max);
+    let checks = front.external.map(|external| {
+        let checks = AuthorizationServer::new(Checks {
+            enforcement: external.enforcement,
+            metrics: Arc::clone(&front.metrics),
+        });
+        let bytes_max = usize::try_from(external.request_bytes_max).unwrap_or(usize::MAX);
+        // One gate for both: all calls together are what there is room for.
+        InterceptedService::new(checks.max_decoding_message_size(bytes_max), gate.clone())
+    });
     let health = HealthServer::new(HealthService::from_health_reporter(front.health));
-    let callers = caller::Callers::new(&configuration.allowed_callers);
-    let incoming = accept::incoming(front.listener, front.tls, callers, front.metrics);
+    let callers = Callers::new(&configuration.allowed_callers, &configuration.callers);
+    let incoming = incoming(front.listener, front.tls, callers, front.metrics);
     Server::builder()
         .timeout(CALL_TIMEOUT)
         .max_concurrent_streams(STREAMS_MAX)
@@ -72,6 +108,11 @@ pub(crate) async fn serve(
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .http2_max_pending_accept_reset_streams(Some(PENDING_RESETS_MAX))
         .add_service(InterceptedService::new(decisions, gate))
+        .add_optional_service(checks)
+        .add_service(InterceptedService::new(
+            admin.max_decoding_message_size(request_bytes_max),
+            admin_gate,
+        ))
         .add_service(health.max_decoding_message_size(request_bytes_max))
         .serve_with_incoming_shutdown(incoming, stop)
         .await

@@ -19,6 +19,7 @@ use tracing_appender::non_blocking::ErrorCounter;
 
 use crate::audit::{AuditLog, AuditState};
 use crate::metrics::Metrics;
+use crate::sessions::StorageState;
 
 /// A few probes and scrapers.
 const CONNECTIONS_MAX: usize = 64;
@@ -33,6 +34,8 @@ const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=
 pub(crate) struct Front {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) audit: AuditLog,
+    /// `None`: nothing is stored.
+    pub(crate) storage: Option<watch::Receiver<StorageState>>,
     pub(crate) stopping: watch::Receiver<bool>,
     pub(crate) log_dropped: ErrorCounter,
 }
@@ -49,6 +52,8 @@ struct Readiness {
 struct Parts {
     audit: String,
     grpc: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    storage: Option<String>,
 }
 
 /// Serves for as long as it is polled.
@@ -87,12 +92,18 @@ async fn readyz(State(front): State<Front>) -> Response {
         AuditState::Working => ("ok".to_owned(), true),
         AuditState::Failing(reason) => (reason.clone(), false),
     };
+    let storage = front.storage.as_ref().map(|state| match &*state.borrow() {
+        StorageState::Working => ("ok".to_owned(), true),
+        StorageState::Failing(reason) => (reason.clone(), false),
+    });
+    let storage_works = storage.as_ref().is_none_or(|(_, works)| *works);
     let stopping = *front.stopping.borrow();
     let readiness = Readiness {
-        ready: audit_works && !stopping,
+        ready: audit_works && storage_works && !stopping,
         parts: Parts {
             audit,
             grpc: if stopping { "stopping" } else { "ok" },
+            storage: storage.map(|(state, _)| state),
         },
     };
     let status = if readiness.ready {

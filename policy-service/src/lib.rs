@@ -1,14 +1,17 @@
 //! Picket's policy service: the policy decision point.
 //!
-//! It answers `picket.v1.PolicyDecision/Decide` over mutual TLS, evaluates Cedar policies, and writes each decision to
-//! an audit log that proves it was not altered, before the answer leaves.
+//! It answers `picket.v1.PolicyDecision/Decide`, and where they are configured `envoy.service.auth.v3.Authorization/Check` and the
+//! OpenID AuthZEN Authorization API, over mutual TLS, evaluates Cedar policies, and writes each decision to an audit log that proves it was not altered, before the
+//! answer leaves.
 
 mod assessor;
 pub mod audit;
+mod authzen;
 pub mod clock;
 pub mod configuration;
 mod connection;
 mod decision;
+mod ext_authz;
 mod grpc;
 mod http;
 mod logging;
@@ -17,7 +20,10 @@ pub mod policy;
 pub mod policy_tests;
 pub mod risk;
 pub mod service;
+pub mod sessions;
+pub mod storage;
 
 pub use assessor::{GeoipError, RiskError, ThreatListError};
+pub use ext_authz::StartError;
 pub use grpc::TlsError;
 pub use logging::LoggingError;

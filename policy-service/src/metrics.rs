@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use picket_core::enforcement::{CacheUse, Notes, Verdict};
 use picket_core::risk::RiskLevel;
 use picket_core::time::Timestamp;
 use prometheus_client::encoding::{EncodeLabelSet, text};
@@ -28,6 +29,10 @@ pub struct Metrics {
     decisions: Family<EffectLabel, Counter>,
     failures: Family<CodeLabel, Counter>,
     refused_callers: Family<RefusalLabel, Counter>,
+    checks: Family<CheckLabels, Counter>,
+    check_cache: Family<ResultLabel, Counter>,
+    check_observed: Family<ResultLabel, Counter>,
+    authzen: Family<EndpointLabels, Counter>,
     handshake_failures: Counter,
     evaluation_errors: Counter,
     observed: Counter,
@@ -37,6 +42,8 @@ pub struct Metrics {
     batch_records: Histogram,
     queue_records: Gauge,
     log_lines_dropped: Gauge,
+    session_refusals: Family<SessionRefusalLabel, Counter>,
+    sessions: Gauge,
     risk: RiskMetrics,
 }
 
@@ -54,11 +61,6 @@ struct RiskMetrics {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct LevelLabel {
     level: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ResultLabel {
-    result: &'static str,
 }
 
 /// The configuration names the lists, and bounds how many there are.
@@ -83,6 +85,28 @@ struct RefusalLabel {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SessionRefusalLabel {
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CheckLabels {
+    outcome: &'static str,
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct EndpointLabels {
+    endpoint: &'static str,
+    status: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ResultLabel {
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct BuildLabels {
     version: &'static str,
 }
@@ -101,6 +125,10 @@ impl Metrics {
             decisions: Family::default(),
             failures: Family::default(),
             refused_callers: Family::default(),
+            checks: Family::default(),
+            check_cache: Family::default(),
+            check_observed: Family::default(),
+            authzen: Family::default(),
             handshake_failures: Counter::default(),
             evaluation_errors: Counter::default(),
             observed: Counter::default(),
@@ -111,10 +139,14 @@ impl Metrics {
             queue_records: Gauge::default(),
             log_lines_dropped: Gauge::default(),
             risk: RiskMetrics::default(),
+            session_refusals: Family::default(),
+            sessions: Gauge::default(),
         };
         metrics.register_decisions();
+        metrics.register_checks();
         metrics.register_audit();
         metrics.register_risk();
+        metrics.register_sessions();
         metrics.register_facts(policy_revision, policy_count);
         // All exist from the start, so that a rate over them is never missing.
         for outcome in Outcome::ALL {
@@ -128,7 +160,7 @@ impl Metrics {
         registry.register("decisions", "Decisions that were given", self.decisions.clone());
         registry.register(
             "decide_failures",
-            "Calls of Decide that ended without a decision",
+            "Calls of Decide and Check that ended without an answer",
             self.failures.clone(),
         );
         registry.register_with_unit(
@@ -156,6 +188,30 @@ impl Metrics {
             "handshakes_failed",
             "Connections without a good TLS handshake",
             self.handshake_failures.clone(),
+        );
+    }
+
+    fn register_checks(&mut self) {
+        let registry = &mut self.registry;
+        registry.register(
+            "ext_authz_checks",
+            "Requests that Envoys asked about, by what became of them",
+            self.checks.clone(),
+        );
+        registry.register(
+            "ext_authz_decision_cache",
+            "Whether the decision cache of external authorization had the answer",
+            self.check_cache.clone(),
+        );
+        registry.register(
+            "ext_authz_access_observed",
+            "What access rules say that do not decide",
+            self.check_observed.clone(),
+        );
+        registry.register(
+            "authzen_requests",
+            "Calls of the AuthZEN API by their answer's status",
+            self.authzen.clone(),
         );
     }
 
@@ -224,6 +280,16 @@ impl Metrics {
         );
     }
 
+    fn register_sessions(&mut self) {
+        let registry = &mut self.registry;
+        registry.register(
+            "session_refusals",
+            "Decisions that are a deny because of the request's session",
+            self.session_refusals.clone(),
+        );
+        registry.register("sessions", "Sessions that are held, about", self.sessions.clone());
+    }
+
     fn register_facts(&mut self, policy_revision: &str, policy_count: usize) {
         let policies = Gauge::<i64>::default();
         policies.set(i64::try_from(policy_count).unwrap_or(i64::MAX));
@@ -257,6 +323,54 @@ impl Metrics {
 
     pub(crate) fn refused(&self, reason: &'static str) {
         self.refused_callers.get_or_create(&RefusalLabel { reason }).inc();
+    }
+
+    /// A request that an Envoy asked about is decided.
+    pub(crate) fn checked(&self, verdict: &Verdict) {
+        let (outcome, reason) = match verdict {
+            Ok(permit) => ("permit", permit.reason().code()),
+            Err(refusal) if refusal.reason.is_unavailable() => ("unavailable", refusal.reason.code()),
+            Err(refusal) => ("deny", refusal.reason.code()),
+        };
+        self.checks.get_or_create(&CheckLabels { outcome, reason }).inc();
+    }
+
+    /// A call of the AuthZEN API was answered.
+    pub(crate) fn authzen(&self, endpoint: &'static str, status: u16) {
+        let status = u32::from(status);
+        self.authzen.get_or_create(&EndpointLabels { endpoint, status }).inc();
+    }
+
+    /// What happened on the way.
+    pub(crate) fn checked_with(&self, notes: &Notes) {
+        let count = |family: &Family<ResultLabel, Counter>, result| {
+            family.get_or_create(&ResultLabel { result }).inc();
+        };
+        match notes.cache {
+            Some(CacheUse::Hit) => count(&self.check_cache, "hit"),
+            Some(CacheUse::Miss) => count(&self.check_cache, "miss"),
+            None => {}
+        }
+        for (is_so, result) in [
+            (notes.access.would_reject, "would_reject"),
+            (notes.access.would_not_accept, "would_not_accept"),
+            (notes.access.is_audited, "audited"),
+        ] {
+            if is_so {
+                count(&self.check_observed, result);
+            }
+        }
+    }
+
+    pub(crate) fn session_refused(&self, reason: &'static str) {
+        self.session_refusals
+            .get_or_create(&SessionRefusalLabel { reason })
+            .inc();
+    }
+
+    /// Without sessions it is not told, and stays 0.
+    pub(crate) fn sessions_held(&self, sessions: u64) {
+        self.sessions.set(i64::try_from(sessions).unwrap_or(i64::MAX));
     }
 
     pub(crate) fn handshake_failed(&self) {

@@ -30,7 +30,7 @@ use entities::LoadedEntities;
 pub use errors::{PolicyError, PolicyErrors};
 use index::{Bucket, Index};
 pub use load::{FILE_BYTES_MAX, FILES_MAX, load};
-pub use model::{AMR_MAX, PATH_PARAMETERS_MAX, ROLES_MAX, SCOPES_MAX};
+pub use model::{AMR_MAX, METHODS, PATH_PARAMETERS_MAX, ROLES_MAX, SCOPES_MAX};
 use model::{Model, ModelError};
 use moment::Moment;
 pub use moment::time_zone;

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ring::rand::{SecureRandom, SystemRandom};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
@@ -12,13 +13,17 @@ use tonic_health::server::HealthReporter;
 
 use crate::assessor::{RiskError, Upkeep};
 use crate::audit::{AuditLog, AuditState, AuditWriter, KeyEncryptionKey, KeyError, OpenError};
+use crate::authzen;
 use crate::configuration::Configuration;
 use crate::decision::Decider;
-use crate::grpc::{self, Tls, TlsError};
+use crate::ext_authz::{Enforcement, StartError};
+use crate::grpc::{self, Protocol, Tls, TlsError};
 use crate::http;
 use crate::logging::{Logging, LoggingError};
 use crate::metrics::Metrics;
 use crate::policy::{self, PolicyErrors};
+use crate::sessions::{Keeper, Memory, Sessions, StorageState};
+use crate::storage::{self, StorageError};
 
 /// How long calls in flight may take to end once the service is told to stop.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
@@ -38,9 +43,18 @@ pub enum ServiceError {
     /// Risk cannot be assessed.
     #[error(transparent)]
     Risk(#[from] RiskError),
+    /// The storage cannot be opened.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// The machine gives no random numbers.
+    #[error("no random numbers from the operating system")]
+    Random,
     /// TLS cannot be served.
     #[error("grpc: {0}")]
     Tls(#[from] TlsError),
+    /// Envoy's external authorization cannot be served.
+    #[error(transparent)]
+    ExtAuthz(#[from] StartError),
     /// An address cannot be listened on.
     #[error("{key}: cannot listen on `{address}`: {source}")]
     Listen {
@@ -78,11 +92,14 @@ pub fn run(configuration: &Configuration) -> Result<(), ServiceError> {
 struct Service {
     grpc: JoinHandle<Result<(), tonic::transport::Error>>,
     http: JoinHandle<std::convert::Infallible>,
+    /// `None`: the AuthZEN API is not served.
+    authzen: Option<JoinHandle<()>>,
     health: HealthReporter,
     health_updates: JoinHandle<()>,
     stopping: watch::Sender<bool>,
     audit: AuditWriter,
     risk: Option<Upkeep>,
+    keeper: Option<Keeper>,
     terminate: Signal,
     interrupt: Signal,
 }
@@ -95,7 +112,7 @@ impl Service {
         for warning in policies.warnings() {
             tracing::warn!(%warning, "policy warning");
         }
-        let tls = Tls::new(&configuration.grpc)?;
+        let tls = Tls::new(&configuration.grpc, Protocol::Http2)?;
         let metrics = Arc::new(Metrics::new(policies.revision(), policies.policy_count()));
         let risk = configuration.risk.as_ref().map(|risk| Upkeep::start(risk, &metrics));
         let risk = risk.transpose()?;
@@ -104,31 +121,39 @@ impl Service {
         let (audit, audit_writer) = AuditLog::open(&configuration.audit.database_file, key, move |commit| {
             observer.committed(commit);
         })?;
+        let (sessions, keeper) = open_sessions(configuration, &metrics).await?.unzip();
+        let storage_state = keeper.as_ref().map(Keeper::state);
         let (terminate, interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let (grpc_listener, grpc_address) = listen("grpc.listen", configuration.grpc.listen).await?;
         let (http_listener, http_address) = listen("http.listen", configuration.http.listen).await?;
         let (stopping, stopped) = watch::channel(false);
         let health = HealthReporter::new();
         grpc::report_health(&health, true).await;
-        let health_updates = tokio::spawn(follow_audit(audit.state(), health.clone()));
+        let health_updates = tokio::spawn(follow(audit.state(), storage_state.clone(), health.clone()));
         let http_front = http::Front {
             metrics: Arc::clone(&metrics),
             audit: audit.clone(),
+            storage: storage_state,
             stopping: stopped.clone(),
             log_dropped: logging.dropped(),
         };
         let policy_revision = policies.revision().to_owned();
+        let decider = Arc::new(Decider {
+            policies,
+            audit,
+            validity: configuration.decisions.clone(),
+            lines: logging.decision_lines(),
+            metrics: Arc::clone(&metrics),
+            sessions,
+            risk: risk.as_ref().map(Upkeep::assessor),
+        });
+        let authzen = authzen(configuration, &decider, &metrics, stopped.clone()).await?;
+        let (authzen_address, authzen) = authzen.unzip();
         let front = grpc::Front {
             listener: grpc_listener,
             tls,
-            decider: Arc::new(Decider {
-                policies,
-                audit,
-                validity: configuration.decisions.clone(),
-                risk: risk.as_ref().map(Upkeep::assessor),
-                lines: logging.decision_lines(),
-                metrics: Arc::clone(&metrics),
-            }),
+            external: external(configuration, &decider, &metrics).await?,
+            decider,
             health: health.clone(),
             metrics,
         };
@@ -136,15 +161,18 @@ impl Service {
         let service = Self {
             grpc: tokio::spawn(async move { grpc::serve(front, &settings, until_true(stopped)).await }),
             http: tokio::spawn(http::serve(http_listener, http_front)),
+            authzen,
             health,
             health_updates,
             stopping,
             audit: audit_writer,
             risk,
+            keeper,
             terminate,
             interrupt,
         };
-        tracing::info!(%grpc_address, %http_address, policy_revision, "ready");
+        let authzen_address = authzen_address.map(tracing::field::display);
+        tracing::info!(%grpc_address, %http_address, authzen_address, policy_revision, "ready");
         Ok(service)
     }
 
@@ -166,6 +194,9 @@ impl Service {
         if let Some(risk) = self.risk {
             risk.stop().await;
         }
+        if let Some(keeper) = self.keeper.take() {
+            keeper.close().await;
+        }
         // Blocks until what waits is durable; nothing else is left to be served meanwhile.
         let closed = tokio::task::spawn_blocking(|| self.audit.close()).await;
         tracing::info!(audit_closed = closed.is_ok(), "stopped");
@@ -178,11 +209,58 @@ impl Service {
         self.health_updates.abort();
         grpc::report_health(&self.health, false).await;
         self.stopping.send_replace(true);
-        if tokio::time::timeout(STOP_LIMIT, &mut self.grpc).await.is_err() {
+        let calls = async {
+            // Whether they ended well or not, they have ended.
+            let _grpc = (&mut self.grpc).await;
+            if let Some(authzen) = &mut self.authzen {
+                let _authzen = authzen.await;
+            }
+        };
+        if tokio::time::timeout(STOP_LIMIT, calls).await.is_err() {
             tracing::warn!(limit_s = STOP_LIMIT.as_secs(), "connections were cut at the limit");
             self.grpc.abort();
+            self.authzen.iter().for_each(JoinHandle::abort);
         }
     }
+}
+
+/// What serves the AuthZEN API, where it is configured, and where it listens.
+async fn authzen(
+    configuration: &Configuration,
+    decider: &Arc<Decider>,
+    metrics: &Arc<Metrics>,
+    stopped: watch::Receiver<bool>,
+) -> Result<Option<(SocketAddr, JoinHandle<()>)>, ServiceError> {
+    let Some(settings) = configuration.authzen.clone() else {
+        return Ok(None);
+    };
+    let (listener, address) = listen("authzen.listen", settings.listen).await?;
+    let front = authzen::Front {
+        listener,
+        tls: Tls::new(&configuration.grpc, Protocol::Http1)?,
+        decider: Arc::clone(decider),
+        metrics: Arc::clone(metrics),
+    };
+    let callers = grpc::Callers::new(&configuration.grpc.allowed_callers, &configuration.grpc.callers);
+    let serving = tokio::spawn(authzen::serve(front, settings, callers, stopped));
+    Ok(Some((address, serving)))
+}
+
+/// What serves Envoy's external authorization, where it is configured.
+async fn external(
+    configuration: &Configuration,
+    decider: &Arc<Decider>,
+    metrics: &Arc<Metrics>,
+) -> Result<Option<grpc::External>, StartError> {
+    let Some(settings) = configuration.ext_authz.clone() else {
+        return Ok(None);
+    };
+    let request_bytes_max = settings.request_bytes_max;
+    let enforcement = Enforcement::start(settings, Arc::clone(decider), Arc::clone(metrics)).await?;
+    Ok(Some(grpc::External {
+        enforcement,
+        request_bytes_max,
+    }))
 }
 
 async fn listen(key: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServiceError> {
@@ -192,11 +270,44 @@ async fn listen(key: &'static str, address: SocketAddr) -> Result<(TcpListener, 
     Ok((listener, address))
 }
 
-/// Health follows the audit log: without it no decision is given.
-async fn follow_audit(mut state: watch::Receiver<AuditState>, health: HealthReporter) {
-    while state.changed().await.is_ok() {
-        let works = *state.borrow_and_update() == AuditState::Working;
-        grpc::report_health(&health, works).await;
+/// Opens the storage, where sessions are kept, and waits until it is known what stands.
+async fn open_sessions(
+    configuration: &Configuration,
+    metrics: &Arc<Metrics>,
+) -> Result<Option<(Arc<Sessions>, Keeper)>, ServiceError> {
+    let Some(kept) = &configuration.sessions else {
+        return Ok(None);
+    };
+    let mut seed = [0; 8];
+    SystemRandom::new().fill(&mut seed).map_err(|_| ServiceError::Random)?;
+    let memory = Arc::new(Memory::new(kept.settings.cache_entries_max, u64::from_ne_bytes(seed)));
+    let observer = Arc::clone(&memory);
+    let store = storage::open(&kept.storage, Arc::new(move |change| observer.changed(change))).await?;
+    let keeper = Keeper::start(Arc::clone(&store), Arc::clone(&memory), kept.settings.limits).await?;
+    let sessions = Sessions::new(store, memory, kept.settings.clone(), Arc::clone(metrics));
+    Ok(Some((Arc::new(sessions), keeper)))
+}
+
+/// Health follows the audit log and the storage: without one of them no decision is given.
+async fn follow(
+    mut audit: watch::Receiver<AuditState>,
+    storage: Option<watch::Receiver<StorageState>>,
+    health: HealthReporter,
+) {
+    // A channel that nobody sends on, and that is never closed, stands for no storage.
+    let (_never, none) = watch::channel(StorageState::Working);
+    let mut storage = storage.unwrap_or(none);
+    loop {
+        let changed = tokio::select! {
+            changed = audit.changed() => changed,
+            changed = storage.changed() => changed,
+        };
+        if changed.is_err() {
+            return;
+        }
+        let audit_works = *audit.borrow_and_update() == AuditState::Working;
+        let storage_works = *storage.borrow_and_update() == StorageState::Working;
+        grpc::report_health(&health, audit_works && storage_works).await;
     }
 }
 

@@ -25,7 +25,29 @@ pub mod v1 {
     include!(concat!(env!("OUT_DIR"), "/picket.v1.rs"));
 }
 
+/// The part of Envoy's API v3 by which it asks for external authorization, nested as its packages are.
+#[cfg(feature = "ext-authz")]
+#[expect(
+    missing_docs,
+    clippy::all,
+    clippy::pedantic,
+    reason = "generated code; the .proto files are its documentation"
+)]
+#[cfg_attr(
+    any(feature = "client", feature = "server"),
+    expect(
+        clippy::allow_attributes,
+        clippy::allow_attributes_without_reason,
+        reason = "tonic's generated modules carry `allow`s"
+    )
+)]
+pub mod external {
+    include!(concat!(env!("OUT_DIR"), "/envoy_modules.rs"));
+}
+
 /// The gRPC service that answers access requests, as named in the contract.
 pub const DECISION_SERVICE: &str = "picket.v1.PolicyDecision";
 /// Its method.
 pub const DECIDE_METHOD: &str = "Decide";
+/// The gRPC service for operators.
+pub const ADMIN_SERVICE: &str = "picket.v1.Admin";

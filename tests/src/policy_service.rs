@@ -26,6 +26,8 @@ pub struct Settings {
     pub permit_valid_for_ms: u32,
     /// How long a deny may be remembered.
     pub deny_valid_for_ms: u32,
+    /// The filter's configuration, in JSON, where it answers Envoy's external authorization.
+    pub filter_configuration: Option<PathBuf>,
     /// Whether it may outlive its starter.
     pub bond: Bond,
 }
@@ -133,14 +135,22 @@ impl PolicyService {
     fn configuration(&self) -> String {
         let keys = &self.settings.keys;
         let key_file = |name: &str| quoted(&keys.join(name));
+        let external = self.settings.filter_configuration.as_ref().map(|file| {
+            format!(
+                "[ext_authz]\nfilter_configuration_file = {}\npeer_ca_file = {}\n\n",
+                quoted(file),
+                key_file("ca.pem")
+            )
+        });
         format!(
-            "[grpc]\nlisten = \"{}\"\ncertificate_file = {}\nkey_file = {}\nclient_ca_file = {}\n\
+            "{}[grpc]\nlisten = \"{}\"\ncertificate_file = {}\nkey_file = {}\nclient_ca_file = {}\n\
              allowed_callers = [\"spiffe://example.org/orders\"]\n\n\
              [http]\nlisten = \"{}\"\n\n\
              [policies]\ndirectory = {}\n\n\
              [decisions]\npermit_valid_for_ms = {}\ndeny_valid_for_ms = {}\n\n\
              [audit]\ndatabase_file = \"audit.sqlite3\"\nkey_encryption_key_file = {}\n\n\
              [log]\nlevel = \"info\"\n",
+            external.unwrap_or_default(),
             self.grpc,
             key_file("policy-service.pem"),
             key_file("policy-service-key.pem"),

@@ -9,6 +9,7 @@ use tempfile::TempDir;
 
 use crate::client::session::Entrances;
 use crate::envoy::{self, Envoy};
+use crate::external;
 use crate::fake_policy_service::{FakePolicyService, Mode};
 use crate::keys::Keys;
 use crate::places::Places;
@@ -35,6 +36,17 @@ pub struct Options {
     pub inbound_edits: Vec<(String, String)>,
     /// The issuer's keys are fetched, and not in the configuration.
     pub fetched_keys: Option<FetchedKeys>,
+    /// Who enforces at the callee.
+    pub enforcement: Enforcement,
+}
+
+/// Who enforces what is decided about a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Enforcement {
+    /// Picket's filter, in Envoy.
+    Filter,
+    /// Envoy, which asks the policy service about each request.
+    ExternalAuthorization,
 }
 
 /// How keys are fetched, through a cluster `issuer`; a cluster `empty` has no endpoint.
@@ -55,6 +67,7 @@ impl Default for Options {
             explain_permits: true,
             inbound_edits: Vec::new(),
             fetched_keys: None,
+            enforcement: Enforcement::Filter,
         }
     }
 }
@@ -71,6 +84,13 @@ impl Options {
     #[must_use]
     pub fn fake(mut self, mode: Mode) -> Self {
         self.fake_policy_service = Some(mode);
+        self
+    }
+
+    /// Without the filter: Envoy asks the policy service, which must be the real one.
+    #[must_use]
+    pub fn externally(mut self) -> Self {
+        self.enforcement = Enforcement::ExternalAuthorization;
         self
     }
 
@@ -169,20 +189,26 @@ impl Stack {
         let folder = TempDir::with_prefix("picket-")?;
         let keys = Keys::make(&folder.path().join("pki"))?;
         let upstream = Upstream::start(SocketAddr::from(([127, 0, 0, 1], 0))).await?;
+        let mut sites = InboundSites {
+            keys: &keys,
+            module: &places.module,
+            policy_service: SocketAddr::from(([127, 0, 0, 1], 0)),
+            upstream: upstream.address(),
+        };
         let decider = match options.fake_policy_service {
             Some(mode) => Decider::Fake(FakePolicyService::start(&keys, mode).await?),
             None => {
-                let settings = policy_service_settings(&places, &keys, folder.path(), Bond::Attached, &options);
+                let mut settings = policy_service_settings(&places, &keys, folder.path(), Bond::Attached, &options);
+                settings.filter_configuration = filter_configuration(&places.root, &sites, &options, folder.path())?;
                 Decider::Real(Box::new(PolicyService::start(settings).await?))
             }
         };
-        let sites = InboundSites {
-            keys: &keys,
-            module: &places.module,
-            policy_service: decider.address(),
-            upstream: upstream.address(),
-        };
+        sites.policy_service = decider.address();
         let bootstrap = inbound_bootstrap(&places.root, &sites, &options.edits())?;
+        let bootstrap = match options.enforcement {
+            Enforcement::Filter => bootstrap,
+            Enforcement::ExternalAuthorization => external::without_filter(&places.root, &bootstrap)?.bootstrap,
+        };
         let bootstrap = match &options.fetched_keys {
             Some(fetched) => with_fetched_keys(&bootstrap, &keys, fetched)?,
             None => bootstrap,
@@ -318,7 +344,26 @@ pub fn policy_service_settings(
         folder: folder.to_owned(),
         permit_valid_for_ms: options.permit_valid_for_ms,
         deny_valid_for_ms: options.deny_valid_for_ms,
+        filter_configuration: None,
         bond,
+    }
+}
+
+/// What the filter would be configured with, in a file for the policy service, where that is who is asked.
+fn filter_configuration(
+    root: &Path,
+    sites: &InboundSites<'_>,
+    options: &Options,
+    folder: &Path,
+) -> Result<Option<PathBuf>> {
+    match options.enforcement {
+        Enforcement::Filter => Ok(None),
+        Enforcement::ExternalAuthorization => {
+            let bootstrap = inbound_bootstrap(root, sites, &options.edits())?;
+            let file = folder.join("filter.json");
+            fs::write(&file, external::without_filter(root, &bootstrap)?.filter_configuration)?;
+            Ok(Some(file))
+        }
     }
 }
 

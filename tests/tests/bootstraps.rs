@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::process::Command;
 
 use picket_tests::envoy;
+use picket_tests::external::without_filter;
 use picket_tests::keys::Keys;
 use picket_tests::places::Places;
 use picket_tests::process::Bond;
@@ -14,7 +15,7 @@ fn local(port: u16) -> SocketAddr {
 }
 
 #[test]
-fn envoy_validates_both_and_the_lenient_variant() {
+fn envoy_validates_both_and_their_variants() {
     let places = Places::find().unwrap();
     let folder = tempfile::tempdir().unwrap();
     let keys = Keys::make(&folder.path().join("pki")).unwrap();
@@ -24,8 +25,13 @@ fn envoy_validates_both_and_the_lenient_variant() {
         policy_service: local(9191),
         upstream: local(8080),
     };
+    let inbound = inbound_bootstrap(&places.root, &sites, &[]).unwrap();
     let bootstraps = [
-        ("inbound", inbound_bootstrap(&places.root, &sites, &[]).unwrap()),
+        (
+            "inbound-ext-authz",
+            without_filter(&places.root, &inbound).unwrap().bootstrap,
+        ),
+        ("inbound", inbound),
         (
             "inbound-lenient",
             inbound_bootstrap(&places.root, &sites, &Options::default().lenient().edits()).unwrap(),

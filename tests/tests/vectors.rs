@@ -6,15 +6,11 @@ use std::collections::BTreeSet;
 
 use picket_core::reason::DenyReason;
 use picket_tests::attack;
-use picket_tests::client::session::Session;
 use picket_tests::exchange::{Exchange, parse};
 use picket_tests::proof::still_serves;
 use picket_tests::stack::{Options, Stack};
+use picket_tests::vectors::{LENIENT, SHIPPED, differences};
 
-/// Through the sidecars as they are shipped.
-const SHIPPED: &str = include_str!("../vectors/requests.json");
-/// To a callee's sidecar whose Envoy lets everything pass, so that Picket has to refuse.
-const LENIENT: &str = include_str!("../vectors/requests-lenient.json");
 /// Reasons that no request alone can cause: the first two need a policy service that fails (`unavailable.rs`), the third an Envoy
 /// that refuses the filter's calls, the fourth keys that are not there (`key_sets.rs`), the next three a certificate that expires
 /// while its connection is open, or comes with a header, and a rule with networks (`peers.rs`), the next two other settings and more proofs (`possession.rs`), the next two an introspection
@@ -37,29 +33,7 @@ const ELSEWHERE: [&str; 13] = [
 
 async fn run(options: Options, vectors: &[Exchange]) {
     let mut stack = Stack::start(options).await.unwrap();
-    let mut session = Session::new(stack.keys(), stack.entrances());
-    let mut failures = Vec::new();
-    for vector in vectors {
-        let before = stack.upstream().requests();
-        match session.run(vector).await {
-            Ok((answer, _)) => {
-                failures.extend(
-                    vector
-                        .expected
-                        .differences(&answer)
-                        .iter()
-                        .map(|d| format!("{}: {d}", vector.id)),
-                );
-                let permitted = answer.json().is_some_and(|echo| echo.get("target").is_some());
-                // Of several, those before the last one may have been permitted.
-                let reached = stack.upstream().requests().saturating_sub(before);
-                if !permitted && reached >= vector.times.into() {
-                    failures.push(format!("{}: refused, and yet it reached the upstream", vector.id));
-                }
-            }
-            Err(error) => failures.push(format!("{}: {error:#}", vector.id)),
-        }
-    }
+    let failures = differences(&stack, vectors).await;
     if !failures.is_empty() {
         panic!("{}\n{}", failures.join("\n"), stack.tails());
     }

@@ -4,15 +4,17 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
-use picket_policy_service::audit::{self, EffectRecord, Event, Head, KeyEncryptionKey, Problem, Record, VerifyError};
+use picket_policy_service::audit::{
+    self, Act, AdministrationRecord, EffectRecord, Event, Head, KeyEncryptionKey, Outcome, Problem, Record,
+    SessionChange, SessionRecord, VerifyError,
+};
 use serde::Serialize;
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
 use super::CommandError;
 use crate::exit::Exit;
 use crate::files;
 use crate::output::{Output, Paint, printable};
+use crate::time_text;
 
 /// More than a person reads; a program reads the whole log in another way.
 const TAIL_RECORDS_MAX: i64 = 10_000;
@@ -168,7 +170,7 @@ pub(super) fn read_key(file: &Path) -> Result<KeyEncryptionKey, CommandError> {
 
 /// One record on one line. What came from the network is shown without control characters.
 fn line(record: &Record, output: Output) -> String {
-    let (seq, time) = (record.seq, time_text(record.time_us));
+    let (seq, time) = (record.seq, time_text::of_us(record.time_us));
     let mut line = format!("{seq:>6}  {time}  ");
     match &record.content {
         Event::Decision(decision) => {
@@ -194,17 +196,37 @@ fn line(record: &Record, output: Output) -> String {
                 printable(&policies),
             );
         }
+        Event::Session(record) => line.push_str(&session_line(record)),
+        Event::Administration(record) => line.push_str(&administration_line(record)),
     }
     line.push('\n');
     line
 }
 
-/// A time as RFC 3339 has it.
-pub(super) fn time_text(time_us: i64) -> String {
-    OffsetDateTime::from_unix_timestamp_nanos(i128::from(time_us) * 1000)
-        .ok()
-        .and_then(|time| time.format(&Rfc3339).ok())
-        .unwrap_or_else(|| format!("{time_us} us"))
+fn session_line(record: &SessionRecord) -> String {
+    let what = match record.change {
+        SessionChange::Created => "session created".to_owned(),
+        SessionChange::Ended { reason } => format!("session ended: {}", reason.as_str()),
+    };
+    format!("{what}  {}  {}", printable(&record.subject), printable(&record.session))
+}
+
+fn administration_line(record: &AdministrationRecord) -> String {
+    let act = match record.act {
+        Act::RevokeSession => "revoke session",
+        Act::RevokePrincipal => "revoke principal",
+        Act::RevokeTenant => "revoke tenant",
+        Act::RevokeEverything => "revoke everything",
+        Act::LockdownOn => "lockdown on",
+        Act::LockdownOff => "lockdown off",
+    };
+    let outcome = match record.outcome {
+        Outcome::Done => "done",
+        Outcome::Unchanged => "unchanged",
+        Outcome::Failed => "failed",
+    };
+    let (target, caller) = (printable(&record.target), printable(&record.caller));
+    format!("{act} {target}  {outcome}  by {caller}")
 }
 
 fn head(text: &str) -> Result<Head, String> {
@@ -228,11 +250,5 @@ mod tests {
         for text in ["", "12", &hash, &format!("-1:{hash}"), &format!("12:{hash}0"), "12:xy"] {
             assert!(head(text).is_err(), "{text}");
         }
-    }
-
-    #[test]
-    fn a_time_is_shown_as_rfc_3339_and_a_senseless_one_as_a_number() {
-        assert_eq!(time_text(1_700_000_000_123_456), "2023-11-14T22:13:20.123456Z");
-        assert_eq!(time_text(i64::MAX), format!("{} us", i64::MAX));
     }
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use picket_policy_service::audit::{AuditLog, AuditWriter, Event, KeyEncryptionKey, OpenError, StoreError};
+use picket_policy_service::storage::DatabaseFileError;
 use serde_json::{Value, json};
 
 use crate::support::{Answer, picket, text};
@@ -78,7 +79,11 @@ fn open(database: &Path) -> (AuditLog, AuditWriter) {
     let deadline = picket::clock::now() + Duration::from_secs(10);
     loop {
         match AuditLog::open(database, KeyEncryptionKey::from_hex(KEY).unwrap(), |_| {}) {
-            Err(OpenError::Store(StoreError::Locked(_))) if picket::clock::now() < deadline => std::thread::yield_now(),
+            Err(OpenError::Store(StoreError::File(DatabaseFileError::Locked(_))))
+                if picket::clock::now() < deadline =>
+            {
+                std::thread::yield_now();
+            }
             opened => return opened.unwrap(),
         }
     }

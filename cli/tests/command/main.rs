@@ -17,6 +17,8 @@ mod policy;
 #[cfg(test)]
 mod risk;
 #[cfg(test)]
+mod session;
+#[cfg(test)]
 mod shell;
 #[cfg(test)]
 mod support;

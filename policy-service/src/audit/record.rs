@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::chain::Hash;
 use super::risk::RiskRecord;
 use crate::policy::Observed;
+use crate::sessions::EndReason;
 
 /// A record that was opened.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -30,6 +31,81 @@ pub struct Record {
 pub enum Event {
     /// The policy service answered an access request.
     Decision(Box<DecisionRecord>),
+    /// A session was created, or ended by a rule.
+    Session(Box<SessionRecord>),
+    /// An operator did something.
+    Administration(Box<AdministrationRecord>),
+}
+
+/// What happened to a session.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SessionRecord {
+    /// The session's id, in hexadecimal.
+    pub session: String,
+    /// When, in microseconds since the epoch.
+    pub time_us: i64,
+    /// Whose request it was.
+    pub issuer: String,
+    /// Whose request it was.
+    pub subject: String,
+    /// The tenant of that request.
+    pub tenant: Option<String>,
+    /// What.
+    #[serde(flatten)]
+    pub change: SessionChange,
+}
+
+/// What happens to sessions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "change", rename_all = "snake_case")]
+pub enum SessionChange {
+    /// It was seen for the first time.
+    Created,
+    /// It is over.
+    Ended {
+        /// Why.
+        reason: EndReason,
+    },
+}
+
+/// What an operator did.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AdministrationRecord {
+    /// When, in microseconds since the epoch.
+    pub time_us: i64,
+    /// The operator's SPIFFE ID, from its certificate.
+    pub caller: String,
+    /// What.
+    pub act: Act,
+    /// What it was done to: a session's id, `issuer|subject`, a tenant, or nothing.
+    pub target: String,
+    /// What became of it.
+    pub outcome: Outcome,
+}
+
+/// What operators do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[expect(missing_docs, reason = "they are the methods of `picket.v1.Admin`")]
+pub enum Act {
+    RevokeSession,
+    RevokePrincipal,
+    RevokeTenant,
+    RevokeEverything,
+    LockdownOn,
+    LockdownOff,
+}
+
+/// What became of an act.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// It was done.
+    Done,
+    /// It was so before, or there is nothing that it could be done to.
+    Unchanged,
+    /// The storage failed; whether it was done is not known.
+    Failed,
 }
 
 /// One decision: who asked about what, and what was answered. It holds neither tokens nor headers.

@@ -2,9 +2,7 @@
 
 mod schema;
 
-use std::fs::File;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
@@ -12,6 +10,7 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use super::chain::{End, Place, head_associated_data};
 use super::key::{KeyEncryptionKey, KeyError, Sealer};
 use super::verify::{self, VerifyError};
+use crate::storage::database_file::{self, DatabaseFile, DatabaseFileError};
 use schema::check_version;
 pub(super) use schema::{RecordRow, rows};
 
@@ -27,20 +26,9 @@ pub enum StoreError {
     /// SQLite says no: no space, no permission, a damaged file.
     #[error("audit database: {0}")]
     Sqlite(#[from] rusqlite::Error),
-    /// The file system says no.
-    #[error("audit database `{path}`: {source}")]
-    File {
-        /// The file.
-        path: String,
-        /// Why.
-        source: io::Error,
-    },
-    /// Another process writes to this log.
-    #[error("audit database `{0}` is written by another process")]
-    Locked(String),
-    /// The file at the path is no longer the one that was opened, so what is written would be lost.
-    #[error("audit database `{0}` was moved or replaced while it was open")]
-    Replaced(String),
+    /// Its file cannot be used.
+    #[error("audit database {0}")]
+    File(#[from] DatabaseFileError),
     /// The file is a SQLite database, but not an audit log.
     #[error("not an audit log of Picket")]
     Foreign,
@@ -75,17 +63,13 @@ pub(super) struct Store {
     key: KeyEncryptionKey,
     sealer: Sealer,
     end: Option<End>,
-    file: PathBuf,
-    identity: Identity,
-    // Held for as long as the store lives; the operating system gives it back when the process dies.
-    _lock: File,
+    file: DatabaseFile,
 }
 
 impl Store {
     /// Opens the log for writing: locks it, brings it to the current schema, checks its end and adds a data key.
     pub(super) fn open(file: &Path, key: KeyEncryptionKey, now_us: i64) -> Result<Self, StoreError> {
-        create_private(file).map_err(|source| file_error(file, source))?;
-        let lock = lock(file)?;
+        let owned = DatabaseFile::own(file)?;
         let mut connection = Connection::open_with_flags(
             file,
             OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
@@ -93,7 +77,6 @@ impl Store {
         configure(&connection)?;
         let (mut sealer, wrapped) = key.new_data_key()?;
         schema::migrate(&mut connection, &mut sealer, &wrapped, now_us)?;
-        let identity = Identity::of(file).map_err(|source| file_error(file, source))?;
         let end = verify::end_of(&connection, &key).map_err(|error| StoreError::Unverified(Box::new(error)))?;
         schema::add_data_key(&connection, &sealer, &wrapped, now_us)?;
         Ok(Self {
@@ -101,9 +84,7 @@ impl Store {
             key,
             sealer,
             end: Some(end),
-            file: file.to_owned(),
-            identity,
-            _lock: lock,
+            file: owned,
         })
     }
 
@@ -123,9 +104,7 @@ impl Store {
     }
 
     fn known_end(&self) -> Result<End, StoreError> {
-        if Identity::of(&self.file).ok() != Some(self.identity) {
-            return Err(StoreError::Replaced(self.file.display().to_string()));
-        }
+        self.file.check()?;
         match self.end {
             Some(end) => Ok(end),
             None => {
@@ -163,7 +142,7 @@ impl Store {
 /// Opens a log for reading, beside a running writer or not.
 pub(super) fn open_read_only(file: &Path) -> Result<Connection, StoreError> {
     // SQLite says of a missing file no more than that it cannot open it.
-    std::fs::metadata(file).map_err(|source| file_error(file, source))?;
+    std::fs::metadata(file).map_err(|source| database_file::failed(file, source))?;
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(file, flags)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
@@ -180,53 +159,4 @@ fn configure(connection: &Connection) -> Result<(), StoreError> {
     connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
     connection.pragma_update(None, "trusted_schema", false)?;
     Ok(())
-}
-
-/// A lock beside the database: closing any handle of the database itself would release SQLite's own locks. It is the same one
-/// by whichever link the database is reached.
-fn lock(file: &Path) -> Result<File, StoreError> {
-    let real = file.canonicalize().map_err(|source| file_error(file, source))?;
-    let mut path = real.into_os_string();
-    path.push(".lock");
-    let path = PathBuf::from(path);
-    create_private(&path).map_err(|source| file_error(&path, source))?;
-    let lock = File::open(&path).map_err(|source| file_error(&path, source))?;
-    match lock.try_lock() {
-        Ok(()) => Ok(lock),
-        Err(std::fs::TryLockError::WouldBlock) => Err(StoreError::Locked(file.display().to_string())),
-        Err(std::fs::TryLockError::Error(source)) => Err(file_error(&path, source)),
-    }
-}
-
-/// Creates a file that nobody else may read, where there is none. SQLite gives its WAL the same permissions.
-fn create_private(file: &Path) -> io::Result<()> {
-    let mut options = File::options();
-    options.write(true).create(true).truncate(false);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(file).map(drop)
-}
-
-fn file_error(file: &Path, source: io::Error) -> StoreError {
-    StoreError::File {
-        path: file.display().to_string(),
-        source,
-    }
-}
-
-/// Which file a path leads to. On Linux a deleted database can still be written to, and everything in it is lost.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Identity(u64, u64);
-
-impl Identity {
-    #[cfg(unix)]
-    fn of(file: &Path) -> io::Result<Self> {
-        use std::os::unix::fs::MetadataExt;
-        std::fs::metadata(file).map(|metadata| Self(metadata.dev(), metadata.ino()))
-    }
-
-    #[cfg(not(unix))]
-    fn of(file: &Path) -> io::Result<Self> {
-        std::fs::metadata(file).map(|_| Self(0, 0))
-    }
 }

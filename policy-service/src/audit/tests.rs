@@ -8,6 +8,7 @@ use picket_core::decision::Effect;
 use rusqlite::Connection;
 
 use super::*;
+use crate::storage::DatabaseFileError;
 
 const KEY: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
 const OTHER_KEY: &str = "ff112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
@@ -102,6 +103,7 @@ async fn append(database: &Path, ids: impl IntoIterator<Item = u64>) {
 fn ids(records: &[Record]) -> Vec<(u64, i64, String)> {
     let id = |record: &Record| match &record.content {
         Event::Decision(decision) => decision.decision_id.clone(),
+        Event::Session(_) | Event::Administration(_) => String::new(),
     };
     records
         .iter()
@@ -333,11 +335,17 @@ async fn only_one_process_may_write_and_readers_do_not_mind() {
     let log = Log::with(1).await;
     let (writing, writer) = AuditLog::open(&log.database, key(KEY), |_| {}).unwrap();
     let second = AuditLog::open(&log.database, key(KEY), |_| {});
-    assert!(matches!(second.err(), Some(OpenError::Store(StoreError::Locked(_)))));
+    assert!(matches!(
+        second.err(),
+        Some(OpenError::Store(StoreError::File(DatabaseFileError::Locked(_))))
+    ));
     let link = log.database.with_extension("link");
     std::os::unix::fs::symlink(&log.database, &link).unwrap();
     let by_link = AuditLog::open(&link, key(KEY), |_| {});
-    assert!(matches!(by_link.err(), Some(OpenError::Store(StoreError::Locked(_)))));
+    assert!(matches!(
+        by_link.err(),
+        Some(OpenError::Store(StoreError::File(DatabaseFileError::Locked(_))))
+    ));
     writing.append(2, &event("2")).await.unwrap();
     assert_eq!(log.verify().unwrap().records, 2);
     writer.close();
@@ -404,7 +412,10 @@ async fn a_database_that_was_deleted_under_the_writer_is_noticed() {
     let (writing, writer) = AuditLog::open(&log.database, key(KEY), |_| {}).unwrap();
     std::fs::rename(&log.database, log.database.with_extension("gone")).unwrap();
     match writing.append(2, &event("2")).await {
-        Err(AppendError::Failed(error)) => assert!(matches!(*error, StoreError::Replaced(_)), "{error}"),
+        Err(AppendError::Failed(error)) => assert!(
+            matches!(*error, StoreError::File(DatabaseFileError::Replaced(_))),
+            "{error}"
+        ),
         other => panic!("{other:?}"),
     }
     writer.close();

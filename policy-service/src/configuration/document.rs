@@ -7,25 +7,38 @@ use jiff::tz::TimeZone;
 use picket_core::configuration::problems::Problems;
 use serde_json::Value;
 
-use super::fields::{Address, CallerIds, CertificateFile, DatabaseFile, Directory, ExistingFile, KeyEncryptionKeyFile};
-use super::fields::{Ranged, TimeZoneName, is_development};
+use super::fields::{
+    Address, CallerIds, CertificateFile, DatabaseFile, Directory, ExistingFile, FilterConfigurationFile,
+};
+use super::fields::{HttpsOrigin, KeyEncryptionKeyFile, Ranged, TimeZoneName, is_development};
 use super::risk::{Risk, RiskSection};
-use super::{Audit, Configuration, Decisions, Grpc, Http, Log, LogLevel, Policies};
+use super::roles::CallerSection;
+use super::sessions::{SessionsSection, StorageSection, kept};
+use super::{Audit, AuthZen, Configuration, Decisions, ExtAuthz, Grpc, Http, Log, LogLevel, Policies};
 
 /// Enough for a sidecar's worst burst, and a bound on what is held in memory.
 const CONCURRENCY_MAX: u32 = 1024;
 /// A request of Picket's filter holds no headers and no token; 64 KiB leaves room for long claims.
 const REQUEST_BYTES_MAX: u32 = 64 * 1024;
+/// A message of Envoy's holds all headers, 60 KiB by Envoy's default, and a certificate.
+const CHECK_BYTES_MAX: u32 = 128 * 1024;
+/// Calls of enforcement points that are not sidecars, each of them up to [`EVALUATIONS_MAX`] decisions.
+const EVALUATION_CALLS_MAX: u32 = 256;
+/// A hundred evaluations with long lists of roles.
+const EVALUATION_BYTES_MAX: u32 = 256 * 1024;
+const EVALUATIONS_MAX: u32 = 100;
 const PERMIT_VALID_FOR_MS: u32 = 60_000;
 const DENY_VALID_FOR_MS: u32 = 5_000;
 /// A decision that is repeated for longer than a day is no decision about a request.
 const VALID_FOR_MS_MAX: u32 = 86_400_000;
 
 /// The keys that hold paths, which are relative to the file's folder.
-const PATHS: [(&str, &str); 10] = [
+const PATHS: [(&str, &str); 15] = [
     ("grpc", "certificate_file"),
     ("grpc", "key_file"),
     ("grpc", "client_ca_file"),
+    ("ext_authz", "filter_configuration_file"),
+    ("ext_authz", "peer_ca_file"),
     ("policies", "directory"),
     ("audit", "database_file"),
     ("audit", "key_encryption_key_file"),
@@ -33,18 +46,29 @@ const PATHS: [(&str, &str); 10] = [
     ("risk", "geoip_country_file"),
     ("risk", "geoip_city_file"),
     ("risk", "geoip_asn_file"),
+    ("storage", "sqlite_file"),
+    ("storage", "postgres_url_file"),
+    ("storage", "postgres_ca_file"),
 ];
 
 /// The whole file.
 #[derive(Debug, Deserr)]
-#[deserr(deny_unknown_fields, error = Problems)]
+#[deserr(deny_unknown_fields, error = Problems, validate = sections_agree -> Problems)]
 pub(super) struct Document {
     grpc: GrpcSection,
     http: HttpSection,
+    #[deserr(default)]
+    authzen: Option<AuthZenSection>,
+    #[deserr(default)]
+    ext_authz: Option<ExtAuthzSection>,
     policies: PoliciesSection,
     #[deserr(default)]
     decisions: DecisionsSection,
     audit: AuditSection,
+    #[deserr(default)]
+    sessions: Option<SessionsSection>,
+    #[deserr(default)]
+    storage: Option<StorageSection>,
     #[deserr(default)]
     log: LogSection,
     #[deserr(default)]
@@ -59,6 +83,8 @@ struct GrpcSection {
     key_file: ExistingFile,
     client_ca_file: CertificateFile,
     allowed_callers: CallerIds,
+    #[deserr(default)]
+    callers: Vec<CallerSection>,
     #[deserr(default = Ranged(CONCURRENCY_MAX))]
     concurrency_max: Ranged<1, 65_536>,
     #[deserr(default = Ranged(REQUEST_BYTES_MAX))]
@@ -69,6 +95,28 @@ struct GrpcSection {
 #[deserr(deny_unknown_fields, error = Problems)]
 struct HttpSection {
     listen: Address,
+}
+
+#[derive(Debug, Deserr)]
+#[deserr(deny_unknown_fields, error = Problems)]
+struct AuthZenSection {
+    listen: Address,
+    policy_decision_point: HttpsOrigin,
+    #[deserr(default = Ranged(EVALUATION_CALLS_MAX))]
+    concurrency_max: Ranged<1, 65_536>,
+    #[deserr(default = Ranged(EVALUATION_BYTES_MAX))]
+    request_bytes_max: Ranged<1_024, 4_194_304>,
+    #[deserr(default = Ranged(EVALUATIONS_MAX))]
+    evaluations_max: Ranged<1, 1_000>,
+}
+
+#[derive(Debug, Deserr)]
+#[deserr(deny_unknown_fields, error = Problems)]
+struct ExtAuthzSection {
+    filter_configuration_file: FilterConfigurationFile,
+    peer_ca_file: CertificateFile,
+    #[deserr(default = Ranged(CHECK_BYTES_MAX))]
+    request_bytes_max: Ranged<1_024, 1_048_576>,
 }
 
 #[derive(Debug, Deserr)]
@@ -126,12 +174,25 @@ impl From<Document> for Configuration {
                 key_file: document.grpc.key_file.0,
                 client_ca_file: document.grpc.client_ca_file.path,
                 allowed_callers: document.grpc.allowed_callers.0,
+                callers: document.grpc.callers.into_iter().map(Into::into).collect(),
                 concurrency_max: document.grpc.concurrency_max.0,
                 request_bytes_max: document.grpc.request_bytes_max.0,
             },
             http: Http {
                 listen: document.http.listen.0,
             },
+            authzen: document.authzen.map(|section| AuthZen {
+                listen: section.listen.0,
+                policy_decision_point: section.policy_decision_point.0,
+                concurrency_max: section.concurrency_max.0,
+                request_bytes_max: section.request_bytes_max.0,
+                evaluations_max: section.evaluations_max.0,
+            }),
+            ext_authz: document.ext_authz.map(|section| ExtAuthz {
+                filter_configuration_file: section.filter_configuration_file.0,
+                peer_ca_file: section.peer_ca_file.path,
+                request_bytes_max: section.request_bytes_max.0,
+            }),
             policies: Policies {
                 directory: document.policies.directory.0,
                 time_zone: document.policies.time_zone.0,
@@ -144,6 +205,8 @@ impl From<Document> for Configuration {
                 database_file: document.audit.database_file.0,
                 key_encryption_key_file: document.audit.key_encryption_key_file.0,
             },
+            // Where one of them is missing, reading has said so.
+            sessions: document.sessions.zip(document.storage).and_then(kept),
             log: Log {
                 level: document.log.level,
             },
@@ -172,6 +235,23 @@ fn resolve_path(table: Option<&mut Value>, key: &str, folder: &Path) {
     }
 }
 
+/// What one section means for another.
+fn sections_agree(document: Document, _location: ValuePointerRef<'_>) -> Result<Document, Problems> {
+    let mut problems = Problems::default();
+    sessions_are_stored(&document, &mut problems);
+    development_stays_on_loopback_everywhere(&document, &mut problems);
+    problems.none_or(Some(document))
+}
+
+/// Sessions that are kept nowhere would be forgotten with the process, revoked ones among them.
+fn sessions_are_stored(document: &Document, problems: &mut Problems) {
+    match (&document.sessions, &document.storage) {
+        (Some(_), None) => problems.add("storage", "is required where there is `[sessions]`"),
+        (None, Some(_)) => problems.add("storage", "nothing is stored without `[sessions]`"),
+        (Some(_), Some(_)) | (None, None) => {}
+    }
+}
+
 /// A development certificate's key has lain about on some machine: it serves nobody but that machine.
 fn development_stays_on_loopback(grpc: GrpcSection, _location: ValuePointerRef<'_>) -> Result<GrpcSection, Problems> {
     let development = [
@@ -179,18 +259,34 @@ fn development_stays_on_loopback(grpc: GrpcSection, _location: ValuePointerRef<'
         ("grpc.client_ca_file", &grpc.client_ca_file),
     ];
     let mut problems = Problems::default();
-    if !grpc.listen.0.ip().is_loopback() {
-        for (path, file) in development {
-            if is_development(file) {
-                problems.add(
-                    path,
-                    format!(
-                        "a development certificate serves loopback addresses only, and `grpc.listen` is `{}`",
-                        grpc.listen.0
-                    ),
-                );
-            }
-        }
+    for (path, file) in development {
+        check_development(path, file, ("grpc.listen", &grpc.listen), &mut problems);
     }
     problems.none_or(Some(grpc))
+}
+
+/// The same for the peers whose certificates Envoys pass on, and for the front that serves with the same certificate.
+fn development_stays_on_loopback_everywhere(document: &Document, problems: &mut Problems) {
+    if let Some(section) = &document.ext_authz {
+        let (path, listen) = ("ext_authz.peer_ca_file", ("grpc.listen", &document.grpc.listen));
+        check_development(path, &section.peer_ca_file, listen, problems);
+    }
+    if let Some(section) = &document.authzen {
+        let listen = ("authzen.listen", &section.listen);
+        check_development(
+            "grpc.certificate_file",
+            &document.grpc.certificate_file,
+            listen,
+            problems,
+        );
+        check_development("grpc.client_ca_file", &document.grpc.client_ca_file, listen, problems);
+    }
+}
+
+fn check_development(path: &str, file: &CertificateFile, listen: (&str, &Address), problems: &mut Problems) {
+    let (key, Address(address)) = listen;
+    if !address.ip().is_loopback() && is_development(file) {
+        let message = "a development certificate serves loopback addresses only, and";
+        problems.add(path, format!("{message} `{key}` is `{address}`"));
+    }
 }

@@ -10,6 +10,7 @@ use x509_cert::Certificate;
 use x509_cert::der::DecodePem;
 
 use crate::audit::KeyEncryptionKey;
+use crate::ext_authz::read_configuration;
 use crate::policy::{TimeZone, time_zone};
 
 /// What `picket pki init` writes as organisation into its authority's name, and so into every issuer.
@@ -26,6 +27,10 @@ pub(super) struct Address(pub(super) SocketAddr);
 /// The SPIFFE IDs that may ask.
 #[derive(Debug)]
 pub(super) struct CallerIds(pub(super) Vec<SpiffeId>);
+
+/// A SPIFFE ID.
+#[derive(Debug)]
+pub(super) struct CallerId(pub(super) SpiffeId);
 
 /// A file that can be opened.
 #[derive(Debug)]
@@ -58,6 +63,14 @@ pub(super) struct KeyEncryptionKeyFile(pub(super) PathBuf);
 #[derive(Debug)]
 pub(super) struct ListName(pub(super) String);
 
+/// A file that holds a configuration of the filter which can be enforced here.
+#[derive(Debug)]
+pub(super) struct FilterConfigurationFile(pub(super) PathBuf);
+
+/// `https://`, a host and a port if need be, with nothing after it.
+#[derive(Debug)]
+pub(super) struct HttpsOrigin(pub(super) String);
+
 /// A whole number between two bounds, both included.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ranged<const MIN: u32, const MAX: u32>(pub(super) u32);
@@ -77,7 +90,8 @@ pub(crate) fn parsed_text<T, V: IntoValue>(
     parse(&text).map_err(|message| problem(location, message))
 }
 
-fn problem(location: ValuePointerRef<'_>, msg: String) -> Problems {
+/// A mistake at this place.
+pub(super) fn problem(location: ValuePointerRef<'_>, msg: String) -> Problems {
     deserr::take_cf_content(Problems::error::<serde_json::Value>(
         None,
         ErrorKind::Unexpected { msg },
@@ -141,6 +155,12 @@ fn caller<V: IntoValue>(value: Value<V>, location: ValuePointerRef<'_>) -> Resul
         text.parse()
             .map_err(|error| format!("`{}` is not a SPIFFE ID: {error}", shortened(text)))
     })
+}
+
+impl Deserr<Problems> for CallerId {
+    fn deserialize_from_value<V: IntoValue>(value: Value<V>, location: ValuePointerRef<'_>) -> Result<Self, Problems> {
+        caller(value, location).map(Self)
+    }
 }
 
 impl Deserr<Problems> for ExistingFile {
@@ -212,6 +232,32 @@ impl Deserr<Problems> for ListName {
                 true => Ok(Self(text.to_owned())),
                 false => Err(format!(
                     "expected a name of 1 to {LIST_NAME_BYTES_MAX} letters, digits, `.`, `_` and `-`, found `{}`",
+                    shortened(text)
+                )),
+            }
+        })
+    }
+}
+
+impl Deserr<Problems> for FilterConfigurationFile {
+    fn deserialize_from_value<V: IntoValue>(value: Value<V>, location: ValuePointerRef<'_>) -> Result<Self, Problems> {
+        parsed_text(value, location, |text| {
+            let path = readable(text)?;
+            let shown = shortened(text);
+            read_configuration(&path).map_err(|problems| format!("`{shown}`: {problems}"))?;
+            Ok(Self(path))
+        })
+    }
+}
+
+impl Deserr<Problems> for HttpsOrigin {
+    fn deserialize_from_value<V: IntoValue>(value: Value<V>, location: ValuePointerRef<'_>) -> Result<Self, Problems> {
+        parsed_text(value, location, |text| {
+            let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b':' | b'[' | b']');
+            match text.strip_prefix("https://") {
+                Some(host) if !host.is_empty() && host.bytes().all(allowed) => Ok(Self(text.to_owned())),
+                Some(_) | None => Err(format!(
+                    "`{}` is not `https://` with a host, as in `https://pdp.example.org`",
                     shortened(text)
                 )),
             }

@@ -2,7 +2,11 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use super::*;
+use crate::sessions::{ClientPart, WithoutId};
 
+/// A configuration of the filter with one rule, which decides alone.
+const FILTER: &str = r#"{"workload": "orders", "rules": [
+    {"id": "a", "hosts": ["*"], "paths": ["/"], "peer": "none", "credential": "none", "decision": "permit"}]}"#;
 const KEY: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
 
 const WHOLE: &str = r#"
@@ -33,6 +37,7 @@ fn folder(organisation: &str) -> tempfile::TempDir {
         ("ca.pem", &certificate),
         ("service-key.pem", "key"),
         ("audit-key", KEY),
+        ("filter.json", FILTER),
     ] {
         std::fs::write(folder.path().join(name), text).unwrap();
     }
@@ -92,6 +97,81 @@ fn a_whole_file_is_read_with_its_defaults_and_paths_beside_it() {
     assert_eq!(configuration.decisions.permit_valid_for_ms, 60_000);
     assert_eq!(configuration.decisions.deny_valid_for_ms, 5_000);
     assert_eq!(configuration.log.level, LogLevel::Info);
+}
+
+fn with_sessions(more: &str) -> String {
+    format!("{WHOLE}\n{more}")
+}
+
+#[test]
+fn sessions_are_kept_where_the_file_says_and_have_defaults() {
+    let folder = folder("Example");
+    assert_eq!(check(&write(&folder, WHOLE)).unwrap().sessions, None);
+    let text = with_sessions("[sessions]\n[storage]\nsqlite_file = \"storage.sqlite3\"");
+    let kept = check(&write(&folder, &text)).unwrap().sessions.unwrap();
+    let file = folder.path().join("storage.sqlite3");
+    assert_eq!(kept.storage, Location::Sqlite { file });
+    let limits = kept.settings.limits;
+    assert_eq!(limits.idle_timeout_us, 1_800_000_000);
+    assert_eq!(limits.absolute_timeout_us, 43_200_000_000);
+    assert_eq!(limits.reauthentication_interval_us, None);
+    assert_eq!(limits.concurrent_max, 100);
+    assert_eq!(kept.settings.fingerprint, [ClientPart::UserAgent, ClientPart::Peer]);
+    assert_eq!(kept.settings.without_id, WithoutId::Deny);
+
+    std::fs::write(folder.path().join("url"), "postgres://localhost/picket").unwrap();
+    let text = with_sessions(
+        "[sessions]\nidle_timeout_s = 10\nreauthentication_interval_s = 20\nfingerprint = [\"peer\"]\ntokens_without_id = \"permit\"\n\
+         [storage]\npostgres_url_file = \"url\"\npostgres_ca_file = \"ca.pem\"",
+    );
+    let kept = check(&write(&folder, &text)).unwrap().sessions.unwrap();
+    let expected = Location::Postgres {
+        url_file: folder.path().join("url"),
+        ca_file: Some(folder.path().join("ca.pem")),
+    };
+    assert_eq!(kept.storage, expected);
+    assert_eq!(kept.settings.limits.reauthentication_interval_us, Some(20_000_000));
+    assert_eq!(kept.settings.fingerprint, [ClientPart::Peer]);
+    assert_eq!(kept.settings.without_id, WithoutId::Permit);
+}
+
+#[test]
+fn sessions_without_a_place_and_timeouts_that_disagree_are_refused() {
+    let folder = folder("Example");
+    for (more, expected) in [
+        ("[sessions]", "storage: is required where there is `[sessions]`"),
+        (
+            "[storage]\nsqlite_file = \"s\"",
+            "storage: nothing is stored without `[sessions]`",
+        ),
+        (
+            "[sessions]\n[storage]",
+            "storage: expected one of `sqlite_file` and `postgres_url_file`",
+        ),
+        (
+            "[sessions]\n[storage]\nsqlite_file = \"s\"\npostgres_url_file = \"ca.pem\"",
+            "storage: expected one of `sqlite_file` and `postgres_url_file`",
+        ),
+        (
+            "[sessions]\n[storage]\nsqlite_file = \"s\"\npostgres_ca_file = \"ca.pem\"",
+            "storage.postgres_ca_file: is for `postgres_url_file`",
+        ),
+        (
+            "[sessions]\nidle_timeout_s = 61\nabsolute_timeout_s = 60\n[storage]\nsqlite_file = \"s\"",
+            "sessions.idle_timeout_s: expected at most `sessions.absolute_timeout_s`, which is 60, found 61",
+        ),
+        (
+            "[sessions]\nconcurrent_max = 0\n[storage]\nsqlite_file = \"s\"",
+            "sessions.concurrent_max: expected 1 to 10000, found 0",
+        ),
+        (
+            "[sessions]\nfingerprint = [\"device\"]\n[storage]\nsqlite_file = \"s\"",
+            "sessions.fingerprint[0]: ",
+        ),
+    ] {
+        let problems = check(&write(&folder, &with_sessions(more))).unwrap_err();
+        check_mistakes(&lines(&problems), &[expected], &folder);
+    }
 }
 
 #[test]
@@ -385,4 +465,83 @@ fn every_key_about_risk_is_in_the_reference() {
         }
     }
     assert!(keys > 35, "{keys}");
+}
+
+#[test]
+fn external_authorization_is_off_without_its_section_and_has_defaults_in_it() {
+    let folder = folder("Example");
+    assert!(check(&write(&folder, WHOLE)).unwrap().ext_authz.is_none());
+    let section = "[ext_authz]\nfilter_configuration_file = \"filter.json\"\npeer_ca_file = \"ca.pem\"\n";
+    let configuration = check(&write(&folder, &format!("{WHOLE}{section}"))).unwrap();
+    let front = configuration.ext_authz.unwrap();
+    assert_eq!(front.filter_configuration_file, folder.path().join("filter.json"));
+    assert_eq!(front.peer_ca_file, folder.path().join("ca.pem"));
+    assert_eq!(front.request_bytes_max, 131_072);
+}
+
+#[test]
+fn mistakes_in_the_filters_configuration_are_told_with_the_services() {
+    let folder = folder("Example");
+    std::fs::write(folder.path().join("other.json"), "{\"workload\": 1, \"rules\": []}").unwrap();
+    let section = "[ext_authz]\nfilter_configuration_file = \"other.json\"\nrequest_bytes_max = 1\n";
+    let problems = check(&write(&folder, &format!("{WHOLE}{section}"))).unwrap_err();
+    let expected = [
+        "ext_authz.filter_configuration_file: `other.json`: workload: expected a string, found an integer",
+        "ext_authz.peer_ca_file: is required",
+        "ext_authz.request_bytes_max: expected 1024 to 1048576, found 1",
+    ];
+    check_mistakes(&lines(&problems), &expected, &folder);
+}
+
+#[test]
+fn peers_of_a_development_authority_are_believed_on_loopback_addresses_only() {
+    let folder = folder("Example");
+    std::fs::write(
+        folder.path().join("mesh.pem"),
+        certificate(fields::DEVELOPMENT_ORGANISATION),
+    )
+    .unwrap();
+    let section = "[ext_authz]\nfilter_configuration_file = \"filter.json\"\npeer_ca_file = \"mesh.pem\"\n";
+    let text = format!("{WHOLE}{section}");
+    check(&write(&folder, &text)).unwrap();
+    let problems = check(&write(&folder, &text.replace("127.0.0.1:9191", "0.0.0.0:9191"))).unwrap_err();
+    let expected = ["ext_authz.peer_ca_file: a development certificate serves loopback addresses only"];
+    check_mistakes(&lines(&problems), &expected, &folder);
+}
+
+#[test]
+fn the_authzen_api_is_off_without_its_section_and_has_limits_in_it() {
+    let folder = folder("Example");
+    assert!(check(&write(&folder, WHOLE)).unwrap().authzen.is_none());
+    let section = "[authzen]\nlisten = \"127.0.0.1:9193\"\npolicy_decision_point = \"https://pdp.example.org:8443\"\n";
+    let front = check(&write(&folder, &format!("{WHOLE}{section}")))
+        .unwrap()
+        .authzen
+        .unwrap();
+    assert_eq!(front.policy_decision_point, "https://pdp.example.org:8443");
+    assert_eq!(
+        (front.concurrency_max, front.request_bytes_max, front.evaluations_max),
+        (256, 262_144, 100)
+    );
+    let section =
+        "[authzen]\nlisten = \"here\"\npolicy_decision_point = \"https://pdp.example.org/a\"\nevaluations_max = 0\n";
+    let problems = check(&write(&folder, &format!("{WHOLE}{section}"))).unwrap_err();
+    let expected = [
+        "authzen.listen: `here` is not an address",
+        "authzen.policy_decision_point: `https://pdp.example.org/a` is not `https://` with a host",
+        "authzen.evaluations_max: expected 1 to 1000, found 0",
+    ];
+    check_mistakes(&lines(&problems), &expected, &folder);
+}
+
+#[test]
+fn a_development_certificate_serves_the_authzen_api_on_loopback_addresses_only() {
+    let folder = folder(fields::DEVELOPMENT_ORGANISATION);
+    let section = "[authzen]\nlisten = \"0.0.0.0:9193\"\npolicy_decision_point = \"https://pdp.example.org\"\n";
+    let problems = check(&write(&folder, &format!("{WHOLE}{section}"))).unwrap_err();
+    let expected = [
+        "grpc.certificate_file: a development certificate serves loopback addresses only, and `authzen.listen` is `0.0.0.0:9193`",
+        "grpc.client_ca_file: a development certificate serves loopback addresses only, and `authzen.listen` is",
+    ];
+    check_mistakes(&lines(&problems), &expected, &folder);
 }

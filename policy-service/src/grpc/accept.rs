@@ -26,11 +26,11 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Connections that wait for the server to take them; it always takes them at once.
 const READY_MAX: usize = 64;
 
-/// What the gRPC server serves.
-pub(super) type Incoming = Connection<TlsStream<TcpStream>, Caller>;
+/// What is served: a connection, and who is at its other end.
+pub(crate) type Incoming = Connection<TlsStream<TcpStream>, Caller>;
 
 /// Connections whose TLS handshake is done. Accepting ends when the stream is dropped.
-pub(super) fn incoming(
+pub(crate) fn incoming(
     listener: TcpListener,
     tls: Tls,
     callers: Callers,
@@ -95,7 +95,7 @@ impl Handshake {
         let certificates = stream.get_ref().1.peer_certificates();
         let caller = self.callers.identify(certificates.and_then(<[_]>::first));
         let slot = match &caller {
-            Caller::Allowed(_) => slot,
+            Caller::Allowed(_, _) => slot,
             Caller::Refused(refusal) => match Arc::clone(&self.refused_slots).try_acquire_owned() {
                 Ok(slot) => slot,
                 Err(_) => return self.metrics.refused(refusal.as_str()),

@@ -1,59 +1,69 @@
 //! Who calls: the SPIFFE ID in the client's certificate, looked up once for each connection.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use picket_core::peer;
 use picket_core::spiffe::SpiffeId;
 use rustls_pki_types::CertificateDer;
 
+use crate::configuration::{CallerRoles, Role, Roles};
+
 /// What a connection's certificate says about its other end.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Caller {
-    /// It may ask.
-    Allowed(Arc<str>),
-    /// It may not.
+pub(crate) enum Caller {
+    /// It may call what its roles allow.
+    Allowed(Arc<str>, Roles),
+    /// It may call nothing.
     Refused(Refusal),
 }
 
 /// Why a caller may not ask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Refusal {
+pub(crate) enum Refusal {
     /// Its certificate is no X.509-SVID for clients.
     NoSpiffeId,
     /// Its SPIFFE ID is not on the list.
     NotListed,
+    /// It is, with other roles than the service needs that it calls.
+    Role,
 }
 
-/// The callers that may ask.
+/// The callers that may call, each with its roles.
 #[derive(Clone)]
-pub(super) struct Callers(Arc<HashSet<SpiffeId>>);
+pub(crate) struct Callers(Arc<HashMap<SpiffeId, Roles>>);
 
 impl Callers {
-    pub(super) fn new(allowed: &[SpiffeId]) -> Self {
-        Self(Arc::new(allowed.iter().cloned().collect()))
+    pub(crate) fn new(sidecars: &[SpiffeId], others: &[CallerRoles]) -> Self {
+        let sidecars = sidecars.iter().map(|id| (id, Roles::of(&[Role::Sidecar])));
+        let others = others.iter().map(|caller| (&caller.spiffe_id, caller.roles));
+        let mut callers: HashMap<SpiffeId, Roles> = HashMap::new();
+        for (id, roles) in sidecars.chain(others) {
+            callers.entry(id.clone()).or_default().add(roles);
+        }
+        Self(Arc::new(callers))
     }
 
     /// Identifies a caller by its certificate, which TLS has verified.
-    pub(super) fn identify(&self, certificate: Option<&CertificateDer<'_>>) -> Caller {
+    pub(crate) fn identify(&self, certificate: Option<&CertificateDer<'_>>) -> Caller {
         let id = certificate.map(|certificate| peer::spiffe_id_of_der(certificate));
         let Some(Ok(id)) = id else {
             return Caller::Refused(Refusal::NoSpiffeId);
         };
-        if self.0.contains(&id) {
-            Caller::Allowed(id.as_str().into())
-        } else {
-            Caller::Refused(Refusal::NotListed)
+        match self.0.get(&id) {
+            Some(roles) => Caller::Allowed(id.as_str().into(), *roles),
+            None => Caller::Refused(Refusal::NotListed),
         }
     }
 }
 
 impl Refusal {
     /// The label in metrics.
-    pub(super) fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::NoSpiffeId => "no_spiffe_id",
             Self::NotListed => "not_listed",
+            Self::Role => "role",
         }
     }
 }
@@ -73,7 +83,7 @@ mod tests {
     }
 
     fn check(uris: &[&str], expected: &Caller) {
-        let callers = Callers::new(&["spiffe://example.org/orders".parse().unwrap()]);
+        let callers = Callers::new(&["spiffe://example.org/orders".parse().unwrap()], &[]);
         assert_eq!(callers.identify(Some(&certificate(uris))), *expected, "{uris:?}");
     }
 
@@ -81,7 +91,7 @@ mod tests {
     fn a_caller_is_known_by_the_one_spiffe_id_in_its_certificate() {
         check(
             &["spiffe://example.org/orders"],
-            &Caller::Allowed("spiffe://example.org/orders".into()),
+            &Caller::Allowed("spiffe://example.org/orders".into(), Roles::of(&[Role::Sidecar])),
         );
         check(&["spiffe://example.org/web"], &Caller::Refused(Refusal::NotListed));
         check(&[], &Caller::Refused(Refusal::NoSpiffeId));
@@ -93,6 +103,19 @@ mod tests {
     }
 
     #[test]
+    fn a_caller_in_both_lists_has_the_roles_of_both() {
+        let orders: SpiffeId = "spiffe://example.org/orders".parse().unwrap();
+        let other = CallerRoles {
+            spiffe_id: orders.clone(),
+            roles: Roles::of(&[Role::Reader]),
+        };
+        let callers = Callers::new(&[orders], &[other]);
+        let found = callers.identify(Some(&certificate(&["spiffe://example.org/orders"])));
+        let roles = Roles::of(&[Role::Sidecar, Role::Reader]);
+        assert_eq!(found, Caller::Allowed("spiffe://example.org/orders".into(), roles));
+    }
+
+    #[test]
     fn an_authority_with_a_name_from_the_list_is_no_caller() {
         let mut parameters = rcgen::CertificateParams::default();
         let uri = rcgen::string::Ia5String::try_from("spiffe://example.org/orders").unwrap();
@@ -100,7 +123,7 @@ mod tests {
         parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
         let key = rcgen::KeyPair::generate().unwrap();
         let certificate = parameters.self_signed(&key).unwrap();
-        let callers = Callers::new(&["spiffe://example.org/orders".parse().unwrap()]);
+        let callers = Callers::new(&["spiffe://example.org/orders".parse().unwrap()], &[]);
         assert_eq!(
             callers.identify(Some(certificate.der())),
             Caller::Refused(Refusal::NoSpiffeId)
@@ -109,7 +132,7 @@ mod tests {
 
     #[test]
     fn what_is_no_certificate_is_no_caller() {
-        let callers = Callers::new(&["spiffe://example.org/orders".parse().unwrap()]);
+        let callers = Callers::new(&["spiffe://example.org/orders".parse().unwrap()], &[]);
         assert_eq!(callers.identify(None), Caller::Refused(Refusal::NoSpiffeId));
         let garbage = CertificateDer::from(vec![0x30, 0x82, 0xff]);
         assert_eq!(callers.identify(Some(&garbage)), Caller::Refused(Refusal::NoSpiffeId));

@@ -8,12 +8,15 @@ use tonic::{Extensions, Request, Status};
 
 use super::caller::{Caller, Refusal};
 use super::status::{DecideError, label};
+use crate::configuration::{Role, Roles};
 use crate::metrics::Metrics;
 
 /// Lets in as many calls as are served at once, of callers that may ask. The others are refused, not queued: their
 /// sidecars answer 503 at once rather than late.
 #[derive(Clone)]
 pub(super) struct Gate {
+    /// Whoever has one of them may pass.
+    roles: &'static [Role],
     slots: Arc<Semaphore>,
     metrics: Arc<Metrics>,
 }
@@ -22,6 +25,7 @@ pub(super) struct Gate {
 #[derive(Clone)]
 pub(super) struct Admitted {
     caller: Arc<str>,
+    roles: Roles,
     _slot: Arc<OwnedSemaphorePermit>,
 }
 
@@ -35,12 +39,23 @@ impl Admitted {
     pub(super) fn caller(&self) -> &str {
         &self.caller
     }
+
+    /// The same, to be kept.
+    pub(super) fn shared_caller(&self) -> Arc<str> {
+        Arc::clone(&self.caller)
+    }
+
+    /// What it may do.
+    pub(super) fn roles(&self) -> Roles {
+        self.roles
+    }
 }
 
 impl Gate {
-    pub(super) fn new(concurrency_max: u32, metrics: Arc<Metrics>) -> Self {
+    pub(super) fn new(roles: &'static [Role], concurrency_max: u32, metrics: Arc<Metrics>) -> Self {
         let slots = usize::try_from(concurrency_max).unwrap_or(Semaphore::MAX_PERMITS);
         Self {
+            roles,
             slots: Arc::new(Semaphore::new(slots)),
             metrics,
         }
@@ -48,10 +63,12 @@ impl Gate {
 
     fn admit(&self, extensions: &Extensions) -> Result<Admitted, DecideError> {
         let refusal = match extensions.get::<Caller>() {
-            Some(Caller::Allowed(caller)) => {
+            Some(Caller::Allowed(_, roles)) if !self.roles.iter().any(|role| roles.allow(*role)) => Refusal::Role,
+            Some(Caller::Allowed(caller, roles)) => {
                 let slot = Arc::clone(&self.slots).try_acquire_owned();
                 return Ok(Admitted {
                     caller: Arc::clone(caller),
+                    roles: *roles,
                     _slot: Arc::new(slot.map_err(|_| DecideError::Overloaded)?),
                 });
             }
@@ -91,8 +108,13 @@ mod tests {
 
     #[test]
     fn a_call_over_the_limit_is_refused_until_another_has_ended() {
-        let mut gate = Gate::new(1, Arc::new(Metrics::new("", 0)));
-        let allowed = || request(Caller::Allowed("spiffe://example.org/orders".into()));
+        let mut gate = Gate::new(&[Role::Sidecar], 1, Arc::new(Metrics::new("", 0)));
+        let allowed = || {
+            request(Caller::Allowed(
+                "spiffe://example.org/orders".into(),
+                Roles::of(&[Role::Sidecar]),
+            ))
+        };
         let first = gate.call(allowed()).unwrap();
         assert_eq!(gate.call(allowed()).unwrap_err().code(), tonic::Code::ResourceExhausted);
         drop(first);
@@ -100,8 +122,17 @@ mod tests {
     }
 
     #[test]
+    fn a_caller_with_another_role_is_refused() {
+        let mut gate = Gate::new(&[Role::Reader], 1, Arc::new(Metrics::new("", 0)));
+        for (role, passes) in [(Role::Sidecar, false), (Role::Reader, true), (Role::Operator, true)] {
+            let caller = Caller::Allowed("spiffe://example.org/orders".into(), Roles::of(&[role]));
+            assert_eq!(gate.call(request(caller)).is_ok(), passes, "{role:?}");
+        }
+    }
+
+    #[test]
     fn a_caller_that_may_not_ask_takes_no_slot() {
-        let mut gate = Gate::new(1, Arc::new(Metrics::new("", 0)));
+        let mut gate = Gate::new(&[Role::Sidecar], 1, Arc::new(Metrics::new("", 0)));
         let refused = gate.call(request(Caller::Refused(Refusal::NotListed))).unwrap_err();
         assert_eq!(refused.code(), tonic::Code::PermissionDenied);
         assert_eq!(
@@ -109,8 +140,11 @@ mod tests {
             tonic::Code::PermissionDenied
         );
         assert!(
-            gate.call(request(Caller::Allowed("spiffe://example.org/orders".into())))
-                .is_ok()
+            gate.call(request(Caller::Allowed(
+                "spiffe://example.org/orders".into(),
+                Roles::of(&[Role::Sidecar])
+            )))
+            .is_ok()
         );
     }
 }

@@ -4,6 +4,11 @@ use picket_proto::WireError;
 use tonic::{Code, Status};
 
 use crate::audit::AppendError;
+use crate::configuration::Role;
+use crate::decision::DecisionError;
+use crate::ext_authz::CheckError;
+use crate::sessions::OperationError;
+use crate::storage::StorageError;
 
 /// Why a call ends without a decision.
 #[derive(Debug, thiserror::Error)]
@@ -17,9 +22,12 @@ pub(super) enum DecideError {
     /// The request is not what the contract says.
     #[error(transparent)]
     RequestInvalid(#[from] WireError),
-    /// The decision was made but not recorded.
+    /// It was not made, or not recorded.
     #[error(transparent)]
-    Audit(#[from] AppendError),
+    Undecided(#[from] DecisionError),
+    /// Envoy's external authorization has no verdict.
+    #[error(transparent)]
+    Check(#[from] CheckError),
     /// It took longer than any sidecar waits.
     #[error("the decision took too long")]
     TimedOut,
@@ -30,16 +38,68 @@ impl DecideError {
     pub(super) fn status(&self) -> Status {
         match self {
             Self::CallerRefused => Status::permission_denied(self.to_string()),
-            Self::Overloaded | Self::Audit(AppendError::QueueFull) => {
-                Status::resource_exhausted("too many calls at once")
-            }
+            Self::Overloaded
+            | Self::Undecided(DecisionError::Audit(AppendError::QueueFull))
+            | Self::Check(CheckError::Overloaded) => Status::resource_exhausted("too many calls at once"),
             Self::RequestInvalid(error) => Status::invalid_argument(error.to_string()),
-            Self::Audit(AppendError::Failed(_) | AppendError::Closed) => {
+            Self::Check(CheckError::Request(error)) => Status::invalid_argument(error.to_string()),
+            Self::Check(CheckError::Stopping) => Status::unavailable(self.to_string()),
+            Self::Undecided(DecisionError::Audit(AppendError::Failed(_) | AppendError::Closed)) => {
                 Status::unavailable("the decision could not be recorded")
             }
-            Self::Audit(AppendError::Encoding(_)) => Status::internal("the decision could not be recorded"),
+            Self::Undecided(DecisionError::Audit(AppendError::Encoding(_))) => {
+                Status::internal("the decision could not be recorded")
+            }
+            Self::Undecided(DecisionError::Storage(_)) => Status::unavailable("the session could not be looked up"),
             Self::TimedOut => Status::deadline_exceeded(self.to_string()),
         }
+    }
+}
+
+/// Why an operator's call fails.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum AdminError {
+    /// The caller may not do that.
+    #[error("it needs the role `{}`", .0.as_str())]
+    Role(Role),
+    /// There is nothing to look at or act on.
+    #[error("this policy service keeps no sessions: its configuration has no `[sessions]`")]
+    NoSessions,
+    /// A field of the request is not what the contract says.
+    #[error("field `{0}`: expected {1}")]
+    Field(&'static str, &'static str),
+    /// There is no session of this id.
+    #[error("there is no such session")]
+    NoSuchSession,
+    /// It was not done, or nobody knows.
+    #[error(transparent)]
+    Operation(#[from] OperationError),
+    /// It was done and is not recorded.
+    #[error("it was done, but could not be recorded")]
+    Audit(#[from] AppendError),
+    /// It ended in the middle.
+    #[error("it is not known whether it was done")]
+    Cut,
+}
+
+impl From<StorageError> for AdminError {
+    fn from(error: StorageError) -> Self {
+        Self::Operation(error.into())
+    }
+}
+
+impl From<AdminError> for Status {
+    fn from(error: AdminError) -> Self {
+        let code = match &error {
+            AdminError::Role(_) => Code::PermissionDenied,
+            AdminError::NoSessions => Code::FailedPrecondition,
+            AdminError::Field(_, _) => Code::InvalidArgument,
+            AdminError::NoSuchSession => Code::NotFound,
+            AdminError::Operation(OperationError::TooManyRevocations) => Code::ResourceExhausted,
+            AdminError::Operation(OperationError::Storage(_)) | AdminError::Audit(_) => Code::Unavailable,
+            AdminError::Cut => Code::Internal,
+        };
+        Self::new(code, error.to_string())
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rustls::RootCertStore;
-use rustls::crypto::ring;
+use rustls::crypto::{CryptoProvider, ring};
 use rustls::server::{ServerConfig, VerifierBuilderError, WebPkiClientVerifier};
 use rustls::version::TLS13;
 use rustls_pki_types::pem::{self, PemObject};
@@ -16,6 +16,25 @@ use crate::configuration;
 /// What accepts TLS connections.
 #[derive(Clone)]
 pub(crate) struct Tls(pub(super) TlsAcceptor);
+
+/// What is spoken over TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2.
+    Http2,
+}
+
+impl Protocol {
+    /// RFC 7301 §6.
+    fn name(self) -> &'static [u8] {
+        match self {
+            Self::Http1 => b"http/1.1",
+            Self::Http2 => b"h2",
+        }
+    }
+}
 
 /// Why TLS cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -44,8 +63,13 @@ pub enum TlsError {
     #[error("certificate and key: {0}")]
     Certificate(#[source] rustls::Error),
     /// A client authority is not usable.
-    #[error("client authorities: {0}")]
-    ClientAuthority(#[source] rustls::Error),
+    #[error("{key}: client authorities: {source}")]
+    ClientAuthority {
+        /// The key of the configuration that names the file.
+        key: &'static str,
+        /// Why.
+        source: rustls::Error,
+    },
     /// The verifier of client certificates cannot be made.
     #[error("client authorities: {0}")]
     Verifier(#[from] VerifierBuilderError),
@@ -53,12 +77,9 @@ pub enum TlsError {
 
 impl Tls {
     /// Reads the files that the configuration names.
-    pub(crate) fn new(configuration: &configuration::Grpc) -> Result<Self, TlsError> {
-        let provider = Arc::new(ring::default_provider());
-        let mut roots = RootCertStore::empty();
-        for authority in certificates("grpc.client_ca_file", &configuration.client_ca_file)? {
-            roots.add(authority).map_err(TlsError::ClientAuthority)?;
-        }
+    pub(crate) fn new(configuration: &configuration::Grpc, protocol: Protocol) -> Result<Self, TlsError> {
+        let provider = provider();
+        let roots = authorities("grpc.client_ca_file", &configuration.client_ca_file)?;
         let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider)).build()?;
         let chain = certificates("grpc.certificate_file", &configuration.certificate_file)?;
         let key = PrivateKeyDer::from_pem_file(&configuration.key_file)
@@ -69,11 +90,26 @@ impl Tls {
             .with_client_cert_verifier(verifier)
             .with_single_cert(chain, key)
             .map_err(TlsError::Certificate)?;
-        server.alpn_protocols = vec![b"h2".to_vec()];
+        server.alpn_protocols = vec![protocol.name().to_vec()];
         // Without resumption, every connection proves its certificate anew.
         server.send_tls13_tickets = 0;
         Ok(Self(TlsAcceptor::from(Arc::new(server))))
     }
+}
+
+/// What signs and checks signatures in TLS and certificates.
+pub(crate) fn provider() -> Arc<CryptoProvider> {
+    Arc::new(ring::default_provider())
+}
+
+/// The authorities in a file that `key` of the configuration names.
+pub(crate) fn authorities(key: &'static str, file: &Path) -> Result<RootCertStore, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for authority in certificates(key, file)? {
+        let refused = |source| TlsError::ClientAuthority { key, source };
+        roots.add(authority).map_err(refused)?;
+    }
+    Ok(roots)
 }
 
 fn certificates(key: &'static str, file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {

@@ -27,7 +27,7 @@ pub const AMR_MAX: usize = 64;
 pub const PATH_PARAMETERS_MAX: usize = 64;
 
 /// The methods with an action of their own; every other one is [`OTHER_METHOD`]. Methods are case-sensitive (RFC 9110 §9.1).
-const METHODS: [&str; 7] = ["GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"];
+pub const METHODS: [&str; 7] = ["GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"];
 const OTHER_METHOD: &str = "other";
 /// The entity types that the service makes from each request.
 const MADE_TYPES: [&str; 4] = [

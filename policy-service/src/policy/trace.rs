@@ -1,11 +1,13 @@
 //! What each policy says about a request, clause by clause: to test policies and to explain decisions. It decides nothing.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+mod parts;
+
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use cedar_policy::pst::{self, ActionConstraint, PrincipalConstraint, ResourceConstraint, StaticPolicy, Template};
-use cedar_policy::{AuthorizationError, Authorizer, Effect, Entities, Policy, PolicyId, PolicySet, Request};
+use cedar_policy::{Effect, Policy, PolicyId, PolicySet};
 use picket_core::access::AccessRequest;
 use serde::Serialize;
 
@@ -15,7 +17,8 @@ use super::index::Bucket;
 use super::model::{ModelError, refused};
 use super::moment::Moment;
 use super::needs::Needs;
-use super::{PolicyEngine, cut, source, syntax};
+use super::{PolicyEngine, source, syntax};
+use parts::{Answers, Parts};
 
 /// Looks at policies clause by clause, over the same request and entities as the engine that it was made of.
 ///
@@ -301,82 +304,6 @@ impl Clause {
         match self.kind {
             ClauseKind::When => outcome.is(true),
             ClauseKind::Unless => outcome.is(false),
-        }
-    }
-}
-
-/// The answers about all parts of all policies.
-struct Parts<'a> {
-    permits: Answers,
-    forbids: Answers,
-    scopes: Answers,
-    clauses: Vec<Answers>,
-    /// The principal's.
-    tenant: Option<&'a str>,
-    /// The policies that the engine looks at.
-    candidates: HashSet<&'a PolicyId>,
-}
-
-impl Parts<'_> {
-    fn of(&self, policy: &TracedPolicy) -> PolicyTrace {
-        let id = PolicyId::new(&policy.id);
-        if policy.tenant.is_some() && policy.tenant.as_deref() != self.tenant {
-            return PolicyTrace {
-                is_candidate: false,
-                scope: Outcome::False,
-                clauses: vec![None; policy.clauses.len()],
-                whole: Outcome::False,
-            };
-        }
-        let whole = match policy.kind {
-            PolicyKind::Permit => self.permits.outcome(&id),
-            PolicyKind::Forbid => self.forbids.outcome(&id),
-        };
-        let scope = match policy.clauses.is_empty() {
-            // Also where the policy was not taken apart.
-            true => whole.clone(),
-            false => self.scopes.outcome(&id),
-        };
-        // Cedar evaluates the scope, then clause after clause, up to the first that does not hold.
-        let mut is_reached = scope == Outcome::True;
-        let clause = |(clause, answers): (&Clause, &Answers)| {
-            let outcome = is_reached.then(|| answers.outcome(&id));
-            is_reached = outcome.as_ref().is_some_and(|outcome| clause.holds(outcome));
-            outcome
-        };
-        PolicyTrace {
-            is_candidate: self.candidates.contains(&id),
-            clauses: policy.clauses.iter().zip(&self.clauses).map(clause).collect(),
-            scope,
-            whole,
-        }
-    }
-}
-
-/// What Cedar says about policies of one effect: which are true and which failed.
-struct Answers {
-    satisfied: HashSet<PolicyId>,
-    failed: HashMap<PolicyId, String>,
-}
-
-impl Answers {
-    fn of(authorizer: &Authorizer, asked: &Request, set: &PolicySet, entities: &Entities) -> Self {
-        let response = authorizer.is_authorized(asked, set, entities);
-        let diagnostics = response.diagnostics();
-        let failed = diagnostics.errors().map(|error| match error {
-            AuthorizationError::PolicyEvaluationError(error) => (error.policy_id().clone(), cut(&error.to_string())),
-        });
-        Self {
-            satisfied: diagnostics.reason().cloned().collect(),
-            failed: failed.collect(),
-        }
-    }
-
-    fn outcome(&self, id: &PolicyId) -> Outcome {
-        match self.failed.get(id) {
-            Some(error) => Outcome::Failed(error.clone()),
-            None if self.satisfied.contains(id) => Outcome::True,
-            None => Outcome::False,
         }
     }
 }

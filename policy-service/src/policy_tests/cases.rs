@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use deserr::Deserr;
 use picket_core::configuration::problems::{self, Problems, shortened};
-use picket_core::decision::{Effect, StepUp};
+use picket_core::decision::{ACR_VALUES_MAX, Effect, StepUp};
 use serde_json::Value;
 
 use super::document::{DocumentErrors, defaults_of, lay_under, read_yaml};
@@ -205,6 +205,17 @@ pub(super) fn cases(mut document: Value) -> Result<Vec<Case>, Problems> {
                 "where a policy fails the effect is `deny`",
             );
         }
+        if case
+            .expect
+            .challenge
+            .as_ref()
+            .is_some_and(|challenge| !challenge.is_possible())
+        {
+            let message = format!(
+                "no challenge is like this: at most {ACR_VALUES_MAX} `acr_values` without spaces and quotation marks"
+            );
+            problems.add(format!("{path}.expect.challenge"), message);
+        }
         cases.extend(request.map(|request| Case {
             name,
             request,
@@ -212,6 +223,18 @@ pub(super) fn cases(mut document: Value) -> Result<Vec<Case>, Problems> {
         }));
     }
     problems.none_or(Some(cases))
+}
+
+impl ChallengeDocument {
+    fn step_up(&self) -> Option<StepUp> {
+        StepUp::new(texts(self.acr_values.clone()), self.max_age_s, self.bound_token)
+    }
+
+    /// What cannot be told to a client would else be taken for no challenge.
+    fn is_possible(&self) -> bool {
+        let is_none = self.acr_values.is_empty() && self.max_age_s.is_none() && !self.bound_token;
+        is_none || self.step_up().is_some()
+    }
 }
 
 impl From<ExpectDocument> for Expected {
@@ -223,9 +246,7 @@ impl From<ExpectDocument> for Expected {
             },
             policy_ids: document.policy_ids.map(texts),
             reasons: document.reasons.map(texts),
-            challenge: document
-                .challenge
-                .map(|challenge| StepUp::new(texts(challenge.acr_values), challenge.max_age_s, challenge.bound_token)),
+            challenge: document.challenge.map(|challenge| challenge.step_up()),
             obligations: document.obligations.map(texts),
             observed: document.observed.map(|observed| match observed {
                 ObservedDocument::Permit => Some(Effect::Permit),

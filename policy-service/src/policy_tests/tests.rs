@@ -190,6 +190,7 @@ fn what_only_shows_once_the_form_is_right_is_told_too() {
 cases:
   - { name: n, request: {}, expect: { effect: deny } }
   - { name: n, request: { route_rule: a }, expect: { effect: permit, error: x } }
+  - { name: c, request: { route_rule: a }, expect: { effect: deny, challenge: { acr_values: [a b] } } }
 "#;
     assert_eq!(
         mistakes(text),
@@ -197,6 +198,7 @@ cases:
             "cases.yaml: cases[0].request.route_rule: is required, here or in `defaults`",
             "cases.yaml: cases[1].expect.effect: where a policy fails the effect is `deny`",
             "cases.yaml: cases[1].name: `n` is the name of `cases[0]`",
+            "cases.yaml: cases[2].expect.challenge: no challenge is like this: at most 8 `acr_values` without spaces and quotation marks",
         ]
     );
 }

@@ -2,13 +2,22 @@
 
 #![expect(
     clippy::unwrap_used,
+    clippy::panic,
     clippy::indexing_slicing,
     clippy::disallowed_methods,
+    clippy::panic,
     reason = "tests: helpers outside #[test] functions fail loudly, and wait on the real clock"
 )]
 
+mod admin;
+mod authzen;
+mod external;
 mod harness;
+#[path = "../storage/postgres.rs"]
+mod postgres;
+mod replicas;
 mod risk;
+mod sessions;
 
 use std::path::Path;
 
@@ -99,7 +108,9 @@ fn check_log(database: &Path, key: &KeyEncryptionKey, deny: &Decision) {
     // Both decisions are in the log while the service still runs.
     assert_eq!(audit::verify(database, key, None).unwrap().records, 2);
     let records = audit::tail(database, key, 10).unwrap();
-    let Event::Decision(record) = &records[1].content;
+    let Event::Decision(record) = &records[1].content else {
+        panic!("{records:?}");
+    };
     assert_eq!(
         (record.decision_id.as_str(), record.effect),
         (deny.decision_id.as_str(), EffectRecord::Deny)

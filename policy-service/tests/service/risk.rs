@@ -63,9 +63,11 @@ fn score(decision: &Decision) -> (u32, RiskLevel) {
 fn last_record(setup: &Setup) -> DecisionRecord {
     let key = KeyEncryptionKey::from_hex(KEY).unwrap();
     let records = audit::tail(&setup.path("audit.sqlite3"), &key, 1).unwrap();
-    match &records[0].content {
-        Event::Decision(record) => (**record).clone(),
-    }
+    let decision = records.iter().find_map(|record| match &record.content {
+        Event::Decision(record) => Some((**record).clone()),
+        Event::Session(_) | Event::Administration(_) => None,
+    });
+    decision.unwrap()
 }
 
 #[tokio::test]

@@ -116,6 +116,7 @@ impl Ground {
             folder,
             permit_valid_for_ms,
             deny_valid_for_ms: 0,
+            filter_configuration: None,
             bond: Bond::Attached,
         })
         .await

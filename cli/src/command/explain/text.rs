@@ -5,9 +5,9 @@ use std::fmt::Write as _;
 use picket_policy_service::audit::{ChallengeRecord, EffectRecord};
 use picket_policy_service::policy::Outcome;
 
-use super::super::audit::time_text;
 use super::{Answer, ExplainedPolicy, Explanation, RequestLine, Traced};
 use crate::output::{Output, Paint, printable};
+use crate::time_text;
 
 /// The whole answer.
 pub(super) fn of(answer: &Answer<'_>, output: Output) -> String {
@@ -34,7 +34,7 @@ fn add_request(text: &mut String, explanation: &Explanation) {
         route_rule,
         time_us,
     } = &explanation.request;
-    let time = time_text(i64::try_from(*time_us).unwrap_or(i64::MAX));
+    let time = time_text::of_us(i64::try_from(*time_us).unwrap_or(i64::MAX));
     let line = format!("{method} {host}{path}, route rule {route_rule}, at {time}");
     let _ = writeln!(text, "request    {}", printable(&line));
 }

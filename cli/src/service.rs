@@ -1,0 +1,108 @@
+//! Calls to a running policy service, over mutual TLS.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use picket_proto::v1::admin_client::AdminClient;
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+
+use crate::files::{self, FileError};
+
+/// Longer than the service takes for any call.
+const TIMEOUT: Duration = Duration::from_secs(15);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Which policy service, and who asks it.
+#[derive(clap::Args)]
+pub(crate) struct ServiceArguments {
+    /// Where the policy service listens
+    #[arg(
+        long,
+        value_name = "HOST:PORT",
+        default_value = "localhost:9191",
+        help_heading = "Policy service"
+    )]
+    address: String,
+    /// The authorities that sign the service's certificate, PEM
+    #[arg(long, value_name = "FILE", help_heading = "Policy service")]
+    ca: PathBuf,
+    /// The caller's certificate chain, PEM; its SPIFFE ID needs a role in the service's configuration
+    #[arg(long, value_name = "FILE", help_heading = "Policy service")]
+    certificate: PathBuf,
+    /// The certificate's private key, PEM
+    #[arg(long, value_name = "FILE", help_heading = "Policy service")]
+    key: PathBuf,
+    /// The name in the service's certificate; the address's host where it is not given
+    #[arg(long, value_name = "NAME", help_heading = "Policy service")]
+    server_name: Option<String>,
+}
+
+/// Why the policy service did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ServiceError {
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error("`{0}` is not an address, expected one such as `localhost:9191`")]
+    Address(String),
+    #[error("cannot reach the policy service at `{address}`")]
+    Connect {
+        address: String,
+        #[source]
+        source: tonic::transport::Error,
+    },
+    #[error("no runtime")]
+    Runtime(#[source] std::io::Error),
+    #[error("the policy service says {}: {}", .0.code(), crate::output::printable(.0.message()))]
+    Refused(Box<tonic::Status>),
+}
+
+impl From<tonic::Status> for ServiceError {
+    fn from(status: tonic::Status) -> Self {
+        Self::Refused(Box::new(status))
+    }
+}
+
+/// Connects, asks and waits for the answer.
+pub(crate) fn ask<T>(
+    arguments: &ServiceArguments,
+    question: impl AsyncFnOnce(&mut AdminClient<Channel>) -> Result<T, tonic::Status>,
+) -> Result<T, ServiceError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(ServiceError::Runtime)?;
+    runtime.block_on(async {
+        let mut client = AdminClient::new(connect(arguments).await?);
+        Ok(question(&mut client).await?)
+    })
+}
+
+async fn connect(arguments: &ServiceArguments) -> Result<Channel, ServiceError> {
+    let address = &arguments.address;
+    let failed = |source| ServiceError::Connect {
+        address: address.clone(),
+        source,
+    };
+    let invalid = || ServiceError::Address(address.clone());
+    let (host, _port) = address.rsplit_once(':').ok_or_else(invalid)?;
+    let name = arguments
+        .server_name
+        .as_deref()
+        .unwrap_or(host.trim_matches(['[', ']']));
+    let tls = ClientTlsConfig::new()
+        .ca_certificate(Certificate::from_pem(files::read_text(&arguments.ca)?))
+        .identity(Identity::from_pem(
+            files::read_text(&arguments.certificate)?,
+            files::read_text(&arguments.key)?,
+        ))
+        .domain_name(name);
+    Endpoint::from_shared(format!("https://{address}"))
+        .map_err(|_| invalid())?
+        .timeout(TIMEOUT)
+        .connect_timeout(CONNECT_TIMEOUT)
+        .tls_config(tls)
+        .map_err(failed)?
+        .connect()
+        .await
+        .map_err(failed)
+}

@@ -1,0 +1,263 @@
+//! One evaluation, several in one call, and the search for actions.
+
+use std::sync::Arc;
+
+use deserr::Deserr;
+use picket_core::configuration::problems::{self, Problems};
+use picket_core::decision::{Decision, Effect, StepUp};
+use serde_json::{Map, Value, json};
+use tokio::task::JoinSet;
+
+use super::failure::Failure;
+use super::{Asked, Served, information};
+use crate::decision::Decider;
+use crate::policy::METHODS;
+
+/// The members of an evaluation that the top level gives where it leaves them out (AuthZEN 1.0 §7.1.1).
+const DEFAULTS: [&str; 4] = ["subject", "action", "resource", "context"];
+const EVALUATIONS: &str = "evaluations";
+
+/// What is done when several evaluations do not agree (AuthZEN 1.0 §7.1.2.1).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserr)]
+enum Semantic {
+    #[default]
+    #[deserr(rename = "execute_all")]
+    ExecuteAll,
+    #[deserr(rename = "deny_on_first_deny")]
+    DenyOnFirstDeny,
+    #[deserr(rename = "permit_on_first_permit")]
+    PermitOnFirstPermit,
+}
+
+#[derive(Debug, Default, Deserr)]
+#[deserr(error = Problems)]
+struct Options {
+    #[deserr(default)]
+    evaluations_semantic: Option<Semantic>,
+}
+
+/// What of a call with several evaluations is about all of them.
+#[derive(Debug, Deserr)]
+#[deserr(error = Problems)]
+struct Frame {
+    #[deserr(default)]
+    options: Option<Options>,
+}
+
+/// `POST /access/v1/evaluation`.
+pub(super) async fn evaluation(served: &Served, asked: &Asked, document: Map<String, Value>) -> Result<Value, Failure> {
+    evaluate(Arc::clone(&served.decider), asked.clone(), document).await
+}
+
+/// `POST /access/v1/evaluations`. Without evaluations in it, it is the other one.
+pub(super) async fn evaluations(
+    served: &Served,
+    asked: &Asked,
+    mut document: Map<String, Value>,
+) -> Result<Value, Failure> {
+    let items = match document.remove(EVALUATIONS) {
+        Some(Value::Array(items)) if !items.is_empty() => items,
+        None | Some(Value::Array(_)) => return evaluation(served, asked, document).await,
+        Some(_) => return Err(Failure::Malformed("evaluations: expected an array".to_owned())),
+    };
+    let items_max = usize::try_from(served.settings.evaluations_max).unwrap_or(usize::MAX);
+    if items.len() > items_max {
+        let message = format!(
+            "evaluations: expected at most {items_max} elements, found {}",
+            items.len()
+        );
+        return Err(Failure::Malformed(message));
+    }
+    let frame = problems::read::<Frame>(Value::Object(document.clone())).map_err(malformed)?;
+    let semantic = frame
+        .options
+        .and_then(|options| options.evaluations_semantic)
+        .unwrap_or_default();
+    let items = items.into_iter().map(|item| with_defaults(item, &document));
+    let results = match semantic {
+        Semantic::ExecuteAll => all(served, asked, items).await,
+        Semantic::DenyOnFirstDeny => until(served, asked, items, false).await,
+        Semantic::PermitOnFirstPermit => until(served, asked, items, true).await,
+    };
+    Ok(json!({ EVALUATIONS: results }))
+}
+
+/// `POST /access/v1/search/action`: which methods would be permitted, each by a decision. All of them are one page.
+pub(super) async fn search_action(
+    served: &Served,
+    asked: &Asked,
+    document: &Map<String, Value>,
+) -> Result<Value, Failure> {
+    let mut results = Vec::new();
+    for method in METHODS {
+        let mut document = document.clone();
+        document.insert("action".to_owned(), json!({ "name": method }));
+        let answer = evaluate(Arc::clone(&served.decider), asked.clone(), document).await?;
+        if is_permit(&answer) {
+            results.push(json!({ "name": method }));
+        }
+    }
+    Ok(json!({ "results": results }))
+}
+
+/// One evaluation, with what it does not say itself.
+fn with_defaults(item: Value, defaults: &Map<String, Value>) -> Result<Map<String, Value>, Failure> {
+    let Value::Object(mut item) = item else {
+        return Err(Failure::Malformed("expected an object".to_owned()));
+    };
+    for name in DEFAULTS {
+        if let (None, Some(default)) = (item.get(name), defaults.get(name)) {
+            item.insert(name.to_owned(), default.clone());
+        }
+    }
+    Ok(item)
+}
+
+/// All of them at once, so that their records share a transaction; in the order in which they were asked.
+async fn all(
+    served: &Served,
+    asked: &Asked,
+    items: impl Iterator<Item = Result<Map<String, Value>, Failure>>,
+) -> Vec<Value> {
+    let mut calls = JoinSet::new();
+    for (place, item) in items.enumerate() {
+        let (decider, asked) = (Arc::clone(&served.decider), asked.clone());
+        calls.spawn(async move { (place, answer(decider, asked, item).await) });
+    }
+    let mut results = Vec::with_capacity(calls.len());
+    while let Some(ended) = calls.join_next().await {
+        results.extend(ended);
+    }
+    results.sort_by_key(|(place, _)| *place);
+    results.into_iter().map(|(_, result)| result).collect()
+}
+
+/// One after the other, up to the first that permits, or does not.
+async fn until(
+    served: &Served,
+    asked: &Asked,
+    items: impl Iterator<Item = Result<Map<String, Value>, Failure>>,
+    permit: bool,
+) -> Vec<Value> {
+    let mut results = Vec::new();
+    for item in items {
+        let result = answer(Arc::clone(&served.decider), asked.clone(), item).await;
+        let is_last = is_permit(&result) == permit;
+        results.push(result);
+        if is_last {
+            break;
+        }
+    }
+    results
+}
+
+/// A failure of one is a deny, and stays its own.
+async fn answer(decider: Arc<Decider>, asked: Asked, item: Result<Map<String, Value>, Failure>) -> Value {
+    let result = match item {
+        Ok(item) => evaluate(decider, asked, item).await,
+        Err(failure) => Err(failure),
+    };
+    result.unwrap_or_else(|failure| failure.evaluation())
+}
+
+async fn evaluate(decider: Arc<Decider>, asked: Asked, document: Map<String, Value>) -> Result<Value, Failure> {
+    let request = information::access_request(document, &asked).map_err(malformed)?;
+    let decision = decider.decide(request, &asked.caller, asked.stopwatch).await?;
+    Ok(decision_document(&decision))
+}
+
+/// AuthZEN 1.0 §5.5: the decision, and in its context what the caller may be told.
+fn decision_document(decision: &Decision) -> Value {
+    let mut context = Map::new();
+    context.insert("decision_id".to_owned(), json!(decision.decision_id));
+    context.insert("policy_revision".to_owned(), json!(decision.policy_revision));
+    for (name, texts) in [
+        ("reasons", &decision.caller_reasons),
+        ("obligations", &decision.obligations),
+    ] {
+        if !texts.is_empty() {
+            context.insert(name.to_owned(), json!(texts));
+        }
+    }
+    if let Some(step_up) = &decision.challenge {
+        context.insert("challenge".to_owned(), challenge(step_up));
+    }
+    let is_permit = match decision.effect {
+        Effect::Permit => true,
+        Effect::Deny => false,
+    };
+    json!({ "decision": is_permit, "context": context })
+}
+
+/// What the same subject would need to be permitted, in the words of RFC 9470 §3.
+fn challenge(step_up: &StepUp) -> Value {
+    let mut challenge = Map::new();
+    if !step_up.acr_values().is_empty() {
+        challenge.insert("acr_values".to_owned(), json!(step_up.acr_values()));
+    }
+    if let Some(max_age_s) = step_up.max_age_s() {
+        challenge.insert("max_age".to_owned(), json!(max_age_s));
+    }
+    if step_up.bound_token() {
+        challenge.insert("bound_token".to_owned(), json!(true));
+    }
+    Value::Object(challenge)
+}
+
+fn is_permit(result: &Value) -> bool {
+    result.get("decision") == Some(&Value::Bool(true))
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "it is mapped over errors")]
+fn malformed(problems: Problems) -> Failure {
+    Failure::Malformed(problems.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use picket_core::decision::Vary;
+
+    use super::*;
+
+    #[test]
+    fn a_decision_tells_what_the_caller_may_know_and_what_it_has_to_see_to() {
+        let mut decision = Decision {
+            effect: Effect::Deny,
+            decision_id: "d".to_owned(),
+            policy_revision: "p".to_owned(),
+            valid_for_ms: 1000,
+            policy_ids: vec!["secret".to_owned()],
+            caller_reasons: vec!["because".to_owned()],
+            vary: Vary::EVERYTHING,
+            challenge: StepUp::new(vec!["mfa".to_owned()], Some(300), true).map(Box::new),
+            obligations: Vec::new(),
+            risk: None,
+        };
+        let challenge = json!({"acr_values": ["mfa"], "max_age": 300, "bound_token": true});
+        assert_eq!(
+            decision_document(&decision),
+            json!({"decision": false, "context": {
+                "decision_id": "d", "policy_revision": "p", "reasons": ["because"], "challenge": challenge,
+            }})
+        );
+        decision = Decision {
+            effect: Effect::Permit,
+            caller_reasons: Vec::new(),
+            challenge: None,
+            obligations: vec!["log".to_owned()],
+            ..decision
+        };
+        assert_eq!(
+            decision_document(&decision),
+            json!({"decision": true, "context": {"decision_id": "d", "policy_revision": "p", "obligations": ["log"]}})
+        );
+    }
+
+    #[test]
+    fn what_an_evaluation_says_itself_counts() {
+        let object = |value: Value| value.as_object().cloned().unwrap_or_default();
+        let defaults = object(json!({"subject": 1, "action": 2, "evaluations": [], "options": {}}));
+        let item = with_defaults(json!({"action": 3, "resource": 4}), &defaults).unwrap();
+        assert_eq!(Value::Object(item), json!({"subject": 1, "action": 3, "resource": 4}));
+    }
+}

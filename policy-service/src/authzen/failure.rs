@@ -1,0 +1,86 @@
+//! The one table from what went wrong to what the caller is told (AuthZEN 1.0 §10.1.2).
+
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+
+use crate::audit::AppendError;
+use crate::decision::DecisionError;
+use crate::storage::StorageError;
+
+const RETRY_AFTER_S: &str = "1";
+
+/// Why a call, or one evaluation of it, ends without a decision. `Display` is for the caller.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    /// The body, or a field of it, is not what the API says.
+    #[error("{0}")]
+    Malformed(String),
+    /// The body is larger than this.
+    #[error("the body cannot be read, or has more than {0} bytes")]
+    TooLarge(usize),
+    /// The client's certificate names nobody.
+    #[error("the client certificate is no X.509-SVID")]
+    CallerUnknown,
+    /// The caller is not on the list.
+    #[error("the caller's SPIFFE ID may not ask for decisions")]
+    CallerRefused,
+    /// As many calls as there may be are being served.
+    #[error("too many calls at once")]
+    Overloaded,
+    /// The decision was made but not recorded.
+    #[error("the decision could not be recorded")]
+    Unrecorded(#[source] AppendError),
+    /// Nothing is known of the session.
+    #[error("the session could not be looked up")]
+    SessionUnknown(#[source] StorageError),
+    /// It took too long.
+    #[error("the decision took too long")]
+    TimedOut,
+}
+
+impl From<DecisionError> for Failure {
+    fn from(error: DecisionError) -> Self {
+        match error {
+            DecisionError::Audit(AppendError::QueueFull) => Self::Overloaded,
+            DecisionError::Audit(error @ (AppendError::Failed(_) | AppendError::Closed | AppendError::Encoding(_))) => {
+                Self::Unrecorded(error)
+            }
+            DecisionError::Storage(error) => Self::SessionUnknown(error),
+        }
+    }
+}
+
+impl Failure {
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::Malformed(_) => StatusCode::BAD_REQUEST,
+            Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::CallerUnknown => StatusCode::UNAUTHORIZED,
+            Self::CallerRefused => StatusCode::FORBIDDEN,
+            Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Unrecorded(_) | Self::SessionUnknown(_) | Self::TimedOut => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// One of several evaluations: a deny that says why (AuthZEN 1.0 §7.3).
+    pub(super) fn evaluation(&self) -> Value {
+        json!({
+            "decision": false,
+            "context": { "error": { "status": self.status().as_u16(), "message": self.to_string() } },
+        })
+    }
+}
+
+impl IntoResponse for Failure {
+    /// The body is the message.
+    fn into_response(self) -> Response {
+        let content_type = [(header::CONTENT_TYPE, "text/plain; charset=utf-8")];
+        let mut response = (self.status(), content_type, self.to_string()).into_response();
+        if matches!(self, Self::Overloaded) {
+            let value = header::HeaderValue::from_static(RETRY_AFTER_S);
+            response.headers_mut().insert(header::RETRY_AFTER, value);
+        }
+        response
+    }
+}

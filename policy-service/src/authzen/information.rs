@@ -1,0 +1,280 @@
+//! AuthZEN's information model (§5) as an access request, by the rules in `docs/configuration.md`.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use deserr::Deserr;
+use picket_core::access::{AccessRequest, Action, Context, Principal, Resource, Sidecar, USER_AGENT_BYTES_MAX};
+use picket_core::configuration::problems::{self, Problems};
+use picket_core::path;
+use picket_core::spiffe::SpiffeId;
+use serde_json::{Map, Value};
+
+use super::Asked;
+
+/// The longest method that is registered with IANA has 17 characters.
+const METHOD_BYTES_MAX: usize = 32;
+/// RFC 1035 §2.3.4.
+const HOST_BYTES_MAX: usize = 255;
+
+/// AuthZEN 1.0 §10.1.1: fields that are not here are passed over.
+#[derive(Debug, Deserr)]
+#[deserr(error = Problems)]
+struct Evaluation {
+    subject: Subject,
+    action: ActionEntity,
+    resource: ResourceEntity,
+    #[deserr(default)]
+    context: Option<ContextObject>,
+}
+
+#[derive(Debug, Deserr)]
+#[deserr(error = Problems)]
+struct Subject {
+    #[deserr(rename = "type")]
+    kind: SubjectType,
+    id: String,
+    #[deserr(default)]
+    properties: Option<SubjectProperties>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserr)]
+#[deserr(rename_all = lowercase)]
+enum SubjectType {
+    User,
+    Workload,
+}
+
+#[derive(Debug, Default, Deserr)]
+#[deserr(error = Problems)]
+struct SubjectProperties {
+    #[deserr(default)]
+    issuer: Option<String>,
+    #[deserr(default)]
+    tenant: Option<String>,
+    #[deserr(default)]
+    roles: Option<Vec<String>>,
+    #[deserr(default)]
+    scopes: Option<Vec<String>>,
+    #[deserr(default)]
+    acr: Option<String>,
+    #[deserr(default)]
+    amr: Option<Vec<String>>,
+    #[deserr(default)]
+    auth_time: Option<i64>,
+    #[deserr(default)]
+    session_id: Option<String>,
+    #[deserr(default)]
+    ip_address: Option<String>,
+}
+
+#[derive(Debug, Deserr)]
+#[deserr(error = Problems)]
+struct ActionEntity {
+    name: String,
+}
+
+#[derive(Debug, Deserr)]
+#[deserr(error = Problems)]
+struct ResourceEntity {
+    #[deserr(rename = "type")]
+    _kind: ResourceType,
+    id: String,
+    properties: ResourceProperties,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserr)]
+#[deserr(rename_all = lowercase)]
+enum ResourceType {
+    Route,
+}
+
+#[derive(Debug, Deserr)]
+#[deserr(error = Problems)]
+struct ResourceProperties {
+    host: String,
+    path: String,
+    #[deserr(default)]
+    classification: Option<String>,
+    #[deserr(default)]
+    security_zone: Option<String>,
+    #[deserr(default)]
+    tenant: Option<String>,
+    #[deserr(default)]
+    path_parameters: Option<BTreeMap<String, String>>,
+}
+
+#[derive(Debug, Default, Deserr)]
+#[deserr(error = Problems)]
+struct ContextObject {
+    #[deserr(default)]
+    source_address: Option<String>,
+    #[deserr(default)]
+    user_agent: Option<String>,
+    #[deserr(default)]
+    peer: Option<String>,
+}
+
+/// The access request that an evaluation is about.
+///
+/// # Errors
+/// Every mistake in it, each with the path to the field and what was expected.
+pub(super) fn access_request(document: Map<String, Value>, asked: &Asked) -> Result<AccessRequest, Problems> {
+    let Evaluation {
+        subject,
+        action,
+        resource,
+        context,
+    } = problems::read(Value::Object(document))?;
+    let mut check = Problems::default();
+    let context = context.unwrap_or_default();
+    let ip_address = subject
+        .properties
+        .as_ref()
+        .and_then(|properties| properties.ip_address.as_deref());
+    let source_address = match (context.source_address.as_deref(), ip_address) {
+        (Some(address), _) => read_address(address, "context.source_address", &mut check),
+        (None, Some(address)) => read_address(address, "subject.properties.ip_address", &mut check),
+        (None, None) => None,
+    };
+    let peer = context
+        .peer
+        .as_deref()
+        .and_then(|id| read_spiffe_id(id, "context.peer", &mut check));
+    let (principal, peer) = match subject.kind {
+        SubjectType::User => (Some(user(subject, &mut check)), peer),
+        SubjectType::Workload => (None, workload(&subject, peer, &mut check)),
+    };
+    check_method(&action.name, &mut check);
+    let route_rule = not_empty(resource.id, "resource.id", &mut check);
+    let request = AccessRequest {
+        request_id: asked.request_id.clone(),
+        traceparent: asked.traceparent.clone(),
+        sidecar: Sidecar {
+            node_id: String::new(),
+            workload: asked.caller.to_string(),
+        },
+        route_rule,
+        principal,
+        peer,
+        action: Action { method: action.name },
+        resource: read_resource(resource.properties, &mut check),
+        context: Context {
+            source_address,
+            user_agent: context
+                .user_agent
+                .map(|agent| cut(&agent))
+                .filter(|agent| !agent.is_empty()),
+        },
+    };
+    check.none_or(Some(request))
+}
+
+fn user(subject: Subject, check: &mut Problems) -> Principal {
+    let properties = subject.properties.unwrap_or_default();
+    if properties.issuer.is_none() {
+        let message = "is required where `subject.type` is `user`";
+        check.add("subject.properties.issuer", message);
+    }
+    let issuer = properties.issuer.unwrap_or_else(|| "-".to_owned());
+    Principal {
+        issuer: not_empty(issuer, "subject.properties.issuer", check),
+        subject: not_empty(subject.id, "subject.id", check),
+        tenant: present(properties.tenant),
+        roles: properties.roles.unwrap_or_default(),
+        scopes: properties.scopes.unwrap_or_default(),
+        acr: present(properties.acr),
+        amr: properties.amr.unwrap_or_default(),
+        auth_time_s: properties.auth_time,
+        session_id: present(properties.session_id),
+        token_id: None,
+        issued_at_s: None,
+        expires_at_s: None,
+        actors: Vec::new(),
+        // Nobody here has seen a proof.
+        is_bound: false,
+    }
+}
+
+/// A workload asks for itself: it is its own peer.
+fn workload(subject: &Subject, peer: Option<SpiffeId>, check: &mut Problems) -> Option<SpiffeId> {
+    let id = read_spiffe_id(&subject.id, "subject.id", check)?;
+    if peer.is_some_and(|peer| peer != id) {
+        check.add("context.peer", "expected the same as `subject.id`, or none");
+    }
+    Some(id)
+}
+
+fn read_resource(properties: ResourceProperties, check: &mut Problems) -> Resource {
+    let ResourceProperties {
+        host,
+        path,
+        classification,
+        security_zone,
+        tenant,
+        path_parameters,
+    } = properties;
+    let is_host = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'-' | b'_');
+    let is_ipv6 = host
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+        .is_some_and(|address| address.parse::<std::net::Ipv6Addr>().is_ok());
+    if host.is_empty() || host.len() > HOST_BYTES_MAX || !(is_ipv6 || host.bytes().all(is_host)) {
+        let expected = "expected a host in lower case, without a port";
+        check.add("resource.properties.host", expected);
+    }
+    match path::parse_target(path.as_bytes()) {
+        Ok(target) if target.query.is_none() && target.path == path.as_str() => {}
+        Ok(target) => check.add(
+            "resource.properties.path",
+            format_args!("expected the normal form without a query, `{}`", target.path),
+        ),
+        Err(error) => check.add("resource.properties.path", error),
+    }
+    Resource {
+        host,
+        path,
+        path_parameters: path_parameters.unwrap_or_default(),
+        classification: present(classification),
+        security_zone: present(security_zone),
+        tenant: present(tenant),
+    }
+}
+
+/// RFC 9110 §9.1 and §5.6.2.
+fn check_method(name: &str, check: &mut Problems) {
+    let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+    if name.is_empty() || name.len() > METHOD_BYTES_MAX || !name.bytes().all(token) {
+        let expected = "expected an HTTP method: a token of at most";
+        check.add("action.name", format_args!("{expected} {METHOD_BYTES_MAX} characters"));
+    }
+}
+
+fn read_address(text: &str, path: &str, check: &mut Problems) -> Option<IpAddr> {
+    let address = text.parse::<IpAddr>().map_err(|_| "expected an IP address");
+    check.take(path, address).map(|address| address.to_canonical())
+}
+
+fn read_spiffe_id(text: &str, path: &str, check: &mut Problems) -> Option<SpiffeId> {
+    check.take(path, text.parse::<SpiffeId>())
+}
+
+/// An empty text says nothing, as on the wire between filter and service.
+fn present(text: Option<String>) -> Option<String> {
+    text.filter(|text| !text.is_empty())
+}
+
+fn not_empty(text: String, path: &str, check: &mut Problems) -> String {
+    if text.is_empty() {
+        check.add(path, "expected a text that is not empty");
+    }
+    text
+}
+
+/// As the filter cuts it.
+fn cut(agent: &str) -> String {
+    agent
+        .get(..agent.floor_char_boundary(USER_AGENT_BYTES_MAX))
+        .unwrap_or_default()
+        .to_owned()
+}

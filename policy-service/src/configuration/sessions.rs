@@ -1,0 +1,134 @@
+//! `[sessions]` and `[storage]`.
+
+use deserr::{Deserr, ValuePointerRef};
+use picket_core::configuration::problems::Problems;
+
+use super::KeptSessions;
+use super::fields::{DatabaseFile, ExistingFile, Ranged};
+use crate::sessions::{ClientPart, Limits, Settings, WithoutId};
+use crate::storage::Location;
+
+const MICROSECONDS_PER_SECOND: i64 = 1_000_000;
+const DAY_S: u32 = 86_400;
+const YEAR_S: u32 = 366 * DAY_S;
+
+/// OWASP's session management names 15 to 30 minutes for what is of ordinary value.
+const IDLE_TIMEOUT_S: u32 = 30 * 60;
+/// A working day.
+const ABSOLUTE_TIMEOUT_S: u32 = 12 * 60 * 60;
+/// More than a person's devices and programs, fewer than a stolen account's.
+const CONCURRENT_MAX: u32 = 100;
+const RETENTION_S: u32 = 7 * DAY_S;
+const SESSIONS_MAX: u32 = 1_000_000;
+const CACHE_ENTRIES_MAX: u32 = 100_000;
+
+#[derive(Debug, Deserr)]
+#[deserr(deny_unknown_fields, error = Problems, validate = timeouts_agree -> Problems)]
+pub(super) struct SessionsSection {
+    #[deserr(default = Ranged(IDLE_TIMEOUT_S))]
+    idle_timeout_s: Ranged<10, YEAR_S>,
+    #[deserr(default = Ranged(ABSOLUTE_TIMEOUT_S))]
+    absolute_timeout_s: Ranged<10, YEAR_S>,
+    #[deserr(default)]
+    reauthentication_interval_s: Option<Ranged<10, YEAR_S>>,
+    #[deserr(default = Ranged(CONCURRENT_MAX))]
+    concurrent_max: Ranged<1, 10_000>,
+    #[deserr(default = vec![Part::UserAgent, Part::Peer])]
+    fingerprint: Vec<Part>,
+    #[deserr(default = Without::Deny)]
+    tokens_without_id: Without,
+    #[deserr(default = Ranged(RETENTION_S))]
+    retention_s: Ranged<10, YEAR_S>,
+    #[deserr(default = Ranged(SESSIONS_MAX))]
+    sessions_max: Ranged<1, 100_000_000>,
+    #[deserr(default = Ranged(CACHE_ENTRIES_MAX))]
+    cache_entries_max: Ranged<1, 10_000_000>,
+}
+
+#[derive(Clone, Copy, Debug, Deserr)]
+enum Part {
+    #[deserr(rename = "user_agent")]
+    UserAgent,
+    #[deserr(rename = "peer")]
+    Peer,
+}
+
+#[derive(Clone, Copy, Debug, Deserr)]
+#[deserr(rename_all = lowercase)]
+enum Without {
+    Deny,
+    Permit,
+}
+
+#[derive(Debug, Deserr)]
+#[deserr(deny_unknown_fields, error = Problems, validate = one_store -> Problems)]
+pub(super) struct StorageSection {
+    #[deserr(default)]
+    sqlite_file: Option<DatabaseFile>,
+    #[deserr(default)]
+    postgres_url_file: Option<ExistingFile>,
+    #[deserr(default)]
+    postgres_ca_file: Option<ExistingFile>,
+}
+
+/// `None` for a storage of none or two kinds, which reading refuses.
+pub(super) fn kept((sessions, storage): (SessionsSection, StorageSection)) -> Option<KeptSessions> {
+    let us = |seconds: u32| i64::from(seconds) * MICROSECONDS_PER_SECOND;
+    let settings = Settings {
+        limits: Limits {
+            idle_timeout_us: us(sessions.idle_timeout_s.0),
+            absolute_timeout_us: us(sessions.absolute_timeout_s.0),
+            reauthentication_interval_us: sessions.reauthentication_interval_s.map(|interval| us(interval.0)),
+            concurrent_max: sessions.concurrent_max.0,
+            retention_us: us(sessions.retention_s.0),
+        },
+        fingerprint: sessions.fingerprint.into_iter().map(ClientPart::from).collect(),
+        without_id: match sessions.tokens_without_id {
+            Without::Deny => WithoutId::Deny,
+            Without::Permit => WithoutId::Permit,
+        },
+        sessions_max: u64::from(sessions.sessions_max.0),
+        cache_entries_max: sessions.cache_entries_max.0,
+    };
+    let storage = match (storage.sqlite_file, storage.postgres_url_file) {
+        (Some(file), None) => Location::Sqlite { file: file.0 },
+        (None, Some(url_file)) => Location::Postgres {
+            url_file: url_file.0,
+            ca_file: storage.postgres_ca_file.map(|file| file.0),
+        },
+        (Some(_), Some(_)) | (None, None) => return None,
+    };
+    Some(KeptSessions { settings, storage })
+}
+
+fn timeouts_agree(sessions: SessionsSection, _location: ValuePointerRef<'_>) -> Result<SessionsSection, Problems> {
+    let mut problems = Problems::default();
+    let (idle, absolute) = (sessions.idle_timeout_s.0, sessions.absolute_timeout_s.0);
+    if idle > absolute {
+        problems.add(
+            "sessions.idle_timeout_s",
+            format!("expected at most `sessions.absolute_timeout_s`, which is {absolute}, found {idle}"),
+        );
+    }
+    problems.none_or(Some(sessions))
+}
+
+fn one_store(storage: StorageSection, _location: ValuePointerRef<'_>) -> Result<StorageSection, Problems> {
+    let mut problems = Problems::default();
+    if storage.sqlite_file.is_some() == storage.postgres_url_file.is_some() {
+        problems.add("storage", "expected one of `sqlite_file` and `postgres_url_file`");
+    }
+    if storage.postgres_ca_file.is_some() && storage.postgres_url_file.is_none() {
+        problems.add("storage.postgres_ca_file", "is for `postgres_url_file`");
+    }
+    problems.none_or(Some(storage))
+}
+
+impl From<Part> for ClientPart {
+    fn from(part: Part) -> Self {
+        match part {
+            Part::UserAgent => Self::UserAgent,
+            Part::Peer => Self::Peer,
+        }
+    }
+}

@@ -1,0 +1,323 @@
+//! The enforcer, on a thread of its own: it is changed by each request, and shared by none.
+
+use std::cell::RefCell;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use picket_core::access::AccessRequest;
+use picket_core::configuration::filter::FilterConfiguration;
+use picket_core::configuration::problems::Problems;
+use picket_core::decision::Decision;
+use picket_core::dpop::{ProofMemory, SharedSecret};
+use picket_core::enforcement::{
+    Arrival, CallFailure, Connection, Enforcer, PeerResult, Question, Refusal, Step, Verdict,
+};
+use picket_core::request::Caller;
+use picket_core::time::Timestamp;
+use picket_proto::external::envoy::service::auth::v3::{CheckRequest, CheckResponse};
+use ring::rand::{SecureRandom, SystemRandom};
+use tokio::runtime::{self, Handle};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::task::{JoinSet, LocalSet};
+
+use super::configuration::read_configuration;
+use super::peers::Peers;
+use super::request::{ExternalRequest, RequestError};
+use super::response::{self, Explanations};
+use super::signatures::NativeVerifier;
+use crate::clock::{self, Stopwatch};
+use crate::configuration;
+use crate::decision::Decider;
+use crate::grpc::TlsError;
+use crate::metrics::Metrics;
+
+/// Checks at once, those that wait for a decision among them: as many as calls by default. More are refused.
+const CHECKS_MAX: usize = 1024;
+/// How long a decision is waited for where the configuration does not say it, because no rule asks for one.
+const DECISION_TIMEOUT_MS: u32 = 500;
+const MICROSECONDS_PER_MILLISECOND: u64 = 1000;
+
+/// Why the front cannot serve.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The filter's configuration has mistakes, or asks for what only the filter can do.
+    #[error("ext_authz.filter_configuration_file: {0}")]
+    Configuration(#[from] Problems),
+    /// The mesh's authorities cannot be used.
+    #[error(transparent)]
+    PeerAuthorities(#[from] TlsError),
+    /// The system gives no random bytes.
+    #[error("ext_authz: the system gave no random bytes")]
+    Random,
+    /// The system gives no thread.
+    #[error("ext_authz: {0}")]
+    Thread(#[from] io::Error),
+    /// The thread ended before it could serve.
+    #[error("ext_authz: its thread has ended")]
+    Ended,
+}
+
+/// Why there is no verdict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum CheckError {
+    /// Envoy tells too little.
+    #[error(transparent)]
+    Request(#[from] RequestError),
+    /// As many checks as there may be are under way.
+    #[error("too many checks at once")]
+    Overloaded,
+    /// The service stops.
+    #[error("the service stops")]
+    Stopping,
+}
+
+/// The way to the enforcer. Its thread ends with the last clone.
+#[derive(Clone)]
+pub(crate) struct Enforcement {
+    checks: mpsc::Sender<Check>,
+    slots: Arc<Semaphore>,
+}
+
+/// A request that is to be decided.
+struct Check {
+    request: ExternalRequest,
+    /// The SPIFFE ID of the Envoy that asks.
+    caller: Arc<str>,
+    stopwatch: Stopwatch,
+    answer: oneshot::Sender<CheckResponse>,
+    _slot: OwnedSemaphorePermit,
+}
+
+impl Enforcement {
+    /// Starts the thread, and returns when it serves. Decisions are made on the runtime that this is called on.
+    pub(crate) async fn start(
+        settings: configuration::ExtAuthz,
+        decider: Arc<Decider>,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, StartError> {
+        let (sender, checks) = mpsc::channel(CHECKS_MAX);
+        let (started, start) = oneshot::channel();
+        let handle = Handle::current();
+        std::thread::Builder::new()
+            .name("ext-authz".to_owned())
+            .spawn(move || {
+                let made = Worker::new(&settings, decider, metrics, handle).and_then(|worker| {
+                    let runtime = runtime::Builder::new_current_thread().enable_time().build()?;
+                    Ok((worker, runtime))
+                });
+                match made {
+                    Ok((worker, runtime)) => {
+                        // Whoever started this is gone, and so is the sender of checks.
+                        let _gone = started.send(Ok(()));
+                        LocalSet::new().block_on(&runtime, serve(Rc::new(worker), checks));
+                    }
+                    Err(error) => {
+                        let _gone = started.send(Err(error));
+                    }
+                }
+            })?;
+        start.await.unwrap_or(Err(StartError::Ended))?;
+        Ok(Self {
+            checks: sender,
+            slots: Arc::new(Semaphore::new(CHECKS_MAX)),
+        })
+    }
+
+    /// Decides about the request of a message of Envoy's.
+    pub(crate) async fn check(
+        &self,
+        message: CheckRequest,
+        caller: Arc<str>,
+        stopwatch: Stopwatch,
+    ) -> Result<CheckResponse, CheckError> {
+        let slot = Arc::clone(&self.slots).try_acquire_owned();
+        let slot = slot.map_err(|_| CheckError::Overloaded)?;
+        let request = ExternalRequest::try_from(message)?;
+        let (answer, verdict) = oneshot::channel();
+        let check = Check {
+            request,
+            caller,
+            stopwatch,
+            answer,
+            _slot: slot,
+        };
+        self.checks.try_send(check).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => CheckError::Overloaded,
+            mpsc::error::TrySendError::Closed(_) => CheckError::Stopping,
+        })?;
+        verdict.await.map_err(|_| CheckError::Stopping)
+    }
+}
+
+async fn serve(worker: Rc<Worker>, mut checks: mpsc::Receiver<Check>) {
+    while let Some(check) = checks.recv().await {
+        match worker.arrived(&check.request) {
+            Step::Decided(verdict) => worker.answer(check.answer, &verdict),
+            Step::Ask(question) => {
+                tokio::task::spawn_local(Rc::clone(&worker).ask(*question, check));
+            }
+            // No provider of a configuration that is accepted has such tokens.
+            Step::Introspect(_) => {
+                let caller = Caller::of(&check.request.headers());
+                worker.answer(check.answer, &Err(Refusal::host_failure(caller)));
+            }
+        }
+    }
+}
+
+struct Worker {
+    enforcer: RefCell<Enforcer>,
+    peers: Peers,
+    /// The workload's name, for challenges.
+    realm: String,
+    explanations: Explanations,
+    decision_timeout: Duration,
+    decider: Arc<Decider>,
+    metrics: Arc<Metrics>,
+    /// Where decisions are made: on all processors.
+    runtime: Handle,
+}
+
+impl Worker {
+    fn new(
+        settings: &configuration::ExtAuthz,
+        decider: Arc<Decider>,
+        metrics: Arc<Metrics>,
+        runtime: Handle,
+    ) -> Result<Self, StartError> {
+        let mut configuration = read_configuration(&settings.filter_configuration_file)?;
+        configuration.read_environment(|name| std::env::var(name).ok())?;
+        let [seed, peers_seed] = [u64::from_le_bytes(random()?), u64::from_le_bytes(random()?)];
+        // No other program has the ledger, nor the secret of nonces: a proof is taken once by all of this service.
+        let proofs = ProofMemory::of_one_worker(SharedSecret::new(random()?), &configuration.dpop);
+        Ok(Self {
+            peers: Peers::new(&settings.peer_ca_file, peers_seed)?,
+            realm: configuration.workload.clone(),
+            explanations: match configuration.explain_permits {
+                true => Explanations::Given,
+                false => Explanations::Withheld,
+            },
+            decision_timeout: decision_timeout(&configuration),
+            // A message of Envoy's does not hold its node's id; the record has the SPIFFE ID of the Envoy that asks.
+            enforcer: RefCell::new(Enforcer::new(
+                configuration,
+                String::new(),
+                seed,
+                Rc::new(NativeVerifier),
+                proofs,
+            )),
+            decider,
+            metrics,
+            runtime,
+        })
+    }
+
+    fn arrived(&self, request: &ExternalRequest) -> Step {
+        let now = now();
+        let (step, notes) = self.enforcer.borrow_mut().request_arrived(&Arrival {
+            headers: &request.headers(),
+            connection: &Seen {
+                request,
+                peers: &self.peers,
+                now,
+            },
+            now,
+        });
+        self.metrics.checked_with(&notes);
+        step
+    }
+
+    async fn ask(self: Rc<Self>, question: Question, check: Check) {
+        let Question { request, pending } = question;
+        let Check {
+            caller,
+            stopwatch,
+            mut answer,
+            _slot,
+            ..
+        } = check;
+        let decision = tokio::select! {
+            decision = self.decision(request, caller, stopwatch) => decision,
+            // Nobody waits for it any more.
+            () = answer.closed() => return,
+        };
+        let verdict = self.enforcer.borrow_mut().answer_arrived(pending, decision, now());
+        self.answer(answer, &verdict);
+    }
+
+    async fn decision(
+        &self,
+        request: AccessRequest,
+        caller: Arc<str>,
+        stopwatch: Stopwatch,
+    ) -> Result<Decision, CallFailure> {
+        let decider = Arc::clone(&self.decider);
+        // Ends with this set, whatever it is at.
+        let mut call = JoinSet::new();
+        call.spawn_on(
+            async move { decider.decide(request, &caller, stopwatch).await },
+            &self.runtime,
+        );
+        match tokio::time::timeout(self.decision_timeout, call.join_next()).await {
+            Ok(Some(Ok(Ok(decision)))) => Ok(decision),
+            Ok(Some(Ok(Err(error)))) => {
+                tracing::debug!(%error, "no decision");
+                Err(CallFailure::Unavailable)
+            }
+            Ok(Some(Err(_)) | None) | Err(_) => Err(CallFailure::Unavailable),
+        }
+    }
+
+    fn answer(&self, answer: oneshot::Sender<CheckResponse>, verdict: &Verdict) {
+        self.metrics.checked(verdict);
+        let response = match verdict {
+            Ok(permit) => response::permitted(permit, self.explanations),
+            Err(refusal) => response::refused(refusal, &self.realm),
+        };
+        // Where nobody waits any more, Envoy has refused the request itself.
+        let _gone = answer.send(response);
+    }
+}
+
+/// A request's connection, as Envoy tells it.
+struct Seen<'a> {
+    request: &'a ExternalRequest,
+    peers: &'a Peers,
+    now: Timestamp,
+}
+
+impl Connection for Seen<'_> {
+    fn peer(&self) -> Rc<PeerResult> {
+        self.peers.identify(&self.request.certificate, self.now)
+    }
+
+    fn source_address(&self) -> Option<std::net::IpAddr> {
+        self.request.source
+    }
+
+    fn destination(&self) -> Option<std::net::SocketAddr> {
+        self.request.destination
+    }
+
+    fn server_name(&self) -> Option<String> {
+        self.request.server_name.clone()
+    }
+}
+
+fn decision_timeout(configuration: &FilterConfiguration) -> Duration {
+    let settings = configuration.policy_service.as_ref();
+    let timeout_ms = settings.map_or(DECISION_TIMEOUT_MS, |settings| settings.timeout_ms);
+    Duration::from_millis(u64::from(timeout_ms))
+}
+
+fn now() -> Timestamp {
+    Timestamp::from_ms(clock::now_unix_us() / MICROSECONDS_PER_MILLISECOND)
+}
+
+fn random<const BYTES: usize>() -> Result<[u8; BYTES], StartError> {
+    let mut bytes = [0; BYTES];
+    SystemRandom::new().fill(&mut bytes).map_err(|_| StartError::Random)?;
+    Ok(bytes)
+}

@@ -1,0 +1,195 @@
+//! Who is on the other side of Envoy's connection.
+
+use std::cell::RefCell;
+use std::num::NonZeroUsize;
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use percent_encoding::percent_decode_str;
+use picket_core::cache::Cache;
+use picket_core::enforcement::PeerResult;
+use picket_core::peer::{self, CERTIFICATE_BYTES_MAX, PeerError, PeerEvidence};
+use picket_core::time::Timestamp;
+use ring::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, UnixTime};
+
+use crate::grpc::{TlsError, authorities, provider};
+
+/// How many certificates are remembered; others are validated again.
+const CERTIFICATES_MAX: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
+/// Each byte of a certificate takes three at most when it is percent-encoded.
+const ENCODED_BYTES_MAX: usize = 3 * CERTIFICATE_BYTES_MAX;
+const END_OF_TIME: Timestamp = Timestamp::from_ms(u64::MAX);
+
+type Fingerprint = [u8; SHA256_OUTPUT_LEN];
+
+/// Tells peers by their certificates.
+///
+/// Envoy does not say whether it has validated the certificate that it passes on, only that the caller holds its key. So
+/// it is validated here, by the mesh's own authorities.
+pub(super) struct Peers {
+    verifier: Arc<dyn ClientCertVerifier>,
+    /// Chain and name of a certificate never change; its dates are looked at for each request.
+    known: RefCell<Cache<Fingerprint, Rc<PeerResult>>>,
+}
+
+impl Peers {
+    /// By the authorities in this file, which may be intermediate ones: Envoy passes on no more than the leaf.
+    pub(super) fn new(authorities_file: &Path, seed: u64) -> Result<Self, TlsError> {
+        let roots = authorities("ext_authz.peer_ca_file", authorities_file)?;
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider()).build()?;
+        Ok(Self {
+            verifier,
+            known: RefCell::new(Cache::new(CERTIFICATES_MAX, seed)),
+        })
+    }
+
+    /// The peer that presented this certificate: PEM, percent-encoded, or empty for none.
+    pub(super) fn identify(&self, certificate: &str, now: Timestamp) -> Rc<PeerResult> {
+        if certificate.is_empty() {
+            return Rc::new(Err(PeerError::Missing));
+        }
+        if certificate.len() > ENCODED_BYTES_MAX {
+            return Rc::new(Err(PeerError::Unverified));
+        }
+        let fingerprint = fingerprint(certificate.as_bytes());
+        let mut known = self.known.borrow_mut();
+        if let Some(peer) = known.get(&fingerprint, now) {
+            return Rc::clone(peer);
+        }
+        let peer = Rc::new(self.read(certificate, now));
+        known.put(fingerprint, Rc::clone(&peer), END_OF_TIME);
+        peer
+    }
+
+    fn read(&self, certificate: &str, now: Timestamp) -> PeerResult {
+        let pem: Vec<u8> = percent_decode_str(certificate).collect();
+        let read = peer::identify(PeerEvidence {
+            is_validated: Some(true),
+            certificate_pem: Some(&pem),
+        });
+        // Core looks at the dates, for each request. The chain is asked about a time at which they hold.
+        let at = match &read {
+            Ok(peer) => now
+                .max(peer.starts_at)
+                .min(Timestamp::from_ms(peer.ends_at.as_ms().saturating_sub(1))),
+            Err(_) => now,
+        };
+        match self.is_trusted(&pem, at) {
+            true => read,
+            false => Err(PeerError::Unverified),
+        }
+    }
+
+    fn is_trusted(&self, pem: &[u8], at: Timestamp) -> bool {
+        let at = UnixTime::since_unix_epoch(Duration::from_millis(at.as_ms()));
+        let Ok(certificate) = CertificateDer::from_pem_slice(pem) else {
+            return false;
+        };
+        match self.verifier.verify_client_cert(&certificate, &[], at) {
+            Ok(_) => true,
+            Err(error) => {
+                tracing::debug!(%error, "a peer's certificate is not trusted");
+                false
+            }
+        }
+    }
+}
+
+fn fingerprint(certificate: &[u8]) -> Fingerprint {
+    let mut fingerprint = [0; SHA256_OUTPUT_LEN];
+    for (to, from) in fingerprint.iter_mut().zip(digest(&SHA256, certificate).as_ref()) {
+        *to = *from;
+    }
+    fingerprint
+}
+
+#[cfg(test)]
+mod tests {
+    use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType, date_time_ymd};
+
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_ms(1_750_000_000_000);
+
+    struct Authority {
+        issuer: Issuer<'static, KeyPair>,
+        pem: String,
+    }
+
+    impl Authority {
+        fn new() -> Self {
+            let mut parameters = CertificateParams::default();
+            parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+            let key = KeyPair::generate().unwrap();
+            let pem = parameters.self_signed(&key).unwrap().pem();
+            Self {
+                issuer: Issuer::new(parameters, key),
+                pem,
+            }
+        }
+
+        fn certificate(&self, uris: &[&str], years: (i32, i32)) -> String {
+            let mut parameters = CertificateParams::default();
+            for uri in uris {
+                parameters
+                    .subject_alt_names
+                    .push(SanType::URI((*uri).try_into().unwrap()));
+            }
+            parameters.not_before = date_time_ymd(years.0, 1, 1);
+            parameters.not_after = date_time_ymd(years.1, 1, 1);
+            let key = KeyPair::generate().unwrap();
+            let pem = parameters.signed_by(&key, &self.issuer).unwrap().pem();
+            utf8_percent_encode(&pem, NON_ALPHANUMERIC).to_string()
+        }
+
+        fn peers(&self) -> Peers {
+            let file = tempfile::NamedTempFile::new().unwrap();
+            std::fs::write(file.path(), &self.pem).unwrap();
+            Peers::new(file.path(), 1).unwrap()
+        }
+    }
+
+    #[test]
+    fn a_certificate_of_the_mesh_is_its_spiffe_id() {
+        let authority = Authority::new();
+        let peers = authority.peers();
+        let web = authority.certificate(&["spiffe://example.org/web"], (2020, 2040));
+        for _ in 0..2 {
+            let peer = peers.identify(&web, NOW);
+            assert_eq!(peer.as_ref().as_ref().unwrap().id.as_str(), "spiffe://example.org/web");
+        }
+    }
+
+    #[test]
+    fn a_certificate_of_another_authority_proves_nothing() {
+        let peers = Authority::new().peers();
+        let web = Authority::new().certificate(&["spiffe://example.org/web"], (2020, 2040));
+        for certificate in [web.as_str(), "nonsense", "%", &"a".repeat(ENCODED_BYTES_MAX + 1)] {
+            assert_eq!(*peers.identify(certificate, NOW), Err(PeerError::Unverified));
+        }
+        assert_eq!(*peers.identify("", NOW), Err(PeerError::Missing));
+    }
+
+    #[test]
+    fn what_a_trusted_certificate_lacks_is_told_as_the_filter_tells_it() {
+        let authority = Authority::new();
+        let peers = authority.peers();
+        let two = authority.certificate(&["spiffe://example.org/web", "spiffe://example.org/b"], (2020, 2040));
+        assert!(matches!(*peers.identify(&two, NOW), Err(PeerError::Malformed(_))));
+        for (years, expected) in [
+            ((2010, 2012), PeerError::Expired),
+            ((2038, 2040), PeerError::NotYetValid),
+        ] {
+            let certificate = authority.certificate(&["spiffe://example.org/web"], years);
+            let peer = peers.identify(&certificate, NOW);
+            assert_eq!(peer.as_ref().as_ref().unwrap().check_validity(NOW), Err(expected));
+        }
+    }
+}

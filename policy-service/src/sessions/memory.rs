@@ -1,0 +1,315 @@
+//! What a process remembers of sessions, so that few decisions ask the storage.
+
+use std::collections::HashMap;
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use picket_core::cache::Cache;
+use picket_core::time::Timestamp;
+use tokio::sync::Notify;
+
+use super::model::SessionId;
+use super::rules::{SessionState, Standing};
+use crate::clock::Stopwatch;
+use crate::storage::{Change, StorageError};
+
+/// What is remembered is believed for this long after the storage was last heard from. A replica that is cut off gives no
+/// permits after it; the storage is asked each second, and may be slow for some.
+pub const STALE_MS_MAX: u64 = 5_000;
+/// Uses that wait to be written. Above it the oldest known use stays the last one, so a session may be ended too early.
+const USES_MAX: usize = 262_144;
+
+/// The memory.
+pub(crate) struct Memory {
+    inner: Mutex<Inner>,
+    /// Wakes the keeper when something is to be read.
+    pub(super) wake: Notify,
+    clock: Stopwatch,
+    /// When the storage was last heard from, by `clock`, and 1; 0: never.
+    confirmed_ms: AtomicU64,
+    held: AtomicU64,
+}
+
+struct Inner {
+    sessions: Cache<SessionId, Remembered>,
+    /// Counts what was forgotten: something read before is not remembered after.
+    generation: u64,
+    /// `None`: it is not known, so there is no decision.
+    standing: Option<Arc<Standing>>,
+    /// Counts the changes of what stands, those that are only heard of among them.
+    standing_generation: u64,
+    /// Uses that are to be written.
+    uses: HashMap<SessionId, i64>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Remembered {
+    state: SessionState,
+    /// The last use that is written or waits to be.
+    noted_us: i64,
+}
+
+impl Memory {
+    /// `seed` is random: clients choose parts of what is remembered.
+    pub(crate) fn new(entries_max: u32, seed: u64) -> Self {
+        let entries_max = usize::try_from(entries_max).ok().and_then(NonZeroUsize::new);
+        Self {
+            inner: Mutex::new(Inner {
+                sessions: Cache::new(entries_max.unwrap_or(NonZeroUsize::MIN), seed),
+                generation: 0,
+                standing: None,
+                standing_generation: 0,
+                uses: HashMap::new(),
+            }),
+            wake: Notify::new(),
+            clock: Stopwatch::start(),
+            confirmed_ms: AtomicU64::new(0),
+            held: AtomicU64::new(0),
+        }
+    }
+
+    /// Takes in what the storage says that others have changed.
+    pub(crate) fn changed(&self, change: Change) {
+        match change {
+            Change::Session(id) => return self.forget(id),
+            Change::Standing => self.standing_changed(),
+            Change::Anything => {
+                let mut inner = self.inner();
+                inner.generation += 1;
+                inner.sessions.end_where(|_| true);
+                inner.standing = None;
+                inner.standing_generation += 1;
+            }
+        }
+        self.wake.notify_one();
+    }
+
+    /// What an operator has ordered.
+    ///
+    /// # Errors
+    /// It is not known, or was not confirmed lately.
+    pub(super) fn standing(&self) -> Result<Arc<Standing>, StorageError> {
+        let confirmed_ms = self.confirmed_ms.load(Ordering::Acquire);
+        let since_ms = self.elapsed_ms().saturating_sub(confirmed_ms);
+        let standing = self.inner().standing.clone();
+        match standing {
+            Some(standing) if confirmed_ms > 0 && since_ms <= STALE_MS_MAX => Ok(standing),
+            Some(_) | None => Err(StorageError::Stale(since_ms)),
+        }
+    }
+
+    /// To be asked for before what stands is read.
+    pub(super) fn standing_generation(&self) -> u64 {
+        self.inner().standing_generation
+    }
+
+    /// Whether what stands is known, however old.
+    pub(super) fn is_standing_known(&self) -> bool {
+        self.inner().standing.is_some()
+    }
+
+    /// Takes what was read, unless it was changed since. False: it is to be read once more.
+    pub(super) fn set_standing(&self, standing: Standing, generation: u64) -> bool {
+        let mut inner = self.inner();
+        let is_current = inner.standing_generation == generation;
+        if is_current {
+            inner.standing = Some(Arc::new(standing));
+        }
+        is_current
+    }
+
+    /// Something was ordered: what was read before is not taken.
+    pub(super) fn standing_changed(&self) {
+        self.inner().standing_generation += 1;
+    }
+
+    /// A session that is remembered.
+    pub(super) fn session(&self, id: SessionId) -> Option<SessionState> {
+        let mut inner = self.inner();
+        inner
+            .sessions
+            .get(&id, Timestamp::from_ms(0))
+            .map(|remembered| remembered.state)
+    }
+
+    /// To be asked for before a session is read.
+    pub(super) fn generation(&self) -> u64 {
+        self.inner().generation
+    }
+
+    /// Remembers a session that was read, unless something was forgotten since: it could be this one.
+    pub(super) fn keep(&self, id: SessionId, mut state: SessionState, generation: u64) -> SessionState {
+        let mut inner = self.inner();
+        if let Some(waiting_us) = inner.uses.get(&id) {
+            state.last_seen_us = state.last_seen_us.max(*waiting_us);
+        }
+        if inner.generation == generation {
+            let noted_us = state.last_seen_us;
+            inner.put(id, Remembered { state, noted_us });
+        }
+        state
+    }
+
+    /// Forgets a session, so that it is read anew.
+    pub(super) fn forget(&self, id: SessionId) {
+        let mut inner = self.inner();
+        inner.generation += 1;
+        inner.sessions.remove(&id);
+    }
+
+    /// Notes a use. It is written once in an interval; what is lost with the process makes a session end earlier.
+    pub(super) fn used(&self, id: SessionId, state: &SessionState, now_us: i64, write_interval_us: i64) {
+        let mut inner = self.inner();
+        let remembered = inner.sessions.get(&id, Timestamp::from_ms(0)).copied();
+        let mut noted_us = remembered.map_or(state.last_seen_us, |remembered| remembered.noted_us);
+        let has_room = inner.uses.len() < USES_MAX || inner.uses.contains_key(&id);
+        if now_us.saturating_sub(noted_us) >= write_interval_us && has_room {
+            inner.uses.insert(id, now_us);
+            noted_us = now_us;
+        }
+        if let Some(mut remembered) = remembered {
+            remembered.noted_us = noted_us;
+            remembered.state.last_seen_us = remembered.state.last_seen_us.max(now_us);
+            inner.put(id, remembered);
+        }
+    }
+
+    /// The uses that wait; they are the caller's to write.
+    pub(super) fn take_uses(&self) -> HashMap<SessionId, i64> {
+        std::mem::take(&mut self.inner().uses)
+    }
+
+    /// Uses that were not written wait again.
+    pub(super) fn put_back_uses(&self, uses: HashMap<SessionId, i64>) {
+        let mut inner = self.inner();
+        for (id, use_us) in uses {
+            if inner.uses.len() < USES_MAX {
+                let waiting_us = inner.uses.entry(id).or_insert(use_us);
+                *waiting_us = use_us.max(*waiting_us);
+            }
+        }
+    }
+
+    /// The time by which [`Self::confirm`] is told when the storage was asked.
+    pub(super) fn elapsed_ms(&self) -> u64 {
+        // Never 0, which stands for never.
+        u64::try_from(self.clock.elapsed().as_millis())
+            .unwrap_or(u64::MAX)
+            .saturating_add(1)
+    }
+
+    /// The storage has answered to what it was asked then.
+    pub(super) fn confirm(&self, asked_ms: u64) {
+        self.confirmed_ms.store(asked_ms, Ordering::Release);
+    }
+
+    /// How many sessions are held, about: what other replicas create is counted once a minute.
+    pub(crate) fn held(&self) -> u64 {
+        self.held.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_held(&self, held: u64) {
+        self.held.store(held, Ordering::Relaxed);
+    }
+
+    pub(super) fn created(&self) {
+        self.held.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    /// What is remembered does not run out; the least recently used makes room.
+    fn put(&mut self, id: SessionId, remembered: Remembered) {
+        self.sessions.put(id, remembered, Timestamp::from_ms(u64::MAX));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sessions::{Fingerprint, NamedBy, PrincipalId};
+
+    fn id() -> SessionId {
+        SessionId::of("https://issuer.example", NamedBy::SessionId, "1")
+    }
+
+    fn state() -> SessionState {
+        SessionState {
+            principal: PrincipalId::of("https://issuer.example", "alice"),
+            fingerprint: Fingerprint::of(&[]),
+            first_seen_us: 0,
+            last_seen_us: 0,
+            ended: None,
+        }
+    }
+
+    fn memory() -> Memory {
+        Memory::new(10, 1)
+    }
+
+    #[test]
+    fn what_was_read_before_a_change_is_not_remembered_after_it() {
+        for change in [Change::Session(id()), Change::Anything] {
+            let memory = memory();
+            let generation = memory.generation();
+            memory.changed(change);
+            memory.keep(id(), state(), generation);
+            assert_eq!(memory.session(id()), None, "{change:?}");
+            memory.keep(id(), state(), memory.generation());
+            assert_eq!(memory.session(id()), Some(state()));
+            memory.changed(change);
+            assert_eq!(memory.session(id()), None, "{change:?}");
+        }
+    }
+
+    #[test]
+    fn what_stands_is_taken_only_if_nothing_was_ordered_while_it_was_read() {
+        let memory = memory();
+        memory.confirm(memory.elapsed_ms());
+        assert!(memory.standing().is_err());
+        let generation = memory.standing_generation();
+        assert!(memory.set_standing(Standing::default(), generation));
+        assert!(memory.standing().is_ok());
+        memory.standing_changed();
+        assert!(!memory.set_standing(Standing::default(), generation));
+        assert!(memory.set_standing(Standing::default(), memory.standing_generation()));
+        memory.changed(Change::Anything);
+        assert!(memory.standing().is_err());
+    }
+
+    #[test]
+    fn nothing_is_believed_before_the_storage_was_heard_from() {
+        let memory = memory();
+        assert!(memory.set_standing(Standing::default(), memory.standing_generation()));
+        assert!(matches!(memory.standing(), Err(StorageError::Stale(_))));
+        memory.confirm(memory.elapsed_ms());
+        assert!(memory.standing().is_ok());
+    }
+
+    #[test]
+    fn a_use_is_written_once_in_an_interval_and_always_remembered() {
+        let memory = memory();
+        memory.keep(id(), state(), memory.generation());
+        memory.used(id(), &state(), 9, 10);
+        assert!(memory.take_uses().is_empty());
+        assert_eq!(memory.session(id()).unwrap().last_seen_us, 9);
+        memory.used(id(), &state(), 10, 10);
+        memory.used(id(), &state(), 19, 10);
+        assert_eq!(memory.take_uses(), HashMap::from([(id(), 10)]));
+        memory.used(id(), &state(), 20, 10);
+        memory.put_back_uses(HashMap::from([(id(), 10)]));
+        assert_eq!(memory.take_uses(), HashMap::from([(id(), 20)]));
+    }
+
+    #[test]
+    fn a_use_that_waits_counts_for_a_session_that_is_read() {
+        let memory = memory();
+        memory.used(id(), &state(), 50, 10);
+        assert_eq!(memory.keep(id(), state(), memory.generation()).last_seen_us, 50);
+    }
+}

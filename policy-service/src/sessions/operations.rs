@@ -1,0 +1,134 @@
+//! What operators do with sessions. What is acknowledged is durable, and known here to every decision from then on.
+
+use super::model::{EndReason, Ended, Session, SessionId};
+use super::rules::{self, Lockdown, SessionState};
+use super::{Sessions, Target, TenantId, keeper};
+use crate::storage::{Filter, Revocation, StorageError};
+
+/// How many revocations of principals and tenants are held; what is older than any token is forgotten.
+const REVOCATIONS_MAX: usize = 100_000;
+
+/// Sessions of a list.
+#[derive(Clone, Debug)]
+pub(crate) struct Page {
+    pub(crate) sessions: Vec<(Session, Status)>,
+    /// Where the next page begins; `None`: this is the last one.
+    pub(crate) after: Option<SessionId>,
+}
+
+/// Whether a session holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Status {
+    Live,
+    /// It was ended, or a timeout has passed.
+    Over(EndReason),
+}
+
+/// Why something was not done.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum OperationError {
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    #[error("{REVOCATIONS_MAX} revocations are held; revoke everything, or wait until older ones are forgotten")]
+    TooManyRevocations,
+}
+
+impl Sessions {
+    /// One page of the sessions, in order of their ids.
+    pub(crate) async fn list(
+        &self,
+        filter: Filter,
+        after: Option<SessionId>,
+        count_max: u32,
+        now_us: i64,
+    ) -> Result<Page, StorageError> {
+        let sessions = self.store.sessions(filter, after, count_max).await?;
+        let is_full = u32::try_from(sessions.len()).is_ok_and(|count| count >= count_max);
+        let after = sessions.last().filter(|_| is_full).map(|session| session.id);
+        let mut page = Page {
+            sessions: Vec::with_capacity(sessions.len()),
+            after,
+        };
+        for session in sessions {
+            let status = self.status(&session, now_us)?;
+            page.sessions.push((session, status));
+        }
+        Ok(page)
+    }
+
+    /// One session.
+    pub(crate) async fn show(&self, id: SessionId, now_us: i64) -> Result<Option<(Session, Status)>, StorageError> {
+        let Some(session) = self.store.session(id).await? else {
+            return Ok(None);
+        };
+        let status = self.status(&session, now_us)?;
+        Ok(Some((session, status)))
+    }
+
+    /// Ends a session. False: it is not there, or had ended.
+    pub(crate) async fn revoke_session(&self, id: SessionId, caller: &str, now_us: i64) -> Result<bool, StorageError> {
+        let ended = Ended {
+            at_us: now_us,
+            reason: EndReason::Revoked,
+            caller: Some(caller.to_owned()),
+        };
+        let done = self.store.end(id, ended, i64::MAX).await?;
+        self.memory.forget(id);
+        Ok(done)
+    }
+
+    /// Revokes what a principal, a tenant or everybody has had up to now.
+    pub(crate) async fn revoke(
+        &self,
+        target: Target,
+        label: &str,
+        caller: &str,
+        now_us: i64,
+    ) -> Result<(), OperationError> {
+        let standing = self.memory.standing()?;
+        let held = standing.revocations.principals.len() + standing.revocations.tenants.len();
+        if held >= REVOCATIONS_MAX && target != Target::Everything {
+            return Err(OperationError::TooManyRevocations);
+        }
+        let revocation = Revocation {
+            target,
+            label: super::model::cut(label),
+            until_us: now_us,
+            caller: caller.to_owned(),
+        };
+        self.store.revoke(revocation).await?;
+        Ok(self.ordered().await?)
+    }
+
+    /// Refuses every request, or takes that back. False: it was so before.
+    pub(crate) async fn set_lockdown(&self, lockdown: Option<Lockdown>) -> Result<bool, StorageError> {
+        let done = self.store.set_lockdown(lockdown).await?;
+        self.ordered().await?;
+        Ok(done)
+    }
+
+    /// What stands is read back, as another replica may have ordered something meanwhile.
+    async fn ordered(&self) -> Result<(), StorageError> {
+        self.memory.standing_changed();
+        keeper::read_standing(&*self.store, &self.memory).await
+    }
+
+    /// Whether every request is refused, since when and by whom.
+    pub(crate) fn lockdown(&self) -> Result<Option<Lockdown>, StorageError> {
+        Ok(self.memory.standing()?.lockdown.clone())
+    }
+
+    fn status(&self, session: &Session, now_us: i64) -> Result<Status, StorageError> {
+        let state = SessionState::from(session);
+        let tenant = session.tenant.as_deref().map(TenantId::of);
+        let standing = self.memory.standing()?;
+        let revoked_us = standing.revocations.until_us(&session.principal, tenant.as_ref());
+        Ok(if let Some(reason) = state.ended {
+            Status::Over(reason)
+        } else if revoked_us.is_some_and(|until_us| state.first_seen_us <= until_us) {
+            Status::Over(EndReason::Revoked)
+        } else {
+            rules::timed_out(&state, &self.settings.limits, now_us).map_or(Status::Live, Status::Over)
+        })
+    }
+}

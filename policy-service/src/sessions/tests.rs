@@ -1,0 +1,370 @@
+use picket_core::access::{Action, Context, Resource, Sidecar};
+
+use super::*;
+use crate::storage::{self, Location};
+
+const S: i64 = 1_000_000;
+const START: i64 = 1_700_000_000 * S;
+const OPERATOR: &str = "spiffe://example.org/operator";
+
+const SETTINGS: Settings = Settings {
+    limits: Limits {
+        idle_timeout_us: 600 * S,
+        absolute_timeout_us: 3600 * S,
+        reauthentication_interval_us: None,
+        concurrent_max: 2,
+        retention_us: 86_400 * S,
+    },
+    fingerprint: Vec::new(),
+    without_id: WithoutId::Deny,
+    sessions_max: 100,
+    cache_entries_max: 10,
+};
+
+/// A policy service's sessions, without the service.
+struct Replica {
+    sessions: Sessions,
+    memory: Arc<Memory>,
+}
+
+impl Replica {
+    async fn on(store: &Arc<dyn SessionStore>, settings: Settings) -> Self {
+        let memory = Arc::new(Memory::new(settings.cache_entries_max, 1));
+        keeper::read_standing(&**store, &memory).await.unwrap();
+        memory.confirm(memory.elapsed_ms());
+        let metrics = Arc::new(Metrics::new("", 0));
+        Self {
+            sessions: Sessions::new(Arc::clone(store), Arc::clone(&memory), settings, metrics),
+            memory,
+        }
+    }
+
+    /// The refusal's code at this second, or `None` where the session holds.
+    async fn ask(&self, request: &AccessRequest, at_s: i64) -> Option<&'static str> {
+        let judgement = self.sessions.judge(request, START + at_s * S).await.unwrap();
+        judgement.refusal.map(Refusal::code)
+    }
+
+    async fn changes(&self, request: &AccessRequest, at_s: i64) -> Vec<SessionChange> {
+        let judgement = self.sessions.judge(request, START + at_s * S).await.unwrap();
+        judgement.changes.iter().map(|record| record.change).collect()
+    }
+
+    async fn write_uses(&self) {
+        keeper::write_uses(&*self.sessions.store, &self.memory).await.unwrap();
+    }
+}
+
+async fn store(folder: &tempfile::TempDir) -> Arc<dyn SessionStore> {
+    let file = folder.path().join("storage.sqlite3");
+    storage::open(&Location::Sqlite { file }, Arc::new(|_| ()))
+        .await
+        .unwrap()
+}
+
+fn request(sid: &str) -> AccessRequest {
+    let text = str::to_owned;
+    AccessRequest {
+        request_id: text("request"),
+        traceparent: None,
+        sidecar: Sidecar {
+            node_id: text("node"),
+            workload: text("orders"),
+        },
+        route_rule: text("rule"),
+        principal: Some(Principal {
+            issuer: text("https://issuer.example"),
+            subject: text("alice"),
+            tenant: Some(text("acme")),
+            roles: vec![],
+            scopes: vec![],
+            acr: None,
+            amr: vec![],
+            auth_time_s: None,
+            session_id: Some(text(sid)),
+            token_id: Some(text("token")),
+            issued_at_s: Some(START / S),
+            expires_at_s: None,
+            actors: vec![],
+            is_bound: false,
+        }),
+        peer: Some("spiffe://example.org/web".parse().unwrap()),
+        action: Action { method: text("GET") },
+        resource: Resource {
+            host: text("orders"),
+            path: text("/"),
+            path_parameters: [].into(),
+            classification: None,
+            security_zone: None,
+            tenant: None,
+        },
+        context: Context {
+            source_address: None,
+            user_agent: Some(text("browser")),
+        },
+    }
+}
+
+fn with(mut request: AccessRequest, edit: impl FnOnce(&mut Principal)) -> AccessRequest {
+    edit(request.principal.as_mut().unwrap());
+    request
+}
+
+fn id(sid: &str) -> SessionId {
+    SessionId::of("https://issuer.example", NamedBy::SessionId, sid)
+}
+
+#[tokio::test]
+async fn a_session_is_created_once_used_and_ended_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let replica = Replica::on(&store(&folder).await, SETTINGS).await;
+    assert_eq!(replica.changes(&request("1"), 0).await, [SessionChange::Created]);
+    assert_eq!(replica.changes(&request("1"), 500).await, []);
+    assert_eq!(replica.ask(&request("1"), 1099).await, None);
+    let reason = EndReason::IdleTimeout;
+    assert_eq!(
+        replica.changes(&request("1"), 1699).await,
+        [SessionChange::Ended { reason }]
+    );
+    // A later token of the same session revives nothing.
+    let later = with(request("1"), |principal| principal.issued_at_s = Some(START / S + 1699));
+    for at_s in [1700, 5000] {
+        assert_eq!(replica.ask(&later, at_s).await, Some("session_ended"));
+    }
+    assert_eq!(replica.changes(&later, 5000).await, []);
+    assert_eq!(replica.ask(&request("2"), 1700).await, None);
+}
+
+#[tokio::test]
+async fn an_answer_does_not_outlive_the_session() {
+    let folder = tempfile::tempdir().unwrap();
+    let replica = Replica::on(&store(&folder).await, SETTINGS).await;
+    for (at_s, expected_ms) in [
+        (0, 300_000),
+        (500, 300_000),
+        (1000, 300_000),
+        (1500, 300_000),
+        (2000, 300_000),
+        (2500, 300_000),
+        (3000, 300_000),
+        (3400, 200_000),
+    ] {
+        let judgement = replica.sessions.judge(&request("1"), START + at_s * S).await.unwrap();
+        assert_eq!(
+            (judgement.refusal, judgement.valid_for_ms_max),
+            (None, expected_ms),
+            "{at_s}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_principal_that_authenticated_too_long_ago_is_told_how_long_it_may_be() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut settings = SETTINGS;
+    settings.limits.reauthentication_interval_us = Some(300 * S);
+    let replica = Replica::on(&store(&folder).await, settings).await;
+    assert_eq!(replica.ask(&request("1"), 0).await, None);
+    let judgement = replica.sessions.judge(&request("1"), START + 300 * S).await.unwrap();
+    assert_eq!(judgement.refusal, Some(Refusal::ReauthenticationRequired));
+    assert_eq!(judgement.challenge, StepUp::new(vec![], Some(300), false));
+    let again = with(request("1"), |principal| principal.auth_time_s = Some(START / S + 300));
+    assert_eq!(replica.ask(&again, 300).await, None);
+}
+
+#[tokio::test]
+async fn another_client_ends_the_session_for_both() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = Settings {
+        fingerprint: vec![ClientPart::UserAgent, ClientPart::Peer],
+        ..SETTINGS
+    };
+    let replica = Replica::on(&store(&folder).await, settings).await;
+    for (sid, edit) in [
+        (
+            "1",
+            (|request: &mut AccessRequest| request.context.user_agent = None) as fn(&mut AccessRequest),
+        ),
+        ("2", |request| {
+            request.peer = Some("spiffe://example.org/other".parse().unwrap());
+        }),
+        ("3", |request| {
+            request.principal.as_mut().unwrap().subject = "mallory".to_owned();
+        }),
+    ] {
+        let judgement = replica.sessions.judge(&request(sid), START).await.unwrap();
+        assert_eq!(judgement.refusal, None);
+        // Another client's request must not be answered from the sidecar's cache.
+        assert!(judgement.vary.contains(Attribute::UserAgent) && judgement.vary.contains(Attribute::Peer));
+        let mut stolen = request(sid);
+        edit(&mut stolen);
+        let reason = EndReason::Compromised;
+        assert_eq!(
+            replica.changes(&stolen, 1).await,
+            [SessionChange::Ended { reason }],
+            "{sid}"
+        );
+        assert_eq!(replica.ask(&request(sid), 2).await, Some("session_compromised"));
+    }
+}
+
+#[tokio::test]
+async fn the_oldest_session_makes_room() {
+    let folder = tempfile::tempdir().unwrap();
+    let replica = Replica::on(&store(&folder).await, SETTINGS).await;
+    for (at_s, sid) in [(0, "1"), (1, "2")] {
+        assert_eq!(replica.changes(&request(sid), at_s).await, [SessionChange::Created]);
+    }
+    let reason = EndReason::Superseded;
+    assert_eq!(
+        replica.changes(&request("3"), 2).await,
+        [SessionChange::Created, SessionChange::Ended { reason }]
+    );
+    for (sid, expected) in [("1", Some("session_ended")), ("2", None), ("3", None)] {
+        assert_eq!(replica.ask(&request(sid), 3).await, expected, "{sid}");
+    }
+}
+
+#[tokio::test]
+async fn no_more_sessions_are_held_than_there_may_be() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = Settings {
+        sessions_max: 1,
+        ..SETTINGS
+    };
+    let replica = Replica::on(&store(&folder).await, settings).await;
+    assert_eq!(replica.ask(&request("1"), 0).await, None);
+    assert_eq!(replica.ask(&request("2"), 0).await, Some("session_limit_reached"));
+    assert_eq!(replica.ask(&request("1"), 1).await, None);
+}
+
+#[tokio::test]
+async fn a_token_without_sid_is_a_session_by_its_jti_and_without_both_as_the_settings_say() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store(&folder).await;
+    let replica = Replica::on(&store, SETTINGS).await;
+    let by_token = with(request("1"), |principal| principal.session_id = None);
+    assert_eq!(replica.ask(&by_token, 0).await, None);
+    let token = SessionId::of("https://issuer.example", NamedBy::TokenId, "token");
+    assert_eq!(store.session(token).await.unwrap().unwrap().named_by, NamedBy::TokenId);
+    let nameless = with(by_token, |principal| principal.token_id = None);
+    assert_eq!(replica.ask(&nameless, 0).await, Some("session_id_missing"));
+    let settings = Settings {
+        without_id: WithoutId::Permit,
+        ..SETTINGS
+    };
+    let replica = Replica::on(&store, settings).await;
+    assert_eq!(replica.ask(&nameless, 0).await, None);
+    revoke_alice(&replica, 1).await;
+    assert_eq!(replica.ask(&nameless, 2).await, Some("session_revoked"));
+}
+
+async fn revoke_alice(replica: &Replica, at_s: i64) {
+    let alice = Target::Principal(PrincipalId::of("https://issuer.example", "alice"));
+    let at_us = START + at_s * S;
+    replica.sessions.revoke(alice, "alice", OPERATOR, at_us).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_was_revoked_is_refused_from_then_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store(&folder).await;
+    let replica = Replica::on(&store, SETTINGS).await;
+    assert_eq!(replica.ask(&request("1"), 0).await, None);
+    assert_eq!(replica.ask(&request("2"), 0).await, None);
+    let at_us = START + S;
+    assert!(replica.sessions.revoke_session(id("1"), OPERATOR, at_us).await.unwrap());
+    assert!(!replica.sessions.revoke_session(id("1"), OPERATOR, at_us).await.unwrap());
+    assert_eq!(replica.ask(&request("1"), 2).await, Some("session_revoked"));
+    assert_eq!(replica.ask(&request("2"), 2).await, None);
+    revoke_alice(&replica, 10).await;
+    let later = |sid| with(request(sid), |principal| principal.issued_at_s = Some(START / S + 11));
+    // An older session with a newer token, and a newer session.
+    assert_eq!(replica.ask(&later("2"), 12).await, Some("session_revoked"));
+    assert_eq!(replica.ask(&later("3"), 12).await, None);
+    assert_eq!(replica.ask(&request("3"), 12).await, Some("session_revoked"));
+    // Another process on the same storage knows it all.
+    let restarted = Replica::on(&store, SETTINGS).await;
+    for (sid, expected) in [
+        ("1", Some("session_revoked")),
+        ("2", Some("session_revoked")),
+        ("3", None),
+    ] {
+        assert_eq!(restarted.ask(&later(sid), 13).await, expected, "{sid}");
+    }
+}
+
+#[tokio::test]
+async fn lockdown_refuses_everybody_until_it_is_taken_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let replica = Replica::on(&store(&folder).await, SETTINGS).await;
+    let mut workload = request("1");
+    workload.principal = None;
+    assert_eq!(replica.ask(&request("1"), 0).await, None);
+    assert_eq!(replica.ask(&workload, 0).await, None);
+    let lockdown = Lockdown {
+        at_us: START,
+        caller: OPERATOR.to_owned(),
+    };
+    assert!(replica.sessions.set_lockdown(Some(lockdown.clone())).await.unwrap());
+    assert_eq!(replica.sessions.lockdown().unwrap(), Some(lockdown));
+    for request in [&request("1"), &request("2"), &workload] {
+        assert_eq!(replica.ask(request, 1).await, Some("lockdown"));
+    }
+    assert!(replica.sessions.set_lockdown(None).await.unwrap());
+    assert_eq!(replica.ask(&request("1"), 2).await, None);
+    assert_eq!(replica.ask(&workload, 2).await, None);
+}
+
+#[tokio::test]
+async fn a_session_that_another_replica_sees_used_is_not_idle() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store(&folder).await;
+    let (first, second) = (Replica::on(&store, SETTINGS).await, Replica::on(&store, SETTINGS).await);
+    assert_eq!(first.ask(&request("1"), 0).await, None);
+    assert_eq!(second.ask(&request("1"), 500).await, None);
+    second.write_uses().await;
+    assert_eq!(first.ask(&request("1"), 1000).await, None);
+    assert_eq!(first.ask(&request("1"), 1600).await, Some("session_ended"));
+}
+
+#[tokio::test]
+async fn a_process_that_dies_makes_a_session_end_earlier_by_a_tenth_at_most() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store(&folder).await;
+    let killed = Replica::on(&store, SETTINGS).await;
+    for at_s in [0, 59, 118] {
+        assert_eq!(killed.ask(&request("1"), at_s).await, None);
+        killed.write_uses().await;
+    }
+    drop(killed);
+    let restarted = Replica::on(&store, SETTINGS).await;
+    assert_eq!(restarted.ask(&request("1"), 118 + 599 - 60).await, None);
+}
+
+#[tokio::test]
+async fn without_a_word_from_the_storage_there_is_no_decision() {
+    let folder = tempfile::tempdir().unwrap();
+    let replica = Replica::on(&store(&folder).await, SETTINGS).await;
+    assert_eq!(replica.ask(&request("1"), 0).await, None);
+    replica.memory.changed(storage::Change::Anything);
+    let unknown = replica.sessions.judge(&request("1"), START).await;
+    assert!(matches!(unknown, Err(StorageError::Stale(_))), "{unknown:?}");
+    let mut workload = request("1");
+    workload.principal = None;
+    assert!(replica.sessions.judge(&workload, START).await.is_err());
+}
+
+#[tokio::test]
+async fn a_session_that_is_refused_is_remembered_for_as_long_as_it_is_tried() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store(&folder).await;
+    let replica = Replica::on(&store, SETTINGS).await;
+    assert_eq!(replica.ask(&request("1"), 0).await, None);
+    assert_eq!(replica.ask(&request("1"), 600).await, Some("session_ended"));
+    assert_eq!(replica.ask(&request("1"), 90_000).await, Some("session_ended"));
+    replica.write_uses().await;
+    let seen_before_us = START + 80_000 * S;
+    assert_eq!(store.forget(seen_before_us, 0, 10).await.unwrap().sessions, 0);
+    assert_eq!(replica.ask(&request("1"), 90_001).await, Some("session_ended"));
+}

@@ -1,0 +1,165 @@
+//! Storage in a PostgreSQL database, which replicas of the policy service share. `NOTIFY` tells each of what the others change.
+
+mod connection;
+mod listener;
+mod schema;
+mod statements;
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
+use tokio_postgres::Client;
+
+use super::{Concurrency, Creation, Filter, Forgotten, Observer, Revocation, SessionStore, StorageError};
+use crate::sessions::{Ended, Lockdown, Session, SessionId, Standing};
+use connection::Connector;
+pub(super) use connection::read_url;
+use listener::Listener;
+
+/// Connections for reads and writes, besides the one that listens. PostgreSQL has a hundred for all replicas by default.
+const CONNECTIONS_MAX: usize = 8;
+/// No operation takes this long with a database that works; a sidecar waits no longer.
+const OPERATION_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The store.
+pub struct PostgresStore {
+    connector: Arc<Connector>,
+    idle: Mutex<Vec<Client>>,
+    slots: Semaphore,
+    listener: Arc<Listener>,
+    listening: JoinHandle<()>,
+}
+
+impl PostgresStore {
+    /// Connects, brings the database to the current schema, and begins to listen.
+    ///
+    /// # Errors
+    /// The database cannot be reached, is another program's, or is of a later version.
+    pub async fn connect(url: &str, ca_file: Option<&Path>, observer: Observer) -> Result<Self, StorageError> {
+        let connector = Arc::new(Connector::new(url, ca_file)?);
+        let mut client = connector.connect().await?;
+        in_time(schema::migrate(&mut client)).await?;
+        let listener = Arc::new(Listener::default());
+        let listening = tokio::spawn(Arc::clone(&listener).run(Arc::clone(&connector), observer));
+        Ok(Self {
+            connector,
+            idle: Mutex::new(vec![client]),
+            slots: Semaphore::new(CONNECTIONS_MAX),
+            listener,
+            listening,
+        })
+    }
+
+    /// Does something on a connection of its own. One that failed or was late is closed: nobody knows what it is doing.
+    async fn run<T>(&self, work: impl AsyncFnOnce(&mut Client) -> Result<T, StorageError>) -> Result<T, StorageError> {
+        in_time(async {
+            let _slot = self.slots.acquire().await.map_err(|_| StorageError::NotDone)?;
+            let mut client = match self.take_idle() {
+                Some(client) => client,
+                None => self.connector.connect().await?,
+            };
+            let value = work(&mut client).await?;
+            self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(client);
+            Ok(value)
+        })
+        .await
+    }
+
+    fn take_idle(&self) -> Option<Client> {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.retain(|client| !client.is_closed());
+        idle.pop()
+    }
+}
+
+impl Drop for PostgresStore {
+    fn drop(&mut self) {
+        self.listening.abort();
+    }
+}
+
+#[async_trait]
+impl SessionStore for PostgresStore {
+    async fn session(&self, id: SessionId) -> Result<Option<Session>, StorageError> {
+        self.run(async |client| statements::session(client, id).await).await
+    }
+
+    async fn create(&self, session: Session, concurrency: Concurrency) -> Result<Creation, StorageError> {
+        self.run(async |client| statements::create(client, &session, concurrency).await)
+            .await
+    }
+
+    async fn end(&self, id: SessionId, ended: Ended, seen_until_us: i64) -> Result<bool, StorageError> {
+        self.run(async |client| statements::end(client, id, &ended, seen_until_us).await)
+            .await
+    }
+
+    async fn touch(&self, seen: Vec<(SessionId, i64)>) -> Result<(), StorageError> {
+        self.run(async |client| statements::touch(client, &seen).await).await
+    }
+
+    async fn sessions(
+        &self,
+        filter: Filter,
+        after: Option<SessionId>,
+        count_max: u32,
+    ) -> Result<Vec<Session>, StorageError> {
+        self.run(async |client| statements::sessions(client, &filter, after, count_max).await)
+            .await
+    }
+
+    async fn count(&self) -> Result<u64, StorageError> {
+        self.run(async |client| statements::count(client).await).await
+    }
+
+    async fn forget(
+        &self,
+        seen_before_us: i64,
+        revoked_before_us: i64,
+        count_max: u32,
+    ) -> Result<Forgotten, StorageError> {
+        self.run(async |client| statements::forget(client, seen_before_us, revoked_before_us, count_max).await)
+            .await
+    }
+
+    async fn standing(&self) -> Result<Standing, StorageError> {
+        self.run(async |client| statements::standing(client).await).await
+    }
+
+    async fn revoke(&self, revocation: Revocation) -> Result<(), StorageError> {
+        self.run(async |client| statements::revoke(client, &revocation).await)
+            .await
+    }
+
+    async fn set_lockdown(&self, lockdown: Option<Lockdown>) -> Result<bool, StorageError> {
+        self.run(async |client| statements::set_lockdown(client, lockdown.as_ref()).await)
+            .await
+    }
+
+    async fn probe(&self) -> Result<(), StorageError> {
+        in_time(self.listener.probe()).await?;
+        self.run(async |client| statements::probe(client).await).await
+    }
+}
+
+async fn in_time<T>(work: impl Future<Output = Result<T, StorageError>>) -> Result<T, StorageError> {
+    tokio::time::timeout(OPERATION_TIMEOUT, work)
+        .await
+        .unwrap_or(Err(StorageError::TimedOut))
+}
+
+/// PostgreSQL's error with its causes: what it says itself is no more than `db error`.
+#[expect(clippy::needless_pass_by_value, reason = "it is the argument of `map_err`")]
+fn backend(error: tokio_postgres::Error) -> StorageError {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(&error);
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    StorageError::Backend(text)
+}

@@ -1,0 +1,83 @@
+//! The connection that listens to what other replicas change, made anew whenever it ends.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio_postgres::Client;
+
+use super::connection::Connector;
+use super::{StorageError, backend, in_time};
+use crate::sessions::SessionId;
+use crate::storage::{Change, Observer};
+
+/// The channel of `LISTEN` and `NOTIFY`; every replica of one database is on it.
+const LISTEN: &str = "LISTEN picket_storage";
+/// Between two attempts to connect.
+const RECONNECT_PAUSE: Duration = Duration::from_millis(200);
+
+/// The listening connection. INVARIANT: while it is there, every change since the observer was last told `Anything` is told.
+#[derive(Default)]
+pub(super) struct Listener(Mutex<Option<Arc<Client>>>);
+
+impl Listener {
+    pub(super) async fn run(self: Arc<Self>, connector: Arc<Connector>, observer: Observer) {
+        loop {
+            if let Err(error) = self.listen(&connector, &observer).await {
+                tracing::debug!(%error, "the storage is not listened to");
+            }
+            self.set(None);
+            tokio::time::sleep(RECONNECT_PAUSE).await;
+        }
+    }
+
+    /// Returns when the connection has ended.
+    async fn listen(&self, connector: &Connector, observer: &Observer) -> Result<(), StorageError> {
+        let hearer = Arc::clone(observer);
+        let (client, ended) = connector
+            .connect_hearing(move |payload| hearer(change(payload)))
+            .await?;
+        in_time(async { client.batch_execute(LISTEN).await.map_err(backend) }).await?;
+        // Nobody knows what happened before; afterwards the connection may be asked whether it is well.
+        observer(Change::Anything);
+        self.set(Some(Arc::new(client)));
+        // An error means that it ended in another way, and it has ended either way.
+        let _ended = ended.await;
+        Ok(())
+    }
+
+    fn set(&self, client: Option<Arc<Client>>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = client;
+    }
+
+    /// Fails where the connection is gone. The server sends what it has to tell before it answers.
+    pub(super) async fn probe(&self) -> Result<(), StorageError> {
+        let client = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let client = client.ok_or_else(|| StorageError::Backend("no connection listens to the database".to_owned()))?;
+        client.batch_execute("SELECT 1").await.map_err(backend)
+    }
+}
+
+/// What a notification says; one that is not understood could mean anything.
+fn change(payload: &str) -> Change {
+    match payload.split_once(' ') {
+        Some(("session", id)) => id.parse::<SessionId>().map_or(Change::Anything, Change::Session),
+        None if payload == "standing" => Change::Standing,
+        Some(_) | None => Change::Anything,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sessions::NamedBy;
+
+    #[test]
+    fn what_is_not_understood_could_mean_anything() {
+        let id = SessionId::of("https://issuer.example", NamedBy::SessionId, "1");
+        assert_eq!(change(&format!("session {id}")), Change::Session(id));
+        assert_eq!(change("standing"), Change::Standing);
+        for payload in ["", "session", "session 00", "standing now"] {
+            assert_eq!(change(payload), Change::Anything, "{payload}");
+        }
+    }
+}

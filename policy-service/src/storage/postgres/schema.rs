@@ -1,0 +1,121 @@
+//! The tables, in a schema of their own, and how a database comes to them.
+
+use tokio_postgres::Client;
+
+use super::{StorageError, backend};
+
+/// What the version's row says besides the version.
+const APPLICATION: &str = "picket storage";
+/// "Piks", twice: replicas that start together bring the database to the current schema one after another.
+const MIGRATION_LOCK: i64 = 0x5069_6b73_5069_6b73;
+
+/// What brings a database from version n to n + 1. Entries are added, never changed.
+const MIGRATIONS: [&str; 1] = ["
+    CREATE TABLE picket.session (
+        id bytea PRIMARY KEY,
+        principal bytea NOT NULL,
+        issuer text NOT NULL,
+        subject text NOT NULL,
+        tenant text,
+        named_by text NOT NULL,
+        name text NOT NULL,
+        fingerprint bytea NOT NULL,
+        first_seen_us bigint NOT NULL,
+        last_seen_us bigint NOT NULL,
+        ended_us bigint,
+        end_reason text,
+        ended_caller text
+    );
+    CREATE INDEX session_by_principal ON picket.session (principal, id);
+    CREATE INDEX session_by_tenant ON picket.session (tenant, id) WHERE tenant IS NOT NULL;
+    CREATE INDEX session_by_last_seen ON picket.session (last_seen_us);
+    CREATE TABLE picket.revocation (
+        kind text NOT NULL,
+        target bytea NOT NULL,
+        label text NOT NULL,
+        until_us bigint NOT NULL,
+        caller text NOT NULL,
+        PRIMARY KEY (kind, target)
+    );
+    CREATE TABLE picket.lockdown (
+        id integer PRIMARY KEY CHECK (id = 1),
+        at_us bigint NOT NULL,
+        caller text NOT NULL
+    );
+    CREATE TABLE picket.probe (
+        id integer PRIMARY KEY CHECK (id = 1),
+        count integer NOT NULL
+    );
+    INSERT INTO picket.probe VALUES (1, 0);
+"];
+
+/// Brings a database to the current version; a new one gets empty tables.
+pub(super) async fn migrate(client: &mut Client) -> Result<(), StorageError> {
+    let transaction = client.transaction().await.map_err(backend)?;
+    transaction
+        .execute("SELECT pg_advisory_xact_lock($1)", &[&MIGRATION_LOCK])
+        .await
+        .map_err(backend)?;
+    let row = transaction
+        .query_one(
+            "SELECT current_database()::text, to_regnamespace('picket') IS NOT NULL, to_regclass('picket.version') IS NOT NULL",
+            &[],
+        )
+        .await
+        .map_err(backend)?;
+    let (database, has_schema, has_version): (String, bool, bool) = (get(&row, 0)?, get(&row, 1)?, get(&row, 2)?);
+    let database = format!("schema `picket` of database `{database}`");
+    let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
+    let found = match (has_schema, has_version) {
+        (false, _) => {
+            transaction
+                .batch_execute(
+                    "CREATE SCHEMA picket; CREATE TABLE picket.version (application text NOT NULL, number bigint NOT NULL)",
+                )
+                .await
+                .map_err(backend)?;
+            transaction
+                .execute("INSERT INTO picket.version VALUES ($1, 0)", &[&APPLICATION])
+                .await
+                .map_err(backend)?;
+            0
+        }
+        (true, true) => version(&transaction, &database).await?,
+        (true, false) => return Err(StorageError::Foreign(database)),
+    };
+    if found > known {
+        return Err(StorageError::Newer { database, found, known });
+    }
+    let done = usize::try_from(found).unwrap_or(0);
+    for migration in MIGRATIONS.iter().skip(done) {
+        transaction.batch_execute(migration).await.map_err(backend)?;
+    }
+    transaction
+        .execute("UPDATE picket.version SET number = $1", &[&known])
+        .await
+        .map_err(backend)?;
+    transaction.commit().await.map_err(backend)
+}
+
+async fn version(transaction: &tokio_postgres::Transaction<'_>, database: &str) -> Result<i64, StorageError> {
+    let foreign = || StorageError::Foreign(database.to_owned());
+    let rows = transaction
+        .query("SELECT * FROM picket.version", &[])
+        .await
+        .map_err(backend)?;
+    let [row] = rows.as_slice() else { return Err(foreign()) };
+    let application: Option<String> = row.try_get("application").ok();
+    let number: Option<i64> = row.try_get("number").ok();
+    match (application.as_deref(), number) {
+        (Some(APPLICATION), Some(number @ 1..)) => Ok(number),
+        (_, _) => Err(foreign()),
+    }
+}
+
+/// A column of a row.
+pub(super) fn get<'a, T: tokio_postgres::types::FromSql<'a>>(
+    row: &'a tokio_postgres::Row,
+    index: usize,
+) -> Result<T, StorageError> {
+    row.try_get(index).map_err(backend)
+}

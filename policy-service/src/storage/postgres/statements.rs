@@ -1,0 +1,325 @@
+//! Every statement over the tables. Each is sent with its parameters in one message, so it costs one round trip.
+
+use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{Client, Row};
+
+use super::schema::get;
+use super::{StorageError, backend};
+use crate::sessions::{
+    EndReason, Ended, Fingerprint, Lockdown, NamedBy, PrincipalId, Session, SessionId, Standing, Target,
+};
+use crate::storage::{Concurrency, Creation, Filter, Forgotten, Revocation};
+
+type Result<T> = std::result::Result<T, StorageError>;
+type Parameters<'a> = [(&'a (dyn ToSql + Sync), Type)];
+
+const COLUMNS: &str = "id, principal, issuer, subject, tenant, named_by, name, fingerprint, first_seen_us, last_seen_us, \
+                       ended_us, end_reason, ended_caller";
+
+pub(super) async fn session(client: &Client, id: SessionId) -> Result<Option<Session>> {
+    let rows = query(
+        client,
+        &format!("SELECT {COLUMNS} FROM picket.session WHERE id = $1"),
+        &[(&id.as_bytes(), Type::BYTEA)],
+    )
+    .await?;
+    rows.first().map(read_session).transpose()
+}
+
+pub(super) async fn create(client: &mut Client, session: &Session, concurrency: Concurrency) -> Result<Creation> {
+    let transaction = client.transaction().await.map_err(backend)?;
+    // Two replicas that create sessions of one principal do so one after another, or each would count one too few.
+    transaction
+        .execute("SELECT pg_advisory_xact_lock($1)", &[&lock_of(&session.principal)])
+        .await
+        .map_err(backend)?;
+    let inserted = transaction
+        .execute(
+            "INSERT INTO picket.session
+                 (id, principal, issuer, subject, tenant, named_by, name, fingerprint, first_seen_us, last_seen_us)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT (id) DO NOTHING",
+            &[
+                &session.id.as_bytes(),
+                &session.principal.as_bytes(),
+                &session.issuer,
+                &session.subject,
+                &session.tenant,
+                &session.named_by.as_str(),
+                &session.name,
+                &session.fingerprint.as_bytes(),
+                &session.first_seen_us,
+                &session.last_seen_us,
+            ],
+        )
+        .await
+        .map_err(backend)?;
+    if inserted == 0 {
+        let row = transaction
+            .query_one(
+                &format!("SELECT {COLUMNS} FROM picket.session WHERE id = $1"),
+                &[&session.id.as_bytes()],
+            )
+            .await
+            .map_err(backend)?;
+        return read_session(&row).map(|session| Creation::Existing(Box::new(session)));
+    }
+    // The new one is one of them.
+    let others_max = i64::from(concurrency.max.saturating_sub(1));
+    let rows = transaction
+        .query(
+            "WITH over AS (
+                 UPDATE picket.session SET ended_us = $1, end_reason = $2 WHERE id IN (
+                     SELECT id FROM picket.session
+                     WHERE principal = $3 AND id <> $4 AND ended_us IS NULL AND first_seen_us > $5 AND last_seen_us > $6
+                     ORDER BY first_seen_us DESC, id OFFSET $7
+                 ) RETURNING id
+             ) SELECT id, pg_notify('picket_storage', 'session ' || encode(id, 'hex')) FROM over",
+            &[
+                &session.first_seen_us,
+                &EndReason::Superseded.as_str(),
+                &session.principal.as_bytes(),
+                &session.id.as_bytes(),
+                &concurrency.first_seen_after_us,
+                &concurrency.last_seen_after_us,
+                &others_max,
+            ],
+        )
+        .await
+        .map_err(backend)?;
+    transaction.commit().await.map_err(backend)?;
+    let ids = rows.iter().map(|row| digest(row, 0, SessionId::from_slice));
+    Ok(Creation::Created {
+        superseded: ids.collect::<Result<_>>()?,
+    })
+}
+
+pub(super) async fn end(client: &Client, id: SessionId, ended: &Ended, seen_until_us: i64) -> Result<bool> {
+    let rows = query(
+        client,
+        "WITH over AS (
+             UPDATE picket.session SET ended_us = $1, end_reason = $2, ended_caller = $3
+             WHERE id = $4 AND ended_us IS NULL AND last_seen_us <= $5 RETURNING id
+         ) SELECT pg_notify('picket_storage', 'session ' || encode(id, 'hex')) FROM over",
+        &[
+            (&ended.at_us, Type::INT8),
+            (&ended.reason.as_str(), Type::TEXT),
+            (&ended.caller, Type::TEXT),
+            (&id.as_bytes(), Type::BYTEA),
+            (&seen_until_us, Type::INT8),
+        ],
+    )
+    .await?;
+    Ok(!rows.is_empty())
+}
+
+pub(super) async fn touch(client: &Client, seen: &[(SessionId, i64)]) -> Result<()> {
+    // In one order on every replica, so that none waits for a row of the other while the other waits for one of its own.
+    let mut seen = seen.to_vec();
+    seen.sort_unstable();
+    let (ids, times): (Vec<_>, Vec<_>) = seen.iter().map(|(id, time_us)| (id.as_bytes(), *time_us)).unzip();
+    query(
+        client,
+        "WITH seen AS (SELECT * FROM unnest($1, $2) AS seen (id, time_us)),
+             locked AS (
+                 SELECT session.id FROM picket.session JOIN seen USING (id) ORDER BY session.id FOR UPDATE OF session
+             )
+         UPDATE picket.session SET last_seen_us = greatest(last_seen_us, seen.time_us)
+         FROM seen JOIN locked USING (id) WHERE session.id = seen.id",
+        &[(&ids, Type::BYTEA_ARRAY), (&times, Type::INT8_ARRAY)],
+    )
+    .await
+    .map(drop)
+}
+
+pub(super) async fn sessions(
+    client: &Client,
+    filter: &Filter,
+    after: Option<SessionId>,
+    count_max: u32,
+) -> Result<Vec<Session>> {
+    // Every id is greater than no bytes.
+    let after = after.as_ref().map_or(&[][..], SessionId::as_bytes);
+    let count_max = i64::from(count_max);
+    let select =
+        |condition: &str| format!("SELECT {COLUMNS} FROM picket.session WHERE {condition}id > $1 ORDER BY id LIMIT $2");
+    let (after, count) = (
+        (&after as &(dyn ToSql + Sync), Type::BYTEA),
+        (&count_max as &(dyn ToSql + Sync), Type::INT8),
+    );
+    let rows = match filter {
+        Filter::All => query(client, &select(""), &[after, count]).await,
+        Filter::Principal(principal) => {
+            let principal = principal.as_bytes();
+            let parameters = [after, count, (&principal as &(dyn ToSql + Sync), Type::BYTEA)];
+            query(client, &select("principal = $3 AND "), &parameters).await
+        }
+        Filter::Tenant(tenant) => {
+            let parameters = [after, count, (tenant as &(dyn ToSql + Sync), Type::TEXT)];
+            query(client, &select("tenant = $3 AND "), &parameters).await
+        }
+    }?;
+    rows.iter().map(read_session).collect()
+}
+
+pub(super) async fn count(client: &Client) -> Result<u64> {
+    let rows = query(client, "SELECT count(*) FROM picket.session", &[]).await?;
+    let count: i64 = rows.first().map_or(Ok(0), |row| get(row, 0))?;
+    Ok(u64::try_from(count).unwrap_or(0))
+}
+
+pub(super) async fn forget(
+    client: &Client,
+    seen_before_us: i64,
+    revoked_before_us: i64,
+    count_max: u32,
+) -> Result<Forgotten> {
+    let rows = query(
+        client,
+        "WITH sessions AS (
+             DELETE FROM picket.session WHERE id IN (
+                 SELECT id FROM picket.session WHERE last_seen_us < $1 ORDER BY last_seen_us LIMIT $3 FOR UPDATE SKIP LOCKED
+             ) RETURNING 1
+         ), revocations AS (DELETE FROM picket.revocation WHERE until_us < $2 RETURNING 1)
+         SELECT (SELECT count(*) FROM sessions), (SELECT count(*) FROM revocations)",
+        &[
+            (&seen_before_us, Type::INT8),
+            (&revoked_before_us, Type::INT8),
+            (&i64::from(count_max), Type::INT8),
+        ],
+    )
+    .await?;
+    let number = |index| -> Result<u64> {
+        let number: i64 = rows.first().map_or(Ok(0), |row| get(row, index))?;
+        Ok(u64::try_from(number).unwrap_or(0))
+    };
+    Ok(Forgotten {
+        sessions: number(0)?,
+        revocations: number(1)?,
+    })
+}
+
+pub(super) async fn standing(client: &mut Client) -> Result<Standing> {
+    // One snapshot, so that both are of one time.
+    let transaction = client
+        .build_transaction()
+        .isolation_level(tokio_postgres::IsolationLevel::RepeatableRead)
+        .read_only(true)
+        .start()
+        .await
+        .map_err(backend)?;
+    let mut standing = Standing::default();
+    for row in transaction
+        .query("SELECT kind, target, until_us FROM picket.revocation", &[])
+        .await
+        .map_err(backend)?
+    {
+        let (kind, target): (String, Vec<u8>) = (get(&row, 0)?, get(&row, 1)?);
+        let target = Target::of_key(&kind, &target).ok_or(StorageError::Malformed("revocation"))?;
+        standing.revocations.add(target, get(&row, 2)?);
+    }
+    let lockdown = transaction
+        .query_opt("SELECT at_us, caller FROM picket.lockdown WHERE id = 1", &[])
+        .await
+        .map_err(backend)?;
+    transaction.commit().await.map_err(backend)?;
+    if let Some(row) = lockdown {
+        standing.lockdown = Some(Lockdown {
+            at_us: get(&row, 0)?,
+            caller: get(&row, 1)?,
+        });
+    }
+    Ok(standing)
+}
+
+pub(super) async fn revoke(client: &Client, revocation: &Revocation) -> Result<()> {
+    let (kind, target) = revocation.target.key();
+    // It is told whether or not it changes something: whoever acknowledges it must know it everywhere.
+    query(
+        client,
+        "WITH stored AS (
+             INSERT INTO picket.revocation AS stored (kind, target, label, until_us, caller) VALUES ($1, $2, $3, $4, $5)
+             ON CONFLICT (kind, target) DO UPDATE SET until_us = excluded.until_us, caller = excluded.caller
+             WHERE excluded.until_us > stored.until_us
+         ) SELECT pg_notify('picket_storage', 'standing')",
+        &[
+            (&kind, Type::TEXT),
+            (&target, Type::BYTEA),
+            (&revocation.label, Type::TEXT),
+            (&revocation.until_us, Type::INT8),
+            (&revocation.caller, Type::TEXT),
+        ],
+    )
+    .await
+    .map(drop)
+}
+
+pub(super) async fn set_lockdown(client: &Client, lockdown: Option<&Lockdown>) -> Result<bool> {
+    let notify = ") SELECT pg_notify('picket_storage', 'standing') FROM changed";
+    let rows = match lockdown {
+        Some(lockdown) => {
+            query(
+                client,
+                &format!(
+                    "WITH changed AS (
+                         INSERT INTO picket.lockdown (id, at_us, caller) VALUES (1, $1, $2) ON CONFLICT DO NOTHING RETURNING 1
+                     {notify}"
+                ),
+                &[(&lockdown.at_us, Type::INT8), (&lockdown.caller, Type::TEXT)],
+            )
+            .await?
+        }
+        None => {
+            let delete = format!("WITH changed AS (DELETE FROM picket.lockdown RETURNING 1 {notify}");
+            query(client, &delete, &[]).await?
+        }
+    };
+    Ok(!rows.is_empty())
+}
+
+pub(super) async fn probe(client: &Client) -> Result<()> {
+    // A server that stands by for another, or whose disk is full, takes no write.
+    query(client, "UPDATE picket.probe SET count = (count + 1) % 1000", &[])
+        .await
+        .map(drop)
+}
+
+async fn query(client: &Client, sql: &str, parameters: &Parameters<'_>) -> Result<Vec<Row>> {
+    client.query_typed(sql, parameters).await.map_err(backend)
+}
+
+/// A number for the lock of a principal; where two share one, they wait for each other, and that is all.
+fn lock_of(principal: &PrincipalId) -> i64 {
+    let bytes = principal.as_bytes().first_chunk().copied();
+    i64::from_be_bytes(bytes.unwrap_or_default())
+}
+
+fn read_session(row: &Row) -> Result<Session> {
+    let ended = match get::<Option<i64>>(row, 10)? {
+        Some(at_us) => {
+            let reason = get::<String>(row, 11)?;
+            Some(Ended {
+                at_us,
+                reason: EndReason::named(&reason).ok_or(StorageError::Malformed("session"))?,
+                caller: get(row, 12)?,
+            })
+        }
+        None => None,
+    };
+    Ok(Session {
+        id: digest(row, 0, SessionId::from_slice)?,
+        principal: digest(row, 1, PrincipalId::from_slice)?,
+        issuer: get(row, 2)?,
+        subject: get(row, 3)?,
+        tenant: get(row, 4)?,
+        named_by: NamedBy::named(&get::<String>(row, 5)?).ok_or(StorageError::Malformed("session"))?,
+        name: get(row, 6)?,
+        fingerprint: digest(row, 7, Fingerprint::from_slice)?,
+        first_seen_us: get(row, 8)?,
+        last_seen_us: get(row, 9)?,
+        ended,
+    })
+}
+
+fn digest<T>(row: &Row, index: usize, read: impl FnOnce(&[u8]) -> Option<T>) -> Result<T> {
+    read(&get::<Vec<u8>>(row, index)?).ok_or(StorageError::Malformed("session"))
+}

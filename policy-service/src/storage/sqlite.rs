@@ -1,0 +1,233 @@
+//! Storage in a SQLite database, which one process owns: one thread writes, many commits in one, and others read beside it.
+
+mod schema;
+mod statements;
+
+use std::path::Path;
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
+use tokio::sync::{Semaphore, oneshot};
+
+use super::database_file::DatabaseFile;
+use super::{Concurrency, Creation, Filter, Forgotten, Revocation, SessionStore, StorageError};
+use crate::sessions::{Ended, Lockdown, Session, SessionId, Standing};
+
+/// How many writes may wait; more at once are refused.
+const QUEUE_WRITES_MAX: usize = 8192;
+/// How many writes share one commit, and so one wait for the disk.
+const BATCH_WRITES_MAX: usize = 512;
+/// How many reads run at once: they take microseconds, or wait for the disk.
+const READERS: usize = 4;
+/// How many pages of the write-ahead log are moved into the database at once, within a commit, as in the audit log.
+const CHECKPOINT_PAGES: u32 = 1024;
+/// How long a write waits for another process's lock; there is none as long as that process is no `sqlite3` shell.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
+/// Statements that a connection keeps prepared: all of them.
+const STATEMENTS_MAX: usize = 32;
+
+/// Tells the caller of a write what became of the commit.
+type Reply = Box<dyn FnOnce(Result<(), StorageError>) + Send>;
+/// A write within a transaction.
+type Job = Box<dyn FnOnce(&Transaction<'_>) -> Result<Reply, rusqlite::Error> + Send>;
+
+/// The store.
+pub struct SqliteStore {
+    // When it is dropped, the writer ends once it has written what waits.
+    writes: SyncSender<Job>,
+    readers: Arc<Mutex<Vec<Connection>>>,
+    reads: Arc<Semaphore>,
+}
+
+impl SqliteStore {
+    /// Opens a database, or creates it, and brings it to the current schema.
+    ///
+    /// # Errors
+    /// It cannot be opened or locked, is another program's, or is of a later version.
+    pub fn open(file: &Path) -> Result<Self, StorageError> {
+        let owned = DatabaseFile::own(file)?;
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let mut connection = Connection::open_with_flags(file, flags).map_err(backend)?;
+        configure(&connection).map_err(backend)?;
+        schema::migrate(&mut connection, file)?;
+        let readers = (0..READERS)
+            .map(|_| reader(file))
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(backend)?;
+        let (writes, queue) = sync_channel(QUEUE_WRITES_MAX);
+        std::thread::Builder::new()
+            .name("storage".to_owned())
+            .spawn(move || run(connection, &owned, &queue))
+            .map_err(|error| StorageError::Backend(format!("cannot start the writer: {error}")))?;
+        Ok(Self {
+            writes,
+            readers: Arc::new(Mutex::new(readers)),
+            reads: Arc::new(Semaphore::new(READERS)),
+        })
+    }
+
+    /// Does a write in a transaction, and returns when it is durable.
+    async fn write<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Transaction<'_>) -> Result<T, rusqlite::Error> + Send + 'static,
+    ) -> Result<T, StorageError> {
+        let (sender, receiver) = oneshot::channel();
+        // A caller that went away needs no answer; what was written stands.
+        let job: Job = Box::new(move |transaction| match work(transaction) {
+            Ok(value) => Ok(Box::new(move |committed: Result<(), StorageError>| {
+                let _gone = sender.send(committed.map(|()| value));
+            })),
+            Err(error) => {
+                let _gone = sender.send(Err(StorageError::Backend(error.to_string())));
+                Err(error)
+            }
+        });
+        self.writes.try_send(job).map_err(|error| match error {
+            TrySendError::Full(_) => StorageError::Overloaded,
+            TrySendError::Disconnected(_) => StorageError::NotDone,
+        })?;
+        receiver.await.unwrap_or(Err(StorageError::NotDone))
+    }
+
+    /// Reads beside the writer, on a thread that may wait for the disk.
+    async fn read<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, rusqlite::Error> + Send + 'static,
+    ) -> Result<T, StorageError> {
+        let slot = Arc::clone(&self.reads).acquire_owned().await;
+        let slot = slot.map_err(|_| StorageError::NotDone)?;
+        let readers = Arc::clone(&self.readers);
+        let read = tokio::task::spawn_blocking(move || {
+            let taken = readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            // There are as many of them as slots.
+            let connection = taken.ok_or(StorageError::Overloaded)?;
+            let value = work(&connection).map_err(backend);
+            readers.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
+            drop(slot);
+            value
+        });
+        read.await.unwrap_or(Err(StorageError::NotDone))
+    }
+}
+
+#[async_trait]
+impl SessionStore for SqliteStore {
+    async fn session(&self, id: SessionId) -> Result<Option<Session>, StorageError> {
+        self.read(move |connection| statements::session(connection, id)).await
+    }
+
+    async fn create(&self, session: Session, concurrency: Concurrency) -> Result<Creation, StorageError> {
+        self.write(move |transaction| statements::create(transaction, &session, concurrency))
+            .await
+    }
+
+    async fn end(&self, id: SessionId, ended: Ended, seen_until_us: i64) -> Result<bool, StorageError> {
+        self.write(move |transaction| statements::end(transaction, id, &ended, seen_until_us))
+            .await
+    }
+
+    async fn touch(&self, seen: Vec<(SessionId, i64)>) -> Result<(), StorageError> {
+        self.write(move |transaction| statements::touch(transaction, &seen))
+            .await
+    }
+
+    async fn sessions(
+        &self,
+        filter: Filter,
+        after: Option<SessionId>,
+        count_max: u32,
+    ) -> Result<Vec<Session>, StorageError> {
+        self.read(move |connection| statements::sessions(connection, &filter, after, count_max))
+            .await
+    }
+
+    async fn count(&self) -> Result<u64, StorageError> {
+        self.read(statements::count).await
+    }
+
+    async fn forget(
+        &self,
+        seen_before_us: i64,
+        revoked_before_us: i64,
+        count_max: u32,
+    ) -> Result<Forgotten, StorageError> {
+        self.write(move |transaction| statements::forget(transaction, seen_before_us, revoked_before_us, count_max))
+            .await
+    }
+
+    async fn standing(&self) -> Result<Standing, StorageError> {
+        self.read(statements::standing).await
+    }
+
+    async fn revoke(&self, revocation: Revocation) -> Result<(), StorageError> {
+        self.write(move |transaction| statements::revoke(transaction, &revocation))
+            .await
+    }
+
+    async fn set_lockdown(&self, lockdown: Option<Lockdown>) -> Result<bool, StorageError> {
+        self.write(move |transaction| statements::set_lockdown(transaction, lockdown.as_ref()))
+            .await
+    }
+
+    async fn probe(&self) -> Result<(), StorageError> {
+        self.write(|transaction| statements::probe(transaction)).await
+    }
+}
+
+/// SQLite's settings. FULL makes each commit in WAL mode wait for the disk; NORMAL would lose the last ones with the power.
+fn configure(connection: &Connection) -> Result<(), rusqlite::Error> {
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+    connection.pragma_update(None, "trusted_schema", false)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+    Ok(())
+}
+
+fn reader(file: &Path) -> Result<Connection, rusqlite::Error> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(file, flags)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.pragma_update(None, "trusted_schema", false)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+    Ok(connection)
+}
+
+/// The writer's thread: it waits for one write and takes those behind it along.
+fn run(mut connection: Connection, file: &DatabaseFile, queue: &Receiver<Job>) {
+    while let Ok(first) = queue.recv() {
+        let mut jobs = vec![first];
+        while jobs.len() < BATCH_WRITES_MAX {
+            match queue.try_recv() {
+                Ok(job) => jobs.push(job),
+                Err(_) => break,
+            }
+        }
+        let mut replies = Vec::with_capacity(jobs.len());
+        let committed = file
+            .check()
+            .map_err(StorageError::from)
+            .and_then(|()| commit(&mut connection, jobs, &mut replies).map_err(backend));
+        for reply in replies {
+            reply(committed.clone());
+        }
+    }
+}
+
+/// All or none: a write that fails takes those beside it along, which are told so.
+fn commit(connection: &mut Connection, jobs: Vec<Job>, replies: &mut Vec<Reply>) -> Result<(), rusqlite::Error> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    for job in jobs {
+        replies.push(job(&transaction)?);
+    }
+    transaction.commit()
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "it is the argument of `map_err`")]
+fn backend(error: rusqlite::Error) -> StorageError {
+    StorageError::Backend(error.to_string())
+}

@@ -1,0 +1,235 @@
+//! Every statement over the tables.
+
+use rusqlite::types::Type;
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use crate::sessions::{
+    EndReason, Ended, Fingerprint, Lockdown, NamedBy, PrincipalId, Session, SessionId, Standing, Target,
+};
+use crate::storage::{Concurrency, Creation, Filter, Forgotten, Revocation};
+
+type Result<T> = std::result::Result<T, rusqlite::Error>;
+
+const COLUMNS: &str = "id, principal, issuer, subject, tenant, named_by, name, fingerprint, first_seen_us, last_seen_us, \
+                       ended_us, end_reason, ended_caller";
+
+pub(super) fn session(connection: &Connection, id: SessionId) -> Result<Option<Session>> {
+    connection
+        .prepare_cached(&format!("SELECT {COLUMNS} FROM session WHERE id = ?1"))?
+        .query_row([id.as_bytes()], read_session)
+        .optional()
+}
+
+pub(super) fn create(connection: &Connection, session: &Session, concurrency: Concurrency) -> Result<Creation> {
+    let inserted = connection
+        .prepare_cached(
+            "INSERT INTO session (id, principal, issuer, subject, tenant, named_by, name, fingerprint, first_seen_us, last_seen_us)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) ON CONFLICT (id) DO NOTHING",
+        )?
+        .execute(params![
+            session.id.as_bytes(),
+            session.principal.as_bytes(),
+            session.issuer,
+            session.subject,
+            session.tenant,
+            session.named_by.as_str(),
+            session.name,
+            session.fingerprint.as_bytes(),
+            session.first_seen_us,
+            session.last_seen_us,
+        ])?;
+    if inserted == 0 {
+        let existing = self::session(connection, session.id)?;
+        return existing
+            .map(|session| Creation::Existing(Box::new(session)))
+            .ok_or(rusqlite::Error::QueryReturnedNoRows);
+    }
+    let superseded = connection
+        .prepare_cached(
+            "UPDATE session SET ended_us = ?1, end_reason = ?2 WHERE id IN (
+                 SELECT id FROM session
+                 WHERE principal = ?3 AND id <> ?4 AND ended_us IS NULL AND first_seen_us > ?5 AND last_seen_us > ?6
+                 ORDER BY first_seen_us DESC, id LIMIT -1 OFFSET ?7
+             ) RETURNING id",
+        )?
+        .query_map(
+            params![
+                session.first_seen_us,
+                EndReason::Superseded.as_str(),
+                session.principal.as_bytes(),
+                session.id.as_bytes(),
+                concurrency.first_seen_after_us,
+                concurrency.last_seen_after_us,
+                // The new one is one of them.
+                concurrency.max.saturating_sub(1),
+            ],
+            |row| digest(row, 0, SessionId::from_slice),
+        )?
+        .collect::<Result<Vec<_>>>()?;
+    Ok(Creation::Created { superseded })
+}
+
+pub(super) fn end(connection: &Connection, id: SessionId, ended: &Ended, seen_until_us: i64) -> Result<bool> {
+    let changed = connection
+        .prepare_cached(
+            "UPDATE session SET ended_us = ?1, end_reason = ?2, ended_caller = ?3
+             WHERE id = ?4 AND ended_us IS NULL AND last_seen_us <= ?5",
+        )?
+        .execute(params![
+            ended.at_us,
+            ended.reason.as_str(),
+            ended.caller,
+            id.as_bytes(),
+            seen_until_us
+        ])?;
+    Ok(changed > 0)
+}
+
+pub(super) fn touch(connection: &Connection, seen: &[(SessionId, i64)]) -> Result<()> {
+    let mut statement =
+        connection.prepare_cached("UPDATE session SET last_seen_us = max(last_seen_us, ?1) WHERE id = ?2")?;
+    for (id, seen_us) in seen {
+        statement.execute(params![seen_us, id.as_bytes()])?;
+    }
+    Ok(())
+}
+
+pub(super) fn sessions(
+    connection: &Connection,
+    filter: &Filter,
+    after: Option<SessionId>,
+    count_max: u32,
+) -> Result<Vec<Session>> {
+    // Every id is greater than no bytes.
+    let after = after.as_ref().map_or(&[][..], SessionId::as_bytes);
+    let order = "id > ?1 ORDER BY id LIMIT ?2";
+    let list = |condition: &str, parameters: &[&dyn rusqlite::ToSql]| {
+        connection
+            .prepare_cached(&format!("SELECT {COLUMNS} FROM session WHERE {condition}{order}"))?
+            .query_map(parameters, read_session)?
+            .collect()
+    };
+    match filter {
+        Filter::All => list("", params![after, count_max]),
+        Filter::Principal(principal) => list("principal = ?3 AND ", params![after, count_max, principal.as_bytes()]),
+        Filter::Tenant(tenant) => list("tenant = ?3 AND ", params![after, count_max, tenant]),
+    }
+}
+
+pub(super) fn count(connection: &Connection) -> Result<u64> {
+    let count: i64 = connection.query_row("SELECT count(*) FROM session", [], |row| row.get(0))?;
+    Ok(u64::try_from(count).unwrap_or(0))
+}
+
+pub(super) fn forget(
+    connection: &Connection,
+    seen_before_us: i64,
+    revoked_before_us: i64,
+    count_max: u32,
+) -> Result<Forgotten> {
+    let sessions = connection
+        .prepare_cached(
+            "DELETE FROM session WHERE id IN (SELECT id FROM session WHERE last_seen_us < ?1 ORDER BY last_seen_us LIMIT ?2)",
+        )?
+        .execute(params![seen_before_us, count_max])?;
+    let revocations = connection
+        .prepare_cached("DELETE FROM revocation WHERE until_us < ?1")?
+        .execute([revoked_before_us])?;
+    Ok(Forgotten {
+        sessions: u64::try_from(sessions).unwrap_or(u64::MAX),
+        revocations: u64::try_from(revocations).unwrap_or(u64::MAX),
+    })
+}
+
+pub(super) fn standing(connection: &Connection) -> Result<Standing> {
+    // One transaction, so that both are of one time.
+    let snapshot = connection.unchecked_transaction()?;
+    let mut standing = Standing::default();
+    let mut statement = snapshot.prepare_cached("SELECT kind, target, until_us FROM revocation")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let (kind, target) = (row.get::<_, String>(0)?, row.get::<_, Vec<u8>>(1)?);
+        let target = Target::of_key(&kind, &target).ok_or_else(|| malformed(0, "revocation"))?;
+        standing.revocations.add(target, row.get(2)?);
+    }
+    standing.lockdown = snapshot
+        .prepare_cached("SELECT at_us, caller FROM lockdown WHERE id = 1")?
+        .query_row([], |row| {
+            Ok(Lockdown {
+                at_us: row.get(0)?,
+                caller: row.get(1)?,
+            })
+        })
+        .optional()?;
+    Ok(standing)
+}
+
+pub(super) fn revoke(connection: &Connection, revocation: &Revocation) -> Result<()> {
+    let (kind, target) = revocation.target.key();
+    connection
+        .prepare_cached(
+            "INSERT INTO revocation (kind, target, label, until_us, caller) VALUES (?1, ?2, ?3, ?4, ?5)
+             ON CONFLICT (kind, target) DO UPDATE SET until_us = excluded.until_us, caller = excluded.caller
+             WHERE excluded.until_us > revocation.until_us",
+        )?
+        .execute(params![
+            kind,
+            target,
+            revocation.label,
+            revocation.until_us,
+            revocation.caller
+        ])?;
+    Ok(())
+}
+
+pub(super) fn set_lockdown(connection: &Connection, lockdown: Option<&Lockdown>) -> Result<bool> {
+    let changed = match lockdown {
+        Some(lockdown) => connection
+            .prepare_cached("INSERT INTO lockdown (id, at_us, caller) VALUES (1, ?1, ?2) ON CONFLICT DO NOTHING")?
+            .execute(params![lockdown.at_us, lockdown.caller])?,
+        None => connection.prepare_cached("DELETE FROM lockdown")?.execute([])?,
+    };
+    Ok(changed > 0)
+}
+
+pub(super) fn probe(connection: &Connection) -> Result<()> {
+    connection
+        .prepare_cached("UPDATE probe SET count = (count + 1) % 1000")?
+        .execute([])?;
+    Ok(())
+}
+
+fn read_session(row: &Row<'_>) -> Result<Session> {
+    let ended = match row.get::<_, Option<i64>>(10)? {
+        Some(at_us) => {
+            let reason = row.get::<_, String>(11)?;
+            Some(Ended {
+                at_us,
+                reason: EndReason::named(&reason).ok_or_else(|| malformed(11, "end_reason"))?,
+                caller: row.get(12)?,
+            })
+        }
+        None => None,
+    };
+    Ok(Session {
+        id: digest(row, 0, SessionId::from_slice)?,
+        principal: digest(row, 1, PrincipalId::from_slice)?,
+        issuer: row.get(2)?,
+        subject: row.get(3)?,
+        tenant: row.get(4)?,
+        named_by: NamedBy::named(&row.get::<_, String>(5)?).ok_or_else(|| malformed(5, "named_by"))?,
+        name: row.get(6)?,
+        fingerprint: digest(row, 7, Fingerprint::from_slice)?,
+        first_seen_us: row.get(8)?,
+        last_seen_us: row.get(9)?,
+        ended,
+    })
+}
+
+fn digest<T>(row: &Row<'_>, index: usize, read: impl FnOnce(&[u8]) -> Option<T>) -> Result<T> {
+    read(&row.get::<_, Vec<u8>>(index)?).ok_or_else(|| malformed(index, "a digest"))
+}
+
+fn malformed(index: usize, name: &str) -> rusqlite::Error {
+    rusqlite::Error::InvalidColumnType(index, name.to_owned(), Type::Blob)
+}

@@ -1,0 +1,227 @@
+//! Three replicas on one PostgreSQL: a revocation reaches the others, and whatever was acknowledged is there when one is killed in
+//! the middle of writes and another is cut from the database.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use picket_policy_service::sessions::{EndReason, NamedBy, SessionId};
+use picket_policy_service::storage::{self, Location};
+use picket_proto::v1;
+use picket_proto::v1::admin_client::AdminClient;
+use picket_proto::v1::policy_decision_client::PolicyDecisionClient;
+use rustls::version::TLS13;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tonic::Code;
+use tonic::transport::Channel;
+
+use crate::admin::{CALLERS, OPERATOR};
+use crate::harness::{Service, Setup};
+use crate::postgres::Server;
+use crate::sessions::{asked, client, reasons};
+
+const DEADLINE: Duration = Duration::from_secs(60);
+/// Decisions from memory end so long after the last word from the database; with room for a slow machine.
+const CUT_OFF_MAX: Duration = Duration::from_secs(15);
+
+struct Replica {
+    setup: Setup,
+    service: Service,
+    decisions: PolicyDecisionClient<Channel>,
+}
+
+impl Replica {
+    async fn start(url: &str) -> Self {
+        let setup = Setup::with(&format!(
+            "{CALLERS}[sessions]\n[storage]\npostgres_url_file = \"url\"\n"
+        ));
+        std::fs::write(setup.path("url"), url).unwrap();
+        let service = setup.start();
+        let decisions = client(&setup, &service).await;
+        Self {
+            setup,
+            service,
+            decisions,
+        }
+    }
+
+    async fn admin(&self) -> AdminClient<Channel> {
+        let operator = self.setup.authority.identity(OPERATOR);
+        let config = self.setup.authority.client(Some(&operator), &TLS13);
+        AdminClient::new(self.setup.channel(&self.service, config).await.unwrap())
+    }
+
+    /// Asks until the session is refused, and returns how long that took.
+    async fn wait_until_refused(&mut self, sid: &str) -> Duration {
+        let begin = Instant::now();
+        loop {
+            let reasons = reasons(&mut self.decisions, asked(sid)).await;
+            if !reasons.is_empty() {
+                assert_eq!(reasons, ["session_revoked"]);
+                return begin.elapsed();
+            }
+            assert!(begin.elapsed() < DEADLINE, "a revocation does not arrive");
+        }
+    }
+}
+
+fn id(sid: &str) -> SessionId {
+    SessionId::of("https://issuer.example", NamedBy::SessionId, sid)
+}
+
+/// A wire to the database that can be cut.
+struct Wire {
+    port: u16,
+    is_cut: watch::Sender<bool>,
+}
+
+impl Wire {
+    async fn to(port: u16) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (is_cut, cut) = watch::channel(false);
+        let wire = Self {
+            port: listener.local_addr().unwrap().port(),
+            is_cut,
+        };
+        tokio::spawn(async move {
+            while let Ok((near, _)) = listener.accept().await {
+                tokio::spawn(carry(near, SocketAddr::from(([127, 0, 0, 1], port)), cut.clone()));
+            }
+        });
+        wire
+    }
+}
+
+/// Carries bytes until the wire is cut; then it is silent, as a network is, and neither end is told.
+async fn carry(mut near: TcpStream, far: SocketAddr, mut cut: watch::Receiver<bool>) {
+    if *cut.borrow() {
+        let _mended = cut.wait_for(|cut| !cut).await;
+        return;
+    }
+    let mut far = TcpStream::connect(far).await.unwrap();
+    tokio::select! {
+        _ended = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
+        _cut = cut.wait_for(|cut| *cut) => {}
+    }
+    let _mended = cut.wait_for(|cut| !cut).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_that_was_acknowledged_is_lost_and_a_revocation_reaches_every_replica() {
+    let server = Server::start();
+    let url = server.database().await;
+    let wire = Wire::to(server.port).await;
+    let cut_url = url.replace(&format!(":{}/", server.port), &format!(":{}/", wire.port));
+    let mut first = Replica::start(&url).await;
+    let mut second = Replica::start(&url).await;
+    let mut third = Replica::start(&cut_url).await;
+
+    // A revocation on one reaches the others, which have the session in memory.
+    for sid in ["one", "all"] {
+        for replica in [&mut first, &mut second, &mut third] {
+            assert!(reasons(&mut replica.decisions, asked(sid)).await.is_empty());
+        }
+    }
+    let mut admin = first.admin().await;
+    let request = v1::RevokeSessionRequest {
+        id: id("one").to_string(),
+    };
+    assert!(admin.revoke_session(request).await.unwrap().into_inner().changed);
+    assert_eq!(reasons(&mut first.decisions, asked("one")).await, ["session_revoked"]);
+    for replica in [&mut second, &mut third] {
+        let took = replica.wait_until_refused("one").await;
+        println!("a revocation arrived after {took:?}");
+        assert!(reasons(&mut replica.decisions, asked("all")).await.is_empty());
+    }
+
+    what_a_killed_replica_acknowledged_is_there(&mut first, &mut second).await;
+
+    // One is cut from the database, and does not learn of a revocation.
+    wire.is_cut.send_replace(true);
+    let begin = Instant::now();
+    let mut admin = first.admin().await;
+    let request = v1::RevokePrincipalRequest {
+        issuer: "https://issuer.example".to_owned(),
+        subject: "a-private-subject".to_owned(),
+    };
+    assert!(admin.revoke_principal(request).await.unwrap().into_inner().changed);
+    assert_eq!(reasons(&mut first.decisions, asked("all")).await, ["session_revoked"]);
+    // It goes on from memory for a moment, and then gives no decision at all.
+    let refused = loop {
+        match third.decisions.decide(asked("all")).await {
+            Ok(_) => assert!(begin.elapsed() < CUT_OFF_MAX, "a replica that is cut off goes on"),
+            Err(status) => break status,
+        }
+    };
+    assert_eq!(refused.code(), Code::Unavailable, "{refused:?}");
+    println!("a replica that was cut off stopped after {:?}", begin.elapsed());
+    let (head, body) = third.service.get("/readyz");
+    assert!(head.starts_with("HTTP/1.1 503 "), "{head} {body}");
+    let refused = third
+        .admin()
+        .await
+        .revoke_everything(v1::RevokeEverythingRequest {})
+        .await
+        .unwrap_err();
+    assert_eq!(refused.code(), Code::Unavailable);
+
+    // When it is connected again it knows.
+    wire.is_cut.send_replace(false);
+    let begin = Instant::now();
+    let answered = loop {
+        match third.decisions.decide(asked("all")).await {
+            Ok(decision) => break decision.into_inner(),
+            Err(status) => assert!(begin.elapsed() < DEADLINE, "{status:?}"),
+        }
+    };
+    assert_eq!(answered.caller_reasons, ["session_revoked"]);
+}
+
+/// One is killed in the middle of writes.
+async fn what_a_killed_replica_acknowledged_is_there(first: &mut Replica, second: &mut Replica) {
+    let acknowledged = kill_in_the_middle_of_writes(second).await;
+    let storage = Location::Postgres {
+        url_file: first.setup.path("url"),
+        ca_file: None,
+    };
+    let store = storage::open(&storage, Arc::new(|_| ())).await.unwrap();
+    assert!(acknowledged.len() > 10, "{}", acknowledged.len());
+    for (sid, was_revoked) in &acknowledged {
+        let session = store.session(id(sid)).await.unwrap().unwrap();
+        let reason = session.ended.map(|ended| ended.reason);
+        assert_eq!(reason == Some(EndReason::Revoked), *was_revoked, "{sid}");
+        let expected: &[&str] = if *was_revoked { &["session_revoked"] } else { &[] };
+        assert_eq!(reasons(&mut first.decisions, asked(sid)).await, expected, "{sid}");
+    }
+}
+
+/// The sessions whose creation was acknowledged, and whether their revocation was too. One in two is revoked; the last one that was
+/// asked for is in neither state, as its answer did not come.
+async fn kill_in_the_middle_of_writes(replica: &mut Replica) -> Vec<(String, bool)> {
+    let mut acknowledged = Vec::new();
+    let mut admin = replica.admin().await;
+    for number in 0.. {
+        if number == 40 {
+            // The calls that follow are under way when it is gone.
+            replica.service.kill_soon();
+        }
+        let sid = format!("killed-{number}");
+        let Ok(created) = replica.decisions.decide(asked(&sid)).await else {
+            return acknowledged;
+        };
+        assert!(created.into_inner().caller_reasons.is_empty());
+        if number % 2 == 0 {
+            acknowledged.push((sid, false));
+            continue;
+        }
+        let request = v1::RevokeSessionRequest {
+            id: id(&sid).to_string(),
+        };
+        if admin.revoke_session(request).await.is_err() {
+            return acknowledged;
+        }
+        acknowledged.push((sid, true));
+    }
+    acknowledged
+}

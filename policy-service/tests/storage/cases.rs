@@ -1,0 +1,332 @@
+//! What holds in every store.
+
+use std::sync::Arc;
+
+use picket_policy_service::sessions::{
+    EndReason, Ended, Fingerprint, Lockdown, NamedBy, PrincipalId, Session, SessionId, Standing, Target, TenantId,
+};
+use picket_policy_service::storage::{Concurrency, Creation, Filter, Forgotten, Location, Revocation, SessionStore};
+
+use crate::{Backend, confirm, open};
+
+const NOW_US: i64 = 1_700_000_000_000_000;
+const ISSUER: &str = "https://issuer.example";
+const OPERATOR: &str = "spiffe://example.org/operator";
+
+/// Counts all that were not ended.
+const MANY: Concurrency = Concurrency {
+    max: 100,
+    first_seen_after_us: 0,
+    last_seen_after_us: 0,
+};
+
+pub(crate) async fn run(backend: &impl Backend) {
+    what_is_created_is_found(&*open(&backend.fresh().await).await).await;
+    the_first_of_two_creations_counts(&*open(&backend.fresh().await).await).await;
+    the_oldest_session_that_counts_is_ended_for_a_new_one(&*open(&backend.fresh().await).await).await;
+    creations_at_once_leave_no_more_than_there_may_be(open(&backend.fresh().await).await).await;
+    a_session_ends_once(&*open(&backend.fresh().await).await).await;
+    a_session_that_was_used_since_does_not_end(&*open(&backend.fresh().await).await).await;
+    uses_move_forward_alone(&*open(&backend.fresh().await).await).await;
+    a_list_has_every_session_once(&*open(&backend.fresh().await).await).await;
+    what_is_old_is_forgotten(&*open(&backend.fresh().await).await).await;
+    what_was_ordered_stands(&*open(&backend.fresh().await).await).await;
+    any_text_is_kept_as_it_is(&*open(&backend.fresh().await).await).await;
+    what_was_acknowledged_is_there_after_a_restart(&backend.fresh().await).await;
+}
+
+fn id(name: &str) -> SessionId {
+    SessionId::of(ISSUER, NamedBy::SessionId, name)
+}
+
+fn session(name: &str, subject: &str, first_seen_us: i64) -> Session {
+    Session {
+        id: id(name),
+        principal: PrincipalId::of(ISSUER, subject),
+        issuer: ISSUER.to_owned(),
+        subject: subject.to_owned(),
+        tenant: Some(format!("{subject}'s")),
+        named_by: NamedBy::SessionId,
+        name: name.to_owned(),
+        fingerprint: Fingerprint::of(&[("user_agent", Some("test"))]),
+        first_seen_us,
+        last_seen_us: first_seen_us,
+        ended: None,
+    }
+}
+
+fn ended(reason: EndReason) -> Ended {
+    Ended {
+        at_us: NOW_US + 5,
+        reason,
+        caller: Some(OPERATOR.to_owned()),
+    }
+}
+
+async fn create(store: &dyn SessionStore, name: &str, subject: &str, first_seen_us: i64) {
+    let created = store.create(session(name, subject, first_seen_us), MANY).await.unwrap();
+    assert_eq!(created, Creation::Created { superseded: vec![] }, "{name}");
+}
+
+async fn reason(store: &dyn SessionStore, name: &str) -> Option<EndReason> {
+    let session = store.session(id(name)).await.unwrap().unwrap();
+    session.ended.map(|ended| ended.reason)
+}
+
+async fn what_is_created_is_found(store: &dyn SessionStore) {
+    assert_eq!(store.session(id("1")).await.unwrap(), None);
+    let without_tenant = Session {
+        tenant: None,
+        named_by: NamedBy::TokenId,
+        ..session("2", "alice", NOW_US)
+    };
+    create(store, "1", "alice", NOW_US).await;
+    store.create(without_tenant.clone(), MANY).await.unwrap();
+    assert_eq!(
+        store.session(id("1")).await.unwrap(),
+        Some(session("1", "alice", NOW_US))
+    );
+    assert_eq!(store.session(id("2")).await.unwrap(), Some(without_tenant));
+    assert_eq!(store.count().await.unwrap(), 2);
+    confirm(store).await;
+}
+
+async fn the_first_of_two_creations_counts(store: &dyn SessionStore) {
+    create(store, "1", "alice", NOW_US).await;
+    let second = store.create(session("1", "mallory", NOW_US + 1), MANY).await.unwrap();
+    assert_eq!(second, Creation::Existing(Box::new(session("1", "alice", NOW_US))));
+}
+
+async fn the_oldest_session_that_counts_is_ended_for_a_new_one(store: &dyn SessionStore) {
+    for (name, first_seen_us) in [
+        ("timed out", -100),
+        ("ended", 1),
+        ("idle", 2),
+        ("first", 3),
+        ("second", 4),
+    ] {
+        create(store, name, "alice", NOW_US + first_seen_us).await;
+    }
+    create(store, "bob's", "bob", NOW_US).await;
+    for (name, _) in [("first", 3), ("second", 4)] {
+        store.touch(vec![(id(name), NOW_US + 50)]).await.unwrap();
+    }
+    assert!(
+        store
+            .end(id("ended"), ended(EndReason::Revoked), i64::MAX)
+            .await
+            .unwrap()
+    );
+    let concurrency = Concurrency {
+        max: 2,
+        first_seen_after_us: NOW_US,
+        last_seen_after_us: NOW_US + 10,
+    };
+    let created = store
+        .create(session("third", "alice", NOW_US + 60), concurrency)
+        .await
+        .unwrap();
+    let superseded = vec![id("first")];
+    assert_eq!(created, Creation::Created { superseded });
+    assert_eq!(reason(store, "first").await, Some(EndReason::Superseded));
+    assert_eq!(reason(store, "ended").await, Some(EndReason::Revoked));
+    for name in ["timed out", "idle", "second", "third", "bob's"] {
+        assert_eq!(reason(store, name).await, None, "{name}");
+    }
+    // With one at most, the new one is the one, also where another seems to be younger.
+    let one = Concurrency { max: 1, ..MANY };
+    store.create(session("fourth", "alice", NOW_US), one).await.unwrap();
+    assert_eq!(reason(store, "fourth").await, None);
+    for name in ["timed out", "idle", "second", "third"] {
+        assert_eq!(reason(store, name).await, Some(EndReason::Superseded), "{name}");
+    }
+}
+
+async fn creations_at_once_leave_no_more_than_there_may_be(store: Arc<dyn SessionStore>) {
+    let concurrency = Concurrency { max: 3, ..MANY };
+    let mut creations = tokio::task::JoinSet::new();
+    for number in 0..24 {
+        let store = Arc::clone(&store);
+        let session = session(&number.to_string(), "alice", NOW_US + number);
+        creations.spawn(async move { store.create(session, concurrency).await.unwrap() });
+    }
+    while let Some(created) = creations.join_next().await {
+        created.unwrap();
+    }
+    let mut live = 0;
+    for number in 0..24 {
+        live += u32::from(reason(&*store, &number.to_string()).await.is_none());
+    }
+    assert_eq!(live, 3);
+}
+
+async fn a_session_ends_once(store: &dyn SessionStore) {
+    create(store, "1", "alice", NOW_US).await;
+    let compromised = ended(EndReason::Compromised);
+    assert!(store.end(id("1"), compromised.clone(), i64::MAX).await.unwrap());
+    assert!(!store.end(id("1"), ended(EndReason::Revoked), i64::MAX).await.unwrap());
+    assert!(
+        !store
+            .end(id("unknown"), ended(EndReason::Revoked), i64::MAX)
+            .await
+            .unwrap()
+    );
+    let found = store.session(id("1")).await.unwrap().unwrap();
+    assert_eq!(found.ended, Some(compromised));
+    // Neither a use nor a second creation revives it.
+    store.touch(vec![(id("1"), NOW_US + 10)]).await.unwrap();
+    store.create(session("1", "alice", NOW_US + 10), MANY).await.unwrap();
+    assert_eq!(reason(store, "1").await, Some(EndReason::Compromised));
+}
+
+async fn a_session_that_was_used_since_does_not_end(store: &dyn SessionStore) {
+    create(store, "1", "alice", NOW_US).await;
+    store.touch(vec![(id("1"), NOW_US + 10)]).await.unwrap();
+    let idle = ended(EndReason::IdleTimeout);
+    assert!(!store.end(id("1"), idle.clone(), NOW_US + 9).await.unwrap());
+    assert_eq!(reason(store, "1").await, None);
+    assert!(store.end(id("1"), idle, NOW_US + 10).await.unwrap());
+}
+
+async fn uses_move_forward_alone(store: &dyn SessionStore) {
+    create(store, "1", "alice", NOW_US).await;
+    create(store, "2", "alice", NOW_US).await;
+    let uses = vec![(id("2"), NOW_US - 5), (id("1"), NOW_US + 5), (id("unknown"), NOW_US)];
+    store.touch(uses).await.unwrap();
+    store.touch(vec![(id("1"), NOW_US + 3)]).await.unwrap();
+    store.touch(vec![]).await.unwrap();
+    let last_seen_us = async |name| store.session(id(name)).await.unwrap().unwrap().last_seen_us;
+    assert_eq!((last_seen_us("1").await, last_seen_us("2").await), (NOW_US + 5, NOW_US));
+    assert_eq!(store.session(id("unknown")).await.unwrap(), None);
+}
+
+async fn a_list_has_every_session_once(store: &dyn SessionStore) {
+    for number in 0..7 {
+        let subject = if number < 3 { "alice" } else { "bob" };
+        create(store, &number.to_string(), subject, NOW_US).await;
+    }
+    for (filter, expected) in [
+        (Filter::All, 7),
+        (Filter::Principal(PrincipalId::of(ISSUER, "alice")), 3),
+        (Filter::Tenant("bob's".to_owned()), 4),
+        (Filter::Tenant("nobody's".to_owned()), 0),
+    ] {
+        let mut found = Vec::new();
+        loop {
+            let page = store.sessions(filter.clone(), found.last().copied(), 2).await.unwrap();
+            if page.is_empty() {
+                break;
+            }
+            assert!(page.len() <= 2, "{filter:?}");
+            found.extend(page.iter().map(|session| session.id));
+        }
+        assert!(found.is_sorted(), "{filter:?}");
+        found.dedup();
+        assert_eq!(found.len(), expected, "{filter:?}");
+    }
+}
+
+async fn what_is_old_is_forgotten(store: &dyn SessionStore) {
+    for number in 0..5 {
+        create(store, &number.to_string(), "alice", NOW_US + number).await;
+    }
+    revoke(store, Target::Principal(PrincipalId::of(ISSUER, "old")), NOW_US).await;
+    revoke(store, Target::Principal(PrincipalId::of(ISSUER, "new")), NOW_US + 1).await;
+    let first = store.forget(NOW_US + 3, NOW_US + 1, 2).await.unwrap();
+    let expected = Forgotten {
+        sessions: 2,
+        revocations: 1,
+    };
+    assert_eq!(first, expected);
+    let second = store.forget(NOW_US + 3, NOW_US + 1, 2).await.unwrap();
+    assert_eq!((second.sessions, second.revocations), (1, 0));
+    assert_eq!(store.count().await.unwrap(), 2);
+    assert_eq!(store.session(id("2")).await.unwrap(), None);
+    assert!(store.session(id("3")).await.unwrap().is_some());
+    assert_eq!(store.standing().await.unwrap().revocations.principals.len(), 1);
+}
+
+async fn revoke(store: &dyn SessionStore, target: Target, until_us: i64) {
+    let revocation = Revocation {
+        target,
+        label: "label".to_owned(),
+        until_us,
+        caller: OPERATOR.to_owned(),
+    };
+    store.revoke(revocation).await.unwrap();
+}
+
+async fn what_was_ordered_stands(store: &dyn SessionStore) {
+    assert_eq!(store.standing().await.unwrap(), Standing::default());
+    let (alice, acme) = (PrincipalId::of(ISSUER, "alice"), TenantId::of("acme"));
+    for (target, until_us) in [
+        (Target::Principal(alice), 5),
+        (Target::Tenant(acme), 6),
+        (Target::Everything, 7),
+        // An earlier one takes nothing back.
+        (Target::Everything, 3),
+        (Target::Principal(alice), 8),
+    ] {
+        revoke(store, target, NOW_US + until_us).await;
+    }
+    let lockdown = Lockdown {
+        at_us: NOW_US,
+        caller: OPERATOR.to_owned(),
+    };
+    let later = Lockdown {
+        at_us: NOW_US + 1,
+        ..lockdown.clone()
+    };
+    assert!(store.set_lockdown(Some(lockdown.clone())).await.unwrap());
+    assert!(!store.set_lockdown(Some(later)).await.unwrap());
+    let standing = store.standing().await.unwrap();
+    let mut expected = Standing {
+        lockdown: Some(lockdown),
+        ..Standing::default()
+    };
+    expected.revocations.add(Target::Principal(alice), NOW_US + 8);
+    expected.revocations.add(Target::Tenant(acme), NOW_US + 6);
+    expected.revocations.add(Target::Everything, NOW_US + 7);
+    assert_eq!(standing, expected);
+    assert!(store.set_lockdown(None).await.unwrap());
+    assert!(!store.set_lockdown(None).await.unwrap());
+    assert_eq!(store.standing().await.unwrap().lockdown, None);
+}
+
+async fn any_text_is_kept_as_it_is(store: &dyn SessionStore) {
+    let text = "'; DROP TABLE session; -- \u{202e} é 日本 $1 ?1 \\";
+    let odd = Session {
+        issuer: text.to_owned(),
+        subject: text.to_owned(),
+        tenant: Some(text.to_owned()),
+        name: text.to_owned(),
+        ..session("odd", "alice", NOW_US)
+    };
+    store.create(odd.clone(), MANY).await.unwrap();
+    assert_eq!(store.session(odd.id).await.unwrap(), Some(odd.clone()));
+    let found = store.sessions(Filter::Tenant(text.to_owned()), None, 10).await.unwrap();
+    assert_eq!(found, [odd]);
+}
+
+async fn what_was_acknowledged_is_there_after_a_restart(location: &Location) {
+    let store = open(location).await;
+    create(&*store, "1", "alice", NOW_US).await;
+    assert!(store.end(id("1"), ended(EndReason::Revoked), i64::MAX).await.unwrap());
+    revoke(&*store, Target::Everything, NOW_US).await;
+    drop(store);
+    // The file's lock is given back when the writer has ended, a moment later.
+    let mut store = None;
+    for _ in 0..500 {
+        let observer = Arc::new(|_| ());
+        match picket_policy_service::storage::open(location, observer).await {
+            Ok(opened) => {
+                store = Some(opened);
+                break;
+            }
+            Err(_) => tokio::time::sleep(std::time::Duration::from_millis(10)).await,
+        }
+    }
+    let store = store.unwrap();
+    assert_eq!(reason(&*store, "1").await, Some(EndReason::Revoked));
+    assert_eq!(store.standing().await.unwrap().revocations.everything_us, Some(NOW_US));
+}

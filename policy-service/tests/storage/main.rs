@@ -1,0 +1,92 @@
+//! One suite for storage, run on each back end.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    reason = "tests: helpers outside #[test] functions fail loudly, and wait on the real clock"
+)]
+
+mod cases;
+mod postgres;
+mod schema;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use picket_policy_service::storage::{self, Location, SessionStore};
+
+/// Opens a store of its own for each case, or the same one again.
+pub(crate) trait Backend {
+    /// Where a store is that nobody has used.
+    async fn fresh(&self) -> Location;
+}
+
+struct Sqlite(tempfile::TempDir);
+
+struct Postgres {
+    server: postgres::Server,
+    folder: tempfile::TempDir,
+}
+
+impl Backend for Sqlite {
+    async fn fresh(&self) -> Location {
+        let file = tempfile::Builder::new().tempfile_in(self.0.path()).unwrap();
+        let file = file.into_temp_path().keep().unwrap();
+        Location::Sqlite { file }
+    }
+}
+
+impl Backend for Postgres {
+    async fn fresh(&self) -> Location {
+        let url = self.server.database().await;
+        postgres_at(self.folder.path(), &url)
+    }
+}
+
+pub(crate) fn postgres_at(folder: &Path, url: &str) -> Location {
+    let file = tempfile::Builder::new().tempfile_in(folder).unwrap();
+    let url_file = file.into_temp_path().keep().unwrap();
+    std::fs::write(&url_file, format!("{url}\n")).unwrap();
+    Location::Postgres {
+        url_file,
+        ca_file: None,
+    }
+}
+
+pub(crate) async fn open(location: &Location) -> Arc<dyn SessionStore> {
+    storage::open(location, Arc::new(|_| ())).await.unwrap()
+}
+
+/// Returns when a store is confirmed; one that has just been opened may still be connecting.
+pub(crate) async fn confirm(store: &dyn SessionStore) {
+    let mut last = Ok(());
+    for _ in 0..500 {
+        last = store.probe().await;
+        if last.is_ok() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    last.unwrap();
+}
+
+#[tokio::test]
+async fn every_case_holds_in_sqlite() {
+    let backend = Sqlite(tempfile::tempdir().unwrap());
+    cases::run(&backend).await;
+    schema::sqlite_refuses_what_is_not_its_own(&backend.fresh().await, backend.0.path()).await;
+}
+
+#[tokio::test]
+async fn every_case_holds_in_postgresql() {
+    let backend = Postgres {
+        server: postgres::Server::start(),
+        folder: tempfile::tempdir().unwrap(),
+    };
+    cases::run(&backend).await;
+    schema::postgres_refuses_what_is_not_its_own(&backend.server, backend.folder.path()).await;
+    schema::replicas_that_start_together_make_one_schema(&backend.server, backend.folder.path()).await;
+    schema::changes_are_told(&backend.server, backend.folder.path()).await;
+}
