@@ -7,6 +7,7 @@ mod import;
 mod jwks;
 mod pki;
 mod policy;
+mod risk;
 mod session;
 mod token;
 
@@ -17,6 +18,7 @@ use clap::{ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use picket_policy_service::audit::{KeyError as AuditKeyError, StoreError};
 use picket_policy_service::policy::TraceError;
+use picket_policy_service::risk::StateError;
 
 use crate::exit::{EXIT_CODES_HELP, Exit};
 use crate::files::FileError;
@@ -97,6 +99,8 @@ enum Command {
     #[command(subcommand)]
     Audit(audit::Command),
     #[command(subcommand)]
+    Risk(risk::Command),
+    #[command(subcommand)]
     Session(session::Command),
     #[command(subcommand)]
     Revoke(session::RevokeCommand),
@@ -135,6 +139,12 @@ enum CommandError {
         file: String,
         #[source]
         source: AuditKeyError,
+    },
+    #[error("the risk baselines in `{file}`")]
+    RiskState {
+        file: String,
+        #[source]
+        source: StateError,
     },
     #[error("cannot look at the policies clause by clause")]
     Trace(#[from] TraceError),
@@ -179,6 +189,7 @@ fn carry_out(command: Command, output: Output) -> Result<Exit, CommandError> {
         Command::Policy(command) => policy::run(command, output),
         Command::Explain(arguments) => explain::run(&arguments, output),
         Command::Audit(command) => audit::run(command, output),
+        Command::Risk(command) => risk::run(command, output),
         Command::Session(command) => session::run(command, output),
         Command::Revoke(command) => session::revoke(command, output),
         Command::Lockdown(command) => session::lockdown(command, output),
@@ -210,6 +221,7 @@ fn exit_for(error: &CommandError) -> Exit {
         | CommandError::DecisionUnknown(_)
         | CommandError::DecisionUnreadable(_)
         | CommandError::AuditKey { .. }
+        | CommandError::RiskState { .. }
         | CommandError::Trace(_)
         | CommandError::Service(_)
         | CommandError::Output(_) => Exit::Failed,

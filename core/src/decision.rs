@@ -1,5 +1,7 @@
 //! Decisions: what the policy service answers about an access request.
 
+use crate::risk::Risk;
+
 /// What is to happen to a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
@@ -26,6 +28,8 @@ pub struct Decision {
     pub caller_reasons: Vec<String>,
     /// What it could have depended on.
     pub vary: Vary,
+    /// How unusual the request was, for the record; `None`: it was not assessed, or nothing is decided by it.
+    pub risk: Option<Risk>,
     /// With a deny: how the same principal would be permitted.
     pub challenge: Option<Box<StepUp>>,
     /// With a permit: what the upstream has to see to, each at most [`OBLIGATION_BYTES_MAX`] letters, digits, `.`, `_`, `-`,

@@ -13,6 +13,7 @@ pub mod path;
 pub mod peer;
 pub mod reason;
 pub mod request;
+pub mod risk;
 pub mod route;
 pub mod signature;
 pub mod source_address;

@@ -41,6 +41,18 @@ impl Network {
     pub fn contains(&self, address: IpAddr) -> bool {
         self.0.contains(&address.to_canonical())
     }
+
+    /// Its first address.
+    #[must_use]
+    pub fn first(&self) -> IpAddr {
+        self.0.network()
+    }
+
+    /// How many leading bits its addresses share.
+    #[must_use]
+    pub fn prefix_bits(&self) -> u8 {
+        self.0.prefix_len()
+    }
 }
 
 impl FromStr for Network {

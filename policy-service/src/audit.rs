@@ -8,6 +8,7 @@
 mod chain;
 mod key;
 mod record;
+mod risk;
 mod store;
 mod verify;
 mod writer;
@@ -19,6 +20,7 @@ pub use record::{
     Act, ActionRecord, AdministrationRecord, ChallengeRecord, ContextRecord, DecisionRecord, EffectRecord, Event,
     ObservedRecord, Outcome, PrincipalRecord, Record, ResourceRecord, SessionChange, SessionRecord, SidecarRecord,
 };
+pub use risk::{RiskModeRecord, RiskRecord, SignalRecord};
 pub use store::StoreError;
 pub use verify::{Finding, Head, Problem, Report, VerifyError, find_decision, tail, verify};
 pub use writer::{

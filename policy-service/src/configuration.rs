@@ -3,6 +3,7 @@
 mod document;
 mod fields;
 mod overlay;
+mod risk;
 mod roles;
 mod sessions;
 
@@ -18,6 +19,9 @@ use serde_json::Value;
 use document::Document;
 pub(crate) use fields::parsed_text;
 pub use overlay::ENVIRONMENT_PREFIX;
+#[cfg(test)]
+pub(crate) use risk::default_risk_settings;
+pub use risk::{GeoipFiles, Risk, ThreatListFile};
 pub use roles::{CallerRoles, Role, Roles};
 
 use crate::sessions::Settings;
@@ -47,6 +51,8 @@ pub struct Configuration {
     pub sessions: Option<KeptSessions>,
     /// The log on standard output.
     pub log: Log,
+    /// Scores; `None`: nothing is scored.
+    pub risk: Option<Risk>,
 }
 
 /// `[grpc]`: the front that answers `Decide` over mutual TLS.

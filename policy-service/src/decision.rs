@@ -5,14 +5,17 @@ use std::sync::Arc;
 use picket_core::access::AccessRequest;
 use picket_core::configuration::problems::shortened;
 use picket_core::decision::{Decision, Effect, Vary};
+use picket_core::time::Timestamp as Time;
 use uuid::{NoContext, Timestamp, Uuid};
 
-use crate::audit::{Answer, AppendError, AuditLog, DecisionRecord, Event};
+use crate::assessor::Assessor;
+use crate::audit::{Answer, AppendError, AuditLog, DecisionRecord, Event, RiskRecord};
 use crate::clock::{self, Stopwatch};
 use crate::configuration::Decisions;
 use crate::logging::{DecisionLine, DecisionLines};
 use crate::metrics::Metrics;
 use crate::policy::{Evaluation, PolicyEngine};
+use crate::risk::Assessment;
 use crate::sessions::{Judgement, Refusal, Sessions};
 use crate::storage::StorageError;
 
@@ -53,6 +56,8 @@ pub(crate) struct Decider {
     pub(crate) validity: Decisions,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) lines: DecisionLines,
+    /// `None`: nothing is scored.
+    pub(crate) risk: Option<Arc<Assessor>>,
     /// `None`: sessions are not kept.
     pub(crate) sessions: Option<Arc<Sessions>>,
 }
@@ -82,19 +87,27 @@ impl Decider {
     ) -> Result<Decision, DecisionError> {
         let time_us = clock::now_unix_us();
         let judgement = self.judge_session(&request, time_us).await?;
+        let assessed = self.risk.as_ref().map(|risk| risk.assess(&request, to_ms(time_us)));
+        let assessment = assessed.as_ref().map(|assessed| &assessed.assessment);
         let evaluation_time = Stopwatch::start();
         let evaluation = match judgement.refusal {
             Some(refusal) => refused(refusal, &judgement),
-            None => self.policies.evaluate(&request, time_us),
+            None => self.policies.evaluate_at_risk(&request, time_us, assessment),
         };
         let evaluation_us = evaluation_time.elapsed_us();
         let failed = !evaluation.errors.is_empty();
         let would_change = evaluation.observed.is_some();
-        let decision = self.decision(time_us, &evaluation, &judgement);
+        let decision = self.decision(time_us, &evaluation, &judgement, assessment);
         let line = Line::new(&request);
-        let record = self.record(request, evaluation, &decision, caller, time_us, evaluation_us);
+        let mut record = self.record(request, evaluation, &decision, caller, time_us, evaluation_us);
+        record.risk = assessment.cloned().map(RiskRecord::from);
         // INVARIANT: nothing leaves before its record is durable.
         self.audit.append(time_us, &Event::Decision(Box::new(record))).await?;
+        if let (Some(risk), Some(assessed)) = (&self.risk, &assessed) {
+            // Only what was given teaches.
+            risk.learn(assessed, Outcome::of(&decision));
+            self.metrics.assessed(assessed.assessment.risk.level);
+        }
         self.metrics
             .decided(Outcome::of(&decision), failed, stopwatch.elapsed());
         if would_change {
@@ -124,7 +137,13 @@ impl Decider {
         judged.await.unwrap_or(Err(StorageError::NotDone.into()))
     }
 
-    fn decision(&self, time_us: u64, evaluation: &Evaluation, judgement: &Judgement) -> Decision {
+    fn decision(
+        &self,
+        time_us: u64,
+        evaluation: &Evaluation,
+        judgement: &Judgement,
+        risk: Option<&Assessment>,
+    ) -> Decision {
         let valid_for_ms = match evaluation.effect {
             // A failure is not repeated: the next evaluation may succeed.
             _ if !evaluation.errors.is_empty() => 0,
@@ -136,14 +155,23 @@ impl Decider {
             effect: evaluation.effect,
             decision_id: made_up_id(time_us),
             policy_revision: self.policies.revision().to_owned(),
-            valid_for_ms: same_for_ms
-                .map_or(valid_for_ms, |ms| valid_for_ms.min(ms))
+            valid_for_ms: self
+                .shrunk_by(risk, same_for_ms.map_or(valid_for_ms, |ms| valid_for_ms.min(ms)))
                 .min(judgement.valid_for_ms_max),
             policy_ids: evaluation.policy_ids.clone(),
             caller_reasons: evaluation.caller_reasons.clone(),
             vary: judgement.vary.attributes().fold(evaluation.vary, Vary::with),
             challenge: evaluation.challenge.clone().map(Box::new),
             obligations: evaluation.obligations.clone(),
+            risk: risk.and_then(Assessment::counted),
+        }
+    }
+
+    /// The more unusual a request is, the sooner it is looked at anew, whether or not a policy reads the risk.
+    fn shrunk_by(&self, risk: Option<&Assessment>, valid_for_ms: u32) -> u32 {
+        match (&self.risk, risk) {
+            (Some(assessor), Some(risk)) => assessor.valid_for_ms(risk, valid_for_ms),
+            (None, _) | (_, None) => valid_for_ms,
         }
     }
 
@@ -218,6 +246,10 @@ impl Line {
             sidecar: &self.sidecar,
         });
     }
+}
+
+fn to_ms(time_us: u64) -> Time {
+    Time::from_ms(time_us / 1000)
 }
 
 /// A UUID of version 7 (RFC 9562 §5.7): ids sort by time.

@@ -4,6 +4,7 @@
 //! OpenID AuthZEN Authorization API, over mutual TLS, evaluates Cedar policies, and writes each decision to an audit log that proves it was not altered, before the
 //! answer leaves.
 
+mod assessor;
 pub mod audit;
 mod authzen;
 pub mod clock;
@@ -17,10 +18,12 @@ mod logging;
 pub mod metrics;
 pub mod policy;
 pub mod policy_tests;
+pub mod risk;
 pub mod service;
 pub mod sessions;
 pub mod storage;
 
+pub use assessor::{GeoipError, RiskError, ThreatListError};
 pub use ext_authz::StartError;
 pub use grpc::TlsError;
 pub use logging::LoggingError;

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use picket_core::enforcement::{CacheUse, Notes, Verdict};
+use picket_core::risk::RiskLevel;
+use picket_core::time::Timestamp;
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -42,6 +44,29 @@ pub struct Metrics {
     log_lines_dropped: Gauge,
     session_refusals: Family<SessionRefusalLabel, Counter>,
     sessions: Gauge,
+    risk: RiskMetrics,
+}
+
+/// What is counted where risk is assessed.
+#[derive(Default)]
+struct RiskMetrics {
+    assessments: Family<LevelLabel, Counter>,
+    principals: Gauge,
+    saves: Family<ResultLabel, Counter>,
+    list_reads: Family<ResultLabel, Counter>,
+    list_networks: Family<ListLabel, Gauge>,
+    list_changes: Family<ListLabel, Gauge>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LevelLabel {
+    level: &'static str,
+}
+
+/// The configuration names the lists, and bounds how many there are.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ListLabel {
+    list: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -113,12 +138,14 @@ impl Metrics {
             batch_records: Histogram::new(RECORDS),
             queue_records: Gauge::default(),
             log_lines_dropped: Gauge::default(),
+            risk: RiskMetrics::default(),
             session_refusals: Family::default(),
             sessions: Gauge::default(),
         };
         metrics.register_decisions();
         metrics.register_checks();
         metrics.register_audit();
+        metrics.register_risk();
         metrics.register_sessions();
         metrics.register_facts(policy_revision, policy_count);
         // All exist from the start, so that a rate over them is never missing.
@@ -215,6 +242,41 @@ impl Metrics {
             "log_lines_dropped",
             "Log lines that were dropped because nobody read them fast enough",
             self.log_lines_dropped.clone(),
+        );
+    }
+
+    fn register_risk(&mut self) {
+        let (registry, risk) = (&mut self.registry, &self.risk);
+        registry.register(
+            "risk_assessments",
+            "Requests by their risk level",
+            risk.assessments.clone(),
+        );
+        registry.register(
+            "risk_principals",
+            "Principals whose habits are remembered",
+            risk.principals.clone(),
+        );
+        registry.register(
+            "risk_saves",
+            "Times that the risk baselines were saved",
+            risk.saves.clone(),
+        );
+        registry.register(
+            "threat_list_reads",
+            "Times that a threat list was read because its file had changed",
+            risk.list_reads.clone(),
+        );
+        registry.register(
+            "threat_list_networks",
+            "Networks in a threat list",
+            risk.list_networks.clone(),
+        );
+        registry.register_with_unit(
+            "threat_list_changed_timestamp",
+            "When the file of a threat list was changed last, in seconds since the epoch",
+            Unit::Seconds,
+            risk.list_changes.clone(),
         );
     }
 
@@ -325,14 +387,49 @@ impl Metrics {
         }
     }
 
+    pub(crate) fn assessed(&self, level: RiskLevel) {
+        let level = level.name();
+        self.risk.assessments.get_or_create(&LevelLabel { level }).inc();
+    }
+
+    pub(crate) fn risk_principals(&self, principals: usize) {
+        self.risk.principals.set(gauge(principals));
+    }
+
+    pub(crate) fn risk_saved(&self, succeeded: bool) {
+        self.risk.saves.get_or_create(&result(succeeded)).inc();
+    }
+
+    pub(crate) fn threat_list_read(&self, succeeded: bool) {
+        self.risk.list_reads.get_or_create(&result(succeeded)).inc();
+    }
+
+    pub(crate) fn threat_list(&self, name: &str, networks: usize, changed_at: Timestamp) {
+        let label = ListLabel { list: name.to_owned() };
+        self.risk.list_networks.get_or_create(&label).set(gauge(networks));
+        self.risk.list_changes.get_or_create(&label).set(changed_at.as_s());
+    }
+
     /// All metrics as text, with the two that are read when asked for.
     pub(crate) fn encode(&self, queue_records: usize, log_lines_dropped: usize) -> Result<String, std::fmt::Error> {
-        let gauge = |value: usize| i64::try_from(value).unwrap_or(i64::MAX);
         self.queue_records.set(gauge(queue_records));
         self.log_lines_dropped.set(gauge(log_lines_dropped));
         let mut page = String::new();
         text::encode(&mut page, &self.registry)?;
         Ok(page)
+    }
+}
+
+fn gauge(value: usize) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+fn result(succeeded: bool) -> ResultLabel {
+    ResultLabel {
+        result: match succeeded {
+            true => "succeeded",
+            false => "failed",
+        },
     }
 }
 

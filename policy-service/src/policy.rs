@@ -37,6 +37,8 @@ pub use moment::time_zone;
 use needs::Needs;
 pub use trace::{Clause, ClauseKind, Outcome, Place, PolicyKind, PolicyTrace, Trace, TraceError, TracedPolicy, Tracer};
 
+use crate::risk::Assessment;
+
 /// How many evaluation errors a record names; the first one says enough.
 const ERRORS_MAX: usize = 8;
 /// How much of an evaluation error a record holds: it can quote the request.
@@ -121,7 +123,14 @@ impl PolicyEngine {
     /// Evaluates the policies over one request, so many microseconds after the epoch. It cannot fail: any error is a deny.
     #[must_use]
     pub fn evaluate(&self, request: &AccessRequest, now_us: u64) -> Evaluation {
+        self.evaluate_at_risk(request, now_us, None)
+    }
+
+    /// The same for a request whose risk was assessed, where it was.
+    #[must_use]
+    pub fn evaluate_at_risk(&self, request: &AccessRequest, now_us: u64, risk: Option<&Assessment>) -> Evaluation {
         Moment::new(now_us, &self.time_zone)
+            .map(|moment| moment.at_risk(risk))
             .and_then(|moment| self.evaluate_at(request, &moment))
             .unwrap_or_else(|error| Evaluation::failed(&error))
     }
@@ -147,7 +156,7 @@ impl PolicyEngine {
         Ok(Evaluation {
             challenge: is_plain_deny.then(search).flatten(),
             observed: answers.observed(verdict.effect),
-            vary: attributes.vary(),
+            vary: attributes.vary(moment),
             same_for_ms: moment.same_for_ms(attributes, &compared.ages, auth_time_s),
             ..verdict.into_evaluation()
         })

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tonic_health::server::HealthReporter;
 
+use crate::assessor::{RiskError, Upkeep};
 use crate::audit::{AuditLog, AuditState, AuditWriter, KeyEncryptionKey, KeyError, OpenError};
 use crate::authzen;
 use crate::configuration::Configuration;
@@ -39,6 +40,9 @@ pub enum ServiceError {
     /// The audit log cannot be written.
     #[error(transparent)]
     Audit(#[from] OpenError),
+    /// Risk cannot be assessed.
+    #[error(transparent)]
+    Risk(#[from] RiskError),
     /// The storage cannot be opened.
     #[error(transparent)]
     Storage(#[from] StorageError),
@@ -94,6 +98,7 @@ struct Service {
     health_updates: JoinHandle<()>,
     stopping: watch::Sender<bool>,
     audit: AuditWriter,
+    risk: Option<Upkeep>,
     keeper: Option<Keeper>,
     terminate: Signal,
     interrupt: Signal,
@@ -109,6 +114,8 @@ impl Service {
         }
         let tls = Tls::new(&configuration.grpc, Protocol::Http2)?;
         let metrics = Arc::new(Metrics::new(policies.revision(), policies.policy_count()));
+        let risk = configuration.risk.as_ref().map(|risk| Upkeep::start(risk, &metrics));
+        let risk = risk.transpose()?;
         let key = KeyEncryptionKey::read(&configuration.audit.key_encryption_key_file)?;
         let observer = Arc::clone(&metrics);
         let (audit, audit_writer) = AuditLog::open(&configuration.audit.database_file, key, move |commit| {
@@ -138,6 +145,7 @@ impl Service {
             lines: logging.decision_lines(),
             metrics: Arc::clone(&metrics),
             sessions,
+            risk: risk.as_ref().map(Upkeep::assessor),
         });
         let authzen = authzen(configuration, &decider, &metrics, stopped.clone()).await?;
         let (authzen_address, authzen) = authzen.unzip();
@@ -158,6 +166,7 @@ impl Service {
             health_updates,
             stopping,
             audit: audit_writer,
+            risk,
             keeper,
             terminate,
             interrupt,
@@ -182,6 +191,9 @@ impl Service {
             }
         };
         self.http.abort();
+        if let Some(risk) = self.risk {
+            risk.stop().await;
+        }
         if let Some(keeper) = self.keeper.take() {
             keeper.close().await;
         }

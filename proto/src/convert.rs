@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use picket_core::access::{self, AccessRequest};
 use picket_core::decision::{Attribute, Decision, Effect, OBLIGATIONS_MAX, StepUp, Vary, is_obligation};
+use picket_core::risk::{Risk, RiskLevel, SCORE_MAX};
 use picket_core::spiffe::{SpiffeId, SpiffeIdError};
 
 use crate::v1;
@@ -200,6 +201,7 @@ impl From<Decision> for v1::Decision {
             policy_ids: decision.policy_ids,
             caller_reasons: decision.caller_reasons,
             vary: Some(decision.vary.into()),
+            risk: decision.risk.map(v1::Risk::from),
             challenge: decision.challenge.map(|step_up| v1::Challenge::from(*step_up)),
             obligations: decision.obligations,
         }
@@ -232,6 +234,7 @@ impl TryFrom<v1::Decision> for Decision {
             policy_ids: message.policy_ids,
             caller_reasons: message.caller_reasons,
             vary: message.vary.map_or(Vary::EVERYTHING, Vary::from),
+            risk: message.risk.map(Risk::from),
             challenge,
             obligations: message.obligations,
         })
@@ -286,6 +289,34 @@ impl From<v1::Vary> for Vary {
         };
         let attributes: Option<Vary> = message.attributes.into_iter().map(known).collect();
         attributes.unwrap_or(Vary::EVERYTHING)
+    }
+}
+
+impl From<Risk> for v1::Risk {
+    fn from(risk: Risk) -> Self {
+        let level = match risk.level {
+            RiskLevel::Low => v1::RiskLevel::Low,
+            RiskLevel::Medium => v1::RiskLevel::Medium,
+            RiskLevel::High => v1::RiskLevel::High,
+        };
+        Self {
+            score: risk.score.into(),
+            level: level.into(),
+        }
+    }
+}
+
+impl From<v1::Risk> for Risk {
+    /// What is not known is high.
+    fn from(message: v1::Risk) -> Self {
+        Self {
+            score: u8::try_from(message.score).map_or(SCORE_MAX, |score| score.min(SCORE_MAX)),
+            level: match v1::RiskLevel::try_from(message.level) {
+                Ok(v1::RiskLevel::Low) => RiskLevel::Low,
+                Ok(v1::RiskLevel::Medium) => RiskLevel::Medium,
+                Ok(v1::RiskLevel::High | v1::RiskLevel::Unspecified) | Err(_) => RiskLevel::High,
+            },
+        }
     }
 }
 
@@ -444,6 +475,21 @@ mod tests {
                     ..whole.clone()
                 })
                 .is_err()
+            );
+        }
+    }
+
+    #[test]
+    fn a_risk_survives_the_wire_and_what_is_not_known_of_it_is_high() {
+        for level in RiskLevel::ALL {
+            let risk = Risk { score: 30, level };
+            assert_eq!(Risk::from(v1::Risk::from(risk)), risk);
+        }
+        for (score, level) in [(7, 0), (7, 9), (101, 3), (u32::MAX, 3)] {
+            let read = Risk::from(v1::Risk { score, level });
+            assert_eq!(
+                (read.score, read.level),
+                (score.min(100).try_into().unwrap(), RiskLevel::High)
             );
         }
     }

@@ -248,6 +248,7 @@ mod tests {
             policy_ids: vec![],
             caller_reasons: vec![],
             vary: Vary::NOTHING,
+            risk: None,
             challenge: None,
             obligations: Vec::new(),
         };

@@ -306,6 +306,7 @@ fn an_answer_that_depended_on_the_method_alone_is_given_to_every_path_and_peer()
     let (_, pending) = sidecar.asks(&first);
     let answer = Decision {
         vary: Vary::NOTHING.with(Attribute::Method),
+        risk: None,
         ..decision(Effect::Permit, 1000)
     };
     sidecar.answers(pending, Ok(answer)).unwrap();
@@ -331,6 +332,7 @@ fn a_connection_is_asked_for_what_the_answer_depends_on_alone() {
     let (_, pending) = sidecar.asks(&caller);
     let answer = Decision {
         vary: Vary::NOTHING,
+        risk: None,
         ..decision(Effect::Permit, 1000)
     };
     sidecar.answers(pending, Ok(answer)).unwrap();

@@ -192,6 +192,7 @@ fn answer_by_method(request: &AccessRequest) -> Decision {
     let effect = if permits { Effect::Permit } else { Effect::Deny };
     Decision {
         vary,
+        risk: None,
         ..decision(effect, 1000)
     }
 }

@@ -93,6 +93,7 @@ pub(crate) fn decision(effect: Effect, valid_for_ms: u32) -> Decision {
         policy_ids: vec!["p".into()],
         caller_reasons: vec![],
         vary: Vary::EVERYTHING,
+        risk: None,
         challenge: None,
         obligations: Vec::new(),
     }

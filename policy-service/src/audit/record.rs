@@ -7,6 +7,7 @@ use picket_core::decision::{Effect, StepUp};
 use serde::{Deserialize, Serialize};
 
 use super::chain::Hash;
+use super::risk::RiskRecord;
 use crate::policy::Observed;
 use crate::sessions::EndReason;
 
@@ -144,6 +145,9 @@ pub struct DecisionRecord {
     pub evaluation_errors: Vec<String>,
     /// What the caller may be told.
     pub caller_reasons: Vec<String>,
+    /// How unusual the request was. Absent where it was not assessed, and in records from before it was.
+    #[serde(default)]
+    pub risk: Option<RiskRecord>,
     /// What the upstream was told to see to. Absent in records from before it was kept, as are those below.
     #[serde(default)]
     pub obligations: Vec<String>,
@@ -412,6 +416,7 @@ impl DecisionRecord {
             policy_ids: answer.policy_ids,
             evaluation_errors: answer.evaluation_errors,
             caller_reasons: answer.caller_reasons,
+            risk: None,
             obligations: answer.obligations,
             challenge: answer.challenge.map(ChallengeRecord::from),
             observed: answer.observed.map(ObservedRecord::from),

@@ -231,6 +231,7 @@ mod tests {
             vary: Vary::EVERYTHING,
             challenge: StepUp::new(vec!["mfa".to_owned()], Some(300), true).map(Box::new),
             obligations: Vec::new(),
+            risk: None,
         };
         let challenge = json!({"acr_values": ["mfa"], "max_age": 300, "bound_token": true});
         assert_eq!(

@@ -11,6 +11,7 @@ use super::fields::{
     Address, CallerIds, CertificateFile, DatabaseFile, Directory, ExistingFile, FilterConfigurationFile,
 };
 use super::fields::{HttpsOrigin, KeyEncryptionKeyFile, Ranged, TimeZoneName, is_development};
+use super::risk::{Risk, RiskSection};
 use super::roles::CallerSection;
 use super::sessions::{SessionsSection, StorageSection, kept};
 use super::{Audit, AuthZen, Configuration, Decisions, ExtAuthz, Grpc, Http, Log, LogLevel, Policies};
@@ -32,7 +33,7 @@ const DENY_VALID_FOR_MS: u32 = 5_000;
 const VALID_FOR_MS_MAX: u32 = 86_400_000;
 
 /// The keys that hold paths, which are relative to the file's folder.
-const PATHS: [(&str, &str); 11] = [
+const PATHS: [(&str, &str); 15] = [
     ("grpc", "certificate_file"),
     ("grpc", "key_file"),
     ("grpc", "client_ca_file"),
@@ -41,6 +42,10 @@ const PATHS: [(&str, &str); 11] = [
     ("policies", "directory"),
     ("audit", "database_file"),
     ("audit", "key_encryption_key_file"),
+    ("risk", "state_file"),
+    ("risk", "geoip_country_file"),
+    ("risk", "geoip_city_file"),
+    ("risk", "geoip_asn_file"),
     ("storage", "sqlite_file"),
     ("storage", "postgres_url_file"),
     ("storage", "postgres_ca_file"),
@@ -66,6 +71,8 @@ pub(super) struct Document {
     storage: Option<StorageSection>,
     #[deserr(default)]
     log: LogSection,
+    #[deserr(default)]
+    risk: Option<RiskSection>,
 }
 
 #[derive(Debug, Deserr)]
@@ -203,6 +210,7 @@ impl From<Document> for Configuration {
             log: Log {
                 level: document.log.level,
             },
+            risk: document.risk.map(Risk::from),
         }
     }
 }
@@ -210,13 +218,20 @@ impl From<Document> for Configuration {
 /// Makes the relative paths of a document relative to the working directory, by the folder of its file.
 pub(super) fn resolve_paths(document: &mut Value, folder: &Path) {
     for (section, key) in PATHS {
-        let value = document.get_mut(section).and_then(|section| section.get_mut(key));
-        // An empty path stays empty, and is a mistake of its own; joined, it would be the folder.
-        if let Some(Value::String(path)) = value
-            && !path.is_empty()
-        {
-            *path = folder.join(&*path).to_string_lossy().into_owned();
-        }
+        resolve_path(document.get_mut(section), key, folder);
+    }
+    let lists = document.get_mut("risk").and_then(|risk| risk.get_mut("threat_lists"));
+    for list in lists.and_then(Value::as_array_mut).into_iter().flatten() {
+        resolve_path(Some(list), "file", folder);
+    }
+}
+
+fn resolve_path(table: Option<&mut Value>, key: &str, folder: &Path) {
+    // An empty path stays empty, and is a mistake of its own; joined, it would be the folder.
+    if let Some(Value::String(path)) = table.and_then(|table| table.get_mut(key))
+        && !path.is_empty()
+    {
+        *path = folder.join(&*path).to_string_lossy().into_owned();
     }
 }
 

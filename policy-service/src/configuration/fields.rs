@@ -17,6 +17,8 @@ use crate::policy::{TimeZone, time_zone};
 pub(super) const DEVELOPMENT_ORGANISATION: &str = "Picket development only";
 /// How many callers a list may name; a mesh names its workloads, not its pods.
 const CALLERS_MAX: usize = 10_000;
+/// Names of lists travel with records.
+const LIST_NAME_BYTES_MAX: usize = 64;
 
 /// An address with port.
 #[derive(Debug)]
@@ -56,6 +58,10 @@ pub(super) struct DatabaseFile(pub(super) PathBuf);
 /// A file that holds a key-encryption key.
 #[derive(Debug)]
 pub(super) struct KeyEncryptionKeyFile(pub(super) PathBuf);
+
+/// What a list is called in records and metrics.
+#[derive(Debug)]
+pub(super) struct ListName(pub(super) String);
 
 /// A file that holds a configuration of the filter which can be enforced here.
 #[derive(Debug)]
@@ -214,6 +220,21 @@ impl Deserr<Problems> for KeyEncryptionKeyFile {
             let path = readable(text)?;
             KeyEncryptionKey::read(&path).map_err(|error| error.to_string())?;
             Ok(Self(path))
+        })
+    }
+}
+
+impl Deserr<Problems> for ListName {
+    fn deserialize_from_value<V: IntoValue>(value: Value<V>, location: ValuePointerRef<'_>) -> Result<Self, Problems> {
+        parsed_text(value, location, |text| {
+            let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+            match (1..=LIST_NAME_BYTES_MAX).contains(&text.len()) && text.bytes().all(allowed) {
+                true => Ok(Self(text.to_owned())),
+                false => Err(format!(
+                    "expected a name of 1 to {LIST_NAME_BYTES_MAX} letters, digits, `.`, `_` and `-`, found `{}`",
+                    shortened(text)
+                )),
+            }
         })
     }
 }

@@ -313,6 +313,160 @@ fn another_certificate_serves_any_address() {
     check(&write(&folder, &WHOLE.replace("127.0.0.1:9191", "0.0.0.0:9191"))).unwrap();
 }
 
+/// A file with this after it.
+fn with(folder: &tempfile::TempDir, more: &str) -> Result<Configuration, Problems> {
+    check(&write(folder, &format!("{WHOLE}\n{more}")))
+}
+
+#[test]
+fn risk_is_off_where_it_is_absent_and_has_the_documented_defaults_where_it_is_there() {
+    let folder = folder("Example");
+    assert_eq!(with(&folder, "").unwrap().risk, None);
+    let risk = with(&folder, "[risk]\nstate_file = \"risk.state\"")
+        .unwrap()
+        .risk
+        .unwrap();
+    assert_eq!(risk.state_file, folder.path().join("risk.state"));
+    assert_eq!((risk.save_interval_s, risk.threat_list_interval_s), (300, 60));
+    let settings = &risk.settings;
+    assert_eq!(settings.mode, crate::risk::Mode::Effective);
+    assert_eq!((settings.levels.medium_from, settings.levels.high_from), (20, 50));
+    let valid = settings.valid_for_ms;
+    assert_eq!((valid.low, valid.medium, valid.high), (300_000, 60_000, 0));
+    let weights = [
+        settings.location.as_ref().unwrap().weight,
+        settings.device.as_ref().unwrap().weight,
+        settings.behaviour.as_ref().unwrap().weight,
+        settings.time.as_ref().unwrap().weight,
+        settings.threat_list.as_ref().unwrap().weight,
+    ];
+    assert_eq!(weights, [30, 25, 20, 15, 50]);
+}
+
+#[test]
+fn each_kind_of_signal_can_be_switched_off_and_weighed() {
+    let folder = folder("Example");
+    let kinds = ["location", "device", "time", "behaviour", "threats"];
+    for (index, kind) in kinds.into_iter().enumerate() {
+        let section = |value: &str| format!("[risk]\nstate_file = \"s\"\n[risk.{kind}]\n{value}\n");
+        let off = with(&folder, &section("enabled = false"))
+            .unwrap()
+            .risk
+            .unwrap()
+            .settings;
+        let is_off = [
+            off.location.is_none(),
+            off.device.is_none(),
+            off.time.is_none(),
+            off.behaviour.is_none(),
+            off.threat_list.is_none(),
+        ];
+        assert_eq!(is_off, std::array::from_fn(|n| n == index), "{kind}");
+        let weighed = with(&folder, &section("weight = 7")).unwrap().risk.unwrap().settings;
+        let weights = [
+            weighed.location.map(|kind| kind.weight),
+            weighed.device.map(|kind| kind.weight),
+            weighed.time.map(|kind| kind.weight),
+            weighed.behaviour.map(|kind| kind.weight),
+            weighed.threat_list.map(|kind| kind.weight),
+        ];
+        assert_eq!(weights[index], Some(7), "{kind}");
+        assert!(
+            weights.iter().filter(|weight| **weight == Some(7)).count() == 1,
+            "{kind}"
+        );
+    }
+}
+
+#[test]
+fn mistakes_about_risk_are_told_with_their_paths() {
+    let folder = folder("Example");
+    std::fs::write(folder.path().join("a.netset"), "192.0.2.0/24\n").unwrap();
+    let problems = with(
+        &folder,
+        r#"
+        [risk]
+        state_file = "none/risk.state"
+        mode = "loud"
+        principals_max = 10
+        geoip_asn_file = "none.mmdb"
+        [risk.location]
+        weight = 101
+        colour = "red"
+        [risk.behaviour]
+        denials_min = 33
+        [[risk.threat_lists]]
+        name = "a b"
+        file = "a.netset"
+        [[risk.threat_lists]]
+        file = "none.netset"
+        "#,
+    )
+    .unwrap_err();
+    let expected = [
+        "risk.state_file: its folder `none` does not exist",
+        "risk.mode: unknown value `loud`, expected one of `learning`",
+        "risk.principals_max: expected 1000 to 10000000, found 10",
+        "risk.geoip_asn_file: cannot read `none.mmdb`",
+        "risk.location.weight: expected 0 to 100, found 101",
+        "risk.location.colour: unknown field, expected one of `enabled`",
+        "risk.behaviour.denials_min: expected 1 to 32, found 33",
+        "risk.threat_lists[0].name: expected a name of 1 to 64 letters",
+        "risk.threat_lists[1].name: is required",
+        "risk.threat_lists[1].file: cannot read `none.netset`",
+    ];
+    check_mistakes(&lines(&problems), &expected, &folder);
+    let problems = with(
+        &folder,
+        r#"
+        [risk]
+        state_file = "risk.state"
+        medium_from = 60
+        threat_lists = [{ name = "a", file = "a.netset" }, { name = "a", file = "a.netset" }]
+        "#,
+    )
+    .unwrap_err();
+    let expected = [
+        "risk.medium_from: expected at most `risk.high_from`, which is 50, found 60",
+        "risk.threat_lists[1].name: the name `a` is taken by another list",
+    ];
+    check_mistakes(&lines(&problems), &expected, &folder);
+    let problems = with(&folder, "[risk]\nmode = \"learning\"").unwrap_err();
+    check_mistakes(&lines(&problems), &["risk.state_file: is required"], &folder);
+}
+
+#[test]
+fn every_key_about_risk_is_in_the_reference() {
+    let folder = folder("Example");
+    let reference = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/configuration.md");
+    let reference = std::fs::read_to_string(reference).unwrap();
+    let mut keys = 0;
+    for table in [
+        "risk",
+        "risk.location",
+        "risk.device",
+        "risk.time",
+        "risk.behaviour",
+        "risk.threats",
+    ] {
+        // The error about an unknown key names all that are known.
+        let problems = with(&folder, &format!("[{table}]\nunknown = 1")).unwrap_err();
+        let told = lines(&problems)
+            .into_iter()
+            .find(|line| line.contains("unknown field"))
+            .unwrap();
+        for key in told.split('`').skip(1).step_by(2) {
+            let is_table = reference.contains(&format!("`{table}.{key}.enabled`"));
+            assert!(
+                is_table || reference.contains(&format!("`{table}.{key}`")),
+                "{table}.{key}"
+            );
+            keys += 1;
+        }
+    }
+    assert!(keys > 35, "{keys}");
+}
+
 #[test]
 fn external_authorization_is_off_without_its_section_and_has_defaults_in_it() {
     let folder = folder("Example");

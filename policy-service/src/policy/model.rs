@@ -114,8 +114,14 @@ impl Model {
             Ok(moment) => moment,
             Err(error) => return BTreeSet::from([error.to_string()]),
         };
+        let risky = moment.clone().at_risk(Some(&samples::risk()));
         for mut sample in samples::all() {
-            match self.made(&sample, &loaded, Attributes::ALL, &moment) {
+            // The optional parts of a request, and the risk as another one.
+            let moment = match sample.context.user_agent {
+                Some(_) => &risky,
+                None => &moment,
+            };
+            match self.made(&sample, &loaded, Attributes::ALL, moment) {
                 Ok(made) => {
                     if let Err(error) = Entities::from_entities(made, Some(schema)) {
                         mistakes.insert(with_causes(&error));
@@ -127,7 +133,7 @@ impl Model {
             }
             for method in METHODS.iter().chain([&OTHER_METHOD]) {
                 (*method).clone_into(&mut sample.action.method);
-                if let Err(error) = self.request(&sample, Attributes::ALL, &moment, Some(schema)) {
+                if let Err(error) = self.request(&sample, Attributes::ALL, moment, Some(schema)) {
                     mistakes.insert(error.to_string());
                 }
             }
@@ -281,6 +287,7 @@ fn context(request: &AccessRequest, needed: Attributes, moment: &Moment) -> Resu
         pair(needed, Attribute::UserAgent, || given.user_agent.as_deref().map(string)),
         pair(needed, Attribute::Peer, || peer),
         time(needed, moment)?,
+        risk(needed, moment)?,
     ];
     Context::from_pairs(pairs.into_iter().flatten()).map_err(refused("context"))
 }
@@ -302,6 +309,22 @@ fn time(needed: Attributes, moment: &Moment) -> Result<Option<(String, Restricte
         members.map(|(attribute, value)| (attribute.name().to_owned(), RestrictedExpression::new_long(value)));
     let record = RestrictedExpression::new_record(members).map_err(refused("time"))?;
     Ok(Some((TIME.to_owned(), record)))
+}
+
+/// The risk, if it is needed and was assessed. A policy may take the record as a whole.
+fn risk(needed: Attributes, moment: &Moment) -> Result<Option<(String, RestrictedExpression)>, ModelError> {
+    let Some(risk) = moment.risk().filter(|_| needed.contain(Attribute::Risk)) else {
+        return Ok(None);
+    };
+    let signals = risk.signals.iter().map(|signal| string(signal));
+    let members = [
+        ("score", RestrictedExpression::new_long(risk.score)),
+        ("level", string(risk.level)),
+        ("signals", RestrictedExpression::new_set(signals)),
+    ];
+    let members = members.map(|(name, value)| (name.to_owned(), value));
+    let record = RestrictedExpression::new_record(members).map_err(refused("risk"))?;
+    Ok(Some((Attribute::Risk.name().to_owned(), record)))
 }
 
 /// An attribute, if it is needed and there.

@@ -3,18 +3,33 @@
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
 use picket_core::configuration::problems::shortened;
+use picket_core::decision::Vary;
+use picket_core::risk::RiskLevel;
 
 use super::compared::Ages;
 use super::model::{ModelError, refused};
 use super::needs::{Attribute, Attributes};
+use crate::risk::Assessment;
 
 const MS_PER_S: i64 = 1000;
 const MS_PER_MINUTE: i64 = 60 * MS_PER_S;
 
-/// The time of one evaluation, in the policies' time zone.
+/// The time of one evaluation, in the policies' time zone, and the risk of then.
 #[derive(Clone, Debug)]
 pub(super) struct Moment {
     zoned: Zoned,
+    risk: Option<SeenRisk>,
+}
+
+/// What policies see of a risk. While it is only learnt, nothing is unusual.
+#[derive(Clone, Debug)]
+pub(super) struct SeenRisk {
+    /// 0 to 100.
+    pub(super) score: i64,
+    pub(super) level: &'static str,
+    pub(super) signals: Vec<&'static str>,
+    /// What was looked at for it.
+    pub(super) vary: Vary,
 }
 
 /// What a clock and a calendar on the wall show.
@@ -50,7 +65,21 @@ impl Moment {
         let timestamp = Timestamp::from_microsecond(unix_us).map_err(refused("time"))?;
         Ok(Self {
             zoned: timestamp.to_zoned(zone.clone()),
+            risk: None,
         })
+    }
+
+    /// The same moment for a request whose risk was assessed, where it was.
+    pub(super) fn at_risk(self, risk: Option<&Assessment>) -> Self {
+        Self {
+            risk: risk.map(SeenRisk::from),
+            ..self
+        }
+    }
+
+    /// What policies see of the risk; `None`: it was not assessed.
+    pub(super) fn risk(&self) -> Option<&SeenRisk> {
+        self.risk.as_ref()
     }
 
     pub(super) fn wall_time(&self) -> WallTime {
@@ -127,6 +156,18 @@ impl Moment {
     fn until_change(&self) -> Option<i64> {
         let change = self.zoned.time_zone().following(self.zoned.timestamp()).next()?;
         Some(change.timestamp().as_millisecond().saturating_sub(self.now_ms()))
+    }
+}
+
+impl From<&Assessment> for SeenRisk {
+    fn from(assessment: &Assessment) -> Self {
+        let counted = assessment.counted();
+        Self {
+            score: counted.map_or(0, |risk| risk.score.into()),
+            level: counted.map_or(RiskLevel::Low, |risk| risk.level).name(),
+            signals: assessment.counted_signals().collect(),
+            vary: assessment.vary,
+        }
     }
 }
 

@@ -2,6 +2,8 @@
 
 use picket_core::decision::{Attribute as Varying, Vary};
 
+use super::moment::Moment;
+
 /// Which entities policies can look at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Reach {
@@ -62,6 +64,7 @@ attributes! {
     SourceAddress => "source_address",
     UserAgent => "user_agent",
     Peer => "peer",
+    Risk => "risk",
     Hour => "hour",
     Minute => "minute",
     Weekday => "weekday",
@@ -120,8 +123,9 @@ impl Attributes {
     }
 
     /// What of a request besides route rule and token these come from. The principal is the token's; where there is none,
-    /// whoever keeps the answer counts the peer in.
-    pub(super) fn vary(self) -> Vary {
+    /// whoever keeps the answer counts the peer in. A risk comes from all that its assessment looked at.
+    pub(super) fn vary(self, moment: &Moment) -> Vary {
+        let risk = moment.risk().filter(|_| self.contain(Attribute::Risk));
         let depends = |attribute| match attribute {
             Varying::Peer => self.contain(Attribute::Peer),
             Varying::Method => self.contain(Attribute::Method) || self.0 & ACTION_ID != 0,
@@ -130,9 +134,10 @@ impl Attributes {
             Varying::SourceAddress => self.contain(Attribute::SourceAddress),
             Varying::UserAgent => self.contain(Attribute::UserAgent),
         };
+        let risk_depends = |attribute| risk.is_some_and(|risk| risk.vary.contains(attribute));
         Varying::ALL
             .into_iter()
-            .filter(|attribute| depends(*attribute))
+            .filter(|attribute| depends(*attribute) || risk_depends(*attribute))
             .collect()
     }
 }

@@ -7,6 +7,7 @@ use super::*;
 
 mod index;
 mod modes;
+mod risk;
 mod step_up;
 mod trace;
 
@@ -310,6 +311,8 @@ fn a_schema_that_does_not_take_our_requests_does_not_load() {
         ("    tenant?: String,\n", "", "tenant"),
         ("tenant?: String", "tenant: String", "tenant"),
         ("user_agent?: String", "user_agent?: Long", "user_agent"),
+        ("    risk?: RiskContext,\n", "", "risk"),
+        ("score: Long", "score: String", "score"),
         ("} tags String;", "};", "tag"),
         ("entity Role in [Role];", "entity Role enum [\"reader\"];", "sample"),
     ] {

@@ -15,6 +15,7 @@ mod harness;
 #[path = "../storage/postgres.rs"]
 mod postgres;
 mod replicas;
+mod risk;
 mod sessions;
 
 use std::path::Path;

@@ -196,6 +196,7 @@ impl Sidecar {
             policy_ids: vec!["orders-read".to_owned()],
             caller_reasons: Vec::new(),
             vary: Vary::EVERYTHING,
+            risk: None,
             challenge: None,
             obligations: Vec::new(),
         };

@@ -4,6 +4,10 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 use picket_core::access::{AccessRequest, Action, Actor, Context, Principal, Resource, Sidecar};
+use picket_core::decision::Vary;
+use picket_core::risk::{Risk, RiskLevel, SCORE_MAX};
+
+use crate::risk::{Assessment, Fired, Mode, Signal};
 
 /// Each kind of principal, once with everything that is optional and once with nothing.
 pub(super) fn all() -> Vec<AccessRequest> {
@@ -16,6 +20,23 @@ pub(super) fn all() -> Vec<AccessRequest> {
         }
     }
     samples
+}
+
+/// A risk with a signal.
+pub(super) fn risk() -> Assessment {
+    Assessment {
+        risk: Risk {
+            score: SCORE_MAX,
+            level: RiskLevel::High,
+        },
+        factors: &[],
+        signals: vec![Fired {
+            signal: Signal::NewLocation,
+            explanation: String::new(),
+        }],
+        vary: Vary::EVERYTHING,
+        mode: Mode::Effective,
+    }
 }
 
 fn sample(whole: bool, user: bool, peer: bool) -> AccessRequest {

@@ -162,8 +162,14 @@ fn what_a_policy_does_not_name_it_does_not_need() {
 fn an_answer_varies_with_what_policies_look_at_in_scope_and_conditions() {
     use Varying::{Host, Method, Path, Peer, SourceAddress, UserAgent};
     let all = Varying::ALL;
+    let moment = Moment::new(NOW_US, &jiff::tz::TimeZone::UTC).unwrap();
     let check = |scope: &str, conditions: &str, expected: &[Varying]| {
-        let found: Vec<_> = traits(scope, conditions).needs.attributes.vary().attributes().collect();
+        let found: Vec<_> = traits(scope, conditions)
+            .needs
+            .attributes
+            .vary(&moment)
+            .attributes()
+            .collect();
         assert_eq!(found, expected, "{scope} {conditions}");
     };
     let scope = |scope: &str, expected: &[_]| check(scope, "", expected);

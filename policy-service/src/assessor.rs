@@ -1,0 +1,186 @@
+//! Risk at work: the files and the locks around the pure rules of [`crate::risk`].
+
+mod geoip;
+mod state_file;
+mod threat_files;
+mod upkeep;
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use picket_core::access::AccessRequest;
+use picket_core::risk::RiskLevel;
+use picket_core::time::Timestamp;
+
+use crate::configuration::Risk;
+use crate::decision;
+use crate::risk::{
+    Assessment, Baseline, Facts, Outcome, PrincipalKey, RiskEngine, RiskSettings, StateError, ThreatLists,
+};
+use geoip::Geoip;
+pub use geoip::GeoipError;
+pub(crate) use threat_files::Reload;
+use threat_files::ThreatFiles;
+pub use threat_files::ThreatListError;
+pub(crate) use upkeep::Upkeep;
+
+/// Principals are spread over as many locks, so that decisions about different ones seldom wait for each other.
+const SHARDS: usize = 16;
+
+/// Why risk cannot be assessed, which ends the start.
+#[derive(Debug, thiserror::Error)]
+pub enum RiskError {
+    /// The baselines cannot be read.
+    #[error("risk.state_file: `{}` {source}", file.display())]
+    State {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        source: StateError,
+    },
+    /// A threat list cannot be read.
+    #[error("risk.threat_lists: {0}")]
+    ThreatList(#[from] ThreatListError),
+    /// A database of addresses cannot be read.
+    #[error("{0}")]
+    Geoip(#[from] GeoipError),
+}
+
+/// Assesses requests, and learns from what became of them.
+pub(crate) struct Assessor {
+    settings: Arc<RiskSettings>,
+    shards: Shards,
+    threats: RwLock<Arc<ThreatLists>>,
+    threat_files: Mutex<ThreatFiles>,
+    geoip: Geoip,
+    state_file: PathBuf,
+    /// Held while the state is written.
+    saving: Mutex<()>,
+}
+
+/// One engine for each part of the principals. What is nobody's, of which nothing is remembered, is the first one's.
+struct Shards {
+    first: Mutex<RiskEngine>,
+    others: Vec<Mutex<RiskEngine>>,
+}
+
+/// A request that was assessed, and what is needed to learn from it.
+pub(crate) struct Assessed {
+    facts: Facts,
+    pub(crate) assessment: Assessment,
+}
+
+impl Assessor {
+    /// Reads all files. A state file that does not exist is no mistake: nothing was learnt yet.
+    pub(crate) fn open(configuration: &Risk) -> Result<Self, RiskError> {
+        let settings = Arc::new(configuration.settings.clone());
+        let principals_max = NonZeroUsize::new(settings.principals_max / SHARDS).unwrap_or(NonZeroUsize::MIN);
+        let engine = || Mutex::new(RiskEngine::new(Arc::clone(&settings), principals_max));
+        let (threat_files, threats) = ThreatFiles::open(&configuration.threat_lists)?;
+        let assessor = Self {
+            shards: Shards {
+                first: engine(),
+                others: (1..SHARDS).map(|_| engine()).collect(),
+            },
+            threats: RwLock::new(Arc::new(threats)),
+            threat_files: Mutex::new(threat_files),
+            geoip: Geoip::open(&configuration.geoip)?,
+            state_file: configuration.state_file.clone(),
+            saving: Mutex::new(()),
+            settings,
+        };
+        let restore = |principal, baseline| assessor.restore(principal, baseline);
+        state_file::read(&assessor.state_file, restore).map_err(|source| RiskError::State {
+            file: assessor.state_file.clone(),
+            source,
+        })?;
+        Ok(assessor)
+    }
+
+    /// Says how risky a request is.
+    pub(crate) fn assess(&self, request: &AccessRequest, now: Timestamp) -> Assessed {
+        let address = request.context.source_address;
+        let facts = Facts::new(request, self.geoip.look_up(address), now);
+        let threats = self.threats();
+        let listing = facts.address().and_then(|address| threats.find(address));
+        let assessment = lock(self.shards.of(facts.principal())).assess(&facts, listing.as_ref());
+        Assessed { facts, assessment }
+    }
+
+    /// Takes note of what became of a request.
+    pub(crate) fn learn(&self, assessed: &Assessed, outcome: decision::Outcome) {
+        let outcome = match outcome {
+            decision::Outcome::Permit => Outcome::Permitted,
+            decision::Outcome::Challenge => Outcome::Challenged,
+            decision::Outcome::Deny => Outcome::Denied,
+        };
+        let mut engine = lock(self.shards.of(assessed.facts.principal()));
+        engine.learn(&assessed.facts, &assessed.assessment, outcome);
+    }
+
+    /// How long an answer may be repeated, given how long it may be repeated without risk.
+    pub(crate) fn valid_for_ms(&self, assessment: &Assessment, configured_ms: u32) -> u32 {
+        let at = |level: RiskLevel| self.settings.valid_for_ms.at(level).min(configured_ms);
+        assessment.counted().map_or(configured_ms, |risk| at(risk.level))
+    }
+
+    /// Replaces the state file by what is known now.
+    pub(crate) fn save(&self) -> Result<(), StateError> {
+        let _one_at_a_time = self.saving.lock().unwrap_or_else(PoisonError::into_inner);
+        state_file::write(&self.state_file, self.shards.all().map(snapshot))
+    }
+
+    /// Reads the threat lists whose files have changed; one that is broken leaves the old one in place.
+    pub(crate) fn reload_threat_lists(&self) -> Vec<Reload> {
+        let mut files = self.threat_files.lock().unwrap_or_else(PoisonError::into_inner);
+        let (lists, reloads) = files.reload(&self.threats());
+        if let Some(lists) = lists {
+            *self.threats.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(lists);
+        }
+        reloads
+    }
+
+    /// The threat lists as they are now.
+    pub(crate) fn threats(&self) -> Arc<ThreatLists> {
+        Arc::clone(&self.threats.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// How many principals are remembered.
+    pub(crate) fn principals(&self) -> usize {
+        self.shards.all().map(|shard| lock(shard).principals()).sum()
+    }
+
+    fn restore(&self, principal: PrincipalKey, baseline: Baseline) {
+        lock(self.shards.of(Some(principal))).restore(principal, baseline);
+    }
+}
+
+impl Shards {
+    fn all(&self) -> impl Iterator<Item = &Mutex<RiskEngine>> {
+        std::iter::once(&self.first).chain(&self.others)
+    }
+
+    fn of(&self, principal: Option<PrincipalKey>) -> &Mutex<RiskEngine> {
+        let index = principal.map_or(0, |principal| principal.shard(SHARDS));
+        let other = index.checked_sub(1).and_then(|index| self.others.get(index));
+        other.unwrap_or(&self.first)
+    }
+}
+
+/// A thread that ended while it held the lock has left a baseline that lacks at most its own request.
+fn lock(shard: &Mutex<RiskEngine>) -> MutexGuard<'_, RiskEngine> {
+    shard.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What one shard knows. The lock is held for as long as that is copied, and not while it is written.
+fn snapshot(shard: &Mutex<RiskEngine>) -> Vec<(PrincipalKey, Baseline)> {
+    let engine = lock(shard);
+    engine
+        .baselines()
+        .map(|(key, baseline)| (key, baseline.clone()))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

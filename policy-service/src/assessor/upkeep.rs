@@ -1,0 +1,118 @@
+//! What goes on beside the decisions: baselines are saved, and threat lists read again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use tokio::time::{Interval, MissedTickBehavior};
+
+use super::{Assessor, RiskError};
+use crate::configuration::Risk;
+use crate::metrics::Metrics;
+
+/// Risk while the service runs.
+pub(crate) struct Upkeep {
+    assessor: Arc<Assessor>,
+    metrics: Arc<Metrics>,
+    task: JoinHandle<()>,
+}
+
+impl Upkeep {
+    /// Reads all files, and keeps them from now on.
+    pub(crate) fn start(configuration: &Risk, metrics: &Arc<Metrics>) -> Result<Self, RiskError> {
+        let assessor = Arc::new(Assessor::open(configuration)?);
+        let every = |seconds: u32| {
+            let mut interval = tokio::time::interval(Duration::from_secs(seconds.into()));
+            // A machine that slept has one save to catch up on, not a hundred.
+            interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            interval
+        };
+        let (save, look) = (
+            every(configuration.save_interval_s),
+            every(configuration.threat_list_interval_s),
+        );
+        tracing::info!(
+            principals = assessor.principals(),
+            threat_lists = configuration.threat_lists.len(),
+            "risk is assessed"
+        );
+        assessor.show(metrics);
+        let task = tokio::spawn(keep(Arc::clone(&assessor), Arc::clone(metrics), save, look));
+        Ok(Self {
+            assessor,
+            metrics: Arc::clone(metrics),
+            task,
+        })
+    }
+
+    /// What decisions ask.
+    pub(crate) fn assessor(&self) -> Arc<Assessor> {
+        Arc::clone(&self.assessor)
+    }
+
+    /// Saves what is known at the end.
+    pub(crate) async fn stop(self) {
+        self.task.abort();
+        // A save that still runs is waited for by the next one.
+        let _aborted = self.task.await;
+        save(&self.assessor, &self.metrics).await;
+    }
+}
+
+async fn keep(assessor: Arc<Assessor>, metrics: Arc<Metrics>, mut saving: Interval, mut looking: Interval) {
+    // The first tick of an interval is at once, when everything was just read.
+    saving.tick().await;
+    looking.tick().await;
+    loop {
+        tokio::select! {
+            _ = saving.tick() => save(&assessor, &metrics).await,
+            _ = looking.tick() => look(&assessor, &metrics).await,
+        }
+    }
+}
+
+async fn save(assessor: &Arc<Assessor>, metrics: &Metrics) {
+    let task = Arc::clone(assessor);
+    match tokio::task::spawn_blocking(move || task.save()).await {
+        Ok(Ok(())) => metrics.risk_saved(true),
+        Ok(Err(error)) => {
+            tracing::error!(%error, "risk baselines cannot be saved");
+            metrics.risk_saved(false);
+        }
+        Err(error) => {
+            tracing::error!(%error, "saving risk baselines ended");
+            metrics.risk_saved(false);
+        }
+    }
+    assessor.show(metrics);
+}
+
+async fn look(assessor: &Arc<Assessor>, metrics: &Metrics) {
+    let task = Arc::clone(assessor);
+    let reloads = match tokio::task::spawn_blocking(move || task.reload_threat_lists()).await {
+        Ok(reloads) => reloads,
+        Err(error) => {
+            tracing::error!(%error, "reading threat lists ended");
+            return;
+        }
+    };
+    for reload in &reloads {
+        let list = reload.name.as_str();
+        match &reload.networks {
+            Ok(networks) => tracing::info!(list, networks, "threat list was read"),
+            Err(error) => tracing::warn!(list, %error, "threat list is broken, the old one stays in place"),
+        }
+        metrics.threat_list_read(reload.networks.is_ok());
+    }
+    assessor.show(metrics);
+}
+
+impl Assessor {
+    /// Says in the metrics how much is remembered, and how old the lists are.
+    fn show(&self, metrics: &Metrics) {
+        metrics.risk_principals(self.principals());
+        for list in &self.threats().0 {
+            metrics.threat_list(&list.name, list.networks.len(), list.changed_at);
+        }
+    }
+}

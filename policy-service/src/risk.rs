@@ -1,0 +1,38 @@
+//! Risk: how unusual a request is for its principal, as a score of 0 to 100 that says why.
+//!
+//! The rules are pure: what is known about a request comes in as [`Facts`], with the time; an [`Assessment`] comes out. What a
+//! principal usually does is learnt from the requests that were permitted ([`Baseline`]), so that one who is refused teaches
+//! nothing. The first place and the first device of a principal are taken for its own: there is nothing to compare them with.
+
+mod assessment;
+mod baseline;
+mod behaviour;
+mod device;
+mod engine;
+mod facts;
+mod hours;
+mod location;
+mod numbers;
+mod rate;
+mod seen;
+mod settings;
+mod state;
+mod threats;
+
+pub use assessment::{Assessment, Factor, Fired, Mode, Signal, SignalKind};
+pub use baseline::{Baseline, DENIALS_MAX, DEVICES_MAX, HISTORY_MAX, PLACES_MAX, Past, ROUTE_RULES_MAX, SESSIONS_MAX};
+pub use engine::{Outcome, RiskEngine};
+pub use facts::{Address, Coordinates, Country, Facts, Place, PrincipalKey};
+pub use settings::{
+    BehaviourSettings, DeviceSettings, Levels, LocationSettings, RiskSettings, ThreatListSettings, TimeSettings,
+    ValidForMs,
+};
+pub use state::{STATE_VERSION, StateError, read_state, write_state};
+pub use threats::{BadLine, Listing, NETWORKS_MAX, Networks, ThreatList, ThreatLists};
+
+/// What a section without any key of these means.
+#[cfg(test)]
+pub(crate) use crate::configuration::default_risk_settings as default_settings;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,185 @@
+//! What is said about a request: a score, and every signal that made it.
+
+use std::collections::BTreeSet;
+
+use picket_core::decision::Vary;
+use picket_core::risk::{Risk, RiskLevel, SCORE_MAX};
+
+use super::settings::RiskSettings;
+
+macro_rules! signals {
+    ($($(#[$doc:meta])* $variant:ident => $name:literal, $kind:ident,)+) => {
+        /// What can be unusual about a request.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Signal { $($(#[$doc])* $variant,)+ }
+
+        impl Signal {
+            /// Every signal.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            /// Its name in policies, records and the command line.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)+ }
+            }
+
+            /// Whose weight it has.
+            #[must_use]
+            pub const fn kind(self) -> SignalKind {
+                match self { $(Self::$variant => SignalKind::$kind,)+ }
+            }
+        }
+    };
+}
+
+signals! {
+    /// The principal has not been there, or not for long.
+    NewLocation => "new_location", Location,
+    /// Nobody gets there in so little time.
+    ImpossibleTravel => "impossible_travel", Location,
+    /// The principal has not used the device, or not for long.
+    NewDevice => "new_device", Device,
+    /// The session, or the token, began with another device.
+    ChangedDevice => "changed_device", Device,
+    /// Outside of the principal's own hours.
+    UnusualTime => "unusual_time", Time,
+    /// More requests than the principal makes.
+    UnusualRate => "unusual_rate", Behaviour,
+    /// A method that the principal has not used.
+    NewMethod => "new_method", Behaviour,
+    /// A route rule that no request of the principal has matched.
+    NewRouteRule => "new_route_rule", Behaviour,
+    /// Many denials in a short time.
+    DenialBurst => "denial_burst", Behaviour,
+    /// The address is in a threat list.
+    ListedAddress => "listed_address", ThreatList,
+}
+
+impl Signal {
+    /// A bit of its own, for sets of signals.
+    pub(super) fn bit(self) -> u16 {
+        1 << self as u16
+    }
+}
+
+/// The kinds of signals. Each has one weight, which counts once, however many signals of the kind there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum SignalKind {
+    /// Where the request comes from.
+    Location,
+    /// What it was made with.
+    Device,
+    /// When it comes.
+    Time,
+    /// What it does, and how often.
+    Behaviour,
+    /// Who else has seen its address.
+    ThreatList,
+}
+
+/// What a principal has to prove itself with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Factor {
+    /// A password.
+    Password,
+    /// A one-time code besides.
+    OneTimeCode,
+    /// A biometric or a hardware key besides.
+    BiometricOrHardwareKey,
+}
+
+impl Factor {
+    /// Its name in records and the command line.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Password => "password",
+            Self::OneTimeCode => "one_time_code",
+            Self::BiometricOrHardwareKey => "biometric_or_hardware_key",
+        }
+    }
+
+    /// What a level asks for.
+    #[must_use]
+    pub const fn required_at(level: RiskLevel) -> &'static [Self] {
+        match level {
+            RiskLevel::Low => &[Self::Password],
+            RiskLevel::Medium => &[Self::Password, Self::OneTimeCode],
+            RiskLevel::High => &[Self::Password, Self::OneTimeCode, Self::BiometricOrHardwareKey],
+        }
+    }
+}
+
+/// A signal, and in words and figures why it is there. It quotes no header and no token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fired {
+    /// What is unusual.
+    pub signal: Signal,
+    /// Why.
+    pub explanation: String,
+}
+
+/// Whether scores count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Scores are recorded, and nothing is decided by them: for as long as baselines are learnt.
+    Learning,
+    /// Policies see the score, and validity shrinks with it.
+    Effective,
+}
+
+/// What is said about one request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Assessment {
+    /// 0 to 100, and the level.
+    pub risk: Risk,
+    /// What the principal has to prove itself with at that level.
+    pub factors: &'static [Factor],
+    /// Every signal, in the order of [`Signal::ALL`].
+    pub signals: Vec<Fired>,
+    /// What of the request was looked at besides route rule, token and what is remembered.
+    pub vary: Vary,
+    /// Whether it counts.
+    pub mode: Mode,
+}
+
+impl Assessment {
+    /// Adds up what was found.
+    pub(super) fn new(settings: &RiskSettings, mut signals: Vec<Fired>) -> Self {
+        signals.sort_by_key(|fired| fired.signal);
+        let kinds: BTreeSet<SignalKind> = signals.iter().map(|fired| fired.signal.kind()).collect();
+        let sum: u32 = kinds.into_iter().map(|kind| u32::from(settings.weight(kind))).sum();
+        let score = u8::try_from(sum).map_or(SCORE_MAX, |sum| sum.min(SCORE_MAX));
+        let level = settings.levels.of(score);
+        Self {
+            risk: Risk { score, level },
+            factors: Factor::required_at(level),
+            signals,
+            vary: settings.vary(),
+            mode: settings.mode,
+        }
+    }
+
+    /// The risk that decides; `None` while it is only learnt.
+    #[must_use]
+    pub fn counted(&self) -> Option<Risk> {
+        match self.mode {
+            Mode::Effective => Some(self.risk),
+            Mode::Learning => None,
+        }
+    }
+
+    /// The names of the signals that count, for policies.
+    pub fn counted_signals(&self) -> impl Iterator<Item = &'static str> {
+        let counted = match self.mode {
+            Mode::Effective => self.signals.as_slice(),
+            Mode::Learning => &[],
+        };
+        counted.iter().map(|fired| fired.signal.name())
+    }
+
+    /// The signals as a set of bits.
+    pub(super) fn bits(&self) -> u16 {
+        self.signals.iter().fold(0, |bits, fired| bits | fired.signal.bit())
+    }
+}

@@ -1,0 +1,160 @@
+//! What is counted, how much, and for how long. Every kind of signal can be switched off: it is `None` then.
+
+use picket_core::decision::{Attribute, Vary};
+use picket_core::risk::RiskLevel;
+
+use super::assessment::{Mode, SignalKind};
+
+/// Everything that can be configured about scores. The configuration checks the values; here they are taken as they are.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RiskSettings {
+    /// Whether scores count.
+    pub mode: Mode,
+    /// Where the levels begin.
+    pub levels: Levels,
+    /// How long an answer may be repeated at each level.
+    pub valid_for_ms: ValidForMs,
+    /// How many principals are remembered; the least recently seen makes room.
+    pub principals_max: usize,
+    /// What was not seen again for so long is forgotten, and new when it comes back.
+    pub remembered_for_s: u32,
+    /// Where requests come from.
+    pub location: Option<LocationSettings>,
+    /// What they are made with.
+    pub device: Option<DeviceSettings>,
+    /// When they come.
+    pub time: Option<TimeSettings>,
+    /// What they do.
+    pub behaviour: Option<BehaviourSettings>,
+    /// Who else has seen their addresses.
+    pub threat_list: Option<ThreatListSettings>,
+}
+
+/// Where the levels above low begin. INVARIANT: `medium_from` is not above `high_from`; the configuration holds it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Levels {
+    /// The least score that is medium.
+    pub medium_from: u8,
+    /// The least score that is high.
+    pub high_from: u8,
+}
+
+/// How long an answer may be repeated, in milliseconds; 0: not at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the fields are the levels")]
+pub struct ValidForMs {
+    pub low: u32,
+    pub medium: u32,
+    pub high: u32,
+}
+
+/// Where requests come from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LocationSettings {
+    /// 0 to 100.
+    pub weight: u8,
+    /// For how long after its first permitted request a location is still new.
+    pub settles_after_s: u32,
+    /// What nobody travels faster than.
+    pub speed_kmh_max: u32,
+    /// Databases of coordinates are wrong by as much: what is nearer is no travel.
+    pub distance_km_min: u32,
+}
+
+/// What requests are made with.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DeviceSettings {
+    /// 0 to 100.
+    pub weight: u8,
+    /// For how long after its first permitted request a device is still new.
+    pub settles_after_s: u32,
+}
+
+/// The principal's own hours.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TimeSettings {
+    /// 0 to 100.
+    pub weight: u8,
+    /// After so many days an observation counts half.
+    pub half_life_days: u32,
+    /// So many hours, after decay, must have been observed before any is unusual.
+    pub observations_min: u32,
+    /// An hour is unusual where less than this share of all falls into it and its two neighbours.
+    pub share_min_percent: u32,
+}
+
+/// What requests do, and how often they come.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BehaviourSettings {
+    /// 0 to 100.
+    pub weight: u8,
+    /// Requests are counted in windows of this length.
+    pub rate_window_s: u32,
+    /// So many windows must have been observed before any rate is unusual.
+    pub rate_windows_min: u32,
+    /// Fewer requests in a window are never unusual.
+    pub rate_requests_min: u32,
+    /// How many standard deviations above the mean are usual.
+    pub rate_deviations_max: u32,
+    /// So many requests must have been permitted before a method or a route rule is new.
+    pub observations_min: u32,
+    /// For how long after its first permitted request a method or a route rule is still new.
+    pub settles_after_s: u32,
+    /// So many denials are a burst.
+    pub denials_min: u32,
+    /// The time in which they must come.
+    pub denials_window_s: u32,
+}
+
+/// Threat lists.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ThreatListSettings {
+    /// 0 to 100.
+    pub weight: u8,
+}
+
+impl RiskSettings {
+    /// The weight of a kind; what is switched off weighs nothing.
+    pub(super) fn weight(&self, kind: SignalKind) -> u8 {
+        match kind {
+            SignalKind::Location => self.location.as_ref().map_or(0, |settings| settings.weight),
+            SignalKind::Device => self.device.as_ref().map_or(0, |settings| settings.weight),
+            SignalKind::Time => self.time.as_ref().map_or(0, |settings| settings.weight),
+            SignalKind::Behaviour => self.behaviour.as_ref().map_or(0, |settings| settings.weight),
+            SignalKind::ThreatList => self.threat_list.as_ref().map_or(0, |settings| settings.weight),
+        }
+    }
+
+    /// What of a request is looked at. The hour comes from the clock, and the session from the token.
+    pub(super) fn vary(&self) -> Vary {
+        let location = self.location.iter().flat_map(|_| [Attribute::SourceAddress]);
+        let threats = self.threat_list.iter().flat_map(|_| [Attribute::SourceAddress]);
+        let device = self.device.iter().flat_map(|_| [Attribute::UserAgent, Attribute::Peer]);
+        let behaviour = self.behaviour.iter().flat_map(|_| [Attribute::Method]);
+        location.chain(threats).chain(device).chain(behaviour).collect()
+    }
+}
+
+impl Levels {
+    /// The level of a score.
+    #[must_use]
+    pub fn of(self, score: u8) -> RiskLevel {
+        match score {
+            score if score >= self.high_from => RiskLevel::High,
+            score if score >= self.medium_from => RiskLevel::Medium,
+            _ => RiskLevel::Low,
+        }
+    }
+}
+
+impl ValidForMs {
+    /// How long an answer at this level may be repeated.
+    #[must_use]
+    pub fn at(self, level: RiskLevel) -> u32 {
+        match level {
+            RiskLevel::Low => self.low,
+            RiskLevel::Medium => self.medium,
+            RiskLevel::High => self.high,
+        }
+    }
+}
