@@ -125,9 +125,11 @@ impl Decider {
         if let Some(judgement) = sessions.remembered(request, now_us)? {
             return Ok(judgement);
         }
+        let place = sessions.place()?;
         let (sessions, audit, request) = (Arc::clone(sessions), self.audit.clone(), request.clone());
         // On its own, so that it is carried to its end when the caller goes away: what happens to a session is recorded.
         let judged = tokio::spawn(async move {
+            let _place = place;
             let judgement = sessions.judge(&request, now_us).await?;
             for change in &judgement.changes {
                 audit.append(time_us, &Event::Session(Box::new(change.clone()))).await?;

@@ -15,6 +15,7 @@ mod step_up;
 mod syntax;
 mod trace;
 
+use std::cell::Cell;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
@@ -148,6 +149,7 @@ impl PolicyEngine {
                 moment,
                 looked_at: attributes,
                 compared: &compared,
+                evaluations: Cell::new(0),
                 evaluate: |request: &AccessRequest| self.effect(&candidates, request, moment),
             }
             .run()

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use picket_core::access::{AccessRequest, Principal};
 use picket_core::decision::{Attribute, StepUp, Vary};
 use picket_core::spiffe::SpiffeId;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::audit::{SessionChange, SessionRecord};
 use crate::metrics::Metrics;
@@ -112,7 +113,11 @@ pub(crate) struct Sessions {
     memory: Arc<Memory>,
     settings: Settings,
     metrics: Arc<Metrics>,
+    judging: Arc<Semaphore>,
 }
+
+/// How many sessions are looked up at once, those among them whose caller has gone away. More are refused.
+const JUDGED_AT_ONCE_MAX: usize = 1024;
 
 impl Sessions {
     pub(crate) fn new(
@@ -126,7 +131,18 @@ impl Sessions {
             memory,
             settings,
             metrics,
+            judging: Arc::new(Semaphore::new(JUDGED_AT_ONCE_MAX)),
         }
+    }
+
+    /// A place for [`Self::judge`], to be held for as long as that takes.
+    ///
+    /// # Errors
+    /// There is none.
+    pub(crate) fn place(&self) -> Result<OwnedSemaphorePermit, StorageError> {
+        Arc::clone(&self.judging)
+            .try_acquire_owned()
+            .map_err(|_| StorageError::Overloaded)
     }
 
     /// What is known about a request's session without asking the storage. `None`: [`Self::judge`] has to.
@@ -159,6 +175,12 @@ impl Sessions {
             let Some(state) = self.find(id, principal, &seen, now_us, &mut changes).await? else {
                 return Ok(self.judgement(Some(Refusal::LimitReached), 0));
             };
+            // Something may have been ordered while the storage was asked.
+            let standing = self.memory.standing()?;
+            if let Err(refusal) = rules::check_token(&seen, &standing) {
+                let judgement = self.judgement(Some(refusal), i64::MAX);
+                return Ok(Judgement { changes, ..judgement });
+            }
             let reason = match self.settle(id, &state, &seen, &standing, now_us) {
                 Ok(judgement) => return Ok(Judgement { changes, ..judgement }),
                 Err(reason) => reason,

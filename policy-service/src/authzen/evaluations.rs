@@ -113,18 +113,24 @@ fn with_defaults(item: Value, defaults: &Map<String, Value>) -> Result<Map<Strin
     Ok(item)
 }
 
-/// All of them at once, so that their records share a transaction; in the order in which they were asked.
+/// So many evaluations of one call are under way: each holds what it inherits, and their records wait in one queue with others.
+const AT_ONCE_MAX: usize = 16;
+
+/// Many at once, so that their records share a transaction; in the order in which they were asked.
 async fn all(
     served: &Served,
     asked: &Asked,
     items: impl Iterator<Item = Result<Map<String, Value>, Failure>>,
 ) -> Vec<Value> {
     let mut calls = JoinSet::new();
+    let mut results = Vec::new();
     for (place, item) in items.enumerate() {
+        if calls.len() >= AT_ONCE_MAX {
+            results.extend(calls.join_next().await.and_then(Result::ok));
+        }
         let (decider, asked) = (Arc::clone(&served.decider), asked.clone());
         calls.spawn(async move { (place, answer(decider, asked, item).await) });
     }
-    let mut results = Vec::with_capacity(calls.len());
     while let Some(ended) = calls.join_next().await {
         results.extend(ended);
     }

@@ -63,6 +63,8 @@ struct SubjectProperties {
     #[deserr(default)]
     auth_time: Option<i64>,
     #[deserr(default)]
+    issued_at: Option<i64>,
+    #[deserr(default)]
     session_id: Option<String>,
     #[deserr(default)]
     ip_address: Option<String>,
@@ -188,7 +190,7 @@ fn user(subject: Subject, check: &mut Problems) -> Principal {
         auth_time_s: properties.auth_time,
         session_id: present(properties.session_id),
         token_id: None,
-        issued_at_s: None,
+        issued_at_s: properties.issued_at,
         expires_at_s: None,
         actors: Vec::new(),
         // Nobody here has seen a proof.

@@ -29,7 +29,7 @@ use super::response::{self, Explanations};
 use super::signatures::NativeVerifier;
 use crate::clock::{self, Stopwatch};
 use crate::configuration;
-use crate::decision::Decider;
+use crate::decision::{Decider, DecisionError};
 use crate::grpc::TlsError;
 use crate::metrics::Metrics;
 
@@ -257,7 +257,18 @@ impl Worker {
         // Ends with this set, whatever it is at.
         let mut call = JoinSet::new();
         call.spawn_on(
-            async move { decider.decide(request, &caller, stopwatch).await },
+            async move {
+                let decision = decider.decide(request, &caller, stopwatch).await?;
+                // What is revoked here is revoked at the next request: this cache hears nothing of it.
+                let valid_for_ms = match decider.sessions {
+                    Some(_) => 0,
+                    None => decision.valid_for_ms,
+                };
+                Ok::<_, DecisionError>(Decision {
+                    valid_for_ms,
+                    ..decision
+                })
+            },
             &self.runtime,
         );
         match tokio::time::timeout(self.decision_timeout, call.join_next()).await {

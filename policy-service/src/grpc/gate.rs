@@ -18,6 +18,8 @@ pub(super) struct Gate {
     /// Whoever has one of them may pass.
     roles: &'static [Role],
     slots: Arc<Semaphore>,
+    /// Places that nobody else can take.
+    operators: Arc<Semaphore>,
     metrics: Arc<Metrics>,
 }
 
@@ -57,7 +59,16 @@ impl Gate {
         Self {
             roles,
             slots: Arc::new(Semaphore::new(slots)),
+            operators: Arc::new(Semaphore::new(slots)),
             metrics,
+        }
+    }
+
+    /// Where a caller's call takes its place: an operator can revoke however many others call.
+    fn slots_of(&self, roles: Roles) -> &Arc<Semaphore> {
+        match roles.allow(Role::Operator) {
+            true => &self.operators,
+            false => &self.slots,
         }
     }
 
@@ -65,7 +76,7 @@ impl Gate {
         let refusal = match extensions.get::<Caller>() {
             Some(Caller::Allowed(_, roles)) if !self.roles.iter().any(|role| roles.allow(*role)) => Refusal::Role,
             Some(Caller::Allowed(caller, roles)) => {
-                let slot = Arc::clone(&self.slots).try_acquire_owned();
+                let slot = Arc::clone(self.slots_of(*roles)).try_acquire_owned();
                 return Ok(Admitted {
                     caller: Arc::clone(caller),
                     roles: *roles,
@@ -128,6 +139,18 @@ mod tests {
             let caller = Caller::Allowed("spiffe://example.org/orders".into(), Roles::of(&[role]));
             assert_eq!(gate.call(request(caller)).is_ok(), passes, "{role:?}");
         }
+    }
+
+    #[test]
+    fn an_operator_has_a_place_however_many_others_call() {
+        let mut gate = Gate::new(&Role::ALL, 1, Arc::new(Metrics::new("", 0)));
+        let of = |role| request(Caller::Allowed("spiffe://example.org/a".into(), Roles::of(&[role])));
+        let _sidecar = gate.call(of(Role::Sidecar)).unwrap();
+        let refused = gate.call(of(Role::Reader)).unwrap_err();
+        assert_eq!(refused.code(), tonic::Code::ResourceExhausted);
+        let _operator = gate.call(of(Role::Operator)).unwrap();
+        let refused = gate.call(of(Role::Operator)).unwrap_err();
+        assert_eq!(refused.code(), tonic::Code::ResourceExhausted);
     }
 
     #[test]

@@ -2,6 +2,8 @@
 //!
 //! No policy says anything about challenges: the evaluation is the one of the request, with another authentication.
 
+use std::cell::Cell;
+
 use picket_core::access::{AccessRequest, Principal};
 use picket_core::decision::{ACR_VALUES_MAX, Effect, StepUp, is_acr_value};
 
@@ -11,6 +13,8 @@ use super::needs::{Attribute, Attributes};
 
 /// How many ages are tried; each is an evaluation.
 const AGES_MAX: usize = 16;
+/// How many evaluations one denial may cost besides its own. Where they are used up, it stays a plain one.
+const EVALUATIONS_MAX: u32 = 64;
 
 /// A way to be stronger. Cheaper ones come first: another authentication of the same user, a fresh one, and a token that is
 /// bound, for which the client must be another.
@@ -51,6 +55,8 @@ pub(super) struct Search<'a, E> {
     pub(super) compared: &'a Compared,
     /// Evaluates a request.
     pub(super) evaluate: E,
+    /// How many evaluations there were.
+    pub(super) evaluations: Cell<u32>,
 }
 
 /// An authentication to try.
@@ -127,6 +133,10 @@ impl<E: Fn(&AccessRequest) -> Effect> Search<'_, E> {
     }
 
     fn permits(&self, principal: &Principal, attempt: Attempt<'_>) -> bool {
+        self.evaluations.set(self.evaluations.get().saturating_add(1));
+        if self.evaluations.get() > EVALUATIONS_MAX {
+            return false;
+        }
         let stronger = Principal {
             acr: attempt.acr.map(str::to_owned).or_else(|| principal.acr.clone()),
             auth_time_s: attempt

@@ -121,11 +121,12 @@ impl Turns {
     async fn turn(&self, turn: u64) -> Result<(), StorageError> {
         let asked_ms = self.memory.elapsed_ms();
         self.store.probe().await?;
-        if !self.memory.is_standing_known() {
+        // Whatever was heard of and could not be read stays to be read: nothing is confirmed without it.
+        if !self.memory.is_standing_current() {
             self.read_standing().await?;
         }
-        write_uses(&*self.store, &self.memory).await?;
         self.memory.confirm(asked_ms);
+        write_uses(&*self.store, &self.memory).await?;
         if turn.is_multiple_of(TURNS_BETWEEN_CLEANING) {
             self.clean().await?;
         }
@@ -216,4 +217,102 @@ fn tell(state: &watch::Sender<StorageState>, error: Option<&StorageError>) {
         }
         changed
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use async_trait::async_trait;
+
+    use super::*;
+    use crate::sessions::{Ended, Lockdown, Session, SessionId, Standing};
+    use crate::storage::{Change, Concurrency, Creation, Filter, Forgotten, Revocation};
+
+    const LIMITS: Limits = Limits {
+        idle_timeout_us: 1,
+        absolute_timeout_us: 1,
+        reauthentication_interval_us: None,
+        concurrent_max: 1,
+        retention_us: 1,
+    };
+
+    /// A store under lockdown, which fails to say so once it is told to.
+    #[derive(Default)]
+    struct Store {
+        fails: AtomicBool,
+    }
+
+    #[async_trait]
+    impl SessionStore for Store {
+        async fn session(&self, _: SessionId) -> Result<Option<Session>, StorageError> {
+            Err(StorageError::NotDone)
+        }
+
+        async fn create(&self, _: Session, _: Concurrency) -> Result<Creation, StorageError> {
+            Err(StorageError::NotDone)
+        }
+
+        async fn end(&self, _: SessionId, _: Ended, _: i64) -> Result<bool, StorageError> {
+            Err(StorageError::NotDone)
+        }
+
+        async fn touch(&self, _: Vec<(SessionId, i64)>) -> Result<(), StorageError> {
+            Err(StorageError::NotDone)
+        }
+
+        async fn sessions(&self, _: Filter, _: Option<SessionId>, _: u32) -> Result<Vec<Session>, StorageError> {
+            Err(StorageError::NotDone)
+        }
+
+        async fn count(&self) -> Result<u64, StorageError> {
+            Err(StorageError::NotDone)
+        }
+
+        async fn forget(&self, _: i64, _: i64, _: u32) -> Result<Forgotten, StorageError> {
+            Err(StorageError::NotDone)
+        }
+
+        async fn standing(&self) -> Result<Standing, StorageError> {
+            if self.fails.swap(false, Ordering::Relaxed) {
+                return Err(StorageError::TimedOut);
+            }
+            Ok(Standing {
+                lockdown: Some(Lockdown {
+                    at_us: 1,
+                    caller: "spiffe://example.org/operator".to_owned(),
+                }),
+                ..Standing::default()
+            })
+        }
+
+        async fn revoke(&self, _: Revocation) -> Result<(), StorageError> {
+            Err(StorageError::NotDone)
+        }
+
+        async fn set_lockdown(&self, _: Option<Lockdown>) -> Result<bool, StorageError> {
+            Err(StorageError::NotDone)
+        }
+
+        async fn probe(&self) -> Result<(), StorageError> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn an_order_that_was_heard_of_and_could_not_be_read_is_read_before_anything_is_confirmed() {
+        let (store, memory) = (Arc::new(Store::default()), Arc::new(Memory::new(10, 1)));
+        let turns = Turns {
+            store: Arc::<Store>::clone(&store),
+            memory: Arc::clone(&memory),
+            limits: LIMITS,
+        };
+        assert!(memory.set_standing(Standing::default(), memory.standing_generation()));
+        memory.confirm(memory.elapsed_ms());
+        memory.changed(Change::Standing);
+        store.fails.store(true, Ordering::Relaxed);
+        assert!(turns.read_standing().await.is_err());
+        turns.turn(1).await.unwrap();
+        assert!(memory.standing().unwrap().lockdown.is_some());
+    }
 }

@@ -39,6 +39,8 @@ struct Inner {
     standing: Option<Arc<Standing>>,
     /// Counts the changes of what stands, those that are only heard of among them.
     standing_generation: u64,
+    /// The generation that `standing` was read at.
+    standing_read_at: u64,
     /// Uses that are to be written.
     uses: HashMap<SessionId, i64>,
 }
@@ -60,6 +62,7 @@ impl Memory {
                 generation: 0,
                 standing: None,
                 standing_generation: 0,
+                standing_read_at: 0,
                 uses: HashMap::new(),
             }),
             wake: Notify::new(),
@@ -104,9 +107,11 @@ impl Memory {
         self.inner().standing_generation
     }
 
-    /// Whether what stands is known, however old.
-    pub(super) fn is_standing_known(&self) -> bool {
-        self.inner().standing.is_some()
+    /// Whether what stands is known, and nothing was ordered since it was read. Where it is not, nothing is confirmed before it
+    /// is read again.
+    pub(super) fn is_standing_current(&self) -> bool {
+        let inner = self.inner();
+        inner.standing.is_some() && inner.standing_read_at == inner.standing_generation
     }
 
     /// Takes what was read, unless it was changed since. False: it is to be read once more.
@@ -115,6 +120,7 @@ impl Memory {
         let is_current = inner.standing_generation == generation;
         if is_current {
             inner.standing = Some(Arc::new(standing));
+            inner.standing_read_at = generation;
         }
         is_current
     }
@@ -280,6 +286,20 @@ mod tests {
         assert!(memory.set_standing(Standing::default(), memory.standing_generation()));
         memory.changed(Change::Anything);
         assert!(memory.standing().is_err());
+    }
+
+    #[test]
+    fn what_stands_is_not_current_from_an_order_until_it_is_read_again() {
+        let memory = memory();
+        assert!(!memory.is_standing_current());
+        assert!(memory.set_standing(Standing::default(), memory.standing_generation()));
+        assert!(memory.is_standing_current());
+        for change in [Change::Standing, Change::Anything] {
+            memory.changed(change);
+            assert!(!memory.is_standing_current(), "{change:?}");
+            assert!(memory.set_standing(Standing::default(), memory.standing_generation()));
+            assert!(memory.is_standing_current(), "{change:?}");
+        }
     }
 
     #[test]

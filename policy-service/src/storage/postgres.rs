@@ -22,6 +22,8 @@ use listener::Listener;
 
 /// Connections for reads and writes, besides the one that listens. PostgreSQL has a hundred for all replicas by default.
 const CONNECTIONS_MAX: usize = 8;
+/// Connections for what must not wait behind requests: whether the database is well, and what operators order.
+const ORDER_CONNECTIONS_MAX: usize = 2;
 /// No operation takes this long with a database that works; a sidecar waits no longer.
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -30,6 +32,7 @@ pub struct PostgresStore {
     connector: Arc<Connector>,
     idle: Mutex<Vec<Client>>,
     slots: Semaphore,
+    order_slots: Semaphore,
     listener: Arc<Listener>,
     listening: JoinHandle<()>,
 }
@@ -49,15 +52,33 @@ impl PostgresStore {
             connector,
             idle: Mutex::new(vec![client]),
             slots: Semaphore::new(CONNECTIONS_MAX),
+            order_slots: Semaphore::new(ORDER_CONNECTIONS_MAX),
             listener,
             listening,
         })
     }
 
-    /// Does something on a connection of its own. One that failed or was late is closed: nobody knows what it is doing.
+    /// Does something for a request.
     async fn run<T>(&self, work: impl AsyncFnOnce(&mut Client) -> Result<T, StorageError>) -> Result<T, StorageError> {
+        self.run_in(&self.slots, work).await
+    }
+
+    /// Does something that must not wait behind requests.
+    async fn order<T>(
+        &self,
+        work: impl AsyncFnOnce(&mut Client) -> Result<T, StorageError>,
+    ) -> Result<T, StorageError> {
+        self.run_in(&self.order_slots, work).await
+    }
+
+    /// Does something on a connection of its own. One that failed or was late is closed: nobody knows what it is doing.
+    async fn run_in<T>(
+        &self,
+        slots: &Semaphore,
+        work: impl AsyncFnOnce(&mut Client) -> Result<T, StorageError>,
+    ) -> Result<T, StorageError> {
         in_time(async {
-            let _slot = self.slots.acquire().await.map_err(|_| StorageError::NotDone)?;
+            let _slot = slots.acquire().await.map_err(|_| StorageError::NotDone)?;
             let mut client = match self.take_idle() {
                 Some(client) => client,
                 None => self.connector.connect().await?,
@@ -127,22 +148,22 @@ impl SessionStore for PostgresStore {
     }
 
     async fn standing(&self) -> Result<Standing, StorageError> {
-        self.run(async |client| statements::standing(client).await).await
+        self.order(async |client| statements::standing(client).await).await
     }
 
     async fn revoke(&self, revocation: Revocation) -> Result<(), StorageError> {
-        self.run(async |client| statements::revoke(client, &revocation).await)
+        self.order(async |client| statements::revoke(client, &revocation).await)
             .await
     }
 
     async fn set_lockdown(&self, lockdown: Option<Lockdown>) -> Result<bool, StorageError> {
-        self.run(async |client| statements::set_lockdown(client, lockdown.as_ref()).await)
+        self.order(async |client| statements::set_lockdown(client, lockdown.as_ref()).await)
             .await
     }
 
     async fn probe(&self) -> Result<(), StorageError> {
-        in_time(self.listener.probe()).await?;
-        self.run(async |client| statements::probe(client).await).await
+        self.listener.probe().await?;
+        self.order(async |client| statements::probe(client).await).await
     }
 }
 

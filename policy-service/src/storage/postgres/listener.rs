@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio_postgres::Client;
 
 use super::connection::Connector;
@@ -17,7 +18,11 @@ const RECONNECT_PAUSE: Duration = Duration::from_millis(200);
 
 /// The listening connection. INVARIANT: while it is there, every change since the observer was last told `Anything` is told.
 #[derive(Default)]
-pub(super) struct Listener(Mutex<Option<Arc<Client>>>);
+pub(super) struct Listener {
+    client: Mutex<Option<Arc<Client>>>,
+    /// Told when the connection does not answer.
+    silent: Notify,
+}
 
 impl Listener {
     pub(super) async fn run(self: Arc<Self>, connector: Arc<Connector>, observer: Observer) {
@@ -33,27 +38,33 @@ impl Listener {
     /// Returns when the connection has ended.
     async fn listen(&self, connector: &Connector, observer: &Observer) -> Result<(), StorageError> {
         let hearer = Arc::clone(observer);
-        let (client, ended) = connector
-            .connect_hearing(move |payload| hearer(change(payload)))
-            .await?;
+        let (client, mut ended) = in_time(connector.connect_hearing(move |payload| hearer(change(payload)))).await?;
         in_time(async { client.batch_execute(LISTEN).await.map_err(backend) }).await?;
         // Nobody knows what happened before; afterwards the connection may be asked whether it is well.
         observer(Change::Anything);
         self.set(Some(Arc::new(client)));
-        // An error means that it ended in another way, and it has ended either way.
-        let _ended = ended.await;
+        tokio::select! {
+            // An error means that it ended in another way, and it has ended either way.
+            _ended = &mut ended => {}
+            () = self.silent.notified() => ended.abort(),
+        }
         Ok(())
     }
 
     fn set(&self, client: Option<Arc<Client>>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = client;
+        *self.client.lock().unwrap_or_else(PoisonError::into_inner) = client;
     }
 
     /// Fails where the connection is gone. The server sends what it has to tell before it answers.
     pub(super) async fn probe(&self) -> Result<(), StorageError> {
-        let client = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let client = self.client.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let client = client.ok_or_else(|| StorageError::Backend("no connection listens to the database".to_owned()))?;
-        client.batch_execute("SELECT 1").await.map_err(backend)
+        let answered = in_time(async { client.batch_execute("SELECT 1").await.map_err(backend) }).await;
+        if answered.is_err() {
+            // Another connection may be heard where this one is not.
+            self.silent.notify_waiters();
+        }
+        answered
     }
 }
 

@@ -27,6 +27,8 @@ const MIGRATIONS: [&str; 1] = ["
         ended_caller TEXT
     ) STRICT;
     CREATE INDEX session_by_principal ON session (principal, id);
+    -- Of a principal only those are ended for a new one that have not ended, however many have.
+    CREATE INDEX session_by_principal_live ON session (principal, first_seen_us) WHERE ended_us IS NULL;
     CREATE INDEX session_by_tenant ON session (tenant, id) WHERE tenant IS NOT NULL;
     CREATE INDEX session_by_last_seen ON session (last_seen_us);
     CREATE TABLE revocation (
