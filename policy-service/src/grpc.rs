@@ -77,7 +77,8 @@ pub(crate) async fn serve(
     let metrics = &front.metrics;
     let gate = Gate::new(&[Role::Sidecar], configuration.concurrency_max, Arc::clone(metrics));
     // Whoever has a role may ask who it is; the methods look at the rest.
-    let admin_gate = Gate::new(&Role::ALL, ADMIN_CONCURRENCY_MAX, Arc::clone(metrics));
+    let admin_gate =
+        Gate::new(&Role::ALL, ADMIN_CONCURRENCY_MAX, Arc::clone(metrics)).with_operator_slots(ADMIN_CONCURRENCY_MAX);
     let admin = AdminServer::new(AdminCalls {
         sessions: front.decider.sessions.clone(),
         audit: front.decider.audit.clone(),

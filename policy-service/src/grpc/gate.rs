@@ -18,8 +18,8 @@ pub(super) struct Gate {
     /// Whoever has one of them may pass.
     roles: &'static [Role],
     slots: Arc<Semaphore>,
-    /// Places that nobody else can take.
-    operators: Arc<Semaphore>,
+    /// Places that operators alone take; `None`: they take those of everybody.
+    operator_slots: Option<Arc<Semaphore>>,
     metrics: Arc<Metrics>,
 }
 
@@ -55,21 +55,26 @@ impl Admitted {
 
 impl Gate {
     pub(super) fn new(roles: &'static [Role], concurrency_max: u32, metrics: Arc<Metrics>) -> Self {
-        let slots = usize::try_from(concurrency_max).unwrap_or(Semaphore::MAX_PERMITS);
         Self {
             roles,
-            slots: Arc::new(Semaphore::new(slots)),
-            operators: Arc::new(Semaphore::new(slots)),
+            slots: slots(concurrency_max),
+            operator_slots: None,
             metrics,
         }
     }
 
-    /// Where a caller's call takes its place: an operator can revoke however many others call.
-    fn slots_of(&self, roles: Roles) -> &Arc<Semaphore> {
-        match roles.allow(Role::Operator) {
-            true => &self.operators,
-            false => &self.slots,
+    /// The same, with as many places again for operators, who can revoke however many others call.
+    pub(super) fn with_operator_slots(self, concurrency_max: u32) -> Self {
+        Self {
+            operator_slots: Some(slots(concurrency_max)),
+            ..self
         }
+    }
+
+    /// Where a caller's call takes its place.
+    fn slots_of(&self, roles: Roles) -> &Arc<Semaphore> {
+        let of_operators = self.operator_slots.as_ref().filter(|_| roles.allow(Role::Operator));
+        of_operators.unwrap_or(&self.slots)
     }
 
     fn admit(&self, extensions: &Extensions) -> Result<Admitted, DecideError> {
@@ -89,6 +94,11 @@ impl Gate {
         self.metrics.refused(refusal.as_str());
         Err(DecideError::CallerRefused)
     }
+}
+
+fn slots(count: u32) -> Arc<Semaphore> {
+    let count = usize::try_from(count).unwrap_or(Semaphore::MAX_PERMITS);
+    Arc::new(Semaphore::new(count))
 }
 
 impl Interceptor for Gate {
@@ -143,13 +153,22 @@ mod tests {
 
     #[test]
     fn an_operator_has_a_place_however_many_others_call() {
-        let mut gate = Gate::new(&Role::ALL, 1, Arc::new(Metrics::new("", 0)));
+        let mut gate = Gate::new(&Role::ALL, 1, Arc::new(Metrics::new("", 0))).with_operator_slots(1);
         let of = |role| request(Caller::Allowed("spiffe://example.org/a".into(), Roles::of(&[role])));
         let _sidecar = gate.call(of(Role::Sidecar)).unwrap();
         let refused = gate.call(of(Role::Reader)).unwrap_err();
         assert_eq!(refused.code(), tonic::Code::ResourceExhausted);
         let _operator = gate.call(of(Role::Operator)).unwrap();
         let refused = gate.call(of(Role::Operator)).unwrap_err();
+        assert_eq!(refused.code(), tonic::Code::ResourceExhausted);
+    }
+
+    #[test]
+    fn a_sidecar_that_is_an_operator_as_well_has_no_more_places_for_decisions() {
+        let mut gate = Gate::new(&[Role::Sidecar], 1, Arc::new(Metrics::new("", 0)));
+        let of = |roles: &[Role]| request(Caller::Allowed("spiffe://example.org/a".into(), Roles::of(roles)));
+        let _first = gate.call(of(&[Role::Sidecar])).unwrap();
+        let refused = gate.call(of(&[Role::Sidecar, Role::Operator])).unwrap_err();
         assert_eq!(refused.code(), tonic::Code::ResourceExhausted);
     }
 
