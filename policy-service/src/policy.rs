@@ -20,7 +20,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use cedar_policy::authorization_errors::PolicyEvaluationError;
-use cedar_policy::{AuthorizationError, Authorizer, Decision, PolicyId, Response};
+use cedar_policy::{AuthorizationError, Authorizer, Decision, Entities, PolicyId, PolicySet, Request, Response};
 pub use jiff::tz::TimeZone;
 use picket_core::access::AccessRequest;
 use picket_core::decision::{Effect, StepUp, Vary};
@@ -138,8 +138,9 @@ impl PolicyEngine {
 
     fn evaluate_at(&self, request: &AccessRequest, moment: &Moment) -> Result<Evaluation, ModelError> {
         let candidates = Candidates::of(&self.loaded.index, request);
-        let answers = self.answers(&candidates, request, moment)?;
-        let verdict = Verdict::of(answers.enforced.iter());
+        let asked = self.asked(&candidates, request, moment)?;
+        let enforced = self.enforced(&candidates, &asked);
+        let verdict = Verdict::of(enforced.iter());
         let attributes = candidates.needs.attributes;
         let compared = candidates.compared();
         let auth_time_s = request.principal.as_ref().and_then(|principal| principal.auth_time_s);
@@ -157,7 +158,7 @@ impl PolicyEngine {
         let is_plain_deny = verdict.effect == Effect::Deny && verdict.failed.is_empty();
         Ok(Evaluation {
             challenge: is_plain_deny.then(search).flatten(),
-            observed: answers.observed(verdict.effect),
+            observed: observed(&enforced, &self.observed(&candidates, &asked), verdict.effect),
             vary: attributes.vary(moment),
             same_for_ms: moment.same_for_ms(attributes, &compared.ages, auth_time_s),
             ..verdict.into_evaluation()
@@ -166,29 +167,35 @@ impl PolicyEngine {
 
     /// What the enforced policies would decide about another request that has the same candidates.
     fn effect(&self, candidates: &Candidates<'_>, request: &AccessRequest, moment: &Moment) -> Effect {
-        match self.answers(candidates, request, moment) {
-            Ok(answers) => Verdict::of(answers.enforced.iter()).effect,
+        match self.asked(candidates, request, moment) {
+            Ok(asked) => Verdict::of(self.enforced(candidates, &asked).iter()).effect,
             Err(_) => Effect::Deny,
         }
     }
 
-    fn answers<'a>(
+    fn asked(
         &self,
-        candidates: &Candidates<'a>,
+        candidates: &Candidates<'_>,
         request: &AccessRequest,
         moment: &Moment,
-    ) -> Result<Answers<'a>, ModelError> {
+    ) -> Result<Asked, ModelError> {
         let loaded = &self.loaded;
-        let (asked, entities) = loaded.model.read(request, &loaded.entities, candidates.needs, moment)?;
-        let answer = |policies| loaded.authorizer.is_authorized(&asked, policies, &entities);
-        let mut answers = Answers::default();
-        for bucket in &candidates.buckets {
-            answers.enforced.push((bucket, answer(&bucket.enforced)));
-            if !bucket.observed.is_empty() {
-                answers.observed.push((bucket, answer(&bucket.observed)));
-            }
-        }
-        Ok(answers)
+        loaded.model.read(request, &loaded.entities, candidates.needs, moment)
+    }
+
+    fn enforced<'a>(&self, candidates: &Candidates<'a>, asked: &Asked) -> Vec<Answer<'a>> {
+        let answer = |bucket: &&'a Bucket| (*bucket, self.answer(&bucket.enforced, asked));
+        candidates.buckets.iter().map(answer).collect()
+    }
+
+    fn observed<'a>(&self, candidates: &Candidates<'a>, asked: &Asked) -> Vec<Answer<'a>> {
+        let watched = candidates.buckets.iter().filter(|bucket| !bucket.observed.is_empty());
+        let answer = |bucket: &&'a Bucket| (*bucket, self.answer(&bucket.observed, asked));
+        watched.map(answer).collect()
+    }
+
+    fn answer(&self, policies: &PolicySet, (request, entities): &Asked) -> Response {
+        self.loaded.authorizer.is_authorized(request, policies, entities)
     }
 }
 
@@ -218,29 +225,25 @@ impl<'a> Candidates<'a> {
 /// Some of the policies, and what Cedar says about them.
 type Answer<'a> = (&'a Bucket, Response);
 
-#[derive(Default)]
-struct Answers<'a> {
-    enforced: Vec<Answer<'a>>,
-    observed: Vec<Answer<'a>>,
-}
+/// A request as Cedar takes it, and the entities that it can reach.
+type Asked = (Request, Entities);
 
-impl Answers<'_> {
-    /// What would be decided if the policies in observe mode were enforced, where that is not what was.
-    fn observed(&self, effect: Effect) -> Option<Observed> {
-        if self.observed.is_empty() {
-            return None;
-        }
-        let verdict = Verdict::of(self.enforced.iter().chain(&self.observed));
-        let determining = verdict.determining.iter();
-        let observed = determining.filter(|(id, bucket)| bucket.observed.policy(id).is_some());
-        let mut ids: Vec<String> = observed.map(|(id, _)| id.to_string()).collect();
-        let failed = self.observed.iter().flat_map(|(_, response)| errors_of(response));
-        ids.extend(failed.map(|error| error.policy_id().to_string()));
-        (verdict.effect != effect).then_some(Observed {
-            effect: verdict.effect,
-            policy_ids: ids,
-        })
+/// What would be decided if the policies in observe mode were enforced, where that is not what was.
+fn observed(enforced: &[Answer<'_>], watched: &[Answer<'_>], effect: Effect) -> Option<Observed> {
+    if watched.is_empty() {
+        return None;
     }
+    let verdict = Verdict::of(enforced.iter().chain(watched));
+    let determining = verdict.determining.iter();
+    let of_watched = determining.filter(|(id, bucket)| bucket.observed.policy(id).is_some());
+    let failed = watched.iter().flat_map(|(_, response)| errors_of(response));
+    let ids = of_watched
+        .map(|(id, _)| id.to_string())
+        .chain(failed.map(|error| error.policy_id().to_string()));
+    (verdict.effect != effect).then(|| Observed {
+        effect: verdict.effect,
+        policy_ids: ids.collect(),
+    })
 }
 
 /// What policies together say: Cedar's rule (any `forbid` denies, else any `permit` permits) does not look at how they are
