@@ -2,6 +2,7 @@
 //! `envoy.service.auth.v3.Authorization`, over mutual TLS.
 
 mod accept;
+mod act;
 mod admin;
 mod caller;
 mod check;

@@ -20,6 +20,8 @@ pub struct CallerRoles {
 pub enum Role {
     /// Ask for decisions.
     Sidecar,
+    /// Tell what it knows of devices and principals.
+    Reporter,
     /// Look at what there is.
     Reader,
     /// Look, and act.
@@ -29,9 +31,7 @@ pub enum Role {
 /// The roles of a caller.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Roles {
-    sidecar: bool,
-    reader: bool,
-    operator: bool,
+    held: [bool; Role::ALL.len()],
 }
 
 #[derive(Debug, Deserr)]
@@ -45,19 +45,21 @@ pub(super) struct CallerSection {
 #[deserr(rename_all = lowercase)]
 enum RoleName {
     Sidecar,
+    Reporter,
     Reader,
     Operator,
 }
 
 impl Role {
     /// Every role.
-    pub const ALL: [Self; 3] = [Self::Sidecar, Self::Reader, Self::Operator];
+    pub const ALL: [Self; 4] = [Self::Sidecar, Self::Reporter, Self::Reader, Self::Operator];
 
     /// Its name in the configuration.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Sidecar => "sidecar",
+            Self::Reporter => "reporter",
             Self::Reader => "reader",
             Self::Operator => "operator",
         }
@@ -69,35 +71,35 @@ impl Roles {
     #[must_use]
     pub fn of(roles: &[Role]) -> Self {
         Self {
-            sidecar: roles.contains(&Role::Sidecar),
-            reader: roles.contains(&Role::Reader),
-            operator: roles.contains(&Role::Operator),
+            held: Role::ALL.map(|role| roles.contains(&role)),
         }
     }
 
     /// These and those.
     pub fn add(&mut self, others: Self) {
-        self.sidecar |= others.sidecar;
-        self.reader |= others.reader;
-        self.operator |= others.operator;
+        for (held, other) in self.held.iter_mut().zip(others.held) {
+            *held |= other;
+        }
     }
 
     /// Whether they allow what the role is for. Whoever may act may look.
     #[must_use]
     pub fn allow(self, role: Role) -> bool {
         match role {
-            Role::Sidecar => self.sidecar,
-            Role::Reader => self.reader || self.operator,
-            Role::Operator => self.operator,
+            Role::Sidecar | Role::Reporter | Role::Operator => self.iter().any(|held| held == role),
+            Role::Reader => self.iter().any(|held| matches!(held, Role::Reader | Role::Operator)),
         }
     }
 
     /// Their names.
     #[must_use]
     pub fn names(self) -> Vec<String> {
-        let held = [self.sidecar, self.reader, self.operator];
-        let held = Role::ALL.into_iter().zip(held).filter(|(_, is_held)| *is_held);
-        held.map(|(role, _)| role.as_str().to_owned()).collect()
+        self.iter().map(|role| role.as_str().to_owned()).collect()
+    }
+
+    fn iter(self) -> impl Iterator<Item = Role> {
+        let held = Role::ALL.into_iter().zip(self.held);
+        held.filter(|(_, is_held)| *is_held).map(|(role, _)| role)
     }
 }
 
@@ -115,6 +117,7 @@ impl From<RoleName> for Role {
     fn from(name: RoleName) -> Self {
         match name {
             RoleName::Sidecar => Self::Sidecar,
+            RoleName::Reporter => Self::Reporter,
             RoleName::Reader => Self::Reader,
             RoleName::Operator => Self::Operator,
         }
@@ -125,7 +128,7 @@ fn has_a_role(section: CallerSection, location: ValuePointerRef<'_>) -> Result<C
     if section.roles.is_empty() {
         return Err(super::fields::problem(
             location,
-            "expected at least one of the roles `sidecar`, `reader` and `operator`".to_owned(),
+            "expected at least one of the roles `sidecar`, `reporter`, `reader` and `operator`".to_owned(),
         ));
     }
     Ok(section)

@@ -6,10 +6,10 @@ use picket_proto::v1;
 use picket_proto::v1::admin_server::Admin;
 use tonic::{Request, Response, Status};
 
+use super::act::{self, Done, Order, now_us};
 use super::gate::Admitted;
-use super::status::{AdminError, DecideError};
-use crate::audit::{Act, AdministrationRecord, AuditLog, Event, Outcome};
-use crate::clock;
+use super::status::AdminError;
+use crate::audit::{Act, AuditLog};
 use crate::configuration::Role;
 use crate::sessions::{
     EndReason, Lockdown, OperationError, PrincipalId, Session, SessionId, Sessions, Status as SessionStatus, Target,
@@ -32,56 +32,23 @@ pub(super) struct AdminCalls {
     pub(super) audit: AuditLog,
 }
 
-/// What is done, to whom, by whom.
-struct Order {
-    caller: String,
-    act: Act,
-    target: String,
-}
-
 impl AdminCalls {
     /// The caller's SPIFFE ID and the sessions, if it has the role.
     fn admit<T>(&self, request: &Request<T>, role: Role) -> Result<(String, Arc<Sessions>), AdminError> {
-        let admitted = Admitted::of(request.extensions()).map_err(|_: DecideError| AdminError::Role(role))?;
-        if !admitted.roles().allow(role) {
-            return Err(AdminError::Role(role));
-        }
+        let caller = act::admit(request, role)?;
         let sessions = self.sessions.clone().ok_or(AdminError::NoSessions)?;
-        Ok((admitted.caller().to_owned(), sessions))
+        Ok((caller, sessions))
     }
 
-    /// Does what was ordered and records it, also when the caller goes away meanwhile.
+    /// Does what was ordered and records it. `work` says whether that changed anything.
     async fn carry_out(
         &self,
         order: Order,
         work: impl Future<Output = Result<bool, OperationError>> + Send + 'static,
     ) -> Answer<v1::RevokeResponse> {
-        let audit = self.audit.clone();
-        let done = tokio::spawn(async move {
-            let done = work.await;
-            let outcome = match &done {
-                Ok(true) => Outcome::Done,
-                Ok(false) => Outcome::Unchanged,
-                Err(_) => Outcome::Failed,
-            };
-            let time_us = clock::now_unix_us();
-            let record = AdministrationRecord {
-                time_us: as_i64(time_us),
-                caller: order.caller,
-                act: order.act,
-                target: order.target,
-                outcome,
-            };
-            let recorded = audit.append(time_us, &Event::Administration(Box::new(record))).await;
-            let changed = done?;
-            recorded?;
-            Ok::<_, AdminError>(changed)
-        });
-        match done.await {
-            Ok(Ok(changed)) => Ok(Response::new(v1::RevokeResponse { changed })),
-            Ok(Err(error)) => Err(error.into()),
-            Err(_) => Err(AdminError::Cut.into()),
-        }
+        let work = async move { Ok(Done::changed(work.await?)) };
+        let changed = act::carry_out(&self.audit, order, work).await?;
+        Ok(Response::new(v1::RevokeResponse { changed }))
     }
 
     async fn revoke_target(
@@ -258,12 +225,4 @@ fn shown((session, status): (Session, SessionStatus)) -> v1::Session {
         ended_us: session.ended.as_ref().map(|ended| ended.at_us),
         ended_by: session.ended.and_then(|ended| ended.caller).unwrap_or_default(),
     }
-}
-
-fn now_us() -> i64 {
-    as_i64(clock::now_unix_us())
-}
-
-fn as_i64(time_us: u64) -> i64 {
-    i64::try_from(time_us).unwrap_or(i64::MAX)
 }

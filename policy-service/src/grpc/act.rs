@@ -1,0 +1,79 @@
+//! What every call of an operator or a reporter has in common: the role that it needs, and the record of what it did.
+
+use tonic::Request;
+
+use super::gate::Admitted;
+use super::status::{AdminError, DecideError};
+use crate::audit::{Act, AdministrationRecord, AuditLog, Event, Outcome};
+use crate::clock;
+use crate::configuration::Role;
+
+/// What is done, to whom, by whom.
+pub(super) struct Order {
+    pub(super) caller: String,
+    pub(super) act: Act,
+    /// As in [`AdministrationRecord::target`].
+    pub(super) target: String,
+}
+
+/// What was done, with what the caller is told.
+pub(super) struct Done<T> {
+    pub(super) outcome: Outcome,
+    pub(super) answer: T,
+}
+
+impl Done<bool> {
+    /// Whether anything changed.
+    pub(super) fn changed(changed: bool) -> Self {
+        Self {
+            outcome: if changed { Outcome::Done } else { Outcome::Unchanged },
+            answer: changed,
+        }
+    }
+}
+
+/// The caller's SPIFFE ID, if it has the role.
+pub(super) fn admit<T>(request: &Request<T>, role: Role) -> Result<String, AdminError> {
+    let admitted = Admitted::of(request.extensions()).map_err(|_: DecideError| AdminError::Role(role))?;
+    match admitted.roles().allow(role) {
+        true => Ok(admitted.caller().to_owned()),
+        false => Err(AdminError::Role(role)),
+    }
+}
+
+/// Does what was ordered and records it, also when the caller goes away meanwhile.
+///
+/// # Errors
+/// It was not done, or nobody knows; or it was done and is not recorded.
+pub(super) async fn carry_out<T: Send + 'static>(
+    audit: &AuditLog,
+    order: Order,
+    work: impl Future<Output = Result<Done<T>, AdminError>> + Send + 'static,
+) -> Result<T, AdminError> {
+    let audit = audit.clone();
+    let done = tokio::spawn(async move {
+        let done = work.await;
+        let time_us = clock::now_unix_us();
+        let record = AdministrationRecord {
+            time_us: as_i64(time_us),
+            caller: order.caller,
+            act: order.act,
+            target: order.target,
+            outcome: done.as_ref().map_or(Outcome::Failed, |done| done.outcome),
+        };
+        let recorded = audit.append(time_us, &Event::Administration(Box::new(record))).await;
+        let done = done?;
+        recorded?;
+        Ok(done.answer)
+    });
+    done.await.unwrap_or(Err(AdminError::Cut))
+}
+
+/// The time of an act, in microseconds since the epoch.
+pub(super) fn now_us() -> i64 {
+    as_i64(clock::now_unix_us())
+}
+
+fn as_i64(time_us: u64) -> i64 {
+    i64::try_from(time_us).unwrap_or(i64::MAX)
+}
