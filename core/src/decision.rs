@@ -119,17 +119,20 @@ pub enum Attribute {
     SourceAddress,
     /// The user agent.
     UserAgent,
+    /// What the sender has proved to hold: by that its device is known.
+    Device,
 }
 
 impl Attribute {
     /// Every attribute.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Peer,
         Self::Method,
         Self::Host,
         Self::Path,
         Self::SourceAddress,
         Self::UserAgent,
+        Self::Device,
     ];
 
     fn bit(self) -> u8 {
@@ -140,6 +143,7 @@ impl Attribute {
             Self::Path => 8,
             Self::SourceAddress => 16,
             Self::UserAgent => 32,
+            Self::Device => 64,
         }
     }
 }
@@ -153,7 +157,7 @@ impl Vary {
     /// Nothing but rule and token.
     pub const NOTHING: Self = Self(0);
     /// Every attribute.
-    pub const EVERYTHING: Self = Self(63);
+    pub const EVERYTHING: Self = Self(127);
 
     /// One bit for each attribute; others mean nothing.
     pub(crate) fn bits(self) -> u8 {

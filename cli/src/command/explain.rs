@@ -248,5 +248,6 @@ fn attribute_name(attribute: Attribute) -> &'static str {
         Attribute::Path => "path",
         Attribute::SourceAddress => "source_address",
         Attribute::UserAgent => "user_agent",
+        Attribute::Device => "device",
     }
 }

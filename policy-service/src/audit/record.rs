@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use picket_core::access::{AccessRequest, Action, Actor, Context, Principal, Resource, Sidecar};
+use picket_core::access::{AccessRequest, Action, Actor, Context, Possession, Principal, Resource, Sidecar};
 use picket_core::decision::{Effect, StepUp};
+use picket_core::dpop::Thumbprint;
+use picket_core::peer::CertificateThumbprint;
 use serde::{Deserialize, Serialize};
 
 use super::chain::Hash;
@@ -238,6 +240,13 @@ pub struct ContextRecord {
     pub source_address: Option<String>,
     /// As sent, cut short.
     pub user_agent: Option<String>,
+    /// The thumbprint of the peer's certificate in base64url (`x5t#S256`). Absent in records from before it was kept, as is the
+    /// one below.
+    #[serde(default)]
+    pub certificate_thumbprint: Option<String>,
+    /// The thumbprint of the key that the caller has proved to hold, in base64url (`jkt`).
+    #[serde(default)]
+    pub key_thumbprint: Option<String>,
 }
 
 /// What a denied principal would have needed.
@@ -378,11 +387,13 @@ impl DecisionRecord {
                     .transpose()
                     .ok()?,
                 user_agent: self.context.user_agent.clone(),
+                possession: self.context.possession()?,
             },
         })
     }
 
     pub(crate) fn new(request: AccessRequest, answer: Answer) -> Self {
+        let possession = request.context.possession;
         Self {
             decision_id: answer.decision_id,
             time_us: answer.time_us,
@@ -410,6 +421,8 @@ impl DecisionRecord {
             context: ContextRecord {
                 source_address: request.context.source_address.map(|address| address.to_string()),
                 user_agent: request.context.user_agent,
+                certificate_thumbprint: possession.certificate.map(CertificateThumbprint::to_base64url),
+                key_thumbprint: possession.key.map(Thumbprint::to_base64url),
             },
             effect: answer.effect.into(),
             policy_revision: answer.policy_revision,
@@ -423,6 +436,27 @@ impl DecisionRecord {
             valid_for_ms: answer.valid_for_ms,
             evaluation_us: answer.evaluation_us,
         }
+    }
+}
+
+impl ContextRecord {
+    /// `None`: it holds what is no thumbprint.
+    fn possession(&self) -> Option<Possession> {
+        let certificate = self
+            .certificate_thumbprint
+            .as_deref()
+            .map(CertificateThumbprint::from_base64url);
+        let key = self.key_thumbprint.as_deref().map(Thumbprint::from_base64url);
+        Some(Possession {
+            certificate: match certificate {
+                None => None,
+                Some(thumbprint) => Some(thumbprint?),
+            },
+            key: match key {
+                None => None,
+                Some(thumbprint) => Some(thumbprint?),
+            },
+        })
     }
 }
 

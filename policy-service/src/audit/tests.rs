@@ -3,8 +3,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use picket_core::access::{AccessRequest, Action, Actor, Context, Principal, Resource, Sidecar};
+use picket_core::access::{AccessRequest, Action, Actor, Context, Possession, Principal, Resource, Sidecar};
 use picket_core::decision::Effect;
+use picket_core::dpop::Thumbprint;
+use picket_core::peer::CertificateThumbprint;
 use rusqlite::Connection;
 
 use super::*;
@@ -43,6 +45,8 @@ fn event(id: &str) -> Event {
         context: ContextRecord {
             source_address: None,
             user_agent: None,
+            certificate_thumbprint: None,
+            key_thumbprint: None,
         },
         effect: EffectRecord::Permit,
         policy_revision: "0".into(),
@@ -523,6 +527,10 @@ fn a_record_gives_back_the_request_that_it_is_about() {
         context: Context {
             source_address: "10.1.2.3".parse().ok(),
             user_agent: Some("u".into()),
+            possession: Possession {
+                certificate: Some(CertificateThumbprint([1; 32])),
+                key: Some(Thumbprint([2; 32])),
+            },
         },
     };
     let answer = Answer {
@@ -541,7 +549,10 @@ fn a_record_gives_back_the_request_that_it_is_about() {
         evaluation_us: 1,
     };
     let mut record = DecisionRecord::new(request.clone(), answer);
-    assert_eq!(record.request(), Some(request));
+    assert_eq!(record.request(), Some(request.clone()));
+    let mut forged = record.clone();
+    forged.context.key_thumbprint = Some("x".into());
+    assert_eq!(forged.request(), None);
     record.context.source_address = Some("nowhere".into());
     assert_eq!(record.request(), None);
 }

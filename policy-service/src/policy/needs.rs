@@ -65,6 +65,7 @@ attributes! {
     UserAgent => "user_agent",
     Peer => "peer",
     Risk => "risk",
+    Device => "device",
     Hour => "hour",
     Minute => "minute",
     Weekday => "weekday",
@@ -133,6 +134,7 @@ impl Attributes {
             Varying::Path => self.contain(Attribute::Path) || self.0 & (RESOURCE_ID | TAGS) != 0,
             Varying::SourceAddress => self.contain(Attribute::SourceAddress),
             Varying::UserAgent => self.contain(Attribute::UserAgent),
+            Varying::Device => self.contain(Attribute::Device),
         };
         let risk_depends = |attribute| risk.is_some_and(|risk| risk.vary.contains(attribute));
         Varying::ALL

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use picket_core::access::{Action, Context, Principal, Resource, Sidecar};
+use picket_core::access::{Action, Context, Possession, Principal, Resource, Sidecar};
 
 use super::*;
 
@@ -91,6 +91,7 @@ fn request(principal: Option<Principal>, method: &str, route_rule: &str) -> Acce
         context: Context {
             source_address: "10.1.2.3".parse().ok(),
             user_agent: Some("curl".into()),
+            possession: Possession::default(),
         },
     }
 }

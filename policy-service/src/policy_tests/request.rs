@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use deserr::{Deserr, IntoValue, Value, ValuePointerRef};
 use jiff::Timestamp;
-use picket_core::access::{AccessRequest, Action, Actor, Context, Principal, Resource, Sidecar};
+use picket_core::access::{AccessRequest, Action, Actor, Context, Possession, Principal, Resource, Sidecar};
 use picket_core::configuration::problems::{Problems, shortened};
 use picket_core::path::parse_target;
 use picket_core::spiffe::SpiffeId;
@@ -189,6 +189,7 @@ impl RequestDocument {
             context: Context {
                 source_address: self.context.source_address.map(|address| address.0),
                 user_agent: self.context.user_agent.map(|text| text.0),
+                possession: Possession::default(),
             },
         };
         // Before the epoch there were no tokens.

@@ -1,4 +1,4 @@
-use picket_core::access::{Action, Context, Resource, Sidecar};
+use picket_core::access::{Action, Context, Possession, Resource, Sidecar};
 
 use super::*;
 use crate::storage::{self, Location};
@@ -101,6 +101,7 @@ fn request(sid: &str) -> AccessRequest {
         context: Context {
             source_address: None,
             user_agent: Some(text("browser")),
+            possession: Possession::default(),
         },
     }
 }

@@ -497,6 +497,7 @@ fn same_where_it_matters(request: &AccessRequest, other: &AccessRequest, vary: V
             }
             Varying::SourceAddress => same.context.source_address = request.context.source_address,
             Varying::UserAgent => same.context.user_agent.clone_from(&request.context.user_agent),
+            Varying::Device => same.context.possession = request.context.possession,
         }
     }
     same
