@@ -17,7 +17,7 @@ use picket_core::spiffe::SpiffeId;
 use serde_json::Value;
 
 use document::Document;
-pub(crate) use fields::parsed_text;
+pub(crate) use fields::{parsed_text, problem};
 pub use overlay::ENVIRONMENT_PREFIX;
 #[cfg(test)]
 pub(crate) use risk::default_risk_settings;

@@ -254,7 +254,7 @@ impl Sessions {
             Refusal::ReauthenticationRequired => {
                 let interval_us = self.settings.limits.reauthentication_interval_us?;
                 let max_age_s = u32::try_from(interval_us / MICROSECONDS_PER_SECOND).ok()?;
-                StepUp::new(Vec::new(), Some(max_age_s), false)
+                StepUp::new(Vec::new(), Some(max_age_s), false, false)
             }
             Refusal::Lockdown | Refusal::Ended(_) | Refusal::Revoked | Refusal::IdMissing | Refusal::LimitReached => {
                 None

@@ -260,6 +260,7 @@ impl From<StepUp> for v1::Challenge {
             acr_values: step_up.acr_values().to_vec(),
             max_age_s: step_up.max_age_s(),
             bound_token: step_up.bound_token(),
+            trusted_device: step_up.trusted_device(),
         }
     }
 }
@@ -268,7 +269,13 @@ impl TryFrom<v1::Challenge> for StepUp {
     type Error = WireError;
 
     fn try_from(message: v1::Challenge) -> Result<Self, WireError> {
-        Self::new(message.acr_values, message.max_age_s, message.bound_token).ok_or(WireError::Challenge)
+        Self::new(
+            message.acr_values,
+            message.max_age_s,
+            message.bound_token,
+            message.trusted_device,
+        )
+        .ok_or(WireError::Challenge)
     }
 }
 
@@ -548,6 +555,7 @@ mod tests {
             acr_values: vec!["gold".into()],
             max_age_s: Some(300),
             bound_token: true,
+            trusted_device: true,
         };
         let read = Decision::try_from(whole(v1::Effect::Deny, gold.clone())).unwrap();
         assert_eq!(v1::Decision::from(read).challenge, Some(gold.clone()));

@@ -5,7 +5,10 @@ mod text;
 use std::path::{Path, PathBuf};
 
 use picket_core::decision::{Attribute, Effect};
-use picket_policy_service::audit::{self, ChallengeRecord, DecisionRecord, EffectRecord, ObservedRecord, VerifyError};
+use picket_policy_service::audit::{
+    self, ChallengeRecord, DecisionRecord, DeviceSeenRecord, EffectRecord, ObservedRecord, VerifyError,
+};
+use picket_policy_service::devices::SeenDevice;
 use picket_policy_service::policy::{Evaluation, PolicyEngine, PolicyTrace, Trace, TracedPolicy, Tracer};
 use picket_policy_service::policy_tests::{self, TimedRequest};
 use serde::Serialize;
@@ -66,6 +69,8 @@ struct Explanation {
     /// The revision of the policies.
     revision: String,
     request: RequestLine,
+    /// The device that it came from, or is said to; `None`: none that is known.
+    device: Option<DeviceSeenRecord>,
     /// What was decided then.
     recorded: Option<Recorded>,
     effect: &'static str,
@@ -166,8 +171,12 @@ fn asked_in(record: &DecisionRecord) -> Result<Asked, CommandError> {
         policy_ids: record.policy_ids.clone(),
         policy_revision: record.policy_revision.clone(),
     };
-    let time_us = record.time_us;
-    Ok((TimedRequest { request, time_us }, Some(recorded)))
+    let timed = TimedRequest {
+        request,
+        time_us: record.time_us,
+        device: record.device.clone().map(SeenDevice::from),
+    };
+    Ok((timed, Some(recorded)))
 }
 
 fn named(arguments: &Arguments) -> Result<Result<Asked, Vec<Problem>>, CommandError> {
@@ -191,13 +200,14 @@ fn named(arguments: &Arguments) -> Result<Result<Asked, Vec<Problem>>, CommandEr
 
 fn explain(
     engine: &PolicyEngine,
-    TimedRequest { request, time_us }: TimedRequest,
+    asked: TimedRequest,
     recorded: Option<Recorded>,
 ) -> Result<Explanation, CommandError> {
     let tracer = Tracer::new(engine)?;
-    let evaluation = engine.evaluate(&request, time_us);
-    let trace = tracer.trace(&request, time_us).ok();
+    let evaluation = asked.evaluate(engine);
+    let trace = tracer.trace_knowing(&asked.request, asked.time_us, asked.known()).ok();
     let trace = trace.map(|trace| traced(&tracer, trace, &evaluation));
+    let request = asked.request;
     Ok(Explanation {
         revision: engine.revision().to_owned(),
         request: RequestLine {
@@ -205,8 +215,9 @@ fn explain(
             host: request.resource.host,
             path: request.resource.path,
             route_rule: request.route_rule,
-            time_us,
+            time_us: asked.time_us,
         },
+        device: asked.device.map(DeviceSeenRecord::from),
         recorded,
         effect: match (evaluation.effect, &evaluation.challenge) {
             (Effect::Permit, _) => "permit",

@@ -9,6 +9,7 @@ use picket_core::peer::CertificateThumbprint;
 use serde::{Deserialize, Serialize};
 
 use super::chain::Hash;
+use super::device::DeviceSeenRecord;
 use super::risk::RiskRecord;
 use crate::policy::Observed;
 use crate::sessions::EndReason;
@@ -150,6 +151,9 @@ pub struct DecisionRecord {
     /// How unusual the request was. Absent where it was not assessed, and in records from before it was.
     #[serde(default)]
     pub risk: Option<RiskRecord>,
+    /// The device that it came from, as it was then. Absent where none was known, and in records from before there were devices.
+    #[serde(default)]
+    pub device: Option<DeviceSeenRecord>,
     /// What the upstream was told to see to. Absent in records from before it was kept, as are those below.
     #[serde(default)]
     pub obligations: Vec<String>,
@@ -256,6 +260,9 @@ pub struct ChallengeRecord {
     pub acr_values: Vec<String>,
     pub max_age_s: Option<u32>,
     pub bound_token: bool,
+    /// Absent in records from before there were devices.
+    #[serde(default)]
+    pub trusted_device: bool,
 }
 
 /// What would have been decided if policies in observe mode were enforced.
@@ -292,6 +299,7 @@ impl From<StepUp> for ChallengeRecord {
             acr_values: step_up.acr_values().to_vec(),
             max_age_s: step_up.max_age_s(),
             bound_token: step_up.bound_token(),
+            trusted_device: step_up.trusted_device(),
         }
     }
 }
@@ -430,6 +438,7 @@ impl DecisionRecord {
             evaluation_errors: answer.evaluation_errors,
             caller_reasons: answer.caller_reasons,
             risk: None,
+            device: None,
             obligations: answer.obligations,
             challenge: answer.challenge.map(ChallengeRecord::from),
             observed: answer.observed.map(ObservedRecord::from),

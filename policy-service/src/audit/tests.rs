@@ -53,6 +53,7 @@ fn event(id: &str) -> Event {
         policy_ids: vec!["p".into()],
         evaluation_errors: vec![],
         caller_reasons: vec![],
+        device: None,
         risk: None,
         obligations: vec![],
         challenge: None,

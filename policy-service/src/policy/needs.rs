@@ -107,13 +107,14 @@ impl Attributes {
         self.0 & Self::one(attribute).0 != 0
     }
 
-    /// Whether anything is that another authentication could change.
+    /// Whether anything is that another authentication, or another device, could change.
     pub(super) fn contain_strength(self) -> bool {
         let strength = [
             Attribute::Acr,
             Attribute::AuthTime,
             Attribute::AuthAge,
             Attribute::IsBound,
+            Attribute::Device,
         ];
         self.0 & Self::some(&strength).0 != 0
     }

@@ -5,6 +5,7 @@ use picket_core::access::{Action, Context, Possession, Principal, Resource, Side
 
 use super::*;
 
+mod devices;
 mod index;
 mod modes;
 mod risk;
@@ -311,9 +312,11 @@ fn a_schema_that_does_not_take_our_requests_does_not_load() {
         ("route_rule: String,", "route_rule: String, owner: String,", "owner"),
         ("    tenant?: String,\n", "", "tenant"),
         ("tenant?: String", "tenant: String", "tenant"),
-        ("user_agent?: String", "user_agent?: Long", "user_agent"),
+        ("source_address?: ipaddr", "source_address?: Long", "source_address"),
         ("    risk?: RiskContext,\n", "", "risk"),
         ("score: Long", "score: String", "score"),
+        ("    device?: DeviceContext,\n", "", "device"),
+        ("    is_compliant: Bool,\n", "", "is_compliant"),
         ("} tags String;", "};", "tag"),
         ("entity Role in [Role];", "entity Role enum [\"reader\"];", "sample"),
     ] {

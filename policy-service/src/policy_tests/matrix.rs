@@ -11,7 +11,9 @@ use picket_core::decision::Effect;
 use serde::Serialize;
 
 use super::document::{DocumentErrors, read_yaml};
-use super::request::{ActionDocument, ContextDocument, Peer, PeerDocument, PrincipalDocument, RequestDocument};
+use super::request::{
+    ActionDocument, ContextDocument, DeviceDocument, Peer, PeerDocument, PrincipalDocument, RequestDocument,
+};
 use super::request::{ResourceDocument, Text, TimedRequest};
 use super::requests::NamedRequest;
 use crate::policy::{Evaluation, PolicyEngine};
@@ -108,6 +110,8 @@ struct NamedPrincipalDocument {
     peer: Option<Text>,
     #[deserr(default)]
     context: ContextDocument,
+    #[deserr(default)]
+    device: Option<DeviceDocument>,
 }
 
 #[derive(Debug, Deserr)]
@@ -158,7 +162,7 @@ impl Matrix {
             cells: row
                 .cells
                 .iter()
-                .map(|request| Cell::from(engine.evaluate(&request.request, request.time_us)))
+                .map(|request| Cell::from(request.evaluate(engine)))
                 .collect(),
         };
         let table = |table: &Table<TimedRequest>| Table {
@@ -248,6 +252,7 @@ fn table(
             },
             resource: resource.resource.clone(),
             context: principal.context.clone(),
+            device: principal.device.clone(),
         };
         request.complete("matrix", "resources", problems)
     };

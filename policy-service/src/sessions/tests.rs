@@ -168,7 +168,7 @@ async fn a_principal_that_authenticated_too_long_ago_is_told_how_long_it_may_be(
     assert_eq!(replica.ask(&request("1"), 0).await, None);
     let judgement = replica.sessions.judge(&request("1"), START + 300 * S).await.unwrap();
     assert_eq!(judgement.refusal, Some(Refusal::ReauthenticationRequired));
-    assert_eq!(judgement.challenge, StepUp::new(vec![], Some(300), false));
+    assert_eq!(judgement.challenge, StepUp::new(vec![], Some(300), false, false));
     let again = with(request("1"), |principal| principal.auth_time_s = Some(START / S + 300));
     assert_eq!(replica.ask(&again, 300).await, None);
 }

@@ -21,7 +21,7 @@ fn challenge(policies: &str, change: impl FnOnce(&mut Principal)) -> Option<Step
 }
 
 fn step_up(acr_values: &[&str], max_age_s: Option<u32>, bound_token: bool) -> Option<StepUp> {
-    let step_up = StepUp::new(acr_values.map_owned(), max_age_s, bound_token);
+    let step_up = StepUp::new(acr_values.map_owned(), max_age_s, bound_token, false);
     assert!(step_up.is_some());
     step_up
 }
