@@ -4,13 +4,15 @@ mod text;
 
 use std::path::{Path, PathBuf};
 
+use picket_core::access::AccessRequest;
 use picket_core::decision::{Attribute, Effect};
 use picket_policy_service::audit::{
-    self, ChallengeRecord, DecisionRecord, DeviceSeenRecord, EffectRecord, ObservedRecord, VerifyError,
+    self, ChallengeRecord, DecisionRecord, DeviceSeenRecord, EffectRecord, ObservedRecord, RiskRecord, VerifyError,
 };
 use picket_policy_service::devices::SeenDevice;
-use picket_policy_service::policy::{Evaluation, PolicyEngine, PolicyTrace, Trace, TracedPolicy, Tracer};
-use picket_policy_service::policy_tests::{self, TimedRequest};
+use picket_policy_service::policy::{Evaluation, Known, PolicyEngine, PolicyTrace, Trace, TracedPolicy, Tracer};
+use picket_policy_service::policy_tests;
+use picket_policy_service::risk::Assessment;
 use serde::Serialize;
 
 use super::CommandError;
@@ -71,6 +73,8 @@ struct Explanation {
     request: RequestLine,
     /// The device that it came from, or is said to; `None`: none that is known.
     device: Option<DeviceSeenRecord>,
+    /// How unusual it was, or is said to be; `None`: it was not assessed.
+    risk: Option<RiskRecord>,
     /// What was decided then.
     recorded: Option<Recorded>,
     effect: &'static str,
@@ -127,10 +131,10 @@ pub(super) fn run(arguments: &Arguments, output: Output) -> Result<Exit, Command
     let engine = arguments.evaluation.load(&arguments.policies)?;
     let asked = match (&arguments.database, &arguments.key) {
         (Some(database), Some(key)) => recorded(arguments, database, key)?,
-        (None, _) | (_, None) => named(arguments)?,
+        (None, _) | (_, None) => named(arguments, engine.as_ref().ok())?,
     };
     let (explanation, problems) = match (&engine, asked) {
-        (Ok(engine), Ok((request, recorded))) => (Some(explain(engine, request, recorded)?), Vec::new()),
+        (Ok(engine), Ok(asked)) => (Some(explain(engine, asked)?), Vec::new()),
         (engine, asked) => {
             let mut problems = mistakes(engine.as_ref().err(), None);
             problems.extend(asked.err().unwrap_or_default());
@@ -145,8 +149,17 @@ pub(super) fn run(arguments: &Arguments, output: Output) -> Result<Exit, Command
     Ok(Exit::of_check(&problems))
 }
 
-/// The request to explain, and what was decided about it once.
-type Asked = (TimedRequest, Option<Recorded>);
+/// The request to explain.
+struct Asked {
+    request: AccessRequest,
+    time_us: u64,
+    /// As it was assessed, or is stated.
+    risk: Option<Assessment>,
+    /// As it was known, or is stated.
+    device: Option<SeenDevice>,
+    /// What was decided about it once.
+    recorded: Option<Recorded>,
+}
 
 /// The request of a recorded decision.
 fn recorded(arguments: &Arguments, database: &Path, key: &Path) -> Result<Result<Asked, Vec<Problem>>, CommandError> {
@@ -162,24 +175,29 @@ fn recorded(arguments: &Arguments, database: &Path, key: &Path) -> Result<Result
 }
 
 fn asked_in(record: &DecisionRecord) -> Result<Asked, CommandError> {
-    let request = record
-        .request()
-        .ok_or_else(|| CommandError::DecisionUnreadable(printable(&record.decision_id)))?;
+    let unreadable = || CommandError::DecisionUnreadable(printable(&record.decision_id));
+    let request = record.request().ok_or_else(unreadable)?;
+    let risk = match &record.risk {
+        Some(risk) => Some(risk.assessment().ok_or_else(unreadable)?),
+        None => None,
+    };
     let recorded = Recorded {
         decision_id: record.decision_id.clone(),
         effect: record.effect,
         policy_ids: record.policy_ids.clone(),
         policy_revision: record.policy_revision.clone(),
     };
-    let timed = TimedRequest {
+    Ok(Asked {
         request,
         time_us: record.time_us,
+        risk,
         device: record.device.clone().map(SeenDevice::from),
-    };
-    Ok((timed, Some(recorded)))
+        recorded: Some(recorded),
+    })
 }
 
-fn named(arguments: &Arguments) -> Result<Result<Asked, Vec<Problem>>, CommandError> {
+/// The request of a file. Its risk is what the engine makes of it.
+fn named(arguments: &Arguments, engine: Option<&PolicyEngine>) -> Result<Result<Asked, Vec<Problem>>, CommandError> {
     let file = Path::new(&arguments.request);
     let mut requests = match policy_tests::read_requests(file) {
         Ok(requests) => requests,
@@ -190,7 +208,13 @@ fn named(arguments: &Arguments) -> Result<Result<Asked, Vec<Problem>>, CommandEr
         requests.retain(|request| request.name == *name);
     }
     match (requests.pop(), requests.is_empty()) {
-        (Some(found), true) => Ok(Ok((found.request, None))),
+        (Some(found), true) => Ok(Ok(Asked {
+            risk: engine.and_then(|engine| found.request.assessment(engine)),
+            device: found.request.device,
+            request: found.request.request,
+            time_us: found.request.time_us,
+            recorded: None,
+        })),
         (Some(_) | None, _) => Err(CommandError::Usage(format!(
             "`{}` has {total} requests: name one of them with --name",
             file.display()
@@ -198,16 +222,22 @@ fn named(arguments: &Arguments) -> Result<Result<Asked, Vec<Problem>>, CommandEr
     }
 }
 
-fn explain(
-    engine: &PolicyEngine,
-    asked: TimedRequest,
-    recorded: Option<Recorded>,
-) -> Result<Explanation, CommandError> {
+fn explain(engine: &PolicyEngine, asked: Asked) -> Result<Explanation, CommandError> {
+    let Asked {
+        request,
+        time_us,
+        risk,
+        device,
+        recorded,
+    } = asked;
+    let known = Known {
+        risk: risk.as_ref(),
+        device: device.as_ref(),
+    };
     let tracer = Tracer::new(engine)?;
-    let evaluation = asked.evaluate(engine);
-    let trace = tracer.trace_knowing(&asked.request, asked.time_us, asked.known()).ok();
+    let evaluation = engine.evaluate_knowing(&request, time_us, known);
+    let trace = tracer.trace_knowing(&request, time_us, known).ok();
     let trace = trace.map(|trace| traced(&tracer, trace, &evaluation));
-    let request = asked.request;
     Ok(Explanation {
         revision: engine.revision().to_owned(),
         request: RequestLine {
@@ -215,9 +245,10 @@ fn explain(
             host: request.resource.host,
             path: request.resource.path,
             route_rule: request.route_rule,
-            time_us: asked.time_us,
+            time_us,
         },
-        device: asked.device.map(DeviceSeenRecord::from),
+        device: device.map(DeviceSeenRecord::from),
+        risk: risk.map(RiskRecord::from),
         recorded,
         effect: match (evaluation.effect, &evaluation.challenge) {
             (Effect::Permit, _) => "permit",

@@ -14,7 +14,7 @@ use super::document::{DocumentErrors, read_yaml};
 use super::request::{
     ActionDocument, ContextDocument, DeviceDocument, Peer, PeerDocument, PrincipalDocument, RequestDocument,
 };
-use super::request::{ResourceDocument, Text, TimedRequest};
+use super::request::{ResourceDocument, RiskDocument, Text, TimedRequest};
 use super::requests::NamedRequest;
 use crate::policy::{Evaluation, PolicyEngine};
 
@@ -112,6 +112,8 @@ struct NamedPrincipalDocument {
     context: ContextDocument,
     #[deserr(default)]
     device: Option<DeviceDocument>,
+    #[deserr(default)]
+    risk: Option<RiskDocument>,
 }
 
 #[derive(Debug, Deserr)]
@@ -253,6 +255,7 @@ fn table(
             resource: resource.resource.clone(),
             context: principal.context.clone(),
             device: principal.device.clone(),
+            risk: principal.risk.clone(),
         };
         request.complete("matrix", "resources", problems)
     };

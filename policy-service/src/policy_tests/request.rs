@@ -13,6 +13,7 @@ use picket_core::spiffe::SpiffeId;
 use crate::configuration::{parsed_text, problem};
 use crate::devices::{DeviceState, SeenDevice, TRUST_SCORE_MAX};
 use crate::policy::{Evaluation, Known, PolicyEngine};
+use crate::risk::{Assessment, Signal, StatedRisk, StatedRiskError};
 
 /// What stands for what is left out.
 const ISSUER: &str = "https://issuer.example";
@@ -34,22 +35,31 @@ pub struct TimedRequest {
     pub time_us: u64,
     /// The device that it is said to come from; `None`: none that is known.
     pub device: Option<SeenDevice>,
+    /// How risky it is said to be; `None`: as if risk were not assessed.
+    pub risk: Option<StatedRisk>,
 }
 
 impl TimedRequest {
     /// Evaluates the policies as the service would.
     #[must_use]
     pub fn evaluate(&self, engine: &PolicyEngine) -> Evaluation {
-        engine.evaluate_knowing(&self.request, self.time_us, self.known())
+        let risk = self.assessment(engine);
+        engine.evaluate_knowing(&self.request, self.time_us, self.known(risk.as_ref()))
     }
 
-    /// What is known of it besides what it says.
+    /// What is known of it besides what it says, with what was made of its risk.
     #[must_use]
-    pub fn known(&self) -> Known<'_> {
+    pub fn known<'a>(&'a self, risk: Option<&'a Assessment>) -> Known<'a> {
         Known {
-            risk: None,
+            risk,
             device: self.device.as_ref(),
         }
+    }
+
+    /// What a service with these policies would have made of its risk.
+    #[must_use]
+    pub fn assessment(&self, engine: &PolicyEngine) -> Option<Assessment> {
+        self.risk.as_ref().map(|risk| engine.assessment(risk))
     }
 }
 
@@ -71,6 +81,8 @@ pub(super) struct RequestDocument {
     pub(super) context: ContextDocument,
     #[deserr(default)]
     pub(super) device: Option<DeviceDocument>,
+    #[deserr(default)]
+    pub(super) risk: Option<RiskDocument>,
 }
 
 #[derive(Clone, Debug, Default, Deserr)]
@@ -182,6 +194,19 @@ struct State(DeviceState);
 #[derive(Clone, Copy, Debug)]
 struct Score(u8);
 
+/// A risk; its level follows from the score.
+#[derive(Clone, Debug, Deserr)]
+#[deserr(deny_unknown_fields, error = Problems)]
+pub(super) struct RiskDocument {
+    score: u64,
+    #[deserr(default)]
+    signals: Vec<SignalName>,
+}
+
+/// The name of a signal.
+#[derive(Clone, Copy, Debug)]
+struct SignalName(Signal);
+
 /// Text that is not empty: on the wire, what is empty is not there.
 #[derive(Clone, Debug)]
 pub(super) struct Text(pub(super) String);
@@ -212,6 +237,7 @@ impl RequestDocument {
             return None;
         };
         let time = self.context.time.map_or(TIME, |time| time.0);
+        let risk = self.risk.and_then(|risk| risk.stated(path, problems));
         let principal = self.principal.map(|principal| principal.at(time, path, problems));
         let request = AccessRequest {
             request_id: name.to_owned(),
@@ -247,6 +273,7 @@ impl RequestDocument {
             request,
             time_us,
             device,
+            risk,
         })
     }
 }
@@ -284,6 +311,23 @@ impl DeviceDocument {
             is_owner: self.is_owner.unwrap_or(true),
             same_for_ms: None,
         })
+    }
+}
+
+impl RiskDocument {
+    fn stated(self, path: &str, problems: &mut Problems) -> Option<StatedRisk> {
+        let signals = self.signals.into_iter().map(|name| name.0).collect();
+        match StatedRisk::new(self.score, signals) {
+            Ok(stated) => Some(stated),
+            Err(error) => {
+                let field = match error {
+                    StatedRiskError::Score(_) => "risk.score",
+                    StatedRiskError::Twice(_) => "risk.signals",
+                };
+                problems.add(join(path, field), error.to_string());
+                None
+            }
+        }
     }
 }
 
@@ -357,6 +401,24 @@ impl Deserr<Problems> for State {
                 format!(
                     "expected one of `enrolled`, `trusted`, `suspended` and `retired`, found `{}`",
                     shortened(text)
+                )
+            })
+        })
+    }
+}
+
+impl Deserr<Problems> for SignalName {
+    fn deserialize_from_value<V: IntoValue>(value: Value<V>, location: ValuePointerRef<'_>) -> Result<Self, Problems> {
+        parsed_text(value, location, |text| {
+            Signal::of_name(text).map(Self).ok_or_else(|| {
+                let names: Vec<String> = Signal::ALL
+                    .iter()
+                    .map(|signal| format!("`{}`", signal.name()))
+                    .collect();
+                format!(
+                    "`{}` is no signal, expected one of {}",
+                    shortened(text),
+                    names.join(", ")
                 )
             })
         })

@@ -77,9 +77,10 @@ pub fn run(engine: &PolicyEngine, files: &[CaseFile]) -> Result<Report, TraceErr
     let mut tried = Tried::nothing_of(tracer.policies());
     let mut case = |case: &Case| {
         let evaluation = case.request.evaluate(engine);
-        // What cannot be put to Cedar is a deny with an error, and tries no policy.
         let asked = &case.request;
-        if let Ok(trace) = tracer.trace_knowing(&asked.request, asked.time_us, asked.known()) {
+        let risk = asked.assessment(engine);
+        // What cannot be put to Cedar is a deny with an error, and tries no policy.
+        if let Ok(trace) = tracer.trace_knowing(&asked.request, asked.time_us, asked.known(risk.as_ref())) {
             tried.add(&trace, &evaluation);
         }
         CaseReport {

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use picket_policy_service::audit::{ChallengeRecord, DeviceSeenRecord, EffectRecord};
+use picket_policy_service::audit::{ChallengeRecord, DeviceSeenRecord, EffectRecord, RiskModeRecord, RiskRecord};
 use picket_policy_service::policy::Outcome;
 
 use super::{Answer, ExplainedPolicy, Explanation, RequestLine, Traced};
@@ -20,6 +20,9 @@ pub(super) fn of(answer: &Answer<'_>, output: Output) -> String {
         add_request(&mut text, explanation);
         if let Some(device) = &explanation.device {
             add_device(&mut text, device);
+        }
+        if let Some(risk) = &explanation.risk {
+            add_risk(&mut text, risk);
         }
         if let Some(trace) = &explanation.trace {
             add_trace(&mut text, trace, output);
@@ -43,23 +46,29 @@ fn add_request(text: &mut String, explanation: &Explanation) {
 }
 
 fn add_device(text: &mut String, device: &DeviceSeenRecord) {
-    let word = |is: bool, word: &'static str| if is { word } else { "not " };
-    let DeviceSeenRecord {
-        id,
-        state,
-        is_trusted,
-        is_compliant,
-        trust_score,
-        is_owner,
-    } = device;
+    let not = |is: bool| if is { "" } else { "not " };
     let line = format!(
-        "{id}, {}, {}trusted, score {trust_score}, {}compliant, {}the principal's own",
-        state.as_str(),
-        word(*is_trusted, ""),
-        word(*is_compliant, ""),
-        word(*is_owner, ""),
+        "{}, {}, {}trusted, score {}, {}compliant, {}the principal's own",
+        device.id,
+        device.state.as_str(),
+        not(device.is_trusted),
+        device.trust_score,
+        not(device.is_compliant),
+        not(device.is_owner),
     );
     let _ = writeln!(text, "device     {}", printable(&line));
+}
+
+fn add_risk(text: &mut String, risk: &RiskRecord) {
+    let mode = match risk.mode {
+        RiskModeRecord::Effective => "",
+        RiskModeRecord::Learning => ", which was only learnt: policies see 0",
+    };
+    let _ = writeln!(text, "risk       {} ({}){mode}", risk.score, printable(&risk.level));
+    for signal in &risk.signals {
+        let line = format!("{}: {}", signal.signal, signal.explanation);
+        let _ = writeln!(text, "  signal   {}", printable(&line));
+    }
 }
 
 fn add_trace(text: &mut String, trace: &Traced, output: Output) {
