@@ -62,19 +62,26 @@ impl From<tonic::Status> for ServiceError {
     }
 }
 
-/// Connects, asks and waits for the answer.
+/// Connects, asks `picket.v1.Admin` and waits for the answer.
 pub(crate) fn ask<T>(
     arguments: &ServiceArguments,
     question: impl AsyncFnOnce(&mut AdminClient<Channel>) -> Result<T, tonic::Status>,
+) -> Result<T, ServiceError> {
+    ask_over(arguments, async |channel| {
+        question(&mut AdminClient::new(channel)).await
+    })
+}
+
+/// Connects, asks over the connection and waits for the answer.
+pub(crate) fn ask_over<T>(
+    arguments: &ServiceArguments,
+    question: impl AsyncFnOnce(Channel) -> Result<T, tonic::Status>,
 ) -> Result<T, ServiceError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(ServiceError::Runtime)?;
-    runtime.block_on(async {
-        let mut client = AdminClient::new(connect(arguments).await?);
-        Ok(question(&mut client).await?)
-    })
+    runtime.block_on(async { Ok(question(connect(arguments).await?).await?) })
 }
 
 async fn connect(arguments: &ServiceArguments) -> Result<Channel, ServiceError> {

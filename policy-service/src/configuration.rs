@@ -1,5 +1,6 @@
 //! The service's configuration: a TOML file, overlaid by the environment, with all mistakes told at once.
 
+mod devices;
 mod document;
 mod fields;
 mod overlay;
@@ -52,6 +53,8 @@ pub struct Configuration {
     pub storage: Option<Location>,
     /// Sessions; `None`: there are none.
     pub sessions: Option<Settings>,
+    /// Devices; `None`: there are none.
+    pub devices: Option<crate::devices::Settings>,
     /// The log on standard output.
     pub log: Log,
     /// Scores; `None`: nothing is scored.

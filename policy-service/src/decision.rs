@@ -4,19 +4,20 @@ use std::sync::Arc;
 
 use picket_core::access::AccessRequest;
 use picket_core::configuration::problems::shortened;
-use picket_core::decision::{Decision, Effect, Vary};
+use picket_core::decision::{Decision, Effect, StepUp, Vary};
 use picket_core::time::Timestamp as Time;
 use uuid::{NoContext, Timestamp, Uuid};
 
 use crate::assessor::Assessor;
-use crate::audit::{Answer, AppendError, AuditLog, DecisionRecord, Event, RiskRecord};
+use crate::audit::{Answer, AppendError, AuditLog, DecisionRecord, DeviceSeenRecord, Event, RiskRecord};
 use crate::clock::{self, Stopwatch};
 use crate::configuration::Decisions;
+use crate::devices::{self, Devices};
 use crate::logging::{DecisionLine, DecisionLines};
 use crate::metrics::Metrics;
-use crate::policy::{Evaluation, PolicyEngine};
+use crate::policy::{Evaluation, Known, PolicyEngine};
 use crate::risk::Assessment;
-use crate::sessions::{Judgement, Refusal, Sessions};
+use crate::sessions::{Judgement, Sessions};
 use crate::storage::StorageError;
 
 /// What a decision comes to, for the log and the metrics.
@@ -60,6 +61,8 @@ pub(crate) struct Decider {
     pub(crate) risk: Option<Arc<Assessor>>,
     /// `None`: sessions are not kept.
     pub(crate) sessions: Option<Arc<Sessions>>,
+    /// `None`: devices are not kept.
+    pub(crate) devices: Option<Arc<Devices>>,
 }
 
 /// Why there is no decision.
@@ -68,7 +71,7 @@ pub(crate) enum DecisionError {
     /// It was made but not recorded.
     #[error(transparent)]
     Audit(#[from] AppendError),
-    /// Nothing is known of the request's session.
+    /// Nothing is known of the request's session, or of its device.
     #[error(transparent)]
     Storage(#[from] StorageError),
 }
@@ -87,20 +90,23 @@ impl Decider {
     ) -> Result<Decision, DecisionError> {
         let time_us = clock::now_unix_us();
         let judgement = self.judge_session(&request, time_us).await?;
+        let device = self.judge_device(&request, time_us).await?;
         let assessed = self.risk.as_ref().map(|risk| risk.assess(&request, to_ms(time_us)));
         let assessment = assessed.as_ref().map(|assessed| &assessed.assessment);
         let evaluation_time = Stopwatch::start();
-        let evaluation = match judgement.refusal {
-            Some(refusal) => refused(refusal, &judgement),
-            None => self.policies.evaluate_at_risk(&request, time_us, assessment),
+        let evaluation = match (judgement.refusal, device.refusal) {
+            (Some(refusal), _) => refused(refusal.code(), judgement.challenge.clone()),
+            (None, Some(refusal)) => refused(refusal.code(), None),
+            (None, None) => self.evaluate(&request, time_us, assessment, &device),
         };
         let evaluation_us = evaluation_time.elapsed_us();
         let failed = !evaluation.errors.is_empty();
         let would_change = evaluation.observed.is_some();
-        let decision = self.decision(time_us, &evaluation, &judgement, assessment);
+        let decision = self.decision(time_us, &evaluation, (&judgement, &device), assessment);
         let line = Line::new(&request);
         let mut record = self.record(request, evaluation, &decision, caller, time_us, evaluation_us);
         record.risk = assessment.cloned().map(RiskRecord::from);
+        record.device = device.device.map(DeviceSeenRecord::from);
         // INVARIANT: nothing leaves before its record is durable.
         self.audit.append(time_us, &Event::Decision(Box::new(record))).await?;
         if let (Some(risk), Some(assessed)) = (&self.risk, &assessed) {
@@ -139,11 +145,42 @@ impl Decider {
         judged.await.unwrap_or(Err(StorageError::NotDone.into()))
     }
 
+    async fn judge_device(&self, request: &AccessRequest, time_us: u64) -> Result<devices::Judgement, DecisionError> {
+        let Some(devices) = &self.devices else {
+            return Ok(devices::Judgement::none());
+        };
+        let now_us = i64::try_from(time_us).unwrap_or(i64::MAX);
+        match devices.remembered(request, now_us)? {
+            Some(judgement) => Ok(judgement),
+            None => Ok(devices.judge(request, now_us).await?),
+        }
+    }
+
+    fn evaluate(
+        &self,
+        request: &AccessRequest,
+        time_us: u64,
+        risk: Option<&Assessment>,
+        device: &devices::Judgement,
+    ) -> Evaluation {
+        let known = Known {
+            risk,
+            device: device.device.as_ref(),
+        };
+        let mut evaluation = self.policies.evaluate_knowing(request, time_us, known);
+        // Where none is kept, nobody can come back with one that is trusted.
+        let keeps_devices = self.devices.is_some();
+        evaluation.challenge = evaluation
+            .challenge
+            .filter(|challenge| keeps_devices || !challenge.trusted_device());
+        evaluation
+    }
+
     fn decision(
         &self,
         time_us: u64,
         evaluation: &Evaluation,
-        judgement: &Judgement,
+        (judgement, device): (&Judgement, &devices::Judgement),
         risk: Option<&Assessment>,
     ) -> Decision {
         let valid_for_ms = match evaluation.effect {
@@ -162,7 +199,11 @@ impl Decider {
                 .min(judgement.valid_for_ms_max),
             policy_ids: evaluation.policy_ids.clone(),
             caller_reasons: evaluation.caller_reasons.clone(),
-            vary: judgement.vary.attributes().fold(evaluation.vary, Vary::with),
+            vary: judgement
+                .vary
+                .attributes()
+                .chain(device.vary.attributes())
+                .fold(evaluation.vary, Vary::with),
             challenge: evaluation.challenge.clone().map(Box::new),
             obligations: evaluation.obligations.clone(),
             risk: risk.and_then(Assessment::counted),
@@ -205,14 +246,14 @@ impl Decider {
     }
 }
 
-/// A deny for the session's sake: no policy was asked.
-fn refused(refusal: Refusal, judgement: &Judgement) -> Evaluation {
+/// A deny for the sake of the session or the device: no policy was asked.
+fn refused(code: &str, challenge: Option<StepUp>) -> Evaluation {
     Evaluation {
         effect: Effect::Deny,
         policy_ids: Vec::new(),
-        caller_reasons: vec![refusal.code().to_owned()],
+        caller_reasons: vec![code.to_owned()],
         obligations: Vec::new(),
-        challenge: judgement.challenge.clone(),
+        challenge,
         errors: Vec::new(),
         vary: Vary::NOTHING,
         same_for_ms: None,

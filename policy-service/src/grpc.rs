@@ -1,4 +1,4 @@
-//! The gRPC front: `picket.v1.PolicyDecision`, `picket.v1.Admin`, `grpc.health.v1.Health`, and where it is configured
+//! The gRPC front: `picket.v1.PolicyDecision`, `picket.v1.Admin`, `picket.v1.DeviceAdmin`, `grpc.health.v1.Health`, and where it is configured
 //! `envoy.service.auth.v3.Authorization`, over mutual TLS.
 
 mod accept;
@@ -7,6 +7,7 @@ mod admin;
 mod caller;
 mod check;
 mod decide;
+mod devices;
 mod gate;
 mod status;
 mod tls;
@@ -17,6 +18,7 @@ use std::time::Duration;
 
 use picket_proto::external::envoy::service::auth::v3::authorization_server::AuthorizationServer;
 use picket_proto::v1::admin_server::AdminServer;
+use picket_proto::v1::device_admin_server::DeviceAdminServer;
 use picket_proto::v1::policy_decision_server::PolicyDecisionServer;
 use tokio::net::TcpListener;
 use tonic::service::interceptor::InterceptedService;
@@ -34,6 +36,7 @@ use admin::AdminCalls;
 pub(crate) use caller::{Caller, Callers, Refusal};
 use check::Checks;
 use decide::Calls;
+use devices::DeviceCalls;
 use gate::Gate;
 pub use tls::TlsError;
 pub(crate) use tls::{Protocol, Tls, authorities, provider};
@@ -84,6 +87,10 @@ pub(crate) async fn serve(
         sessions: front.decider.sessions.clone(),
         audit: front.decider.audit.clone(),
     });
+    let device_admin = DeviceAdminServer::new(DeviceCalls {
+        devices: front.decider.devices.clone(),
+        audit: front.decider.audit.clone(),
+    });
     let request_bytes_max = usize::try_from(configuration.request_bytes_max).unwrap_or(usize::MAX);
     let decisions = PolicyDecisionServer::new(Calls {
         decider: front.decider,
@@ -113,6 +120,10 @@ pub(crate) async fn serve(
         .add_optional_service(checks)
         .add_service(InterceptedService::new(
             admin.max_decoding_message_size(request_bytes_max),
+            admin_gate.clone(),
+        ))
+        .add_service(InterceptedService::new(
+            device_admin.max_decoding_message_size(request_bytes_max),
             admin_gate,
         ))
         .add_service(health.max_decoding_message_size(request_bytes_max))

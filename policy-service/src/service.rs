@@ -16,12 +16,13 @@ use crate::audit::{AuditLog, AuditState, AuditWriter, KeyEncryptionKey, KeyError
 use crate::authzen;
 use crate::configuration::Configuration;
 use crate::decision::Decider;
+use crate::devices::{self, Devices};
 use crate::ext_authz::{Enforcement, StartError};
 use crate::grpc::{self, Protocol, Tls, TlsError};
 use crate::http;
 use crate::logging::{Logging, LoggingError};
 use crate::metrics::Metrics;
-use crate::policy::{self, PolicyErrors};
+use crate::policy::{self, PolicyEngine, PolicyErrors};
 use crate::sessions::{Memory, Sessions, Settings};
 use crate::storage::{Keeper, Part, Storage, StorageError, StorageState};
 
@@ -106,12 +107,7 @@ struct Service {
 
 impl Service {
     async fn start(configuration: &Configuration, logging: &Logging) -> Result<Self, ServiceError> {
-        let policies = policy::load(&configuration.policies.directory)
-            .map_err(ServiceError::Policies)?
-            .in_time_zone(configuration.policies.time_zone.clone());
-        for warning in policies.warnings() {
-            tracing::warn!(%warning, "policy warning");
-        }
+        let policies = load_policies(configuration)?;
         let tls = Tls::new(&configuration.grpc, Protocol::Http2)?;
         let metrics = Arc::new(Metrics::new(policies.revision(), policies.policy_count()));
         let risk = configuration.risk.as_ref().map(|risk| Upkeep::start(risk, &metrics));
@@ -121,7 +117,11 @@ impl Service {
         let (audit, audit_writer) = AuditLog::open(&configuration.audit.database_file, key, move |commit| {
             observer.committed(commit);
         })?;
-        let Stored { sessions, keeper } = open_stored(configuration, &metrics).await?;
+        let Stored {
+            sessions,
+            devices,
+            keeper,
+        } = open_stored(configuration, &metrics).await?;
         let storage_state = keeper.as_ref().map(Keeper::state);
         let (terminate, interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let (grpc_listener, grpc_address) = listen("grpc.listen", configuration.grpc.listen).await?;
@@ -145,6 +145,7 @@ impl Service {
             lines: logging.decision_lines(),
             metrics: Arc::clone(&metrics),
             sessions,
+            devices,
             risk: risk.as_ref().map(Upkeep::assessor),
         });
         let authzen = authzen(configuration, &decider, &metrics, stopped.clone()).await?;
@@ -224,6 +225,16 @@ impl Service {
     }
 }
 
+fn load_policies(configuration: &Configuration) -> Result<PolicyEngine, ServiceError> {
+    let policies = policy::load(&configuration.policies.directory)
+        .map_err(ServiceError::Policies)?
+        .in_time_zone(configuration.policies.time_zone.clone());
+    for warning in policies.warnings() {
+        tracing::warn!(%warning, "policy warning");
+    }
+    Ok(policies)
+}
+
 /// What serves the AuthZEN API, where it is configured, and where it listens.
 async fn authzen(
     configuration: &Configuration,
@@ -274,6 +285,7 @@ async fn listen(key: &'static str, address: SocketAddr) -> Result<(TcpListener, 
 #[derive(Default)]
 struct Stored {
     sessions: Option<Arc<Sessions>>,
+    devices: Option<Arc<Devices>>,
     /// `None`: nothing is stored.
     keeper: Option<Keeper>,
 }
@@ -289,17 +301,19 @@ async fn open_stored(configuration: &Configuration, metrics: &Arc<Metrics>) -> R
     let sessions = sessions.map(|settings| sessions_in(&storage, settings, metrics));
     let sessions = sessions.transpose()?.map(Arc::new);
     parts.extend(sessions.clone().map(|sessions| sessions as Arc<dyn Part>));
+    let devices = configuration.devices.as_ref();
+    let devices = devices.map(|settings| devices_in(&storage, settings, metrics));
+    let devices = devices.transpose()?.map(Arc::new);
+    parts.extend(devices.clone().map(|devices| devices as Arc<dyn Part>));
     Ok(Stored {
         sessions,
+        devices,
         keeper: Some(storage.keep(parts).await?),
     })
 }
 
 fn sessions_in(storage: &Storage, settings: &Settings, metrics: &Arc<Metrics>) -> Result<Sessions, ServiceError> {
-    let mut seed = [0; 8];
-    SystemRandom::new().fill(&mut seed).map_err(|_| ServiceError::Random)?;
-    let seed = u64::from_ne_bytes(seed);
-    let memory = Memory::new(settings.cache_entries_max, seed, storage.freshness());
+    let memory = Memory::new(settings.cache_entries_max, seed()?, storage.freshness());
     let metrics = Arc::clone(metrics);
     Ok(Sessions::new(
         storage.store(),
@@ -307,6 +321,27 @@ fn sessions_in(storage: &Storage, settings: &Settings, metrics: &Arc<Metrics>) -
         settings.clone(),
         metrics,
     ))
+}
+
+fn devices_in(
+    storage: &Storage,
+    settings: &devices::Settings,
+    metrics: &Arc<Metrics>,
+) -> Result<Devices, ServiceError> {
+    let memory = devices::Memory::new(settings.cache_entries_max, seed()?, storage.freshness());
+    Ok(Devices::new(
+        storage.store(),
+        memory,
+        settings.clone(),
+        Arc::clone(metrics),
+    ))
+}
+
+/// Protects a cache's hashes from whoever chooses what is in it.
+fn seed() -> Result<u64, ServiceError> {
+    let mut seed = [0; 8];
+    SystemRandom::new().fill(&mut seed).map_err(|_| ServiceError::Random)?;
+    Ok(u64::from_ne_bytes(seed))
 }
 
 /// Health follows the audit log and the storage: without one of them no decision is given.

@@ -22,6 +22,7 @@ use crate::audit::{SessionChange, SessionRecord};
 use crate::metrics::Metrics;
 use crate::storage::{Concurrency, Creation, SessionStore, StorageError};
 pub(crate) use memory::Memory;
+pub(crate) use model::cut;
 pub use model::{EndReason, Ended, Fingerprint, NamedBy, PrincipalId, Session, SessionId, TenantId};
 pub(crate) use operations::{OperationError, Status};
 pub use rules::{Limits, Lockdown, Refusal, Revocations, Standing, Target};

@@ -7,6 +7,7 @@
 //! was.
 
 pub(crate) mod database_file;
+mod devices;
 mod keeper;
 mod postgres;
 mod sessions;
@@ -18,8 +19,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
+use crate::devices::Thumbprint;
 use crate::sessions::SessionId;
 pub use database_file::DatabaseFileError;
+pub use devices::{DeviceChange, DeviceStore, NewDevice};
 pub use keeper::StorageState;
 pub(crate) use keeper::{Keeper, Part, Storage};
 pub use postgres::PostgresStore;
@@ -95,6 +98,8 @@ pub enum StorageError {
 pub enum Change {
     /// A session was ended.
     Session(SessionId),
+    /// The device that is known by a thumbprint, or was, or is now.
+    Device(Thumbprint),
     /// Something was revoked, or lockdown is on or off.
     Standing,
     /// Anything: the store could not tell for a while.
@@ -112,9 +117,9 @@ pub trait Probe: Send + Sync {
 }
 
 /// Everything that is stored, each need with a trait of its own.
-pub trait Store: SessionStore + Probe {}
+pub trait Store: SessionStore + DeviceStore + Probe {}
 
-impl<S: SessionStore + Probe> Store for S {}
+impl<S: SessionStore + DeviceStore + Probe> Store for S {}
 
 /// Opens a store, or creates it.
 ///

@@ -219,6 +219,15 @@ fn administration_line(record: &AdministrationRecord) -> String {
         Act::RevokeEverything => "revoke everything",
         Act::LockdownOn => "lockdown on",
         Act::LockdownOff => "lockdown off",
+        Act::BeginEnrollment => "invite a device of",
+        Act::EnrollDevice => "enroll device",
+        Act::TrustDevice => "trust device",
+        Act::SuspendDevice => "suspend device",
+        Act::RetireDevice => "retire device",
+        Act::ReinstateDevice => "reinstate device",
+        Act::AddDeviceThumbprint => "add thumbprint",
+        Act::RemoveDeviceThumbprint => "remove thumbprint",
+        Act::ReportPosture => "report posture",
     };
     let outcome = match record.outcome {
         Outcome::Done => "done",

@@ -80,7 +80,7 @@ pub struct AdministrationRecord {
     pub caller: String,
     /// What.
     pub act: Act,
-    /// What it was done to: a session's id, `issuer|subject`, a tenant, or nothing.
+    /// What it was done to: a session's id, `issuer|subject`, a tenant, a device's id with what was done to it, or nothing.
     pub target: String,
     /// What became of it.
     pub outcome: Outcome,
@@ -89,7 +89,10 @@ pub struct AdministrationRecord {
 /// What operators do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-#[expect(missing_docs, reason = "they are the methods of `picket.v1.Admin`")]
+#[expect(
+    missing_docs,
+    reason = "they are the methods of `picket.v1.Admin` and `picket.v1.DeviceAdmin`"
+)]
 pub enum Act {
     RevokeSession,
     RevokePrincipal,
@@ -97,6 +100,15 @@ pub enum Act {
     RevokeEverything,
     LockdownOn,
     LockdownOff,
+    BeginEnrollment,
+    EnrollDevice,
+    TrustDevice,
+    SuspendDevice,
+    RetireDevice,
+    ReinstateDevice,
+    AddDeviceThumbprint,
+    RemoveDeviceThumbprint,
+    ReportPosture,
 }
 
 /// What became of an act.
@@ -105,7 +117,7 @@ pub enum Act {
 pub enum Outcome {
     /// It was done.
     Done,
-    /// It was so before, or there is nothing that it could be done to.
+    /// It was so before, or there is nothing that it could be done to, or something is in the way.
     Unchanged,
     /// The storage failed; whether it was done is not known.
     Failed,

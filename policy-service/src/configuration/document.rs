@@ -7,6 +7,7 @@ use jiff::tz::TimeZone;
 use picket_core::configuration::problems::Problems;
 use serde_json::Value;
 
+use super::devices::DevicesSection;
 use super::fields::{
     Address, CallerIds, CertificateFile, DatabaseFile, Directory, ExistingFile, FilterConfigurationFile,
 };
@@ -68,6 +69,8 @@ pub(super) struct Document {
     audit: AuditSection,
     #[deserr(default)]
     sessions: Option<SessionsSection>,
+    #[deserr(default)]
+    devices: Option<DevicesSection>,
     #[deserr(default)]
     storage: Option<StorageSection>,
     #[deserr(default)]
@@ -206,6 +209,7 @@ impl From<Document> for Configuration {
                 database_file: document.audit.database_file.0,
                 key_encryption_key_file: document.audit.key_encryption_key_file.0,
             },
+            devices: document.devices.map(crate::devices::Settings::from),
             storage: document.storage.and_then(location),
             sessions: document.sessions.map(Into::into),
             log: Log {
@@ -246,7 +250,10 @@ fn sections_agree(document: Document, _location: ValuePointerRef<'_>) -> Result<
 
 /// What is kept nowhere would be forgotten with the process, revocations among it.
 fn what_is_kept_is_stored(document: &Document, problems: &mut Problems) {
-    let keepers = [("`[sessions]`", document.sessions.is_some())];
+    let keepers = [
+        ("`[sessions]`", document.sessions.is_some()),
+        ("`[devices]`", document.devices.is_some()),
+    ];
     let keeper = keepers.iter().find(|(_, keeps)| *keeps);
     match (keeper, &document.storage) {
         (Some((keeper, _)), None) => problems.add("storage", format!("is required where there is {keeper}")),

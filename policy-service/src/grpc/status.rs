@@ -1,11 +1,13 @@
 //! The one table from what went wrong to what the caller is told.
 
+use picket_core::enrollment::EnrollmentError;
 use picket_proto::WireError;
 use tonic::{Code, Status};
 
 use crate::audit::AppendError;
 use crate::configuration::Role;
 use crate::decision::DecisionError;
+use crate::devices::InvitationError;
 use crate::ext_authz::CheckError;
 use crate::sessions::OperationError;
 use crate::storage::StorageError;
@@ -50,7 +52,9 @@ impl DecideError {
             Self::Undecided(DecisionError::Audit(AppendError::Encoding(_))) => {
                 Status::internal("the decision could not be recorded")
             }
-            Self::Undecided(DecisionError::Storage(_)) => Status::unavailable("the session could not be looked up"),
+            Self::Undecided(DecisionError::Storage(_)) => {
+                Status::unavailable("the session or the device could not be looked up")
+            }
             Self::TimedOut => Status::deadline_exceeded(self.to_string()),
         }
     }
@@ -65,6 +69,30 @@ pub(super) enum AdminError {
     /// There is nothing to look at or act on.
     #[error("this policy service keeps no sessions: its configuration has no `[sessions]`")]
     NoSessions,
+    /// There are none to look at or act on.
+    #[error("this policy service keeps no devices: its configuration has no `[devices]`")]
+    NoDevices,
+    /// There is no device of this id, or none that is known by this.
+    #[error("there is no such device")]
+    NoSuchDevice,
+    /// It was never made, was answered or has ended.
+    #[error("there is no such challenge, or it was answered, or it has ended")]
+    NoSuchChallenge,
+    /// A proof does not hold.
+    #[error("field `proof`: {0}")]
+    Proof(#[from] EnrollmentError),
+    /// Two devices would be known by one.
+    #[error("the thumbprint is another device's")]
+    ThumbprintTaken,
+    /// Nothing changes such a device.
+    #[error("the device is retired")]
+    DeviceRetired,
+    /// There are as many as there may be.
+    #[error("there are as many {0} as there may be")]
+    TooMany(&'static str),
+    /// A device could not be invited.
+    #[error(transparent)]
+    Invitation(#[from] InvitationError),
     /// A field of the request is not what the contract says.
     #[error("field `{0}`: expected {1}")]
     Field(&'static str, &'static str),
@@ -92,9 +120,13 @@ impl From<AdminError> for Status {
     fn from(error: AdminError) -> Self {
         let code = match &error {
             AdminError::Role(_) => Code::PermissionDenied,
-            AdminError::NoSessions => Code::FailedPrecondition,
-            AdminError::Field(_, _) => Code::InvalidArgument,
-            AdminError::NoSuchSession => Code::NotFound,
+            AdminError::NoSessions | AdminError::NoDevices | AdminError::DeviceRetired => Code::FailedPrecondition,
+            AdminError::Field(_, _) | AdminError::Proof(_) => Code::InvalidArgument,
+            AdminError::NoSuchSession | AdminError::NoSuchDevice | AdminError::NoSuchChallenge => Code::NotFound,
+            AdminError::ThumbprintTaken => Code::AlreadyExists,
+            AdminError::TooMany(_) | AdminError::Invitation(InvitationError::TooMany) => Code::ResourceExhausted,
+            AdminError::Invitation(InvitationError::Storage(_)) => Code::Unavailable,
+            AdminError::Invitation(InvitationError::Random) => Code::Internal,
             AdminError::Operation(OperationError::TooManyRevocations) => Code::ResourceExhausted,
             AdminError::Operation(OperationError::Storage(_)) | AdminError::Audit(_) => Code::Unavailable,
             AdminError::Cut => Code::Internal,

@@ -236,7 +236,7 @@ pub(super) fn session_name(principal: &Principal) -> Option<(NamedBy, &str)> {
 
 /// A text as it is kept for people.
 #[must_use]
-pub(super) fn cut(text: &str) -> String {
+pub(crate) fn cut(text: &str) -> String {
     let end = text.floor_char_boundary(TEXT_BYTES_MAX);
     text.get(..end).unwrap_or_default().to_owned()
 }

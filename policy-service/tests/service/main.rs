@@ -10,6 +10,7 @@
 
 mod admin;
 mod authzen;
+mod devices;
 mod external;
 mod harness;
 #[path = "../storage/postgres.rs"]

@@ -8,6 +8,7 @@
 )]
 
 mod cases;
+mod devices;
 mod postgres;
 mod schema;
 
@@ -76,6 +77,7 @@ pub(crate) async fn confirm(store: &dyn Store) {
 async fn every_case_holds_in_sqlite() {
     let backend = Sqlite(tempfile::tempdir().unwrap());
     cases::run(&backend).await;
+    devices::run(&backend).await;
     schema::sqlite_refuses_what_is_not_its_own(&backend.fresh().await, backend.0.path()).await;
 }
 
@@ -86,7 +88,9 @@ async fn every_case_holds_in_postgresql() {
         folder: tempfile::tempdir().unwrap(),
     };
     cases::run(&backend).await;
+    devices::run(&backend).await;
     schema::postgres_refuses_what_is_not_its_own(&backend.server, backend.folder.path()).await;
     schema::replicas_that_start_together_make_one_schema(&backend.server, backend.folder.path()).await;
     schema::changes_are_told(&backend.server, backend.folder.path()).await;
+    devices::changes_of_devices_are_told(&backend.server, backend.folder.path()).await;
 }

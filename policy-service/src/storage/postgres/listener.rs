@@ -72,6 +72,7 @@ impl Listener {
 fn change(payload: &str) -> Change {
     match payload.split_once(' ') {
         Some(("session", id)) => id.parse::<SessionId>().map_or(Change::Anything, Change::Session),
+        Some(("device", thumbprint)) => thumbprint.parse().map_or(Change::Anything, Change::Device),
         None if payload == "standing" => Change::Standing,
         Some(_) | None => Change::Anything,
     }
@@ -80,6 +81,7 @@ fn change(payload: &str) -> Change {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::devices::Thumbprint;
     use crate::sessions::NamedBy;
 
     #[test]
@@ -87,7 +89,9 @@ mod tests {
         let id = SessionId::of("https://issuer.example", NamedBy::SessionId, "1");
         assert_eq!(change(&format!("session {id}")), Change::Session(id));
         assert_eq!(change("standing"), Change::Standing);
-        for payload in ["", "session", "session 00", "standing now"] {
+        let thumbprint = Thumbprint::Key([7; 32]);
+        assert_eq!(change(&format!("device {thumbprint}")), Change::Device(thumbprint));
+        for payload in ["", "session", "session 00", "standing now", "device 00"] {
             assert_eq!(change(payload), Change::Anything, "{payload}");
         }
     }

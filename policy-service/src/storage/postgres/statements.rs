@@ -283,7 +283,7 @@ pub(super) async fn probe(client: &Client) -> Result<()> {
         .map(drop)
 }
 
-async fn query(client: &Client, sql: &str, parameters: &Parameters<'_>) -> Result<Vec<Row>> {
+pub(super) async fn query(client: &Client, sql: &str, parameters: &Parameters<'_>) -> Result<Vec<Row>> {
     client.query_typed(sql, parameters).await.map_err(backend)
 }
 
