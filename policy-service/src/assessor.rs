@@ -9,14 +9,14 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use picket_core::access::AccessRequest;
+use picket_core::access::{AccessRequest, Principal};
 use picket_core::risk::RiskLevel;
 use picket_core::time::Timestamp;
 
 use crate::configuration::Risk;
-use crate::decision;
 use crate::risk::{
-    Assessment, Baseline, Facts, Outcome, PrincipalKey, RiskEngine, RiskSettings, StateError, ThreatLists,
+    Assessment, Baseline, Facts, MissingFactors, Outcome, PrincipalKey, RiskEngine, RiskSettings, StateError,
+    ThreatLists,
 };
 use geoip::Geoip;
 pub use geoip::GeoipError;
@@ -109,14 +109,20 @@ impl Assessor {
     }
 
     /// Takes note of what became of a request.
-    pub(crate) fn learn(&self, assessed: &Assessed, outcome: decision::Outcome) {
-        let outcome = match outcome {
-            decision::Outcome::Permit => Outcome::Permitted,
-            decision::Outcome::Challenge => Outcome::Challenged,
-            decision::Outcome::Deny => Outcome::Denied,
-        };
+    pub(crate) fn learn(&self, assessed: &Assessed, outcome: Outcome) {
         let mut engine = lock(self.shards.of(assessed.facts.principal()));
         engine.learn(&assessed.facts, &assessed.assessment, outcome);
+    }
+
+    /// What the principal would have to show besides at this risk; `None` where that is nothing, or left to the policies.
+    pub(crate) fn missing_factors(&self, assessment: &Assessment, principal: &Principal) -> Option<MissingFactors> {
+        let risk = assessment.counted()?;
+        self.settings.factors.missing(risk.level, principal)
+    }
+
+    /// Whether an answer depends on the risk though no policy reads it.
+    pub(crate) fn factors_are_enforced(&self) -> bool {
+        self.settings.factors.are_enforced()
     }
 
     /// How long an answer may be repeated, given how long it may be repeated without risk.
