@@ -3,13 +3,13 @@
 //! [`rules`] decides and does no I/O; [`crate::storage`] keeps; what is here joins them for each decision.
 //!
 //! A decision knows every revocation that was acknowledged before it, on whichever replica, or is none: what is remembered here is
-//! believed only as long as the storage was heard from within [`STALE_MS_MAX`].
+//! believed only as long as the storage was heard from within [`crate::storage::STALE_MS_MAX`].
 
-mod keeper;
 mod memory;
 mod model;
 mod operations;
 mod rules;
+mod upkeep;
 
 use std::sync::Arc;
 
@@ -21,10 +21,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::audit::{SessionChange, SessionRecord};
 use crate::metrics::Metrics;
 use crate::storage::{Concurrency, Creation, SessionStore, StorageError};
-pub(crate) use keeper::Keeper;
-pub use keeper::StorageState;
 pub(crate) use memory::Memory;
-pub use memory::STALE_MS_MAX;
 pub use model::{EndReason, Ended, Fingerprint, NamedBy, PrincipalId, Session, SessionId, TenantId};
 pub(crate) use operations::{OperationError, Status};
 pub use rules::{Limits, Lockdown, Refusal, Revocations, Standing, Target};
@@ -150,7 +147,7 @@ impl Sessions {
     /// # Errors
     /// The storage was not heard from; then there is no decision.
     pub(crate) fn remembered(&self, request: &AccessRequest, now_us: i64) -> Result<Option<Judgement>, StorageError> {
-        let standing = self.memory.standing()?;
+        let standing = self.memory.standing.value()?;
         Ok(match self.prepare(request, &standing) {
             Prepared::Settled(judgement) => Some(judgement),
             Prepared::Session { id, seen, .. } => self
@@ -165,7 +162,7 @@ impl Sessions {
     /// # Errors
     /// The storage failed or was not heard from; then there is no decision.
     pub(crate) async fn judge(&self, request: &AccessRequest, now_us: i64) -> Result<Judgement, StorageError> {
-        let standing = self.memory.standing()?;
+        let standing = self.memory.standing.value()?;
         let (id, principal, seen) = match self.prepare(request, &standing) {
             Prepared::Settled(judgement) => return Ok(judgement),
             Prepared::Session { id, principal, seen } => (id, principal, seen),
@@ -176,7 +173,7 @@ impl Sessions {
                 return Ok(self.judgement(Some(Refusal::LimitReached), 0));
             };
             // Something may have been ordered while the storage was asked.
-            let standing = self.memory.standing()?;
+            let standing = self.memory.standing.value()?;
             if let Err(refusal) = rules::check_token(&seen, &standing) {
                 let judgement = self.judgement(Some(refusal), i64::MAX);
                 return Ok(Judgement { changes, ..judgement });
