@@ -68,25 +68,29 @@ pub enum SessionChange {
     },
 }
 
-/// What an operator did.
+/// What an operator or a reporter did.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AdministrationRecord {
     /// When, in microseconds since the epoch.
     pub time_us: i64,
-    /// The operator's SPIFFE ID, from its certificate.
+    /// The caller's SPIFFE ID, from its certificate.
     pub caller: String,
     /// What.
     pub act: Act,
-    /// What it was done to: a session's id, `issuer|subject`, a tenant, or nothing.
+    /// What it was done to: a session's id, `issuer|subject`, a tenant, or nothing; of reports a list of
+    /// whom they are about, with names cut at 256 bytes.
     pub target: String,
     /// What became of it.
     pub outcome: Outcome,
 }
 
-/// What operators do.
+/// What operators and reporters do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-#[expect(missing_docs, reason = "they are the methods of `picket.v1.Admin`")]
+#[expect(
+    missing_docs,
+    reason = "they are the methods of `picket.v1.Admin` and `picket.v1.RiskAdmin`"
+)]
 pub enum Act {
     RevokeSession,
     RevokePrincipal,
@@ -94,6 +98,8 @@ pub enum Act {
     RevokeEverything,
     LockdownOn,
     LockdownOff,
+    ReportAuthentication,
+    ReportDynamics,
 }
 
 /// What became of an act.
