@@ -18,6 +18,8 @@ pub struct AccessRequest {
     pub route_rule: String,
     /// The authenticated party; `None` where the rule asks for no credential.
     pub principal: Option<Principal>,
+    /// The tokens beside the principal's, where the rule asks for several; at most [`FURTHER_TOKENS_MAX`].
+    pub further_tokens: Vec<FurtherToken>,
     /// What mutual TLS proved; `None` where the rule asks for no peer and none was there.
     pub peer: Option<SpiffeId>,
     /// What is to be done.
@@ -68,6 +70,39 @@ pub struct Principal {
     pub actors: Vec<Actor>,
     /// Whether the token is bound to a key or a certificate that the caller has proved to hold (`cnf`, RFC 7800).
     pub is_bound: bool,
+}
+
+/// How many tokens there are beside the principal's: a rule names at most four providers.
+pub const FURTHER_TOKENS_MAX: usize = 3;
+
+/// What a revocation or the end of a session knows a verified token by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FurtherToken {
+    /// `iss`.
+    pub issuer: String,
+    /// `sub`.
+    pub subject: String,
+    /// The claim that the provider names for tenants.
+    pub tenant: Option<String>,
+    /// `sid`.
+    pub session_id: Option<String>,
+    /// `jti`.
+    pub token_id: Option<String>,
+    /// `iat`, in seconds since the epoch.
+    pub issued_at_s: Option<i64>,
+}
+
+impl From<&Principal> for FurtherToken {
+    fn from(principal: &Principal) -> Self {
+        Self {
+            issuer: principal.issuer.clone(),
+            subject: principal.subject.clone(),
+            tenant: principal.tenant.clone(),
+            session_id: principal.session_id.clone(),
+            token_id: principal.token_id.clone(),
+            issued_at_s: principal.issued_at_s,
+        }
+    }
 }
 
 /// A party that acts for a principal.

@@ -12,6 +12,7 @@ use super::failure::Failure;
 use super::{Asked, Served, information};
 use crate::decision::Decider;
 use crate::policy::METHODS;
+use crate::sessions::Presence;
 
 /// The members of an evaluation that the top level gives where it leaves them out (AuthZEN 1.0 §7.1.1).
 const DEFAULTS: [&str; 4] = ["subject", "action", "resource", "context"];
@@ -168,7 +169,9 @@ async fn answer(decider: Arc<Decider>, asked: Asked, item: Result<Map<String, Va
 
 async fn evaluate(decider: Arc<Decider>, asked: Asked, document: Map<String, Value>) -> Result<Value, Failure> {
     let request = information::access_request(document, &asked).map_err(malformed)?;
-    let decision = decider.decide(request, &asked.caller, asked.stopwatch).await?;
+    // Whoever asks may not know the whole client.
+    let decided = decider.decide(request, Presence::Told, &asked.caller, asked.stopwatch);
+    let decision = decided.await?;
     Ok(decision_document(&decision))
 }
 

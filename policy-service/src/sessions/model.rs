@@ -3,7 +3,6 @@
 use std::fmt;
 use std::str::FromStr;
 
-use picket_core::access::Principal;
 use ring::digest;
 
 const DIGEST_BYTES: usize = 32;
@@ -227,11 +226,11 @@ impl Fingerprint {
     }
 }
 
-/// The claim that a principal's session has its name from, with its value.
+/// The claim that a token's session has its name from, with its value.
 #[must_use]
-pub(super) fn session_name(principal: &Principal) -> Option<(NamedBy, &str)> {
-    let sid = principal.session_id.as_deref().map(|sid| (NamedBy::SessionId, sid));
-    sid.or_else(|| principal.token_id.as_deref().map(|jti| (NamedBy::TokenId, jti)))
+pub(super) fn session_name<'a>(sid: Option<&'a str>, jti: Option<&'a str>) -> Option<(NamedBy, &'a str)> {
+    let sid = sid.map(|sid| (NamedBy::SessionId, sid));
+    sid.or_else(|| jti.map(|jti| (NamedBy::TokenId, jti)))
 }
 
 /// A text as it is kept for people.

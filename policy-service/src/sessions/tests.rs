@@ -1,4 +1,4 @@
-use picket_core::access::{Action, Context, Resource, Sidecar};
+use picket_core::access::{Action, Context, FurtherToken, Resource, Sidecar};
 
 use super::*;
 use crate::storage::{self, Location};
@@ -41,12 +41,20 @@ impl Replica {
 
     /// The refusal's code at this second, or `None` where the session holds.
     async fn ask(&self, request: &AccessRequest, at_s: i64) -> Option<&'static str> {
-        let judgement = self.sessions.judge(request, START + at_s * S).await.unwrap();
+        let judgement = self
+            .sessions
+            .judge(request, Presence::Client, START + at_s * S)
+            .await
+            .unwrap();
         judgement.refusal.map(Refusal::code)
     }
 
     async fn changes(&self, request: &AccessRequest, at_s: i64) -> Vec<SessionChange> {
-        let judgement = self.sessions.judge(request, START + at_s * S).await.unwrap();
+        let judgement = self
+            .sessions
+            .judge(request, Presence::Client, START + at_s * S)
+            .await
+            .unwrap();
         judgement.changes.iter().map(|record| record.change).collect()
     }
 
@@ -88,6 +96,7 @@ fn request(sid: &str) -> AccessRequest {
             actors: vec![],
             is_bound: false,
         }),
+        further_tokens: Vec::new(),
         peer: Some("spiffe://example.org/web".parse().unwrap()),
         action: Action { method: text("GET") },
         resource: Resource {
@@ -149,7 +158,11 @@ async fn an_answer_does_not_outlive_the_session() {
         (3000, 300_000),
         (3400, 200_000),
     ] {
-        let judgement = replica.sessions.judge(&request("1"), START + at_s * S).await.unwrap();
+        let judgement = replica
+            .sessions
+            .judge(&request("1"), Presence::Client, START + at_s * S)
+            .await
+            .unwrap();
         assert_eq!(
             (judgement.refusal, judgement.valid_for_ms_max),
             (None, expected_ms),
@@ -165,7 +178,11 @@ async fn a_principal_that_authenticated_too_long_ago_is_told_how_long_it_may_be(
     settings.limits.reauthentication_interval_us = Some(300 * S);
     let replica = Replica::on(&store(&folder).await, settings).await;
     assert_eq!(replica.ask(&request("1"), 0).await, None);
-    let judgement = replica.sessions.judge(&request("1"), START + 300 * S).await.unwrap();
+    let judgement = replica
+        .sessions
+        .judge(&request("1"), Presence::Client, START + 300 * S)
+        .await
+        .unwrap();
     assert_eq!(judgement.refusal, Some(Refusal::ReauthenticationRequired));
     assert_eq!(judgement.challenge, StepUp::new(vec![], Some(300), false));
     let again = with(request("1"), |principal| principal.auth_time_s = Some(START / S + 300));
@@ -192,7 +209,11 @@ async fn another_client_ends_the_session_for_both() {
             request.principal.as_mut().unwrap().subject = "mallory".to_owned();
         }),
     ] {
-        let judgement = replica.sessions.judge(&request(sid), START).await.unwrap();
+        let judgement = replica
+            .sessions
+            .judge(&request(sid), Presence::Client, START)
+            .await
+            .unwrap();
         assert_eq!(judgement.refusal, None);
         // Another client's request must not be answered from the sidecar's cache.
         assert!(judgement.vary.contains(Attribute::UserAgent) && judgement.vary.contains(Attribute::Peer));
@@ -348,11 +369,17 @@ async fn without_a_word_from_the_storage_there_is_no_decision() {
     let replica = Replica::on(&store(&folder).await, SETTINGS).await;
     assert_eq!(replica.ask(&request("1"), 0).await, None);
     replica.memory.changed(storage::Change::Anything);
-    let unknown = replica.sessions.judge(&request("1"), START).await;
+    let unknown = replica.sessions.judge(&request("1"), Presence::Client, START).await;
     assert!(matches!(unknown, Err(StorageError::Stale(_))), "{unknown:?}");
     let mut workload = request("1");
     workload.principal = None;
-    assert!(replica.sessions.judge(&workload, START).await.is_err());
+    assert!(
+        replica
+            .sessions
+            .judge(&workload, Presence::Client, START)
+            .await
+            .is_err()
+    );
 }
 
 #[tokio::test]
@@ -367,4 +394,158 @@ async fn a_session_that_is_refused_is_remembered_for_as_long_as_it_is_tried() {
     let seen_before_us = START + 80_000 * S;
     assert_eq!(store.forget(seen_before_us, 0, 10).await.unwrap().sessions, 0);
     assert_eq!(replica.ask(&request("1"), 90_001).await, Some("session_ended"));
+}
+
+/// The token of a client beside the user's.
+fn beside(sid: &str, jti: &str) -> FurtherToken {
+    FurtherToken {
+        issuer: "https://clients.example".to_owned(),
+        subject: "shop".to_owned(),
+        tenant: Some("shops".to_owned()),
+        session_id: Some(sid.to_owned()),
+        token_id: Some(jti.to_owned()),
+        issued_at_s: Some(START / S),
+    }
+}
+
+fn with_client(sid: &str, client_sid: &str) -> AccessRequest {
+    AccessRequest {
+        further_tokens: vec![beside(client_sid, "1")],
+        ..request(sid)
+    }
+}
+
+/// A request of the client for itself.
+fn of_client(sid: &str) -> AccessRequest {
+    with(request(sid), |principal| {
+        principal.issuer = "https://clients.example".to_owned();
+        principal.subject = "shop".to_owned();
+        principal.tenant = Some("shops".to_owned());
+    })
+}
+
+#[tokio::test]
+async fn each_token_of_a_request_can_be_revoked() {
+    let shop = PrincipalId::of("https://clients.example", "shop");
+    for target in [
+        Target::Principal(shop),
+        Target::Tenant(TenantId::of("shops")),
+        Target::Everything,
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let replica = Replica::on(&store(&folder).await, SETTINGS).await;
+        assert_eq!(replica.ask(&with_client("1", "a"), 0).await, None);
+        let at_us = START + S;
+        replica.sessions.revoke(target, "", OPERATOR, at_us).await.unwrap();
+        assert_eq!(replica.ask(&with_client("1", "a"), 2).await, Some("session_revoked"));
+        // The user's session was not begun anew for it.
+        let mut later = with(with_client("2", "a"), |principal| {
+            principal.issued_at_s = Some(START / S + 2);
+        });
+        assert_eq!(replica.ask(&later, 2).await, Some("session_revoked"));
+        assert_eq!(replica.sessions.store.session(id("2")).await.unwrap(), None);
+        later.further_tokens[0].issued_at_s = Some(START / S + 2);
+        assert_eq!(replica.ask(&later, 2).await, None);
+        let mut nobody = later;
+        nobody.principal = None;
+        nobody.further_tokens = vec![beside("a", "1")];
+        assert_eq!(replica.ask(&nobody, 2).await, Some("session_revoked"));
+    }
+}
+
+#[tokio::test]
+async fn the_session_of_each_token_counts_and_only_the_principals_is_begun() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = Settings {
+        fingerprint: vec![ClientPart::UserAgent],
+        ..SETTINGS
+    };
+    let replica = Replica::on(&store(&folder).await, settings).await;
+    let shop = |sid| SessionId::of("https://clients.example", NamedBy::SessionId, sid);
+    assert_eq!(replica.ask(&with_client("1", "a"), 0).await, None);
+    assert_eq!(replica.sessions.store.session(shop("a")).await.unwrap(), None);
+    // The client's own session is bound to its own user agent, and not to those of its users.
+    let mut own = of_client("a");
+    own.context.user_agent = Some("shop/1.0".to_owned());
+    assert_eq!(replica.ask(&own, 0).await, None);
+    // Its uses beside users keep it alive, and it is the same whether or not it is remembered.
+    for at_s in [500, 1000, 1500] {
+        replica.memory.forget(shop("a"));
+        for _ in 0..2 {
+            assert_eq!(replica.ask(&with_client("1", "a"), at_s).await, None, "{at_s}");
+        }
+        replica.write_uses().await;
+    }
+    assert_eq!(replica.ask(&own, 2000).await, None);
+    // An answer lasts no longer than any of them.
+    for at_s in [2500, 3000] {
+        assert_eq!(replica.ask(&own, at_s).await, None);
+    }
+    let both = with_client("2", "a");
+    let judgement = replica.sessions.judge(&both, Presence::Client, START + 3400 * S);
+    assert_eq!(judgement.await.unwrap().valid_for_ms_max, 200_000);
+    let revoked = replica.sessions.revoke_session(shop("a"), OPERATOR, START + 3401 * S);
+    assert!(revoked.await.unwrap());
+    for _ in 0..2 {
+        assert_eq!(replica.ask(&with_client("2", "a"), 3402).await, Some("session_revoked"));
+        let remembered = replica
+            .sessions
+            .remembered(&with_client("2", "a"), Presence::Client, START + 3402 * S);
+        let refusal = remembered.unwrap().and_then(|judgement| judgement.refusal);
+        assert_eq!(refusal.map(Refusal::code), Some("session_revoked"));
+    }
+    assert_eq!(replica.ask(&request("2"), 3402).await, None);
+}
+
+#[tokio::test]
+async fn who_tells_of_a_session_sees_what_became_of_it_and_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = Settings {
+        fingerprint: vec![ClientPart::UserAgent, ClientPart::Peer],
+        ..SETTINGS
+    };
+    let replica = Replica::on(&store(&folder).await, settings).await;
+    // Neither the user agent nor the peer is known.
+    let told = |sid| {
+        let mut told = request(sid);
+        (told.context.user_agent, told.peer) = (None, None);
+        told
+    };
+    let tell = async |sid, at_s: i64| {
+        let judgement = replica
+            .sessions
+            .judge(&told(sid), Presence::Told, START + at_s * S)
+            .await
+            .unwrap();
+        assert_eq!(judgement.changes, []);
+        judgement.refusal.map(Refusal::code)
+    };
+    assert_eq!(tell("1", 0).await, None);
+    assert_eq!(replica.sessions.store.session(id("1")).await.unwrap(), None);
+    assert_eq!(replica.changes(&request("1"), 0).await, [SessionChange::Created]);
+    for at_s in [1, 599] {
+        assert_eq!(tell("1", at_s).await, None);
+    }
+    assert_eq!(replica.ask(&request("1"), 599).await, None);
+    // Somebody else's, and one that is idle: told so, and left as it is.
+    let mut other = told("1");
+    other.principal.as_mut().unwrap().subject = "mallory".to_owned();
+    let judged = replica
+        .sessions
+        .judge(&other, Presence::Told, START + 600 * S)
+        .await
+        .unwrap();
+    assert_eq!(judged.refusal.map(Refusal::code), Some("session_compromised"));
+    assert_eq!(tell("1", 1198).await, None);
+    assert_eq!(tell("1", 1199).await, Some("session_ended"));
+    assert_eq!(
+        replica.sessions.store.session(id("1")).await.unwrap().unwrap().ended,
+        None
+    );
+    assert_eq!(replica.ask(&request("2"), 1199).await, None);
+    let revoked = replica.sessions.revoke_session(id("2"), OPERATOR, START + 1200 * S);
+    assert!(revoked.await.unwrap());
+    assert_eq!(tell("2", 1201).await, Some("session_revoked"));
+    revoke_alice(&replica, 1300).await;
+    assert_eq!(tell("3", 1301).await, Some("session_revoked"));
 }
