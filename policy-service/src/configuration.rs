@@ -6,6 +6,7 @@ mod overlay;
 mod risk;
 mod roles;
 mod sessions;
+mod storage;
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -47,8 +48,10 @@ pub struct Configuration {
     pub decisions: Decisions,
     /// The audit log.
     pub audit: Audit,
-    /// Sessions, with where they are kept; `None`: there are none.
-    pub sessions: Option<KeptSessions>,
+    /// Where is kept what is not in files; `None`: nothing is.
+    pub storage: Option<Location>,
+    /// Sessions; `None`: there are none.
+    pub sessions: Option<Settings>,
     /// The log on standard output.
     pub log: Log,
     /// Scores; `None`: nothing is scored.
@@ -134,15 +137,6 @@ pub struct Audit {
     pub database_file: PathBuf,
     /// The key-encryption key, 64 hexadecimal characters.
     pub key_encryption_key_file: PathBuf,
-}
-
-/// `[sessions]` and `[storage]`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KeptSessions {
-    /// How they are kept.
-    pub settings: Settings,
-    /// Where.
-    pub storage: Location,
 }
 
 /// `[log]`.

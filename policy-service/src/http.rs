@@ -19,7 +19,7 @@ use tracing_appender::non_blocking::ErrorCounter;
 
 use crate::audit::{AuditLog, AuditState};
 use crate::metrics::Metrics;
-use crate::sessions::StorageState;
+use crate::storage::StorageState;
 
 /// A few probes and scrapers.
 const CONNECTIONS_MAX: usize = 64;

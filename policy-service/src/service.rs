@@ -22,8 +22,8 @@ use crate::http;
 use crate::logging::{Logging, LoggingError};
 use crate::metrics::Metrics;
 use crate::policy::{self, PolicyErrors};
-use crate::sessions::{Keeper, Memory, Sessions, StorageState};
-use crate::storage::{self, StorageError};
+use crate::sessions::{Memory, Sessions, Settings};
+use crate::storage::{Keeper, Part, Storage, StorageError, StorageState};
 
 /// How long calls in flight may take to end once the service is told to stop.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
@@ -121,7 +121,7 @@ impl Service {
         let (audit, audit_writer) = AuditLog::open(&configuration.audit.database_file, key, move |commit| {
             observer.committed(commit);
         })?;
-        let (sessions, keeper) = open_sessions(configuration, &metrics).await?.unzip();
+        let Stored { sessions, keeper } = open_stored(configuration, &metrics).await?;
         let storage_state = keeper.as_ref().map(Keeper::state);
         let (terminate, interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let (grpc_listener, grpc_address) = listen("grpc.listen", configuration.grpc.listen).await?;
@@ -270,22 +270,43 @@ async fn listen(key: &'static str, address: SocketAddr) -> Result<(TcpListener, 
     Ok((listener, address))
 }
 
-/// Opens the storage, where sessions are kept, and waits until it is known what stands.
-async fn open_sessions(
-    configuration: &Configuration,
-    metrics: &Arc<Metrics>,
-) -> Result<Option<(Arc<Sessions>, Keeper)>, ServiceError> {
-    let Some(kept) = &configuration.sessions else {
-        return Ok(None);
+/// What remembers what is stored, and what keeps it.
+#[derive(Default)]
+struct Stored {
+    sessions: Option<Arc<Sessions>>,
+    /// `None`: nothing is stored.
+    keeper: Option<Keeper>,
+}
+
+/// Opens the storage, where there is one, and waits until all is known that has to be.
+async fn open_stored(configuration: &Configuration, metrics: &Arc<Metrics>) -> Result<Stored, ServiceError> {
+    let Some(location) = &configuration.storage else {
+        return Ok(Stored::default());
     };
+    let storage = Storage::open(location).await?;
+    let mut parts = Vec::<Arc<dyn Part>>::new();
+    let sessions = configuration.sessions.as_ref();
+    let sessions = sessions.map(|settings| sessions_in(&storage, settings, metrics));
+    let sessions = sessions.transpose()?.map(Arc::new);
+    parts.extend(sessions.clone().map(|sessions| sessions as Arc<dyn Part>));
+    Ok(Stored {
+        sessions,
+        keeper: Some(storage.keep(parts).await?),
+    })
+}
+
+fn sessions_in(storage: &Storage, settings: &Settings, metrics: &Arc<Metrics>) -> Result<Sessions, ServiceError> {
     let mut seed = [0; 8];
     SystemRandom::new().fill(&mut seed).map_err(|_| ServiceError::Random)?;
-    let memory = Arc::new(Memory::new(kept.settings.cache_entries_max, u64::from_ne_bytes(seed)));
-    let observer = Arc::clone(&memory);
-    let store = storage::open(&kept.storage, Arc::new(move |change| observer.changed(change))).await?;
-    let keeper = Keeper::start(Arc::clone(&store), Arc::clone(&memory), kept.settings.limits).await?;
-    let sessions = Sessions::new(store, memory, kept.settings.clone(), Arc::clone(metrics));
-    Ok(Some((Arc::new(sessions), keeper)))
+    let seed = u64::from_ne_bytes(seed);
+    let memory = Memory::new(settings.cache_entries_max, seed, storage.freshness());
+    let metrics = Arc::clone(metrics);
+    Ok(Sessions::new(
+        storage.store(),
+        Arc::new(memory),
+        settings.clone(),
+        metrics,
+    ))
 }
 
 /// Health follows the audit log and the storage: without one of them no decision is given.

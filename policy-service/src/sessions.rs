@@ -3,14 +3,14 @@
 //! [`rules`] decides and does no I/O; [`crate::storage`] keeps; what is here joins them for each decision.
 //!
 //! A decision knows every revocation that was acknowledged before it, on whichever replica, or is none: what is remembered here is
-//! believed only as long as the storage was heard from within [`STALE_MS_MAX`].
+//! believed only as long as the storage was heard from within [`crate::storage::STALE_MS_MAX`].
 
-mod keeper;
 mod looks;
 mod memory;
 mod model;
 mod operations;
 mod rules;
+mod upkeep;
 
 use std::sync::Arc;
 
@@ -22,10 +22,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::audit::{SessionChange, SessionRecord};
 use crate::metrics::Metrics;
 use crate::storage::{Concurrency, Creation, SessionStore, StorageError};
-pub(crate) use keeper::Keeper;
-pub use keeper::StorageState;
 pub(crate) use memory::Memory;
-pub use memory::STALE_MS_MAX;
 pub use model::{EndReason, Ended, Fingerprint, NamedBy, PrincipalId, Session, SessionId, TenantId};
 pub(crate) use operations::{OperationError, Status};
 pub use rules::{Limits, Lockdown, Refusal, Revocations, Standing, Target};
@@ -176,7 +173,7 @@ impl Sessions {
         presence: Presence,
         now_us: i64,
     ) -> Result<Option<Judgement>, StorageError> {
-        let standing = self.memory.standing()?;
+        let standing = self.memory.standing.value()?;
         let (id, seen) = match self.prepare(request, presence, &standing) {
             Prepared::Settled(judgement) => return Ok(Some(judgement)),
             Prepared::Looks => return Ok(self.look_at_remembered(request, presence, &standing, now_us)),
@@ -203,7 +200,7 @@ impl Sessions {
         presence: Presence,
         now_us: i64,
     ) -> Result<Judgement, StorageError> {
-        let standing = self.memory.standing()?;
+        let standing = self.memory.standing.value()?;
         let prepared = self.prepare(request, presence, &standing);
         if let Prepared::Settled(judgement) = prepared {
             return Ok(judgement);
@@ -233,7 +230,7 @@ impl Sessions {
                 return Ok(self.judgement(Some(Refusal::LimitReached), 0));
             };
             // Something may have been ordered while the storage was asked.
-            let standing = self.memory.standing()?;
+            let standing = self.memory.standing.value()?;
             if let Err(refusal) = self.check_tokens(request, Some(seen), &standing) {
                 let judgement = self.judgement(Some(refusal), i64::MAX);
                 return Ok(Judgement { changes, ..judgement });

@@ -13,7 +13,8 @@ use super::fields::{
 use super::fields::{HttpsOrigin, KeyEncryptionKeyFile, Ranged, TimeZoneName, is_development};
 use super::risk::{Risk, RiskSection};
 use super::roles::CallerSection;
-use super::sessions::{SessionsSection, StorageSection, kept};
+use super::sessions::SessionsSection;
+use super::storage::{StorageSection, location};
 use super::{Audit, AuthZen, Configuration, Decisions, ExtAuthz, Grpc, Http, Log, LogLevel, Policies};
 
 /// Enough for a sidecar's worst burst, and a bound on what is held in memory.
@@ -205,8 +206,8 @@ impl From<Document> for Configuration {
                 database_file: document.audit.database_file.0,
                 key_encryption_key_file: document.audit.key_encryption_key_file.0,
             },
-            // Where one of them is missing, reading has said so.
-            sessions: document.sessions.zip(document.storage).and_then(kept),
+            storage: document.storage.and_then(location),
+            sessions: document.sessions.map(Into::into),
             log: Log {
                 level: document.log.level,
             },
@@ -238,16 +239,21 @@ fn resolve_path(table: Option<&mut Value>, key: &str, folder: &Path) {
 /// What one section means for another.
 fn sections_agree(document: Document, _location: ValuePointerRef<'_>) -> Result<Document, Problems> {
     let mut problems = Problems::default();
-    sessions_are_stored(&document, &mut problems);
+    what_is_kept_is_stored(&document, &mut problems);
     development_stays_on_loopback_everywhere(&document, &mut problems);
     problems.none_or(Some(document))
 }
 
-/// Sessions that are kept nowhere would be forgotten with the process, revoked ones among them.
-fn sessions_are_stored(document: &Document, problems: &mut Problems) {
-    match (&document.sessions, &document.storage) {
-        (Some(_), None) => problems.add("storage", "is required where there is `[sessions]`"),
-        (None, Some(_)) => problems.add("storage", "nothing is stored without `[sessions]`"),
+/// What is kept nowhere would be forgotten with the process, revocations among it.
+fn what_is_kept_is_stored(document: &Document, problems: &mut Problems) {
+    let keepers = [("`[sessions]`", document.sessions.is_some())];
+    let keeper = keepers.iter().find(|(_, keeps)| *keeps);
+    match (keeper, &document.storage) {
+        (Some((keeper, _)), None) => problems.add("storage", format!("is required where there is {keeper}")),
+        (None, Some(_)) => {
+            let keepers = keepers.map(|(keeper, _)| keeper).join(" or ");
+            problems.add("storage", format!("nothing is stored without {keepers}"));
+        }
         (Some(_), Some(_)) | (None, None) => {}
     }
 }

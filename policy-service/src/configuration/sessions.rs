@@ -1,12 +1,10 @@
-//! `[sessions]` and `[storage]`.
+//! `[sessions]`.
 
 use deserr::{Deserr, ValuePointerRef};
 use picket_core::configuration::problems::Problems;
 
-use super::KeptSessions;
-use super::fields::{DatabaseFile, ExistingFile, Ranged};
+use super::fields::Ranged;
 use crate::sessions::{ClientPart, Limits, Settings, WithoutId};
-use crate::storage::Location;
 
 const MICROSECONDS_PER_SECOND: i64 = 1_000_000;
 const DAY_S: u32 = 86_400;
@@ -60,45 +58,26 @@ enum Without {
     Permit,
 }
 
-#[derive(Debug, Deserr)]
-#[deserr(deny_unknown_fields, error = Problems, validate = one_store -> Problems)]
-pub(super) struct StorageSection {
-    #[deserr(default)]
-    sqlite_file: Option<DatabaseFile>,
-    #[deserr(default)]
-    postgres_url_file: Option<ExistingFile>,
-    #[deserr(default)]
-    postgres_ca_file: Option<ExistingFile>,
-}
-
-/// `None` for a storage of none or two kinds, which reading refuses.
-pub(super) fn kept((sessions, storage): (SessionsSection, StorageSection)) -> Option<KeptSessions> {
-    let us = |seconds: u32| i64::from(seconds) * MICROSECONDS_PER_SECOND;
-    let settings = Settings {
-        limits: Limits {
-            idle_timeout_us: us(sessions.idle_timeout_s.0),
-            absolute_timeout_us: us(sessions.absolute_timeout_s.0),
-            reauthentication_interval_us: sessions.reauthentication_interval_s.map(|interval| us(interval.0)),
-            concurrent_max: sessions.concurrent_max.0,
-            retention_us: us(sessions.retention_s.0),
-        },
-        fingerprint: sessions.fingerprint.into_iter().map(ClientPart::from).collect(),
-        without_id: match sessions.tokens_without_id {
-            Without::Deny => WithoutId::Deny,
-            Without::Permit => WithoutId::Permit,
-        },
-        sessions_max: u64::from(sessions.sessions_max.0),
-        cache_entries_max: sessions.cache_entries_max.0,
-    };
-    let storage = match (storage.sqlite_file, storage.postgres_url_file) {
-        (Some(file), None) => Location::Sqlite { file: file.0 },
-        (None, Some(url_file)) => Location::Postgres {
-            url_file: url_file.0,
-            ca_file: storage.postgres_ca_file.map(|file| file.0),
-        },
-        (Some(_), Some(_)) | (None, None) => return None,
-    };
-    Some(KeptSessions { settings, storage })
+impl From<SessionsSection> for Settings {
+    fn from(sessions: SessionsSection) -> Self {
+        let us = |seconds: u32| i64::from(seconds) * MICROSECONDS_PER_SECOND;
+        Self {
+            limits: Limits {
+                idle_timeout_us: us(sessions.idle_timeout_s.0),
+                absolute_timeout_us: us(sessions.absolute_timeout_s.0),
+                reauthentication_interval_us: sessions.reauthentication_interval_s.map(|interval| us(interval.0)),
+                concurrent_max: sessions.concurrent_max.0,
+                retention_us: us(sessions.retention_s.0),
+            },
+            fingerprint: sessions.fingerprint.into_iter().map(ClientPart::from).collect(),
+            without_id: match sessions.tokens_without_id {
+                Without::Deny => WithoutId::Deny,
+                Without::Permit => WithoutId::Permit,
+            },
+            sessions_max: u64::from(sessions.sessions_max.0),
+            cache_entries_max: sessions.cache_entries_max.0,
+        }
+    }
 }
 
 fn timeouts_agree(sessions: SessionsSection, _location: ValuePointerRef<'_>) -> Result<SessionsSection, Problems> {
@@ -111,17 +90,6 @@ fn timeouts_agree(sessions: SessionsSection, _location: ValuePointerRef<'_>) -> 
         );
     }
     problems.none_or(Some(sessions))
-}
-
-fn one_store(storage: StorageSection, _location: ValuePointerRef<'_>) -> Result<StorageSection, Problems> {
-    let mut problems = Problems::default();
-    if storage.sqlite_file.is_some() == storage.postgres_url_file.is_some() {
-        problems.add("storage", "expected one of `sqlite_file` and `postgres_url_file`");
-    }
-    if storage.postgres_ca_file.is_some() && storage.postgres_url_file.is_none() {
-        problems.add("storage.postgres_ca_file", "is for `postgres_url_file`");
-    }
-    problems.none_or(Some(storage))
 }
 
 impl From<Part> for ClientPart {

@@ -108,31 +108,33 @@ fn sessions_are_kept_where_the_file_says_and_have_defaults() {
     let folder = folder("Example");
     assert_eq!(check(&write(&folder, WHOLE)).unwrap().sessions, None);
     let text = with_sessions("[sessions]\n[storage]\nsqlite_file = \"storage.sqlite3\"");
-    let kept = check(&write(&folder, &text)).unwrap().sessions.unwrap();
+    let configuration = check(&write(&folder, &text)).unwrap();
+    let settings = configuration.sessions.unwrap();
     let file = folder.path().join("storage.sqlite3");
-    assert_eq!(kept.storage, Location::Sqlite { file });
-    let limits = kept.settings.limits;
+    assert_eq!(configuration.storage, Some(Location::Sqlite { file }));
+    let limits = settings.limits;
     assert_eq!(limits.idle_timeout_us, 1_800_000_000);
     assert_eq!(limits.absolute_timeout_us, 43_200_000_000);
     assert_eq!(limits.reauthentication_interval_us, None);
     assert_eq!(limits.concurrent_max, 100);
-    assert_eq!(kept.settings.fingerprint, [ClientPart::UserAgent, ClientPart::Peer]);
-    assert_eq!(kept.settings.without_id, WithoutId::Deny);
+    assert_eq!(settings.fingerprint, [ClientPart::UserAgent, ClientPart::Peer]);
+    assert_eq!(settings.without_id, WithoutId::Deny);
 
     std::fs::write(folder.path().join("url"), "postgres://localhost/picket").unwrap();
     let text = with_sessions(
         "[sessions]\nidle_timeout_s = 10\nreauthentication_interval_s = 20\nfingerprint = [\"peer\"]\ntokens_without_id = \"permit\"\n\
          [storage]\npostgres_url_file = \"url\"\npostgres_ca_file = \"ca.pem\"",
     );
-    let kept = check(&write(&folder, &text)).unwrap().sessions.unwrap();
+    let configuration = check(&write(&folder, &text)).unwrap();
+    let settings = configuration.sessions.unwrap();
     let expected = Location::Postgres {
         url_file: folder.path().join("url"),
         ca_file: Some(folder.path().join("ca.pem")),
     };
-    assert_eq!(kept.storage, expected);
-    assert_eq!(kept.settings.limits.reauthentication_interval_us, Some(20_000_000));
-    assert_eq!(kept.settings.fingerprint, [ClientPart::Peer]);
-    assert_eq!(kept.settings.without_id, WithoutId::Permit);
+    assert_eq!(configuration.storage, Some(expected));
+    assert_eq!(settings.limits.reauthentication_interval_us, Some(20_000_000));
+    assert_eq!(settings.fingerprint, [ClientPart::Peer]);
+    assert_eq!(settings.without_id, WithoutId::Permit);
 }
 
 #[test]

@@ -70,7 +70,7 @@ impl Sessions {
             found.push((look, state));
         }
         // Something may have been ordered while the storage was asked.
-        let standing = self.memory.standing()?;
+        let standing = self.memory.standing.value()?;
         let principal = request
             .principal
             .as_ref()

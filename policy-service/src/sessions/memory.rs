@@ -7,27 +7,19 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use picket_core::cache::Cache;
 use picket_core::time::Timestamp;
-use tokio::sync::Notify;
 
 use super::model::SessionId;
 use super::rules::{SessionState, Standing};
-use crate::clock::Stopwatch;
-use crate::storage::{Change, StorageError};
+use crate::storage::{Change, Freshness, Snapshot};
 
-/// What is remembered is believed for this long after the storage was last heard from. A replica that is cut off gives no
-/// permits after it; the storage is asked each second, and may be slow for some.
-pub const STALE_MS_MAX: u64 = 5_000;
 /// Uses that wait to be written. Above it the oldest known use stays the last one, so a session may be ended too early.
 const USES_MAX: usize = 262_144;
 
 /// The memory.
 pub(crate) struct Memory {
     inner: Mutex<Inner>,
-    /// Wakes the keeper when something is to be read.
-    pub(super) wake: Notify,
-    clock: Stopwatch,
-    /// When the storage was last heard from, by `clock`, and 1; 0: never.
-    confirmed_ms: AtomicU64,
+    /// What an operator has ordered.
+    pub(super) standing: Snapshot<Standing>,
     held: AtomicU64,
 }
 
@@ -35,12 +27,6 @@ struct Inner {
     sessions: Cache<SessionId, Remembered>,
     /// Counts what was forgotten: something read before is not remembered after.
     generation: u64,
-    /// `None`: it is not known, so there is no decision.
-    standing: Option<Arc<Standing>>,
-    /// Counts the changes of what stands, those that are only heard of among them.
-    standing_generation: u64,
-    /// The generation that `standing` was read at.
-    standing_read_at: u64,
     /// Uses that are to be written.
     uses: HashMap<SessionId, i64>,
 }
@@ -54,20 +40,15 @@ struct Remembered {
 
 impl Memory {
     /// `seed` is random: clients choose parts of what is remembered.
-    pub(crate) fn new(entries_max: u32, seed: u64) -> Self {
+    pub(crate) fn new(entries_max: u32, seed: u64, freshness: Arc<Freshness>) -> Self {
         let entries_max = usize::try_from(entries_max).ok().and_then(NonZeroUsize::new);
         Self {
             inner: Mutex::new(Inner {
                 sessions: Cache::new(entries_max.unwrap_or(NonZeroUsize::MIN), seed),
                 generation: 0,
-                standing: None,
-                standing_generation: 0,
-                standing_read_at: 0,
                 uses: HashMap::new(),
             }),
-            wake: Notify::new(),
-            clock: Stopwatch::start(),
-            confirmed_ms: AtomicU64::new(0),
+            standing: Snapshot::new(freshness),
             held: AtomicU64::new(0),
         }
     }
@@ -75,59 +56,16 @@ impl Memory {
     /// Takes in what the storage says that others have changed.
     pub(crate) fn changed(&self, change: Change) {
         match change {
-            Change::Session(id) => return self.forget(id),
-            Change::Standing => self.standing_changed(),
+            Change::Session(id) => self.forget(id),
+            Change::Standing => self.standing.changed_elsewhere(),
             Change::Anything => {
                 let mut inner = self.inner();
                 inner.generation += 1;
                 inner.sessions.end_where(|_| true);
-                inner.standing = None;
-                inner.standing_generation += 1;
+                drop(inner);
+                self.standing.forget();
             }
         }
-        self.wake.notify_one();
-    }
-
-    /// What an operator has ordered.
-    ///
-    /// # Errors
-    /// It is not known, or was not confirmed lately.
-    pub(super) fn standing(&self) -> Result<Arc<Standing>, StorageError> {
-        let confirmed_ms = self.confirmed_ms.load(Ordering::Acquire);
-        let since_ms = self.elapsed_ms().saturating_sub(confirmed_ms);
-        let standing = self.inner().standing.clone();
-        match standing {
-            Some(standing) if confirmed_ms > 0 && since_ms <= STALE_MS_MAX => Ok(standing),
-            Some(_) | None => Err(StorageError::Stale(since_ms)),
-        }
-    }
-
-    /// To be asked for before what stands is read.
-    pub(super) fn standing_generation(&self) -> u64 {
-        self.inner().standing_generation
-    }
-
-    /// Whether what stands is known, and nothing was ordered since it was read. Where it is not, nothing is confirmed before it
-    /// is read again.
-    pub(super) fn is_standing_current(&self) -> bool {
-        let inner = self.inner();
-        inner.standing.is_some() && inner.standing_read_at == inner.standing_generation
-    }
-
-    /// Takes what was read, unless it was changed since. False: it is to be read once more.
-    pub(super) fn set_standing(&self, standing: Standing, generation: u64) -> bool {
-        let mut inner = self.inner();
-        let is_current = inner.standing_generation == generation;
-        if is_current {
-            inner.standing = Some(Arc::new(standing));
-            inner.standing_read_at = generation;
-        }
-        is_current
-    }
-
-    /// Something was ordered: what was read before is not taken.
-    pub(super) fn standing_changed(&self) {
-        self.inner().standing_generation += 1;
     }
 
     /// A session that is remembered.
@@ -197,19 +135,6 @@ impl Memory {
         }
     }
 
-    /// The time by which [`Self::confirm`] is told when the storage was asked.
-    pub(super) fn elapsed_ms(&self) -> u64 {
-        // Never 0, which stands for never.
-        u64::try_from(self.clock.elapsed().as_millis())
-            .unwrap_or(u64::MAX)
-            .saturating_add(1)
-    }
-
-    /// The storage has answered to what it was asked then.
-    pub(super) fn confirm(&self, asked_ms: u64) {
-        self.confirmed_ms.store(asked_ms, Ordering::Release);
-    }
-
     /// How many sessions are held, about: what other replicas create is counted once a minute.
     pub(crate) fn held(&self) -> u64 {
         self.held.load(Ordering::Relaxed)
@@ -255,7 +180,7 @@ mod tests {
     }
 
     fn memory() -> Memory {
-        Memory::new(10, 1)
+        Memory::new(10, 1, Arc::new(Freshness::new()))
     }
 
     #[test]
@@ -273,42 +198,17 @@ mod tests {
         }
     }
 
-    #[test]
-    fn what_stands_is_taken_only_if_nothing_was_ordered_while_it_was_read() {
-        let memory = memory();
-        memory.confirm(memory.elapsed_ms());
-        assert!(memory.standing().is_err());
-        let generation = memory.standing_generation();
-        assert!(memory.set_standing(Standing::default(), generation));
-        assert!(memory.standing().is_ok());
-        memory.standing_changed();
-        assert!(!memory.set_standing(Standing::default(), generation));
-        assert!(memory.set_standing(Standing::default(), memory.standing_generation()));
-        memory.changed(Change::Anything);
-        assert!(memory.standing().is_err());
-    }
-
-    #[test]
-    fn what_stands_is_not_current_from_an_order_until_it_is_read_again() {
-        let memory = memory();
-        assert!(!memory.is_standing_current());
-        assert!(memory.set_standing(Standing::default(), memory.standing_generation()));
-        assert!(memory.is_standing_current());
+    #[tokio::test]
+    async fn what_stands_is_to_be_read_after_an_order_elsewhere() {
         for change in [Change::Standing, Change::Anything] {
+            let memory = memory();
+            memory.standing.read(async || Ok(Standing::default())).await.unwrap();
+            assert!(memory.standing.is_current());
+            memory.changed(Change::Session(id()));
+            assert!(memory.standing.is_current());
             memory.changed(change);
-            assert!(!memory.is_standing_current(), "{change:?}");
-            assert!(memory.set_standing(Standing::default(), memory.standing_generation()));
-            assert!(memory.is_standing_current(), "{change:?}");
+            assert!(!memory.standing.is_current(), "{change:?}");
         }
-    }
-
-    #[test]
-    fn nothing_is_believed_before_the_storage_was_heard_from() {
-        let memory = memory();
-        assert!(memory.set_standing(Standing::default(), memory.standing_generation()));
-        assert!(matches!(memory.standing(), Err(StorageError::Stale(_))));
-        memory.confirm(memory.elapsed_ms());
-        assert!(memory.standing().is_ok());
     }
 
     #[test]

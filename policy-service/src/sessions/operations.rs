@@ -2,8 +2,8 @@
 
 use super::model::{EndReason, Ended, Session, SessionId};
 use super::rules::{self, Lockdown, SessionState};
-use super::{Sessions, Target, TenantId, keeper};
-use crate::storage::{Filter, Revocation, StorageError};
+use super::{Sessions, Target, TenantId};
+use crate::storage::{Filter, Part, Revocation, StorageError};
 
 /// How many revocations of principals and tenants are held; what is older than any token is forgotten.
 const REVOCATIONS_MAX: usize = 100_000;
@@ -85,7 +85,7 @@ impl Sessions {
         caller: &str,
         now_us: i64,
     ) -> Result<(), OperationError> {
-        let standing = self.memory.standing()?;
+        let standing = self.memory.standing.value()?;
         let held = standing.revocations.principals.len() + standing.revocations.tenants.len();
         if held >= REVOCATIONS_MAX && target != Target::Everything {
             return Err(OperationError::TooManyRevocations);
@@ -109,19 +109,19 @@ impl Sessions {
 
     /// What stands is read back, as another replica may have ordered something meanwhile.
     async fn ordered(&self) -> Result<(), StorageError> {
-        self.memory.standing_changed();
-        keeper::read_standing(&*self.store, &self.memory).await
+        self.memory.standing.changed();
+        self.read().await
     }
 
     /// Whether every request is refused, since when and by whom.
     pub(crate) fn lockdown(&self) -> Result<Option<Lockdown>, StorageError> {
-        Ok(self.memory.standing()?.lockdown.clone())
+        Ok(self.memory.standing.value()?.lockdown.clone())
     }
 
     fn status(&self, session: &Session, now_us: i64) -> Result<Status, StorageError> {
         let state = SessionState::from(session);
         let tenant = session.tenant.as_deref().map(TenantId::of);
-        let standing = self.memory.standing()?;
+        let standing = self.memory.standing.value()?;
         let revoked_us = standing.revocations.until_us(&session.principal, tenant.as_ref());
         Ok(if let Some(reason) = state.ended {
             Status::Over(reason)

@@ -1,7 +1,7 @@
 use picket_core::access::{Action, Context, FurtherToken, Resource, Sidecar};
 
 use super::*;
-use crate::storage::{self, Location};
+use crate::storage::{self, Freshness, Location, Part, Store};
 
 const S: i64 = 1_000_000;
 const START: i64 = 1_700_000_000 * S;
@@ -28,15 +28,15 @@ struct Replica {
 }
 
 impl Replica {
-    async fn on(store: &Arc<dyn SessionStore>, settings: Settings) -> Self {
-        let memory = Arc::new(Memory::new(settings.cache_entries_max, 1));
-        keeper::read_standing(&**store, &memory).await.unwrap();
-        memory.confirm(memory.elapsed_ms());
+    async fn on(store: &Arc<dyn Store>, settings: Settings) -> Self {
+        let freshness = Arc::new(Freshness::new());
+        let memory = Arc::new(Memory::new(settings.cache_entries_max, 1, Arc::clone(&freshness)));
         let metrics = Arc::new(Metrics::new("", 0));
-        Self {
-            sessions: Sessions::new(Arc::clone(store), Arc::clone(&memory), settings, metrics),
-            memory,
-        }
+        let store = Arc::<dyn Store>::clone(store);
+        let sessions = Sessions::new(store, Arc::clone(&memory), settings, metrics);
+        sessions.read().await.unwrap();
+        freshness.confirm(freshness.elapsed_ms());
+        Self { sessions, memory }
     }
 
     /// The refusal's code at this second, or `None` where the session holds.
@@ -59,11 +59,11 @@ impl Replica {
     }
 
     async fn write_uses(&self) {
-        keeper::write_uses(&*self.sessions.store, &self.memory).await.unwrap();
+        self.sessions.write_uses().await.unwrap();
     }
 }
 
-async fn store(folder: &tempfile::TempDir) -> Arc<dyn SessionStore> {
+async fn store(folder: &tempfile::TempDir) -> Arc<dyn Store> {
     let file = folder.path().join("storage.sqlite3");
     storage::open(&Location::Sqlite { file }, Arc::new(|_| ()))
         .await

@@ -14,7 +14,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio_postgres::Client;
 
-use super::{Concurrency, Creation, Filter, Forgotten, Observer, Revocation, SessionStore, StorageError};
+use super::{Concurrency, Creation, Filter, Forgotten, Observer, Probe, Revocation, SessionStore, StorageError};
 use crate::sessions::{Ended, Lockdown, Session, SessionId, Standing};
 use connection::Connector;
 pub(super) use connection::read_url;
@@ -160,7 +160,10 @@ impl SessionStore for PostgresStore {
         self.order(async |client| statements::set_lockdown(client, lockdown.as_ref()).await)
             .await
     }
+}
 
+#[async_trait]
+impl Probe for PostgresStore {
     async fn probe(&self) -> Result<(), StorageError> {
         self.listener.probe().await?;
         self.order(async |client| statements::probe(client).await).await

@@ -13,7 +13,7 @@ use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 use tokio::sync::{Semaphore, oneshot};
 
 use super::database_file::DatabaseFile;
-use super::{Concurrency, Creation, Filter, Forgotten, Revocation, SessionStore, StorageError};
+use super::{Concurrency, Creation, Filter, Forgotten, Probe, Revocation, SessionStore, StorageError};
 use crate::sessions::{Ended, Lockdown, Session, SessionId, Standing};
 
 /// How many writes may wait; more at once are refused.
@@ -171,7 +171,10 @@ impl SessionStore for SqliteStore {
         self.write(move |transaction| statements::set_lockdown(transaction, lockdown.as_ref()))
             .await
     }
+}
 
+#[async_trait]
+impl Probe for SqliteStore {
     async fn probe(&self) -> Result<(), StorageError> {
         self.write(|transaction| statements::probe(transaction)).await
     }

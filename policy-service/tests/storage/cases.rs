@@ -5,7 +5,7 @@ use std::sync::Arc;
 use picket_policy_service::sessions::{
     EndReason, Ended, Fingerprint, Lockdown, NamedBy, PrincipalId, Session, SessionId, Standing, Target, TenantId,
 };
-use picket_policy_service::storage::{Concurrency, Creation, Filter, Forgotten, Location, Revocation, SessionStore};
+use picket_policy_service::storage::{Concurrency, Creation, Filter, Forgotten, Location, Revocation, Store};
 
 use crate::{Backend, confirm, open};
 
@@ -63,17 +63,17 @@ fn ended(reason: EndReason) -> Ended {
     }
 }
 
-async fn create(store: &dyn SessionStore, name: &str, subject: &str, first_seen_us: i64) {
+async fn create(store: &dyn Store, name: &str, subject: &str, first_seen_us: i64) {
     let created = store.create(session(name, subject, first_seen_us), MANY).await.unwrap();
     assert_eq!(created, Creation::Created { superseded: vec![] }, "{name}");
 }
 
-async fn reason(store: &dyn SessionStore, name: &str) -> Option<EndReason> {
+async fn reason(store: &dyn Store, name: &str) -> Option<EndReason> {
     let session = store.session(id(name)).await.unwrap().unwrap();
     session.ended.map(|ended| ended.reason)
 }
 
-async fn what_is_created_is_found(store: &dyn SessionStore) {
+async fn what_is_created_is_found(store: &dyn Store) {
     assert_eq!(store.session(id("1")).await.unwrap(), None);
     let without_tenant = Session {
         tenant: None,
@@ -91,13 +91,13 @@ async fn what_is_created_is_found(store: &dyn SessionStore) {
     confirm(store).await;
 }
 
-async fn the_first_of_two_creations_counts(store: &dyn SessionStore) {
+async fn the_first_of_two_creations_counts(store: &dyn Store) {
     create(store, "1", "alice", NOW_US).await;
     let second = store.create(session("1", "mallory", NOW_US + 1), MANY).await.unwrap();
     assert_eq!(second, Creation::Existing(Box::new(session("1", "alice", NOW_US))));
 }
 
-async fn the_oldest_session_that_counts_is_ended_for_a_new_one(store: &dyn SessionStore) {
+async fn the_oldest_session_that_counts_is_ended_for_a_new_one(store: &dyn Store) {
     for (name, first_seen_us) in [
         ("timed out", -100),
         ("ended", 1),
@@ -142,7 +142,7 @@ async fn the_oldest_session_that_counts_is_ended_for_a_new_one(store: &dyn Sessi
     }
 }
 
-async fn creations_at_once_leave_no_more_than_there_may_be(store: Arc<dyn SessionStore>) {
+async fn creations_at_once_leave_no_more_than_there_may_be(store: Arc<dyn Store>) {
     let concurrency = Concurrency { max: 3, ..MANY };
     let mut creations = tokio::task::JoinSet::new();
     for number in 0..24 {
@@ -160,7 +160,7 @@ async fn creations_at_once_leave_no_more_than_there_may_be(store: Arc<dyn Sessio
     assert_eq!(live, 3);
 }
 
-async fn a_session_ends_once(store: &dyn SessionStore) {
+async fn a_session_ends_once(store: &dyn Store) {
     create(store, "1", "alice", NOW_US).await;
     let compromised = ended(EndReason::Compromised);
     assert!(store.end(id("1"), compromised.clone(), i64::MAX).await.unwrap());
@@ -179,7 +179,7 @@ async fn a_session_ends_once(store: &dyn SessionStore) {
     assert_eq!(reason(store, "1").await, Some(EndReason::Compromised));
 }
 
-async fn a_session_that_was_used_since_does_not_end(store: &dyn SessionStore) {
+async fn a_session_that_was_used_since_does_not_end(store: &dyn Store) {
     create(store, "1", "alice", NOW_US).await;
     store.touch(vec![(id("1"), NOW_US + 10)]).await.unwrap();
     let idle = ended(EndReason::IdleTimeout);
@@ -188,7 +188,7 @@ async fn a_session_that_was_used_since_does_not_end(store: &dyn SessionStore) {
     assert!(store.end(id("1"), idle, NOW_US + 10).await.unwrap());
 }
 
-async fn uses_move_forward_alone(store: &dyn SessionStore) {
+async fn uses_move_forward_alone(store: &dyn Store) {
     create(store, "1", "alice", NOW_US).await;
     create(store, "2", "alice", NOW_US).await;
     let uses = vec![(id("2"), NOW_US - 5), (id("1"), NOW_US + 5), (id("unknown"), NOW_US)];
@@ -200,7 +200,7 @@ async fn uses_move_forward_alone(store: &dyn SessionStore) {
     assert_eq!(store.session(id("unknown")).await.unwrap(), None);
 }
 
-async fn a_list_has_every_session_once(store: &dyn SessionStore) {
+async fn a_list_has_every_session_once(store: &dyn Store) {
     for number in 0..7 {
         let subject = if number < 3 { "alice" } else { "bob" };
         create(store, &number.to_string(), subject, NOW_US).await;
@@ -226,7 +226,7 @@ async fn a_list_has_every_session_once(store: &dyn SessionStore) {
     }
 }
 
-async fn what_is_old_is_forgotten(store: &dyn SessionStore) {
+async fn what_is_old_is_forgotten(store: &dyn Store) {
     for number in 0..5 {
         create(store, &number.to_string(), "alice", NOW_US + number).await;
     }
@@ -246,7 +246,7 @@ async fn what_is_old_is_forgotten(store: &dyn SessionStore) {
     assert_eq!(store.standing().await.unwrap().revocations.principals.len(), 1);
 }
 
-async fn revoke(store: &dyn SessionStore, target: Target, until_us: i64) {
+async fn revoke(store: &dyn Store, target: Target, until_us: i64) {
     let revocation = Revocation {
         target,
         label: "label".to_owned(),
@@ -256,7 +256,7 @@ async fn revoke(store: &dyn SessionStore, target: Target, until_us: i64) {
     store.revoke(revocation).await.unwrap();
 }
 
-async fn what_was_ordered_stands(store: &dyn SessionStore) {
+async fn what_was_ordered_stands(store: &dyn Store) {
     assert_eq!(store.standing().await.unwrap(), Standing::default());
     let (alice, acme) = (PrincipalId::of(ISSUER, "alice"), TenantId::of("acme"));
     for (target, until_us) in [
@@ -293,7 +293,7 @@ async fn what_was_ordered_stands(store: &dyn SessionStore) {
     assert_eq!(store.standing().await.unwrap().lockdown, None);
 }
 
-async fn any_text_is_kept_as_it_is(store: &dyn SessionStore) {
+async fn any_text_is_kept_as_it_is(store: &dyn Store) {
     let text = "'; DROP TABLE session; -- \u{202e} é 日本 $1 ?1 \\";
     let odd = Session {
         issuer: text.to_owned(),

@@ -15,7 +15,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use picket_policy_service::storage::{self, Location, SessionStore};
+use picket_policy_service::storage::{self, Location, Store};
 
 /// Opens a store of its own for each case, or the same one again.
 pub(crate) trait Backend {
@@ -55,12 +55,12 @@ pub(crate) fn postgres_at(folder: &Path, url: &str) -> Location {
     }
 }
 
-pub(crate) async fn open(location: &Location) -> Arc<dyn SessionStore> {
+pub(crate) async fn open(location: &Location) -> Arc<dyn Store> {
     storage::open(location, Arc::new(|_| ())).await.unwrap()
 }
 
 /// Returns when a store is confirmed; one that has just been opened may still be connecting.
-pub(crate) async fn confirm(store: &dyn SessionStore) {
+pub(crate) async fn confirm(store: &dyn Store) {
     let mut last = Ok(());
     for _ in 0..500 {
         last = store.probe().await;

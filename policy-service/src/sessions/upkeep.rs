@@ -1,0 +1,87 @@
+//! What is done beside the decisions: uses are written, what stands is read, and what is over is forgotten.
+
+use async_trait::async_trait;
+
+use super::Sessions;
+use crate::clock;
+use crate::storage::{Change, Part, StorageError};
+
+/// How many turns pass between two in which sessions are counted and those that are over forgotten.
+const TURNS_BETWEEN_CLEANING: u64 = 60;
+/// How many sessions are forgotten in one transaction.
+const FORGOTTEN_MAX: u32 = 1_000;
+/// How many transactions a cleaning has at most: what is over faster than this fills the storage up to its limit.
+const CLEANING_TRANSACTIONS_MAX: u32 = 200;
+/// Uses that are written in one transaction.
+const USES_WRITTEN_MAX: usize = 5_000;
+
+#[async_trait]
+impl Part for Sessions {
+    fn changed(&self, change: Change) {
+        self.memory.changed(change);
+    }
+
+    fn is_current(&self) -> bool {
+        self.memory.standing.is_current()
+    }
+
+    async fn read(&self) -> Result<(), StorageError> {
+        self.memory.standing.read(|| self.store.standing()).await
+    }
+
+    async fn upkeep(&self, turn: u64) -> Result<(), StorageError> {
+        self.write_uses().await?;
+        if turn.is_multiple_of(TURNS_BETWEEN_CLEANING) {
+            self.clean().await?;
+        }
+        Ok(())
+    }
+
+    async fn close(&self) -> Result<(), StorageError> {
+        self.write_uses().await
+    }
+}
+
+impl Sessions {
+    async fn clean(&self) -> Result<(), StorageError> {
+        let limits = &self.settings.limits;
+        let now_us = i64::try_from(clock::now_unix_us()).unwrap_or(i64::MAX);
+        let forgettable_us = limits.idle_timeout_us.saturating_add(limits.retention_us);
+        let seen_before_us = now_us.saturating_sub(forgettable_us);
+        // A session from before a revocation has reached its absolute timeout by then.
+        let revoked_before_us = now_us.saturating_sub(forgettable_us.saturating_add(limits.absolute_timeout_us));
+        for _ in 0..CLEANING_TRANSACTIONS_MAX {
+            let forgotten = self
+                .store
+                .forget(seen_before_us, revoked_before_us, FORGOTTEN_MAX)
+                .await?;
+            if forgotten.revocations > 0 {
+                self.read().await?;
+            }
+            if forgotten.sessions < u64::from(FORGOTTEN_MAX) {
+                break;
+            }
+        }
+        self.memory.set_held(self.store.count().await?);
+        Ok(())
+    }
+
+    pub(super) async fn write_uses(&self) -> Result<(), StorageError> {
+        let mut uses = self.memory.take_uses();
+        while !uses.is_empty() {
+            let part: Vec<_> = uses
+                .iter()
+                .take(USES_WRITTEN_MAX)
+                .map(|(id, use_us)| (*id, *use_us))
+                .collect();
+            if let Err(error) = self.store.touch(part.clone()).await {
+                self.memory.put_back_uses(uses);
+                return Err(error);
+            }
+            for (id, _) in part {
+                uses.remove(&id);
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,312 @@
+//! The task beside the decisions: it asks whether the storage is well, and has what was changed read before anything is believed.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use super::{Change, Freshness, Location, Probe, StorageError, Store};
+
+/// How often the storage is asked; [`super::STALE_MS_MAX`] leaves room for some questions that fail.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// A first connection that listens is there within milliseconds.
+const AT_START_ATTEMPTS: u32 = 50;
+const AT_START_PAUSE: Duration = Duration::from_millis(100);
+
+/// Whether the storage works.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StorageState {
+    /// It was heard from.
+    Working,
+    /// It was not, so no decision is given once what is remembered is too old.
+    Failing(String),
+}
+
+/// A part of the service that remembers what is stored.
+#[async_trait]
+pub(crate) trait Part: Send + Sync {
+    /// Takes in what the storage says that others have changed. It must not block.
+    fn changed(&self, change: Change);
+
+    /// Whether everything that was heard of has been read.
+    fn is_current(&self) -> bool;
+
+    /// Reads what has to be known as a whole.
+    async fn read(&self) -> Result<(), StorageError>;
+
+    /// What else there is to do once in a while; the turns are counted from 0, and are a second apart.
+    async fn upkeep(&self, _turn: u64) -> Result<(), StorageError> {
+        Ok(())
+    }
+
+    /// Writes what waits, before the service ends.
+    async fn close(&self) -> Result<(), StorageError> {
+        Ok(())
+    }
+}
+
+type Parts = Vec<Arc<dyn Part>>;
+
+/// A storage that was opened. Parts may be made for it, and read nothing before it is kept.
+pub(crate) struct Storage {
+    store: Arc<dyn Store>,
+    freshness: Arc<Freshness>,
+    /// Whom the store tells of changes; nobody before there is something to forget.
+    told: Arc<OnceLock<Parts>>,
+}
+
+impl Storage {
+    /// Opens a store, or creates it.
+    ///
+    /// # Errors
+    /// It cannot be opened, is another program's, or is of a later version.
+    pub(crate) async fn open(location: &Location) -> Result<Self, StorageError> {
+        let told = Arc::new(OnceLock::<Parts>::new());
+        let parts = Arc::clone(&told);
+        let tell = move |change| parts.get().into_iter().flatten().for_each(|part| part.changed(change));
+        Ok(Self {
+            store: super::open(location, Arc::new(tell)).await?,
+            freshness: Arc::new(Freshness::new()),
+            told,
+        })
+    }
+
+    pub(crate) fn store(&self) -> Arc<dyn Store> {
+        Arc::clone(&self.store)
+    }
+
+    pub(crate) fn freshness(&self) -> Arc<Freshness> {
+        Arc::clone(&self.freshness)
+    }
+
+    /// Tells these parts of changes from now on, and keeps what they remember, once all of it is known.
+    ///
+    /// # Errors
+    /// The storage cannot be read or written.
+    pub(crate) async fn keep(self, parts: Parts) -> Result<Keeper, StorageError> {
+        let parts = self.told.get_or_init(|| parts).clone();
+        let turns = Turns {
+            store: self.store,
+            freshness: self.freshness,
+            parts: parts.clone(),
+        };
+        turns.read_all().await?;
+        turns.confirm_at_start().await?;
+        let (sender, state) = watch::channel(StorageState::Working);
+        let task = tokio::spawn(turns.run(sender));
+        Ok(Keeper { parts, state, task })
+    }
+}
+
+/// The task. It ends when this is dropped.
+pub(crate) struct Keeper {
+    parts: Parts,
+    state: watch::Receiver<StorageState>,
+    task: JoinHandle<()>,
+}
+
+impl Keeper {
+    /// Whether the storage works, and its changes.
+    pub(crate) fn state(&self) -> watch::Receiver<StorageState> {
+        self.state.clone()
+    }
+
+    /// Writes what waits, and ends the task.
+    pub(crate) async fn close(self) {
+        self.task.abort();
+        for part in &self.parts {
+            if let Err(error) = part.close().await {
+                tracing::warn!(%error, "something that waited to be stored is lost");
+            }
+        }
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+struct Turns {
+    store: Arc<dyn Probe>,
+    freshness: Arc<Freshness>,
+    parts: Parts,
+}
+
+impl Turns {
+    async fn run(self, state: watch::Sender<StorageState>) {
+        let mut ticks = tokio::time::interval(INTERVAL);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut turn: u64 = 0;
+        loop {
+            let is_tick = tokio::select! {
+                _ = ticks.tick() => true,
+                () = self.freshness.wake.notified() => false,
+            };
+            let done = if is_tick {
+                turn = turn.wrapping_add(1);
+                self.turn(turn).await
+            } else {
+                self.read_changed().await
+            };
+            tell(&state, done.err().as_ref());
+        }
+    }
+
+    async fn turn(&self, turn: u64) -> Result<(), StorageError> {
+        let asked_ms = self.freshness.elapsed_ms();
+        self.store.probe().await?;
+        // Whatever was heard of and could not be read stays to be read: nothing is confirmed without it.
+        self.read_changed().await?;
+        self.freshness.confirm(asked_ms);
+        for part in &self.parts {
+            part.upkeep(turn).await?;
+        }
+        Ok(())
+    }
+
+    /// A listener may need a moment to be there; a store that is not asked in vain is confirmed at once.
+    async fn confirm_at_start(&self) -> Result<(), StorageError> {
+        let mut last = StorageError::TimedOut;
+        for _ in 0..AT_START_ATTEMPTS {
+            match self.turn(0).await {
+                Ok(()) => return Ok(()),
+                Err(error) => last = error,
+            }
+            tokio::time::sleep(AT_START_PAUSE).await;
+        }
+        Err(last)
+    }
+
+    async fn read_all(&self) -> Result<(), StorageError> {
+        for part in &self.parts {
+            part.read().await?;
+        }
+        Ok(())
+    }
+
+    async fn read_changed(&self) -> Result<(), StorageError> {
+        for part in self.parts.iter().filter(|part| !part.is_current()) {
+            part.read().await?;
+        }
+        Ok(())
+    }
+}
+
+fn tell(state: &watch::Sender<StorageState>, error: Option<&StorageError>) {
+    let new = error.map_or(StorageState::Working, |error| StorageState::Failing(error.to_string()));
+    state.send_if_modified(|current| {
+        let changed = *current != new;
+        if changed {
+            match &new {
+                StorageState::Working => tracing::info!("the storage works again"),
+                StorageState::Failing(reason) => tracing::error!(reason, "the storage fails"),
+            }
+            *current = new;
+        }
+        changed
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+    use super::*;
+    use crate::storage::Snapshot;
+
+    struct Silent;
+
+    #[async_trait]
+    impl Probe for Silent {
+        async fn probe(&self) -> Result<(), StorageError> {
+            Ok(())
+        }
+    }
+
+    /// Remembers how often it was read, which fails once it is told to.
+    struct Reads {
+        snapshot: Snapshot<u64>,
+        count: AtomicU64,
+        fails: AtomicBool,
+    }
+
+    impl Reads {
+        fn new(freshness: &Arc<Freshness>) -> Arc<Self> {
+            Arc::new(Self {
+                snapshot: Snapshot::new(Arc::clone(freshness)),
+                count: AtomicU64::new(0),
+                fails: AtomicBool::new(false),
+            })
+        }
+    }
+
+    #[async_trait]
+    impl Part for Reads {
+        fn changed(&self, _: Change) {
+            self.snapshot.changed_elsewhere();
+        }
+
+        fn is_current(&self) -> bool {
+            self.snapshot.is_current()
+        }
+
+        async fn read(&self) -> Result<(), StorageError> {
+            let read = async || match self.fails.swap(false, Ordering::Relaxed) {
+                true => Err(StorageError::TimedOut),
+                false => Ok(self.count.fetch_add(1, Ordering::Relaxed)),
+            };
+            self.snapshot.read(read).await
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_heard_of_and_could_not_be_read_is_read_before_anything_is_confirmed() {
+        let freshness = Arc::new(Freshness::new());
+        let (first, second) = (Reads::new(&freshness), Reads::new(&freshness));
+        let parts: Parts = vec![Arc::<Reads>::clone(&first), Arc::<Reads>::clone(&second)];
+        let store = Arc::new(Silent);
+        let turns = Turns {
+            store,
+            freshness,
+            parts,
+        };
+        turns.read_all().await.unwrap();
+        turns.turn(0).await.unwrap();
+        assert_eq!(
+            (*first.snapshot.value().unwrap(), *second.snapshot.value().unwrap()),
+            (0, 0)
+        );
+        second.changed(Change::Standing);
+        second.fails.store(true, Ordering::Relaxed);
+        assert!(turns.read_changed().await.is_err());
+        turns.turn(1).await.unwrap();
+        // Each is read for its own changes alone.
+        assert_eq!(
+            (*first.snapshot.value().unwrap(), *second.snapshot.value().unwrap()),
+            (0, 1)
+        );
+    }
+
+    #[tokio::test]
+    async fn nothing_is_confirmed_while_one_part_cannot_be_read() {
+        let freshness = Arc::new(Freshness::new());
+        let (first, second) = (Reads::new(&freshness), Reads::new(&freshness));
+        let parts: Parts = vec![Arc::<Reads>::clone(&first), Arc::<Reads>::clone(&second)];
+        let store = Arc::new(Silent);
+        let turns = Turns {
+            store,
+            freshness,
+            parts,
+        };
+        first.read().await.unwrap();
+        second.fails.store(true, Ordering::Relaxed);
+        assert!(turns.turn(0).await.is_err());
+        assert!(matches!(first.snapshot.value(), Err(StorageError::Stale(_))));
+        turns.turn(1).await.unwrap();
+        assert!(first.snapshot.value().is_ok());
+    }
+}
