@@ -9,6 +9,7 @@ use std::path::Path;
 
 use clap::Subcommand;
 use picket_policy_service::policy::{self, PolicyEngine, PolicyErrors, TimeZone};
+use picket_policy_service::risk::Levels;
 
 use super::CommandError;
 use crate::exit::Exit;
@@ -49,12 +50,31 @@ pub(super) struct EvaluationArguments {
     /// The time zone of clock and calendar: `policies.time_zone` of the service
     #[arg(long, value_name = "ZONE", default_value = "UTC", value_parser = policy::time_zone)]
     time_zone: TimeZone,
+    /// The least score that is a medium risk: `risk.medium_from` of the service
+    #[arg(long, value_name = "SCORE", default_value_t = Levels::DEFAULT.medium_from)]
+    #[arg(value_parser = clap::value_parser!(u8).range(1..=100))]
+    risk_medium_from: u8,
+    /// The least score that is a high risk: `risk.high_from` of the service
+    #[arg(long, value_name = "SCORE", default_value_t = Levels::DEFAULT.high_from)]
+    #[arg(value_parser = clap::value_parser!(u8).range(1..=100))]
+    risk_high_from: u8,
 }
 
 impl EvaluationArguments {
     /// Loads a folder as [`load`] does.
     pub(super) fn load(&self, directory: &Path) -> Result<Result<PolicyEngine, PolicyErrors>, CommandError> {
-        Ok(load(directory)?.map(|engine| engine.in_time_zone(self.time_zone.clone())))
+        let levels = Levels {
+            medium_from: self.risk_medium_from,
+            high_from: self.risk_high_from,
+        };
+        if levels.medium_from > levels.high_from {
+            return Err(CommandError::Usage(format!(
+                "expected --risk-medium-from at most --risk-high-from, found {} and {}",
+                levels.medium_from, levels.high_from
+            )));
+        }
+        let loaded = load(directory)?;
+        Ok(loaded.map(|engine| engine.in_time_zone(self.time_zone.clone()).with_risk_levels(levels)))
     }
 }
 

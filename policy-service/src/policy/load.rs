@@ -16,6 +16,7 @@ use super::index::Index;
 use super::model::Model;
 use super::trace::Place;
 use super::{Loaded, PolicyEngine};
+use crate::risk::Levels;
 
 /// How many policy files a folder may hold.
 pub const FILES_MAX: usize = 1000;
@@ -64,6 +65,7 @@ pub fn load(directory: &Path) -> Result<PolicyEngine, PolicyErrors> {
                 warnings: warnings.into_warnings(),
             }),
             time_zone: TimeZone::UTC,
+            levels: Levels::DEFAULT,
         }),
         None => Err(found.into_errors()),
     }

@@ -156,8 +156,8 @@ fn compare(
         let change = DecisionChange {
             file: file.to_owned(),
             name: name.clone(),
-            old: Decision::from(old.evaluate(&request.request, request.time_us)),
-            new: Decision::from(new.evaluate(&request.request, request.time_us)),
+            old: Decision::from(request.evaluate(old)),
+            new: Decision::from(request.evaluate(new)),
         };
         if change.old != change.new {
             decisions.push(change);
