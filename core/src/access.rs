@@ -72,6 +72,14 @@ pub struct Principal {
     pub is_bound: bool,
 }
 
+/// `<issuer>|<subject>`: how a principal is named in one text, to policies as in records. No two principals share one: what could be
+/// taken for the separator is escaped in the issuer.
+#[must_use]
+pub fn principal_name(issuer: &str, subject: &str) -> String {
+    let issuer = issuer.replace('%', "%25").replace('|', "%7C");
+    format!("{issuer}|{subject}")
+}
+
 /// How many tokens there are beside the principal's: a rule names at most four providers.
 pub const FURTHER_TOKENS_MAX: usize = 3;
 
@@ -149,3 +157,26 @@ pub struct Context {
 
 /// More of a `user-agent` than this is of no use to a policy, and its length is the client's choice.
 pub const USER_AGENT_BYTES_MAX: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_principals_have_one_name() {
+        let names = [
+            ("a", "b|c"),
+            ("a|b", "c"),
+            ("a%7Cb", "c"),
+            ("a%257Cb", "c"),
+            ("a%", "b|c"),
+        ];
+        let names: std::collections::BTreeSet<_> =
+            names.map(|(issuer, subject)| principal_name(issuer, subject)).into();
+        assert_eq!(names.len(), 5, "{names:?}");
+        assert_eq!(
+            principal_name("https://issuer.example", "alice|1"),
+            "https://issuer.example|alice|1"
+        );
+    }
+}

@@ -6,6 +6,7 @@ use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
+use picket_core::access::principal_name;
 use picket_policy_service::risk::{self, Baseline, Factor, Past, PrincipalKey, StateError};
 use serde::Serialize;
 use time::OffsetDateTime;
@@ -115,7 +116,7 @@ fn explain(arguments: &ExplainArguments, output: Output) -> Result<Exit, Command
     let (principal, key) = match (&arguments.workload, &arguments.issuer, &arguments.subject) {
         (Some(workload), _, _) => (workload.clone(), PrincipalKey::of_workload(workload)),
         (None, Some(issuer), Some(subject)) => {
-            let name = format!("{issuer}|{subject}");
+            let name = principal_name(issuer, subject);
             (name, PrincipalKey::of_user(issuer, subject))
         }
         // The grammar of the command line leaves none of these.

@@ -77,7 +77,7 @@ pub struct AdministrationRecord {
     pub caller: String,
     /// What.
     pub act: Act,
-    /// What it was done to: a session's id, `issuer|subject`, a tenant, or nothing.
+    /// What it was done to: a session's id, [`picket_core::access::principal_name`], a tenant, or nothing.
     pub target: String,
     /// What became of it.
     pub outcome: Outcome,
