@@ -5,6 +5,7 @@
 //! A decision knows every revocation that was acknowledged before it, on whichever replica, or is none: what is remembered here is
 //! believed only as long as the storage was heard from within [`crate::storage::STALE_MS_MAX`].
 
+mod held;
 mod looks;
 mod memory;
 mod model;
@@ -22,6 +23,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::audit::{SessionChange, SessionRecord};
 use crate::metrics::Metrics;
 use crate::storage::{Concurrency, Creation, SessionStore, StorageError};
+pub use held::HeldLimits;
+pub(crate) use held::TENANTS_COUNTED_MAX;
 pub(crate) use memory::Memory;
 pub use model::{EndReason, Ended, Fingerprint, NamedBy, PrincipalId, Session, SessionId, TenantId};
 pub(crate) use operations::{OperationError, Status};
@@ -42,7 +45,7 @@ pub struct Settings {
     /// What becomes of a token without `sid` and `jti`.
     pub without_id: WithoutId,
     /// How many sessions are held.
-    pub sessions_max: u64,
+    pub held: HeldLimits,
     /// How many of them are remembered in the process's memory.
     pub cache_entries_max: u32,
 }
@@ -288,7 +291,7 @@ impl Sessions {
     }
 
     fn judgement(&self, refusal: Option<Refusal>, valid_for_us: i64) -> Judgement {
-        self.metrics.sessions_held(self.memory.held());
+        self.metrics.sessions_held(self.memory.held.all());
         if let Some(refusal) = refusal {
             self.metrics.session_refused(refusal.code());
         }
@@ -365,15 +368,16 @@ impl Sessions {
             return Ok(Some(state));
         }
         let generation = self.memory.generation();
-        if self.memory.held() >= self.settings.sessions_max {
+        let session = new_session(id, principal, seen, now_us);
+        let tenant = session.tenant.as_deref().map(TenantId::of);
+        if !self.memory.held.has_room(tenant, self.settings.held) {
             return Ok(None);
         }
-        let session = new_session(id, principal, seen, now_us);
         let state = SessionState::from(&session);
         match self.store.create(session, self.concurrency(now_us)).await? {
             Creation::Existing(session) => Ok(Some(self.memory.keep(id, (&*session).into(), generation))),
             Creation::Created { superseded } => {
-                self.memory.created();
+                self.memory.held.created(tenant);
                 changes.push(record(id, principal, SessionChange::Created, now_us));
                 for id in superseded {
                     self.memory.forget(id);

@@ -9,6 +9,9 @@ const DIGEST_BYTES: usize = 32;
 /// Texts that are kept for people to read are cut at this; what is compared is the digest of the whole.
 pub(super) const TEXT_BYTES_MAX: usize = 256;
 
+/// What is kept for people instead of a control character.
+const NO_CHARACTER: &str = "\u{fffd}";
+
 macro_rules! digests {
     ($($(#[$doc:meta])* $name:ident;)+) => {$(
         $(#[$doc])*
@@ -233,11 +236,12 @@ pub(super) fn session_name<'a>(sid: Option<&'a str>, jti: Option<&'a str>) -> Op
     sid.or_else(|| jti.map(|jti| (NamedBy::TokenId, jti)))
 }
 
-/// A text as it is kept for people.
+/// A text as it is kept for people: cut, and without control characters. PostgreSQL takes no NUL, and terminals obey the others.
 #[must_use]
 pub(super) fn cut(text: &str) -> String {
     let end = text.floor_char_boundary(TEXT_BYTES_MAX);
-    text.get(..end).unwrap_or_default().to_owned()
+    let text = text.get(..end).unwrap_or_default();
+    text.replace(char::is_control, NO_CHARACTER)
 }
 
 #[cfg(test)]
@@ -281,5 +285,10 @@ mod tests {
         assert_eq!(cut("short"), "short");
         assert_eq!(cut(&"é".repeat(200)).len(), 256);
         assert_eq!(cut(&format!("x{}", "é".repeat(200))).len(), 255);
+    }
+
+    #[test]
+    fn a_text_is_kept_without_what_is_no_character() {
+        assert_eq!(cut("a\0b\u{1b}[2Jc\u{85}"), "a\u{fffd}b\u{fffd}[2Jc\u{fffd}");
     }
 }

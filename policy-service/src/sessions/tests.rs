@@ -17,7 +17,10 @@ const SETTINGS: Settings = Settings {
     },
     fingerprint: Vec::new(),
     without_id: WithoutId::Deny,
-    sessions_max: 100,
+    held: HeldLimits {
+        sessions_max: 100,
+        per_tenant_max: 100,
+    },
     cache_entries_max: 10,
 };
 
@@ -250,7 +253,10 @@ async fn the_oldest_session_makes_room() {
 async fn no_more_sessions_are_held_than_there_may_be() {
     let folder = tempfile::tempdir().unwrap();
     let settings = Settings {
-        sessions_max: 1,
+        held: HeldLimits {
+            sessions_max: 1,
+            per_tenant_max: 1,
+        },
         ..SETTINGS
     };
     let replica = Replica::on(&store(&folder).await, settings).await;
@@ -548,4 +554,164 @@ async fn who_tells_of_a_session_sees_what_became_of_it_and_changes_nothing() {
     assert_eq!(tell("2", 1201).await, Some("session_revoked"));
     revoke_alice(&replica, 1300).await;
     assert_eq!(tell("3", 1301).await, Some("session_revoked"));
+}
+
+#[tokio::test]
+async fn a_tenant_that_holds_its_share_keeps_no_other_one_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store(&folder).await;
+    let settings = Settings {
+        held: HeldLimits {
+            sessions_max: 10,
+            per_tenant_max: 2,
+        },
+        ..SETTINGS
+    };
+    let replica = Replica::on(&store, settings.clone()).await;
+    let of = |tenant: Option<&str>, subject: &str, sid: &str| {
+        with(request(sid), |principal| {
+            principal.tenant = tenant.map(str::to_owned);
+            principal.subject = subject.to_owned();
+        })
+    };
+    let full = Some("session_limit_reached");
+    for (tenant, name) in [(Some("acme"), "a"), (None, "n")] {
+        for (number, expected) in [(0, None), (1, None), (2, full), (0, None)] {
+            let sid = format!("{name}{number}");
+            assert_eq!(replica.ask(&of(tenant, &sid, &sid), 0).await, expected, "{sid}");
+        }
+    }
+    assert_eq!(replica.ask(&of(Some("other"), "o0", "o0"), 0).await, None);
+    // Another replica counts what is stored.
+    let restarted = Replica::on(&store, settings).await;
+    restarted.sessions.count_held().await.unwrap();
+    for (tenant, sid, expected) in [
+        (Some("acme"), "a3", full),
+        (None, "n3", full),
+        (Some("other"), "o1", None),
+        (Some("other"), "o2", full),
+    ] {
+        assert_eq!(restarted.ask(&of(tenant, sid, sid), 0).await, expected, "{sid}");
+    }
+}
+
+/// A store that, once, reads a session and says so only after it was told to go on.
+struct Gated {
+    store: Arc<dyn Store>,
+    has_read: tokio::sync::Semaphore,
+    may_answer: tokio::sync::Semaphore,
+}
+
+#[async_trait::async_trait]
+impl SessionStore for Gated {
+    async fn session(&self, id: SessionId) -> Result<Option<Session>, StorageError> {
+        let session = self.store.session(id).await;
+        self.has_read.add_permits(1);
+        self.may_answer.acquire().await.unwrap().forget();
+        session
+    }
+
+    async fn create(&self, session: Session, concurrency: Concurrency) -> Result<Creation, StorageError> {
+        self.store.create(session, concurrency).await
+    }
+
+    async fn end(&self, id: SessionId, ended: Ended, seen_until_us: i64) -> Result<bool, StorageError> {
+        self.store.end(id, ended, seen_until_us).await
+    }
+
+    async fn touch(&self, seen: Vec<(SessionId, i64)>) -> Result<(), StorageError> {
+        self.store.touch(seen).await
+    }
+
+    async fn sessions(
+        &self,
+        filter: storage::Filter,
+        after: Option<SessionId>,
+        count_max: u32,
+    ) -> Result<Vec<Session>, StorageError> {
+        self.store.sessions(filter, after, count_max).await
+    }
+
+    async fn counts(&self, tenants_max: u32) -> Result<storage::Counts, StorageError> {
+        self.store.counts(tenants_max).await
+    }
+
+    async fn forget(&self, seen: i64, revoked: i64, count_max: u32) -> Result<storage::Forgotten, StorageError> {
+        self.store.forget(seen, revoked, count_max).await
+    }
+
+    async fn standing(&self) -> Result<Standing, StorageError> {
+        self.store.standing().await
+    }
+
+    async fn revoke(&self, revocation: storage::Revocation) -> Result<(), StorageError> {
+        self.store.revoke(revocation).await
+    }
+
+    async fn set_lockdown(&self, lockdown: Option<Lockdown>) -> Result<bool, StorageError> {
+        self.store.set_lockdown(lockdown).await
+    }
+}
+
+/// A replica whose reads of sessions wait until they are let go on.
+async fn gated(folder: &tempfile::TempDir) -> (Arc<Replica>, Arc<Gated>) {
+    let store = store(folder).await;
+    let mut replica = Replica::on(&store, SETTINGS).await;
+    let gate = Arc::new(Gated {
+        store,
+        has_read: tokio::sync::Semaphore::new(0),
+        may_answer: tokio::sync::Semaphore::new(0),
+    });
+    replica.sessions.store = Arc::<Gated>::clone(&gate);
+    (Arc::new(replica), gate)
+}
+
+#[tokio::test]
+async fn what_is_ordered_while_a_session_is_read_counts() {
+    let alice = Target::Principal(PrincipalId::of("https://issuer.example", "alice"));
+    let shop = Target::Principal(PrincipalId::of("https://clients.example", "shop"));
+    // The session is there, or is about to begin; the token is the only one, or one of two.
+    for (target, asked, is_there) in [
+        (alice, request("1"), true),
+        (alice, request("1"), false),
+        (shop, with_client("1", "a"), false),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let (replica, gate) = gated(&folder).await;
+        if is_there {
+            gate.may_answer.add_permits(1);
+            assert_eq!(replica.ask(&asked, 0).await, None);
+            gate.has_read.acquire().await.unwrap().forget();
+            replica.memory.forget(id("1"));
+        }
+        let judging = tokio::spawn({
+            let replica = Arc::clone(&replica);
+            async move { replica.ask(&asked, 2).await }
+        });
+        gate.has_read.acquire().await.unwrap().forget();
+        replica.sessions.revoke(target, "", OPERATOR, START + S).await.unwrap();
+        gate.may_answer.add_permits(10);
+        assert_eq!(judging.await.unwrap(), Some("session_revoked"), "{target:?} {is_there}");
+    }
+}
+
+#[tokio::test]
+async fn a_session_that_is_ended_while_it_is_read_is_not_remembered_as_live() {
+    let folder = tempfile::tempdir().unwrap();
+    let (replica, gate) = gated(&folder).await;
+    gate.may_answer.add_permits(1);
+    assert_eq!(replica.ask(&request("1"), 0).await, None);
+    gate.has_read.acquire().await.unwrap().forget();
+    replica.memory.forget(id("1"));
+    let judging = tokio::spawn({
+        let replica = Arc::clone(&replica);
+        async move { replica.ask(&request("1"), 2).await }
+    });
+    gate.has_read.acquire().await.unwrap().forget();
+    let revoked = replica.sessions.revoke_session(id("1"), OPERATOR, START + S);
+    assert!(revoked.await.unwrap());
+    gate.may_answer.add_permits(10);
+    // Whatever is said of the one that was under way, the next one knows.
+    judging.await.unwrap();
+    assert_eq!(replica.ask(&request("1"), 2).await, Some("session_revoked"));
 }
