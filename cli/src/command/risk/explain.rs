@@ -122,7 +122,7 @@ pub(super) fn run(arguments: Arguments, output: Output) -> Result<Exit, CommandE
             let key = PrincipalKey::of_user(&issuer, &subject);
             let workload = String::new();
             (
-                format!("{issuer}|{subject}"),
+                principal_name(&issuer, &subject),
                 key,
                 v1::ExplainRiskRequest {
                     issuer,
