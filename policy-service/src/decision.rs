@@ -16,8 +16,8 @@ use crate::devices::{self, Devices};
 use crate::logging::{DecisionLine, DecisionLines};
 use crate::metrics::Metrics;
 use crate::policy::{Evaluation, Known, PolicyEngine};
-use crate::risk::Assessment;
-use crate::sessions::{Judgement, Sessions};
+use crate::risk::{self, Assessment, MissingFactors};
+use crate::sessions::{EndReason, Judgement, Presence, Refusal, Sessions};
 use crate::storage::StorageError;
 
 /// What a decision comes to, for the log and the metrics.
@@ -85,11 +85,12 @@ impl Decider {
     pub(crate) async fn decide(
         &self,
         request: AccessRequest,
+        presence: Presence,
         caller: &str,
         stopwatch: Stopwatch,
     ) -> Result<Decision, DecisionError> {
         let time_us = clock::now_unix_us();
-        let judgement = self.judge_session(&request, time_us).await?;
+        let judgement = self.judge_session(&request, presence, time_us).await?;
         let device = self.judge_device(&request, time_us).await?;
         let assessed = self.risk.as_ref().map(|risk| risk.assess(&request, to_ms(time_us)));
         let assessment = assessed.as_ref().map(|assessed| &assessed.assessment);
@@ -111,7 +112,7 @@ impl Decider {
         self.audit.append(time_us, &Event::Decision(Box::new(record))).await?;
         if let (Some(risk), Some(assessed)) = (&self.risk, &assessed) {
             // Only what was given teaches.
-            risk.learn(assessed, Outcome::of(&decision));
+            risk.learn(assessed, lesson(Outcome::of(&decision), judgement.refusal));
             self.metrics.assessed(assessed.assessment.risk.level);
         }
         self.metrics
@@ -123,12 +124,48 @@ impl Decider {
         Ok(decision)
     }
 
-    async fn judge_session(&self, request: &AccessRequest, time_us: u64) -> Result<Judgement, DecisionError> {
+    /// What the policies say, and then whether the principal has shown the factors of its risk, where they are enforced.
+    fn evaluate(
+        &self,
+        request: &AccessRequest,
+        time_us: u64,
+        assessment: Option<&Assessment>,
+        device: &devices::Judgement,
+    ) -> Evaluation {
+        let known = Known {
+            risk: assessment,
+            device: device.device.as_ref(),
+        };
+        let evaluation = self.policies_say(request, time_us, known);
+        let asked = (&self.risk, assessment, &request.principal);
+        let (Some(risk), Some(assessment), Some(principal)) = asked else {
+            return evaluation;
+        };
+        if !risk.factors_are_enforced() {
+            return evaluation;
+        }
+        let missing = match evaluation.effect {
+            Effect::Permit => risk.missing_factors(assessment, principal),
+            Effect::Deny => None,
+        };
+        let vary = assessment.vary.attributes().fold(evaluation.vary, Vary::with);
+        match missing {
+            Some(missing) => asked_for(missing, Evaluation { vary, ..evaluation }),
+            None => Evaluation { vary, ..evaluation },
+        }
+    }
+
+    async fn judge_session(
+        &self,
+        request: &AccessRequest,
+        presence: Presence,
+        time_us: u64,
+    ) -> Result<Judgement, DecisionError> {
         let Some(sessions) = &self.sessions else {
             return Ok(Judgement::none());
         };
         let now_us = i64::try_from(time_us).unwrap_or(i64::MAX);
-        if let Some(judgement) = sessions.remembered(request, now_us)? {
+        if let Some(judgement) = sessions.remembered(request, presence, now_us)? {
             return Ok(judgement);
         }
         let place = sessions.place()?;
@@ -136,7 +173,7 @@ impl Decider {
         // On its own, so that it is carried to its end when the caller goes away: what happens to a session is recorded.
         let judged = tokio::spawn(async move {
             let _place = place;
-            let judgement = sessions.judge(&request, now_us).await?;
+            let judgement = sessions.judge(&request, presence, now_us).await?;
             for change in &judgement.changes {
                 audit.append(time_us, &Event::Session(Box::new(change.clone()))).await?;
             }
@@ -156,17 +193,8 @@ impl Decider {
         }
     }
 
-    fn evaluate(
-        &self,
-        request: &AccessRequest,
-        time_us: u64,
-        risk: Option<&Assessment>,
-        device: &devices::Judgement,
-    ) -> Evaluation {
-        let known = Known {
-            risk,
-            device: device.device.as_ref(),
-        };
+    /// What the policies say of a request of which this is known.
+    fn policies_say(&self, request: &AccessRequest, time_us: u64, known: Known<'_>) -> Evaluation {
         let mut evaluation = self.policies.evaluate_knowing(request, time_us, known);
         // Where none is kept, nobody can come back with one that is trusted.
         let keeps_devices = self.devices.is_some();
@@ -243,6 +271,43 @@ impl Decider {
             evaluation_us,
         };
         DecisionRecord::new(request, answer)
+    }
+}
+
+/// A challenge in the place of a permit: the policies would have taken another authentication of the same principal.
+fn asked_for(missing: MissingFactors, evaluation: Evaluation) -> Evaluation {
+    let reasons = missing.factors.iter().map(|factor| factor.reason().to_owned());
+    Evaluation {
+        effect: Effect::Deny,
+        policy_ids: Vec::new(),
+        caller_reasons: reasons.collect(),
+        obligations: Vec::new(),
+        challenge: Some(missing.step_up),
+        // What policies in observe mode would have denied is denied.
+        observed: None,
+        ..evaluation
+    }
+}
+
+/// What a decision teaches about its principal.
+fn lesson(outcome: Outcome, refusal: Option<Refusal>) -> risk::Outcome {
+    match (outcome, refusal) {
+        (Outcome::Permit, _) => risk::Outcome::Permitted,
+        (Outcome::Challenge, _) => risk::Outcome::Challenged,
+        (Outcome::Deny, None) => risk::Outcome::Denied,
+        (Outcome::Deny, Some(Refusal::Revoked | Refusal::Ended(EndReason::Revoked | EndReason::Compromised))) => {
+            risk::Outcome::SessionRefused
+        }
+        (
+            Outcome::Deny,
+            Some(
+                Refusal::Ended(EndReason::IdleTimeout | EndReason::AbsoluteTimeout | EndReason::Superseded)
+                | Refusal::Lockdown
+                | Refusal::ReauthenticationRequired
+                | Refusal::IdMissing
+                | Refusal::LimitReached,
+            ),
+        ) => risk::Outcome::Closed,
     }
 }
 

@@ -1,4 +1,5 @@
-//! The gRPC front: `picket.v1.PolicyDecision`, `picket.v1.Admin`, `picket.v1.DeviceAdmin`, `grpc.health.v1.Health`, and where it is configured
+//! The gRPC front: `picket.v1.PolicyDecision`, `picket.v1.Admin`, `picket.v1.DeviceAdmin`, `picket.v1.RiskAdmin`,
+//! `grpc.health.v1.Health`, and where it is configured
 //! `envoy.service.auth.v3.Authorization`, over mutual TLS.
 
 mod accept;
@@ -9,6 +10,7 @@ mod check;
 mod decide;
 mod devices;
 mod gate;
+mod risk_admin;
 mod status;
 mod tls;
 
@@ -20,6 +22,7 @@ use picket_proto::external::envoy::service::auth::v3::authorization_server::Auth
 use picket_proto::v1::admin_server::AdminServer;
 use picket_proto::v1::device_admin_server::DeviceAdminServer;
 use picket_proto::v1::policy_decision_server::PolicyDecisionServer;
+use picket_proto::v1::risk_admin_server::RiskAdminServer;
 use tokio::net::TcpListener;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Server;
@@ -38,6 +41,7 @@ use check::Checks;
 use decide::Calls;
 use devices::DeviceCalls;
 use gate::Gate;
+use risk_admin::RiskCalls;
 pub use tls::TlsError;
 pub(crate) use tls::{Protocol, Tls, authorities, provider};
 
@@ -52,6 +56,8 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Operators' calls at once. They have places of their own, so that a revocation finds one however many requests there are.
 const ADMIN_CONCURRENCY_MAX: u32 = 16;
+/// Reporters' calls at once, and readers' questions about risk. However many there are, operators have their places.
+const RISK_CONCURRENCY_MAX: u32 = 16;
 /// Resets that wait to be accepted (CVE-2023-44487).
 const PENDING_RESETS_MAX: usize = 20;
 
@@ -92,6 +98,13 @@ pub(crate) async fn serve(
         audit: front.decider.audit.clone(),
     });
     let request_bytes_max = usize::try_from(configuration.request_bytes_max).unwrap_or(usize::MAX);
+    let risk_gate = Gate::new(
+        &[Role::Reporter, Role::Reader],
+        RISK_CONCURRENCY_MAX,
+        Arc::clone(metrics),
+    );
+    let risk = RiskCalls::new(front.decider.risk.clone(), front.decider.audit.clone());
+    let risk = RiskAdminServer::new(risk).max_decoding_message_size(request_bytes_max);
     let decisions = PolicyDecisionServer::new(Calls {
         decider: front.decider,
         metrics: Arc::clone(&front.metrics),
@@ -126,6 +139,7 @@ pub(crate) async fn serve(
             device_admin.max_decoding_message_size(request_bytes_max),
             admin_gate,
         ))
+        .add_service(InterceptedService::new(risk, risk_gate))
         .add_service(health.max_decoding_message_size(request_bytes_max))
         .serve_with_incoming_shutdown(incoming, stop)
         .await

@@ -228,6 +228,8 @@ fn administration_line(record: &AdministrationRecord) -> String {
         Act::AddDeviceThumbprint => "add thumbprint",
         Act::RemoveDeviceThumbprint => "remove thumbprint",
         Act::ReportPosture => "report posture",
+        Act::ReportAuthentication => "report authentication",
+        Act::ReportDynamics => "report dynamics",
     };
     let outcome = match record.outcome {
         Outcome::Done => "done",

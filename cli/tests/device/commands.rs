@@ -126,7 +126,11 @@ fn a_device_is_enrolled_reported_trusted_and_retired() {
     let challenge = service.invite("the phone");
     let proof = service.prove("token-rs256-key.pem", &challenge).stdout;
     service.picket(&["enroll", proof.trim()]).expect(0);
+    is_reported_and_trusted(&service, id);
+    ends(&service, id);
+}
 
+fn is_reported_and_trusted(service: &Service, id: &str) {
     for (command, said) in [
         (vec!["trust", id], "trusted"),
         (vec!["trust", id], "unchanged: it was so before"),
@@ -172,6 +176,9 @@ fn a_device_is_enrolled_reported_trusted_and_retired() {
     assert_eq!(list["devices"][0]["thumbprints"].as_array().unwrap().len(), 2);
     service.picket(&["remove-thumbprint", id, &certificate]).expect(0);
     service.picket(&["show", &certificate]).expect(3);
+}
+
+fn ends(service: &Service, id: &str) {
     for state in ["suspend", "reinstate", "retire"] {
         service.picket(&[state, id]).expect(0);
     }

@@ -127,6 +127,7 @@ fn request(certificate: Option<u8>, key: Option<u8>) -> AccessRequest {
             actors: vec![],
             is_bound: false,
         }),
+        further_tokens: Vec::new(),
         peer: None,
         action: Action { method: text("GET") },
         resource: Resource {

@@ -93,6 +93,19 @@ pub(super) enum AdminError {
     /// A device could not be invited.
     #[error(transparent)]
     Invitation(#[from] InvitationError),
+    /// There are no scores.
+    #[error("this policy service assesses no risk: its configuration has no `[risk]`")]
+    NoRisk,
+    /// As much was told as may be.
+    #[error("more reports of this caller than are taken in a second")]
+    TooManyReports,
+    /// A field of a report is not what the contract says.
+    #[error("field `reports[{index}].{field}`: expected {expected}")]
+    Report {
+        index: usize,
+        field: &'static str,
+        expected: &'static str,
+    },
     /// A field of the request is not what the contract says.
     #[error("field `{0}`: expected {1}")]
     Field(&'static str, &'static str),
@@ -120,17 +133,26 @@ impl From<AdminError> for Status {
     fn from(error: AdminError) -> Self {
         let code = match &error {
             AdminError::Role(_) => Code::PermissionDenied,
-            AdminError::NoSessions | AdminError::NoDevices | AdminError::DeviceRetired => Code::FailedPrecondition,
-            AdminError::Field(_, _) | AdminError::Proof(_) => Code::InvalidArgument,
+            AdminError::NoSessions | AdminError::NoDevices | AdminError::NoRisk | AdminError::DeviceRetired => {
+                Code::FailedPrecondition
+            }
+            AdminError::Field(_, _) | AdminError::Proof(_) | AdminError::Report { .. } => Code::InvalidArgument,
             AdminError::NoSuchSession | AdminError::NoSuchDevice | AdminError::NoSuchChallenge => Code::NotFound,
             AdminError::ThumbprintTaken => Code::AlreadyExists,
-            AdminError::TooMany(_) | AdminError::Invitation(InvitationError::TooMany) => Code::ResourceExhausted,
+            AdminError::TooMany(_)
+            | AdminError::TooManyReports
+            | AdminError::Invitation(InvitationError::TooMany)
+            | AdminError::Operation(OperationError::TooManyRevocations) => Code::ResourceExhausted,
             AdminError::Invitation(InvitationError::Storage(_)) => Code::Unavailable,
             AdminError::Invitation(InvitationError::Random) => Code::Internal,
-            AdminError::Operation(OperationError::TooManyRevocations) => Code::ResourceExhausted,
             AdminError::Operation(OperationError::Storage(_)) | AdminError::Audit(_) => Code::Unavailable,
             AdminError::Cut => Code::Internal,
         };
+        if let AdminError::Operation(OperationError::Storage(storage)) = &error {
+            // What the database says is for whoever runs the service.
+            tracing::warn!(error = %storage, "an operator's call failed");
+            return Self::new(code, format!("storage: {}", storage.reason()));
+        }
         Self::new(code, error.to_string())
     }
 }
