@@ -32,7 +32,7 @@ pub(super) enum Failure {
     #[error("the decision could not be recorded")]
     Unrecorded(#[source] AppendError),
     /// Nothing is known of the session.
-    #[error("the session could not be looked up")]
+    #[error("the session or the device could not be looked up")]
     SessionUnknown(#[source] StorageError),
     /// It took too long.
     #[error("the decision took too long")]

@@ -14,7 +14,7 @@ const YEAR_S: u32 = 366 * DAY_S;
 /// A phone in another room, or a colleague who has to be asked.
 const CHALLENGE_VALID_FOR_S: u32 = 600;
 const DEVICES_MAX: u32 = 200_000;
-/// About 500 bytes each.
+/// Less than 1 KiB each.
 const CACHE_ENTRIES_MAX: u32 = 50_000;
 /// A list of operating systems that is longer is none that somebody wrote.
 const OS_MAX: usize = 64;
