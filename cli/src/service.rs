@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use picket_policy_service::revisions;
 use picket_proto::v1::admin_client::AdminClient;
+use picket_proto::v1::policy_admin_client::PolicyAdminClient;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
 use crate::files::{self, FileError};
@@ -37,6 +39,44 @@ pub(crate) struct ServiceArguments {
     server_name: Option<String>,
 }
 
+/// The same for a command that may do without.
+#[derive(clap::Args)]
+pub(crate) struct OptionalServiceArguments {
+    /// Where the policy service listens
+    #[arg(
+        long,
+        value_name = "HOST:PORT",
+        default_value = "localhost:9191",
+        help_heading = "Policy service"
+    )]
+    address: String,
+    /// The authorities that sign the service's certificate, PEM
+    #[arg(long, value_name = "FILE", help_heading = "Policy service")]
+    ca: Option<PathBuf>,
+    /// The caller's certificate chain, PEM; its SPIFFE ID needs a role in the service's configuration
+    #[arg(long, value_name = "FILE", help_heading = "Policy service")]
+    certificate: Option<PathBuf>,
+    /// The certificate's private key, PEM
+    #[arg(long, value_name = "FILE", help_heading = "Policy service")]
+    key: Option<PathBuf>,
+    /// The name in the service's certificate; the address's host where it is not given
+    #[arg(long, value_name = "NAME", help_heading = "Policy service")]
+    server_name: Option<String>,
+}
+
+impl OptionalServiceArguments {
+    /// All of them; `None`: one is missing.
+    pub(crate) fn complete(&self) -> Option<ServiceArguments> {
+        Some(ServiceArguments {
+            address: self.address.clone(),
+            ca: self.ca.clone()?,
+            certificate: self.certificate.clone()?,
+            key: self.key.clone()?,
+            server_name: self.server_name.clone(),
+        })
+    }
+}
+
 /// Why the policy service did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ServiceError {
@@ -67,13 +107,34 @@ pub(crate) fn ask<T>(
     arguments: &ServiceArguments,
     question: impl AsyncFnOnce(&mut AdminClient<Channel>) -> Result<T, tonic::Status>,
 ) -> Result<T, ServiceError> {
+    call(arguments, async |channel| {
+        question(&mut AdminClient::new(channel)).await
+    })
+}
+
+/// The same of revisions of policies.
+pub(crate) fn ask_policies<T>(
+    arguments: &ServiceArguments,
+    question: impl AsyncFnOnce(&mut PolicyAdminClient<Channel>) -> Result<T, tonic::Status>,
+) -> Result<T, ServiceError> {
+    call(arguments, async |channel| {
+        let client = PolicyAdminClient::new(channel);
+        question(&mut client.max_decoding_message_size(revisions::MESSAGE_BYTES_MAX)).await
+    })
+}
+
+/// The same of whatever answers there.
+pub(crate) fn call<T>(
+    arguments: &ServiceArguments,
+    question: impl AsyncFnOnce(Channel) -> Result<T, tonic::Status>,
+) -> Result<T, ServiceError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(ServiceError::Runtime)?;
     runtime.block_on(async {
-        let mut client = AdminClient::new(connect(arguments).await?);
-        Ok(question(&mut client).await?)
+        let channel = connect(arguments).await?;
+        Ok(question(channel).await?)
     })
 }
 

@@ -219,10 +219,13 @@ fn administration_line(record: &AdministrationRecord) -> String {
         Act::RevokeEverything => "revoke everything",
         Act::LockdownOn => "lockdown on",
         Act::LockdownOff => "lockdown off",
+        Act::ActivatePolicies => "activate policies",
+        Act::RollBackPolicies => "roll back policies",
     };
     let outcome = match record.outcome {
         Outcome::Done => "done",
         Outcome::Unchanged => "unchanged",
+        Outcome::Refused => "refused",
         Outcome::Failed => "failed",
     };
     let (target, caller) = (printable(&record.target), printable(&record.caller));

@@ -77,7 +77,7 @@ pub struct AdministrationRecord {
     pub caller: String,
     /// What.
     pub act: Act,
-    /// What it was done to: a session's id, `issuer|subject`, a tenant, or nothing.
+    /// What it was done to: a session's id, `issuer|subject`, a tenant, the number and digest of a revision, or nothing.
     pub target: String,
     /// What became of it.
     pub outcome: Outcome,
@@ -86,7 +86,7 @@ pub struct AdministrationRecord {
 /// What operators do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-#[expect(missing_docs, reason = "they are the methods of `picket.v1.Admin`")]
+#[expect(missing_docs, reason = "they are the methods of `picket.v1.Admin` and its like")]
 pub enum Act {
     RevokeSession,
     RevokePrincipal,
@@ -94,6 +94,8 @@ pub enum Act {
     RevokeEverything,
     LockdownOn,
     LockdownOff,
+    ActivatePolicies,
+    RollBackPolicies,
 }
 
 /// What became of an act.
@@ -104,6 +106,8 @@ pub enum Outcome {
     Done,
     /// It was so before, or there is nothing that it could be done to.
     Unchanged,
+    /// It was not done, because what was asked for is not good.
+    Refused,
     /// The storage failed; whether it was done is not known.
     Failed,
 }

@@ -8,6 +8,7 @@
 )]
 
 mod cases;
+mod policies;
 mod postgres;
 mod schema;
 
@@ -59,6 +60,17 @@ pub(crate) async fn open(location: &Location) -> Arc<dyn Store> {
     storage::open(location, Arc::new(|_| ())).await.unwrap()
 }
 
+/// Opens a store that was dropped: a file's lock is given back when the writer has ended, a moment later.
+pub(crate) async fn reopen(location: &Location) -> Arc<dyn Store> {
+    for _ in 0..500 {
+        match storage::open(location, Arc::new(|_| ())).await {
+            Ok(store) => return store,
+            Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+        }
+    }
+    open(location).await
+}
+
 /// Returns when a store is confirmed; one that has just been opened may still be connecting.
 pub(crate) async fn confirm(store: &dyn Store) {
     let mut last = Ok(());
@@ -76,6 +88,7 @@ pub(crate) async fn confirm(store: &dyn Store) {
 async fn every_case_holds_in_sqlite() {
     let backend = Sqlite(tempfile::tempdir().unwrap());
     cases::run(&backend).await;
+    policies::run(&backend).await;
     schema::sqlite_refuses_what_is_not_its_own(&backend.fresh().await, backend.0.path()).await;
 }
 
@@ -86,7 +99,9 @@ async fn every_case_holds_in_postgresql() {
         folder: tempfile::tempdir().unwrap(),
     };
     cases::run(&backend).await;
+    policies::run(&backend).await;
     schema::postgres_refuses_what_is_not_its_own(&backend.server, backend.folder.path()).await;
     schema::replicas_that_start_together_make_one_schema(&backend.server, backend.folder.path()).await;
     schema::changes_are_told(&backend.server, backend.folder.path()).await;
+    policies::changes_are_told(&backend.server, backend.folder.path()).await;
 }
