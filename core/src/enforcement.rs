@@ -349,7 +349,7 @@ fn request_id(head: &RequestHead<'_>, seed: u64, requests_without_id: &Cell<u64>
         requests_without_id.set(requests_without_id.get().wrapping_add(1));
         format!("picket-{seed:016x}-{}", requests_without_id.get())
     };
-    head.request_id.map_or_else(made_up, str::to_owned)
+    head.request_id().map_or_else(made_up, str::to_owned)
 }
 
 /// Some servers cut off what follows a `;` in a segment, and some do not. Where the rules cannot tell which path is meant,
@@ -362,14 +362,14 @@ fn check_segment_parameters(
     let Some(cut) = head.target.path_without_segment_parameters() else {
         return Ok(());
     };
-    let is_captured = |(name, value): &(&str, &str)| *name != REST_PARAMETER && value.contains(';');
+    let is_captured = |(name, value): (&str, &str)| name != REST_PARAMETER && value.contains(';');
     // What is cut may leave an empty segment behind, which is merged as always.
     let other = path::parse_target(cut.as_bytes()).ok().and_then(|target| {
         routes
             .find(&head.host, head.method, &target.path)
             .map(|other| other.rule)
     });
-    if other == Some(route.rule) && !route.parameters.iter().any(is_captured) {
+    if other == Some(route.rule) && !route.parameters().any(is_captured) {
         return Ok(());
     }
     Err(Refusal::new(DenyReason::RequestMalformed, DecidedBy::Request).because(TargetError::SegmentParameter))
@@ -461,7 +461,7 @@ fn access_request(
 ) -> AccessRequest {
     AccessRequest {
         request_id,
-        traceparent: head.traceparent.map(str::to_owned),
+        traceparent: head.traceparent().map(str::to_owned),
         sidecar: sidecar.clone(),
         route_rule: rule.id.to_string(),
         principal: identity.tokens.principal().map(|token| (*token.principal).clone()),
@@ -473,9 +473,8 @@ fn access_request(
             host: head.host.to_string(),
             path: head.target.path.to_string(),
             path_parameters: route
-                .parameters
-                .iter()
-                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .parameters()
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
                 .collect(),
             classification: rule.classification.clone(),
             security_zone: rule.security_zone.clone(),

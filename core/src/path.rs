@@ -54,7 +54,7 @@ impl Target<'_> {
     /// off; `None`: it holds no `;`, so all servers read the same.
     #[must_use]
     pub fn path_without_segment_parameters(&self) -> Option<String> {
-        if !self.path.contains(';') {
+        if !self.path.bytes().any(|b| b == b';') {
             return None;
         }
         let cut = |segment: &str| segment.split(';').next().unwrap_or_default().to_owned();
@@ -90,7 +90,7 @@ pub fn parse_target(target: &[u8]) -> Result<Target<'_>, TargetError> {
         return Err(TargetError::Character);
     }
     let target = std::str::from_utf8(target).map_err(|_| TargetError::Character)?;
-    let (path, query) = match target.split_once('?') {
+    let (path, query) = match split_at_byte(target, b'?') {
         Some((path, query)) => (path, Some(query)),
         None => (target, None),
     };
@@ -107,10 +107,10 @@ pub fn parse_target(target: &[u8]) -> Result<Target<'_>, TargetError> {
 
 /// RFC 3986 §6.2.2.1 and §6.2.2.2: unreserved characters are decoded, all other encodings are in upper case.
 fn decode_unreserved(path: &str) -> Result<Cow<'_, str>, TargetError> {
-    if path.contains('\\') {
+    if path.bytes().any(|b| b == b'\\') {
         return Err(TargetError::Ambiguous);
     }
-    let Some((before, _)) = path.split_once('%') else {
+    let Some((before, _)) = split_at_byte(path, b'%') else {
         return Ok(Cow::Borrowed(path));
     };
     let mut out = String::with_capacity(path.len());
@@ -177,6 +177,13 @@ fn remove_dot_and_empty_segments(path: &str) -> Result<Option<String>, TargetErr
         out.push('/');
     }
     Ok((out != path).then_some(out))
+}
+
+/// What stands before the first such byte, an ASCII character, and what behind it. In texts as short as those of a request's
+/// head this is read sooner than a search is prepared.
+pub(crate) fn split_at_byte(text: &str, byte: u8) -> Option<(&str, &str)> {
+    let at = text.bytes().position(|b| b == byte)?;
+    text.get(..at).zip(text.get(at + 1..))
 }
 
 fn hex_value(digit: u8) -> Option<u8> {

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use crate::dpop::ProofHeader;
-use crate::path::{self, Target, TargetError};
+use crate::path::{self, Target, TargetError, split_at_byte};
 
 /// Every header whose name begins so belongs to Picket: a client's copy never reaches the upstream.
 pub const OWNED_HEADER_PREFIX: &str = "x-picket-";
@@ -40,10 +40,10 @@ pub struct RequestHead<'a> {
     pub proof: ProofHeader<'a>,
     /// `user-agent`, where it is text.
     pub user_agent: Option<&'a str>,
-    /// `x-request-id`, where it is short visible text.
-    pub request_id: Option<&'a str>,
-    /// `traceparent`, where it is short visible text.
-    pub traceparent: Option<&'a str>,
+    /// `x-request-id`, as received: few requests need it read.
+    request_id: Option<&'a [u8]>,
+    /// `traceparent`, as received.
+    traceparent: Option<&'a [u8]>,
     /// Whether the caller speaks gRPC and needs a gRPC status.
     pub is_grpc: bool,
     /// The names of headers that are Picket's own and that the client sent all the same.
@@ -180,11 +180,23 @@ impl<'a> RequestHead<'a> {
             authorization: single.authorization,
             proof,
             user_agent: single.user_agent.and_then(|value| std::str::from_utf8(value).ok()),
-            request_id: single.request_id.and_then(short_visible),
-            traceparent: single.traceparent.and_then(short_visible),
+            request_id: single.request_id,
+            traceparent: single.traceparent,
             is_grpc: single.content_type.is_some_and(is_grpc_content_type),
             forged,
         })
+    }
+
+    /// `x-request-id`, where it is short visible text.
+    #[must_use]
+    pub fn request_id(&self) -> Option<&'a str> {
+        self.request_id.and_then(short_visible)
+    }
+
+    /// `traceparent`, where it is short visible text.
+    #[must_use]
+    pub fn traceparent(&self) -> Option<&'a str> {
+        self.traceparent.and_then(short_visible)
     }
 }
 
@@ -235,7 +247,7 @@ pub(crate) fn parse_host(authority: &[u8]) -> Result<(Cow<'_, str>, Option<u16>)
                 port.strip_prefix(':').or((!port.is_empty()).then_some("-")),
             )
         }
-        None => match authority.split_once(':') {
+        None => match split_at_byte(authority, b':') {
             Some((host, port)) => (host, Some(port)),
             None => (authority, None),
         },
@@ -249,8 +261,7 @@ pub(crate) fn parse_host(authority: &[u8]) -> Result<(Cow<'_, str>, Option<u16>)
     };
     // A trailing dot names the same host (RFC 1034 §3.1), but another virtual host of Envoy's, so it is no name here; Envoy
     // takes it off where `strip_trailing_host_dot` is set.
-    let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
-    let is_name = !host.is_empty() && !host.split('.').any(str::is_empty) && host.bytes().all(allowed);
+    let is_name = is_dns_name(host);
     if host.len() > HOST_BYTES_MAX || !(is_name || host.starts_with('[')) {
         return Err(RequestError::Authority);
     }
@@ -259,6 +270,21 @@ pub(crate) fn parse_host(authority: &[u8]) -> Result<(Cow<'_, str>, Option<u16>)
         false => Cow::Borrowed(host),
     };
     Ok((host, port))
+}
+
+/// Labels of letters, digits, `-` and `_`, with a dot between two of them.
+fn is_dns_name(host: &str) -> bool {
+    // A dot at the beginning stands beside another one.
+    let mut before = b'.';
+    let allowed = |b: u8| {
+        let is_allowed = match b {
+            b'.' => before != b'.',
+            _ => b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'),
+        };
+        before = b;
+        is_allowed
+    };
+    host.bytes().all(allowed) && before != b'.'
 }
 
 /// gRPC over HTTP/2: `application/grpc`, or with a suffix after `+` or parameters after `;`. gRPC-Web is HTTP.
@@ -400,7 +426,10 @@ mod tests {
             ("x-other", b"\xff"),
         ]);
         let head = RequestHead::parse(&all).unwrap();
-        assert_eq!((head.user_agent, head.request_id, head.traceparent), (None, None, None));
+        assert_eq!(
+            (head.user_agent, head.request_id(), head.traceparent()),
+            (None, None, None)
+        );
         assert_eq!(
             RequestHead::parse(&headers(&[(":method", b"G\xff")])),
             Err(RequestError::Method)

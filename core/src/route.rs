@@ -7,6 +7,8 @@ use std::collections::HashMap;
 use std::fmt;
 use std::str::FromStr;
 
+use crate::path::split_at_byte;
+
 /// Templates with more segments are refused; a request's path may have more, which only `{**}` matches.
 pub const TEMPLATE_SEGMENTS_MAX: usize = 64;
 /// The name under which `{**}` captures.
@@ -86,8 +88,17 @@ pub struct RouteTable {
 pub struct RouteMatch<'t, 'p> {
     /// The rule.
     pub rule: RuleIndex,
+    names: &'t [String],
+    /// One for each name, the last one first.
+    values: Vec<&'p str>,
+}
+
+impl<'t, 'p> RouteMatch<'t, 'p> {
     /// Parameter names and values, as they stand in the normalised path.
-    pub parameters: Vec<(&'t str, &'p str)>,
+    pub fn parameters(&self) -> impl Iterator<Item = (&'t str, &'p str)> {
+        let names = self.names.iter().map(String::as_str);
+        names.zip(self.values.iter().rev().copied())
+    }
 }
 
 #[derive(Debug, Default)]
@@ -170,10 +181,10 @@ impl RouteTable {
         let leaf = tables
             .into_iter()
             .find_map(|node| node.find(Some(segments), method, &mut values))?;
-        values.reverse();
         Some(RouteMatch {
             rule: leaf.rule,
-            parameters: leaf.names.iter().map(String::as_str).zip(values).collect(),
+            names: &leaf.names,
+            values,
         })
     }
 }
@@ -187,7 +198,7 @@ impl Node {
         let Some(left) = left else {
             return self.here.find(method);
         };
-        let (segment, after) = match left.split_once('/') {
+        let (segment, after) = match split_at_byte(left, b'/') {
             Some((segment, after)) => (segment, Some(after)),
             None => (left, None),
         };
@@ -326,7 +337,8 @@ mod tests {
 
     fn check(table: &RouteTable, host: &str, method: &str, path: &str, expected: Option<(usize, &[(&str, &str)])>) {
         let found = table.find(host, method, path);
-        let got = found.as_ref().map(|found| (found.rule, found.parameters.as_slice()));
+        let got = found.map(|found| (found.rule, found.parameters().collect::<Vec<_>>()));
+        let expected = expected.map(|(rule, parameters)| (rule, parameters.to_vec()));
         assert_eq!(got, expected, "{method} {host}{path}");
     }
 

@@ -3,11 +3,14 @@
 //! The edge chooses, as a proxy may have a faster implementation than its module ([`SignatureVerifier`]).
 
 pub mod known_answers;
+mod rsa_pss;
 
+use ed25519_dalek::VerifyingKey;
 use jsonwebtoken::crypto::rust_crypto;
 use jsonwebtoken::{Algorithm, DecodingKey};
+use sha2::{Sha256, Sha384, Sha512};
 
-use crate::token::algorithm::{Curve, Scheme, TokenAlgorithm};
+use crate::token::algorithm::{Curve, HashFunction, Scheme, TokenAlgorithm};
 use crate::token::keys::{KeyMaterial, VerificationKey};
 
 /// Checks signatures.
@@ -18,21 +21,30 @@ pub trait SignatureVerifier: std::fmt::Debug {
     fn is_valid(&self, algorithm: TokenAlgorithm, key: &VerificationKey, message: &[u8], signature: &[u8]) -> bool;
 }
 
-/// Checks signatures with RustCrypto, in this very program.
+/// Checks signatures in this very program: RSASSA-PSS with the numbers of `num-bigint`, all others with RustCrypto.
 #[derive(Clone, Copy, Debug)]
 pub struct SoftwareVerifier;
 
 impl SignatureVerifier for SoftwareVerifier {
     fn is_valid(&self, algorithm: TokenAlgorithm, key: &VerificationKey, message: &[u8], signature: &[u8]) -> bool {
         match (algorithm.scheme(), key.material()) {
-            // RFC 8017 §8.1.2: as long as the modulus, and below it; else one signature would have two spellings.
-            (Scheme::RsaPss | Scheme::RsaPkcs1, KeyMaterial::Rsa { modulus, .. })
+            (Scheme::RsaPss, KeyMaterial::Rsa { modulus, exponent }) => {
+                let is_valid = match algorithm.hash_function() {
+                    HashFunction::Sha256 => rsa_pss::is_valid::<Sha256>,
+                    HashFunction::Sha384 => rsa_pss::is_valid::<Sha384>,
+                    HashFunction::Sha512 => rsa_pss::is_valid::<Sha512>,
+                };
+                is_valid(modulus, exponent, message, signature)
+            }
+            // RFC 8017 §8.2.2: as long as the modulus, and below it; else one signature would have two spellings.
+            (Scheme::RsaPkcs1, KeyMaterial::Rsa { modulus, .. })
                 if signature.len() != modulus.len() || signature >= modulus.as_slice() =>
             {
                 false
             }
             // jsonwebtoken has no ES512.
             (Scheme::Ecdsa(Curve::P521), KeyMaterial::Ec { point, .. }) => is_valid_p521(point, message, signature),
+            (Scheme::Ed25519, KeyMaterial::Ed25519(key)) => is_valid_ed25519(key, message, signature),
             (_, material) => is_valid(algorithm, material, message, signature).unwrap_or(false),
         }
     }
@@ -42,7 +54,7 @@ fn is_valid(algorithm: TokenAlgorithm, material: &KeyMaterial, message: &[u8], s
     let key = match material {
         KeyMaterial::Rsa { modulus, exponent } => DecodingKey::from_rsa_raw_components(modulus, exponent),
         KeyMaterial::Ec { point, .. } => DecodingKey::from_ec_der(point),
-        KeyMaterial::Ed25519(point) => DecodingKey::from_ed_der(point),
+        KeyMaterial::Ed25519(key) => DecodingKey::from_ed_der(key.as_bytes()),
         KeyMaterial::Secret(secret) => DecodingKey::from_secret(secret.as_bytes()),
     };
     let verifier = (rust_crypto::DEFAULT_PROVIDER.verifier_factory)(&jwt_algorithm(algorithm)?, &key).ok()?;
@@ -54,6 +66,12 @@ fn is_valid_p521(point: &[u8], message: &[u8], signature: &[u8]) -> bool {
     let key = p521::ecdsa::VerifyingKey::from_sec1_bytes(point);
     let signature = p521::ecdsa::Signature::from_slice(signature);
     key.is_ok_and(|key| signature.is_ok_and(|signature| key.verify(message, &signature).is_ok()))
+}
+
+/// The key was unpacked when it was read, which jsonwebtoken would do for each signature.
+fn is_valid_ed25519(key: &VerifyingKey, message: &[u8], signature: &[u8]) -> bool {
+    use ed25519_dalek::Verifier;
+    ed25519_dalek::Signature::from_slice(signature).is_ok_and(|signature| key.verify(message, &signature).is_ok())
 }
 
 /// jsonwebtoken's name for it. `None`: it has none.

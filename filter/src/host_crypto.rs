@@ -18,7 +18,7 @@ use proxy_wasm::hostcalls;
 pub(crate) enum SignaturePath {
     /// In Envoy, by its foreign function `verify_signature`.
     Host,
-    /// In this module, by RustCrypto.
+    /// In this module ([`SoftwareVerifier`]).
     Module,
 }
 

@@ -337,13 +337,12 @@ fn change(permit: &Permit) -> Result<(), HostFailure> {
         // The route was chosen by the path as it was sent.
         hostcalls::call_foreign_function("clear_route_cache", None).map_err(|_| HostFailure)?;
     }
-    for name in permit.headers_to_remove() {
-        host::remove_header(MapType::HttpRequestHeaders, name)?;
-    }
-    for (name, value) in permit.headers_to_set() {
-        host::set_request_header(name, value)?;
-    }
-    Ok(())
+    permit
+        .headers_to_remove()
+        .try_for_each(|name| host::remove_header(MapType::HttpRequestHeaders, name))?;
+    permit
+        .headers_to_set()
+        .try_for_each(|(name, value)| host::set_request_header(name, value))
 }
 
 fn remove_forged_trailers(shared: &Shared) -> Result<(), HostFailure> {

@@ -40,7 +40,7 @@ pub use moment::time_zone;
 use needs::Needs;
 pub use trace::{Clause, ClauseKind, Outcome, Place, PolicyKind, PolicyTrace, Trace, TraceError, TracedPolicy, Tracer};
 
-use crate::risk::Assessment;
+use crate::risk::{Assessment, Levels, StatedRisk};
 
 /// How many evaluation errors a record names; the first one says enough.
 const ERRORS_MAX: usize = 8;
@@ -52,6 +52,7 @@ const ERROR_CHARS_MAX: usize = 256;
 pub struct PolicyEngine {
     loaded: Arc<Loaded>,
     time_zone: TimeZone,
+    levels: Levels,
 }
 
 struct Loaded {
@@ -103,6 +104,18 @@ impl PolicyEngine {
     #[must_use]
     pub fn in_time_zone(self, time_zone: TimeZone) -> Self {
         Self { time_zone, ..self }
+    }
+
+    /// The same policies, tried with risks whose levels begin there.
+    #[must_use]
+    pub fn with_risk_levels(self, levels: Levels) -> Self {
+        Self { levels, ..self }
+    }
+
+    /// What a service with these policies would have made of a risk that is stated.
+    #[must_use]
+    pub fn assessment(&self, stated: &StatedRisk) -> Assessment {
+        stated.assessment(self.levels)
     }
 
     /// The first 16 hexadecimal digits of a SHA-256 over the names and contents of all files.

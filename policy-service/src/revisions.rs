@@ -13,6 +13,7 @@ use tokio::sync::watch;
 
 use crate::metrics::Metrics;
 use crate::policy::{self, PolicyEngine, PolicyErrors, PolicyFiles, TimeZone};
+use crate::risk::Levels;
 use crate::storage::{
     Activated, Activation, Change, Choice, Freshness, Order, Part, PolicyStore, Revision, RevisionFile, Snapshot,
     StorageError,
@@ -22,6 +23,24 @@ pub(crate) use check::{Mistake, Mistakes};
 
 /// The most bytes of a message with a revision: its files, their names, and what gRPC says of each.
 pub const MESSAGE_BYTES_MAX: usize = policy::FILES_BYTES_MAX + 1024 * 1024;
+
+/// How the service evaluates policies, whichever they are.
+#[derive(Clone)]
+pub(crate) struct Circumstances {
+    /// Where clock and calendar are read.
+    pub(crate) time_zone: TimeZone,
+    /// Where the levels of risks begin that tests state.
+    pub(crate) levels: Levels,
+}
+
+impl Circumstances {
+    /// The same policies in them.
+    pub(crate) fn of(&self, engine: PolicyEngine) -> PolicyEngine {
+        engine
+            .in_time_zone(self.time_zone.clone())
+            .with_risk_levels(self.levels)
+    }
+}
 
 /// The policies that decide.
 pub(crate) enum ActivePolicies {
@@ -93,7 +112,7 @@ pub(crate) struct Revisions {
     /// One revision is read at a time, and one is activated.
     reading: tokio::sync::Mutex<()>,
     activating: tokio::sync::Mutex<()>,
-    time_zone: TimeZone,
+    circumstances: Circumstances,
     metrics: Arc<Metrics>,
     state: watch::Sender<PolicyState>,
 }
@@ -134,7 +153,7 @@ impl Revisions {
     pub(crate) fn new(
         store: Arc<dyn PolicyStore>,
         freshness: Arc<Freshness>,
-        time_zone: TimeZone,
+        circumstances: Circumstances,
         metrics: Arc<Metrics>,
     ) -> Self {
         let nothing = Deciding::default();
@@ -144,7 +163,7 @@ impl Revisions {
             checked: Mutex::new(None),
             reading: tokio::sync::Mutex::new(()),
             activating: tokio::sync::Mutex::new(()),
-            time_zone,
+            circumstances,
             metrics,
             state: watch::Sender::new(nothing.state()),
             last: Mutex::new(nothing),
@@ -262,8 +281,8 @@ impl Revisions {
 
     /// Beside the decisions: it takes as long as there are policies and tests.
     async fn check(&self, files: PolicyFiles) -> Result<Result<Checked, Mistakes>, RevisionError> {
-        let time_zone = self.time_zone.clone();
-        let checked = tokio::task::spawn_blocking(move || check::check(&files, &time_zone)).await;
+        let circumstances = self.circumstances.clone();
+        let checked = tokio::task::spawn_blocking(move || check::check(&files, &circumstances)).await;
         checked.map_err(|_| RevisionError::Cut)
     }
 
@@ -298,7 +317,7 @@ impl Revisions {
         let Some((revision, files)) = self.store.revision(number).await? else {
             return Err(StorageError::Malformed("policy_revision"));
         };
-        let time_zone = self.time_zone.clone();
+        let circumstances = self.circumstances.clone();
         let load = move || in_revision(number, files).and_then(|files| policy::load_files(&files));
         let loaded = tokio::task::spawn_blocking(load).await;
         let loaded = loaded.map_err(|_| StorageError::NotDone)?;
@@ -307,7 +326,7 @@ impl Revisions {
             Ok(engine) if engine.revision() != revision.digest => Err(format!(
                 "revision {number} is active and is not what was activated: its files have another digest"
             )),
-            Ok(engine) => Ok(engine.in_time_zone(time_zone)),
+            Ok(engine) => Ok(circumstances.of(engine)),
             Err(errors) => Err(failure_text(number, &errors)),
         })
     }

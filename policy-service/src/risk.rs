@@ -9,6 +9,7 @@ mod baseline;
 mod behaviour;
 mod device;
 mod engine;
+mod factors;
 mod facts;
 mod hours;
 mod location;
@@ -17,17 +18,20 @@ mod rate;
 mod seen;
 mod settings;
 mod state;
+mod stated;
 mod threats;
 
-pub use assessment::{Assessment, Factor, Fired, Mode, Signal, SignalKind};
+pub use assessment::{Assessment, Fired, Mode, Signal, SignalKind};
 pub use baseline::{Baseline, DENIALS_MAX, DEVICES_MAX, HISTORY_MAX, PLACES_MAX, Past, ROUTE_RULES_MAX, SESSIONS_MAX};
 pub use engine::{Outcome, RiskEngine};
+pub use factors::Factor;
 pub use facts::{Address, Coordinates, Country, Facts, Place, PrincipalKey};
 pub use settings::{
     BehaviourSettings, DeviceSettings, Levels, LocationSettings, RiskSettings, ThreatListSettings, TimeSettings,
     ValidForMs,
 };
 pub use state::{STATE_VERSION, StateError, read_state, write_state};
+pub use stated::{StatedRisk, StatedRiskError};
 pub use threats::{BadLine, Listing, NETWORKS_MAX, Networks, ThreatList, ThreatLists};
 
 /// What a section without any key of these means.

@@ -4,10 +4,14 @@ mod text;
 
 use std::path::{Path, PathBuf};
 
+use picket_core::access::AccessRequest;
 use picket_core::decision::{Attribute, Effect};
-use picket_policy_service::audit::{self, ChallengeRecord, DecisionRecord, EffectRecord, ObservedRecord, VerifyError};
+use picket_policy_service::audit::{
+    self, ChallengeRecord, DecisionRecord, EffectRecord, ObservedRecord, RiskRecord, VerifyError,
+};
 use picket_policy_service::policy::{Evaluation, PolicyEngine, PolicyTrace, Trace, TracedPolicy, Tracer};
-use picket_policy_service::policy_tests::{self, TimedRequest};
+use picket_policy_service::policy_tests;
+use picket_policy_service::risk::Assessment;
 use serde::Serialize;
 
 use super::CommandError;
@@ -66,6 +70,8 @@ struct Explanation {
     /// The revision of the policies.
     revision: String,
     request: RequestLine,
+    /// How unusual it was, or is said to be; `None`: it was not assessed.
+    risk: Option<RiskRecord>,
     /// What was decided then.
     recorded: Option<Recorded>,
     effect: &'static str,
@@ -122,10 +128,10 @@ pub(super) fn run(arguments: &Arguments, output: Output) -> Result<Exit, Command
     let engine = arguments.evaluation.load(&arguments.policies)?;
     let asked = match (&arguments.database, &arguments.key) {
         (Some(database), Some(key)) => recorded(arguments, database, key)?,
-        (None, _) | (_, None) => named(arguments)?,
+        (None, _) | (_, None) => named(arguments, engine.as_ref().ok())?,
     };
     let (explanation, problems) = match (&engine, asked) {
-        (Ok(engine), Ok((request, recorded))) => (Some(explain(engine, request, recorded)?), Vec::new()),
+        (Ok(engine), Ok(asked)) => (Some(explain(engine, asked)?), Vec::new()),
         (engine, asked) => {
             let mut problems = mistakes(engine.as_ref().err(), None);
             problems.extend(asked.err().unwrap_or_default());
@@ -140,8 +146,15 @@ pub(super) fn run(arguments: &Arguments, output: Output) -> Result<Exit, Command
     Ok(Exit::of_check(&problems))
 }
 
-/// The request to explain, and what was decided about it once.
-type Asked = (TimedRequest, Option<Recorded>);
+/// The request to explain.
+struct Asked {
+    request: AccessRequest,
+    time_us: u64,
+    /// As it was assessed, or is stated.
+    risk: Option<Assessment>,
+    /// What was decided about it once.
+    recorded: Option<Recorded>,
+}
 
 /// The request of a recorded decision.
 fn recorded(arguments: &Arguments, database: &Path, key: &Path) -> Result<Result<Asked, Vec<Problem>>, CommandError> {
@@ -157,20 +170,28 @@ fn recorded(arguments: &Arguments, database: &Path, key: &Path) -> Result<Result
 }
 
 fn asked_in(record: &DecisionRecord) -> Result<Asked, CommandError> {
-    let request = record
-        .request()
-        .ok_or_else(|| CommandError::DecisionUnreadable(printable(&record.decision_id)))?;
+    let unreadable = || CommandError::DecisionUnreadable(printable(&record.decision_id));
+    let request = record.request().ok_or_else(unreadable)?;
+    let risk = match &record.risk {
+        Some(risk) => Some(risk.assessment().ok_or_else(unreadable)?),
+        None => None,
+    };
     let recorded = Recorded {
         decision_id: record.decision_id.clone(),
         effect: record.effect,
         policy_ids: record.policy_ids.clone(),
         policy_revision: record.policy_revision.clone(),
     };
-    let time_us = record.time_us;
-    Ok((TimedRequest { request, time_us }, Some(recorded)))
+    Ok(Asked {
+        request,
+        time_us: record.time_us,
+        risk,
+        recorded: Some(recorded),
+    })
 }
 
-fn named(arguments: &Arguments) -> Result<Result<Asked, Vec<Problem>>, CommandError> {
+/// The request of a file. Its risk is what the engine makes of it.
+fn named(arguments: &Arguments, engine: Option<&PolicyEngine>) -> Result<Result<Asked, Vec<Problem>>, CommandError> {
     let file = Path::new(&arguments.request);
     let mut requests = match policy_tests::read_requests(file) {
         Ok(requests) => requests,
@@ -181,7 +202,12 @@ fn named(arguments: &Arguments) -> Result<Result<Asked, Vec<Problem>>, CommandEr
         requests.retain(|request| request.name == *name);
     }
     match (requests.pop(), requests.is_empty()) {
-        (Some(found), true) => Ok(Ok((found.request, None))),
+        (Some(found), true) => Ok(Ok(Asked {
+            risk: engine.and_then(|engine| found.request.assessment(engine)),
+            request: found.request.request,
+            time_us: found.request.time_us,
+            recorded: None,
+        })),
         (Some(_) | None, _) => Err(CommandError::Usage(format!(
             "`{}` has {total} requests: name one of them with --name",
             file.display()
@@ -189,14 +215,16 @@ fn named(arguments: &Arguments) -> Result<Result<Asked, Vec<Problem>>, CommandEr
     }
 }
 
-fn explain(
-    engine: &PolicyEngine,
-    TimedRequest { request, time_us }: TimedRequest,
-    recorded: Option<Recorded>,
-) -> Result<Explanation, CommandError> {
+fn explain(engine: &PolicyEngine, asked: Asked) -> Result<Explanation, CommandError> {
+    let Asked {
+        request,
+        time_us,
+        risk,
+        recorded,
+    } = asked;
     let tracer = Tracer::new(engine)?;
-    let evaluation = engine.evaluate(&request, time_us);
-    let trace = tracer.trace(&request, time_us).ok();
+    let evaluation = engine.evaluate_at_risk(&request, time_us, risk.as_ref());
+    let trace = tracer.trace_at_risk(&request, time_us, risk.as_ref()).ok();
     let trace = trace.map(|trace| traced(&tracer, trace, &evaluation));
     Ok(Explanation {
         revision: engine.revision().to_owned(),
@@ -207,6 +235,7 @@ fn explain(
             route_rule: request.route_rule,
             time_us,
         },
+        risk: risk.map(RiskRecord::from),
         recorded,
         effect: match (evaluation.effect, &evaluation.challenge) {
             (Effect::Permit, _) => "permit",

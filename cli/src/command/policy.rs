@@ -10,6 +10,7 @@ use std::path::Path;
 
 use clap::Subcommand;
 use picket_policy_service::policy::{self, PolicyEngine, PolicyErrors, PolicyFiles, TimeZone};
+use picket_policy_service::risk::Levels;
 
 use super::CommandError;
 use crate::exit::Exit;
@@ -70,17 +71,45 @@ pub(super) struct EvaluationArguments {
     /// The time zone of clock and calendar: `policies.time_zone` of the service
     #[arg(long, value_name = "ZONE", default_value = "UTC", value_parser = policy::time_zone)]
     time_zone: TimeZone,
+    /// The least score that is a medium risk: `risk.medium_from` of the service
+    #[arg(long, value_name = "SCORE", default_value_t = Levels::DEFAULT.medium_from)]
+    #[arg(value_parser = clap::value_parser!(u8).range(1..=100))]
+    risk_medium_from: u8,
+    /// The least score that is a high risk: `risk.high_from` of the service
+    #[arg(long, value_name = "SCORE", default_value_t = Levels::DEFAULT.high_from)]
+    #[arg(value_parser = clap::value_parser!(u8).range(1..=100))]
+    risk_high_from: u8,
 }
 
 impl EvaluationArguments {
-    /// Loads files that were read.
-    pub(super) fn load_files(&self, files: &PolicyFiles) -> Result<PolicyEngine, PolicyErrors> {
-        policy::load_files(files).map(|engine| engine.in_time_zone(self.time_zone.clone()))
-    }
-
     /// Loads a folder as [`load`] does.
     pub(super) fn load(&self, directory: &Path) -> Result<Result<PolicyEngine, PolicyErrors>, CommandError> {
-        Ok(load(directory)?.map(|engine| engine.in_time_zone(self.time_zone.clone())))
+        let levels = self.levels()?;
+        Ok(load(directory)?.map(|engine| self.applied_to(engine, levels)))
+    }
+
+    /// Loads files that were read.
+    pub(super) fn load_files(&self, files: &PolicyFiles) -> Result<Result<PolicyEngine, PolicyErrors>, CommandError> {
+        let levels = self.levels()?;
+        Ok(policy::load_files(files).map(|engine| self.applied_to(engine, levels)))
+    }
+
+    fn applied_to(&self, engine: PolicyEngine, levels: Levels) -> PolicyEngine {
+        engine.in_time_zone(self.time_zone.clone()).with_risk_levels(levels)
+    }
+
+    fn levels(&self) -> Result<Levels, CommandError> {
+        let levels = Levels {
+            medium_from: self.risk_medium_from,
+            high_from: self.risk_high_from,
+        };
+        if levels.medium_from > levels.high_from {
+            return Err(CommandError::Usage(format!(
+                "expected --risk-medium-from at most --risk-high-from, found {} and {}",
+                levels.medium_from, levels.high_from
+            )));
+        }
+        Ok(levels)
     }
 }
 

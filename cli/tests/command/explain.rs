@@ -173,8 +173,40 @@ fn a_case_is_found_by_its_name() {
     );
 }
 
+#[test]
+fn a_stated_risk_is_what_policies_see_and_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let request = folder.path().join("request.yaml");
+    let said = "route_rule: records\nprincipal: { roles: [staff] }\nrisk: { score: 25, signals: [new_device] }\n";
+    fs::write(&request, said).unwrap();
+    let policies = shipped().join("examples/risk");
+    let explain = |more: &[&str]| picket(&[&["explain", text(&request), "--policies", text(&policies)], more].concat());
+    let answer = explain(&[]);
+    answer.expect(0);
+    for expected in [
+        "\nrisk       25 (medium)\n  signal   new_device: stated\n",
+        "\n  when { context has risk && context.risk.level == \"medium\" }: true\n",
+        "\ndecision   challenge by risk-medium-second-factor, revision ",
+        "\ndepends on route rule, token, peer, method, source_address, user_agent\n",
+    ] {
+        assert!(answer.stdout.contains(expected), "{expected}\n{}", answer.stdout);
+    }
+    let json = explain(&["--risk-medium-from", "26", "--output", "json"]).json();
+    assert_eq!(
+        (&json["risk"]["level"], &json["effect"]),
+        (&json!("low"), &json!("permit"))
+    );
+    explain(&["--risk-medium-from", "51"]).expect(2);
+    explain(&["--risk-high-from", "101"]).expect(2);
+}
+
 /// A log with one decision, about a permit that another revision has given.
 fn log(folder: &Path) -> (PathBuf, PathBuf) {
+    log_with(folder, &Value::Null)
+}
+
+/// The same, with this risk in its record.
+fn log_with(folder: &Path, risk: &Value) -> (PathBuf, PathBuf) {
     let (database, key) = (folder.join("audit.sqlite3"), folder.join("audit-key"));
     fs::write(&key, KEY).unwrap();
     let content = json!({
@@ -190,7 +222,7 @@ fn log(folder: &Path) -> (PathBuf, PathBuf) {
         "resource": {"host": "orders.example.org", "path": "/orders", "path_parameters": {}, "classification": null},
         "context": {"source_address": "10.1.2.3", "user_agent": null},
         "effect": "permit", "policy_revision": "0123456789abcdef", "policy_ids": ["readers-write"],
-        "evaluation_errors": [], "caller_reasons": [], "valid_for_ms": 1, "evaluation_us": 1,
+        "evaluation_errors": [], "caller_reasons": [], "risk": risk, "valid_for_ms": 1, "evaluation_us": 1,
     });
     let event: Event = serde_json::from_value(content).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
@@ -237,6 +269,48 @@ fn a_recorded_decision_is_explained_by_the_policies_of_today() {
     let json: Value = run(&arguments).json();
     assert_eq!(json["recorded"]["effect"], "permit");
     assert_eq!(json["effect"], "deny");
+}
+
+#[test]
+fn a_recorded_decision_has_the_risk_of_its_record() {
+    let recorded = |mode: &str, signal: &str| {
+        let signals = json!([{"signal": signal, "explanation": "192.0.2.0/24 is new"}]);
+        json!({"score": 30, "level": "medium", "mode": mode, "factors": ["password"], "signals": signals})
+    };
+    let policies = tempfile::tempdir().unwrap();
+    fs::copy(
+        shipped().join("schema.cedarschema"),
+        policies.path().join("schema.cedarschema"),
+    )
+    .unwrap();
+    let policy = "@id(\"usual\") permit (principal, action, resource) when { context has risk && context.risk.score < 30 };\n\
+                  @id(\"unusual\") permit (principal, action, resource) when { context has risk && context.risk.score == 30\n\
+                  && context.risk.level == \"medium\" && context.risk.signals == [\"new_location\"] };\n";
+    fs::write(policies.path().join("p.cedar"), policy).unwrap();
+    let explain = |risk: &Value| {
+        let folder = tempfile::tempdir().unwrap();
+        let (database, key) = log_with(folder.path(), risk);
+        let of_log = ["--database", text(&database), "--key", text(&key)];
+        picket(&[&["explain", "d-1", "--policies", text(policies.path())], &of_log[..]].concat())
+    };
+    let answer = explain(&recorded("effective", "new_location"));
+    answer.expect(0);
+    for expected in [
+        "\nrisk       30 (medium)\n  signal   new_location: 192.0.2.0/24 is new\n",
+        "\ndecision   permit by unusual, revision ",
+    ] {
+        assert!(answer.stdout.contains(expected), "{expected}\n{}", answer.stdout);
+    }
+    let learnt = explain(&recorded("learning", "new_location"));
+    for expected in [
+        "\nrisk       30 (medium), which was only learnt: policies see 0\n",
+        "\ndecision   permit by usual, revision ",
+    ] {
+        assert!(learnt.stdout.contains(expected), "{expected}\n{}", learnt.stdout);
+    }
+    // Policies would see another risk than they saw then.
+    let newer = explain(&recorded("effective", "of_a_newer_version"));
+    newer.expect(3);
 }
 
 #[test]

@@ -35,7 +35,7 @@ impl Thumbprint {
                     encode(y)
                 )
             }
-            KeyMaterial::Ed25519(point) => format!(r#"{{"crv":"Ed25519","kty":"OKP","x":"{}"}}"#, encode(point)),
+            KeyMaterial::Ed25519(key) => format!(r#"{{"crv":"Ed25519","kty":"OKP","x":"{}"}}"#, encode(key.as_bytes())),
             KeyMaterial::Secret(_) => return None,
         };
         Some(Self(Sha256::digest(members).into()))

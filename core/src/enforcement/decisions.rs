@@ -37,7 +37,7 @@ pub enum CacheUse {
 /// attributes that are not in the key's [`Vary`]. The tokens stand for all that the principal says, the rule for the
 /// classification, the path for its parameters.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct DecisionKey(Box<[u8]>);
+pub(super) struct DecisionKey(Vec<u8>);
 
 /// Answers, and what the last one under each route rule said that it could depend on: by that the next one is looked for.
 ///
@@ -129,7 +129,7 @@ impl KeyBytes {
     }
 
     fn finish(self) -> DecisionKey {
-        DecisionKey(self.bytes.into_boxed_slice())
+        DecisionKey(self.bytes)
     }
 }
 
@@ -164,7 +164,7 @@ impl DecisionCache {
         if decision.valid_for_ms == 0 {
             return;
         }
-        let Some(key) = question
+        let Some(mut key) = question
             .narrowed(decision.vary)
             .filter(|key| key.0.len() <= KEY_BYTES_MAX)
         else {
@@ -175,6 +175,8 @@ impl DecisionCache {
         }
         let valid_until = asked_at.plus_ms(u64::from(decision.valid_for_ms).min(DECISION_VALIDITY_MS_MAX));
         let ends_at = tokens.ends_at().map_or(valid_until, |end| valid_until.min(end));
+        // What is written to look for an answer goes at once; what is kept takes no more than it needs.
+        key.0.shrink_to_fit();
         self.known.put(key, Rc::clone(known), ends_at);
     }
 }

@@ -68,7 +68,7 @@ pub(super) enum Grounds<'a> {
 /// How a request is to be changed when it is forwarded.
 #[derive(Debug)]
 pub(super) struct Forwarding {
-    forged: Box<[String]>,
+    forged: Vec<String>,
     /// Where the credentials are that go.
     removed: SourceSet,
     sources: CredentialSources,

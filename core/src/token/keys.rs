@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ed25519_dalek::VerifyingKey;
 use serde_json::{Map, Value};
 
 use super::algorithm::{Curve, Scheme, TokenAlgorithm};
@@ -65,7 +66,7 @@ pub enum KeyMaterial {
         point: Vec<u8>,
     },
     /// An Ed25519 public key (RFC 8032 §5.1.5) of no small order.
-    Ed25519([u8; ED25519_BYTES]),
+    Ed25519(VerifyingKey),
     /// A secret for HMAC, of 32 bytes at least.
     Secret(Secret),
 }
@@ -390,11 +391,11 @@ fn ed25519_key(key: &Map<String, Value>) -> Result<KeyMaterial, KeyProblem> {
     let point = <[u8; ED25519_BYTES]>::try_from(bytes(key, "x")?)
         .map_err(|_| ("x", format!("expected {ED25519_BYTES} bytes")))?;
     // A point of small order verifies signatures that nobody made.
-    let is_sound = ed25519_dalek::VerifyingKey::from_bytes(&point).is_ok_and(|key| !key.is_weak());
-    if !is_sound {
-        return Err(("x", "expected an Ed25519 public key of no small order".to_owned()));
-    }
-    Ok(KeyMaterial::Ed25519(point))
+    VerifyingKey::from_bytes(&point)
+        .ok()
+        .filter(|key| !key.is_weak())
+        .map(KeyMaterial::Ed25519)
+        .ok_or_else(|| ("x", "expected an Ed25519 public key of no small order".to_owned()))
 }
 
 fn secret_key(key: &Map<String, Value>) -> Result<KeyMaterial, KeyProblem> {

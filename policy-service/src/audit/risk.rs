@@ -1,8 +1,10 @@
 //! What a record says about the risk of a request.
 
+use picket_core::decision::Vary;
+use picket_core::risk::{Risk, RiskLevel, SCORE_MAX};
 use serde::{Deserialize, Serialize};
 
-use crate::risk::{Assessment, Factor, Fired, Mode};
+use crate::risk::{Assessment, Factor, Fired, Mode, Signal};
 
 /// The risk, and every signal that made it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +38,34 @@ pub struct SignalRecord {
     pub signal: String,
     /// Why, in words and figures.
     pub explanation: String,
+}
+
+impl RiskRecord {
+    /// The assessment as policies saw it; `None` where it holds what this program does not know.
+    #[must_use]
+    pub fn assessment(&self) -> Option<Assessment> {
+        let level = RiskLevel::ALL.into_iter().find(|level| level.name() == self.level)?;
+        let signals = self.signals.iter().map(|recorded| {
+            Some(Fired {
+                signal: Signal::of_name(&recorded.signal)?,
+                explanation: recorded.explanation.clone(),
+            })
+        });
+        Some(Assessment {
+            risk: Risk {
+                score: Some(self.score).filter(|score| *score <= SCORE_MAX)?,
+                level,
+            },
+            factors: Factor::required_at(level),
+            signals: signals.collect::<Option<_>>()?,
+            // What was looked at for it is not recorded.
+            vary: Vary::EVERYTHING,
+            mode: match self.mode {
+                RiskModeRecord::Learning => Mode::Learning,
+                RiskModeRecord::Effective => Mode::Effective,
+            },
+        })
+    }
 }
 
 impl From<Assessment> for RiskRecord {

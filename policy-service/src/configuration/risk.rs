@@ -79,9 +79,9 @@ pub(super) struct RiskSection {
     principals_max: Ranged<1_000, 10_000_000>,
     #[deserr(default = Ranged(90))]
     remembered_for_days: Ranged<1, 366>,
-    #[deserr(default = Ranged(20))]
+    #[deserr(default = Ranged(Levels::DEFAULT.medium_from.into()))]
     medium_from: Ranged<1, WEIGHT_MAX>,
-    #[deserr(default = Ranged(50))]
+    #[deserr(default = Ranged(Levels::DEFAULT.high_from.into()))]
     high_from: Ranged<1, WEIGHT_MAX>,
     #[deserr(default = Ranged(300_000))]
     low_valid_for_ms: Ranged<0, VALID_FOR_MS_MAX>,

@@ -17,6 +17,7 @@ use super::index::Index;
 use super::model::Model;
 use super::trace::Place;
 use super::{Loaded, PolicyEngine};
+use crate::risk::Levels;
 
 /// SHA-256 cut to this many hexadecimal digits names a revision.
 const REVISION_DIGITS: usize = 16;
@@ -72,6 +73,7 @@ fn load_into(files: &PolicyFiles, mut found: Found) -> Result<PolicyEngine, Poli
                 warnings: warnings.into_warnings(),
             }),
             time_zone: TimeZone::UTC,
+            levels: Levels::DEFAULT,
         }),
         None => Err(found.into_errors()),
     }

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::document::{DocumentErrors, read_yaml};
 use super::request::{ActionDocument, ContextDocument, Peer, PeerDocument, PrincipalDocument, RequestDocument};
-use super::request::{ResourceDocument, Text, TimedRequest};
+use super::request::{ResourceDocument, RiskDocument, Text, TimedRequest};
 use super::requests::NamedRequest;
 use crate::policy::{Evaluation, PolicyEngine};
 
@@ -108,6 +108,8 @@ struct NamedPrincipalDocument {
     peer: Option<Text>,
     #[deserr(default)]
     context: ContextDocument,
+    #[deserr(default)]
+    risk: Option<RiskDocument>,
 }
 
 #[derive(Debug, Deserr)]
@@ -158,7 +160,7 @@ impl Matrix {
             cells: row
                 .cells
                 .iter()
-                .map(|request| Cell::from(engine.evaluate(&request.request, request.time_us)))
+                .map(|request| Cell::from(request.evaluate(engine)))
                 .collect(),
         };
         let table = |table: &Table<TimedRequest>| Table {
@@ -248,6 +250,7 @@ fn table(
             },
             resource: resource.resource.clone(),
             context: principal.context.clone(),
+            risk: principal.risk.clone(),
         };
         request.complete("matrix", "resources", problems)
     };

@@ -11,6 +11,8 @@ use picket_core::path::parse_target;
 use picket_core::spiffe::SpiffeId;
 
 use crate::configuration::parsed_text;
+use crate::policy::{Evaluation, PolicyEngine};
+use crate::risk::{Assessment, Signal, StatedRisk, StatedRiskError};
 
 /// What stands for what is left out.
 const ISSUER: &str = "https://issuer.example";
@@ -29,6 +31,23 @@ pub struct TimedRequest {
     pub request: AccessRequest,
     /// Microseconds since the epoch.
     pub time_us: u64,
+    /// How risky it is said to be; `None`: as if risk were not assessed.
+    pub risk: Option<StatedRisk>,
+}
+
+impl TimedRequest {
+    /// Evaluates the policies as the service would.
+    #[must_use]
+    pub fn evaluate(&self, engine: &PolicyEngine) -> Evaluation {
+        let risk = self.assessment(engine);
+        engine.evaluate_at_risk(&self.request, self.time_us, risk.as_ref())
+    }
+
+    /// What a service with these policies would have made of its risk.
+    #[must_use]
+    pub fn assessment(&self, engine: &PolicyEngine) -> Option<Assessment> {
+        self.risk.as_ref().map(|risk| engine.assessment(risk))
+    }
 }
 
 /// A request. Only the route rule is required: policies ask for it nearly always.
@@ -47,6 +66,8 @@ pub(super) struct RequestDocument {
     pub(super) resource: ResourceDocument,
     #[deserr(default)]
     pub(super) context: ContextDocument,
+    #[deserr(default)]
+    pub(super) risk: Option<RiskDocument>,
 }
 
 #[derive(Clone, Debug, Default, Deserr)]
@@ -134,6 +155,19 @@ pub(super) struct ContextDocument {
     time: Option<Time>,
 }
 
+/// A risk; its level follows from the score.
+#[derive(Clone, Debug, Deserr)]
+#[deserr(deny_unknown_fields, error = Problems)]
+pub(super) struct RiskDocument {
+    score: u64,
+    #[deserr(default)]
+    signals: Vec<SignalName>,
+}
+
+/// The name of a signal.
+#[derive(Clone, Copy, Debug)]
+struct SignalName(Signal);
+
 /// Text that is not empty: on the wire, what is empty is not there.
 #[derive(Clone, Debug)]
 pub(super) struct Text(pub(super) String);
@@ -164,6 +198,7 @@ impl RequestDocument {
             return None;
         };
         let time = self.context.time.map_or(TIME, |time| time.0);
+        let risk = self.risk.and_then(|risk| risk.stated(path, problems));
         let principal = self.principal.map(|principal| principal.at(time, path, problems));
         let request = AccessRequest {
             request_id: name.to_owned(),
@@ -193,7 +228,24 @@ impl RequestDocument {
         };
         // Before the epoch there were no tokens.
         let time_us = u64::try_from(time.as_microsecond()).unwrap_or(0);
-        Some(TimedRequest { request, time_us })
+        Some(TimedRequest { request, time_us, risk })
+    }
+}
+
+impl RiskDocument {
+    fn stated(self, path: &str, problems: &mut Problems) -> Option<StatedRisk> {
+        let signals = self.signals.into_iter().map(|name| name.0).collect();
+        match StatedRisk::new(self.score, signals) {
+            Ok(stated) => Some(stated),
+            Err(error) => {
+                let field = match error {
+                    StatedRiskError::Score(_) => "risk.score",
+                    StatedRiskError::Twice(_) => "risk.signals",
+                };
+                problems.add(join(path, field), error.to_string());
+                None
+            }
+        }
     }
 }
 
@@ -256,6 +308,24 @@ impl Deserr<Problems> for Text {
         parsed_text(value, location, |text| match text {
             "" => Err("expected a text that is not empty".to_owned()),
             text => Ok(Self(text.to_owned())),
+        })
+    }
+}
+
+impl Deserr<Problems> for SignalName {
+    fn deserialize_from_value<V: IntoValue>(value: Value<V>, location: ValuePointerRef<'_>) -> Result<Self, Problems> {
+        parsed_text(value, location, |text| {
+            Signal::of_name(text).map(Self).ok_or_else(|| {
+                let names: Vec<String> = Signal::ALL
+                    .iter()
+                    .map(|signal| format!("`{}`", signal.name()))
+                    .collect();
+                format!(
+                    "`{}` is no signal, expected one of {}",
+                    shortened(text),
+                    names.join(", ")
+                )
+            })
         })
     }
 }

@@ -76,9 +76,10 @@ pub fn run(engine: &PolicyEngine, files: &[CaseFile]) -> Result<Report, TraceErr
     let tracer = Tracer::new(engine)?;
     let mut tried = Tried::nothing_of(tracer.policies());
     let mut case = |case: &Case| {
-        let evaluation = engine.evaluate(&case.request.request, case.request.time_us);
+        let evaluation = case.request.evaluate(engine);
+        let risk = case.request.assessment(engine);
         // What cannot be put to Cedar is a deny with an error, and tries no policy.
-        if let Ok(trace) = tracer.trace(&case.request.request, case.request.time_us) {
+        if let Ok(trace) = tracer.trace_at_risk(&case.request.request, case.request.time_us, risk.as_ref()) {
             tried.add(&trace, &evaluation);
         }
         CaseReport {

@@ -397,3 +397,53 @@ fn a_time_that_is_none_and_one_that_is_said_twice_are_mistakes() {
         ["cases.yaml: cases[0].request.principal.auth_age_s: says what `auth_time_s` says already"]
     );
 }
+
+#[test]
+fn a_request_may_state_its_risk_which_defaults_can_state_too() {
+    const RISKY: &str = r#"
+@id("low") permit (principal, action, resource) when { context has risk && context.risk.level == "low" };
+@id("device") permit (principal, action, resource) when { context has risk && context.risk.signals.contains("new_device") };
+"#;
+    let report = report(
+        RISKY,
+        "
+defaults: { route_rule: a, risk: { score: 25, signals: [new_device] } }
+cases:
+  - { name: by default, request: {}, expect: { effect: permit, policy_ids: [device] } }
+  - { name: another score, request: { risk: { score: 19 } }, expect: { effect: permit, policy_ids: [device, low] } }
+  - { name: no signal, request: { risk: { score: 20, signals: [] } }, expect: { effect: deny, policy_ids: [] } }
+  - { name: not assessed, request: { risk: null }, expect: { effect: deny, policy_ids: [] } }
+",
+    );
+    let failed: Vec<_> = report.files[0].cases.iter().filter(|case| !case.is_passed()).collect();
+    assert!(failed.is_empty(), "{failed:?}");
+    // What is tried with a risk counts as tried.
+    assert_eq!(report.coverage.percent, 100);
+}
+
+#[test]
+fn a_risk_that_no_request_has_is_a_mistake() {
+    let of = |risk: &str| {
+        mistakes(&format!(
+            "cases: [{{ name: c, request: {{ route_rule: a, risk: {risk} }}, expect: {{ effect: deny }} }}]"
+        ))
+    };
+    assert_eq!(
+        of("{ score: 101 }"),
+        ["cases.yaml: cases[0].request.risk.score: expected a score of 0 to 100, found 101"]
+    );
+    assert_eq!(
+        of("{ score: 25, signals: [new_device, new_device] }"),
+        ["cases.yaml: cases[0].request.risk.signals: `new_device` is there twice"]
+    );
+    let unknown = of("{ score: 25, signals: [no_device] }");
+    assert!(
+        unknown[0].starts_with(
+            "cases.yaml: cases[0].request.risk.signals[0]: `no_device` is no signal, expected one of `new_location`, "
+        ),
+        "{unknown:?}"
+    );
+    assert_eq!(of("{ score: -1 }").len(), 1);
+    assert_eq!(of("{}").len(), 1);
+    assert_eq!(of("{ score: 60, level: high }").len(), 1);
+}

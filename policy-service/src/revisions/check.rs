@@ -4,7 +4,8 @@ use std::path::Path;
 
 use picket_core::configuration::problems::shortened;
 
-use crate::policy::{self, PolicyEngine, PolicyErrors, PolicyFiles, TimeZone};
+use super::Circumstances;
+use crate::policy::{self, PolicyEngine, PolicyErrors, PolicyFiles};
 use crate::policy_tests::{self, DocumentErrors, Report};
 
 /// How many cases the tests of a revision may have: they are run while an operator waits.
@@ -43,8 +44,8 @@ pub(super) struct Checked {
 }
 
 /// Loads the policies strictly and runs their tests.
-pub(super) fn check(files: &PolicyFiles, time_zone: &TimeZone) -> Result<Checked, Mistakes> {
-    let engine = policy::load_files(files).map(|engine| engine.in_time_zone(time_zone.clone()));
+pub(super) fn check(files: &PolicyFiles, circumstances: &Circumstances) -> Result<Checked, Mistakes> {
+    let engine = policy::load_files(files).map(|engine| circumstances.of(engine));
     let cases = policy_tests::read_texts(&files.tests(), CASES_MAX);
     let (engine, cases) = match (engine, cases) {
         (Ok(engine), Ok(cases)) => (engine, cases),

@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 
 use picket_core::decision::Vary;
-use picket_core::risk::{Risk, RiskLevel, SCORE_MAX};
+use picket_core::risk::{Risk, SCORE_MAX};
 
+use super::factors::Factor;
 use super::settings::RiskSettings;
 
 macro_rules! signals {
@@ -21,6 +22,12 @@ macro_rules! signals {
             #[must_use]
             pub const fn name(self) -> &'static str {
                 match self { $(Self::$variant => $name,)+ }
+            }
+
+            /// The one of this name.
+            #[must_use]
+            pub fn of_name(name: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|signal| signal.name() == name)
             }
 
             /// Whose weight it has.
@@ -75,39 +82,6 @@ pub enum SignalKind {
     Behaviour,
     /// Who else has seen its address.
     ThreatList,
-}
-
-/// What a principal has to prove itself with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Factor {
-    /// A password.
-    Password,
-    /// A one-time code besides.
-    OneTimeCode,
-    /// A biometric or a hardware key besides.
-    BiometricOrHardwareKey,
-}
-
-impl Factor {
-    /// Its name in records and the command line.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Password => "password",
-            Self::OneTimeCode => "one_time_code",
-            Self::BiometricOrHardwareKey => "biometric_or_hardware_key",
-        }
-    }
-
-    /// What a level asks for.
-    #[must_use]
-    pub const fn required_at(level: RiskLevel) -> &'static [Self] {
-        match level {
-            RiskLevel::Low => &[Self::Password],
-            RiskLevel::Medium => &[Self::Password, Self::OneTimeCode],
-            RiskLevel::High => &[Self::Password, Self::OneTimeCode, Self::BiometricOrHardwareKey],
-        }
-    }
 }
 
 /// A signal, and in words and figures why it is there. It quotes no header and no token.

@@ -136,6 +136,12 @@ impl RiskSettings {
 }
 
 impl Levels {
+    /// Where they begin unless the configuration says otherwise.
+    pub const DEFAULT: Self = Self {
+        medium_from: 20,
+        high_from: 50,
+    };
+
     /// The level of a score.
     #[must_use]
     pub fn of(self, score: u8) -> RiskLevel {

@@ -9,7 +9,8 @@ use super::ServiceError;
 use crate::configuration::{Configuration, PolicySource};
 use crate::metrics::Metrics;
 use crate::policy::{self, PolicyEngine};
-use crate::revisions::{ActivePolicies, NO_REVISION, PolicyState, Revisions};
+use crate::revisions::{ActivePolicies, Circumstances, NO_REVISION, PolicyState, Revisions};
+use crate::risk::Levels;
 use crate::sessions::{Memory, Sessions, Settings};
 use crate::storage::{Keeper, Part, Storage, StorageState};
 
@@ -98,7 +99,11 @@ fn sessions_in(storage: &Storage, settings: &Settings, metrics: &Arc<Metrics>) -
 }
 
 fn revisions_in(storage: &Storage, configuration: &Configuration, metrics: &Arc<Metrics>) -> Arc<Revisions> {
-    let time_zone = configuration.policies.time_zone.clone();
-    let revisions = Revisions::new(storage.store(), storage.freshness(), time_zone, Arc::clone(metrics));
+    let risk = configuration.risk.as_ref();
+    let circumstances = Circumstances {
+        time_zone: configuration.policies.time_zone.clone(),
+        levels: risk.map_or(Levels::DEFAULT, |risk| risk.settings.levels),
+    };
+    let revisions = Revisions::new(storage.store(), storage.freshness(), circumstances, Arc::clone(metrics));
     Arc::new(revisions)
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use picket_policy_service::audit::{ChallengeRecord, EffectRecord};
+use picket_policy_service::audit::{ChallengeRecord, EffectRecord, RiskModeRecord, RiskRecord};
 use picket_policy_service::policy::Outcome;
 
 use super::{Answer, ExplainedPolicy, Explanation, RequestLine, Traced};
@@ -18,6 +18,9 @@ pub(super) fn of(answer: &Answer<'_>, output: Output) -> String {
     }
     if let Some(explanation) = answer.explanation {
         add_request(&mut text, explanation);
+        if let Some(risk) = &explanation.risk {
+            add_risk(&mut text, risk);
+        }
         if let Some(trace) = &explanation.trace {
             add_trace(&mut text, trace, output);
         }
@@ -37,6 +40,18 @@ fn add_request(text: &mut String, explanation: &Explanation) {
     let time = time_text::of_us(i64::try_from(*time_us).unwrap_or(i64::MAX));
     let line = format!("{method} {host}{path}, route rule {route_rule}, at {time}");
     let _ = writeln!(text, "request    {}", printable(&line));
+}
+
+fn add_risk(text: &mut String, risk: &RiskRecord) {
+    let mode = match risk.mode {
+        RiskModeRecord::Effective => "",
+        RiskModeRecord::Learning => ", which was only learnt: policies see 0",
+    };
+    let _ = writeln!(text, "risk       {} ({}){mode}", risk.score, printable(&risk.level));
+    for signal in &risk.signals {
+        let line = format!("{}: {}", signal.signal, signal.explanation);
+        let _ = writeln!(text, "  signal   {}", printable(&line));
+    }
 }
 
 fn add_trace(text: &mut String, trace: &Traced, output: Output) {

@@ -167,8 +167,8 @@ fn compare(
         let change = DecisionChange {
             file: file.to_owned(),
             name: name.clone(),
-            old: Decision::from(old.evaluate(&request.request, request.time_us)),
-            new: Decision::from(new.evaluate(&request.request, request.time_us)),
+            old: Decision::from(request.evaluate(old)),
+            new: Decision::from(request.evaluate(new)),
         };
         if change.old != change.new {
             decisions.push(change);
@@ -194,7 +194,11 @@ fn side(arguments: &Arguments, place: &Path) -> Result<Side, CommandError> {
             PolicyFiles::read(place)
         }
     };
-    Ok(files.and_then(|files| Ok((arguments.evaluation.load_files(&files)?, files))))
+    let files = match files {
+        Ok(files) => files,
+        Err(errors) => return Ok(Err(errors)),
+    };
+    Ok(arguments.evaluation.load_files(&files)?.map(|engine| (engine, files)))
 }
 
 impl From<Evaluation> for Decision {

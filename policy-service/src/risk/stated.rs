@@ -1,0 +1,71 @@
+//! A risk that somebody states, so that policies about risk can be tried without a service that scores.
+
+use picket_core::decision::{Attribute, Vary};
+use picket_core::risk::{Risk, SCORE_MAX};
+
+use super::assessment::{Assessment, Fired, Mode, Signal};
+use super::factors::Factor;
+use super::settings::Levels;
+
+/// A score, and the signals that are said to have made it. The level follows from the score.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StatedRisk {
+    score: u8,
+    signals: Vec<Signal>,
+}
+
+/// A risk that no request can have.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StatedRiskError {
+    /// It is beyond the highest score.
+    #[error("expected a score of 0 to {SCORE_MAX}, found {0}")]
+    Score(u64),
+    /// Each signal is there or not.
+    #[error("`{}` is there twice", .0.name())]
+    Twice(Signal),
+}
+
+impl StatedRisk {
+    /// A score with signals, which may be in any order.
+    ///
+    /// # Errors
+    /// No request is scored like this.
+    pub fn new(score: u64, mut signals: Vec<Signal>) -> Result<Self, StatedRiskError> {
+        let Some(score) = u8::try_from(score).ok().filter(|score| *score <= SCORE_MAX) else {
+            return Err(StatedRiskError::Score(score));
+        };
+        signals.sort_unstable();
+        match signals.windows(2).find(|pair| pair.first() == pair.last()) {
+            Some([signal, ..]) => Err(StatedRiskError::Twice(*signal)),
+            Some([]) | None => Ok(Self { score, signals }),
+        }
+    }
+
+    /// What a service with these levels would have made of it.
+    #[must_use]
+    pub fn assessment(&self, levels: Levels) -> Assessment {
+        let level = levels.of(self.score);
+        let stated = |signal: &Signal| Fired {
+            signal: *signal,
+            explanation: "stated".to_owned(),
+        };
+        Assessment {
+            risk: Risk {
+                score: self.score,
+                level,
+            },
+            factors: Factor::required_at(level),
+            signals: self.signals.iter().map(stated).collect(),
+            // All that any kind of signal looks at: which are switched on, nobody has said.
+            vary: [
+                Attribute::Peer,
+                Attribute::Method,
+                Attribute::SourceAddress,
+                Attribute::UserAgent,
+            ]
+            .into_iter()
+            .collect::<Vary>(),
+            mode: Mode::Effective,
+        }
+    }
+}
