@@ -34,6 +34,9 @@ pub(super) enum Failure {
     /// Nothing is known of the session.
     #[error("the session could not be looked up")]
     SessionUnknown(#[source] StorageError),
+    /// Nothing is known of the policies that decide.
+    #[error("the policies could not be looked up")]
+    PoliciesUnknown(#[source] StorageError),
     /// It took too long.
     #[error("the decision took too long")]
     TimedOut,
@@ -47,6 +50,7 @@ impl From<DecisionError> for Failure {
                 Self::Unrecorded(error)
             }
             DecisionError::Storage(error) => Self::SessionUnknown(error),
+            DecisionError::Policies(error) => Self::PoliciesUnknown(error),
         }
     }
 }
@@ -59,7 +63,9 @@ impl Failure {
             Self::CallerUnknown => StatusCode::UNAUTHORIZED,
             Self::CallerRefused => StatusCode::FORBIDDEN,
             Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Unrecorded(_) | Self::SessionUnknown(_) | Self::TimedOut => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Unrecorded(_) | Self::SessionUnknown(_) | Self::PoliciesUnknown(_) | Self::TimedOut => {
+                StatusCode::INTERNAL_SERVER_ERROR
+            }
         }
     }
 

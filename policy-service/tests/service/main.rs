@@ -12,6 +12,7 @@ mod admin;
 mod authzen;
 mod external;
 mod harness;
+mod policies;
 #[path = "../storage/postgres.rs"]
 mod postgres;
 mod replicas;
