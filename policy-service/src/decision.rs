@@ -16,7 +16,7 @@ use crate::logging::{DecisionLine, DecisionLines};
 use crate::metrics::Metrics;
 use crate::policy::{Evaluation, PolicyEngine};
 use crate::risk::{self, Assessment, MissingFactors};
-use crate::sessions::{EndReason, Judgement, Refusal, Sessions};
+use crate::sessions::{EndReason, Judgement, Presence, Refusal, Sessions};
 use crate::storage::StorageError;
 
 /// What a decision comes to, for the log and the metrics.
@@ -82,11 +82,12 @@ impl Decider {
     pub(crate) async fn decide(
         &self,
         request: AccessRequest,
+        presence: Presence,
         caller: &str,
         stopwatch: Stopwatch,
     ) -> Result<Decision, DecisionError> {
         let time_us = clock::now_unix_us();
-        let judgement = self.judge_session(&request, time_us).await?;
+        let judgement = self.judge_session(&request, presence, time_us).await?;
         let assessed = self.risk.as_ref().map(|risk| risk.assess(&request, to_ms(time_us)));
         let assessment = assessed.as_ref().map(|assessed| &assessed.assessment);
         let evaluation_time = Stopwatch::start();
@@ -138,12 +139,17 @@ impl Decider {
         }
     }
 
-    async fn judge_session(&self, request: &AccessRequest, time_us: u64) -> Result<Judgement, DecisionError> {
+    async fn judge_session(
+        &self,
+        request: &AccessRequest,
+        presence: Presence,
+        time_us: u64,
+    ) -> Result<Judgement, DecisionError> {
         let Some(sessions) = &self.sessions else {
             return Ok(Judgement::none());
         };
         let now_us = i64::try_from(time_us).unwrap_or(i64::MAX);
-        if let Some(judgement) = sessions.remembered(request, now_us)? {
+        if let Some(judgement) = sessions.remembered(request, presence, now_us)? {
             return Ok(judgement);
         }
         let place = sessions.place()?;
@@ -151,7 +157,7 @@ impl Decider {
         // On its own, so that it is carried to its end when the caller goes away: what happens to a session is recorded.
         let judged = tokio::spawn(async move {
             let _place = place;
-            let judgement = sessions.judge(&request, now_us).await?;
+            let judgement = sessions.judge(&request, presence, now_us).await?;
             for change in &judgement.changes {
                 audit.append(time_us, &Event::Session(Box::new(change.clone()))).await?;
             }

@@ -41,6 +41,7 @@ fn request(subject: Option<&str>, address: &str) -> AccessRequest {
             actors: vec![],
             is_bound: false,
         }),
+        further_tokens: Vec::new(),
         peer: "spiffe://example.org/web".parse().ok(),
         action: Action { method: "GET".into() },
         resource: Resource {

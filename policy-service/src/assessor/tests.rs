@@ -51,6 +51,7 @@ fn request(subject: &str, address: &str) -> AccessRequest {
             actors: vec![],
             is_bound: false,
         }),
+        further_tokens: Vec::new(),
         peer: None,
         action: Action { method: "GET".into() },
         resource: Resource {

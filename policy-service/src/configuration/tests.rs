@@ -119,6 +119,10 @@ fn sessions_are_kept_where_the_file_says_and_have_defaults() {
     assert_eq!(limits.concurrent_max, 100);
     assert_eq!(settings.fingerprint, [ClientPart::UserAgent, ClientPart::Peer]);
     assert_eq!(settings.without_id, WithoutId::Deny);
+    assert_eq!(
+        (settings.held.sessions_max, settings.held.per_tenant_max),
+        (1_000_000, 250_000)
+    );
 
     std::fs::write(folder.path().join("url"), "postgres://localhost/picket").unwrap();
     let text = with_sessions(
@@ -161,6 +165,14 @@ fn sessions_without_a_place_and_timeouts_that_disagree_are_refused() {
         (
             "[sessions]\nidle_timeout_s = 61\nabsolute_timeout_s = 60\n[storage]\nsqlite_file = \"s\"",
             "sessions.idle_timeout_s: expected at most `sessions.absolute_timeout_s`, which is 60, found 61",
+        ),
+        (
+            "[sessions]\nsessions_max = 10001\nsessions_per_tenant_max = 1\n[storage]\nsqlite_file = \"s\"",
+            "sessions.sessions_per_tenant_max: expected 2 to 10001, as `sessions.sessions_max` is 10001, found 1",
+        ),
+        (
+            "[sessions]\nsessions_max = 10\nsessions_per_tenant_max = 11\n[storage]\nsqlite_file = \"s\"",
+            "sessions.sessions_per_tenant_max: expected 1 to 10, as `sessions.sessions_max` is 10, found 11",
         ),
         (
             "[sessions]\nconcurrent_max = 0\n[storage]\nsqlite_file = \"s\"",

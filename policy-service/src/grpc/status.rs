@@ -114,6 +114,11 @@ impl From<AdminError> for Status {
             AdminError::Operation(OperationError::Storage(_)) | AdminError::Audit(_) => Code::Unavailable,
             AdminError::Cut => Code::Internal,
         };
+        if let AdminError::Operation(OperationError::Storage(storage)) = &error {
+            // What the database says is for whoever runs the service.
+            tracing::warn!(error = %storage, "an operator's call failed");
+            return Self::new(code, format!("storage: {}", storage.reason()));
+        }
         Self::new(code, error.to_string())
     }
 }

@@ -9,7 +9,7 @@ use cedar_policy::{
     Context, Entities, Entity, EntityId, EntityTypeName, EntityUid, Request, RestrictedExpression, Schema,
 };
 use jiff::tz::TimeZone;
-use picket_core::access::{AccessRequest, Principal};
+use picket_core::access::{AccessRequest, Principal, principal_name};
 use picket_core::spiffe::SpiffeId;
 
 use super::entities::LoadedEntities;
@@ -175,7 +175,7 @@ impl Model {
 
     fn principal_uid(&self, request: &AccessRequest) -> EntityUid {
         match (&request.principal, &request.peer) {
-            (Some(principal), _) => uid(&self.user, &user_id(principal)),
+            (Some(principal), _) => uid(&self.user, &principal_name(&principal.issuer, &principal.subject)),
             (None, Some(peer)) => uid(&self.workload, peer.as_str()),
             (None, None) => uid(&self.anonymous, "anonymous"),
         }
@@ -238,7 +238,12 @@ impl Model {
         ];
         let roles = loaded.closure(principal.roles.iter().map(|role| uid(&self.role, role)));
         let attributes = attributes.into_iter().flatten().collect();
-        Entity::new(uid(&self.user, &user_id(principal)), attributes, roles).map_err(refused("principal"))
+        Entity::new(
+            uid(&self.user, &principal_name(&principal.issuer, &principal.subject)),
+            attributes,
+            roles,
+        )
+        .map_err(refused("principal"))
     }
 
     fn workload(&self, peer: &SpiffeId, loaded: &LoadedEntities, needed: Attributes) -> Result<Entity, ModelError> {
@@ -357,12 +362,6 @@ pub(super) fn refused<E: std::error::Error>(part: &'static str) -> impl Fn(E) ->
         part,
         message: with_causes(&error),
     }
-}
-
-/// `<issuer>|<subject>`. No two parties share one: what could be taken for the separator is escaped in the issuer.
-fn user_id(principal: &Principal) -> String {
-    let issuer = principal.issuer.replace('%', "%25").replace('|', "%7C");
-    format!("{issuer}|{}", principal.subject)
 }
 
 fn identity(peer: &SpiffeId, needed: Attributes) -> impl Iterator<Item = (String, RestrictedExpression)> {

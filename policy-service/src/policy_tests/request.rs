@@ -216,6 +216,7 @@ impl RequestDocument {
             },
             route_rule: route_rule.0,
             principal,
+            further_tokens: Vec::new(),
             peer: self.peer.map(|peer| peer.spiffe_id.0),
             action: Action {
                 method: text_or(self.action.method, METHOD),

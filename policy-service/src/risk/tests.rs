@@ -57,6 +57,7 @@ fn request() -> AccessRequest {
         },
         route_rule: "orders-read".into(),
         principal: Some(user("alice")),
+        further_tokens: Vec::new(),
         peer: "spiffe://example.org/web".parse().ok(),
         action: Action { method: "GET".into() },
         resource: Resource {

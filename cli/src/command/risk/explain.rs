@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
+use picket_core::access::principal_name;
 use picket_policy_service::risk::{self, Baseline, Factor, Past, PrincipalKey, StateError};
 use picket_proto::v1;
 use picket_proto::v1::risk_admin_client::RiskAdminClient;
@@ -122,7 +123,7 @@ pub(super) fn run(arguments: Arguments, output: Output) -> Result<Exit, CommandE
             let key = PrincipalKey::of_user(&issuer, &subject);
             let workload = String::new();
             (
-                format!("{issuer}|{subject}"),
+                principal_name(&issuer, &subject),
                 key,
                 v1::ExplainRiskRequest {
                     issuer,

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use picket_core::access::principal_name;
 use picket_proto::v1;
 use picket_proto::v1::dynamics_report::Session;
 
@@ -150,7 +151,7 @@ impl Principal {
     }
 
     fn name(&self) -> String {
-        let name = format!("{}|{}", self.issuer, self.subject);
+        let name = principal_name(&self.issuer, &self.subject);
         name.get(..name.floor_char_boundary(RECORDED_BYTES_MAX))
             .unwrap_or_default()
             .to_owned()

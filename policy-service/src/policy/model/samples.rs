@@ -77,6 +77,7 @@ fn sample(whole: bool, user: bool, peer: bool) -> AccessRequest {
             },
             is_bound: whole,
         }),
+        further_tokens: Vec::new(),
         peer: if peer {
             "spiffe://sample/sample".parse().ok()
         } else {
