@@ -99,7 +99,7 @@ impl RiskEngine {
             }
         }
         if let (Some(authentication), Some(failures)) = (&settings.authentication, self.failures(facts.principal)) {
-            found.extend(failures.signal(authentication, facts.now_s));
+            found.extend(failures.signal(authentication, facts));
         }
         if settings.threat_list.is_some() {
             found.extend(listing.map(|listing| Fired {
