@@ -1,6 +1,10 @@
 //! Compiles the files in `proto` in pure Rust (protox), so that no `protoc` is needed.
 
-const CONTRACT: [&str; 2] = ["picket/v1/admin.proto", "picket/v1/decision.proto"];
+const CONTRACT: [&str; 3] = [
+    "picket/v1/admin.proto",
+    "picket/v1/decision.proto",
+    "picket/v1/risk_admin.proto",
+];
 const EXTERNAL_AUTHORIZATION: [&str; 1] = ["envoy/service/auth/v3/external_auth.proto"];
 /// The modules of everything but the contract, nested as their packages are.
 const ENVOY_MODULES: &str = "envoy_modules.rs";

@@ -15,8 +15,8 @@ use crate::configuration::Decisions;
 use crate::logging::{DecisionLine, DecisionLines};
 use crate::metrics::Metrics;
 use crate::policy::{Evaluation, PolicyEngine};
-use crate::risk::Assessment;
-use crate::sessions::{Judgement, Presence, Refusal, Sessions};
+use crate::risk::{self, Assessment, MissingFactors};
+use crate::sessions::{EndReason, Judgement, Presence, Refusal, Sessions};
 use crate::storage::StorageError;
 
 /// What a decision comes to, for the log and the metrics.
@@ -93,7 +93,7 @@ impl Decider {
         let evaluation_time = Stopwatch::start();
         let evaluation = match judgement.refusal {
             Some(refusal) => refused(refusal, &judgement),
-            None => self.policies.evaluate_at_risk(&request, time_us, assessment),
+            None => self.evaluate(&request, time_us, assessment),
         };
         let evaluation_us = evaluation_time.elapsed_us();
         let failed = !evaluation.errors.is_empty();
@@ -106,7 +106,7 @@ impl Decider {
         self.audit.append(time_us, &Event::Decision(Box::new(record))).await?;
         if let (Some(risk), Some(assessed)) = (&self.risk, &assessed) {
             // Only what was given teaches.
-            risk.learn(assessed, Outcome::of(&decision));
+            risk.learn(assessed, lesson(Outcome::of(&decision), judgement.refusal));
             self.metrics.assessed(assessed.assessment.risk.level);
         }
         self.metrics
@@ -116,6 +116,27 @@ impl Decider {
         }
         line.write(&self.lines, &decision, stopwatch.elapsed_us());
         Ok(decision)
+    }
+
+    /// What the policies say, and then whether the principal has shown the factors of its risk, where they are enforced.
+    fn evaluate(&self, request: &AccessRequest, time_us: u64, assessment: Option<&Assessment>) -> Evaluation {
+        let evaluation = self.policies.evaluate_at_risk(request, time_us, assessment);
+        let asked = (&self.risk, assessment, &request.principal);
+        let (Some(risk), Some(assessment), Some(principal)) = asked else {
+            return evaluation;
+        };
+        if !risk.factors_are_enforced() {
+            return evaluation;
+        }
+        let missing = match evaluation.effect {
+            Effect::Permit => risk.missing_factors(assessment, principal),
+            Effect::Deny => None,
+        };
+        let vary = assessment.vary.attributes().fold(evaluation.vary, Vary::with);
+        match missing {
+            Some(missing) => asked_for(missing, Evaluation { vary, ..evaluation }),
+            None => Evaluation { vary, ..evaluation },
+        }
     }
 
     async fn judge_session(
@@ -208,6 +229,43 @@ impl Decider {
             evaluation_us,
         };
         DecisionRecord::new(request, answer)
+    }
+}
+
+/// A challenge in the place of a permit: the policies would have taken another authentication of the same principal.
+fn asked_for(missing: MissingFactors, evaluation: Evaluation) -> Evaluation {
+    let reasons = missing.factors.iter().map(|factor| factor.reason().to_owned());
+    Evaluation {
+        effect: Effect::Deny,
+        policy_ids: Vec::new(),
+        caller_reasons: reasons.collect(),
+        obligations: Vec::new(),
+        challenge: Some(missing.step_up),
+        // What policies in observe mode would have denied is denied.
+        observed: None,
+        ..evaluation
+    }
+}
+
+/// What a decision teaches about its principal.
+fn lesson(outcome: Outcome, refusal: Option<Refusal>) -> risk::Outcome {
+    match (outcome, refusal) {
+        (Outcome::Permit, _) => risk::Outcome::Permitted,
+        (Outcome::Challenge, _) => risk::Outcome::Challenged,
+        (Outcome::Deny, None) => risk::Outcome::Denied,
+        (Outcome::Deny, Some(Refusal::Revoked | Refusal::Ended(EndReason::Revoked | EndReason::Compromised))) => {
+            risk::Outcome::SessionRefused
+        }
+        (
+            Outcome::Deny,
+            Some(
+                Refusal::Ended(EndReason::IdleTimeout | EndReason::AbsoluteTimeout | EndReason::Superseded)
+                | Refusal::Lockdown
+                | Refusal::ReauthenticationRequired
+                | Refusal::IdMissing
+                | Refusal::LimitReached,
+            ),
+        ) => risk::Outcome::Closed,
     }
 }
 

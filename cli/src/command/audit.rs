@@ -219,6 +219,8 @@ fn administration_line(record: &AdministrationRecord) -> String {
         Act::RevokeEverything => "revoke everything",
         Act::LockdownOn => "lockdown on",
         Act::LockdownOff => "lockdown off",
+        Act::ReportAuthentication => "report authentication",
+        Act::ReportDynamics => "report dynamics",
     };
     let outcome = match record.outcome {
         Outcome::Done => "done",

@@ -68,25 +68,29 @@ pub enum SessionChange {
     },
 }
 
-/// What an operator did.
+/// What an operator or a reporter did.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AdministrationRecord {
     /// When, in microseconds since the epoch.
     pub time_us: i64,
-    /// The operator's SPIFFE ID, from its certificate.
+    /// The caller's SPIFFE ID, from its certificate.
     pub caller: String,
     /// What.
     pub act: Act,
-    /// What it was done to: a session's id, [`picket_core::access::principal_name`], a tenant, or nothing.
+    /// What it was done to: a session's id, [`picket_core::access::principal_name`], a tenant, or nothing; of reports a list of
+    /// whom they are about, with names cut at 256 bytes.
     pub target: String,
     /// What became of it.
     pub outcome: Outcome,
 }
 
-/// What operators do.
+/// What operators and reporters do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-#[expect(missing_docs, reason = "they are the methods of `picket.v1.Admin`")]
+#[expect(
+    missing_docs,
+    reason = "they are the methods of `picket.v1.Admin` and `picket.v1.RiskAdmin`"
+)]
 pub enum Act {
     RevokeSession,
     RevokePrincipal,
@@ -94,6 +98,8 @@ pub enum Act {
     RevokeEverything,
     LockdownOn,
     LockdownOff,
+    ReportAuthentication,
+    ReportDynamics,
 }
 
 /// What became of an act.
@@ -358,6 +364,34 @@ impl From<FurtherTokenRecord> for FurtherToken {
     }
 }
 
+impl From<Action> for ActionRecord {
+    fn from(action: Action) -> Self {
+        Self { method: action.method }
+    }
+}
+
+impl From<Resource> for ResourceRecord {
+    fn from(resource: Resource) -> Self {
+        Self {
+            host: resource.host,
+            path: resource.path,
+            path_parameters: resource.path_parameters,
+            classification: resource.classification,
+            security_zone: resource.security_zone,
+            tenant: resource.tenant,
+        }
+    }
+}
+
+impl From<Context> for ContextRecord {
+    fn from(context: Context) -> Self {
+        Self {
+            source_address: context.source_address.map(|address| address.to_string()),
+            user_agent: context.user_agent,
+        }
+    }
+}
+
 impl From<Actor> for ActorRecord {
     fn from(actor: Actor) -> Self {
         Self {
@@ -443,21 +477,9 @@ impl DecisionRecord {
                 .map(FurtherTokenRecord::from)
                 .collect(),
             peer: request.peer.map(|peer| peer.to_string()),
-            action: ActionRecord {
-                method: request.action.method,
-            },
-            resource: ResourceRecord {
-                host: request.resource.host,
-                path: request.resource.path,
-                path_parameters: request.resource.path_parameters,
-                classification: request.resource.classification,
-                security_zone: request.resource.security_zone,
-                tenant: request.resource.tenant,
-            },
-            context: ContextRecord {
-                source_address: request.context.source_address.map(|address| address.to_string()),
-                user_agent: request.context.user_agent,
-            },
+            action: request.action.into(),
+            resource: request.resource.into(),
+            context: request.context.into(),
             effect: answer.effect.into(),
             policy_revision: answer.policy_revision,
             policy_ids: answer.policy_ids,

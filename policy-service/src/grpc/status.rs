@@ -65,6 +65,19 @@ pub(super) enum AdminError {
     /// There is nothing to look at or act on.
     #[error("this policy service keeps no sessions: its configuration has no `[sessions]`")]
     NoSessions,
+    /// There are no scores.
+    #[error("this policy service assesses no risk: its configuration has no `[risk]`")]
+    NoRisk,
+    /// As much was told as may be.
+    #[error("more reports of this caller than are taken in a second")]
+    TooManyReports,
+    /// A field of a report is not what the contract says.
+    #[error("field `reports[{index}].{field}`: expected {expected}")]
+    Report {
+        index: usize,
+        field: &'static str,
+        expected: &'static str,
+    },
     /// A field of the request is not what the contract says.
     #[error("field `{0}`: expected {1}")]
     Field(&'static str, &'static str),
@@ -92,10 +105,12 @@ impl From<AdminError> for Status {
     fn from(error: AdminError) -> Self {
         let code = match &error {
             AdminError::Role(_) => Code::PermissionDenied,
-            AdminError::NoSessions => Code::FailedPrecondition,
-            AdminError::Field(_, _) => Code::InvalidArgument,
+            AdminError::NoSessions | AdminError::NoRisk => Code::FailedPrecondition,
+            AdminError::Field(_, _) | AdminError::Report { .. } => Code::InvalidArgument,
             AdminError::NoSuchSession => Code::NotFound,
-            AdminError::Operation(OperationError::TooManyRevocations) => Code::ResourceExhausted,
+            AdminError::TooManyReports | AdminError::Operation(OperationError::TooManyRevocations) => {
+                Code::ResourceExhausted
+            }
             AdminError::Operation(OperationError::Storage(_)) | AdminError::Audit(_) => Code::Unavailable,
             AdminError::Cut => Code::Internal,
         };

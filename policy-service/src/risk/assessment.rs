@@ -60,11 +60,17 @@ signals! {
     DenialBurst => "denial_burst", Behaviour,
     /// The address is in a threat list.
     ListedAddress => "listed_address", ThreatList,
+    /// Authentications failed, here or elsewhere.
+    FailedAuthentications => "failed_authentications", Authentication,
+    /// One token comes from too many peers or locations at once.
+    SharedToken => "shared_token", Token,
+    /// The client is handled as the principal does not handle it.
+    UnusualDynamics => "unusual_dynamics", Dynamics,
 }
 
 impl Signal {
     /// A bit of its own, for sets of signals.
-    pub(super) fn bit(self) -> u16 {
+    pub(super) fn bit(self) -> u32 {
         1 << self as u16
     }
 }
@@ -82,6 +88,12 @@ pub enum SignalKind {
     Behaviour,
     /// Who else has seen its address.
     ThreatList,
+    /// How authentications of its principal ended.
+    Authentication,
+    /// In how many hands its token is.
+    Token,
+    /// How its client is handled.
+    Dynamics,
 }
 
 /// A signal, and in words and figures why it is there. It quotes no header and no token.
@@ -118,12 +130,12 @@ pub struct Assessment {
 }
 
 impl Assessment {
-    /// Adds up what was found.
-    pub(super) fn new(settings: &RiskSettings, mut signals: Vec<Fired>) -> Self {
+    /// Adds up what was found; the score is no less than `score_min`.
+    pub(super) fn new(settings: &RiskSettings, mut signals: Vec<Fired>, score_min: u8) -> Self {
         signals.sort_by_key(|fired| fired.signal);
         let kinds: BTreeSet<SignalKind> = signals.iter().map(|fired| fired.signal.kind()).collect();
         let sum: u32 = kinds.into_iter().map(|kind| u32::from(settings.weight(kind))).sum();
-        let score = u8::try_from(sum).map_or(SCORE_MAX, |sum| sum.min(SCORE_MAX));
+        let score = u8::try_from(sum).map_or(SCORE_MAX, |sum| sum.max(score_min).min(SCORE_MAX));
         let level = settings.levels.of(score);
         Self {
             risk: Risk { score, level },
@@ -153,7 +165,7 @@ impl Assessment {
     }
 
     /// The signals as a set of bits.
-    pub(super) fn bits(&self) -> u16 {
+    pub(super) fn bits(&self) -> u32 {
         self.signals.iter().fold(0, |bits, fired| bits | fired.signal.bit())
     }
 }

@@ -11,6 +11,7 @@ use picket_core::time::Timestamp;
 use super::*;
 
 mod properties;
+mod reports;
 mod saved;
 mod threat_lists;
 
@@ -288,6 +289,7 @@ fn many_new_locations_do_not_push_out_the_principals_own() {
         world.at_s += 60;
         world.permit(&from(&format!("198.51.{n}.1")));
     }
+    world.at_s += 300;
     world.check(&request(), 0, &[]);
     let baseline = world.engine.baseline(&PrincipalKey::of(&request()).unwrap()).unwrap();
     assert_eq!(baseline.places().count(), PLACES_MAX);
@@ -561,6 +563,13 @@ fn an_assessment_names_what_it_looked_at() {
         change(&mut settings);
         World::new(settings).assess(&request()).vary
     };
+    assert_eq!(
+        vary(|s| {
+            (s.location, s.threat_list, s.device) = (None, None, None);
+        }),
+        [Peer, Method, SourceAddress].into_iter().collect(),
+        "a token's hands"
+    );
     let all: Vary = [Peer, Method, SourceAddress, UserAgent].into_iter().collect();
     assert_eq!(vary(|_| ()), all);
     assert_eq!(vary(|s| s.time = None), all);
@@ -568,12 +577,14 @@ fn an_assessment_names_what_it_looked_at() {
     let without_address = [Peer, Method, UserAgent].into_iter().collect();
     assert_eq!(
         vary(|s| {
-            s.location = None;
-            s.threat_list = None;
+            (s.location, s.threat_list, s.token) = (None, None, None);
         }),
         without_address
     );
-    assert_eq!(vary(|s| s.device = None), [Method, SourceAddress].into_iter().collect());
+    assert_eq!(
+        vary(|s| (s.device, s.token) = (None, None)),
+        [Method, SourceAddress].into_iter().collect()
+    );
     let without_method = [Peer, SourceAddress, UserAgent].into_iter().collect();
     assert_eq!(vary(|s| s.behaviour = None), without_method);
 }

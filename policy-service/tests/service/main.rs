@@ -16,6 +16,7 @@ mod harness;
 mod postgres;
 mod replicas;
 mod risk;
+mod risk_admin;
 mod sessions;
 
 use std::path::Path;
