@@ -23,7 +23,7 @@ pub use database_file::DatabaseFileError;
 pub use keeper::StorageState;
 pub(crate) use keeper::{Keeper, Part, Storage};
 pub use postgres::PostgresStore;
-pub use sessions::{Concurrency, Counts, Creation, Filter, Forgotten, Revocation, SessionStore};
+pub use sessions::{Concurrency, Counts, Creation, Filter, Forgotten, Revocation, SessionStore, Since};
 pub use snapshot::STALE_MS_MAX;
 pub(crate) use snapshot::{Freshness, Snapshot};
 pub use sqlite::SqliteStore;

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::chain::Hash;
 use super::risk::RiskRecord;
+use super::search::SearchRecord;
 use crate::policy::Observed;
 use crate::sessions::EndReason;
 
@@ -35,6 +36,8 @@ pub enum Event {
     Session(Box<SessionRecord>),
     /// An operator did something.
     Administration(Box<AdministrationRecord>),
+    /// Somebody asked what would be permitted.
+    Search(Box<SearchRecord>),
 }
 
 /// What happened to a session.
