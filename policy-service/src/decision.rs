@@ -1,5 +1,7 @@
 //! Decisions: one access request is evaluated, recorded and answered, whichever front it came through.
 
+mod search;
+
 use std::sync::Arc;
 
 use picket_core::access::AccessRequest;

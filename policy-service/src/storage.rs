@@ -27,7 +27,7 @@ pub use policies::{
     ACTIVATIONS_MAX, Activated, Activation, Choice, Order, PolicyStore, REVISIONS_MAX, Revision, RevisionFile,
 };
 pub use postgres::PostgresStore;
-pub use sessions::{Concurrency, Counts, Creation, Filter, Forgotten, Revocation, SessionStore};
+pub use sessions::{Concurrency, Counts, Creation, Filter, Forgotten, Revocation, SessionStore, Since};
 pub use snapshot::STALE_MS_MAX;
 pub(crate) use snapshot::{Freshness, Snapshot};
 pub use sqlite::SqliteStore;

@@ -17,9 +17,9 @@ use tokio_postgres::Client;
 use tokio_postgres::error::{DbError, Severity, SqlState};
 
 use super::{
-    Concurrency, Counts, Creation, Filter, Forgotten, Observer, Probe, Revocation, SessionStore, StorageError,
+    Concurrency, Counts, Creation, Filter, Forgotten, Observer, Probe, Revocation, SessionStore, Since, StorageError,
 };
-use crate::sessions::{Ended, Lockdown, Session, SessionId, Standing};
+use crate::sessions::{Ended, Lockdown, PrincipalId, Session, SessionId, Standing};
 use connection::Connector;
 pub(super) use connection::read_url;
 use listener::Listener;
@@ -152,6 +152,16 @@ impl SessionStore for PostgresStore {
         count_max: u32,
     ) -> Result<Vec<Session>, StorageError> {
         self.run(async |client| statements::sessions(client, &filter, after, count_max).await)
+            .await
+    }
+
+    async fn last_sessions(
+        &self,
+        after: Option<PrincipalId>,
+        since: Since,
+        count_max: u32,
+    ) -> Result<Vec<Session>, StorageError> {
+        self.run(async |client| statements::last_sessions(client, after, since, count_max).await)
             .await
     }
 
