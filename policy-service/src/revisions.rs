@@ -356,7 +356,7 @@ impl Part for Revisions {
         match change {
             Change::Policies => self.deciding.changed_elsewhere(),
             Change::Anything => self.deciding.forget(),
-            Change::Session(_) | Change::Standing => {}
+            Change::Session(_) | Change::Standing | Change::Roles => {}
         }
     }
 

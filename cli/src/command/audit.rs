@@ -221,6 +221,8 @@ fn administration_line(record: &AdministrationRecord) -> String {
         Act::LockdownOff => "lockdown off",
         Act::ActivatePolicies => "activate policies",
         Act::RollBackPolicies => "roll back policies",
+        Act::AssignRole => "assign role",
+        Act::WithdrawRole => "withdraw role",
     };
     let outcome = match record.outcome {
         Outcome::Done => "done",

@@ -77,7 +77,7 @@ pub struct AdministrationRecord {
     pub caller: String,
     /// What.
     pub act: Act,
-    /// What it was done to: a session's id, `issuer|subject`, a tenant, the number and digest of a revision, or nothing.
+    /// What it was done to: a session's id, `issuer|subject`, a tenant, the number and digest of a revision, `issuer|subject` with a role, or nothing.
     pub target: String,
     /// What became of it.
     pub outcome: Outcome,
@@ -96,6 +96,8 @@ pub enum Act {
     LockdownOff,
     ActivatePolicies,
     RollBackPolicies,
+    AssignRole,
+    WithdrawRole,
 }
 
 /// What became of an act.
@@ -152,6 +154,9 @@ pub struct DecisionRecord {
     /// How unusual the request was. Absent where it was not assessed, and in records from before it was.
     #[serde(default)]
     pub risk: Option<RiskRecord>,
+    /// Those of the principal's roles that an operator has assigned, and the token has not. Absent in records from before roles were.
+    #[serde(default)]
+    pub assigned_roles: Vec<String>,
     /// What the upstream was told to see to. Absent in records from before it was kept, as are those below.
     #[serde(default)]
     pub obligations: Vec<String>,
@@ -421,6 +426,7 @@ impl DecisionRecord {
             evaluation_errors: answer.evaluation_errors,
             caller_reasons: answer.caller_reasons,
             risk: None,
+            assigned_roles: Vec::new(),
             obligations: answer.obligations,
             challenge: answer.challenge.map(ChallengeRecord::from),
             observed: answer.observed.map(ObservedRecord::from),

@@ -17,6 +17,7 @@ mod policies;
 mod postgres;
 mod replicas;
 mod risk;
+mod roles;
 mod sessions;
 
 use std::path::Path;
