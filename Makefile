@@ -22,7 +22,7 @@ MODULE := $(CARGO_TARGET_DIR)/$(WASM_TARGET)/wasm/picket_filter.wasm
 SCHEMA := envoy/picket-filter.schema.json
 
 .DEFAULT_GOAL := help
-.PHONY: help build module tools demo up down test test-needs trap-hunt vary-hunt fuzz bench bench-quick bench-memory bench-document bench-needs bench-build instructions check schema clean
+.PHONY: help build module tools demo up down test test-needs trap-hunt vary-hunt fuzz bench bench-quick bench-memory bench-scale bench-document bench-needs bench-build instructions check schema clean
 
 help: ## Say what there is
 	@echo "Picket: each request in the mesh proves itself. It needs Rust, Python 3.11 and make."
@@ -79,6 +79,9 @@ bench-quick: bench-build ## The five ratios that matter most, in under 3 minutes
 
 bench-memory: bench-build ## The memory of a worker's VM, minute by minute for 10 minutes; goes into the last report
 	$(BENCH) memory --report $(REPORT)
+
+bench-scale: bench-build ## Decide with 1,000,000 sessions kept, and with risk; goes into the last report
+	$(BENCH) scale --report $(REPORT)
 
 bench-document: bench-build ## Write docs/benchmarks.md and its plots from the last report of make bench
 	$(BENCH) document --report $(REPORT) --into docs

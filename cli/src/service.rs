@@ -13,6 +13,8 @@ use crate::files::{self, FileError};
 
 /// Longer than the service takes for any call.
 const TIMEOUT: Duration = Duration::from_secs(15);
+/// Where the service listens by default.
+const ADDRESS: &str = "localhost:9191";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Which policy service, and who asks it.
@@ -22,7 +24,7 @@ pub(crate) struct ServiceArguments {
     #[arg(
         long,
         value_name = "HOST:PORT",
-        default_value = "localhost:9191",
+        default_value = ADDRESS,
         help_heading = "Policy service"
     )]
     address: String,
@@ -40,39 +42,34 @@ pub(crate) struct ServiceArguments {
     server_name: Option<String>,
 }
 
-/// The same for a command that may do without.
+/// The same for a command that can do without a service: none of them, or all that are needed.
 #[derive(clap::Args)]
 pub(crate) struct OptionalServiceArguments {
-    /// Where the policy service listens
-    #[arg(
-        long,
-        value_name = "HOST:PORT",
-        default_value = "localhost:9191",
-        help_heading = "Policy service"
-    )]
-    address: String,
+    /// Where the policy service listens; localhost:9191 where it is not given
+    #[arg(long, value_name = "HOST:PORT", requires = "ca", help_heading = "Policy service")]
+    address: Option<String>,
     /// The authorities that sign the service's certificate, PEM
-    #[arg(long, value_name = "FILE", help_heading = "Policy service")]
+    #[arg(long, value_name = "FILE", requires_all = ["certificate", "key"], help_heading = "Policy service")]
     ca: Option<PathBuf>,
     /// The caller's certificate chain, PEM; its SPIFFE ID needs a role in the service's configuration
-    #[arg(long, value_name = "FILE", help_heading = "Policy service")]
+    #[arg(long, value_name = "FILE", requires = "ca", help_heading = "Policy service")]
     certificate: Option<PathBuf>,
     /// The certificate's private key, PEM
-    #[arg(long, value_name = "FILE", help_heading = "Policy service")]
+    #[arg(long, value_name = "FILE", requires = "ca", help_heading = "Policy service")]
     key: Option<PathBuf>,
     /// The name in the service's certificate; the address's host where it is not given
-    #[arg(long, value_name = "NAME", help_heading = "Policy service")]
+    #[arg(long, value_name = "NAME", requires = "ca", help_heading = "Policy service")]
     server_name: Option<String>,
 }
 
 impl OptionalServiceArguments {
-    /// All of them; `None`: one is missing.
-    pub(crate) fn complete(&self) -> Option<ServiceArguments> {
+    /// The service to ask, if one is to be asked.
+    pub(crate) fn given(&self) -> Option<ServiceArguments> {
         Some(ServiceArguments {
-            address: self.address.clone(),
             ca: self.ca.clone()?,
             certificate: self.certificate.clone()?,
             key: self.key.clone()?,
+            address: self.address.clone().unwrap_or_else(|| ADDRESS.to_owned()),
             server_name: self.server_name.clone(),
         })
     }
@@ -103,12 +100,12 @@ impl From<tonic::Status> for ServiceError {
     }
 }
 
-/// Connects, asks and waits for the answer.
+/// Connects, asks `picket.v1.Admin` and waits for the answer.
 pub(crate) fn ask<T>(
     arguments: &ServiceArguments,
     question: impl AsyncFnOnce(&mut AdminClient<Channel>) -> Result<T, tonic::Status>,
 ) -> Result<T, ServiceError> {
-    call(arguments, async |channel| {
+    ask_over(arguments, async |channel| {
         question(&mut AdminClient::new(channel)).await
     })
 }
@@ -118,7 +115,7 @@ pub(crate) fn ask_policies<T>(
     arguments: &ServiceArguments,
     question: impl AsyncFnOnce(&mut PolicyAdminClient<Channel>) -> Result<T, tonic::Status>,
 ) -> Result<T, ServiceError> {
-    call(arguments, async |channel| {
+    ask_over(arguments, async |channel| {
         let client = PolicyAdminClient::new(channel);
         question(&mut client.max_decoding_message_size(revisions::MESSAGE_BYTES_MAX)).await
     })
@@ -129,13 +126,13 @@ pub(crate) fn ask_roles<T>(
     arguments: &ServiceArguments,
     question: impl AsyncFnOnce(&mut RoleAdminClient<Channel>) -> Result<T, tonic::Status>,
 ) -> Result<T, ServiceError> {
-    call(arguments, async |channel| {
+    ask_over(arguments, async |channel| {
         question(&mut RoleAdminClient::new(channel)).await
     })
 }
 
-/// The same of whatever answers there.
-pub(crate) fn call<T>(
+/// Connects, asks over the connection and waits for the answer.
+pub(crate) fn ask_over<T>(
     arguments: &ServiceArguments,
     question: impl AsyncFnOnce(Channel) -> Result<T, tonic::Status>,
 ) -> Result<T, ServiceError> {
@@ -143,10 +140,7 @@ pub(crate) fn call<T>(
         .enable_all()
         .build()
         .map_err(ServiceError::Runtime)?;
-    runtime.block_on(async {
-        let channel = connect(arguments).await?;
-        Ok(question(channel).await?)
-    })
+    runtime.block_on(async { Ok(question(connect(arguments).await?).await?) })
 }
 
 async fn connect(arguments: &ServiceArguments) -> Result<Channel, ServiceError> {

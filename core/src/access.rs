@@ -18,6 +18,8 @@ pub struct AccessRequest {
     pub route_rule: String,
     /// The authenticated party; `None` where the rule asks for no credential.
     pub principal: Option<Principal>,
+    /// The tokens beside the principal's, where the rule asks for several; at most [`FURTHER_TOKENS_MAX`].
+    pub further_tokens: Vec<FurtherToken>,
     /// What mutual TLS proved; `None` where the rule asks for no peer and none was there.
     pub peer: Option<SpiffeId>,
     /// What is to be done.
@@ -70,6 +72,47 @@ pub struct Principal {
     pub is_bound: bool,
 }
 
+/// `<issuer>|<subject>`: how a principal is named in one text, to policies as in records. No two principals share one: what could be
+/// taken for the separator is escaped in the issuer.
+#[must_use]
+pub fn principal_name(issuer: &str, subject: &str) -> String {
+    let issuer = issuer.replace('%', "%25").replace('|', "%7C");
+    format!("{issuer}|{subject}")
+}
+
+/// How many tokens there are beside the principal's: a rule names at most four providers.
+pub const FURTHER_TOKENS_MAX: usize = 3;
+
+/// What a revocation or the end of a session knows a verified token by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FurtherToken {
+    /// `iss`.
+    pub issuer: String,
+    /// `sub`.
+    pub subject: String,
+    /// The claim that the provider names for tenants.
+    pub tenant: Option<String>,
+    /// `sid`.
+    pub session_id: Option<String>,
+    /// `jti`.
+    pub token_id: Option<String>,
+    /// `iat`, in seconds since the epoch.
+    pub issued_at_s: Option<i64>,
+}
+
+impl From<&Principal> for FurtherToken {
+    fn from(principal: &Principal) -> Self {
+        Self {
+            issuer: principal.issuer.clone(),
+            subject: principal.subject.clone(),
+            tenant: principal.tenant.clone(),
+            session_id: principal.session_id.clone(),
+            token_id: principal.token_id.clone(),
+            issued_at_s: principal.issued_at_s,
+        }
+    }
+}
+
 /// A party that acts for a principal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Actor {
@@ -114,3 +157,26 @@ pub struct Context {
 
 /// More of a `user-agent` than this is of no use to a policy, and its length is the client's choice.
 pub const USER_AGENT_BYTES_MAX: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_principals_have_one_name() {
+        let names = [
+            ("a", "b|c"),
+            ("a|b", "c"),
+            ("a%7Cb", "c"),
+            ("a%257Cb", "c"),
+            ("a%", "b|c"),
+        ];
+        let names: std::collections::BTreeSet<_> =
+            names.map(|(issuer, subject)| principal_name(issuer, subject)).into();
+        assert_eq!(names.len(), 5, "{names:?}");
+        assert_eq!(
+            principal_name("https://issuer.example", "alice|1"),
+            "https://issuer.example|alice|1"
+        );
+    }
+}

@@ -19,7 +19,7 @@ mod tokens;
 use std::cell::{Cell, OnceCell};
 use std::rc::Rc;
 
-use crate::access::{AccessRequest, Action, Context, Resource, Sidecar, USER_AGENT_BYTES_MAX};
+use crate::access::{AccessRequest, Action, Context, FurtherToken, Resource, Sidecar, USER_AGENT_BYTES_MAX};
 use crate::configuration::filter::{CredentialRequirement, Decider, FilterConfiguration, RouteRule};
 use crate::decision::{Decision, StepUp, Vary};
 use crate::dpop::{ProofChecker, ProofMemory};
@@ -465,6 +465,11 @@ fn access_request(
         sidecar: sidecar.clone(),
         route_rule: rule.id.to_string(),
         principal: identity.tokens.principal().map(|token| (*token.principal).clone()),
+        further_tokens: identity
+            .tokens
+            .others()
+            .map(|token| FurtherToken::from(&*token.principal))
+            .collect(),
         peer: identity.peer_id().cloned(),
         action: Action {
             method: head.method.to_owned(),

@@ -5,18 +5,19 @@ mod state_file;
 mod threat_files;
 mod upkeep;
 
+use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use picket_core::access::AccessRequest;
+use picket_core::access::{AccessRequest, Principal};
 use picket_core::risk::RiskLevel;
 use picket_core::time::Timestamp;
 
 use crate::configuration::Risk;
-use crate::decision;
 use crate::risk::{
-    Assessment, Baseline, Facts, Outcome, PrincipalKey, RiskEngine, RiskSettings, StateError, ThreatLists,
+    Assessment, AuthenticationOutcome, AuthenticationReport, Baseline, Facts, Measured, MissingFactors, Noted, Outcome,
+    Place, PrincipalKey, RiskEngine, RiskSettings, SessionKey, StateError, ThreatLists,
 };
 use geoip::Geoip;
 pub use geoip::GeoipError;
@@ -109,14 +110,20 @@ impl Assessor {
     }
 
     /// Takes note of what became of a request.
-    pub(crate) fn learn(&self, assessed: &Assessed, outcome: decision::Outcome) {
-        let outcome = match outcome {
-            decision::Outcome::Permit => Outcome::Permitted,
-            decision::Outcome::Challenge => Outcome::Challenged,
-            decision::Outcome::Deny => Outcome::Denied,
-        };
+    pub(crate) fn learn(&self, assessed: &Assessed, outcome: Outcome) {
         let mut engine = lock(self.shards.of(assessed.facts.principal()));
         engine.learn(&assessed.facts, &assessed.assessment, outcome);
+    }
+
+    /// What the principal would have to show besides at this risk; `None` where that is nothing, or left to the policies.
+    pub(crate) fn missing_factors(&self, assessment: &Assessment, principal: &Principal) -> Option<MissingFactors> {
+        let risk = assessment.counted()?;
+        self.settings.factors.missing(risk.level, principal)
+    }
+
+    /// Whether an answer depends on the risk though no policy reads it.
+    pub(crate) fn factors_are_enforced(&self) -> bool {
+        self.settings.factors.are_enforced()
     }
 
     /// How long an answer may be repeated, given how long it may be repeated without risk.
@@ -144,6 +151,39 @@ impl Assessor {
     /// The threat lists as they are now.
     pub(crate) fn threats(&self) -> Arc<ThreatLists> {
         Arc::clone(&self.threats.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Takes note of an authentication elsewhere.
+    pub(crate) fn report_authentication(
+        &self,
+        principal: PrincipalKey,
+        outcome: AuthenticationOutcome,
+        at_s: u32,
+        source: Option<IpAddr>,
+    ) -> Noted {
+        let source = source.map(|source| source.to_canonical());
+        let report = AuthenticationReport {
+            outcome,
+            at_s,
+            place: Place::of(source, self.geoip.look_up(source)),
+        };
+        lock(self.shards.of(Some(principal))).report_authentication(principal, &report)
+    }
+
+    /// Takes note of how a client is handled, and returns its anomaly score, where the principal is known.
+    pub(crate) fn report_dynamics(
+        &self,
+        principal: PrincipalKey,
+        session: SessionKey,
+        at_s: u32,
+        measured: Measured,
+    ) -> Option<u32> {
+        lock(self.shards.of(Some(principal))).report_dynamics(principal, session, at_s, measured)
+    }
+
+    /// What is remembered about a principal.
+    pub(crate) fn baseline(&self, principal: PrincipalKey) -> Option<Baseline> {
+        lock(self.shards.of(Some(principal))).baseline(&principal).cloned()
     }
 
     /// How many principals are remembered.

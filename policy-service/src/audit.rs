@@ -18,7 +18,8 @@ pub use key::{KeyEncryptionKey, KeyError};
 pub(crate) use record::Answer;
 pub use record::{
     Act, ActionRecord, AdministrationRecord, ChallengeRecord, ContextRecord, DecisionRecord, EffectRecord, Event,
-    ObservedRecord, Outcome, PrincipalRecord, Record, ResourceRecord, SessionChange, SessionRecord, SidecarRecord,
+    FurtherTokenRecord, ObservedRecord, Outcome, PrincipalRecord, Record, ResourceRecord, SessionChange, SessionRecord,
+    SidecarRecord,
 };
 pub use risk::{RiskModeRecord, RiskRecord, SignalRecord};
 pub use store::StoreError;

@@ -16,9 +16,9 @@ use crate::logging::{DecisionLine, DecisionLines};
 use crate::metrics::Metrics;
 use crate::policy::{Evaluation, PolicyEngine};
 use crate::revisions::{ActivePolicies, NO_REVISION};
-use crate::risk::Assessment;
+use crate::risk::{self, Assessment, MissingFactors};
 use crate::roles::{Added, Roles};
-use crate::sessions::{Judgement, Refusal, Sessions};
+use crate::sessions::{EndReason, Judgement, Presence, Refusal, Sessions};
 use crate::storage::StorageError;
 
 /// What a decision comes to, for the log and the metrics.
@@ -94,11 +94,12 @@ impl Decider {
     pub(crate) async fn decide(
         &self,
         mut request: AccessRequest,
+        presence: Presence,
         caller: &str,
         stopwatch: Stopwatch,
     ) -> Result<Decision, DecisionError> {
         let time_us = clock::now_unix_us();
-        let mut judgement = self.judge_session(&request, time_us).await?;
+        let mut judgement = self.judge_session(&request, presence, time_us).await?;
         // From here on the request has the roles that count, for the policies and for the record.
         let assigned = self.assign_roles(&mut request, time_us)?;
         judgement.valid_for_ms_max = judgement.valid_for_ms_max.min(assigned.valid_for_ms_max);
@@ -109,7 +110,7 @@ impl Decider {
         let evaluation_time = Stopwatch::start();
         let evaluation = match (judgement.refusal, &policies) {
             (Some(refusal), _) => refused(refusal, &judgement),
-            (None, Some(policies)) => policies.evaluate_at_risk(&request, time_us, assessment),
+            (None, Some(policies)) => self.evaluate(policies, &request, time_us, assessment),
             (None, None) => denied_without_policies(),
         };
         let evaluation_us = evaluation_time.elapsed_us();
@@ -125,7 +126,7 @@ impl Decider {
         self.audit.append(time_us, &Event::Decision(Box::new(record))).await?;
         if let (Some(risk), Some(assessed)) = (&self.risk, &assessed) {
             // Only what was given teaches.
-            risk.learn(assessed, Outcome::of(&decision));
+            risk.learn(assessed, lesson(Outcome::of(&decision), judgement.refusal));
             self.metrics.assessed(assessed.assessment.risk.level);
         }
         self.metrics
@@ -135,6 +136,33 @@ impl Decider {
         }
         line.write(&self.lines, &decision, stopwatch.elapsed_us());
         Ok(decision)
+    }
+
+    /// What the policies say, and then whether the principal has shown the factors of its risk, where they are enforced.
+    fn evaluate(
+        &self,
+        policies: &PolicyEngine,
+        request: &AccessRequest,
+        time_us: u64,
+        assessment: Option<&Assessment>,
+    ) -> Evaluation {
+        let evaluation = policies.evaluate_at_risk(request, time_us, assessment);
+        let asked = (&self.risk, assessment, &request.principal);
+        let (Some(risk), Some(assessment), Some(principal)) = asked else {
+            return evaluation;
+        };
+        if !risk.factors_are_enforced() {
+            return evaluation;
+        }
+        let missing = match evaluation.effect {
+            Effect::Permit => risk.missing_factors(assessment, principal),
+            Effect::Deny => None,
+        };
+        let vary = assessment.vary.attributes().fold(evaluation.vary, Vary::with);
+        match missing {
+            Some(missing) => asked_for(missing, Evaluation { vary, ..evaluation }),
+            None => Evaluation { vary, ..evaluation },
+        }
     }
 
     /// Whether an operator can change what is decided while the service runs, so that an answer is not to be kept where nobody is
@@ -155,12 +183,17 @@ impl Decider {
         }
     }
 
-    async fn judge_session(&self, request: &AccessRequest, time_us: u64) -> Result<Judgement, DecisionError> {
+    async fn judge_session(
+        &self,
+        request: &AccessRequest,
+        presence: Presence,
+        time_us: u64,
+    ) -> Result<Judgement, DecisionError> {
         let Some(sessions) = &self.sessions else {
             return Ok(Judgement::none());
         };
         let now_us = i64::try_from(time_us).unwrap_or(i64::MAX);
-        if let Some(judgement) = sessions.remembered(request, now_us)? {
+        if let Some(judgement) = sessions.remembered(request, presence, now_us)? {
             return Ok(judgement);
         }
         let place = sessions.place()?;
@@ -168,7 +201,7 @@ impl Decider {
         // On its own, so that it is carried to its end when the caller goes away: what happens to a session is recorded.
         let judged = tokio::spawn(async move {
             let _place = place;
-            let judgement = sessions.judge(&request, now_us).await?;
+            let judgement = sessions.judge(&request, presence, now_us).await?;
             for change in &judgement.changes {
                 audit.append(time_us, &Event::Session(Box::new(change.clone()))).await?;
             }
@@ -241,6 +274,43 @@ impl Decider {
             evaluation_us,
         };
         DecisionRecord::new(request, answer)
+    }
+}
+
+/// A challenge in the place of a permit: the policies would have taken another authentication of the same principal.
+fn asked_for(missing: MissingFactors, evaluation: Evaluation) -> Evaluation {
+    let reasons = missing.factors.iter().map(|factor| factor.reason().to_owned());
+    Evaluation {
+        effect: Effect::Deny,
+        policy_ids: Vec::new(),
+        caller_reasons: reasons.collect(),
+        obligations: Vec::new(),
+        challenge: Some(missing.step_up),
+        // What policies in observe mode would have denied is denied.
+        observed: None,
+        ..evaluation
+    }
+}
+
+/// What a decision teaches about its principal.
+fn lesson(outcome: Outcome, refusal: Option<Refusal>) -> risk::Outcome {
+    match (outcome, refusal) {
+        (Outcome::Permit, _) => risk::Outcome::Permitted,
+        (Outcome::Challenge, _) => risk::Outcome::Challenged,
+        (Outcome::Deny, None) => risk::Outcome::Denied,
+        (Outcome::Deny, Some(Refusal::Revoked | Refusal::Ended(EndReason::Revoked | EndReason::Compromised))) => {
+            risk::Outcome::SessionRefused
+        }
+        (
+            Outcome::Deny,
+            Some(
+                Refusal::Ended(EndReason::IdleTimeout | EndReason::AbsoluteTimeout | EndReason::Superseded)
+                | Refusal::Lockdown
+                | Refusal::ReauthenticationRequired
+                | Refusal::IdMissing
+                | Refusal::LimitReached,
+            ),
+        ) => risk::Outcome::Closed,
     }
 }
 

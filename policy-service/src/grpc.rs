@@ -1,4 +1,4 @@
-//! The gRPC front: `picket.v1.PolicyDecision`, `picket.v1.Admin`, `picket.v1.PolicyAdmin`, `picket.v1.RoleAdmin`, `grpc.health.v1.Health`, and where it is configured
+//! The gRPC front: `picket.v1.PolicyDecision`, `picket.v1.Admin` and its like (`PolicyAdmin`, `RoleAdmin`, `RiskAdmin`), `grpc.health.v1.Health`, and where it is configured
 //! `envoy.service.auth.v3.Authorization`, over mutual TLS.
 
 mod accept;
@@ -9,6 +9,7 @@ mod check;
 mod decide;
 mod gate;
 mod policy_admin;
+mod risk_admin;
 mod role_admin;
 mod status;
 mod tls;
@@ -21,6 +22,7 @@ use picket_proto::external::envoy::service::auth::v3::authorization_server::Auth
 use picket_proto::v1::admin_server::AdminServer;
 use picket_proto::v1::policy_admin_server::PolicyAdminServer;
 use picket_proto::v1::policy_decision_server::PolicyDecisionServer;
+use picket_proto::v1::risk_admin_server::RiskAdminServer;
 use picket_proto::v1::role_admin_server::RoleAdminServer;
 use tokio::net::TcpListener;
 use tonic::service::interceptor::InterceptedService;
@@ -41,6 +43,7 @@ use check::Checks;
 use decide::Calls;
 use gate::Gate;
 use policy_admin::PolicyCalls;
+use risk_admin::RiskCalls;
 use role_admin::RoleCalls;
 pub use tls::TlsError;
 pub(crate) use tls::{Protocol, Tls, authorities, provider};
@@ -58,6 +61,8 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 const ADMIN_CONCURRENCY_MAX: u32 = 16;
 /// Calls about revisions at once: each can hold one in memory.
 const POLICY_CONCURRENCY_MAX: u32 = 4;
+/// Reporters' calls at once, and readers' questions about risk. However many there are, operators have their places.
+const RISK_CONCURRENCY_MAX: u32 = 16;
 /// Resets that wait to be accepted (CVE-2023-44487).
 const PENDING_RESETS_MAX: usize = 20;
 
@@ -101,6 +106,13 @@ pub(crate) async fn serve(
     let roles = RoleAdminServer::new(RoleCalls::new(&front.decider));
     let role_gate = admin_gate.clone();
     let request_bytes_max = usize::try_from(configuration.request_bytes_max).unwrap_or(usize::MAX);
+    let risk_gate = Gate::new(
+        &[Role::Reporter, Role::Reader],
+        RISK_CONCURRENCY_MAX,
+        Arc::clone(metrics),
+    );
+    let risk = RiskCalls::new(front.decider.risk.clone(), front.decider.audit.clone());
+    let risk = RiskAdminServer::new(risk).max_decoding_message_size(request_bytes_max);
     let decisions = PolicyDecisionServer::new(Calls {
         decider: front.decider,
         metrics: Arc::clone(&front.metrics),
@@ -132,6 +144,7 @@ pub(crate) async fn serve(
             admin_gate,
         ))
         .add_service(InterceptedService::new(policies, policy_gate))
+        .add_service(InterceptedService::new(risk, risk_gate))
         .add_service(InterceptedService::new(
             roles.max_decoding_message_size(request_bytes_max),
             role_gate,

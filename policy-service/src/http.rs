@@ -50,15 +50,15 @@ struct Readiness {
     parts: Parts,
 }
 
-/// `ok`, or what is wrong.
+/// `ok`, or why not, in a word: whoever can reach the page may read it. The log says more.
 #[derive(Serialize)]
 struct Parts {
-    audit: String,
+    audit: &'static str,
     grpc: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     policies: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    storage: Option<String>,
+    storage: Option<&'static str>,
 }
 
 /// Serves for as long as it is polled.
@@ -94,12 +94,12 @@ async fn serve_connection(stream: TcpStream, router: Router, _slot: OwnedSemapho
 
 async fn readyz(State(front): State<Front>) -> Response {
     let (audit, audit_works) = match &*front.audit.state().borrow() {
-        AuditState::Working => ("ok".to_owned(), true),
-        AuditState::Failing(reason) => (reason.clone(), false),
+        AuditState::Working => ("ok", true),
+        AuditState::Failing(reason) => (*reason, false),
     };
     let storage = front.storage.as_ref().map(|state| match &*state.borrow() {
-        StorageState::Working => ("ok".to_owned(), true),
-        StorageState::Failing(reason) => (reason.clone(), false),
+        StorageState::Working => ("ok", true),
+        StorageState::Failing(reason) => (*reason, false),
     });
     let policies = front.policies.as_ref().map(|state| match &*state.borrow() {
         PolicyState::Working => ("ok".to_owned(), true),

@@ -5,9 +5,11 @@
 //! nothing. The first place and the first device of a principal are taken for its own: there is nothing to compare them with.
 
 mod assessment;
+mod authentication;
 mod baseline;
 mod behaviour;
 mod device;
+mod dynamics;
 mod engine;
 mod factors;
 mod facts;
@@ -15,21 +17,26 @@ mod hours;
 mod location;
 mod numbers;
 mod rate;
+mod recent;
 mod seen;
 mod settings;
+mod sharing;
 mod state;
 mod stated;
 mod threats;
 
 pub use assessment::{Assessment, Fired, Mode, Signal, SignalKind};
+pub use authentication::{AuthenticationOutcome, AuthenticationReport, FAILURES_MAX};
 pub use baseline::{Baseline, DENIALS_MAX, DEVICES_MAX, HISTORY_MAX, PLACES_MAX, Past, ROUTE_RULES_MAX, SESSIONS_MAX};
-pub use engine::{Outcome, RiskEngine};
-pub use factors::Factor;
-pub use facts::{Address, Coordinates, Country, Facts, Place, PrincipalKey};
+pub use dynamics::{MEASURE_MAX, Measure, Measured, REPORTS_MAX};
+pub use engine::{Noted, Outcome, RiskEngine};
+pub use factors::{Factor, FactorSettings, MissingFactors};
+pub use facts::{Address, Coordinates, Country, Facts, Place, PrincipalKey, SessionKey, SessionName};
 pub use settings::{
-    BehaviourSettings, DeviceSettings, Levels, LocationSettings, RiskSettings, ThreatListSettings, TimeSettings,
-    ValidForMs,
+    AuthenticationSettings, BehaviourSettings, DeviceSettings, DynamicsSettings, Levels, LocationSettings,
+    RiskSettings, ThreatListSettings, TimeSettings, TokenSettings, ValidForMs,
 };
+pub use sharing::{HANDS_MAX, TOKENS_MAX};
 pub use state::{STATE_VERSION, StateError, read_state, write_state};
 pub use stated::{StatedRisk, StatedRiskError};
 pub use threats::{BadLine, Listing, NETWORKS_MAX, Networks, ThreatList, ThreatLists};

@@ -5,6 +5,8 @@
 //! A decision knows every revocation that was acknowledged before it, on whichever replica, or is none: what is remembered here is
 //! believed only as long as the storage was heard from within [`crate::storage::STALE_MS_MAX`].
 
+mod held;
+mod looks;
 mod memory;
 mod model;
 mod operations;
@@ -21,6 +23,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::audit::{SessionChange, SessionRecord};
 use crate::metrics::Metrics;
 use crate::storage::{Concurrency, Creation, SessionStore, StorageError};
+pub use held::HeldLimits;
+pub(crate) use held::TENANTS_COUNTED_MAX;
 pub(crate) use memory::Memory;
 pub use model::{EndReason, Ended, Fingerprint, NamedBy, PrincipalId, Session, SessionId, TenantId};
 pub(crate) use operations::{OperationError, Status};
@@ -41,7 +45,7 @@ pub struct Settings {
     /// What becomes of a token without `sid` and `jti`.
     pub without_id: WithoutId,
     /// How many sessions are held.
-    pub sessions_max: u64,
+    pub held: HeldLimits,
     /// How many of them are remembered in the process's memory.
     pub cache_entries_max: u32,
 }
@@ -64,6 +68,16 @@ pub enum WithoutId {
     Permit,
 }
 
+/// What a question does to the sessions that it names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Presence {
+    /// A client is there with its tokens: the principal's session is created, bound to the client, kept alive, and ended.
+    Client,
+    /// An enforcement point tells of a principal and may leave out what a session is bound to. What is known counts, and nothing
+    /// changes: a session that is bound to half a client would be ended by the next whole one.
+    Told,
+}
+
 /// What a request's session means for its decision.
 #[derive(Clone, Debug)]
 pub(crate) struct Judgement {
@@ -81,9 +95,11 @@ pub(crate) struct Judgement {
 
 /// What is known before a session is looked for.
 enum Prepared<'a> {
-    /// The session does not matter, or there is none.
+    /// What is asked for does not matter.
     Settled(Judgement),
-    /// It is to be looked for.
+    /// No session is created, kept alive or ended; what there is is looked at.
+    Looks,
+    /// The principal's is to be looked for, beside the others.
     Session {
         id: SessionId,
         principal: &'a Principal,
@@ -100,6 +116,14 @@ impl Judgement {
             valid_for_ms_max: u32::MAX,
             vary: Vary::NOTHING,
             changes: Vec::new(),
+        }
+    }
+
+    /// With what was seen of other sessions, none of which refuses the request.
+    fn and(self, looked: &Self) -> Self {
+        Self {
+            valid_for_ms_max: self.valid_for_ms_max.min(looked.valid_for_ms_max),
+            ..self
         }
     }
 }
@@ -142,43 +166,79 @@ impl Sessions {
             .map_err(|_| StorageError::Overloaded)
     }
 
-    /// What is known about a request's session without asking the storage. `None`: [`Self::judge`] has to.
+    /// What is known about a request's sessions without asking the storage. `None`: [`Self::judge`] has to.
     ///
     /// # Errors
     /// The storage was not heard from; then there is no decision.
-    pub(crate) fn remembered(&self, request: &AccessRequest, now_us: i64) -> Result<Option<Judgement>, StorageError> {
+    pub(crate) fn remembered(
+        &self,
+        request: &AccessRequest,
+        presence: Presence,
+        now_us: i64,
+    ) -> Result<Option<Judgement>, StorageError> {
         let standing = self.memory.standing.value()?;
-        Ok(match self.prepare(request, &standing) {
-            Prepared::Settled(judgement) => Some(judgement),
-            Prepared::Session { id, seen, .. } => self
-                .memory
-                .session(id)
-                .and_then(|state| self.settle(id, &state, &seen, &standing, now_us).ok()),
-        })
+        let (id, seen) = match self.prepare(request, presence, &standing) {
+            Prepared::Settled(judgement) => return Ok(Some(judgement)),
+            Prepared::Looks => return Ok(self.look_at_remembered(request, presence, &standing, now_us)),
+            Prepared::Session { id, seen, .. } => (id, seen),
+        };
+        let Some(looked) = self.look_at_remembered(request, presence, &standing, now_us) else {
+            return Ok(None);
+        };
+        if looked.refusal.is_some() {
+            return Ok(Some(looked));
+        }
+        let state = self.memory.session(id);
+        let settled = state.and_then(|state| self.settle(id, &state, &seen, &standing, now_us).ok());
+        Ok(settled.map(|judgement| judgement.and(&looked)))
     }
 
-    /// Looks at the session of a request, creates it or ends it as the rules say.
+    /// Looks at the sessions of a request; creates the principal's or ends it as the rules say, where a client is present.
     ///
     /// # Errors
     /// The storage failed or was not heard from; then there is no decision.
-    pub(crate) async fn judge(&self, request: &AccessRequest, now_us: i64) -> Result<Judgement, StorageError> {
+    pub(crate) async fn judge(
+        &self,
+        request: &AccessRequest,
+        presence: Presence,
+        now_us: i64,
+    ) -> Result<Judgement, StorageError> {
         let standing = self.memory.standing.value()?;
-        let (id, principal, seen) = match self.prepare(request, &standing) {
-            Prepared::Settled(judgement) => return Ok(judgement),
-            Prepared::Session { id, principal, seen } => (id, principal, seen),
-        };
+        let prepared = self.prepare(request, presence, &standing);
+        if let Prepared::Settled(judgement) = prepared {
+            return Ok(judgement);
+        }
+        let looked = self.look_at(request, presence, now_us).await?;
+        match prepared {
+            Prepared::Session { id, principal, seen } if looked.refusal.is_none() => {
+                let judgement = self.judge_client(request, id, principal, &seen, now_us).await?;
+                Ok(judgement.and(&looked))
+            }
+            Prepared::Session { .. } | Prepared::Looks | Prepared::Settled(_) => Ok(looked),
+        }
+    }
+
+    /// The session of a client that is there.
+    async fn judge_client(
+        &self,
+        request: &AccessRequest,
+        id: SessionId,
+        principal: &Principal,
+        seen: &Seen,
+        now_us: i64,
+    ) -> Result<Judgement, StorageError> {
         let mut changes = Vec::new();
         for _ in 0..ATTEMPTS_MAX {
-            let Some(state) = self.find(id, principal, &seen, now_us, &mut changes).await? else {
+            let Some(state) = self.find(id, principal, seen, now_us, &mut changes).await? else {
                 return Ok(self.judgement(Some(Refusal::LimitReached), 0));
             };
             // Something may have been ordered while the storage was asked.
             let standing = self.memory.standing.value()?;
-            if let Err(refusal) = rules::check_token(&seen, &standing) {
+            if let Err(refusal) = self.check_tokens(request, Some(seen), &standing) {
                 let judgement = self.judgement(Some(refusal), i64::MAX);
                 return Ok(Judgement { changes, ..judgement });
             }
-            let reason = match self.settle(id, &state, &seen, &standing, now_us) {
+            let reason = match self.settle(id, &state, seen, &standing, now_us) {
                 Ok(judgement) => return Ok(Judgement { changes, ..judgement }),
                 Err(reason) => reason,
             };
@@ -192,21 +252,21 @@ impl Sessions {
     }
 
     /// What can be said before a session is looked for.
-    fn prepare<'a>(&self, request: &'a AccessRequest, standing: &Standing) -> Prepared<'a> {
+    fn prepare<'a>(&self, request: &'a AccessRequest, presence: Presence, standing: &Standing) -> Prepared<'a> {
         let Some(principal) = &request.principal else {
-            let refusal = standing.lockdown.is_some().then_some(Refusal::Lockdown);
-            return Prepared::Settled(self.judgement(refusal, i64::MAX));
+            return match self.check_tokens(request, None, standing) {
+                Err(refusal) => Prepared::Settled(self.judgement(Some(refusal), i64::MAX)),
+                Ok(()) => Prepared::Looks,
+            };
         };
         let seen = self.seen(principal, request);
-        if let Err(refusal) = rules::check_token(&seen, standing) {
+        if let Err(refusal) = self.check_tokens(request, Some(&seen), standing) {
             return Prepared::Settled(self.judgement(Some(refusal), i64::MAX));
         }
-        match seen.id {
-            Some(id) => Prepared::Session { id, principal, seen },
-            None => {
-                let refusal = (self.settings.without_id == WithoutId::Deny).then_some(Refusal::IdMissing);
-                Prepared::Settled(self.judgement(refusal, i64::MAX))
-            }
+        match (seen.id, presence, self.settings.without_id) {
+            (None, _, WithoutId::Deny) => Prepared::Settled(self.judgement(Some(Refusal::IdMissing), i64::MAX)),
+            (Some(id), Presence::Client, _) => Prepared::Session { id, principal, seen },
+            (None, _, WithoutId::Permit) | (Some(_), Presence::Told, _) => Prepared::Looks,
         }
     }
 
@@ -231,7 +291,7 @@ impl Sessions {
     }
 
     fn judgement(&self, refusal: Option<Refusal>, valid_for_us: i64) -> Judgement {
-        self.metrics.sessions_held(self.memory.held());
+        self.metrics.sessions_held(self.memory.held.all());
         if let Some(refusal) = refusal {
             self.metrics.session_refused(refusal.code());
         }
@@ -260,6 +320,22 @@ impl Sessions {
     }
 
     fn seen(&self, principal: &Principal, request: &AccessRequest) -> Seen {
+        let name = model::session_name(principal.session_id.as_deref(), principal.token_id.as_deref());
+        let tenant = principal.tenant.as_deref();
+        Seen {
+            issued_at_s: principal.issued_at_s,
+            auth_time_s: principal.auth_time_s,
+            ..self.seen_of((&principal.issuer, &principal.subject, tenant), name, request)
+        }
+    }
+
+    /// Without what a token says of times.
+    fn seen_of(
+        &self,
+        (issuer, subject, tenant): (&str, &str, Option<&str>),
+        name: Option<(NamedBy, &str)>,
+        request: &AccessRequest,
+    ) -> Seen {
         let parts: Vec<_> = self
             .settings
             .fingerprint
@@ -269,14 +345,13 @@ impl Sessions {
                 ClientPart::Peer => ("peer", request.peer.as_ref().map(SpiffeId::as_str)),
             })
             .collect();
-        let name = model::session_name(principal);
         Seen {
-            id: name.map(|(named_by, name)| SessionId::of(&principal.issuer, named_by, name)),
-            principal: PrincipalId::of(&principal.issuer, &principal.subject),
-            tenant: principal.tenant.as_deref().map(TenantId::of),
+            id: name.map(|(named_by, name)| SessionId::of(issuer, named_by, name)),
+            principal: PrincipalId::of(issuer, subject),
+            tenant: tenant.map(TenantId::of),
             fingerprint: Fingerprint::of(&parts),
-            issued_at_s: principal.issued_at_s,
-            auth_time_s: principal.auth_time_s,
+            issued_at_s: None,
+            auth_time_s: None,
         }
     }
 
@@ -289,22 +364,20 @@ impl Sessions {
         now_us: i64,
         changes: &mut Vec<SessionRecord>,
     ) -> Result<Option<SessionState>, StorageError> {
-        if let Some(state) = self.memory.session(id) {
+        if let Some(state) = self.stored(id).await? {
             return Ok(Some(state));
         }
         let generation = self.memory.generation();
-        if let Some(session) = self.store.session(id).await? {
-            return Ok(Some(self.memory.keep(id, (&session).into(), generation)));
-        }
-        if self.memory.held() >= self.settings.sessions_max {
+        let session = new_session(id, principal, seen, now_us);
+        let tenant = session.tenant.as_deref().map(TenantId::of);
+        if !self.memory.held.has_room(tenant, self.settings.held) {
             return Ok(None);
         }
-        let session = new_session(id, principal, seen, now_us);
         let state = SessionState::from(&session);
         match self.store.create(session, self.concurrency(now_us)).await? {
             Creation::Existing(session) => Ok(Some(self.memory.keep(id, (&*session).into(), generation))),
             Creation::Created { superseded } => {
-                self.memory.created();
+                self.memory.held.created(tenant);
                 changes.push(record(id, principal, SessionChange::Created, now_us));
                 for id in superseded {
                     self.memory.forget(id);
@@ -365,7 +438,8 @@ impl ClientPart {
 
 fn new_session(id: SessionId, principal: &Principal, seen: &Seen, now_us: i64) -> Session {
     // It has an id, so it has a name.
-    let (named_by, name) = model::session_name(principal).unwrap_or((NamedBy::TokenId, ""));
+    let name = model::session_name(principal.session_id.as_deref(), principal.token_id.as_deref());
+    let (named_by, name) = name.unwrap_or((NamedBy::TokenId, ""));
     Session {
         id,
         principal: seen.principal,

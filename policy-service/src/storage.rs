@@ -29,7 +29,7 @@ pub use policies::{
 };
 pub use postgres::PostgresStore;
 pub use roles::{Assigned, ROLE_ASSIGNMENTS_MAX, RoleAssignment, RoleFilter, RoleKey, RoleStore};
-pub use sessions::{Concurrency, Creation, Filter, Forgotten, Revocation, SessionStore};
+pub use sessions::{Concurrency, Counts, Creation, Filter, Forgotten, Revocation, SessionStore};
 pub use snapshot::STALE_MS_MAX;
 pub(crate) use snapshot::{Freshness, Snapshot};
 pub use sqlite::SqliteStore;
@@ -54,9 +54,12 @@ pub enum Location {
 /// Why the store cannot be opened, read or written. No variant holds a credential.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum StorageError {
-    /// The database says no.
+    /// The database refuses what was asked of it.
     #[error("storage: {0}")]
-    Backend(String),
+    Statement(String),
+    /// The database cannot be reached, has ended the connection, or takes no writes.
+    #[error("storage: connection: {0}")]
+    Connection(String),
     /// The file of the database cannot be used.
     #[error("storage: database {0}")]
     File(Arc<DatabaseFileError>),
@@ -94,6 +97,27 @@ pub enum StorageError {
     /// It was not heard from for too long, so nothing is known of revocations.
     #[error("storage: not confirmed for {0} ms")]
     Stale(u64),
+}
+
+impl StorageError {
+    /// What callers and probes are told: stable, and nothing of the database's own words.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Statement(_) => "statement_failed",
+            Self::Connection(_) => "unreachable",
+            Self::File(_) => "file_unusable",
+            Self::Foreign(_) => "foreign",
+            Self::Newer { .. } => "schema_newer",
+            Self::Url(_) => "connection_string_invalid",
+            Self::Authorities(_) => "authorities_invalid",
+            Self::Overloaded => "overloaded",
+            Self::TimedOut => "timed_out",
+            Self::NotDone => "not_written",
+            Self::Malformed(_) => "row_malformed",
+            Self::Stale(_) => "not_confirmed",
+        }
+    }
 }
 
 /// What another replica has changed, or may have.

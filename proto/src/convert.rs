@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use picket_core::access::{self, AccessRequest};
+use picket_core::access::{self, AccessRequest, FURTHER_TOKENS_MAX};
 use picket_core::decision::{Attribute, Decision, Effect, OBLIGATIONS_MAX, StepUp, Vary, is_obligation};
 use picket_core::risk::{Risk, RiskLevel, SCORE_MAX};
 use picket_core::spiffe::{SpiffeId, SpiffeIdError};
@@ -18,6 +18,9 @@ pub enum WireError {
     /// A required field is absent or empty.
     #[error("field `{0}` is required")]
     Missing(&'static str),
+    /// There are more tokens than a rule can ask for.
+    #[error("field `further_tokens` holds more than {FURTHER_TOKENS_MAX}")]
+    FurtherTokens,
     /// The peer's SPIFFE ID is not one.
     #[error("field `peer.spiffe_id` is not a SPIFFE ID")]
     PeerSpiffeId(#[source] SpiffeIdError),
@@ -49,6 +52,7 @@ impl From<AccessRequest> for v1::AccessRequest {
             }),
             route_rule: request.route_rule,
             principal: request.principal.map(Into::into),
+            further_tokens: request.further_tokens.into_iter().map(Into::into).collect(),
             peer: request.peer.map(|id| v1::PeerIdentity {
                 spiffe_id: id.as_str().to_owned(),
             }),
@@ -83,6 +87,9 @@ impl TryFrom<v1::AccessRequest> for AccessRequest {
         let action = message.action.ok_or(WireError::Missing("action"))?;
         let resource = message.resource.ok_or(WireError::Missing("resource"))?;
         let context = message.context.ok_or(WireError::Missing("context"))?;
+        if message.further_tokens.len() > FURTHER_TOKENS_MAX {
+            return Err(WireError::FurtherTokens);
+        }
         Ok(Self {
             request_id: required(message.request_id, "request_id")?,
             traceparent: optional(message.traceparent),
@@ -92,6 +99,11 @@ impl TryFrom<v1::AccessRequest> for AccessRequest {
             },
             route_rule: required(message.route_rule, "route_rule")?,
             principal: message.principal.map(access::Principal::try_from).transpose()?,
+            further_tokens: message
+                .further_tokens
+                .into_iter()
+                .map(access::FurtherToken::try_from)
+                .collect::<Result<_, _>>()?,
             peer: message
                 .peer
                 .map(|peer| peer.spiffe_id.parse::<SpiffeId>())
@@ -163,6 +175,34 @@ impl TryFrom<v1::Principal> for access::Principal {
                 .map(access::Actor::try_from)
                 .collect::<Result<_, _>>()?,
             is_bound: message.is_bound,
+        })
+    }
+}
+
+impl From<access::FurtherToken> for v1::FurtherToken {
+    fn from(token: access::FurtherToken) -> Self {
+        Self {
+            issuer: token.issuer,
+            subject: token.subject,
+            tenant: token.tenant.unwrap_or_default(),
+            session_id: token.session_id.unwrap_or_default(),
+            token_id: token.token_id.unwrap_or_default(),
+            issued_at_s: token.issued_at_s,
+        }
+    }
+}
+
+impl TryFrom<v1::FurtherToken> for access::FurtherToken {
+    type Error = WireError;
+
+    fn try_from(message: v1::FurtherToken) -> Result<Self, WireError> {
+        Ok(Self {
+            issuer: required(message.issuer, "further_tokens.issuer")?,
+            subject: required(message.subject, "further_tokens.subject")?,
+            tenant: optional(message.tenant),
+            session_id: optional(message.session_id),
+            token_id: optional(message.token_id),
+            issued_at_s: message.issued_at_s,
         })
     }
 }
@@ -378,6 +418,14 @@ mod tests {
                 }],
                 is_bound: true,
             }),
+            further_tokens: vec![access::FurtherToken {
+                issuer: "https://clients.example".into(),
+                subject: "shop".into(),
+                tenant: Some("acme".into()),
+                session_id: None,
+                token_id: Some("t".into()),
+                issued_at_s: Some(0),
+            }],
             peer: "spiffe://example.org/web".parse().ok(),
             action: access::Action { method: "GET".into() },
             resource: access::Resource {
@@ -416,6 +464,14 @@ mod tests {
         assert_eq!(
             refusal(|m| m.principal.as_mut().unwrap().subject.clear()),
             "field `principal.subject` is required"
+        );
+        assert_eq!(
+            refusal(|m| m.further_tokens[0].issuer.clear()),
+            "field `further_tokens.issuer` is required"
+        );
+        assert_eq!(
+            refusal(|m| m.further_tokens = vec![m.further_tokens[0].clone(); 4]),
+            "field `further_tokens` holds more than 3"
         );
         assert_eq!(
             refusal(|m| m.peer.as_mut().unwrap().spiffe_id = "x".into()),

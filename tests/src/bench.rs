@@ -18,6 +18,7 @@ pub mod policies;
 pub mod processor_time;
 pub mod report;
 pub mod rounds;
+pub mod scale;
 pub mod scenario;
 pub mod statistics;
 pub mod subject;

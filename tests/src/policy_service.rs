@@ -28,6 +28,8 @@ pub struct Settings {
     pub deny_valid_for_ms: u32,
     /// The filter's configuration, in JSON, where it answers Envoy's external authorization.
     pub filter_configuration: Option<PathBuf>,
+    /// More sections of its configuration, in TOML.
+    pub sections: String,
     /// Whether it may outlive its starter.
     pub bond: Bond,
 }
@@ -149,7 +151,7 @@ impl PolicyService {
              [policies]\ndirectory = {}\n\n\
              [decisions]\npermit_valid_for_ms = {}\ndeny_valid_for_ms = {}\n\n\
              [audit]\ndatabase_file = \"audit.sqlite3\"\nkey_encryption_key_file = {}\n\n\
-             [log]\nlevel = \"info\"\n",
+             {}[log]\nlevel = \"info\"\n",
             external.unwrap_or_default(),
             self.grpc,
             key_file("policy-service.pem"),
@@ -160,6 +162,7 @@ impl PolicyService {
             self.settings.permit_valid_for_ms,
             self.settings.deny_valid_for_ms,
             key_file("audit-key"),
+            self.settings.sections,
         )
     }
 }

@@ -345,6 +345,7 @@ pub fn policy_service_settings(
         permit_valid_for_ms: options.permit_valid_for_ms,
         deny_valid_for_ms: options.deny_valid_for_ms,
         filter_configuration: None,
+        sections: String::new(),
         bond,
     }
 }

@@ -219,6 +219,8 @@ fn administration_line(record: &AdministrationRecord) -> String {
         Act::RevokeEverything => "revoke everything",
         Act::LockdownOn => "lockdown on",
         Act::LockdownOff => "lockdown off",
+        Act::ReportAuthentication => "report authentication",
+        Act::ReportDynamics => "report dynamics",
         Act::ActivatePolicies => "activate policies",
         Act::RollBackPolicies => "roll back policies",
         Act::AssignRole => "assign role",

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use picket_core::access::{AccessRequest, Action, Context, Principal, Resource, Sidecar};
 use picket_core::time::Timestamp;
 use picket_policy_service::configuration;
-use picket_policy_service::risk::{Address, Facts, Outcome, RiskEngine, write_state};
+use picket_policy_service::risk::{Address, Facts, Outcome, RiskEngine, RiskSettings, write_state};
 use serde_json::json;
 
 use crate::support::{keys, picket, text};
@@ -41,6 +41,7 @@ fn request(subject: Option<&str>, address: &str) -> AccessRequest {
             actors: vec![],
             is_bound: false,
         }),
+        further_tokens: Vec::new(),
         peer: "spiffe://example.org/web".parse().ok(),
         action: Action { method: "GET".into() },
         resource: Resource {
@@ -60,8 +61,14 @@ fn request(subject: Option<&str>, address: &str) -> AccessRequest {
 
 /// What a service with the defaults saves after these requests.
 fn saved(folder: &tempfile::TempDir) -> PathBuf {
-    let settings = Arc::new(settings(folder));
-    let mut engine = RiskEngine::new(settings, NonZeroUsize::new(10).unwrap());
+    let file = folder.path().join("risk.state");
+    save(&file, settings(folder));
+    file
+}
+
+/// Writes what a service with these settings saves after these requests.
+pub(crate) fn save(file: &Path, settings: RiskSettings) {
+    let mut engine = RiskEngine::new(Arc::new(settings), NonZeroUsize::new(10).unwrap());
     let home = request(Some("alice"), "192.0.2.1");
     let away = request(Some("alice"), "198.51.100.1");
     let workload = request(None, "192.0.2.1");
@@ -74,15 +81,13 @@ fn saved(folder: &tempfile::TempDir) -> PathBuf {
         let assessment = engine.assess(&facts, None);
         engine.learn(&facts, &assessment, Outcome::Permitted);
     }
-    let file = folder.path().join("risk.state");
     let mut bytes = Vec::new();
     write_state(&mut bytes, engine.baselines()).unwrap();
-    fs::write(&file, bytes).unwrap();
-    file
+    fs::write(file, bytes).unwrap();
 }
 
 /// The defaults, by way of a configuration.
-fn settings(folder: &tempfile::TempDir) -> picket_policy_service::risk::RiskSettings {
+fn settings(folder: &tempfile::TempDir) -> RiskSettings {
     let (_keys, keys) = keys();
     fs::create_dir(folder.path().join("policies")).unwrap();
     fs::write(folder.path().join("audit-key"), "00".repeat(32)).unwrap();

@@ -47,6 +47,9 @@ impl Service {
             [[grpc.callers]]
             spiffe_id = "spiffe://example.org/web"
             roles = ["operator"]
+            [[grpc.callers]]
+            spiffe_id = "spiffe://example.org/orders"
+            roles = ["reporter"]
             [http]
             listen = "127.0.0.1:{}"
             [policies]
@@ -59,6 +62,8 @@ impl Service {
             source = "token_and_store"
             [storage]
             sqlite_file = "storage.sqlite3"
+            [risk]
+            state_file = "risk.state"
             [log]
             level = "error"
             "#,
@@ -66,6 +71,8 @@ impl Service {
         );
         std::fs::write(&file, document).unwrap();
         let configuration = configuration::check(&file).unwrap();
+        let risk = configuration.risk.clone().unwrap();
+        crate::risk::save(&risk.state_file, risk.settings);
         std::thread::spawn(move || service::run(&configuration).unwrap());
         let service = Self {
             _folder: folder,
@@ -161,6 +168,7 @@ fn an_operator_looks_revokes_and_locks_down() {
     crate::revision::activates_and_rolls_back(&service);
     crate::role::assigns_and_withdraws(&service);
     looks(&service);
+    reports_and_explains_risk(&service);
     revokes(&service);
     locks_down(&service);
 }
@@ -192,6 +200,71 @@ fn looks(service: &Service) {
     let rest = service.picket(&["session", "list", "--after", next, "--output", "json"]);
     assert_eq!(statuses(&rest), ["live"]);
     assert_eq!(statuses(&service.picket(&OF_ALICE)), ["live", "live"]);
+}
+
+fn reports_and_explains_risk(service: &Service) {
+    let alice = ["--issuer", ISSUER, "alice"];
+    let report = |what: &str, more: &[&str]| service.picket_as("orders", &[&["risk", what], &alice[..], more].concat());
+    let failed = report(
+        "report-authentication",
+        &["--outcome", "failed", "--source-address", "203.0.113.7"],
+    );
+    failed.expect(0);
+    assert_eq!(failed.stdout, "remembered\n");
+    let old = report(
+        "report-authentication",
+        &["--outcome", "failed", "--time", "2020-01-05T12:00:00Z"],
+    );
+    old.expect(3);
+    assert!(
+        old.stderr.contains("field `reports[0].time_us`: expected a time"),
+        "{}",
+        old.stderr
+    );
+    report("report-authentication", &["--outcome", "failed", "--time", "yesterday"]).expect(2);
+    let off = report(
+        "report-dynamics",
+        &["--session-id", "1", "--keystroke-variance", "0.5", "--output", "json"],
+    );
+    assert_eq!(off.json()["anomaly_score"], 15);
+    report("report-dynamics", &["--keystroke-variance", "0.5"]).expect(2);
+    let unknown = [
+        "risk",
+        "report-dynamics",
+        "--issuer",
+        ISSUER,
+        "nobody",
+        "--token-id",
+        "t",
+        "--touch-area",
+        "1",
+    ];
+    service.picket_as("orders", &unknown).expect(1);
+    // Whoever may look may not tell.
+    let refused = service.picket(&[&["risk", "report-authentication", "--outcome", "failed"], &alice[..]].concat());
+    refused.expect(3);
+    assert!(
+        refused.stderr.contains("it needs the role `reporter`"),
+        "{}",
+        refused.stderr
+    );
+
+    // The service says what its file says.
+    let file = service.keys.join("risk.state");
+    let explain = [&["risk", "explain", "--output", "json"], &alice[..]].concat();
+    let saved = picket(&[&explain[..], &["--state-file", text(&file)]].concat()).json();
+    let asked = service.picket(&explain).json();
+    assert_eq!(asked["remembered"], true);
+    assert_eq!(asked, saved);
+    service
+        .picket(&["risk", "explain", "--issuer", ISSUER, "nobody"])
+        .expect(1);
+    service.picket_as("orders", &explain).expect(3);
+    // One of the two is asked.
+    picket(&explain).expect(2);
+    service
+        .picket(&[&explain[..], &["--state-file", text(&file)]].concat())
+        .expect(2);
 }
 
 fn revokes(service: &Service) {

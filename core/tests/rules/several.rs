@@ -384,6 +384,14 @@ fn a_decision_is_kept_for_these_very_tokens_and_until_the_first_of_them_ends() {
     };
     let (request, pending) = sidecar.asks(&caller(&soon));
     assert_eq!(request.principal.unwrap().subject, "alice");
+    // The others can be revoked as well.
+    let [further] = request.further_tokens.as_slice() else {
+        panic!("one is beside the principal's: {:?}", request.further_tokens);
+    };
+    assert_eq!(
+        (further.issuer.as_str(), further.subject.as_str()),
+        (CLIENTS, "web-shop")
+    );
     sidecar.answers(pending, Ok(cacheable())).unwrap();
     let cache = |notes: Notes| notes.cache;
     assert_eq!(cache(sidecar.permits(&caller(&soon)).1), Some(CacheUse::Hit));

@@ -51,6 +51,7 @@ fn request(subject: &str, address: &str) -> AccessRequest {
             actors: vec![],
             is_bound: false,
         }),
+        further_tokens: Vec::new(),
         peer: None,
         action: Action { method: "GET".into() },
         resource: Resource {
@@ -73,7 +74,7 @@ fn assess(assessor: &Assessor, subject: &str, address: &str) -> Assessed {
 }
 
 fn permit(assessor: &Assessor, subject: &str, address: &str) {
-    assessor.learn(&assess(assessor, subject, address), decision::Outcome::Permit);
+    assessor.learn(&assess(assessor, subject, address), Outcome::Permitted);
 }
 
 fn signals(assessor: &Assessor, subject: &str, address: &str) -> Vec<Signal> {
@@ -135,8 +136,8 @@ fn a_state_file_that_is_damaged_or_newer_is_refused_by_name() {
         error.strip_prefix(&prefix).unwrap_or(&error).to_owned()
     };
     assert_eq!(
-        refused(&whole.replace("\"version\":1", "\"version\":7")),
-        "has version 7, and this program reads versions up to 1"
+        refused(&whole.replace("\"version\":2", "\"version\":7")),
+        "has version 7, and this program reads versions up to 2"
     );
     assert_eq!(
         refused(&whole.replace("\"permits\":1", "\"permits\":2")),

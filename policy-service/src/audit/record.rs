@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use picket_core::access::{AccessRequest, Action, Actor, Context, Principal, Resource, Sidecar};
+use picket_core::access::{AccessRequest, Action, Actor, Context, FurtherToken, Principal, Resource, Sidecar};
 use picket_core::decision::{Effect, StepUp};
 use serde::{Deserialize, Serialize};
 
@@ -68,22 +68,23 @@ pub enum SessionChange {
     },
 }
 
-/// What an operator did.
+/// What an operator or a reporter did.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AdministrationRecord {
     /// When, in microseconds since the epoch.
     pub time_us: i64,
-    /// The operator's SPIFFE ID, from its certificate.
+    /// The caller's SPIFFE ID, from its certificate.
     pub caller: String,
     /// What.
     pub act: Act,
-    /// What it was done to: a session's id, `issuer|subject`, a tenant, the number and digest of a revision, `issuer|subject` with a role, or nothing.
+    /// What it was done to: a session's id, [`picket_core::access::principal_name`], a tenant, a principal with a
+    /// role, the number and digest of a revision, or nothing; of reports a list of whom they are about, with names cut at 256 bytes.
     pub target: String,
     /// What became of it.
     pub outcome: Outcome,
 }
 
-/// What operators do.
+/// What operators and reporters do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[expect(missing_docs, reason = "they are the methods of `picket.v1.Admin` and its like")]
@@ -94,6 +95,8 @@ pub enum Act {
     RevokeEverything,
     LockdownOn,
     LockdownOff,
+    ReportAuthentication,
+    ReportDynamics,
     ActivatePolicies,
     RollBackPolicies,
     AssignRole,
@@ -133,6 +136,9 @@ pub struct DecisionRecord {
     pub route_rule: String,
     /// The authenticated party.
     pub principal: Option<PrincipalRecord>,
+    /// The tokens beside the principal's. Absent in records from before they were kept.
+    #[serde(default)]
+    pub further_tokens: Vec<FurtherTokenRecord>,
     /// The SPIFFE ID that mutual TLS proved to the sidecar.
     pub peer: Option<String>,
     /// What was to be done.
@@ -212,6 +218,18 @@ pub struct ActorRecord {
     pub issuer: Option<String>,
     /// Who it is.
     pub subject: String,
+}
+
+/// A token beside the principal's.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the fields are those of `picket_core::access::FurtherToken`")]
+pub struct FurtherTokenRecord {
+    pub issuer: String,
+    pub subject: String,
+    pub tenant: Option<String>,
+    pub session_id: Option<String>,
+    pub token_id: Option<String>,
+    pub issued_at_s: Option<i64>,
 }
 
 /// What was to be done.
@@ -326,6 +344,32 @@ impl From<Principal> for PrincipalRecord {
     }
 }
 
+impl From<FurtherToken> for FurtherTokenRecord {
+    fn from(token: FurtherToken) -> Self {
+        Self {
+            issuer: token.issuer,
+            subject: token.subject,
+            tenant: token.tenant,
+            session_id: token.session_id,
+            token_id: token.token_id,
+            issued_at_s: token.issued_at_s,
+        }
+    }
+}
+
+impl From<FurtherTokenRecord> for FurtherToken {
+    fn from(record: FurtherTokenRecord) -> Self {
+        Self {
+            issuer: record.issuer,
+            subject: record.subject,
+            tenant: record.tenant,
+            session_id: record.session_id,
+            token_id: record.token_id,
+            issued_at_s: record.issued_at_s,
+        }
+    }
+}
+
 impl From<Actor> for ActorRecord {
     fn from(actor: Actor) -> Self {
         Self {
@@ -366,6 +410,7 @@ impl DecisionRecord {
             },
             route_rule: self.route_rule.clone(),
             principal: self.principal.clone().map(Principal::from),
+            further_tokens: self.further_tokens.iter().cloned().map(FurtherToken::from).collect(),
             peer: self.peer.as_deref().map(str::parse).transpose().ok()?,
             action: Action {
                 method: self.action.method.clone(),
@@ -404,6 +449,11 @@ impl DecisionRecord {
             traceparent: request.traceparent,
             route_rule: request.route_rule,
             principal: request.principal.map(PrincipalRecord::from),
+            further_tokens: request
+                .further_tokens
+                .into_iter()
+                .map(FurtherTokenRecord::from)
+                .collect(),
             peer: request.peer.map(|peer| peer.to_string()),
             action: ActionRecord {
                 method: request.action.method,

@@ -51,6 +51,22 @@ pub enum StoreError {
     Unverified(Box<VerifyError>),
 }
 
+impl StoreError {
+    /// What probes are told: stable, and nothing of the database's own words.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Sqlite(_) => "statement_failed",
+            Self::File(_) => "file_unusable",
+            Self::Foreign => "foreign",
+            Self::Newer { .. } => "schema_newer",
+            Self::Key(_) => "sealing_failed",
+            Self::Full => "full",
+            Self::Unverified(_) => "unverified",
+        }
+    }
+}
+
 /// One record to write.
 pub(super) struct Entry {
     pub(super) time_us: i64,

@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use picket_core::access::{AccessRequest, Action, Actor, Context, Principal, Resource, Sidecar};
+use picket_core::access::{AccessRequest, Action, Actor, Context, FurtherToken, Principal, Resource, Sidecar};
 use picket_core::decision::Effect;
 use rusqlite::Connection;
 
@@ -30,6 +30,7 @@ fn event(id: &str) -> Event {
         traceparent: None,
         route_rule: "orders-read".into(),
         principal: None,
+        further_tokens: vec![],
         peer: None,
         action: ActionRecord { method: "GET".into() },
         resource: ResourceRecord {
@@ -392,7 +393,7 @@ async fn a_record_that_cannot_be_written_is_refused_until_writing_works_again() 
     log.tamper("ALTER TABLE audit_record RENAME TO hidden");
     let refused = writing.append(2, &event("2")).await;
     assert!(matches!(refused, Err(AppendError::Failed(_))));
-    let failing = |state: &AuditState| matches!(state, AuditState::Failing(reason) if reason.contains("audit_record"));
+    let failing = |state: &AuditState| *state == AuditState::Failing("statement_failed");
     assert!(failing(&state.borrow_and_update()));
     log.tamper("ALTER TABLE hidden RENAME TO audit_record");
     // The writer tries again by itself.
@@ -482,6 +483,24 @@ async fn a_decision_is_found_in_a_log_that_verifies_and_in_no_other() {
     assert!(matches!(find("2"), Err(VerifyError::Broken(problem)) if problem.seq == Some(3)));
 }
 
+fn answer() -> Answer {
+    Answer {
+        decision_id: "d".into(),
+        time_us: 1,
+        caller: "c".into(),
+        effect: Effect::Permit,
+        policy_revision: "p".into(),
+        policy_ids: vec![],
+        evaluation_errors: vec![],
+        caller_reasons: vec![],
+        obligations: vec![],
+        challenge: None,
+        observed: None,
+        valid_for_ms: 1,
+        evaluation_us: 1,
+    }
+}
+
 #[test]
 fn a_record_gives_back_the_request_that_it_is_about() {
     let request = AccessRequest {
@@ -511,6 +530,14 @@ fn a_record_gives_back_the_request_that_it_is_about() {
             }],
             is_bound: true,
         }),
+        further_tokens: vec![FurtherToken {
+            issuer: "fi".into(),
+            subject: "fs".into(),
+            tenant: Some("ft".into()),
+            session_id: Some("fsid".into()),
+            token_id: Some("fjti".into()),
+            issued_at_s: Some(4),
+        }],
         peer: "spiffe://example.org/web".parse().ok(),
         action: Action { method: "GET".into() },
         resource: Resource {
@@ -526,23 +553,13 @@ fn a_record_gives_back_the_request_that_it_is_about() {
             user_agent: Some("u".into()),
         },
     };
-    let answer = Answer {
-        decision_id: "d".into(),
-        time_us: 1,
-        caller: "c".into(),
-        effect: Effect::Permit,
-        policy_revision: "p".into(),
-        policy_ids: vec![],
-        evaluation_errors: vec![],
-        caller_reasons: vec![],
-        obligations: vec![],
-        challenge: None,
-        observed: None,
-        valid_for_ms: 1,
-        evaluation_us: 1,
-    };
-    let mut record = DecisionRecord::new(request.clone(), answer);
+    let mut record = DecisionRecord::new(request.clone(), answer());
     assert_eq!(record.request(), Some(request));
+    // As it was written before further tokens were kept.
+    let mut older = serde_json::to_value(&record).unwrap();
+    assert!(older.as_object_mut().unwrap().remove("further_tokens").is_some());
+    let older: DecisionRecord = serde_json::from_value(older).unwrap();
+    assert_eq!(older.request().unwrap().further_tokens, []);
     record.context.source_address = Some("nowhere".into());
     assert_eq!(record.request(), None);
 }

@@ -46,8 +46,8 @@ pub struct AuditWriter {
 pub enum AuditState {
     /// The last write succeeded.
     Working,
-    /// The last write failed, so no decision is given.
-    Failing(String),
+    /// The last write failed, so no decision is given. Why: [`StoreError::reason`].
+    Failing(&'static str),
 }
 
 /// One transaction that was tried.
@@ -258,13 +258,13 @@ impl Writer {
     }
 
     fn tell(&self, error: Option<&StoreError>) {
-        let state = error.map_or(AuditState::Working, |error| AuditState::Failing(error.to_string()));
+        let state = error.map_or(AuditState::Working, |error| AuditState::Failing(error.reason()));
         self.state.send_if_modified(|current| {
             let changed = *current != state;
             if changed {
-                match &state {
-                    AuditState::Working => tracing::info!("the audit log is written again"),
-                    AuditState::Failing(reason) => tracing::error!(reason, "the audit log cannot be written"),
+                match error {
+                    None => tracing::info!("the audit log is written again"),
+                    Some(error) => tracing::error!(%error, reason = error.reason(), "the audit log cannot be written"),
                 }
                 *current = state;
             }

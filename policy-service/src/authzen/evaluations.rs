@@ -12,6 +12,7 @@ use super::failure::Failure;
 use super::{Asked, Served, information};
 use crate::decision::Decider;
 use crate::policy::METHODS;
+use crate::sessions::Presence;
 
 /// The members of an evaluation that the top level gives where it leaves them out (AuthZEN 1.0 §7.1.1).
 const DEFAULTS: [&str; 4] = ["subject", "action", "resource", "context"];
@@ -122,16 +123,22 @@ async fn all(
     asked: &Asked,
     items: impl Iterator<Item = Result<Map<String, Value>, Failure>>,
 ) -> Vec<Value> {
-    let mut calls = JoinSet::new();
+    in_order(items.map(|item| answer(Arc::clone(&served.decider), asked.clone(), item))).await
+}
+
+/// What the calls return, in their order; [`AT_ONCE_MAX`] of them are under way.
+pub(super) async fn in_order<T: Send + 'static>(
+    calls: impl Iterator<Item = impl Future<Output = T> + Send + 'static>,
+) -> Vec<T> {
+    let mut running = JoinSet::new();
     let mut results = Vec::new();
-    for (place, item) in items.enumerate() {
-        if calls.len() >= AT_ONCE_MAX {
-            results.extend(calls.join_next().await.and_then(Result::ok));
+    for (place, call) in calls.enumerate() {
+        if running.len() >= AT_ONCE_MAX {
+            results.extend(running.join_next().await.and_then(Result::ok));
         }
-        let (decider, asked) = (Arc::clone(&served.decider), asked.clone());
-        calls.spawn(async move { (place, answer(decider, asked, item).await) });
+        running.spawn(async move { (place, call.await) });
     }
-    while let Some(ended) = calls.join_next().await {
+    while let Some(ended) = running.join_next().await {
         results.extend(ended);
     }
     results.sort_by_key(|(place, _)| *place);
@@ -168,7 +175,9 @@ async fn answer(decider: Arc<Decider>, asked: Asked, item: Result<Map<String, Va
 
 async fn evaluate(decider: Arc<Decider>, asked: Asked, document: Map<String, Value>) -> Result<Value, Failure> {
     let request = information::access_request(document, &asked).map_err(malformed)?;
-    let decision = decider.decide(request, &asked.caller, asked.stopwatch).await?;
+    // Whoever asks may not know the whole client.
+    let decided = decider.decide(request, Presence::Told, &asked.caller, asked.stopwatch);
+    let decision = decided.await?;
     Ok(decision_document(&decision))
 }
 
@@ -265,5 +274,26 @@ mod tests {
         let defaults = object(json!({"subject": 1, "action": 2, "evaluations": [], "options": {}}));
         let item = with_defaults(json!({"action": 3, "resource": 4}), &defaults).unwrap();
         assert_eq!(Value::Object(item), json!({"subject": 1, "action": 3, "resource": 4}));
+    }
+
+    #[tokio::test]
+    async fn so_many_are_under_way_and_no_more_and_each_has_its_place() {
+        use std::sync::atomic::{AtomicUsize, Ordering};
+
+        let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let calls = (0..100_usize).map(|number| {
+            let (running, most) = (Arc::clone(&running), Arc::clone(&most));
+            async move {
+                most.fetch_max(running.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
+                // The later ones end first.
+                for _ in 0..200 - number {
+                    tokio::task::yield_now().await;
+                }
+                running.fetch_sub(1, Ordering::Relaxed);
+                number
+            }
+        });
+        assert_eq!(in_order(calls).await, (0..100).collect::<Vec<_>>());
+        assert_eq!(most.load(Ordering::Relaxed), 16);
     }
 }

@@ -158,6 +158,7 @@ pub(super) fn access_request(document: Map<String, Value>, asked: &Asked) -> Res
         },
         route_rule,
         principal,
+        further_tokens: Vec::new(),
         peer,
         action: Action { method: action.name },
         resource: read_resource(resource.properties, &mut check),

@@ -1,15 +1,19 @@
 //! `[risk]`: what counts, how much, and the files that scores are made with.
 
+mod kinds;
+
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use deserr::{Deserr, ValuePointerRef};
-use picket_core::configuration::problems::Problems;
+use deserr::{Deserr, IntoValue, Value, ValuePointerRef};
+use picket_core::configuration::problems::{Problems, shortened};
+use picket_core::decision::{ACR_VALUE_BYTES_MAX, ACR_VALUES_MAX, is_acr_value};
 
-use super::fields::{DatabaseFile, ExistingFile, ListName, Ranged};
-use crate::risk::{
-    BehaviourSettings, DENIALS_MAX, DeviceSettings, Levels, LocationSettings, Mode, RiskSettings, ThreatListSettings,
-    TimeSettings, ValidForMs,
+use super::fields::{DatabaseFile, ExistingFile, ListName, Ranged, parsed_text};
+use crate::risk::{FactorSettings, Levels, Mode, RiskSettings, ValidForMs};
+use kinds::{
+    AuthenticationSection, BehaviourSection, DeviceSection, DynamicsSection, LocationSection, ThreatsSection,
+    TimeSection, TokenSection, percent,
 };
 
 /// Each list is looked at for each request.
@@ -19,9 +23,6 @@ const YEAR_S: u32 = 366 * DAY_S;
 /// As in `[decisions]`.
 const VALID_FOR_MS_MAX: u32 = 86_400_000;
 const WEIGHT_MAX: u32 = 100;
-/// As many denials as are remembered.
-const DENIALS_BURST_MAX: u32 = 32;
-const _: () = assert!(DENIALS_MAX == 32);
 
 /// `[risk]`: scores. Absent: nothing is scored.
 #[derive(Clone, Debug, PartialEq)]
@@ -100,6 +101,14 @@ pub(super) struct RiskSection {
     #[deserr(default)]
     threats: ThreatsSection,
     #[deserr(default)]
+    authentication: AuthenticationSection,
+    #[deserr(default)]
+    token: TokenSection,
+    #[deserr(default)]
+    dynamics: DynamicsSection,
+    #[deserr(default)]
+    factors: FactorsSection,
+    #[deserr(default)]
     threat_lists: Vec<ThreatListSection>,
     #[deserr(default = Ranged(60))]
     threat_list_interval_s: Ranged<1, DAY_S>,
@@ -111,76 +120,22 @@ pub(super) struct RiskSection {
     geoip_asn_file: Option<ExistingFile>,
 }
 
-/// A table of keys that all have a default, which an absent table has too.
-macro_rules! table {
-    ($(#[$doc:meta])* $name:ident { $($key:ident: $type:ty = $default:expr,)+ }) => {
-        $(#[$doc])*
-        #[derive(Debug, Deserr)]
-        #[deserr(deny_unknown_fields, error = Problems)]
-        struct $name { $(#[deserr(default = $default)] $key: $type,)+ }
-
-        impl Default for $name {
-            fn default() -> Self {
-                Self { $($key: $default,)+ }
-            }
-        }
-    };
+/// `[risk.factors]`: the authentication context classes by which a level's factors are asked for. A level without is left to
+/// the policies.
+#[derive(Debug, Default, Deserr)]
+#[deserr(deny_unknown_fields, error = Problems)]
+struct FactorsSection {
+    #[deserr(default)]
+    low_acr_values: Vec<AcrValue>,
+    #[deserr(default)]
+    medium_acr_values: Vec<AcrValue>,
+    #[deserr(default)]
+    high_acr_values: Vec<AcrValue>,
 }
 
-table! {
-    /// `[risk.location]`.
-    LocationSection {
-        enabled: bool = true,
-        weight: Ranged<0, WEIGHT_MAX> = Ranged(30),
-        settles_after_s: Ranged<0, YEAR_S> = Ranged(DAY_S),
-        speed_kmh_max: Ranged<1, 100_000> = Ranged(1000),
-        distance_km_min: Ranged<0, 20_000> = Ranged(100),
-    }
-}
-
-table! {
-    /// `[risk.device]`.
-    DeviceSection {
-        enabled: bool = true,
-        weight: Ranged<0, WEIGHT_MAX> = Ranged(25),
-        settles_after_s: Ranged<0, YEAR_S> = Ranged(DAY_S),
-    }
-}
-
-table! {
-    /// `[risk.time]`.
-    TimeSection {
-        enabled: bool = true,
-        weight: Ranged<0, WEIGHT_MAX> = Ranged(15),
-        half_life_days: Ranged<1, 366> = Ranged(14),
-        observations_min: Ranged<1, 1_000> = Ranged(15),
-        share_min_percent: Ranged<1, 100> = Ranged(2),
-    }
-}
-
-table! {
-    /// `[risk.behaviour]`.
-    BehaviourSection {
-        enabled: bool = true,
-        weight: Ranged<0, WEIGHT_MAX> = Ranged(20),
-        rate_window_s: Ranged<1, DAY_S> = Ranged(60),
-        rate_windows_min: Ranged<1, 1_000_000> = Ranged(30),
-        rate_requests_min: Ranged<1, 1_000_000> = Ranged(60),
-        rate_deviations_max: Ranged<1, 1_000> = Ranged(4),
-        observations_min: Ranged<1, 1_000_000> = Ranged(50),
-        settles_after_s: Ranged<0, YEAR_S> = Ranged(600),
-        denials_min: Ranged<1, DENIALS_BURST_MAX> = Ranged(5),
-        denials_window_s: Ranged<1, DAY_S> = Ranged(60),
-    }
-}
-
-table! {
-    /// `[risk.threats]`: what the threat lists weigh.
-    ThreatsSection {
-        enabled: bool = true,
-        weight: Ranged<0, WEIGHT_MAX> = Ranged(50),
-    }
-}
+/// An authentication context class that a challenge can name.
+#[derive(Clone, Debug)]
+struct AcrValue(String);
 
 #[derive(Debug, Deserr)]
 #[deserr(deny_unknown_fields, error = Problems)]
@@ -191,6 +146,17 @@ struct ThreatListSection {
 
 fn levels_and_lists(section: RiskSection, _location: ValuePointerRef<'_>) -> Result<RiskSection, Problems> {
     let mut problems = Problems::default();
+    section.factors.check(&mut problems);
+    let dynamics = &section.dynamics;
+    if dynamics.anomaly_above.0 > dynamics.challenge_above.0 {
+        problems.add(
+            "risk.dynamics.anomaly_above",
+            format!(
+                "expected at most `risk.dynamics.challenge_above`, which is {}, found {}",
+                dynamics.challenge_above.0, dynamics.anomaly_above.0
+            ),
+        );
+    }
     if section.medium_from.0 > section.high_from.0 {
         problems.add(
             "risk.medium_from",
@@ -213,6 +179,49 @@ fn levels_and_lists(section: RiskSection, _location: ValuePointerRef<'_>) -> Res
         }
     }
     problems.none_or(Some(section))
+}
+
+impl FactorsSection {
+    fn levels(&self) -> [(&'static str, &[AcrValue]); 3] {
+        [
+            ("low_acr_values", self.low_acr_values.as_slice()),
+            ("medium_acr_values", self.medium_acr_values.as_slice()),
+            ("high_acr_values", self.high_acr_values.as_slice()),
+        ]
+    }
+
+    /// Where a level asks for its factors, a higher one does too: more risk never asks for less.
+    fn check(&self, problems: &mut Problems) {
+        let mut lower = None;
+        for (name, values) in self.levels() {
+            let field = format!("risk.factors.{name}");
+            if values.len() > ACR_VALUES_MAX {
+                let message = format!("expected at most {ACR_VALUES_MAX} values, found {}", values.len());
+                problems.add(field, message);
+            } else if let (Some(lower), true) = (lower, values.is_empty()) {
+                problems.add(field, format!("is required where `risk.factors.{lower}` is given"));
+            }
+            lower = lower.or((!values.is_empty()).then_some(name));
+        }
+    }
+
+    fn settings(&self) -> FactorSettings {
+        let texts = |values: &[AcrValue]| values.iter().map(|value| value.0.clone()).collect();
+        FactorSettings::new(self.levels().map(|(_, values)| texts(values)))
+    }
+}
+
+impl Deserr<Problems> for AcrValue {
+    fn deserialize_from_value<V: IntoValue>(value: Value<V>, location: ValuePointerRef<'_>) -> Result<Self, Problems> {
+        parsed_text(value, location, |text| {
+            is_acr_value(text).then(|| Self(text.to_owned())).ok_or_else(|| {
+                format!(
+                    "expected 1 to {ACR_VALUE_BYTES_MAX} letters, digits and signs without quotation mark and backslash, found `{}`",
+                    shortened(text)
+                )
+            })
+        })
+    }
 }
 
 impl From<RiskSection> for Risk {
@@ -256,66 +265,16 @@ fn settings(section: &RiskSection) -> RiskSettings {
         },
         principals_max: usize::try_from(section.principals_max.0).unwrap_or(usize::MAX),
         remembered_for_s: section.remembered_for_days.0.saturating_mul(DAY_S),
-        location: section.location.enabled.then(|| section.location.settings()),
-        device: section.device.enabled.then(|| section.device.settings()),
-        time: section.time.enabled.then(|| section.time.settings()),
-        behaviour: section.behaviour.enabled.then(|| section.behaviour.settings()),
-        threat_list: section.threats.enabled.then(|| ThreatListSettings {
-            weight: percent(section.threats.weight),
-        }),
+        location: section.location.settings(),
+        device: section.device.settings(),
+        time: section.time.settings(),
+        behaviour: section.behaviour.settings(),
+        threat_list: section.threats.settings(),
+        authentication: section.authentication.settings(),
+        token: section.token.settings(),
+        dynamics: section.dynamics.settings(),
+        factors: section.factors.settings(),
     }
-}
-
-impl LocationSection {
-    fn settings(&self) -> LocationSettings {
-        LocationSettings {
-            weight: percent(self.weight),
-            settles_after_s: self.settles_after_s.0,
-            speed_kmh_max: self.speed_kmh_max.0,
-            distance_km_min: self.distance_km_min.0,
-        }
-    }
-}
-
-impl DeviceSection {
-    fn settings(&self) -> DeviceSettings {
-        DeviceSettings {
-            weight: percent(self.weight),
-            settles_after_s: self.settles_after_s.0,
-        }
-    }
-}
-
-impl TimeSection {
-    fn settings(&self) -> TimeSettings {
-        TimeSettings {
-            weight: percent(self.weight),
-            half_life_days: self.half_life_days.0,
-            observations_min: self.observations_min.0,
-            share_min_percent: self.share_min_percent.0,
-        }
-    }
-}
-
-impl BehaviourSection {
-    fn settings(&self) -> BehaviourSettings {
-        BehaviourSettings {
-            weight: percent(self.weight),
-            rate_window_s: self.rate_window_s.0,
-            rate_windows_min: self.rate_windows_min.0,
-            rate_requests_min: self.rate_requests_min.0,
-            rate_deviations_max: self.rate_deviations_max.0,
-            observations_min: self.observations_min.0,
-            settles_after_s: self.settles_after_s.0,
-            denials_min: self.denials_min.0,
-            denials_window_s: self.denials_window_s.0,
-        }
-    }
-}
-
-/// What is at most 100 fits.
-fn percent<const MIN: u32>(value: Ranged<MIN, WEIGHT_MAX>) -> u8 {
-    u8::try_from(value.0).unwrap_or(u8::MAX)
 }
 
 /// The defaults, for the tests of what they mean.

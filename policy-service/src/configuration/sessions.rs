@@ -4,7 +4,7 @@ use deserr::{Deserr, ValuePointerRef};
 use picket_core::configuration::problems::Problems;
 
 use super::fields::Ranged;
-use crate::sessions::{ClientPart, Limits, Settings, WithoutId};
+use crate::sessions::{ClientPart, HeldLimits, Limits, Settings, TENANTS_COUNTED_MAX, WithoutId};
 
 const MICROSECONDS_PER_SECOND: i64 = 1_000_000;
 const DAY_S: u32 = 86_400;
@@ -18,10 +18,12 @@ const ABSOLUTE_TIMEOUT_S: u32 = 12 * 60 * 60;
 const CONCURRENT_MAX: u32 = 100;
 const RETENTION_S: u32 = 7 * DAY_S;
 const SESSIONS_MAX: u32 = 1_000_000;
+/// So many tenants fill the storage together, unless the configuration says otherwise.
+const TENANTS_SHARING: u32 = 4;
 const CACHE_ENTRIES_MAX: u32 = 100_000;
 
 #[derive(Debug, Deserr)]
-#[deserr(deny_unknown_fields, error = Problems, validate = timeouts_agree -> Problems)]
+#[deserr(deny_unknown_fields, error = Problems, validate = values_agree -> Problems)]
 pub(super) struct SessionsSection {
     #[deserr(default = Ranged(IDLE_TIMEOUT_S))]
     idle_timeout_s: Ranged<10, YEAR_S>,
@@ -39,6 +41,8 @@ pub(super) struct SessionsSection {
     retention_s: Ranged<10, YEAR_S>,
     #[deserr(default = Ranged(SESSIONS_MAX))]
     sessions_max: Ranged<1, 100_000_000>,
+    #[deserr(default)]
+    sessions_per_tenant_max: Option<Ranged<1, 100_000_000>>,
     #[deserr(default = Ranged(CACHE_ENTRIES_MAX))]
     cache_entries_max: Ranged<1, 10_000_000>,
 }
@@ -74,19 +78,40 @@ impl From<SessionsSection> for Settings {
                 Without::Deny => WithoutId::Deny,
                 Without::Permit => WithoutId::Permit,
             },
-            sessions_max: u64::from(sessions.sessions_max.0),
+            held: HeldLimits {
+                sessions_max: u64::from(sessions.sessions_max.0),
+                per_tenant_max: u64::from(
+                    sessions
+                        .sessions_per_tenant_max
+                        .map_or_else(|| sessions.sessions_max.0.div_ceil(TENANTS_SHARING), |share| share.0),
+                ),
+            },
             cache_entries_max: sessions.cache_entries_max.0,
         }
     }
 }
 
-fn timeouts_agree(sessions: SessionsSection, _location: ValuePointerRef<'_>) -> Result<SessionsSection, Problems> {
+fn values_agree(sessions: SessionsSection, _location: ValuePointerRef<'_>) -> Result<SessionsSection, Problems> {
     let mut problems = Problems::default();
     let (idle, absolute) = (sessions.idle_timeout_s.0, sessions.absolute_timeout_s.0);
     if idle > absolute {
         problems.add(
             "sessions.idle_timeout_s",
             format!("expected at most `sessions.absolute_timeout_s`, which is {absolute}, found {idle}"),
+        );
+    }
+    let all = sessions.sessions_max.0;
+    // Tenants beyond those that are counted hold less than the least of these.
+    let least = all.div_ceil(TENANTS_COUNTED_MAX);
+    if let Some(share) = &sessions.sessions_per_tenant_max
+        && !(least..=all).contains(&share.0)
+    {
+        problems.add(
+            "sessions.sessions_per_tenant_max",
+            format!(
+                "expected {least} to {all}, as `sessions.sessions_max` is {all}, found {}",
+                share.0
+            ),
         );
     }
     problems.none_or(Some(sessions))

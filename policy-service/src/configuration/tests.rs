@@ -120,6 +120,10 @@ fn sessions_are_kept_where_the_file_says_and_have_defaults() {
     assert_eq!(limits.concurrent_max, 100);
     assert_eq!(settings.fingerprint, [ClientPart::UserAgent, ClientPart::Peer]);
     assert_eq!(settings.without_id, WithoutId::Deny);
+    assert_eq!(
+        (settings.held.sessions_max, settings.held.per_tenant_max),
+        (1_000_000, 250_000)
+    );
 
     std::fs::write(folder.path().join("url"), "postgres://localhost/picket").unwrap();
     let text = with_sessions(
@@ -167,6 +171,14 @@ fn sessions_without_a_place_and_timeouts_that_disagree_are_refused() {
         (
             "[sessions]\nidle_timeout_s = 61\nabsolute_timeout_s = 60\n[storage]\nsqlite_file = \"s\"",
             "sessions.idle_timeout_s: expected at most `sessions.absolute_timeout_s`, which is 60, found 61",
+        ),
+        (
+            "[sessions]\nsessions_max = 10001\nsessions_per_tenant_max = 1\n[storage]\nsqlite_file = \"s\"",
+            "sessions.sessions_per_tenant_max: expected 2 to 10001, as `sessions.sessions_max` is 10001, found 1",
+        ),
+        (
+            "[sessions]\nsessions_max = 10\nsessions_per_tenant_max = 11\n[storage]\nsqlite_file = \"s\"",
+            "sessions.sessions_per_tenant_max: expected 1 to 10, as `sessions.sessions_max` is 10, found 11",
         ),
         (
             "[sessions]\nconcurrent_max = 0\n[storage]\nsqlite_file = \"s\"",
@@ -347,14 +359,27 @@ fn risk_is_off_where_it_is_absent_and_has_the_documented_defaults_where_it_is_th
         settings.behaviour.as_ref().unwrap().weight,
         settings.time.as_ref().unwrap().weight,
         settings.threat_list.as_ref().unwrap().weight,
+        settings.authentication.as_ref().unwrap().weight,
+        settings.token.as_ref().unwrap().weight,
+        settings.dynamics.as_ref().unwrap().weight,
     ];
-    assert_eq!(weights, [30, 25, 20, 15, 50]);
+    assert_eq!(weights, [30, 25, 20, 15, 50, 20, 20, 20]);
+    assert!(!settings.factors.are_enforced());
 }
 
 #[test]
 fn each_kind_of_signal_can_be_switched_off_and_weighed() {
     let folder = folder("Example");
-    let kinds = ["location", "device", "time", "behaviour", "threats"];
+    let kinds = [
+        "location",
+        "device",
+        "time",
+        "behaviour",
+        "threats",
+        "authentication",
+        "token",
+        "dynamics",
+    ];
     for (index, kind) in kinds.into_iter().enumerate() {
         let section = |value: &str| format!("[risk]\nstate_file = \"s\"\n[risk.{kind}]\n{value}\n");
         let off = with(&folder, &section("enabled = false"))
@@ -368,6 +393,9 @@ fn each_kind_of_signal_can_be_switched_off_and_weighed() {
             off.time.is_none(),
             off.behaviour.is_none(),
             off.threat_list.is_none(),
+            off.authentication.is_none(),
+            off.token.is_none(),
+            off.dynamics.is_none(),
         ];
         assert_eq!(is_off, std::array::from_fn(|n| n == index), "{kind}");
         let weighed = with(&folder, &section("weight = 7")).unwrap().risk.unwrap().settings;
@@ -377,6 +405,9 @@ fn each_kind_of_signal_can_be_switched_off_and_weighed() {
             weighed.time.map(|kind| kind.weight),
             weighed.behaviour.map(|kind| kind.weight),
             weighed.threat_list.map(|kind| kind.weight),
+            weighed.authentication.map(|kind| kind.weight),
+            weighed.token.map(|kind| kind.weight),
+            weighed.dynamics.map(|kind| kind.weight),
         ];
         assert_eq!(weights[index], Some(7), "{kind}");
         assert!(
@@ -444,6 +475,30 @@ fn mistakes_about_risk_are_told_with_their_paths() {
 }
 
 #[test]
+fn factors_are_enforced_from_a_level_on_and_by_values_that_a_challenge_can_carry() {
+    let folder = folder("Example");
+    let with_factors = |more: &str| {
+        let section = format!("[risk]\nstate_file = \"s\"\n[risk.factors]\n{more}\n");
+        with(&folder, &section).map(|configuration| configuration.risk.unwrap().settings.factors)
+    };
+    let enforced = with_factors("medium_acr_values = [\"mfa\"]\nhigh_acr_values = [\"hardware\", \"phr\"]").unwrap();
+    assert!(enforced.are_enforced());
+    let problems = with_factors("medium_acr_values = [\"mfa\"]").unwrap_err();
+    let expected = ["risk.factors.high_acr_values: is required where `risk.factors.medium_acr_values` is given"];
+    check_mistakes(&lines(&problems), &expected, &folder);
+    let problems = with_factors("low_acr_values = [\"pw\"]\nhigh_acr_values = [\"a b\"]").unwrap_err();
+    let expected = ["risk.factors.high_acr_values[0]: expected 1 to 128 letters, digits and signs"];
+    check_mistakes(&lines(&problems), &expected, &folder);
+    let many = "high_acr_values = [\"1\",\"2\",\"3\",\"4\",\"5\",\"6\",\"7\",\"8\",\"9\"]";
+    let expected = ["risk.factors.high_acr_values: expected at most 8 values, found 9"];
+    check_mistakes(&lines(&with_factors(many).unwrap_err()), &expected, &folder);
+    let section = "[risk]\nstate_file = \"s\"\n[risk.dynamics]\nanomaly_above = 51";
+    let expected =
+        ["risk.dynamics.anomaly_above: expected at most `risk.dynamics.challenge_above`, which is 50, found 51"];
+    check_mistakes(&lines(&with(&folder, section).unwrap_err()), &expected, &folder);
+}
+
+#[test]
 fn every_key_about_risk_is_in_the_reference() {
     let folder = folder("Example");
     let reference = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/configuration.md");
@@ -456,6 +511,10 @@ fn every_key_about_risk_is_in_the_reference() {
         "risk.time",
         "risk.behaviour",
         "risk.threats",
+        "risk.authentication",
+        "risk.token",
+        "risk.dynamics",
+        "risk.factors",
     ] {
         // The error about an unknown key names all that are known.
         let problems = with(&folder, &format!("[{table}]\nunknown = 1")).unwrap_err();
@@ -464,7 +523,7 @@ fn every_key_about_risk_is_in_the_reference() {
             .find(|line| line.contains("unknown field"))
             .unwrap();
         for key in told.split('`').skip(1).step_by(2) {
-            let is_table = reference.contains(&format!("`{table}.{key}.enabled`"));
+            let is_table = reference.contains(&format!("`{table}.{key}."));
             assert!(
                 is_table || reference.contains(&format!("`{table}.{key}`")),
                 "{table}.{key}"

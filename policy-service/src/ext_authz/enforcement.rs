@@ -32,6 +32,7 @@ use crate::configuration;
 use crate::decision::{Decider, DecisionError};
 use crate::grpc::TlsError;
 use crate::metrics::Metrics;
+use crate::sessions::Presence;
 
 /// Checks at once, those that wait for a decision among them: as many as calls by default. More are refused.
 const CHECKS_MAX: usize = 1024;
@@ -258,7 +259,7 @@ impl Worker {
         let mut call = JoinSet::new();
         call.spawn_on(
             async move {
-                let decision = decider.decide(request, &caller, stopwatch).await?;
+                let decision = decider.decide(request, Presence::Client, &caller, stopwatch).await?;
                 // What is revoked or activated here holds at the next request: this cache hears nothing of it.
                 let valid_for_ms = match decider.answers_can_change() {
                     true => 0,

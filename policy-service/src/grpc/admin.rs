@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use picket_core::access::principal_name;
 use picket_proto::v1;
 use picket_proto::v1::admin_server::Admin;
 use tonic::{Request, Response, Status};
@@ -127,7 +128,7 @@ impl Admin for AdminCalls {
         let asked = request.into_inner();
         let (issuer, subject) = (name("issuer", asked.issuer)?, name("subject", asked.subject)?);
         let target = Target::Principal(PrincipalId::of(&issuer, &subject));
-        let label = format!("{issuer}|{subject}");
+        let label = principal_name(&issuer, &subject);
         self.revoke_target(admitted, Act::RevokePrincipal, target, label).await
     }
 

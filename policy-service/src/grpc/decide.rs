@@ -14,6 +14,7 @@ use super::status::{DecideError, label};
 use crate::clock::Stopwatch;
 use crate::decision::Decider;
 use crate::metrics::Metrics;
+use crate::sessions::Presence;
 
 /// No sidecar waits this long; it bounds how long a call holds its slot while the disk is slow.
 const DECIDE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -45,6 +46,9 @@ impl Calls {
     async fn answer(&self, request: Request<v1::AccessRequest>, stopwatch: Stopwatch) -> Result<Decision, DecideError> {
         let admitted = Admitted::of(request.extensions())?;
         let request = AccessRequest::try_from(request.into_inner())?;
-        Ok(self.decider.decide(request, admitted.caller(), stopwatch).await?)
+        let decided = self
+            .decider
+            .decide(request, Presence::Client, admitted.caller(), stopwatch);
+        Ok(decided.await?)
     }
 }

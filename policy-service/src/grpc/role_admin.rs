@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use picket_core::access::principal_name;
 use picket_proto::v1;
 use picket_proto::v1::role_admin_server::RoleAdmin;
 use tonic::{Request, Response, Status};
@@ -144,12 +145,10 @@ fn is_name(text: &str, bytes_max: usize) -> bool {
 
 /// As the audit log names it.
 fn target(key: &RoleKey) -> String {
-    let RoleKey {
-        issuer, subject, role, ..
-    } = key;
+    let (principal, role) = (principal_name(&key.issuer, &key.subject), &key.role);
     match &key.tenant {
-        Some(tenant) => format!("{issuer}|{subject} {role} in {tenant}"),
-        None => format!("{issuer}|{subject} {role}"),
+        Some(tenant) => format!("{principal} {role} in {tenant}"),
+        None => format!("{principal} {role}"),
     }
 }
 

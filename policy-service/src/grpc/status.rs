@@ -68,6 +68,19 @@ pub(super) enum AdminError {
     /// There is nothing to look at or act on.
     #[error("this policy service keeps no sessions: its configuration has no `[sessions]`")]
     NoSessions,
+    /// There are no scores.
+    #[error("this policy service assesses no risk: its configuration has no `[risk]`")]
+    NoRisk,
+    /// As much was told as may be.
+    #[error("more reports of this caller than are taken in a second")]
+    TooManyReports,
+    /// A field of a report is not what the contract says.
+    #[error("field `reports[{index}].{field}`: expected {expected}")]
+    Report {
+        index: usize,
+        field: &'static str,
+        expected: &'static str,
+    },
     /// A field of the request is not what the contract says.
     #[error("field `{0}`: expected {1}")]
     Field(&'static str, &'static str),
@@ -111,20 +124,27 @@ impl From<AdminError> for Status {
     fn from(error: AdminError) -> Self {
         let code = match &error {
             AdminError::Role(_) => Code::PermissionDenied,
-            AdminError::NoSessions | AdminError::NoRevisions | AdminError::NoRoles => Code::FailedPrecondition,
+            AdminError::NoSessions | AdminError::NoRevisions | AdminError::NoRoles | AdminError::NoRisk => {
+                Code::FailedPrecondition
+            }
             AdminError::Revision(RevisionError::OtherActive { .. }) => Code::Aborted,
             AdminError::Revision(RevisionError::NoSuchRevision) => Code::NotFound,
             AdminError::Revision(RevisionError::TooMany) => Code::ResourceExhausted,
             AdminError::Revision(RevisionError::Storage(_)) => Code::Unavailable,
             AdminError::Revision(RevisionError::Cut) => Code::Internal,
-            AdminError::Field(_, _) => Code::InvalidArgument,
+            AdminError::Field(_, _) | AdminError::Report { .. } => Code::InvalidArgument,
             AdminError::NoSuchSession => Code::NotFound,
-            AdminError::Operation(OperationError::TooManyRevocations) | AdminError::TooManyRoles => {
-                Code::ResourceExhausted
-            }
+            AdminError::TooManyReports
+            | AdminError::TooManyRoles
+            | AdminError::Operation(OperationError::TooManyRevocations) => Code::ResourceExhausted,
             AdminError::Operation(OperationError::Storage(_)) | AdminError::Audit(_) => Code::Unavailable,
             AdminError::Cut => Code::Internal,
         };
+        if let AdminError::Operation(OperationError::Storage(storage)) = &error {
+            // What the database says is for whoever runs the service.
+            tracing::warn!(error = %storage, "an operator's call failed");
+            return Self::new(code, format!("storage: {}", storage.reason()));
+        }
         Self::new(code, error.to_string())
     }
 }

@@ -9,7 +9,7 @@ use cedar_policy::{
     Context, Entities, Entity, EntityId, EntityTypeName, EntityUid, Request, RestrictedExpression, Schema,
 };
 use jiff::tz::TimeZone;
-use picket_core::access::{AccessRequest, Principal};
+use picket_core::access::{AccessRequest, Principal, principal_name};
 use picket_core::spiffe::SpiffeId;
 
 use super::entities::LoadedEntities;
@@ -114,29 +114,39 @@ impl Model {
             Ok(moment) => moment,
             Err(error) => return BTreeSet::from([error.to_string()]),
         };
-        let risky = moment.clone().at_risk(Some(&samples::risk()));
-        for mut sample in samples::all() {
-            // The optional parts of a request, and the risk as another one.
-            let moment = match sample.context.user_agent {
-                Some(_) => &risky,
-                None => &moment,
+        let risky = samples::risks().map(|risk| moment.clone().at_risk(Some(&risk)));
+        for sample in samples::all() {
+            // The optional parts of a request, and the risk as another one, which has optional parts itself.
+            let moments = match sample.context.user_agent {
+                Some(_) => risky.as_slice(),
+                None => std::slice::from_ref(&moment),
             };
-            match self.made(&sample, &loaded, Attributes::ALL, moment) {
-                Ok(made) => {
-                    if let Err(error) = Entities::from_entities(made, Some(schema)) {
-                        mistakes.insert(with_causes(&error));
-                    }
-                }
-                Err(error) => {
-                    mistakes.insert(error.to_string());
-                }
+            for moment in moments {
+                mistakes.extend(self.mistakes_about(sample.clone(), &loaded, moment, schema));
             }
-            for method in METHODS.iter().chain([&OTHER_METHOD]) {
-                (*method).clone_into(&mut sample.action.method);
-                if let Err(error) = self.request(&sample, Attributes::ALL, moment, Some(schema)) {
-                    mistakes.insert(error.to_string());
-                }
+        }
+        mistakes
+    }
+
+    fn mistakes_about(
+        &self,
+        mut sample: AccessRequest,
+        loaded: &LoadedEntities,
+        moment: &Moment,
+        schema: &Schema,
+    ) -> Vec<String> {
+        let made = self.made(&sample, loaded, Attributes::ALL, moment);
+        let mut mistakes: Vec<String> = match made {
+            Ok(made) => {
+                let refused = Entities::from_entities(made, Some(schema)).err();
+                refused.map(|error| with_causes(&error)).into_iter().collect()
             }
+            Err(error) => vec![error.to_string()],
+        };
+        for method in METHODS.iter().chain([&OTHER_METHOD]) {
+            (*method).clone_into(&mut sample.action.method);
+            let request = self.request(&sample, Attributes::ALL, moment, Some(schema));
+            mistakes.extend(request.err().map(|error| error.to_string()));
         }
         mistakes
     }
@@ -165,7 +175,7 @@ impl Model {
 
     fn principal_uid(&self, request: &AccessRequest) -> EntityUid {
         match (&request.principal, &request.peer) {
-            (Some(principal), _) => uid(&self.user, &user_id(principal)),
+            (Some(principal), _) => uid(&self.user, &principal_name(&principal.issuer, &principal.subject)),
             (None, Some(peer)) => uid(&self.workload, peer.as_str()),
             (None, None) => uid(&self.anonymous, "anonymous"),
         }
@@ -228,7 +238,12 @@ impl Model {
         ];
         let roles = loaded.closure(principal.roles.iter().map(|role| uid(&self.role, role)));
         let attributes = attributes.into_iter().flatten().collect();
-        Entity::new(uid(&self.user, &user_id(principal)), attributes, roles).map_err(refused("principal"))
+        Entity::new(
+            uid(&self.user, &principal_name(&principal.issuer, &principal.subject)),
+            attributes,
+            roles,
+        )
+        .map_err(refused("principal"))
     }
 
     fn workload(&self, peer: &SpiffeId, loaded: &LoadedEntities, needed: Attributes) -> Result<Entity, ModelError> {
@@ -318,11 +333,15 @@ fn risk(needed: Attributes, moment: &Moment) -> Result<Option<(String, Restricte
     };
     let signals = risk.signals.iter().map(|signal| string(signal));
     let members = [
-        ("score", RestrictedExpression::new_long(risk.score)),
-        ("level", string(risk.level)),
-        ("signals", RestrictedExpression::new_set(signals)),
+        Some(("score", RestrictedExpression::new_long(risk.score))),
+        Some(("level", string(risk.level))),
+        Some(("signals", RestrictedExpression::new_set(signals))),
+        risk.country.as_deref().map(|country| ("country", string(country))),
     ];
-    let members = members.map(|(name, value)| (name.to_owned(), value));
+    let members = members
+        .into_iter()
+        .flatten()
+        .map(|(name, value)| (name.to_owned(), value));
     let record = RestrictedExpression::new_record(members).map_err(refused("risk"))?;
     Ok(Some((Attribute::Risk.name().to_owned(), record)))
 }
@@ -343,12 +362,6 @@ pub(super) fn refused<E: std::error::Error>(part: &'static str) -> impl Fn(E) ->
         part,
         message: with_causes(&error),
     }
-}
-
-/// `<issuer>|<subject>`. No two parties share one: what could be taken for the separator is escaped in the issuer.
-fn user_id(principal: &Principal) -> String {
-    let issuer = principal.issuer.replace('%', "%25").replace('|', "%7C");
-    format!("{issuer}|{}", principal.subject)
 }
 
 fn identity(peer: &SpiffeId, needed: Attributes) -> impl Iterator<Item = (String, RestrictedExpression)> {

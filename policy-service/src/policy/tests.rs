@@ -78,6 +78,7 @@ fn request(principal: Option<Principal>, method: &str, route_rule: &str) -> Acce
         },
         route_rule: route_rule.into(),
         principal,
+        further_tokens: Vec::new(),
         peer: "spiffe://example.org/web".parse().ok(),
         action: Action { method: method.into() },
         resource: Resource {

@@ -6,6 +6,7 @@ use picket_core::decision::Vary;
 use picket_core::risk::{Risk, SCORE_MAX};
 
 use super::factors::Factor;
+use super::facts::Country;
 use super::settings::RiskSettings;
 
 macro_rules! signals {
@@ -60,11 +61,17 @@ signals! {
     DenialBurst => "denial_burst", Behaviour,
     /// The address is in a threat list.
     ListedAddress => "listed_address", ThreatList,
+    /// Authentications failed, here or elsewhere.
+    FailedAuthentications => "failed_authentications", Authentication,
+    /// One token comes from too many peers or locations at once.
+    SharedToken => "shared_token", Token,
+    /// The client is handled as the principal does not handle it.
+    UnusualDynamics => "unusual_dynamics", Dynamics,
 }
 
 impl Signal {
     /// A bit of its own, for sets of signals.
-    pub(super) fn bit(self) -> u16 {
+    pub(super) fn bit(self) -> u32 {
         1 << self as u16
     }
 }
@@ -82,6 +89,12 @@ pub enum SignalKind {
     Behaviour,
     /// Who else has seen its address.
     ThreatList,
+    /// How authentications of its principal ended.
+    Authentication,
+    /// In how many hands its token is.
+    Token,
+    /// How its client is handled.
+    Dynamics,
 }
 
 /// A signal, and in words and figures why it is there. It quotes no header and no token.
@@ -111,6 +124,8 @@ pub struct Assessment {
     pub factors: &'static [Factor],
     /// Every signal, in the order of [`Signal::ALL`].
     pub signals: Vec<Fired>,
+    /// Where the request comes from, where locations are looked at and a database knows it. It is no part of the score.
+    pub country: Option<Country>,
     /// What of the request was looked at besides route rule, token and what is remembered.
     pub vary: Vary,
     /// Whether it counts.
@@ -118,17 +133,18 @@ pub struct Assessment {
 }
 
 impl Assessment {
-    /// Adds up what was found.
-    pub(super) fn new(settings: &RiskSettings, mut signals: Vec<Fired>) -> Self {
+    /// Adds up what was found; the score is no less than `score_min`.
+    pub(super) fn new(settings: &RiskSettings, mut signals: Vec<Fired>, score_min: u8) -> Self {
         signals.sort_by_key(|fired| fired.signal);
         let kinds: BTreeSet<SignalKind> = signals.iter().map(|fired| fired.signal.kind()).collect();
         let sum: u32 = kinds.into_iter().map(|kind| u32::from(settings.weight(kind))).sum();
-        let score = u8::try_from(sum).map_or(SCORE_MAX, |sum| sum.min(SCORE_MAX));
+        let score = u8::try_from(sum).map_or(SCORE_MAX, |sum| sum.max(score_min).min(SCORE_MAX));
         let level = settings.levels.of(score);
         Self {
             risk: Risk { score, level },
             factors: Factor::required_at(level),
             signals,
+            country: None,
             vary: settings.vary(),
             mode: settings.mode,
         }
@@ -152,8 +168,13 @@ impl Assessment {
         counted.iter().map(|fired| fired.signal.name())
     }
 
+    /// The same with where it comes from.
+    pub(super) fn in_country(self, country: Option<Country>) -> Self {
+        Self { country, ..self }
+    }
+
     /// The signals as a set of bits.
-    pub(super) fn bits(&self) -> u16 {
+    pub(super) fn bits(&self) -> u32 {
         self.signals.iter().fold(0, |bits, fired| bits | fired.signal.bit())
     }
 }

@@ -1,16 +1,18 @@
 //! What is remembered about one principal; every part of it has a limit.
 
-use std::collections::VecDeque;
-
 use picket_core::risk::RiskLevel;
 use serde::{Deserialize, Serialize};
 
 use super::assessment::{Assessment, Signal};
+use super::authentication::Failures;
+use super::dynamics::Dynamics;
 use super::facts::{Coordinates, Facts, Fingerprint, Place};
 use super::hours::Hours;
 use super::rate::Rate;
-use super::seen::{Seen, Standing, TooMany, Windows};
+use super::recent::Recent;
+use super::seen::{Seen, Standing, Windows};
 use super::settings::RiskSettings;
+use super::sharing::Tokens;
 
 /// How many places are remembered: home, work, the phone's networks, and some travel.
 pub const PLACES_MAX: usize = 16;
@@ -44,16 +46,14 @@ pub struct Baseline {
     pub(super) denials: Recent<u32, DENIALS_MAX>,
     pub(super) position: Option<Position>,
     pub(super) history: Recent<Past, HISTORY_MAX>,
+    /// Absent in files of version 1, as are those below.
+    #[serde(default)]
+    pub(super) failures: Failures,
+    #[serde(default)]
+    pub(super) tokens: Tokens,
+    #[serde(default)]
+    pub(super) dynamics: Dynamics,
 }
-
-/// The newest of something, the oldest first.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(
-    try_from = "VecDeque<T>",
-    into = "VecDeque<T>",
-    bound(serialize = "T: Clone + Serialize", deserialize = "T: Deserialize<'de>")
-)]
-pub(super) struct Recent<T, const MAX: usize>(VecDeque<T>);
 
 /// The device that a session began with.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -84,7 +84,7 @@ pub struct Past {
     /// Its level, by the thresholds of then.
     #[serde(with = "level")]
     pub level: RiskLevel,
-    signals: u16,
+    signals: u32,
 }
 
 /// A level by its name.
@@ -167,7 +167,10 @@ impl Baseline {
         if let Some(behaviour) = &settings.behaviour {
             self.rate.learn(facts.now_s, behaviour);
         }
-        match self.history.0.back_mut() {
+        if settings.token.is_some() {
+            self.tokens.see(facts);
+        }
+        match self.history.newest_mut() {
             Some(past) if past.is_like(assessment) => {
                 past.last_s = facts.now_s;
                 past.requests = past.requests.saturating_add(1);
@@ -188,11 +191,7 @@ impl Baseline {
         let Some(id) = facts.session else {
             return;
         };
-        let sessions = &mut self.sessions.0;
-        let session = match sessions.iter().position(|session| session.id == id) {
-            Some(index) => sessions.remove(index),
-            None => None,
-        };
+        let session = self.sessions.take(|session| session.id == id);
         let device = session.map_or(facts.device, |session| session.device);
         self.sessions.push(Session {
             id,
@@ -234,41 +233,5 @@ impl Baseline {
     /// Past assessments, the oldest first.
     pub fn history(&self) -> impl DoubleEndedIterator<Item = &Past> {
         self.history.iter()
-    }
-}
-
-impl<T, const MAX: usize> Recent<T, MAX> {
-    pub(super) fn push(&mut self, newest: T) {
-        if self.0.len() >= MAX {
-            self.0.pop_front();
-        }
-        self.0.push_back(newest);
-    }
-
-    pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = &T> {
-        self.0.iter()
-    }
-}
-
-impl<T, const MAX: usize> Default for Recent<T, MAX> {
-    fn default() -> Self {
-        Self(VecDeque::new())
-    }
-}
-
-impl<T, const MAX: usize> TryFrom<VecDeque<T>> for Recent<T, MAX> {
-    type Error = TooMany;
-
-    fn try_from(items: VecDeque<T>) -> Result<Self, TooMany> {
-        match items.len() {
-            found if found > MAX => Err(TooMany { found, max: MAX }),
-            _ => Ok(Self(items)),
-        }
-    }
-}
-
-impl<T, const MAX: usize> From<Recent<T, MAX>> for VecDeque<T> {
-    fn from(recent: Recent<T, MAX>) -> Self {
-        recent.0
     }
 }

@@ -6,11 +6,16 @@ use std::sync::Arc;
 use lru::LruCache;
 
 use super::assessment::{Assessment, Fired, Signal};
+use super::authentication::{AuthenticationOutcome, AuthenticationReport, Failures};
 use super::baseline::Baseline;
-use super::facts::{Facts, PrincipalKey};
+use super::dynamics::Measured;
+use super::facts::{Facts, PrincipalKey, SessionKey};
 use super::settings::RiskSettings;
 use super::threats::Listing;
 use super::{behaviour, device, location};
+
+/// For each so many principals there is a place for one that only reports name.
+const PRINCIPALS_PER_STRANGER: usize = 16;
 
 /// What became of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +26,21 @@ pub enum Outcome {
     Challenged,
     /// It did not go on.
     Denied,
+    /// It did not go on, because its session was revoked or stolen.
+    SessionRefused,
+    /// Nobody's would have gone on, or its session was over: it says nothing about the principal.
+    Closed,
+}
+
+/// What became of a report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Noted {
+    /// The principal has a baseline, of which it is a part now.
+    Baseline,
+    /// No request of the principal was seen yet; it is kept for a while.
+    Aside,
+    /// It is of no use.
+    Dropped,
 }
 
 /// The baselines of a bounded number of principals, and the rules over them. The same requests in the same order give the
@@ -29,6 +49,8 @@ pub enum Outcome {
 pub struct RiskEngine {
     settings: Arc<RiskSettings>,
     baselines: LruCache<PrincipalKey, Baseline>,
+    /// Of principals that only reports name. They have places of their own: whoever makes up names pushes no baseline out.
+    strangers: LruCache<PrincipalKey, Failures>,
 }
 
 impl RiskEngine {
@@ -38,6 +60,7 @@ impl RiskEngine {
         Self {
             settings,
             baselines: LruCache::new(principals_max),
+            strangers: LruCache::new(strangers_max(principals_max)),
         }
     }
 
@@ -46,6 +69,7 @@ impl RiskEngine {
     pub fn assess(&self, facts: &Facts, listing: Option<&Listing<'_>>) -> Assessment {
         let settings = &self.settings;
         let mut found: Vec<Fired> = Vec::new();
+        let mut score_min = 0;
         // Of nobody there is nothing to compare with, and whoever is not known yet has nothing unusual.
         if let Some(baseline) = facts.principal.and_then(|principal| self.baselines.peek(&principal)) {
             if let Some(location) = &settings.location {
@@ -60,6 +84,22 @@ impl RiskEngine {
             if let Some(behaviour) = &settings.behaviour {
                 found.extend(behaviour::signals(settings, behaviour, baseline, facts));
             }
+            if let Some(token) = &settings.token {
+                found.extend(baseline.tokens.signal(token, facts));
+            }
+            if let Some(dynamics) = &settings.dynamics
+                && let Some(anomaly) = baseline.dynamics.anomaly(dynamics, facts)
+            {
+                found.push(anomaly.fired);
+                // The factors of a high risk are what there is to ask for.
+                score_min = match anomaly.is_to_be_challenged {
+                    true => settings.levels.high_from,
+                    false => 0,
+                };
+            }
+        }
+        if let (Some(authentication), Some(failures)) = (&settings.authentication, self.failures(facts.principal)) {
+            found.extend(failures.signal(authentication, facts.now_s));
         }
         if settings.threat_list.is_some() {
             found.extend(listing.map(|listing| Fired {
@@ -67,7 +107,9 @@ impl RiskEngine {
                 explanation: listing.explanation(facts.now_s),
             }));
         }
-        Assessment::new(settings, found)
+        // With the kind that looks at it, as answers then vary with the address.
+        let country = settings.location.as_ref().and_then(|_| facts.place?.country());
+        Assessment::new(settings, found, score_min).in_country(country)
     }
 
     /// Takes note of a request that was assessed. What was not permitted teaches only how often the principal asks, and is
@@ -76,19 +118,68 @@ impl RiskEngine {
         let Some(principal) = facts.principal else {
             return;
         };
-        let baseline = self.baselines.get_or_insert_mut(principal, Baseline::default);
+        let strangers = &mut self.strangers;
+        let baseline = self.baselines.get_or_insert_mut(principal, || Baseline {
+            failures: strangers.pop(&principal).unwrap_or_default(),
+            ..Baseline::default()
+        });
         baseline.learn_any(&self.settings, facts, assessment);
         match outcome {
             Outcome::Permitted => baseline.learn_permitted(&self.settings, facts),
-            Outcome::Challenged => {}
+            Outcome::Challenged => baseline.failures.challenged(facts.now_s),
             Outcome::Denied => baseline.denials.push(facts.now_s),
+            Outcome::SessionRefused => baseline.failures.refused(facts.now_s, facts.place),
+            Outcome::Closed => {}
         }
+    }
+
+    /// Takes note of an authentication elsewhere. It makes no principal the most recently seen one.
+    pub fn report_authentication(&mut self, principal: PrincipalKey, report: &AuthenticationReport) -> Noted {
+        if let Some(baseline) = self.baselines.peek_mut(&principal) {
+            baseline.failures.report(report);
+            return Noted::Baseline;
+        }
+        match report.outcome {
+            AuthenticationOutcome::Succeeded => Noted::Dropped,
+            AuthenticationOutcome::Failed => {
+                self.strangers
+                    .get_or_insert_mut(principal, Failures::default)
+                    .report(report);
+                Noted::Aside
+            }
+        }
+    }
+
+    /// Takes note of how a client is handled, and returns its anomaly score. `None`: nobody asks for it, or nothing is known
+    /// of the principal, with which it could be compared.
+    pub fn report_dynamics(
+        &mut self,
+        principal: PrincipalKey,
+        session: SessionKey,
+        at_s: u32,
+        measured: Measured,
+    ) -> Option<u32> {
+        let settings = self.settings.dynamics.as_ref()?;
+        let baseline = self.baselines.peek_mut(&principal)?;
+        Some(baseline.dynamics.report(settings, session.0, at_s, measured))
+    }
+
+    fn failures(&self, principal: Option<PrincipalKey>) -> Option<&Failures> {
+        let principal = principal?;
+        let baseline = self.baselines.peek(&principal);
+        baseline.map_or_else(|| self.strangers.peek(&principal), |baseline| Some(&baseline.failures))
     }
 
     /// How many principals are remembered.
     #[must_use]
     pub fn principals(&self) -> usize {
         self.baselines.len()
+    }
+
+    /// How many are, of those that only reports name.
+    #[must_use]
+    pub fn strangers(&self) -> usize {
+        self.strangers.len()
     }
 
     /// What is remembered about a principal.
@@ -109,4 +200,8 @@ impl RiskEngine {
     pub fn restore(&mut self, principal: PrincipalKey, baseline: Baseline) {
         self.baselines.put(principal, baseline);
     }
+}
+
+fn strangers_max(principals_max: NonZeroUsize) -> NonZeroUsize {
+    NonZeroUsize::new(principals_max.get() / PRINCIPALS_PER_STRANGER).unwrap_or(NonZeroUsize::MIN)
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use picket_core::access::AccessRequest;
+use picket_core::access::{AccessRequest, Principal};
 use picket_core::configuration::problems::shortened;
 use picket_core::spiffe::SpiffeId;
 use picket_core::time::Timestamp;
@@ -61,6 +61,19 @@ pub enum Place {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(super) struct Fingerprint(u64);
 
+/// A session as it is remembered, or the token where it names none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionKey(pub(super) Fingerprint);
+
+/// What a session is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SessionName<'a> {
+    /// The tokens' `sid`.
+    SessionId(&'a str),
+    /// The `jti` of a token without one.
+    TokenId(&'a str),
+}
+
 /// Everything that an assessment looks at, besides what is remembered.
 #[derive(Clone, Debug)]
 pub struct Facts {
@@ -75,6 +88,9 @@ pub struct Facts {
     pub(super) device: Fingerprint,
     /// The session, or the token where it names none.
     pub(super) session: Option<Fingerprint>,
+    /// The token, or the session where it has no id.
+    pub(super) token: Option<Fingerprint>,
+    pub(super) peer: Option<Fingerprint>,
     pub(super) route_rule: Fingerprint,
     pub(super) route_rule_shown: String,
     pub(super) method: u8,
@@ -130,14 +146,12 @@ impl Facts {
     #[must_use]
     pub fn new(request: &AccessRequest, address: Address, now: Timestamp) -> Self {
         let principal = request.principal.as_ref();
-        let session = principal.and_then(|principal| {
-            let (kind, id) = match (&principal.session_id, &principal.token_id) {
-                (Some(session), _) => ("session", session),
-                (None, Some(token)) => ("token", token),
-                (None, None) => return None,
-            };
-            Some(Fingerprint::of(kind, &[Some(&principal.issuer), Some(id)]))
-        });
+        let named = |name: fn(&Principal) -> Option<SessionName<'_>>| {
+            let principal = principal?;
+            Some(SessionKey::of(&principal.issuer, name(principal)?).0)
+        };
+        let session = named(|principal| by_session(principal).or_else(|| by_token(principal)));
+        let token = named(|principal| by_token(principal).or_else(|| by_session(principal)));
         let peer = request.peer.as_ref().map(SpiffeId::as_str);
         let source = request.context.source_address.map(|address| address.to_canonical());
         let method = METHODS.iter().position(|method| *method == request.action.method);
@@ -149,6 +163,8 @@ impl Facts {
             coordinates: address.coordinates,
             device: Fingerprint::of("device", &[request.context.user_agent.as_deref(), peer]),
             session,
+            token,
+            peer: peer.map(|peer| Fingerprint::of("peer", &[Some(peer)])),
             route_rule: Fingerprint::of("route rule", &[Some(&request.route_rule)]),
             route_rule_shown: shortened(&request.route_rule),
             method: u8::try_from(method.unwrap_or(METHODS.len())).unwrap_or(u8::MAX),
@@ -169,8 +185,39 @@ impl Facts {
     }
 }
 
+impl SessionKey {
+    /// Of a session of this issuer.
+    #[must_use]
+    pub fn of(issuer: &str, name: SessionName<'_>) -> Self {
+        let (kind, id) = match name {
+            SessionName::SessionId(id) => ("session", id),
+            SessionName::TokenId(id) => ("token", id),
+        };
+        Self(Fingerprint::of(kind, &[Some(issuer), Some(id)]))
+    }
+}
+
+fn by_session(principal: &Principal) -> Option<SessionName<'_>> {
+    principal.session_id.as_deref().map(SessionName::SessionId)
+}
+
+fn by_token(principal: &Principal) -> Option<SessionName<'_>> {
+    principal.token_id.as_deref().map(SessionName::TokenId)
+}
+
 impl Place {
-    fn of(source: Option<IpAddr>, known: Address) -> Option<Self> {
+    /// The country, where it is known.
+    #[must_use]
+    pub fn country(self) -> Option<Country> {
+        match self {
+            Self::Known(country, _) => country,
+            Self::V4(_) | Self::V6(_) => None,
+        }
+    }
+
+    /// Where an address is, as finely as locations are compared; `None` where there is none.
+    #[must_use]
+    pub fn of(source: Option<IpAddr>, known: Address) -> Option<Self> {
         if known.country.is_some() || known.autonomous_system.is_some() {
             return Some(Self::Known(known.country, known.autonomous_system));
         }

@@ -4,6 +4,8 @@ use picket_core::decision::{Attribute, Vary};
 use picket_core::risk::RiskLevel;
 
 use super::assessment::{Mode, SignalKind};
+use super::dynamics::Measure;
+use super::factors::FactorSettings;
 
 /// Everything that can be configured about scores. The configuration checks the values; here they are taken as they are.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,6 +30,14 @@ pub struct RiskSettings {
     pub behaviour: Option<BehaviourSettings>,
     /// Who else has seen their addresses.
     pub threat_list: Option<ThreatListSettings>,
+    /// How authentications ended.
+    pub authentication: Option<AuthenticationSettings>,
+    /// In how many hands a token is.
+    pub token: Option<TokenSettings>,
+    /// How clients are handled.
+    pub dynamics: Option<DynamicsSettings>,
+    /// Which levels' factors are asked for where policies permit.
+    pub factors: FactorSettings,
 }
 
 /// Where the levels above low begin. INVARIANT: `medium_from` is not above `high_from`; the configuration holds it.
@@ -113,6 +123,71 @@ pub struct ThreatListSettings {
     pub weight: u8,
 }
 
+/// How authentications ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AuthenticationSettings {
+    /// 0 to 100.
+    pub weight: u8,
+    /// What is older does not count.
+    pub window_s: u32,
+    /// So many failures are too many.
+    pub failures_min: u32,
+    /// Challenges in so many different seconds are, without an authentication since; 0: challenges do not count.
+    pub challenges_min: u32,
+}
+
+/// In how many hands a token is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TokenSettings {
+    /// 0 to 100.
+    pub weight: u8,
+    /// What is older does not count.
+    pub window_s: u32,
+    /// As many peers may send one token.
+    pub peers_max: u32,
+    /// It may come from as many locations.
+    pub locations_max: u32,
+}
+
+/// How clients are handled. INVARIANT: `anomaly_above` is not above `challenge_above`; the configuration holds it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DynamicsSettings {
+    /// 0 to 100.
+    pub weight: u8,
+    /// For how long a report counts.
+    pub window_s: u32,
+    /// So many reports must have been learnt before a measure is compared with them.
+    pub observations_min: u32,
+    /// How many standard deviations from the mean are usual.
+    pub deviations_max: u32,
+    /// The keystroke variance that is usual at most, in hundredths.
+    pub keystroke_variance_max_hundredths: u32,
+    /// What a mouse that is too fast adds to the anomaly score.
+    pub mouse_velocity_adds: u32,
+    /// What too uneven keystrokes add.
+    pub keystroke_variance_adds: u32,
+    /// What another pressure adds.
+    pub touch_pressure_adds: u32,
+    /// What another size of touches adds.
+    pub touch_area_adds: u32,
+    /// A larger anomaly score is a signal.
+    pub anomaly_above: u32,
+    /// A larger one makes the risk high, whatever else there is.
+    pub challenge_above: u32,
+}
+
+impl DynamicsSettings {
+    /// What a measure that is off adds to the anomaly score.
+    pub(super) fn adds(&self, measure: Measure) -> u32 {
+        match measure {
+            Measure::MouseVelocity => self.mouse_velocity_adds,
+            Measure::KeystrokeVariance => self.keystroke_variance_adds,
+            Measure::TouchPressure => self.touch_pressure_adds,
+            Measure::TouchArea => self.touch_area_adds,
+        }
+    }
+}
+
 impl RiskSettings {
     /// The weight of a kind; what is switched off weighs nothing.
     pub(super) fn weight(&self, kind: SignalKind) -> u8 {
@@ -122,16 +197,28 @@ impl RiskSettings {
             SignalKind::Time => self.time.as_ref().map_or(0, |settings| settings.weight),
             SignalKind::Behaviour => self.behaviour.as_ref().map_or(0, |settings| settings.weight),
             SignalKind::ThreatList => self.threat_list.as_ref().map_or(0, |settings| settings.weight),
+            SignalKind::Authentication => self.authentication.as_ref().map_or(0, |settings| settings.weight),
+            SignalKind::Token => self.token.as_ref().map_or(0, |settings| settings.weight),
+            SignalKind::Dynamics => self.dynamics.as_ref().map_or(0, |settings| settings.weight),
         }
     }
 
-    /// What of a request is looked at. The hour comes from the clock, and the session from the token.
+    /// What of a request is looked at. The hour comes from the clock, and session and principal from the token.
     pub(super) fn vary(&self) -> Vary {
         let location = self.location.iter().flat_map(|_| [Attribute::SourceAddress]);
         let threats = self.threat_list.iter().flat_map(|_| [Attribute::SourceAddress]);
         let device = self.device.iter().flat_map(|_| [Attribute::UserAgent, Attribute::Peer]);
         let behaviour = self.behaviour.iter().flat_map(|_| [Attribute::Method]);
-        location.chain(threats).chain(device).chain(behaviour).collect()
+        let token = self
+            .token
+            .iter()
+            .flat_map(|_| [Attribute::SourceAddress, Attribute::Peer]);
+        location
+            .chain(threats)
+            .chain(device)
+            .chain(behaviour)
+            .chain(token)
+            .collect()
     }
 }
 

@@ -10,9 +10,9 @@ use super::baseline::Baseline;
 use super::facts::PrincipalKey;
 
 /// The version that is written, and the newest that is read.
-pub const STATE_VERSION: u32 = 1;
+pub const STATE_VERSION: u32 = 2;
 const FORMAT: &str = "picket-risk-baselines";
-/// A baseline that is full has about 6 KiB.
+/// A baseline that is full has about 13 KiB.
 const LINE_BYTES_MAX: u64 = 64 * 1024;
 
 /// Why baselines cannot be read.

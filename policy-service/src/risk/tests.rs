@@ -11,6 +11,7 @@ use picket_core::time::Timestamp;
 use super::*;
 
 mod properties;
+mod reports;
 mod saved;
 mod threat_lists;
 
@@ -56,6 +57,7 @@ fn request() -> AccessRequest {
         },
         route_rule: "orders-read".into(),
         principal: Some(user("alice")),
+        further_tokens: Vec::new(),
         peer: "spiffe://example.org/web".parse().ok(),
         action: Action { method: "GET".into() },
         resource: Resource {
@@ -287,6 +289,7 @@ fn many_new_locations_do_not_push_out_the_principals_own() {
         world.at_s += 60;
         world.permit(&from(&format!("198.51.{n}.1")));
     }
+    world.at_s += 300;
     world.check(&request(), 0, &[]);
     let baseline = world.engine.baseline(&PrincipalKey::of(&request()).unwrap()).unwrap();
     assert_eq!(baseline.places().count(), PLACES_MAX);
@@ -305,6 +308,22 @@ fn a_country_and_its_network_are_the_location_where_they_are_known() {
     world.check(&request(), 30, &[Signal::NewLocation]);
     world.address = Address::default();
     world.check(&request(), 30, &[Signal::NewLocation]);
+}
+
+#[test]
+fn a_country_is_told_where_locations_are_looked_at() {
+    let country = |settings| {
+        let mut world = World::new(settings);
+        world.address = known("DE", 3320, None);
+        world.assess(&request()).country.map(|country| country.to_string())
+    };
+    assert_eq!(country(settings()).as_deref(), Some("DE"));
+    let without = RiskSettings {
+        location: None,
+        ..settings()
+    };
+    assert_eq!(country(without), None);
+    assert_eq!(World::new(settings()).assess(&request()).country, None);
 }
 
 #[test]
@@ -560,6 +579,13 @@ fn an_assessment_names_what_it_looked_at() {
         change(&mut settings);
         World::new(settings).assess(&request()).vary
     };
+    assert_eq!(
+        vary(|s| {
+            (s.location, s.threat_list, s.device) = (None, None, None);
+        }),
+        [Peer, Method, SourceAddress].into_iter().collect(),
+        "a token's hands"
+    );
     let all: Vary = [Peer, Method, SourceAddress, UserAgent].into_iter().collect();
     assert_eq!(vary(|_| ()), all);
     assert_eq!(vary(|s| s.time = None), all);
@@ -567,12 +593,14 @@ fn an_assessment_names_what_it_looked_at() {
     let without_address = [Peer, Method, UserAgent].into_iter().collect();
     assert_eq!(
         vary(|s| {
-            s.location = None;
-            s.threat_list = None;
+            (s.location, s.threat_list, s.token) = (None, None, None);
         }),
         without_address
     );
-    assert_eq!(vary(|s| s.device = None), [Method, SourceAddress].into_iter().collect());
+    assert_eq!(
+        vary(|s| (s.device, s.token) = (None, None)),
+        [Method, SourceAddress].into_iter().collect()
+    );
     let without_method = [Peer, SourceAddress, UserAgent].into_iter().collect();
     assert_eq!(vary(|s| s.behaviour = None), without_method);
 }

@@ -2,12 +2,12 @@
 
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use picket_core::cache::Cache;
 use picket_core::time::Timestamp;
 
+use super::held::Held;
 use super::model::SessionId;
 use super::rules::{SessionState, Standing};
 use crate::storage::{Change, Freshness, Snapshot};
@@ -20,7 +20,7 @@ pub(crate) struct Memory {
     inner: Mutex<Inner>,
     /// What an operator has ordered.
     pub(super) standing: Snapshot<Standing>,
-    held: AtomicU64,
+    pub(super) held: Held,
 }
 
 struct Inner {
@@ -49,7 +49,7 @@ impl Memory {
                 uses: HashMap::new(),
             }),
             standing: Snapshot::new(freshness),
-            held: AtomicU64::new(0),
+            held: Held::default(),
         }
     }
 
@@ -134,19 +134,6 @@ impl Memory {
                 *waiting_us = use_us.max(*waiting_us);
             }
         }
-    }
-
-    /// How many sessions are held, about: what other replicas create is counted once a minute.
-    pub(crate) fn held(&self) -> u64 {
-        self.held.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn set_held(&self, held: u64) {
-        self.held.store(held, Ordering::Relaxed);
-    }
-
-    pub(super) fn created(&self) {
-        self.held.fetch_add(1, Ordering::Relaxed);
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {

@@ -3,12 +3,14 @@
 use std::fmt;
 use std::str::FromStr;
 
-use picket_core::access::Principal;
 use ring::digest;
 
 const DIGEST_BYTES: usize = 32;
 /// Texts that are kept for people to read are cut at this; what is compared is the digest of the whole.
 pub(super) const TEXT_BYTES_MAX: usize = 256;
+
+/// What is kept for people instead of a control character.
+const NO_CHARACTER: &str = "\u{fffd}";
 
 macro_rules! digests {
     ($($(#[$doc:meta])* $name:ident;)+) => {$(
@@ -227,18 +229,19 @@ impl Fingerprint {
     }
 }
 
-/// The claim that a principal's session has its name from, with its value.
+/// The claim that a token's session has its name from, with its value.
 #[must_use]
-pub(super) fn session_name(principal: &Principal) -> Option<(NamedBy, &str)> {
-    let sid = principal.session_id.as_deref().map(|sid| (NamedBy::SessionId, sid));
-    sid.or_else(|| principal.token_id.as_deref().map(|jti| (NamedBy::TokenId, jti)))
+pub(super) fn session_name<'a>(sid: Option<&'a str>, jti: Option<&'a str>) -> Option<(NamedBy, &'a str)> {
+    let sid = sid.map(|sid| (NamedBy::SessionId, sid));
+    sid.or_else(|| jti.map(|jti| (NamedBy::TokenId, jti)))
 }
 
-/// A text as it is kept for people.
+/// A text as it is kept for people: cut, and without control characters. PostgreSQL takes no NUL, and terminals obey the others.
 #[must_use]
 pub(super) fn cut(text: &str) -> String {
     let end = text.floor_char_boundary(TEXT_BYTES_MAX);
-    text.get(..end).unwrap_or_default().to_owned()
+    let text = text.get(..end).unwrap_or_default();
+    text.replace(char::is_control, NO_CHARACTER)
 }
 
 #[cfg(test)]
@@ -282,5 +285,10 @@ mod tests {
         assert_eq!(cut("short"), "short");
         assert_eq!(cut(&"é".repeat(200)).len(), 256);
         assert_eq!(cut(&format!("x{}", "é".repeat(200))).len(), 255);
+    }
+
+    #[test]
+    fn a_text_is_kept_without_what_is_no_character() {
+        assert_eq!(cut("a\0b\u{1b}[2Jc\u{85}"), "a\u{fffd}b\u{fffd}[2Jc\u{fffd}");
     }
 }

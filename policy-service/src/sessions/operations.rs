@@ -42,6 +42,11 @@ impl Sessions {
         count_max: u32,
         now_us: i64,
     ) -> Result<Page, StorageError> {
+        let filter = match filter {
+            // As it is stored.
+            Filter::Tenant(tenant) => Filter::Tenant(super::model::cut(&tenant)),
+            Filter::All | Filter::Principal(_) => filter,
+        };
         let sessions = self.store.sessions(filter, after, count_max).await?;
         let is_full = u32::try_from(sessions.len()).is_ok_and(|count| count >= count_max);
         let after = sessions.last().filter(|_| is_full).map(|session| session.id);

@@ -174,6 +174,19 @@ impl Revocations {
     }
 }
 
+impl SessionState {
+    /// One that begins with this request.
+    pub(super) fn beginning(seen: &Seen, now_us: i64) -> Self {
+        Self {
+            principal: seen.principal,
+            fingerprint: seen.fingerprint,
+            first_seen_us: now_us,
+            last_seen_us: now_us,
+            ended: None,
+        }
+    }
+}
+
 impl From<&Session> for SessionState {
     fn from(session: &Session) -> Self {
         Self {

@@ -1,4 +1,4 @@
-use picket_core::access::{Action, Context, Resource, Sidecar};
+use picket_core::access::{Action, Context, FurtherToken, Resource, Sidecar};
 
 use super::*;
 use crate::storage::{self, Freshness, Location, Part, Store};
@@ -17,7 +17,10 @@ const SETTINGS: Settings = Settings {
     },
     fingerprint: Vec::new(),
     without_id: WithoutId::Deny,
-    sessions_max: 100,
+    held: HeldLimits {
+        sessions_max: 100,
+        per_tenant_max: 100,
+    },
     cache_entries_max: 10,
 };
 
@@ -41,12 +44,20 @@ impl Replica {
 
     /// The refusal's code at this second, or `None` where the session holds.
     async fn ask(&self, request: &AccessRequest, at_s: i64) -> Option<&'static str> {
-        let judgement = self.sessions.judge(request, START + at_s * S).await.unwrap();
+        let judgement = self
+            .sessions
+            .judge(request, Presence::Client, START + at_s * S)
+            .await
+            .unwrap();
         judgement.refusal.map(Refusal::code)
     }
 
     async fn changes(&self, request: &AccessRequest, at_s: i64) -> Vec<SessionChange> {
-        let judgement = self.sessions.judge(request, START + at_s * S).await.unwrap();
+        let judgement = self
+            .sessions
+            .judge(request, Presence::Client, START + at_s * S)
+            .await
+            .unwrap();
         judgement.changes.iter().map(|record| record.change).collect()
     }
 
@@ -88,6 +99,7 @@ fn request(sid: &str) -> AccessRequest {
             actors: vec![],
             is_bound: false,
         }),
+        further_tokens: Vec::new(),
         peer: Some("spiffe://example.org/web".parse().unwrap()),
         action: Action { method: text("GET") },
         resource: Resource {
@@ -149,7 +161,11 @@ async fn an_answer_does_not_outlive_the_session() {
         (3000, 300_000),
         (3400, 200_000),
     ] {
-        let judgement = replica.sessions.judge(&request("1"), START + at_s * S).await.unwrap();
+        let judgement = replica
+            .sessions
+            .judge(&request("1"), Presence::Client, START + at_s * S)
+            .await
+            .unwrap();
         assert_eq!(
             (judgement.refusal, judgement.valid_for_ms_max),
             (None, expected_ms),
@@ -165,7 +181,11 @@ async fn a_principal_that_authenticated_too_long_ago_is_told_how_long_it_may_be(
     settings.limits.reauthentication_interval_us = Some(300 * S);
     let replica = Replica::on(&store(&folder).await, settings).await;
     assert_eq!(replica.ask(&request("1"), 0).await, None);
-    let judgement = replica.sessions.judge(&request("1"), START + 300 * S).await.unwrap();
+    let judgement = replica
+        .sessions
+        .judge(&request("1"), Presence::Client, START + 300 * S)
+        .await
+        .unwrap();
     assert_eq!(judgement.refusal, Some(Refusal::ReauthenticationRequired));
     assert_eq!(judgement.challenge, StepUp::new(vec![], Some(300), false));
     let again = with(request("1"), |principal| principal.auth_time_s = Some(START / S + 300));
@@ -192,7 +212,11 @@ async fn another_client_ends_the_session_for_both() {
             request.principal.as_mut().unwrap().subject = "mallory".to_owned();
         }),
     ] {
-        let judgement = replica.sessions.judge(&request(sid), START).await.unwrap();
+        let judgement = replica
+            .sessions
+            .judge(&request(sid), Presence::Client, START)
+            .await
+            .unwrap();
         assert_eq!(judgement.refusal, None);
         // Another client's request must not be answered from the sidecar's cache.
         assert!(judgement.vary.contains(Attribute::UserAgent) && judgement.vary.contains(Attribute::Peer));
@@ -229,7 +253,10 @@ async fn the_oldest_session_makes_room() {
 async fn no_more_sessions_are_held_than_there_may_be() {
     let folder = tempfile::tempdir().unwrap();
     let settings = Settings {
-        sessions_max: 1,
+        held: HeldLimits {
+            sessions_max: 1,
+            per_tenant_max: 1,
+        },
         ..SETTINGS
     };
     let replica = Replica::on(&store(&folder).await, settings).await;
@@ -348,11 +375,17 @@ async fn without_a_word_from_the_storage_there_is_no_decision() {
     let replica = Replica::on(&store(&folder).await, SETTINGS).await;
     assert_eq!(replica.ask(&request("1"), 0).await, None);
     replica.memory.changed(storage::Change::Anything);
-    let unknown = replica.sessions.judge(&request("1"), START).await;
+    let unknown = replica.sessions.judge(&request("1"), Presence::Client, START).await;
     assert!(matches!(unknown, Err(StorageError::Stale(_))), "{unknown:?}");
     let mut workload = request("1");
     workload.principal = None;
-    assert!(replica.sessions.judge(&workload, START).await.is_err());
+    assert!(
+        replica
+            .sessions
+            .judge(&workload, Presence::Client, START)
+            .await
+            .is_err()
+    );
 }
 
 #[tokio::test]
@@ -367,4 +400,318 @@ async fn a_session_that_is_refused_is_remembered_for_as_long_as_it_is_tried() {
     let seen_before_us = START + 80_000 * S;
     assert_eq!(store.forget(seen_before_us, 0, 10).await.unwrap().sessions, 0);
     assert_eq!(replica.ask(&request("1"), 90_001).await, Some("session_ended"));
+}
+
+/// The token of a client beside the user's.
+fn beside(sid: &str, jti: &str) -> FurtherToken {
+    FurtherToken {
+        issuer: "https://clients.example".to_owned(),
+        subject: "shop".to_owned(),
+        tenant: Some("shops".to_owned()),
+        session_id: Some(sid.to_owned()),
+        token_id: Some(jti.to_owned()),
+        issued_at_s: Some(START / S),
+    }
+}
+
+fn with_client(sid: &str, client_sid: &str) -> AccessRequest {
+    AccessRequest {
+        further_tokens: vec![beside(client_sid, "1")],
+        ..request(sid)
+    }
+}
+
+/// A request of the client for itself.
+fn of_client(sid: &str) -> AccessRequest {
+    with(request(sid), |principal| {
+        principal.issuer = "https://clients.example".to_owned();
+        principal.subject = "shop".to_owned();
+        principal.tenant = Some("shops".to_owned());
+    })
+}
+
+#[tokio::test]
+async fn each_token_of_a_request_can_be_revoked() {
+    let shop = PrincipalId::of("https://clients.example", "shop");
+    for target in [
+        Target::Principal(shop),
+        Target::Tenant(TenantId::of("shops")),
+        Target::Everything,
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let replica = Replica::on(&store(&folder).await, SETTINGS).await;
+        assert_eq!(replica.ask(&with_client("1", "a"), 0).await, None);
+        let at_us = START + S;
+        replica.sessions.revoke(target, "", OPERATOR, at_us).await.unwrap();
+        assert_eq!(replica.ask(&with_client("1", "a"), 2).await, Some("session_revoked"));
+        // The user's session was not begun anew for it.
+        let mut later = with(with_client("2", "a"), |principal| {
+            principal.issued_at_s = Some(START / S + 2);
+        });
+        assert_eq!(replica.ask(&later, 2).await, Some("session_revoked"));
+        assert_eq!(replica.sessions.store.session(id("2")).await.unwrap(), None);
+        later.further_tokens[0].issued_at_s = Some(START / S + 2);
+        assert_eq!(replica.ask(&later, 2).await, None);
+        let mut nobody = later;
+        nobody.principal = None;
+        nobody.further_tokens = vec![beside("a", "1")];
+        assert_eq!(replica.ask(&nobody, 2).await, Some("session_revoked"));
+    }
+}
+
+#[tokio::test]
+async fn the_session_of_each_token_counts_and_only_the_principals_is_begun() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = Settings {
+        fingerprint: vec![ClientPart::UserAgent],
+        ..SETTINGS
+    };
+    let replica = Replica::on(&store(&folder).await, settings).await;
+    let shop = |sid| SessionId::of("https://clients.example", NamedBy::SessionId, sid);
+    assert_eq!(replica.ask(&with_client("1", "a"), 0).await, None);
+    assert_eq!(replica.sessions.store.session(shop("a")).await.unwrap(), None);
+    // The client's own session is bound to its own user agent, and not to those of its users.
+    let mut own = of_client("a");
+    own.context.user_agent = Some("shop/1.0".to_owned());
+    assert_eq!(replica.ask(&own, 0).await, None);
+    // Its uses beside users keep it alive, and it is the same whether or not it is remembered.
+    for at_s in [500, 1000, 1500] {
+        replica.memory.forget(shop("a"));
+        for _ in 0..2 {
+            assert_eq!(replica.ask(&with_client("1", "a"), at_s).await, None, "{at_s}");
+        }
+        replica.write_uses().await;
+    }
+    assert_eq!(replica.ask(&own, 2000).await, None);
+    // An answer lasts no longer than any of them.
+    for at_s in [2500, 3000] {
+        assert_eq!(replica.ask(&own, at_s).await, None);
+    }
+    let both = with_client("2", "a");
+    let judgement = replica.sessions.judge(&both, Presence::Client, START + 3400 * S);
+    assert_eq!(judgement.await.unwrap().valid_for_ms_max, 200_000);
+    let revoked = replica.sessions.revoke_session(shop("a"), OPERATOR, START + 3401 * S);
+    assert!(revoked.await.unwrap());
+    for _ in 0..2 {
+        assert_eq!(replica.ask(&with_client("2", "a"), 3402).await, Some("session_revoked"));
+        let remembered = replica
+            .sessions
+            .remembered(&with_client("2", "a"), Presence::Client, START + 3402 * S);
+        let refusal = remembered.unwrap().and_then(|judgement| judgement.refusal);
+        assert_eq!(refusal.map(Refusal::code), Some("session_revoked"));
+    }
+    assert_eq!(replica.ask(&request("2"), 3402).await, None);
+}
+
+#[tokio::test]
+async fn who_tells_of_a_session_sees_what_became_of_it_and_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = Settings {
+        fingerprint: vec![ClientPart::UserAgent, ClientPart::Peer],
+        ..SETTINGS
+    };
+    let replica = Replica::on(&store(&folder).await, settings).await;
+    // Neither the user agent nor the peer is known.
+    let told = |sid| {
+        let mut told = request(sid);
+        (told.context.user_agent, told.peer) = (None, None);
+        told
+    };
+    let tell = async |sid, at_s: i64| {
+        let judgement = replica
+            .sessions
+            .judge(&told(sid), Presence::Told, START + at_s * S)
+            .await
+            .unwrap();
+        assert_eq!(judgement.changes, []);
+        judgement.refusal.map(Refusal::code)
+    };
+    assert_eq!(tell("1", 0).await, None);
+    assert_eq!(replica.sessions.store.session(id("1")).await.unwrap(), None);
+    assert_eq!(replica.changes(&request("1"), 0).await, [SessionChange::Created]);
+    for at_s in [1, 599] {
+        assert_eq!(tell("1", at_s).await, None);
+    }
+    assert_eq!(replica.ask(&request("1"), 599).await, None);
+    // Somebody else's, and one that is idle: told so, and left as it is.
+    let mut other = told("1");
+    other.principal.as_mut().unwrap().subject = "mallory".to_owned();
+    let judged = replica
+        .sessions
+        .judge(&other, Presence::Told, START + 600 * S)
+        .await
+        .unwrap();
+    assert_eq!(judged.refusal.map(Refusal::code), Some("session_compromised"));
+    assert_eq!(tell("1", 1198).await, None);
+    assert_eq!(tell("1", 1199).await, Some("session_ended"));
+    assert_eq!(
+        replica.sessions.store.session(id("1")).await.unwrap().unwrap().ended,
+        None
+    );
+    assert_eq!(replica.ask(&request("2"), 1199).await, None);
+    let revoked = replica.sessions.revoke_session(id("2"), OPERATOR, START + 1200 * S);
+    assert!(revoked.await.unwrap());
+    assert_eq!(tell("2", 1201).await, Some("session_revoked"));
+    revoke_alice(&replica, 1300).await;
+    assert_eq!(tell("3", 1301).await, Some("session_revoked"));
+}
+
+#[tokio::test]
+async fn a_tenant_that_holds_its_share_keeps_no_other_one_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store(&folder).await;
+    let settings = Settings {
+        held: HeldLimits {
+            sessions_max: 10,
+            per_tenant_max: 2,
+        },
+        ..SETTINGS
+    };
+    let replica = Replica::on(&store, settings.clone()).await;
+    let of = |tenant: Option<&str>, subject: &str, sid: &str| {
+        with(request(sid), |principal| {
+            principal.tenant = tenant.map(str::to_owned);
+            principal.subject = subject.to_owned();
+        })
+    };
+    let full = Some("session_limit_reached");
+    for (tenant, name) in [(Some("acme"), "a"), (None, "n")] {
+        for (number, expected) in [(0, None), (1, None), (2, full), (0, None)] {
+            let sid = format!("{name}{number}");
+            assert_eq!(replica.ask(&of(tenant, &sid, &sid), 0).await, expected, "{sid}");
+        }
+    }
+    assert_eq!(replica.ask(&of(Some("other"), "o0", "o0"), 0).await, None);
+    // Another replica counts what is stored.
+    let restarted = Replica::on(&store, settings).await;
+    restarted.sessions.count_held().await.unwrap();
+    for (tenant, sid, expected) in [
+        (Some("acme"), "a3", full),
+        (None, "n3", full),
+        (Some("other"), "o1", None),
+        (Some("other"), "o2", full),
+    ] {
+        assert_eq!(restarted.ask(&of(tenant, sid, sid), 0).await, expected, "{sid}");
+    }
+}
+
+/// A store that, once, reads a session and says so only after it was told to go on.
+struct Gated {
+    store: Arc<dyn Store>,
+    has_read: tokio::sync::Semaphore,
+    may_answer: tokio::sync::Semaphore,
+}
+
+#[async_trait::async_trait]
+impl SessionStore for Gated {
+    async fn session(&self, id: SessionId) -> Result<Option<Session>, StorageError> {
+        let session = self.store.session(id).await;
+        self.has_read.add_permits(1);
+        self.may_answer.acquire().await.unwrap().forget();
+        session
+    }
+
+    async fn create(&self, session: Session, concurrency: Concurrency) -> Result<Creation, StorageError> {
+        self.store.create(session, concurrency).await
+    }
+
+    async fn end(&self, id: SessionId, ended: Ended, seen_until_us: i64) -> Result<bool, StorageError> {
+        self.store.end(id, ended, seen_until_us).await
+    }
+
+    async fn touch(&self, seen: Vec<(SessionId, i64)>) -> Result<(), StorageError> {
+        self.store.touch(seen).await
+    }
+
+    async fn sessions(
+        &self,
+        filter: storage::Filter,
+        after: Option<SessionId>,
+        count_max: u32,
+    ) -> Result<Vec<Session>, StorageError> {
+        self.store.sessions(filter, after, count_max).await
+    }
+
+    async fn counts(&self, tenants_max: u32) -> Result<storage::Counts, StorageError> {
+        self.store.counts(tenants_max).await
+    }
+
+    async fn forget(&self, seen: i64, revoked: i64, count_max: u32) -> Result<storage::Forgotten, StorageError> {
+        self.store.forget(seen, revoked, count_max).await
+    }
+
+    async fn standing(&self) -> Result<Standing, StorageError> {
+        self.store.standing().await
+    }
+
+    async fn revoke(&self, revocation: storage::Revocation) -> Result<(), StorageError> {
+        self.store.revoke(revocation).await
+    }
+
+    async fn set_lockdown(&self, lockdown: Option<Lockdown>) -> Result<bool, StorageError> {
+        self.store.set_lockdown(lockdown).await
+    }
+}
+
+/// A replica whose reads of sessions wait until they are let go on.
+async fn gated(folder: &tempfile::TempDir) -> (Arc<Replica>, Arc<Gated>) {
+    let store = store(folder).await;
+    let mut replica = Replica::on(&store, SETTINGS).await;
+    let gate = Arc::new(Gated {
+        store,
+        has_read: tokio::sync::Semaphore::new(0),
+        may_answer: tokio::sync::Semaphore::new(0),
+    });
+    replica.sessions.store = Arc::<Gated>::clone(&gate);
+    (Arc::new(replica), gate)
+}
+
+#[tokio::test]
+async fn what_is_ordered_while_a_session_is_read_counts() {
+    let alice = Target::Principal(PrincipalId::of("https://issuer.example", "alice"));
+    let shop = Target::Principal(PrincipalId::of("https://clients.example", "shop"));
+    // The session is there, or is about to begin; the token is the only one, or one of two.
+    for (target, asked, is_there) in [
+        (alice, request("1"), true),
+        (alice, request("1"), false),
+        (shop, with_client("1", "a"), false),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let (replica, gate) = gated(&folder).await;
+        if is_there {
+            gate.may_answer.add_permits(1);
+            assert_eq!(replica.ask(&asked, 0).await, None);
+            gate.has_read.acquire().await.unwrap().forget();
+            replica.memory.forget(id("1"));
+        }
+        let judging = tokio::spawn({
+            let replica = Arc::clone(&replica);
+            async move { replica.ask(&asked, 2).await }
+        });
+        gate.has_read.acquire().await.unwrap().forget();
+        replica.sessions.revoke(target, "", OPERATOR, START + S).await.unwrap();
+        gate.may_answer.add_permits(10);
+        assert_eq!(judging.await.unwrap(), Some("session_revoked"), "{target:?} {is_there}");
+    }
+}
+
+#[tokio::test]
+async fn a_session_that_is_ended_while_it_is_read_is_not_remembered_as_live() {
+    let folder = tempfile::tempdir().unwrap();
+    let (replica, gate) = gated(&folder).await;
+    gate.may_answer.add_permits(1);
+    assert_eq!(replica.ask(&request("1"), 0).await, None);
+    gate.has_read.acquire().await.unwrap().forget();
+    replica.memory.forget(id("1"));
+    let judging = tokio::spawn({
+        let replica = Arc::clone(&replica);
+        async move { replica.ask(&request("1"), 2).await }
+    });
+    gate.has_read.acquire().await.unwrap().forget();
+    let revoked = replica.sessions.revoke_session(id("1"), OPERATOR, START + S);
+    assert!(revoked.await.unwrap());
+    gate.may_answer.add_permits(10);
+    // Whatever is said of the one that was under way, the next one knows.
+    judging.await.unwrap();
+    assert_eq!(replica.ask(&request("1"), 2).await, Some("session_revoked"));
 }

@@ -2,12 +2,10 @@
 
 use async_trait::async_trait;
 
-use super::Sessions;
+use super::{Sessions, TENANTS_COUNTED_MAX};
 use crate::clock;
 use crate::storage::{Change, Part, StorageError};
 
-/// How many turns pass between two in which sessions are counted and those that are over forgotten.
-const TURNS_BETWEEN_CLEANING: u64 = 60;
 /// How many sessions are forgotten in one transaction.
 const FORGOTTEN_MAX: u32 = 1_000;
 /// How many transactions a cleaning has at most: what is over faster than this fills the storage up to its limit.
@@ -29,12 +27,13 @@ impl Part for Sessions {
         self.memory.standing.read(|| self.store.standing()).await
     }
 
-    async fn upkeep(&self, turn: u64) -> Result<(), StorageError> {
-        self.write_uses().await?;
-        if turn.is_multiple_of(TURNS_BETWEEN_CLEANING) {
-            self.clean().await?;
-        }
-        Ok(())
+    async fn upkeep(&self, _turn: u64) -> Result<(), StorageError> {
+        self.write_uses().await
+    }
+
+    async fn clean(&self) -> Result<(), StorageError> {
+        self.forget_what_is_over().await?;
+        self.count_held().await
     }
 
     async fn close(&self) -> Result<(), StorageError> {
@@ -43,7 +42,7 @@ impl Part for Sessions {
 }
 
 impl Sessions {
-    async fn clean(&self) -> Result<(), StorageError> {
+    async fn forget_what_is_over(&self) -> Result<(), StorageError> {
         let limits = &self.settings.limits;
         let now_us = i64::try_from(clock::now_unix_us()).unwrap_or(i64::MAX);
         let forgettable_us = limits.idle_timeout_us.saturating_add(limits.retention_us);
@@ -62,7 +61,11 @@ impl Sessions {
                 break;
             }
         }
-        self.memory.set_held(self.store.count().await?);
+        Ok(())
+    }
+
+    pub(super) async fn count_held(&self) -> Result<(), StorageError> {
+        self.memory.held.set(&self.store.counts(TENANTS_COUNTED_MAX).await?);
         Ok(())
     }
 

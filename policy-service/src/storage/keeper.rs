@@ -1,4 +1,5 @@
-//! The task beside the decisions: it asks whether the storage is well, and has what was changed read before anything is believed.
+//! The tasks beside the decisions: one asks whether the storage is well, and has what was changed read before
+//! anything is believed, the other has cleaned up what is over.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -14,14 +15,18 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// A first connection that listens is there within milliseconds.
 const AT_START_ATTEMPTS: u32 = 50;
 const AT_START_PAUSE: Duration = Duration::from_millis(100);
+/// How long the service waits for the first cleaning.
+const AT_START_CLEANING_MAX: Duration = Duration::from_secs(10);
+/// Between two cleanings.
+const CLEANING_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Whether the storage works.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StorageState {
     /// It was heard from.
     Working,
-    /// It was not, so no decision is given once what is remembered is too old.
-    Failing(String),
+    /// It was not, so no decision is given once what is remembered is too old. Why: [`StorageError::reason`].
+    Failing(&'static str),
 }
 
 /// A part of the service that remembers what is stored.
@@ -38,6 +43,11 @@ pub(crate) trait Part: Send + Sync {
 
     /// What else there is to do once in a while; the turns are counted from 0, and are a second apart.
     async fn upkeep(&self, _turn: u64) -> Result<(), StorageError> {
+        Ok(())
+    }
+
+    /// What may take long and is done once a minute, beside everything else: where it fails nothing but it has failed.
+    async fn clean(&self) -> Result<(), StorageError> {
         Ok(())
     }
 
@@ -94,17 +104,27 @@ impl Storage {
         };
         turns.read_all().await?;
         turns.confirm_at_start().await?;
+        // What it counts is best known before the first request; where it takes longer the task does it again.
+        if tokio::time::timeout(AT_START_CLEANING_MAX, clean(&parts))
+            .await
+            .is_err()
+        {
+            tracing::warn!("cleaning the storage takes long");
+        }
         let (sender, state) = watch::channel(StorageState::Working);
-        let task = tokio::spawn(turns.run(sender));
-        Ok(Keeper { parts, state, task })
+        let tasks = [
+            tokio::spawn(turns.run(sender)),
+            tokio::spawn(clean_by_and_by(parts.clone())),
+        ];
+        Ok(Keeper { parts, state, tasks })
     }
 }
 
-/// The task. It ends when this is dropped.
+/// The tasks: one that confirms, and one for what may take long. They end when this is dropped.
 pub(crate) struct Keeper {
     parts: Parts,
     state: watch::Receiver<StorageState>,
-    task: JoinHandle<()>,
+    tasks: [JoinHandle<()>; 2],
 }
 
 impl Keeper {
@@ -113,9 +133,9 @@ impl Keeper {
         self.state.clone()
     }
 
-    /// Writes what waits, and ends the task.
+    /// Writes what waits, and ends the tasks.
     pub(crate) async fn close(self) {
-        self.task.abort();
+        self.tasks.iter().for_each(JoinHandle::abort);
         for part in &self.parts {
             if let Err(error) = part.close().await {
                 tracing::warn!(%error, "something that waited to be stored is lost");
@@ -126,7 +146,7 @@ impl Keeper {
 
 impl Drop for Keeper {
     fn drop(&mut self) {
-        self.task.abort();
+        self.tasks.iter().for_each(JoinHandle::abort);
     }
 }
 
@@ -196,14 +216,29 @@ impl Turns {
     }
 }
 
+async fn clean_by_and_by(parts: Parts) {
+    loop {
+        tokio::time::sleep(CLEANING_INTERVAL).await;
+        clean(&parts).await;
+    }
+}
+
+async fn clean(parts: &Parts) {
+    for part in parts {
+        if let Err(error) = part.clean().await {
+            tracing::warn!(%error, "the storage was not cleaned");
+        }
+    }
+}
+
 fn tell(state: &watch::Sender<StorageState>, error: Option<&StorageError>) {
-    let new = error.map_or(StorageState::Working, |error| StorageState::Failing(error.to_string()));
+    let new = error.map_or(StorageState::Working, |error| StorageState::Failing(error.reason()));
     state.send_if_modified(|current| {
         let changed = *current != new;
         if changed {
-            match &new {
-                StorageState::Working => tracing::info!("the storage works again"),
-                StorageState::Failing(reason) => tracing::error!(reason, "the storage fails"),
+            match error {
+                None => tracing::info!("the storage works again"),
+                Some(error) => tracing::error!(%error, reason = error.reason(), "the storage fails"),
             }
             *current = new;
         }
@@ -308,5 +343,83 @@ mod tests {
         assert!(matches!(first.snapshot.value(), Err(StorageError::Stale(_))));
         turns.turn(1).await.unwrap();
         assert!(first.snapshot.value().is_ok());
+    }
+
+    /// Cleans for ever.
+    struct Slow;
+
+    #[async_trait]
+    impl Part for Slow {
+        fn changed(&self, _: Change) {}
+
+        fn is_current(&self) -> bool {
+            true
+        }
+
+        async fn read(&self) -> Result<(), StorageError> {
+            Ok(())
+        }
+
+        async fn clean(&self) -> Result<(), StorageError> {
+            std::future::pending().await
+        }
+    }
+
+    #[tokio::test]
+    async fn a_slow_cleaning_delays_no_confirmation() {
+        let freshness = Arc::new(Freshness::new());
+        let reads = Reads::new(&freshness);
+        let parts: Parts = vec![Arc::new(Slow), Arc::<Reads>::clone(&reads)];
+        let cleaning = tokio::spawn({
+            let parts = parts.clone();
+            async move { clean(&parts).await }
+        });
+        let turns = Turns {
+            store: Arc::new(Silent),
+            freshness,
+            parts,
+        };
+        for turn in 0..=120 {
+            turns.turn(turn).await.unwrap();
+        }
+        assert!(reads.snapshot.value().is_ok());
+        assert!(!cleaning.is_finished());
+        cleaning.abort();
+    }
+
+    /// Cannot clean.
+    struct Broken(AtomicU64);
+
+    #[async_trait]
+    impl Part for Broken {
+        fn changed(&self, _: Change) {}
+
+        fn is_current(&self) -> bool {
+            true
+        }
+
+        async fn read(&self) -> Result<(), StorageError> {
+            Ok(())
+        }
+
+        async fn clean(&self) -> Result<(), StorageError> {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            Err(StorageError::TimedOut)
+        }
+    }
+
+    #[tokio::test]
+    async fn a_cleaning_that_fails_is_no_failure_of_the_storage() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("storage.sqlite3");
+        let storage = Storage::open(&Location::Sqlite { file }).await.unwrap();
+        let (first, second) = (Arc::new(Broken(0.into())), Arc::new(Broken(0.into())));
+        let parts: Parts = vec![Arc::<Broken>::clone(&first), Arc::<Broken>::clone(&second)];
+        let keeper = storage.keep(parts).await.unwrap();
+        // Each part was tried before anything is served.
+        for part in [first, second] {
+            assert_eq!(part.0.load(Ordering::Relaxed), 1);
+        }
+        assert_eq!(*keeper.state().borrow(), StorageState::Working);
     }
 }

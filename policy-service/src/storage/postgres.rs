@@ -15,8 +15,11 @@ use async_trait::async_trait;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio_postgres::Client;
+use tokio_postgres::error::{DbError, Severity, SqlState};
 
-use super::{Concurrency, Creation, Filter, Forgotten, Observer, Probe, Revocation, SessionStore, StorageError};
+use super::{
+    Concurrency, Counts, Creation, Filter, Forgotten, Observer, Probe, Revocation, SessionStore, StorageError,
+};
 use crate::sessions::{Ended, Lockdown, Session, SessionId, Standing};
 use connection::Connector;
 pub(super) use connection::read_url;
@@ -26,8 +29,12 @@ use listener::Listener;
 const CONNECTIONS_MAX: usize = 8;
 /// Connections for what must not wait behind requests: whether the database is well, and what operators order.
 const ORDER_CONNECTIONS_MAX: usize = 2;
+/// A connection for what may take long, so that neither requests nor orders wait behind it.
+const CLEANING_CONNECTIONS_MAX: usize = 1;
 /// No operation takes this long with a database that works; a sidecar waits no longer.
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(2);
+/// Counting and forgetting walk over many rows.
+const CLEANING_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The store.
 pub struct PostgresStore {
@@ -35,6 +42,7 @@ pub struct PostgresStore {
     idle: Mutex<Vec<Client>>,
     slots: Semaphore,
     order_slots: Semaphore,
+    cleaning_slots: Semaphore,
     listener: Arc<Listener>,
     listening: JoinHandle<()>,
 }
@@ -55,6 +63,7 @@ impl PostgresStore {
             idle: Mutex::new(vec![client]),
             slots: Semaphore::new(CONNECTIONS_MAX),
             order_slots: Semaphore::new(ORDER_CONNECTIONS_MAX),
+            cleaning_slots: Semaphore::new(CLEANING_CONNECTIONS_MAX),
             listener,
             listening,
         })
@@ -62,7 +71,7 @@ impl PostgresStore {
 
     /// Does something for a request.
     async fn run<T>(&self, work: impl AsyncFnOnce(&mut Client) -> Result<T, StorageError>) -> Result<T, StorageError> {
-        self.run_in(&self.slots, work).await
+        self.run_in(&self.slots, OPERATION_TIMEOUT, work).await
     }
 
     /// Does something that must not wait behind requests.
@@ -70,24 +79,36 @@ impl PostgresStore {
         &self,
         work: impl AsyncFnOnce(&mut Client) -> Result<T, StorageError>,
     ) -> Result<T, StorageError> {
-        self.run_in(&self.order_slots, work).await
+        self.run_in(&self.order_slots, OPERATION_TIMEOUT, work).await
     }
 
-    /// Does something on a connection of its own. One that failed or was late is closed: nobody knows what it is doing.
+    /// Does something that may take long.
+    async fn clean<T>(
+        &self,
+        work: impl AsyncFnOnce(&mut Client) -> Result<T, StorageError>,
+    ) -> Result<T, StorageError> {
+        self.run_in(&self.cleaning_slots, CLEANING_TIMEOUT, work).await
+    }
+
+    /// Does something on a connection of its own. One that failed or was late is closed: nobody knows what it is doing. One on
+    /// which the server has refused a statement is as good as before.
     async fn run_in<T>(
         &self,
         slots: &Semaphore,
+        timeout: Duration,
         work: impl AsyncFnOnce(&mut Client) -> Result<T, StorageError>,
     ) -> Result<T, StorageError> {
-        in_time(async {
+        within(timeout, async {
             let _slot = slots.acquire().await.map_err(|_| StorageError::NotDone)?;
             let mut client = match self.take_idle() {
                 Some(client) => client,
                 None => self.connector.connect().await?,
             };
-            let value = work(&mut client).await?;
-            self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(client);
-            Ok(value)
+            let value = work(&mut client).await;
+            if matches!(value, Ok(_) | Err(StorageError::Statement(_))) {
+                self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(client);
+            }
+            value
         })
         .await
     }
@@ -135,8 +156,9 @@ impl SessionStore for PostgresStore {
             .await
     }
 
-    async fn count(&self) -> Result<u64, StorageError> {
-        self.run(async |client| statements::count(client).await).await
+    async fn counts(&self, tenants_max: u32) -> Result<Counts, StorageError> {
+        self.clean(async |client| statements::counts(client, tenants_max).await)
+            .await
     }
 
     async fn forget(
@@ -145,7 +167,7 @@ impl SessionStore for PostgresStore {
         revoked_before_us: i64,
         count_max: u32,
     ) -> Result<Forgotten, StorageError> {
-        self.run(async |client| statements::forget(client, seen_before_us, revoked_before_us, count_max).await)
+        self.clean(async |client| statements::forget(client, seen_before_us, revoked_before_us, count_max).await)
             .await
     }
 
@@ -173,7 +195,11 @@ impl Probe for PostgresStore {
 }
 
 async fn in_time<T>(work: impl Future<Output = Result<T, StorageError>>) -> Result<T, StorageError> {
-    tokio::time::timeout(OPERATION_TIMEOUT, work)
+    within(OPERATION_TIMEOUT, work).await
+}
+
+async fn within<T>(timeout: Duration, work: impl Future<Output = Result<T, StorageError>>) -> Result<T, StorageError> {
+    tokio::time::timeout(timeout, work)
         .await
         .unwrap_or(Err(StorageError::TimedOut))
 }
@@ -187,5 +213,13 @@ fn backend(error: tokio_postgres::Error) -> StorageError {
         text = format!("{text}: {error}");
         cause = error.source();
     }
-    StorageError::Backend(text)
+    match error.as_db_error() {
+        Some(said) if is_about_the_statement(said) => StorageError::Statement(text),
+        Some(_) | None => StorageError::Connection(text),
+    }
+}
+
+/// Whether the connection can be used after it. Where the server takes no writes, another one may: a new connection finds it.
+fn is_about_the_statement(said: &DbError) -> bool {
+    said.parsed_severity() == Some(Severity::Error) && *said.code() != SqlState::READ_ONLY_SQL_TRANSACTION
 }

@@ -52,6 +52,17 @@ pub enum Filter {
     Tenant(String),
 }
 
+/// How many sessions are held.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// In all.
+    pub all: u64,
+    /// Of principals without a tenant.
+    pub without_tenant: u64,
+    /// Of tenants, by their stored name; those that hold the most come first.
+    pub tenants: Vec<(String, u64)>,
+}
+
 /// What was forgotten.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Forgotten {
@@ -84,8 +95,8 @@ pub trait SessionStore: Send + Sync {
         count_max: u32,
     ) -> Result<Vec<Session>, StorageError>;
 
-    /// How many sessions are held.
-    async fn count(&self) -> Result<u64, StorageError>;
+    /// How many sessions are held, and how many of these the tenants have that hold the most. It may take seconds.
+    async fn counts(&self, tenants_max: u32) -> Result<Counts, StorageError>;
 
     /// Forgets at most `count_max` sessions that were last used before a time, and the revocations from before another.
     async fn forget(

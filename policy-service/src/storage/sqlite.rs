@@ -15,7 +15,7 @@ use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 use tokio::sync::{Semaphore, oneshot};
 
 use super::database_file::DatabaseFile;
-use super::{Concurrency, Creation, Filter, Forgotten, Probe, Revocation, SessionStore, StorageError};
+use super::{Concurrency, Counts, Creation, Filter, Forgotten, Probe, Revocation, SessionStore, StorageError};
 use crate::sessions::{Ended, Lockdown, Session, SessionId, Standing};
 
 /// How many writes may wait; more at once are refused.
@@ -63,7 +63,7 @@ impl SqliteStore {
         std::thread::Builder::new()
             .name("storage".to_owned())
             .spawn(move || run(connection, &owned, &queue))
-            .map_err(|error| StorageError::Backend(format!("cannot start the writer: {error}")))?;
+            .map_err(|error| StorageError::Statement(format!("cannot start the writer: {error}")))?;
         Ok(Self {
             writes,
             readers: Arc::new(Mutex::new(readers)),
@@ -83,7 +83,7 @@ impl SqliteStore {
                 let _gone = sender.send(committed.map(|()| value));
             })),
             Err(error) => {
-                let _gone = sender.send(Err(StorageError::Backend(error.to_string())));
+                let _gone = sender.send(Err(StorageError::Statement(error.to_string())));
                 Err(error)
             }
         });
@@ -146,8 +146,9 @@ impl SessionStore for SqliteStore {
             .await
     }
 
-    async fn count(&self) -> Result<u64, StorageError> {
-        self.read(statements::count).await
+    async fn counts(&self, tenants_max: u32) -> Result<Counts, StorageError> {
+        self.read(move |connection| statements::counts(connection, tenants_max))
+            .await
     }
 
     async fn forget(
@@ -234,5 +235,5 @@ fn commit(connection: &mut Connection, jobs: Vec<Job>, replies: &mut Vec<Reply>)
 
 #[expect(clippy::needless_pass_by_value, reason = "it is the argument of `map_err`")]
 fn backend(error: rusqlite::Error) -> StorageError {
-    StorageError::Backend(error.to_string())
+    StorageError::Statement(error.to_string())
 }

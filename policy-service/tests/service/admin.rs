@@ -238,3 +238,39 @@ async fn a_service_without_sessions_says_so() {
     assert_eq!(refused.code(), Code::FailedPrecondition);
     assert!(refused.message().contains("[sessions]"), "{}", refused.message());
 }
+
+#[tokio::test]
+async fn what_is_recorded_of_a_principal_names_no_other_one() {
+    let setup = Setup::with(&format!("{CALLERS}{SQLITE}"));
+    let service = setup.start();
+    let mut admin = admin(&setup, &service, OPERATOR).await;
+    for (issuer, subject) in [("a|b", "c"), ("a", "b|c")] {
+        let request = v1::RevokePrincipalRequest {
+            issuer: issuer.to_owned(),
+            subject: subject.to_owned(),
+        };
+        admin.revoke_principal(request).await.unwrap();
+    }
+    let targets: Vec<_> = recorded(&setup).into_iter().map(|record| record.target).collect();
+    assert_eq!(targets, ["a%7Cb|c", "a|b|c"]);
+}
+
+#[tokio::test]
+async fn an_act_that_fails_is_told_without_the_words_of_the_database() {
+    let setup = Setup::with(&format!("{CALLERS}{SQLITE}"));
+    let service = setup.start();
+    let mut admin = admin(&setup, &service, OPERATOR).await;
+    let database = rusqlite::Connection::open(setup.path("storage.sqlite3")).unwrap();
+    database
+        .execute_batch("ALTER TABLE revocation RENAME TO hidden")
+        .unwrap();
+    let refused = admin.revoke_principal(alice()).await.unwrap_err();
+    assert_eq!(
+        (refused.code(), refused.message()),
+        (Code::Unavailable, "storage: statement_failed")
+    );
+    let line = service.line("an operator's call failed");
+    assert!(line["error"].as_str().unwrap().contains("revocation"), "{line}");
+    let outcomes: Vec<_> = recorded(&setup).into_iter().map(|record| record.outcome).collect();
+    assert_eq!(outcomes, [Outcome::Failed]);
+}

@@ -10,6 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::ORDERS;
 use super::harness::{KEY, Service, Setup};
+use super::sessions::{self, SQLITE};
 
 const EVALUATION: &str = "/access/v1/evaluation";
 const EVALUATIONS: &str = "/access/v1/evaluations";
@@ -35,7 +36,12 @@ impl Answer {
 }
 
 fn start() -> (Setup, Service) {
-    let setup = Setup::new();
+    start_with("")
+}
+
+/// With more sections in the configuration.
+fn start_with(more: &str) -> (Setup, Service) {
+    let setup = Setup::with(more);
     let mut text = std::fs::read_to_string(setup.path("service.toml")).unwrap();
     text.push_str(
         "\n[authzen]\nlisten = \"127.0.0.1:0\"\npolicy_decision_point = \"https://pdp.example.org\"\nrequest_bytes_max = 20000\nevaluations_max = 3\n",
@@ -439,4 +445,26 @@ async fn the_metadata_name_what_is_there_and_nothing_else() {
             "search_action_endpoint": "https://pdp.example.org/access/v1/search/action",
         })
     );
+}
+
+#[tokio::test]
+async fn an_evaluation_that_does_not_know_the_client_ends_no_session() {
+    let (setup, service) = start_with(SQLITE);
+    let mut client = sessions::client(&setup, &service).await;
+    assert!(sessions::reasons(&mut client, sessions::asked("1")).await.is_empty());
+    let mut document = read_order(&["reader"]);
+    document["context"] = json!({});
+    document["subject"]["id"] = sessions::asked("1").principal.unwrap().subject.into();
+    for sid in ["1", "2"] {
+        document["subject"]["properties"]["session_id"] = sid.into();
+        let answer = post(&setup, &service, EVALUATION, &document).await.json();
+        assert_eq!(answer["decision"], true, "{answer}");
+    }
+    // Neither is the one ended for it, nor the other one bound to a client without anything.
+    for sid in ["1", "2"] {
+        assert!(
+            sessions::reasons(&mut client, sessions::asked(sid)).await.is_empty(),
+            "{sid}"
+        );
+    }
 }

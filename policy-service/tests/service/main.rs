@@ -17,6 +17,7 @@ mod policies;
 mod postgres;
 mod replicas;
 mod risk;
+mod risk_admin;
 mod roles;
 mod sessions;
 
@@ -271,7 +272,12 @@ async fn without_an_audit_log_no_decision_is_given_and_readiness_says_why() {
     );
     let (head, body) = service.get("/readyz");
     assert!(head.starts_with("HTTP/1.1 503 "), "{head}");
-    assert!(body.contains("audit_record"), "{body}");
+    assert_eq!(
+        body,
+        r#"{"ready":false,"parts":{"audit":"statement_failed","grpc":"ok"}}"#
+    );
+    let line = service.line("the audit log cannot be written");
+    assert!(line["error"].as_str().unwrap().contains("audit_record"), "{line}");
     assert!(service.get("/livez").0.starts_with("HTTP/1.1 200 "));
     let mut watch = HealthClient::new(channel)
         .watch(HealthCheckRequest {

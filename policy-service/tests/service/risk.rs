@@ -168,6 +168,62 @@ async fn where_no_policy_reads_risk_an_answer_varies_with_nothing_for_it() {
     assert_eq!((elsewhere.effect(), elsewhere.valid_for_ms), (Effect::Permit, 60_000));
 }
 
+/// The policies permit; what is missing of the level's factors is asked for all the same, and teaches nothing.
+#[tokio::test]
+async fn the_factors_of_a_level_are_asked_for_by_name() {
+    let factors = "[risk.factors]\nmedium_acr_values = [\"mfa\"]\nhigh_acr_values = [\"hardware\"]\n";
+    let setup = setup(&format!("{RISK}{factors}"), "");
+    let service = setup.start();
+    let mut asking = client(&setup, &service).await;
+    let with = |address: &str, amr: &[&str], acr: &str| {
+        let mut asked = from(address);
+        let principal = asked.principal.as_mut().unwrap();
+        principal.amr = amr.iter().map(|method| (*method).to_owned()).collect();
+        principal.acr = acr.to_owned();
+        asked
+    };
+    let usual = decide(&mut asking, with("10.0.0.1", &[], "")).await;
+    assert_eq!(usual.effect(), Effect::Permit);
+    // The answer is for this address alone: from another one more would be asked for.
+    assert!(
+        usual
+            .vary
+            .unwrap()
+            .attributes()
+            .any(|read| read == Attribute::SourceAddress)
+    );
+
+    for (address, amr, acr, needs, acr_values) in [
+        ("10.9.9.9", &["pwd"][..], "", &["needs_one_time_code"][..], "mfa"),
+        ("10.9.9.9", &[], "", &["needs_password", "needs_one_time_code"], "mfa"),
+        (
+            "203.0.113.7",
+            &["pwd", "otp"],
+            "mfa",
+            &["needs_biometric_or_hardware_key"],
+            "hardware",
+        ),
+    ] {
+        let challenged = decide(&mut asking, with(address, amr, acr)).await;
+        assert_eq!(challenged.effect(), Effect::Deny);
+        assert_eq!(challenged.caller_reasons, needs);
+        assert_eq!(challenged.challenge.unwrap().acr_values, [acr_values]);
+        assert_eq!(challenged.policy_ids, [""; 0]);
+        let record = last_record(&setup);
+        assert_eq!(record.caller_reasons, needs);
+        assert_eq!(record.challenge.unwrap().acr_values, [acr_values]);
+    }
+    for (address, amr, acr) in [
+        ("10.9.9.9", &["pwd", "otp"][..], ""),
+        ("10.8.8.8", &[], "mfa"),
+        ("203.0.113.7", &["pwd", "hwk"], ""),
+        ("203.0.113.7", &[], "hardware"),
+    ] {
+        let permitted = decide(&mut asking, with(address, amr, acr)).await;
+        assert_eq!(permitted.effect(), Effect::Permit, "{address} {amr:?} {acr}");
+    }
+}
+
 #[tokio::test]
 async fn without_the_section_nothing_is_scored() {
     let setup = setup("", POLICY);
@@ -190,7 +246,7 @@ fn a_state_file_that_is_damaged_ends_the_start_by_name() {
     assert!(!status.success());
     assert!(said.contains("risk.state_file: `"), "{said}");
     assert!(
-        said.contains("has version 9, and this program reads versions up to 1"),
+        said.contains("has version 9, and this program reads versions up to 2"),
         "{said}"
     );
 }

@@ -140,7 +140,10 @@ async fn without_its_storage_the_service_gives_no_permit_and_readiness_says_why(
     }
     let (head, body) = service.get("/readyz");
     assert!(head.starts_with("HTTP/1.1 503 "), "{head}");
-    assert!(body.contains("probe"), "{body}");
+    // The page says no more; the log does.
+    assert!(body.contains(r#""storage":"statement_failed""#), "{body}");
+    let line = service.line("the storage fails");
+    assert!(line["error"].as_str().unwrap().contains("probe"), "{line}");
     assert_eq!(client.decide(asked("1")).await.unwrap_err().code(), Code::Unavailable);
     for table in ["session", "probe"] {
         database

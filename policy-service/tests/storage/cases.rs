@@ -5,7 +5,7 @@ use std::sync::Arc;
 use picket_policy_service::sessions::{
     EndReason, Ended, Fingerprint, Lockdown, NamedBy, PrincipalId, Session, SessionId, Standing, Target, TenantId,
 };
-use picket_policy_service::storage::{Concurrency, Creation, Filter, Forgotten, Location, Revocation, Store};
+use picket_policy_service::storage::{Concurrency, Counts, Creation, Filter, Forgotten, Location, Revocation, Store};
 
 use crate::{Backend, confirm, open, reopen};
 
@@ -30,6 +30,7 @@ pub(crate) async fn run(backend: &impl Backend) {
     uses_move_forward_alone(&*open(&backend.fresh().await).await).await;
     a_list_has_every_session_once(&*open(&backend.fresh().await).await).await;
     what_is_old_is_forgotten(&*open(&backend.fresh().await).await).await;
+    each_tenant_is_counted(&*open(&backend.fresh().await).await).await;
     what_was_ordered_stands(&*open(&backend.fresh().await).await).await;
     any_text_is_kept_as_it_is(&*open(&backend.fresh().await).await).await;
     what_was_acknowledged_is_there_after_a_restart(&backend.fresh().await).await;
@@ -87,7 +88,7 @@ async fn what_is_created_is_found(store: &dyn Store) {
         Some(session("1", "alice", NOW_US))
     );
     assert_eq!(store.session(id("2")).await.unwrap(), Some(without_tenant));
-    assert_eq!(store.count().await.unwrap(), 2);
+    assert_eq!(store.counts(10).await.unwrap().all, 2);
     confirm(store).await;
 }
 
@@ -240,10 +241,30 @@ async fn what_is_old_is_forgotten(store: &dyn Store) {
     assert_eq!(first, expected);
     let second = store.forget(NOW_US + 3, NOW_US + 1, 2).await.unwrap();
     assert_eq!((second.sessions, second.revocations), (1, 0));
-    assert_eq!(store.count().await.unwrap(), 2);
+    assert_eq!(store.counts(10).await.unwrap().all, 2);
     assert_eq!(store.session(id("2")).await.unwrap(), None);
     assert!(store.session(id("3")).await.unwrap().is_some());
     assert_eq!(store.standing().await.unwrap().revocations.principals.len(), 1);
+}
+
+async fn each_tenant_is_counted(store: &dyn Store) {
+    assert_eq!(store.counts(10).await.unwrap(), Counts::default());
+    for (number, subject) in ["alice", "bob", "bob", "carol", "bob", "carol"].into_iter().enumerate() {
+        create(store, &number.to_string(), subject, NOW_US).await;
+    }
+    let without = Session {
+        tenant: None,
+        ..session("without", "alice", NOW_US)
+    };
+    store.create(without, MANY).await.unwrap();
+    // Ended ones are held as well.
+    assert!(store.end(id("1"), ended(EndReason::Revoked), i64::MAX).await.unwrap());
+    let expected = Counts {
+        all: 7,
+        without_tenant: 1,
+        tenants: vec![("bob's".to_owned(), 3), ("carol's".to_owned(), 2)],
+    };
+    assert_eq!(store.counts(2).await.unwrap(), expected);
 }
 
 async fn revoke(store: &dyn Store, target: Target, until_us: i64) {

@@ -8,6 +8,7 @@
 )]
 
 mod cases;
+mod outages;
 mod policies;
 mod postgres;
 mod roles;
@@ -110,4 +111,14 @@ async fn every_case_holds_in_postgresql() {
     policies::changes_are_told(&backend.server, backend.folder.path()).await;
     roles::changes_are_told(&backend.server, backend.folder.path()).await;
     roles::the_limit_holds_in_postgresql(&backend.server, backend.folder.path()).await;
+    outages::a_statement_that_is_refused_costs_no_connection(&backend.server, backend.folder.path()).await;
+    outages::a_new_session_costs_the_same_however_many_have_ended(&backend.server, backend.folder.path()).await;
+    outages::a_connection_that_says_nothing_is_made_anew(&backend.server, backend.folder.path()).await;
+    // Last, as it is about all databases of the server.
+    outages::where_nothing_can_be_written_nothing_is_confirmed(&backend.server, backend.folder.path()).await;
+}
+
+#[tokio::test]
+async fn postgresql_is_spoken_to_over_tls() {
+    outages::tls_is_spoken_and_the_server_is_who_it_says(tempfile::tempdir().unwrap().path()).await;
 }

@@ -22,6 +22,11 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn start() -> Self {
+        Self::start_with(&[], &[])
+    }
+
+    /// With more files beside its data, and more settings.
+    pub(crate) fn start_with(files: &[(&str, &str)], settings: &[&str]) -> Self {
         let binaries = binaries();
         let folder = tempfile::tempdir().unwrap();
         let user = user(folder.path());
@@ -30,6 +35,14 @@ impl Server {
         }
         // Its socket lies in it, so others must be able to pass.
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        for (name, text) in files {
+            let file = folder.path().join(name);
+            fs::write(&file, text).unwrap();
+            fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+            if let Some(user) = &user {
+                chown(&file, Some(user.uid), Some(user.gid)).unwrap();
+            }
+        }
         let data = folder.path().join("data");
         let init = as_user(user.as_ref(), &binaries.join("initdb"))
             .args([
@@ -58,6 +71,7 @@ impl Server {
                 "-c",
                 "max_connections=100",
             ])
+            .args(settings.iter().flat_map(|setting| ["-c", setting]))
             .arg(format!("--port={port}"))
             .arg(format!("--unix_socket_directories={}", folder.path().display()))
             .stdin(Stdio::null())

@@ -18,6 +18,7 @@ use super::statistics::{count, number, percentile};
 use super::subject::Ground;
 use crate::clock::{self, Stopwatch};
 use crate::keys::Keys;
+use crate::policy_service::PolicyService;
 use crate::token::ISSUER;
 
 /// Sidecars, each with one connection.
@@ -48,12 +49,28 @@ pub struct Decided {
     pub rss_kib: u64,
 }
 
+/// Makes the request of a turn.
+pub type Requests = Arc<dyn Fn(u64) -> v1::AccessRequest + Send + Sync>;
+
+/// The sidecars of one policy service.
+#[derive(Clone)]
+pub struct Sidecars(Vec<PolicyDecisionClient<Channel>>);
+
+/// How much is asked.
+#[derive(Debug, Clone, Copy)]
+pub enum Amount {
+    /// As much as gets answers, for so long.
+    For(Duration),
+    /// So many calls a second, for so long.
+    AtRate(f64, Duration),
+    /// So many calls, as fast as they are answered.
+    Calls(u64),
+}
+
 struct Load {
-    clients: Vec<PolicyDecisionClient<Channel>>,
-    request: v1::AccessRequest,
+    requests: Requests,
     next: AtomicU64,
-    until: Duration,
-    rate: Option<f64>,
+    amount: Amount,
 }
 
 /// Measures a policy service with `policies` policies, the middle one of which permits.
@@ -67,36 +84,20 @@ pub async fn measure(ground: &Ground, policies: usize) -> Result<Decided> {
         read_path: false,
     };
     let service = ground
-        .policy_service(&format!("decide-{policies}"), generated, 0)
+        .policy_service(&format!("decide-{policies}"), generated, 0, "")
         .await?;
-    let pid = service
-        .process()
-        .and_then(crate::process::Process::id)
-        .context("it has ended")?;
-    let uri = format!("https://{}", service.grpc());
-    let mut clients = Vec::new();
-    for _ in 0..CHANNELS {
-        let endpoint = Endpoint::from_shared(uri.clone())?.tls_config(tls(&ground.keys)?)?;
-        clients.push(PolicyDecisionClient::new(endpoint.connect().await?));
-    }
+    let pid = process_id(&service)?;
+    let sidecars = Sidecars::connect(ground, &service).await?;
     let request = request(policies / 2);
-    let go = |until, rate| {
-        run(Load {
-            clients: clients.clone(),
-            request: request.clone(),
-            next: AtomicU64::new(0),
-            until,
-            rate,
-        })
-    };
-    go(SEARCH / 5, None).await?;
+    let requests: Requests = Arc::new(move |_| request.clone());
+    sidecars.run(&requests, Amount::For(SEARCH / 5)).await?;
     let (watch, before) = (Stopwatch::start(), processor_time::used(pid)?);
-    let most = go(SEARCH, None).await?;
+    let most = sidecars.run(&requests, Amount::For(SEARCH)).await?;
     let calls = number(u64::try_from(most.len())?);
     let (took, after) = (watch.elapsed(), processor_time::used(pid)?);
     let requests_per_second = calls / took.as_secs_f64();
     let rate = requests_per_second * LOAD;
-    let latencies = go(FIXED, Some(rate)).await?;
+    let latencies = sidecars.run(&requests, Amount::AtRate(rate, FIXED)).await?;
     let ms = |percent| percentile(&latencies, percent).map(|us| number(us) / 1e3);
     Ok(Decided {
         policies,
@@ -109,21 +110,53 @@ pub async fn measure(ground: &Ground, policies: usize) -> Result<Decided> {
     })
 }
 
-/// Returns how long each call took in microseconds, sorted.
-async fn run(load: Load) -> Result<Vec<u64>> {
-    let load = Arc::new(load);
-    let watch = Stopwatch::start();
-    let mut tasks = JoinSet::new();
-    for number in 0..CALLS {
-        let client = load.clients.get(number % CHANNELS).context("no channel")?.clone();
-        tasks.spawn(calls(client, Arc::clone(&load), watch));
+/// The process of a policy service that runs.
+///
+/// # Errors
+/// When it has ended.
+pub fn process_id(service: &PolicyService) -> Result<u32> {
+    let process = service.process().and_then(crate::process::Process::id);
+    process.context("it has ended")
+}
+
+impl Sidecars {
+    /// Connects them.
+    ///
+    /// # Errors
+    /// When the policy service does not take them.
+    pub async fn connect(ground: &Ground, service: &PolicyService) -> Result<Self> {
+        let uri = format!("https://{}", service.grpc());
+        let mut clients = Vec::new();
+        for _ in 0..CHANNELS {
+            let endpoint = Endpoint::from_shared(uri.clone())?.tls_config(tls(&ground.keys)?)?;
+            clients.push(PolicyDecisionClient::new(endpoint.connect().await?));
+        }
+        Ok(Self(clients))
     }
-    let mut all = Vec::new();
-    while let Some(part) = tasks.join_next().await {
-        all.extend(part.context("a caller ended early")??);
+
+    /// Asks, and returns how long each call took in microseconds, sorted.
+    ///
+    /// # Errors
+    /// When an answer is no permit.
+    pub async fn run(&self, requests: &Requests, amount: Amount) -> Result<Vec<u64>> {
+        let load = Arc::new(Load {
+            requests: Arc::clone(requests),
+            next: AtomicU64::new(0),
+            amount,
+        });
+        let watch = Stopwatch::start();
+        let mut tasks = JoinSet::new();
+        for number in 0..CALLS {
+            let client = self.0.get(number % CHANNELS).context("no channel")?.clone();
+            tasks.spawn(calls(client, Arc::clone(&load), watch));
+        }
+        let mut all = Vec::new();
+        while let Some(part) = tasks.join_next().await {
+            all.extend(part.context("a caller ended early")??);
+        }
+        all.sort_unstable();
+        Ok(all)
     }
-    all.sort_unstable();
-    Ok(all)
 }
 
 async fn calls(mut client: PolicyDecisionClient<Channel>, load: Arc<Load>, watch: Stopwatch) -> Result<Vec<u64>> {
@@ -131,20 +164,25 @@ async fn calls(mut client: PolicyDecisionClient<Channel>, load: Arc<Load>, watch
     loop {
         let turn = load.next.fetch_add(1, Ordering::Relaxed);
         let mut sent_at = watch.elapsed();
-        if let Some(rate) = load.rate {
-            // A call that is due while all callers wait counts as sent when it was due.
-            let due_at = Duration::from_secs_f64(number(turn) / rate);
-            if sent_at < due_at {
-                tokio::time::sleep(due_at.saturating_sub(sent_at)).await;
-                sent_at = watch.elapsed();
-            } else {
-                sent_at = due_at;
+        let is_over = match load.amount {
+            Amount::Calls(calls) => turn >= calls,
+            Amount::For(until) => sent_at >= until,
+            Amount::AtRate(rate, until) => {
+                // A call that is due while all callers wait counts as sent when it was due.
+                let due_at = Duration::from_secs_f64(number(turn) / rate);
+                if sent_at < due_at {
+                    tokio::time::sleep(due_at.saturating_sub(sent_at)).await;
+                    sent_at = watch.elapsed();
+                } else {
+                    sent_at = due_at;
+                }
+                sent_at >= until
             }
-        }
-        if sent_at >= load.until {
+        };
+        if is_over {
             return Ok(took_us);
         }
-        let mut request = load.request.clone();
+        let mut request = (load.requests)(turn);
         request.request_id = format!("bench-{turn}");
         let decision = client.decide(request).await?.into_inner();
         ensure!(
@@ -163,7 +201,8 @@ fn tls(keys: &Keys) -> Result<ClientTlsConfig> {
         .ca_certificate(Certificate::from_pem(read(picket::pki::CA_FILE)?)))
 }
 
-fn request(rule: usize) -> v1::AccessRequest {
+/// What a clerk of acme asks about an item under a rule.
+pub fn request(rule: usize) -> v1::AccessRequest {
     v1::AccessRequest {
         sidecar: Some(v1::Sidecar {
             node_id: "benchmark".to_owned(),

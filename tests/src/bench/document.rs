@@ -10,7 +10,7 @@ use time::OffsetDateTime;
 use super::report::{FULL, Measured, Report};
 use super::scenario::{self, Growth, Ratio, Scenario};
 use super::statistics::Spread;
-use super::{growth, plot};
+use super::{growth, plot, scale};
 use crate::report::Table;
 
 /// The document, in the folder that the figures go to.
@@ -96,6 +96,7 @@ fn figures(report: &Report, scenarios: &[Scenario], ratios: &[Ratio], growths: &
             .join("\n"),
         scenario_table(&of(&mut scenarios.iter().filter(|scenario| !scenario.quick))),
         decide(report),
+        held(report),
         memory(report)?,
     ];
     let parts: Vec<String> = parts.into_iter().filter(|part| !part.is_empty()).collect();
@@ -323,6 +324,17 @@ fn decide(report: &Report) -> String {
     }
     let table = report.decide_table();
     format!("### `Decide` alone\n\n{}", table.to_markdown())
+}
+
+fn held(report: &Report) -> String {
+    if report.scale.is_empty() {
+        return String::new();
+    }
+    let table = scale::table(&report.scale);
+    format!(
+        "### `Decide` with many sessions\n\nBy `make bench-scale`: p50 and p99 at 1,000 decisions a second, each about another session.\n\n{}",
+        table.to_markdown()
+    )
 }
 
 fn memory(report: &Report) -> Result<String> {

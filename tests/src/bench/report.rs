@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::decide::Decided;
 use super::machine::{Machine, Versions};
 use super::memory::Memory;
+use super::scale::Scaled;
 use super::scenario::Ratio;
 use super::statistics::Spread;
 use crate::report::Table;
@@ -47,6 +48,9 @@ pub struct Report {
     /// What the last memory run left; it is of that run's date and commit.
     #[serde(default)]
     pub memory: Option<Memory>,
+    /// What the last run with many sessions left; empty: there was none.
+    #[serde(default)]
+    pub scale: Vec<Scaled>,
     /// What follows from it.
     pub ratios: Ratios,
 }

@@ -106,6 +106,7 @@ impl Ground {
         name: &str,
         generated: Generated,
         permit_valid_for_ms: u32,
+        sections: &str,
     ) -> Result<PolicyService> {
         let folder = self.folder.join(name);
         policies::write(&self.places.policies, &folder.join("policies"), generated)?;
@@ -117,6 +118,7 @@ impl Ground {
             permit_valid_for_ms,
             deny_valid_for_ms: 0,
             filter_configuration: None,
+            sections: sections.to_owned(),
             bond: Bond::Attached,
         })
         .await
@@ -179,7 +181,7 @@ impl Subject {
                     policies: POLICIES,
                     read_path: scenario.paths > 1,
                 };
-                let service = ground.policy_service(&scenario.id, generated, scenario.permit_valid_for_ms);
+                let service = ground.policy_service(&scenario.id, generated, scenario.permit_valid_for_ms, "");
                 Running::PolicyService(Box::new(service.await?))
             }
         };

@@ -12,6 +12,7 @@ use picket_tests::bench::machine::{Machine, Versions};
 use picket_tests::bench::memory;
 use picket_tests::bench::report::{FULL, PART, QUICK, Report};
 use picket_tests::bench::rounds::{self, Plan};
+use picket_tests::bench::scale;
 use picket_tests::bench::scenario::{self, Scenario};
 use picket_tests::bench::subject::Ground;
 use picket_tests::clock::{self, Stopwatch};
@@ -39,6 +40,14 @@ enum Subcommands {
         /// How long each Envoy has its load
         #[arg(long, default_value_t = 10)]
         minutes: u32,
+    },
+    /// Measure `Decide` with many sessions kept, and put it into the report
+    Scale {
+        #[command(flatten)]
+        existing: Existing,
+        /// How many sessions
+        #[arg(long, default_value_t = 1_000_000)]
+        sessions: u64,
     },
     /// Write the report's figures into `benchmarks.md`, and draw its plots
     Document {
@@ -105,6 +114,7 @@ fn main() -> ExitCode {
                 Subcommands::Run(run) => measure(&run).await,
                 Subcommands::Decide(existing) => decide(&existing.report).await,
                 Subcommands::Memory { existing, minutes } => memory(&existing.report, minutes).await,
+                Subcommands::Scale { existing, sessions } => scale(&existing.report, sessions).await,
                 Subcommands::Document { existing, into } => {
                     let places = Places::find()?;
                     document::write(&Report::read(&existing.report)?, &places.root, &into)
@@ -153,6 +163,7 @@ async fn measure(run: &Run) -> Result<()> {
         decide: Vec::new(),
         // Its minutes are spent apart, and its figures carry their own date.
         memory: Report::read(&run.report).ok().and_then(|last| last.memory),
+        scale: Report::read(&run.report).map(|last| last.scale).unwrap_or_default(),
         ratios: rounds::ratios(&wanted, &measured),
         scenarios: measured
             .into_iter()
@@ -193,6 +204,16 @@ async fn decide(file: &Path) -> Result<()> {
     }
     println!("\n{}", report.decide_table().to_text());
     Ok(())
+}
+
+async fn scale(file: &Path, sessions: u64) -> Result<()> {
+    ensure!(sessions > 0, "no sessions measure nothing");
+    let mut report = Report::read(file)?;
+    let folder = TempDir::with_prefix("picket-bench-")?;
+    let ground = Ground::prepare(folder.path())?;
+    report.scale = scale::measure(&ground, sessions).await?;
+    println!("\n{}", scale::table(&report.scale).to_text());
+    report.write(file)
 }
 
 fn write(report: &Report, file: &Path) -> Result<()> {

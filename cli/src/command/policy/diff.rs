@@ -188,7 +188,7 @@ fn compare(
 fn side(arguments: &Arguments, place: &Path) -> Result<Side, CommandError> {
     let name = place.to_str().and_then(|place| place.strip_prefix(REVISION_PREFIX));
     let files = match name {
-        Some(name) => revision::files(name, arguments.service.complete())?,
+        Some(name) => revision::files(name, arguments.service.given())?,
         None => {
             files::check_folder(place)?;
             PolicyFiles::read(place)

@@ -1,5 +1,14 @@
 //! Challenges: what a denied principal is told to come back with.
 
+use std::cell::Cell;
+
+use jiff::tz::TimeZone;
+use picket_core::decision::ACR_VALUES_MAX;
+
+use super::super::compared::{Ages, Compared};
+use super::super::moment::Moment;
+use super::super::needs::Attributes;
+use super::super::step_up::Search;
 use super::*;
 
 const MFA: &str = r#"@id("mfa") permit (principal is Picket::User, action, resource)
@@ -147,4 +156,38 @@ fn whoever_is_challenged_and_does_as_told_is_permitted() {
         });
         assert_eq!(engine.evaluate(&back, NOW_US).effect, Effect::Permit, "{acr}");
     }
+}
+
+#[test]
+fn one_denial_costs_so_many_evaluations_and_no_more() {
+    let request = asked(|_| {});
+    let compared = Compared {
+        ages: Ages::Compared((1..100).collect()),
+        acr_values: (0..ACR_VALUES_MAX).map(|number| format!("acr{number}")).collect(),
+    };
+    let evaluated = Cell::new(0);
+    let moment = Moment::new(1_700_000_000_000_000, &TimeZone::UTC).unwrap();
+    let search = Search {
+        request: &request,
+        moment: &moment,
+        looked_at: Attributes::ALL,
+        compared: &compared,
+        // The last class alone would do, with all the rest and a new authentication: everything else is tried before.
+        evaluate: |tried: &AccessRequest| {
+            evaluated.set(evaluated.get() + 1);
+            let principal = tried.principal.as_ref();
+            let is_enough = principal.is_some_and(|principal| {
+                principal.acr.as_deref() == compared.acr_values.last().map(String::as_str)
+                    && principal.auth_time_s == Some(moment.ago(0))
+                    && principal.is_bound
+            });
+            if is_enough { Effect::Permit } else { Effect::Deny }
+        },
+        evaluations: Cell::new(0),
+    };
+    let found = search.run();
+    assert_eq!(evaluated.get(), 64);
+    // What is left to be found out is asked for in full.
+    let last = compared.acr_values.last().cloned().into_iter().collect();
+    assert_eq!(found, StepUp::new(last, Some(0), true));
 }

@@ -22,7 +22,17 @@ struct Step {
     rule: u8,
     known: Option<u8>,
     is_listed: bool,
+    report: Reported,
     outcome: Outcome,
+}
+
+/// What is reported before it.
+#[derive(Clone, Copy, Debug)]
+enum Reported {
+    Nothing,
+    Failure,
+    Success,
+    Keystrokes(u8),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -34,9 +44,18 @@ fn step() -> impl Strategy<Value = Step> {
         Outcome::Permitted,
         Outcome::Challenged,
         Outcome::Denied,
+        Outcome::SessionRefused,
+        Outcome::Closed,
     ]);
-    (when, what, who, outcome).prop_map(
-        |(wait_s, (method, rule, is_listed), (subject, address, agent, session, known), outcome)| Step {
+    let report = select(vec![
+        Reported::Nothing,
+        Reported::Failure,
+        Reported::Success,
+        Reported::Keystrokes(0),
+        Reported::Keystrokes(9),
+    ]);
+    (when, what, who, report, outcome).prop_map(
+        |(wait_s, (method, rule, is_listed), (subject, address, agent, session, known), report, outcome)| Step {
             wait_s,
             subject,
             address,
@@ -46,13 +65,14 @@ fn step() -> impl Strategy<Value = Step> {
             rule,
             known,
             is_listed,
+            report,
             outcome,
         },
     )
 }
 
 /// Settings under which signals come soon.
-fn eager(weights: [u8; 5], switched_on: [bool; 5]) -> RiskSettings {
+fn eager(weights: [u8; 8], switched_on: [bool; 8]) -> RiskSettings {
     let mut settings = settings();
     settings.location.as_mut().unwrap().weight = weights[0];
     settings.device.as_mut().unwrap().weight = weights[1];
@@ -65,6 +85,15 @@ fn eager(weights: [u8; 5], switched_on: [bool; 5]) -> RiskSettings {
     behaviour.rate_windows_min = 1;
     behaviour.rate_requests_min = 3;
     behaviour.denials_min = 2;
+    let authentication = settings.authentication.as_mut().unwrap();
+    (authentication.weight, authentication.failures_min) = (weights[5], 2);
+    let token = settings.token.as_mut().unwrap();
+    (token.weight, token.locations_max) = (weights[6], 1);
+    let dynamics = settings.dynamics.as_mut().unwrap();
+    (dynamics.weight, dynamics.anomaly_above, dynamics.challenge_above) = (weights[7], 10, 1000);
+    settings.authentication = settings.authentication.filter(|_| switched_on[5]);
+    settings.token = settings.token.filter(|_| switched_on[6]);
+    settings.dynamics = settings.dynamics.filter(|_| switched_on[7]);
     settings.location = settings.location.filter(|_| switched_on[0]);
     settings.device = settings.device.filter(|_| switched_on[1]);
     settings.time = settings.time.filter(|_| switched_on[2]);
@@ -89,6 +118,7 @@ fn take(world: &mut World, step: &Step) -> Assessment {
     asked.action.method = step.method.into();
     asked.route_rule = step.rule.to_string();
     world.at_s += step.wait_s;
+    report(world, step);
     let address = step.known.map_or(Address::default(), |n| {
         let (country, north, east) = PLACES[usize::from(n)];
         known(country, u32::from(n), Some((north, east)))
@@ -104,6 +134,29 @@ fn take(world: &mut World, step: &Step) -> Assessment {
     assessment
 }
 
+fn report(world: &mut World, step: &Step) {
+    let issuer = "https://issuer.example";
+    let principal = PrincipalKey::of_user(issuer, &step.subject.to_string());
+    let at_s = u32::try_from(world.at_s).unwrap();
+    let mut authenticated = |outcome| {
+        let place = None;
+        let report = AuthenticationReport { outcome, at_s, place };
+        world.engine.report_authentication(principal, &report);
+    };
+    match step.report {
+        Reported::Nothing => {}
+        Reported::Failure => authenticated(AuthenticationOutcome::Failed),
+        Reported::Success => authenticated(AuthenticationOutcome::Succeeded),
+        Reported::Keystrokes(tenths) => {
+            let session = SessionKey::of(issuer, SessionName::SessionId(&step.session.to_string()));
+            let measured = Measured::default().with(Measure::KeystrokeVariance, f64::from(tenths) / 10.0);
+            world
+                .engine
+                .report_dynamics(principal, session, at_s, measured.unwrap());
+        }
+    }
+}
+
 fn assessments(settings: &RiskSettings, steps: &[Step]) -> Vec<Assessment> {
     let mut world = World::new(settings.clone());
     steps.iter().map(|step| take(&mut world, step)).collect()
@@ -113,21 +166,24 @@ fn names(assessment: &Assessment) -> Vec<Signal> {
     assessment.signals.iter().map(|fired| fired.signal).collect()
 }
 
-fn weights() -> impl Strategy<Value = [u8; 5]> {
-    proptest::array::uniform5(0_u8..=100)
+fn weights() -> impl Strategy<Value = [u8; 8]> {
+    proptest::array::uniform8(0_u8..=100)
 }
 
-fn switches() -> impl Strategy<Value = [bool; 5]> {
-    proptest::array::uniform5(any::<bool>())
+fn switches() -> impl Strategy<Value = [bool; 8]> {
+    proptest::array::uniform8(any::<bool>())
 }
 
 /// The kinds in the order of weights and switches.
-const KINDS: [SignalKind; 5] = [
+const KINDS: [SignalKind; 8] = [
     SignalKind::Location,
     SignalKind::Device,
     SignalKind::Time,
     SignalKind::Behaviour,
     SignalKind::ThreatList,
+    SignalKind::Authentication,
+    SignalKind::Token,
+    SignalKind::Dynamics,
 ];
 
 proptest! {
@@ -157,11 +213,11 @@ proptest! {
     #[test]
     fn more_weight_is_never_less_risk(
         weights in weights(),
-        more in proptest::array::uniform5(0_u8..=100),
+        more in proptest::array::uniform8(0_u8..=100),
         switches in switches(),
         steps in vec(step(), 0..40),
     ) {
-        let heavier: [u8; 5] = std::array::from_fn(|n| weights[n].saturating_add(more[n]).min(100));
+        let heavier: [u8; 8] = std::array::from_fn(|n| weights[n].saturating_add(more[n]).min(100));
         let light = assessments(&eager(weights, switches), &steps);
         let heavy = assessments(&eager(heavier, switches), &steps);
         for (light, heavy) in light.iter().zip(&heavy) {
@@ -172,11 +228,11 @@ proptest! {
     }
 
     #[test]
-    fn a_signal_that_is_switched_off_changes_no_other(switched_off in 0_usize..5, steps in vec(step(), 0..60)) {
-        let mut switches = [true; 5];
-        let all = assessments(&eager([10; 5], switches), &steps);
+    fn a_signal_that_is_switched_off_changes_no_other(switched_off in 0_usize..8, steps in vec(step(), 0..60)) {
+        let mut switches = [true; 8];
+        let all = assessments(&eager([10; 8], switches), &steps);
         switches[switched_off] = false;
-        let fewer = assessments(&eager([10; 5], switches), &steps);
+        let fewer = assessments(&eager([10; 8], switches), &steps);
         for (all, fewer) in all.iter().zip(&fewer) {
             let mut expected = names(all);
             expected.retain(|signal| signal.kind() != KINDS[switched_off]);
@@ -189,7 +245,7 @@ proptest! {
         steps in vec(step(), 0..60),
         restart in any::<proptest::sample::Index>(),
     ) {
-        let settings = eager([10; 5], [true; 5]);
+        let settings = eager([10; 8], [true; 8]);
         let once = assessments(&settings, &steps);
         let mut world = World::new(settings.clone());
         let restart = restart.index(steps.len() + 1);
@@ -212,7 +268,7 @@ fn the_random_requests_make_every_signal() {
     let mut seen = BTreeSet::new();
     for _ in 0..200 {
         let steps = proptest::strategy::ValueTree::current(&steps.new_tree(&mut runner).unwrap());
-        let found = assessments(&eager([10; 5], [true; 5]), &steps);
+        let found = assessments(&eager([10; 8], [true; 8]), &steps);
         seen.extend(found.iter().flat_map(names));
     }
     assert_eq!(seen.into_iter().collect::<Vec<_>>(), Signal::ALL);

@@ -38,7 +38,15 @@ fn full() -> RiskEngine {
                 ..Address::default()
             },
         };
+        asked.principal.as_mut().unwrap().token_id = Some(format!("token {n}"));
+        for peer in 0..10 {
+            let mut shared = asked.clone();
+            shared.peer = format!("spiffe://example.org/peer-{peer}").parse().ok();
+            shared.context.source_address = format!("203.0.{peer}.1").parse().ok();
+            world.learn(&shared, Outcome::Challenged);
+        }
         world.at_s += u64::from(n) * 1000;
+        report(&mut world, &format!("session {n}"));
         world.permit(&asked);
         world.learn(&asked, Outcome::Denied);
         asked.principal.as_mut().unwrap().subject = format!("subject {n}");
@@ -46,6 +54,26 @@ fn full() -> RiskEngine {
         world.permit(&asked);
     }
     world.engine
+}
+
+/// Each kind of report about alice, with all that it can hold.
+fn report(world: &mut World, session: &str) {
+    let alice = PrincipalKey::of(&request()).unwrap();
+    let at_s = u32::try_from(world.at_s).unwrap();
+    let failed = AuthenticationReport {
+        outcome: AuthenticationOutcome::Failed,
+        at_s,
+        place: Place::of("2001:db8::7".parse().ok(), Address::default()),
+    };
+    world.engine.report_authentication(alice, &failed);
+    let session = SessionKey::of("https://issuer.example", SessionName::SessionId(session));
+    let all = |value: f64| {
+        let with = |measured: Measured, measure| measured.with(measure, value).unwrap();
+        Measure::ALL.into_iter().fold(Measured::default(), with)
+    };
+    for value in [0.2, 99_999.9] {
+        world.engine.report_dynamics(alice, session, at_s, all(value));
+    }
 }
 
 #[test]
@@ -83,7 +111,7 @@ fn a_baseline_that_is_full_is_small() {
     let engine = full();
     let baseline = engine.baseline(&PrincipalKey::of(&request()).unwrap()).unwrap();
     let saved = serde_json::to_vec(baseline).unwrap();
-    assert!(saved.len() < 8192, "{}", saved.len());
+    assert!(saved.len() < 14 * 1024, "{}", saved.len());
     assert_eq!(baseline.places().count(), PLACES_MAX);
     assert_eq!(baseline.devices().count(), DEVICES_MAX);
     assert_eq!(baseline.history().count(), HISTORY_MAX);
@@ -117,12 +145,30 @@ fn a_file_that_was_cut_is_found_wherever_it_was() {
     assert!(load(&longer).is_err());
 }
 
+/// What the version before has saved lacks what it did not know.
+#[test]
+fn a_file_of_version_1_is_read() {
+    let text = String::from_utf8(save(&settled().engine)).unwrap();
+    let mut lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    lines[0]["version"] = 1.into();
+    let baseline = lines[1]["baseline"].as_object_mut().unwrap();
+    for newer in ["failures", "tokens", "dynamics"] {
+        assert!(baseline.remove(newer).is_some(), "{newer}");
+    }
+    let before: String = lines[..2].iter().map(|line| format!("{line}\n")).collect();
+    let digest = ring::digest::digest(&ring::digest::SHA256, before.as_bytes());
+    lines[2]["sha256"] = hex::encode(digest).into();
+    let engine = load(format!("{before}{}\n", lines[2]).as_bytes()).unwrap();
+    let baseline = engine.baseline(&PrincipalKey::of(&request()).unwrap()).unwrap();
+    assert_eq!(baseline.permits(), 112);
+}
+
 #[test]
 fn a_newer_or_another_file_is_refused_by_name() {
     let refused = |text: &str| load(text.as_bytes()).map(|_| ()).unwrap_err().to_string();
     assert_eq!(
-        refused("{\"format\":\"picket-risk-baselines\",\"version\":2}\n"),
-        "has version 2, and this program reads versions up to 1"
+        refused("{\"format\":\"picket-risk-baselines\",\"version\":3}\n"),
+        "has version 3, and this program reads versions up to 2"
     );
     for other in ["", "\n", "hello\n", "{\"format\":\"x\",\"version\":1}\n", "{}\n"] {
         assert_eq!(refused(other), "holds no risk baselines", "{other}");

@@ -58,7 +58,7 @@ impl Listener {
     /// Fails where the connection is gone. The server sends what it has to tell before it answers.
     pub(super) async fn probe(&self) -> Result<(), StorageError> {
         let client = self.client.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let client = client.ok_or_else(|| StorageError::Backend("no connection listens to the database".to_owned()))?;
+        let client = client.ok_or_else(|| StorageError::Connection("none listens to the database".to_owned()))?;
         let answered = in_time(async { client.batch_execute("SELECT 1").await.map_err(backend) }).await;
         if answered.is_err() {
             // Another connection may be heard where this one is not.

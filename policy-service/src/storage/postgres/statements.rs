@@ -1,14 +1,14 @@
 //! Every statement over the tables. Each is sent with its parameters in one message, so it costs one round trip.
 
 use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{Client, Row};
+use tokio_postgres::{Client, Row, Transaction};
 
 use super::schema::get;
-use super::{StorageError, backend};
+use super::{CLEANING_TIMEOUT, StorageError, backend};
 use crate::sessions::{
     EndReason, Ended, Fingerprint, Lockdown, NamedBy, PrincipalId, Session, SessionId, Standing, Target,
 };
-use crate::storage::{Concurrency, Creation, Filter, Forgotten, Revocation};
+use crate::storage::{Concurrency, Counts, Creation, Filter, Forgotten, Revocation};
 
 type Result<T> = std::result::Result<T, StorageError>;
 pub(super) type Parameters<'a> = [(&'a (dyn ToSql + Sync), Type)];
@@ -161,20 +161,56 @@ pub(super) async fn sessions(
     rows.iter().map(read_session).collect()
 }
 
-pub(super) async fn count(client: &Client) -> Result<u64> {
-    let rows = query(client, "SELECT count(*) FROM picket.session", &[]).await?;
-    let count: i64 = rows.first().map_or(Ok(0), |row| get(row, 0))?;
-    Ok(u64::try_from(count).unwrap_or(0))
+pub(super) async fn counts(client: &mut Client, tenants_max: u32) -> Result<Counts> {
+    let transaction = long_transaction(client).await?;
+    let rows = transaction
+        .query_typed(
+            "SELECT count(*), count(*) FILTER (WHERE tenant IS NULL) FROM picket.session",
+            &[],
+        )
+        .await
+        .map_err(backend)?;
+    let all = rows.first().ok_or(StorageError::Malformed("session"))?;
+    let (all, without_tenant) = (number(all, 0)?, number(all, 1)?);
+    let tenants = transaction
+        .query_typed(
+            "SELECT tenant, count(*) AS held FROM picket.session WHERE tenant IS NOT NULL
+             GROUP BY tenant ORDER BY held DESC LIMIT $1",
+            &[(&i64::from(tenants_max), Type::INT8)],
+        )
+        .await
+        .map_err(backend)?;
+    transaction.commit().await.map_err(backend)?;
+    let tenants = tenants.iter().map(|row| Ok((get(row, 0)?, number(row, 1)?)));
+    Ok(Counts {
+        all,
+        without_tenant,
+        tenants: tenants.collect::<Result<_>>()?,
+    })
+}
+
+/// One for what may take longer than anything that a request waits for.
+async fn long_transaction(client: &mut Client) -> Result<Transaction<'_>> {
+    let transaction = client.transaction().await.map_err(backend)?;
+    let timeout = format!("SET LOCAL statement_timeout = {}", CLEANING_TIMEOUT.as_millis());
+    transaction.batch_execute(&timeout).await.map_err(backend)?;
+    Ok(transaction)
+}
+
+fn number(row: &Row, index: usize) -> Result<u64> {
+    let number: i64 = get(row, index)?;
+    Ok(u64::try_from(number).unwrap_or(0))
 }
 
 pub(super) async fn forget(
-    client: &Client,
+    client: &mut Client,
     seen_before_us: i64,
     revoked_before_us: i64,
     count_max: u32,
 ) -> Result<Forgotten> {
-    let rows = query(
-        client,
+    let transaction = long_transaction(client).await?;
+    let rows = transaction
+        .query_typed(
         "WITH sessions AS (
              DELETE FROM picket.session WHERE id IN (
                  SELECT id FROM picket.session WHERE last_seen_us < $1 ORDER BY last_seen_us LIMIT $3 FOR UPDATE SKIP LOCKED
@@ -187,11 +223,10 @@ pub(super) async fn forget(
             (&i64::from(count_max), Type::INT8),
         ],
     )
-    .await?;
-    let number = |index| -> Result<u64> {
-        let number: i64 = rows.first().map_or(Ok(0), |row| get(row, index))?;
-        Ok(u64::try_from(number).unwrap_or(0))
-    };
+    .await
+    .map_err(backend)?;
+    transaction.commit().await.map_err(backend)?;
+    let number = |index| rows.first().map_or(Ok(0), |row| number(row, index));
     Ok(Forgotten {
         sessions: number(0)?,
         revocations: number(1)?,

@@ -6,12 +6,24 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use crate::sessions::{
     EndReason, Ended, Fingerprint, Lockdown, NamedBy, PrincipalId, Session, SessionId, Standing, Target,
 };
-use crate::storage::{Concurrency, Creation, Filter, Forgotten, Revocation};
+use crate::storage::{Concurrency, Counts, Creation, Filter, Forgotten, Revocation};
 
 type Result<T> = std::result::Result<T, rusqlite::Error>;
 
 const COLUMNS: &str = "id, principal, issuer, subject, tenant, named_by, name, fingerprint, first_seen_us, last_seen_us, \
                        ended_us, end_reason, ended_caller";
+
+const COUNT_ALL: &str = "SELECT count(*) FROM session";
+const COUNT_WITH_TENANT: &str = "SELECT count(*) FROM session WHERE tenant IS NOT NULL";
+const COUNT_TENANTS: &str = "SELECT tenant, count(*) AS held FROM session WHERE tenant IS NOT NULL
+     GROUP BY tenant ORDER BY held DESC LIMIT ?1";
+
+/// Ends the oldest sessions of a principal that are too many beside a new one.
+const SUPERSEDE: &str = "UPDATE session SET ended_us = ?1, end_reason = ?2 WHERE id IN (
+         SELECT id FROM session
+         WHERE principal = ?3 AND id <> ?4 AND ended_us IS NULL AND first_seen_us > ?5 AND last_seen_us > ?6
+         ORDER BY first_seen_us DESC, id LIMIT -1 OFFSET ?7
+     ) RETURNING id";
 
 pub(super) fn session(connection: &Connection, id: SessionId) -> Result<Option<Session>> {
     connection
@@ -45,13 +57,7 @@ pub(super) fn create(connection: &Connection, session: &Session, concurrency: Co
             .ok_or(rusqlite::Error::QueryReturnedNoRows);
     }
     let superseded = connection
-        .prepare_cached(
-            "UPDATE session SET ended_us = ?1, end_reason = ?2 WHERE id IN (
-                 SELECT id FROM session
-                 WHERE principal = ?3 AND id <> ?4 AND ended_us IS NULL AND first_seen_us > ?5 AND last_seen_us > ?6
-                 ORDER BY first_seen_us DESC, id LIMIT -1 OFFSET ?7
-             ) RETURNING id",
-        )?
+        .prepare_cached(SUPERSEDE)?
         .query_map(
             params![
                 session.first_seen_us,
@@ -116,8 +122,23 @@ pub(super) fn sessions(
     }
 }
 
-pub(super) fn count(connection: &Connection) -> Result<u64> {
-    let count: i64 = connection.query_row("SELECT count(*) FROM session", [], |row| row.get(0))?;
+pub(super) fn counts(connection: &Connection, tenants_max: u32) -> Result<Counts> {
+    // One transaction, so that all of it is of one time. Each is read from an index alone.
+    let snapshot = connection.unchecked_transaction()?;
+    let number = |sql: &str| -> Result<u64> { snapshot.query_row(sql, [], |row| count(row, 0)) };
+    let all = number(COUNT_ALL)?;
+    let with_tenant = number(COUNT_WITH_TENANT)?;
+    let mut tenants = snapshot.prepare_cached(COUNT_TENANTS)?;
+    let tenants = tenants.query_map([tenants_max], |row| Ok((row.get(0)?, count(row, 1)?)))?;
+    Ok(Counts {
+        all,
+        without_tenant: all.saturating_sub(with_tenant),
+        tenants: tenants.collect::<Result<_>>()?,
+    })
+}
+
+fn count(row: &Row<'_>, index: usize) -> Result<u64> {
+    let count: i64 = row.get(index)?;
     Ok(u64::try_from(count).unwrap_or(0))
 }
 
@@ -232,4 +253,39 @@ fn digest<T>(row: &Row<'_>, index: usize, read: impl FnOnce(&[u8]) -> Option<T>)
 
 fn malformed(index: usize, name: &str) -> rusqlite::Error {
     rusqlite::Error::InvalidColumnType(index, name.to_owned(), Type::Blob)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::schema::migrate;
+    use super::*;
+
+    fn plan(connection: &Connection, sql: &str) -> String {
+        let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+        let count = statement.parameter_count();
+        let nothing = vec![rusqlite::types::Null; count];
+        let steps = statement.query_map(rusqlite::params_from_iter(nothing), |row| row.get::<_, String>(3));
+        steps.unwrap().collect::<Result<Vec<_>>>().unwrap().join("\n")
+    }
+
+    #[test]
+    fn what_each_new_session_costs_does_not_grow_with_those_that_have_ended() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        migrate(&mut connection, std::path::Path::new("memory")).unwrap();
+        let plan = plan(&connection, SUPERSEDE);
+        assert!(
+            plan.contains("session_by_principal_live (principal=? AND first_seen_us>?)"),
+            "{plan}"
+        );
+    }
+
+    #[test]
+    fn sessions_are_counted_in_indexes_alone() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        migrate(&mut connection, std::path::Path::new("memory")).unwrap();
+        for sql in [COUNT_ALL, COUNT_WITH_TENANT, COUNT_TENANTS] {
+            let plan = plan(&connection, sql);
+            assert!(plan.contains("session USING COVERING INDEX"), "{sql}: {plan}");
+        }
+    }
 }

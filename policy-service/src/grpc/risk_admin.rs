@@ -1,0 +1,201 @@
+//! `picket.v1.RiskAdmin`: what others tell about principals, and what is known of them.
+
+mod budget;
+mod reports;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use picket_core::spiffe::SpiffeId;
+use picket_proto::v1;
+use picket_proto::v1::risk_admin_server::RiskAdmin;
+use tonic::{Request, Response, Status};
+
+use super::act::{self, Done, Order};
+use super::status::AdminError;
+use crate::assessor::Assessor;
+use crate::audit::{Act, AuditLog, Outcome};
+use crate::clock;
+use crate::configuration::Role;
+use crate::risk::{Baseline, Factor, Noted, Past, PrincipalKey};
+use budget::Budget;
+use reports::{Authentication, Dynamics};
+
+/// Reports in a call.
+const REPORTS_MAX: usize = 100;
+
+type Answer<T> = Result<Response<T>, Status>;
+
+/// Answers reporters and readers.
+#[derive(Clone)]
+pub(super) struct RiskCalls {
+    /// `None`: nothing is scored.
+    risk: Option<Arc<Assessor>>,
+    audit: AuditLog,
+    /// What each reporter may still tell; there are no more than the configuration names callers.
+    budgets: Arc<Mutex<BTreeMap<String, Budget>>>,
+}
+
+impl RiskCalls {
+    pub(super) fn new(risk: Option<Arc<Assessor>>, audit: AuditLog) -> Self {
+        Self {
+            risk,
+            audit,
+            budgets: Arc::default(),
+        }
+    }
+
+    /// The caller's SPIFFE ID and what scores, if the caller has the role.
+    fn admit<T>(&self, request: &Request<T>, role: Role) -> Result<(String, Arc<Assessor>), AdminError> {
+        let caller = act::admit(request, role)?;
+        let risk = self.risk.clone().ok_or(AdminError::NoRisk)?;
+        Ok((caller, risk))
+    }
+
+    /// Whether so many reports of a caller are few enough, both in the call and in the last seconds.
+    fn spend(&self, caller: &str, reports: usize) -> Result<(), AdminError> {
+        if reports == 0 || reports > REPORTS_MAX {
+            return Err(AdminError::Field("reports", "1 to 100 reports"));
+        }
+        let mut budgets = self.budgets.lock().unwrap_or_else(PoisonError::into_inner);
+        let budget = budgets.entry(caller.to_owned()).or_default();
+        match budget.spend(reports, clock::now_unix_us()) {
+            true => Ok(()),
+            false => Err(AdminError::TooManyReports),
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl RiskAdmin for RiskCalls {
+    async fn report_authentication(
+        &self,
+        request: Request<v1::ReportAuthenticationRequest>,
+    ) -> Answer<v1::ReportAuthenticationResponse> {
+        let (caller, risk) = self.admit(&request, Role::Reporter)?;
+        let asked = request.into_inner().reports;
+        self.spend(&caller, asked.len())?;
+        let reports = reports::each(asked, |report| Authentication::read(report, clock::now_unix_us()))?;
+        let order = Order {
+            caller,
+            act: Act::ReportAuthentication,
+            target: reports::authentications_in_words(&reports),
+        };
+        let work = async move {
+            let mut answer = v1::ReportAuthenticationResponse::default();
+            for report in &reports {
+                let count = match report.tell(&risk) {
+                    Noted::Baseline => &mut answer.remembered,
+                    Noted::Aside => &mut answer.kept_aside,
+                    Noted::Dropped => &mut answer.dropped,
+                };
+                *count = count.saturating_add(1);
+            }
+            let outcome = match answer.remembered > 0 || answer.kept_aside > 0 {
+                true => Outcome::Done,
+                false => Outcome::Unchanged,
+            };
+            Ok(Done { outcome, answer })
+        };
+        let answer = act::carry_out(&self.audit, order, work).await?;
+        Ok(Response::new(answer))
+    }
+
+    async fn report_dynamics(&self, request: Request<v1::ReportDynamicsRequest>) -> Answer<v1::ReportDynamicsResponse> {
+        let (caller, risk) = self.admit(&request, Role::Reporter)?;
+        let asked = request.into_inner().reports;
+        self.spend(&caller, asked.len())?;
+        let reports = reports::each(asked, Dynamics::read)?;
+        // What the record says depends on what they come to, which takes no time to find out.
+        let now_s = reports::seconds(clock::now_unix_us());
+        let scores: Vec<Option<u32>> = reports.iter().map(|report| report.tell(&risk, now_s)).collect();
+        let order = Order {
+            caller,
+            act: Act::ReportDynamics,
+            target: reports::dynamics_in_words(&reports, &scores),
+        };
+        let work = async move {
+            let outcome = match scores.iter().any(Option::is_some) {
+                true => Outcome::Done,
+                false => Outcome::Unchanged,
+            };
+            let results = scores
+                .into_iter()
+                .map(|anomaly_score| v1::DynamicsResult { anomaly_score });
+            let answer = v1::ReportDynamicsResponse {
+                results: results.collect(),
+            };
+            Ok(Done { outcome, answer })
+        };
+        let answer = act::carry_out(&self.audit, order, work).await?;
+        Ok(Response::new(answer))
+    }
+
+    async fn explain_risk(&self, request: Request<v1::ExplainRiskRequest>) -> Answer<v1::RiskExplanation> {
+        let (_, risk) = self.admit(&request, Role::Reader)?;
+        let principal = principal(request.get_ref())?;
+        let found = risk.baseline(principal);
+        Ok(Response::new(found.as_ref().map(explained).unwrap_or_default()))
+    }
+}
+
+fn principal(asked: &v1::ExplainRiskRequest) -> Result<PrincipalKey, AdminError> {
+    match (asked.issuer.as_str(), asked.subject.as_str(), asked.workload.as_str()) {
+        ("", "", workload) => {
+            let workload: SpiffeId = workload.parse().map_err(|_| {
+                AdminError::Field("workload", "a SPIFFE ID, where `issuer` and `subject` are not given")
+            })?;
+            Ok(PrincipalKey::of_workload(workload.as_str()))
+        }
+        (_, _, workload) if !workload.is_empty() => Err(AdminError::Field(
+            "workload",
+            "nothing, where `issuer` and `subject` are given",
+        )),
+        ("", _, _) => Err(AdminError::Field("issuer", "the issuer of the principal's tokens")),
+        (_, "", _) => Err(AdminError::Field("subject", "the principal, as its tokens' `sub`")),
+        (issuer, subject, _) => Ok(PrincipalKey::of_user(issuer, subject)),
+    }
+}
+
+fn explained(baseline: &Baseline) -> v1::RiskExplanation {
+    let last = baseline.history().next_back();
+    let (usual_rate, usual_rate_deviation) = baseline.usual_rate();
+    let factors = last.map_or(&[][..], |past| Factor::required_at(past.level));
+    let seen = |(name, first_seen_s, last_seen_s)| v1::SeenBefore {
+        name,
+        first_seen_s,
+        last_seen_s,
+    };
+    let places = baseline
+        .places()
+        .map(|(place, first_s, last_s)| (place.to_string(), first_s, last_s));
+    v1::RiskExplanation {
+        remembered: true,
+        score: last.map(|past| past.score.into()),
+        level: last.map(|past| past.level.name().to_owned()).unwrap_or_default(),
+        factors: factors.iter().map(|factor| factor.name().to_owned()).collect(),
+        signals: last.map(signals).unwrap_or_default(),
+        permitted_requests: baseline.permits(),
+        usual_rate,
+        usual_rate_deviation,
+        hours: baseline.hours().to_vec(),
+        locations: places.map(seen).collect(),
+        devices: baseline.devices().map(seen).collect(),
+        history: baseline.history().rev().map(spell).collect(),
+    }
+}
+
+fn spell(past: &Past) -> v1::RiskSpell {
+    v1::RiskSpell {
+        first_s: past.first_s,
+        last_s: past.last_s,
+        requests: past.requests,
+        score: past.score.into(),
+        level: past.level.name().to_owned(),
+        signals: signals(past),
+    }
+}
+
+fn signals(past: &Past) -> Vec<String> {
+    past.signals().map(|signal| signal.name().to_owned()).collect()
+}

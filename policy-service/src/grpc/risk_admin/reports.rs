@@ -1,0 +1,203 @@
+//! Reports, checked field by field, and what the audit log says about them.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use picket_core::access::principal_name;
+use picket_proto::v1;
+use picket_proto::v1::dynamics_report::Session;
+
+use super::super::status::AdminError;
+use crate::assessor::Assessor;
+use crate::risk::{AuthenticationOutcome, Measure, Measured, Noted, PrincipalKey, SessionKey, SessionName};
+
+/// Names are no longer than a token.
+const NAME_BYTES_MAX: usize = 8 * 1024;
+/// How much of a name a record holds.
+const RECORDED_BYTES_MAX: usize = 256;
+const US_PER_S: u64 = 1_000_000;
+/// No window is longer.
+const AGE_US_MAX: u64 = 86_400 * US_PER_S;
+/// By how much clocks may differ.
+const AHEAD_US_MAX: u64 = 60 * US_PER_S;
+
+/// An authentication that somebody tells of.
+pub(super) struct Authentication {
+    principal: Principal,
+    outcome: AuthenticationOutcome,
+    at_s: u32,
+    source: Option<IpAddr>,
+}
+
+/// How a client was handled.
+pub(super) struct Dynamics {
+    principal: Principal,
+    session: SessionKey,
+    measured: Measured,
+}
+
+struct Principal {
+    issuer: String,
+    subject: String,
+}
+
+/// A field of a report, and what was expected of it.
+type Mistake = (&'static str, &'static str);
+
+/// Reads each, or tells the first mistake.
+pub(super) fn each<R, T>(reports: Vec<R>, read: impl Fn(R) -> Result<T, Mistake>) -> Result<Vec<T>, AdminError> {
+    let read =
+        |(index, report)| read(report).map_err(|(field, expected)| AdminError::Report { index, field, expected });
+    reports.into_iter().enumerate().map(read).collect()
+}
+
+/// Seconds since the epoch, until 2106.
+pub(super) fn seconds(time_us: u64) -> u32 {
+    u32::try_from(time_us / US_PER_S).unwrap_or(u32::MAX)
+}
+
+impl Authentication {
+    pub(super) fn read(report: v1::AuthenticationReport, now_us: u64) -> Result<Self, Mistake> {
+        let outcome = match report.outcome() {
+            v1::AuthenticationOutcome::Unspecified => {
+                return Err((
+                    "outcome",
+                    "AUTHENTICATION_OUTCOME_FAILED or AUTHENTICATION_OUTCOME_SUCCEEDED",
+                ));
+            }
+            v1::AuthenticationOutcome::Failed => AuthenticationOutcome::Failed,
+            v1::AuthenticationOutcome::Succeeded => AuthenticationOutcome::Succeeded,
+        };
+        let at_us = match u64::try_from(report.time_us) {
+            Ok(0) => Some(now_us),
+            Ok(at_us) => Some(at_us).filter(|at_us| {
+                *at_us <= now_us.saturating_add(AHEAD_US_MAX) && *at_us >= now_us.saturating_sub(AGE_US_MAX)
+            }),
+            Err(_) => None,
+        };
+        let source = match report.source_address.as_str() {
+            "" => None,
+            address => Some(
+                address
+                    .parse()
+                    .map_err(|_| ("source_address", "an IP address, or nothing"))?,
+            ),
+        };
+        Ok(Self {
+            principal: Principal::read(report.issuer, report.subject)?,
+            outcome,
+            at_s: seconds(at_us.ok_or((
+                "time_us",
+                "a time in microseconds, at most a day ago and a minute ahead, or 0",
+            ))?),
+            source,
+        })
+    }
+
+    pub(super) fn tell(&self, risk: &Assessor) -> Noted {
+        risk.report_authentication(self.principal.key(), self.outcome, self.at_s, self.source)
+    }
+}
+
+impl Dynamics {
+    pub(super) fn read(report: v1::DynamicsReport) -> Result<Self, Mistake> {
+        let name = match &report.session {
+            Some(Session::SessionId(id)) if is_name(id) => SessionName::SessionId(id),
+            Some(Session::TokenId(id)) if is_name(id) => SessionName::TokenId(id),
+            Some(Session::SessionId(_)) => return Err(("session_id", "1 to 8192 bytes")),
+            Some(Session::TokenId(_)) => return Err(("token_id", "1 to 8192 bytes")),
+            None => return Err(("session_id", "the tokens' `sid`, or `token_id`")),
+        };
+        let measures = [
+            (Measure::MouseVelocity, report.mouse_velocity),
+            (Measure::KeystrokeVariance, report.keystroke_variance),
+            (Measure::TouchPressure, report.touch_pressure),
+            (Measure::TouchArea, report.touch_area),
+        ];
+        let mut measured = Measured::default();
+        for (measure, value) in measures {
+            if let Some(value) = value {
+                measured = measured
+                    .with(measure, value)
+                    .ok_or((measure.name(), "a number from 0 to 1,000,000"))?;
+            }
+        }
+        if measured.is_empty() {
+            return Err(("mouse_velocity", "at least one measure"));
+        }
+        Ok(Self {
+            session: SessionKey::of(&report.issuer, name),
+            measured,
+            principal: Principal::read(report.issuer, report.subject)?,
+        })
+    }
+
+    pub(super) fn tell(&self, risk: &Assessor, now_s: u32) -> Option<u32> {
+        risk.report_dynamics(self.principal.key(), self.session, now_s, self.measured)
+    }
+}
+
+impl Principal {
+    fn read(issuer: String, subject: String) -> Result<Self, Mistake> {
+        match (is_name(&issuer), is_name(&subject)) {
+            (false, _) => Err(("issuer", "1 to 8192 bytes")),
+            (true, false) => Err(("subject", "1 to 8192 bytes")),
+            (true, true) => Ok(Self { issuer, subject }),
+        }
+    }
+
+    fn key(&self) -> PrincipalKey {
+        PrincipalKey::of_user(&self.issuer, &self.subject)
+    }
+
+    fn name(&self) -> String {
+        let name = principal_name(&self.issuer, &self.subject);
+        name.get(..name.floor_char_boundary(RECORDED_BYTES_MAX))
+            .unwrap_or_default()
+            .to_owned()
+    }
+}
+
+fn is_name(text: &str) -> bool {
+    (1..=NAME_BYTES_MAX).contains(&text.len())
+}
+
+/// Whose, each principal once.
+pub(super) fn authentications_in_words(reports: &[Authentication]) -> String {
+    let of = |outcome| {
+        let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+        for report in reports.iter().filter(|report| report.outcome == outcome) {
+            let count = counts.entry(report.principal.name()).or_default();
+            *count = count.saturating_add(1);
+        }
+        let named = |(name, count): (String, usize)| match count {
+            1 => name,
+            count => format!("{name} ×{count}"),
+        };
+        counts.into_iter().map(named).collect::<Vec<_>>()
+    };
+    listed([
+        ("failed", of(AuthenticationOutcome::Failed)),
+        ("succeeded", of(AuthenticationOutcome::Succeeded)),
+    ])
+}
+
+/// Those in which something was off by name, with their anomaly scores. Of the others it is said how many they were: they are many, and change little.
+pub(super) fn dynamics_in_words(reports: &[Dynamics], scores: &[Option<u32>]) -> String {
+    let off = |(report, score): (&Dynamics, &Option<u32>)| {
+        let score = score.filter(|score| *score > 0)?;
+        Some(format!("{} ({score})", report.principal.name()))
+    };
+    let off: Vec<String> = reports.iter().zip(scores).filter_map(off).collect();
+    let others = reports.len().saturating_sub(off.len());
+    let others = (others > 0).then(|| others.to_string());
+    listed([("off", off), ("others", others.into_iter().collect())])
+}
+
+fn listed<const N: usize>(lists: [(&str, Vec<String>); N]) -> String {
+    let lists = lists.into_iter().filter(|(_, names)| !names.is_empty());
+    let lists: Vec<String> = lists
+        .map(|(what, names)| format!("{what}: {}", names.join(", ")))
+        .collect();
+    lists.join("; ")
+}
