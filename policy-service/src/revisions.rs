@@ -101,6 +101,16 @@ pub(crate) enum RevisionError {
     Cut,
 }
 
+impl RevisionError {
+    /// Whether it is known that nothing was done.
+    pub(crate) fn is_refusal(&self) -> bool {
+        match self {
+            Self::OtherActive { .. } | Self::NoSuchRevision | Self::TooMany => true,
+            Self::Storage(_) | Self::Cut => false,
+        }
+    }
+}
+
 /// The revisions in the store, and the one of them that decides here.
 pub(crate) struct Revisions {
     store: Arc<dyn PolicyStore>,

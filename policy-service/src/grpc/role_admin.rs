@@ -9,7 +9,7 @@ use tonic::{Request, Response, Status};
 
 use super::act::{self, Done, Order, now_us};
 use super::status::AdminError;
-use crate::audit::{Act, AuditLog};
+use crate::audit::{Act, AuditLog, Outcome};
 use crate::configuration::Role;
 use crate::decision::Decider;
 use crate::roles::Roles;
@@ -68,14 +68,19 @@ impl RoleAdmin for RoleCalls {
             target: target(&assignment.key),
         };
         let work = async move {
-            match roles.assign(assignment).await? {
-                Assigned::Done => Ok(Done::changed(true)),
-                Assigned::Unchanged => Ok(Done::changed(false)),
-                Assigned::TooMany => Err(AdminError::TooManyRoles),
-            }
+            let answer = roles.assign(assignment).await?;
+            let outcome = match answer {
+                Assigned::Done => Outcome::Done,
+                Assigned::Unchanged => Outcome::Unchanged,
+                Assigned::TooMany => Outcome::Refused,
+            };
+            Ok(Done { outcome, answer })
         };
-        let changed = act::carry_out(&self.audit, order, work).await?;
-        Ok(Response::new(v1::ChangeRoleResponse { changed }))
+        match act::carry_out(&self.audit, order, work).await? {
+            Assigned::Done => Ok(Response::new(v1::ChangeRoleResponse { changed: true })),
+            Assigned::Unchanged => Ok(Response::new(v1::ChangeRoleResponse { changed: false })),
+            Assigned::TooMany => Err(AdminError::TooManyRoles.into()),
+        }
     }
 
     async fn withdraw_role(&self, request: Request<v1::WithdrawRoleRequest>) -> Answer<v1::ChangeRoleResponse> {
