@@ -53,16 +53,20 @@ impl PolicyCalls {
     ) -> Answer<v1::ActivateResponse> {
         let order = act::Order { caller, act, target };
         let work = async move {
-            let answer = attempt.await?;
-            let outcome = match &answer.outcome {
-                AttemptOutcome::Activated => Outcome::Done,
-                AttemptOutcome::Unchanged | AttemptOutcome::Checked => Outcome::Unchanged,
-                AttemptOutcome::Refused(_) => Outcome::Refused,
+            let answer = attempt.await;
+            let outcome = match &answer {
+                Ok(attempt) => match attempt.outcome {
+                    AttemptOutcome::Activated => Outcome::Done,
+                    AttemptOutcome::Unchanged | AttemptOutcome::Checked => Outcome::Unchanged,
+                    AttemptOutcome::Refused(_) => Outcome::Refused,
+                },
+                Err(error) if error.is_refusal() => Outcome::Refused,
+                Err(_) => Outcome::Failed,
             };
             Ok(Done { outcome, answer })
         };
         let attempt = act::carry_out_naming(&self.audit, order, target_of, work).await?;
-        Ok(Response::new(told(attempt)))
+        Ok(Response::new(told(attempt.map_err(AdminError::from)?)))
     }
 }
 
@@ -143,11 +147,9 @@ impl PolicyAdmin for PolicyCalls {
 }
 
 /// What an act was done to, where that is known.
-fn target_of(attempt: &Attempt) -> Option<String> {
-    match (attempt.number, attempt.digest.as_str()) {
-        (Some(number), digest) => Some(format!("{number} {digest}")),
-        (None, _) => None,
-    }
+fn target_of(attempt: &Result<Attempt, RevisionError>) -> Option<String> {
+    let attempt = attempt.as_ref().ok()?;
+    Some(format!("{} {}", attempt.number?, attempt.digest))
 }
 
 fn order(caller: &str, comment: String, expected_active: Option<u64>) -> Result<Order, AdminError> {
