@@ -1,8 +1,9 @@
 //! Compiles the files in `proto` in pure Rust (protox), so that no `protoc` is needed.
 
-const CONTRACT: [&str; 3] = [
+const CONTRACT: [&str; 4] = [
     "picket/v1/admin.proto",
     "picket/v1/decision.proto",
+    "picket/v1/policy_admin.proto",
     "picket/v1/risk_admin.proto",
 ];
 const EXTERNAL_AUTHORIZATION: [&str; 1] = ["envoy/service/auth/v3/external_auth.proto"];

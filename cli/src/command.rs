@@ -17,7 +17,7 @@ use std::process::ExitCode;
 use clap::{ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use picket_policy_service::audit::{KeyError as AuditKeyError, StoreError};
-use picket_policy_service::policy::TraceError;
+use picket_policy_service::policy::{PolicyErrors, TraceError};
 use picket_policy_service::risk::StateError;
 
 use crate::exit::{EXIT_CODES_HELP, Exit};
@@ -148,6 +148,8 @@ enum CommandError {
     },
     #[error("cannot look at the policies clause by clause")]
     Trace(#[from] TraceError),
+    #[error("the service sent files that no revision has")]
+    Revision(#[source] PolicyErrors),
     #[error(transparent)]
     Service(#[from] ServiceError),
     #[error(transparent)]
@@ -223,6 +225,7 @@ fn exit_for(error: &CommandError) -> Exit {
         | CommandError::AuditKey { .. }
         | CommandError::RiskState { .. }
         | CommandError::Trace(_)
+        | CommandError::Revision(_)
         | CommandError::Service(_)
         | CommandError::Output(_) => Exit::Failed,
     }

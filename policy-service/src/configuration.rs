@@ -3,6 +3,7 @@
 mod document;
 mod fields;
 mod overlay;
+mod policies;
 mod risk;
 mod roles;
 mod sessions;
@@ -117,10 +118,19 @@ pub struct ExtAuthz {
 /// `[policies]`.
 #[derive(Clone, Debug)]
 pub struct Policies {
-    /// The folder with `schema.cedarschema`, `*.cedar` and `entities.json`.
-    pub directory: PathBuf,
+    /// Where they are.
+    pub source: PolicySource,
     /// Where clock and calendar are read that policies see.
     pub time_zone: TimeZone,
+}
+
+/// Where the policies are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PolicySource {
+    /// In the folder with `schema.cedarschema`, `*.cedar` and `entities.json`.
+    Folder(PathBuf),
+    /// In `[storage]`, as numbered revisions.
+    Store,
 }
 
 /// `[decisions]`.

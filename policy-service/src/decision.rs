@@ -17,9 +17,12 @@ use crate::configuration::Decisions;
 use crate::logging::{DecisionLine, DecisionLines};
 use crate::metrics::Metrics;
 use crate::policy::{Evaluation, PolicyEngine};
+use crate::revisions::{ActivePolicies, NO_REVISION};
 use crate::risk::{self, Assessment, MissingFactors};
 use crate::sessions::{EndReason, Judgement, Presence, Refusal, Sessions};
 use crate::storage::StorageError;
+
+pub(crate) use search::Searching;
 
 /// What a decision comes to, for the log and the metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,10 +53,12 @@ impl Outcome {
 }
 
 const MICROSECONDS_PER_SECOND: u64 = 1_000_000;
+/// The reason where no revision of the policies is active.
+pub(crate) const NO_ACTIVE_POLICIES: &str = "no_active_policies";
 
 /// Decides about access requests.
 pub(crate) struct Decider {
-    pub(crate) policies: PolicyEngine,
+    pub(crate) policies: ActivePolicies,
     pub(crate) audit: AuditLog,
     pub(crate) validity: Decisions,
     pub(crate) metrics: Arc<Metrics>,
@@ -73,6 +78,9 @@ pub(crate) enum DecisionError {
     /// Nothing is known of the request's session.
     #[error(transparent)]
     Storage(#[from] StorageError),
+    /// Nothing is known of the policies that decide.
+    #[error(transparent)]
+    Policies(StorageError),
 }
 
 impl Decider {
@@ -90,17 +98,21 @@ impl Decider {
     ) -> Result<Decision, DecisionError> {
         let time_us = clock::now_unix_us();
         let judgement = self.judge_session(&request, presence, time_us).await?;
+        // INVARIANT: one revision makes the whole decision, whichever is activated meanwhile.
+        let policies = self.policies.current().map_err(DecisionError::Policies)?;
         let assessed = self.risk.as_ref().map(|risk| risk.assess(&request, to_ms(time_us)));
         let assessment = assessed.as_ref().map(|assessed| &assessed.assessment);
         let evaluation_time = Stopwatch::start();
-        let evaluation = match judgement.refusal {
-            Some(refusal) => refused(refusal, &judgement),
-            None => self.evaluate(&request, time_us, assessment),
+        let evaluation = match (judgement.refusal, &policies) {
+            (Some(refusal), _) => refused(refusal, &judgement),
+            (None, Some(policies)) => self.evaluate(policies, &request, time_us, assessment),
+            (None, None) => denied_without_policies(),
         };
         let evaluation_us = evaluation_time.elapsed_us();
         let failed = !evaluation.errors.is_empty();
         let would_change = evaluation.observed.is_some();
-        let decision = self.decision(time_us, &evaluation, &judgement, assessment);
+        let revision = policies.as_ref().map_or(NO_REVISION, PolicyEngine::revision);
+        let decision = self.decision(time_us, revision, &evaluation, &judgement, assessment);
         let line = Line::new(&request);
         let mut record = self.record(request, evaluation, &decision, caller, time_us, evaluation_us);
         record.risk = assessment.cloned().map(RiskRecord::from);
@@ -121,8 +133,14 @@ impl Decider {
     }
 
     /// What the policies say, and then whether the principal has shown the factors of its risk, where they are enforced.
-    fn evaluate(&self, request: &AccessRequest, time_us: u64, assessment: Option<&Assessment>) -> Evaluation {
-        let evaluation = self.policies.evaluate_at_risk(request, time_us, assessment);
+    fn evaluate(
+        &self,
+        policies: &PolicyEngine,
+        request: &AccessRequest,
+        time_us: u64,
+        assessment: Option<&Assessment>,
+    ) -> Evaluation {
+        let evaluation = policies.evaluate_at_risk(request, time_us, assessment);
         let asked = (&self.risk, assessment, &request.principal);
         let (Some(risk), Some(assessment), Some(principal)) = asked else {
             return evaluation;
@@ -139,6 +157,12 @@ impl Decider {
             Some(missing) => asked_for(missing, Evaluation { vary, ..evaluation }),
             None => Evaluation { vary, ..evaluation },
         }
+    }
+
+    /// Whether an operator can change what is decided while the service runs, so that an answer is not to be kept where nobody is
+    /// told of that.
+    pub(crate) fn answers_can_change(&self) -> bool {
+        self.sessions.is_some() || self.policies.revisions().is_some()
     }
 
     async fn judge_session(
@@ -171,6 +195,7 @@ impl Decider {
     fn decision(
         &self,
         time_us: u64,
+        revision: &str,
         evaluation: &Evaluation,
         judgement: &Judgement,
         risk: Option<&Assessment>,
@@ -185,7 +210,7 @@ impl Decider {
         Decision {
             effect: evaluation.effect,
             decision_id: made_up_id(time_us),
-            policy_revision: self.policies.revision().to_owned(),
+            policy_revision: revision.to_owned(),
             valid_for_ms: self
                 .shrunk_by(risk, same_for_ms.map_or(valid_for_ms, |ms| valid_for_ms.min(ms)))
                 .min(judgement.valid_for_ms_max),
@@ -274,11 +299,27 @@ fn lesson(outcome: Outcome, refusal: Option<Refusal>) -> risk::Outcome {
 /// A deny for the session's sake: no policy was asked.
 fn refused(refusal: Refusal, judgement: &Judgement) -> Evaluation {
     Evaluation {
+        challenge: judgement.challenge.clone(),
+        ..denied(refusal.code())
+    }
+}
+
+/// A deny because there are no policies. It is not repeated: the next request may find some.
+fn denied_without_policies() -> Evaluation {
+    Evaluation {
+        same_for_ms: Some(0),
+        ..denied(NO_ACTIVE_POLICIES)
+    }
+}
+
+/// A deny that no policy has made.
+fn denied(reason: &str) -> Evaluation {
+    Evaluation {
         effect: Effect::Deny,
         policy_ids: Vec::new(),
-        caller_reasons: vec![refusal.code().to_owned()],
+        caller_reasons: vec![reason.to_owned()],
         obligations: Vec::new(),
-        challenge: judgement.challenge.clone(),
+        challenge: None,
         errors: Vec::new(),
         vary: Vary::NOTHING,
         same_for_ms: None,

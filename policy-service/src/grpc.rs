@@ -1,4 +1,4 @@
-//! The gRPC front: `picket.v1.PolicyDecision`, `picket.v1.Admin`, `picket.v1.RiskAdmin`, `grpc.health.v1.Health`, and where it is configured
+//! The gRPC front: `picket.v1.PolicyDecision`, `picket.v1.Admin` and its like (`PolicyAdmin`, `RiskAdmin`), `grpc.health.v1.Health`, and where it is configured
 //! `envoy.service.auth.v3.Authorization`, over mutual TLS.
 
 mod accept;
@@ -8,6 +8,7 @@ mod caller;
 mod check;
 mod decide;
 mod gate;
+mod policy_admin;
 mod risk_admin;
 mod status;
 mod tls;
@@ -18,6 +19,7 @@ use std::time::Duration;
 
 use picket_proto::external::envoy::service::auth::v3::authorization_server::AuthorizationServer;
 use picket_proto::v1::admin_server::AdminServer;
+use picket_proto::v1::policy_admin_server::PolicyAdminServer;
 use picket_proto::v1::policy_decision_server::PolicyDecisionServer;
 use picket_proto::v1::risk_admin_server::RiskAdminServer;
 use tokio::net::TcpListener;
@@ -31,12 +33,14 @@ use crate::configuration::{self, Role};
 use crate::decision::Decider;
 use crate::ext_authz::Enforcement;
 use crate::metrics::Metrics;
+use crate::revisions;
 pub(crate) use accept::{Incoming, incoming};
 use admin::AdminCalls;
 pub(crate) use caller::{Caller, Callers, Refusal};
 use check::Checks;
 use decide::Calls;
 use gate::Gate;
+use policy_admin::PolicyCalls;
 use risk_admin::RiskCalls;
 pub use tls::TlsError;
 pub(crate) use tls::{Protocol, Tls, authorities, provider};
@@ -52,6 +56,8 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Operators' calls at once. They have places of their own, so that a revocation finds one however many requests there are.
 const ADMIN_CONCURRENCY_MAX: u32 = 16;
+/// Calls about revisions at once: each can hold one in memory.
+const POLICY_CONCURRENCY_MAX: u32 = 4;
 /// Reporters' calls at once, and readers' questions about risk. However many there are, operators have their places.
 const RISK_CONCURRENCY_MAX: u32 = 16;
 /// Resets that wait to be accepted (CVE-2023-44487).
@@ -89,6 +95,11 @@ pub(crate) async fn serve(
         sessions: front.decider.sessions.clone(),
         audit: front.decider.audit.clone(),
     });
+    let policy_gate = Gate::new(&[Role::Reader], POLICY_CONCURRENCY_MAX, Arc::clone(metrics))
+        .with_operator_slots(POLICY_CONCURRENCY_MAX);
+    let policies = PolicyAdminServer::new(PolicyCalls::new(&front.decider))
+        .max_decoding_message_size(revisions::MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(revisions::MESSAGE_BYTES_MAX);
     let request_bytes_max = usize::try_from(configuration.request_bytes_max).unwrap_or(usize::MAX);
     let risk_gate = Gate::new(
         &[Role::Reporter, Role::Reader],
@@ -127,6 +138,7 @@ pub(crate) async fn serve(
             admin.max_decoding_message_size(request_bytes_max),
             admin_gate,
         ))
+        .add_service(InterceptedService::new(policies, policy_gate))
         .add_service(InterceptedService::new(risk, risk_gate))
         .add_service(health.max_decoding_message_size(request_bytes_max))
         .serve_with_incoming_shutdown(incoming, stop)

@@ -18,6 +18,7 @@ mod logging;
 pub mod metrics;
 pub mod policy;
 pub mod policy_tests;
+pub mod revisions;
 pub mod risk;
 pub mod service;
 pub mod sessions;

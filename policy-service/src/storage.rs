@@ -8,6 +8,7 @@
 
 pub(crate) mod database_file;
 mod keeper;
+mod policies;
 mod postgres;
 mod sessions;
 mod snapshot;
@@ -22,6 +23,9 @@ use crate::sessions::SessionId;
 pub use database_file::DatabaseFileError;
 pub use keeper::StorageState;
 pub(crate) use keeper::{Keeper, Part, Storage};
+pub use policies::{
+    ACTIVATIONS_MAX, Activated, Activation, Choice, Order, PolicyStore, REVISIONS_MAX, Revision, RevisionFile,
+};
 pub use postgres::PostgresStore;
 pub use sessions::{Concurrency, Counts, Creation, Filter, Forgotten, Revocation, SessionStore, Since};
 pub use snapshot::STALE_MS_MAX;
@@ -121,6 +125,8 @@ pub enum Change {
     Session(SessionId),
     /// Something was revoked, or lockdown is on or off.
     Standing,
+    /// Another revision of the policies is active.
+    Policies,
     /// Anything: the store could not tell for a while.
     Anything,
 }
@@ -136,9 +142,9 @@ pub trait Probe: Send + Sync {
 }
 
 /// Everything that is stored, each need with a trait of its own.
-pub trait Store: SessionStore + Probe {}
+pub trait Store: SessionStore + PolicyStore + Probe {}
 
-impl<S: SessionStore + Probe> Store for S {}
+impl<S: SessionStore + PolicyStore + Probe> Store for S {}
 
 /// Opens a store, or creates it.
 ///

@@ -230,10 +230,13 @@ fn administration_line(record: &AdministrationRecord) -> String {
         Act::LockdownOff => "lockdown off",
         Act::ReportAuthentication => "report authentication",
         Act::ReportDynamics => "report dynamics",
+        Act::ActivatePolicies => "activate policies",
+        Act::RollBackPolicies => "roll back policies",
     };
     let outcome = match record.outcome {
         Outcome::Done => "done",
         Outcome::Unchanged => "unchanged",
+        Outcome::Refused => "refused",
         Outcome::Failed => "failed",
     };
     let (target, caller) = (printable(&record.target), printable(&record.caller));

@@ -15,6 +15,8 @@ mod pki;
 #[cfg(test)]
 mod policy;
 #[cfg(test)]
+mod revision;
+#[cfg(test)]
 mod risk;
 #[cfg(test)]
 mod session;

@@ -80,8 +80,8 @@ pub struct AdministrationRecord {
     pub caller: String,
     /// What.
     pub act: Act,
-    /// What it was done to: a session's id, [`picket_core::access::principal_name`], a tenant, or nothing; of reports a list of
-    /// whom they are about, with names cut at 256 bytes.
+    /// What it was done to: a session's id, [`picket_core::access::principal_name`], a tenant, the number and digest of a revision, or
+    /// nothing; of reports a list of whom they are about, with names cut at 256 bytes.
     pub target: String,
     /// What became of it.
     pub outcome: Outcome,
@@ -90,10 +90,7 @@ pub struct AdministrationRecord {
 /// What operators and reporters do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-#[expect(
-    missing_docs,
-    reason = "they are the methods of `picket.v1.Admin` and `picket.v1.RiskAdmin`"
-)]
+#[expect(missing_docs, reason = "they are the methods of `picket.v1.Admin` and its like")]
 pub enum Act {
     RevokeSession,
     RevokePrincipal,
@@ -103,6 +100,8 @@ pub enum Act {
     LockdownOff,
     ReportAuthentication,
     ReportDynamics,
+    ActivatePolicies,
+    RollBackPolicies,
 }
 
 /// What became of an act.
@@ -113,6 +112,8 @@ pub enum Outcome {
     Done,
     /// It was so before, or there is nothing that it could be done to.
     Unchanged,
+    /// It was not done, because what was asked for is not good.
+    Refused,
     /// The storage failed; whether it was done is not known.
     Failed,
 }

@@ -37,6 +37,9 @@ pub(super) enum Failure {
     /// Nothing is known of the session.
     #[error("the session could not be looked up")]
     SessionUnknown(#[source] StorageError),
+    /// Nothing is known of the policies that decide.
+    #[error("the policies could not be looked up")]
+    PoliciesUnknown(#[source] StorageError),
     /// It took too long.
     #[error("the decision took too long")]
     TimedOut,
@@ -50,6 +53,7 @@ impl From<DecisionError> for Failure {
                 Self::Unrecorded(error)
             }
             DecisionError::Storage(error) => Self::SessionUnknown(error),
+            DecisionError::Policies(error) => Self::PoliciesUnknown(error),
         }
     }
 }
@@ -63,7 +67,9 @@ impl Failure {
             Self::CallerRefused => StatusCode::FORBIDDEN,
             Self::NotServed => StatusCode::NOT_FOUND,
             Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Unrecorded(_) | Self::SessionUnknown(_) | Self::TimedOut => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Unrecorded(_) | Self::SessionUnknown(_) | Self::PoliciesUnknown(_) | Self::TimedOut => {
+                StatusCode::INTERNAL_SERVER_ERROR
+            }
         }
     }
 

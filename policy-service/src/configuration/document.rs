@@ -3,19 +3,17 @@
 use std::path::Path;
 
 use deserr::{Deserr, ValuePointerRef};
-use jiff::tz::TimeZone;
 use picket_core::configuration::problems::Problems;
 use serde_json::Value;
 
-use super::fields::{
-    Address, CallerIds, CertificateFile, DatabaseFile, Directory, ExistingFile, FilterConfigurationFile,
-};
-use super::fields::{HttpsOrigin, KeyEncryptionKeyFile, Ranged, TimeZoneName, is_development};
+use super::fields::{Address, CallerIds, CertificateFile, DatabaseFile, ExistingFile, FilterConfigurationFile};
+use super::fields::{HttpsOrigin, KeyEncryptionKeyFile, Ranged, is_development};
+use super::policies::PoliciesSection;
 use super::risk::{Risk, RiskSection};
 use super::roles::CallerSection;
 use super::sessions::SessionsSection;
 use super::storage::{StorageSection, location};
-use super::{Audit, AuthZen, Configuration, Decisions, ExtAuthz, Grpc, Http, Log, LogLevel, Policies};
+use super::{Audit, AuthZen, Configuration, Decisions, ExtAuthz, Grpc, Http, Log, LogLevel};
 
 /// Enough for a sidecar's worst burst, and a bound on what is held in memory.
 const CONCURRENCY_MAX: u32 = 1024;
@@ -125,14 +123,6 @@ struct ExtAuthzSection {
 
 #[derive(Debug, Deserr)]
 #[deserr(deny_unknown_fields, error = Problems)]
-struct PoliciesSection {
-    directory: Directory,
-    #[deserr(default = TimeZoneName(TimeZone::UTC))]
-    time_zone: TimeZoneName,
-}
-
-#[derive(Debug, Deserr)]
-#[deserr(deny_unknown_fields, error = Problems)]
 struct DecisionsSection {
     #[deserr(default = Ranged(PERMIT_VALID_FOR_MS))]
     permit_valid_for_ms: Ranged<0, VALID_FOR_MS_MAX>,
@@ -198,10 +188,7 @@ impl From<Document> for Configuration {
                 peer_ca_file: section.peer_ca_file.path,
                 request_bytes_max: section.request_bytes_max.0,
             }),
-            policies: Policies {
-                directory: document.policies.directory.0,
-                time_zone: document.policies.time_zone.0,
-            },
+            policies: document.policies.into(),
             decisions: Decisions {
                 permit_valid_for_ms: document.decisions.permit_valid_for_ms.0,
                 deny_valid_for_ms: document.decisions.deny_valid_for_ms.0,
@@ -250,7 +237,10 @@ fn sections_agree(document: Document, _location: ValuePointerRef<'_>) -> Result<
 
 /// What is kept nowhere would be forgotten with the process, revocations among it.
 fn what_is_kept_is_stored(document: &Document, problems: &mut Problems) {
-    let keepers = [("`[sessions]`", document.sessions.is_some())];
+    let keepers = [
+        ("`[sessions]`", document.sessions.is_some()),
+        ("`policies.source = \"store\"`", document.policies.are_stored()),
+    ];
     let keeper = keepers.iter().find(|(_, keeps)| *keeps);
     match (keeper, &document.storage) {
         (Some((keeper, _)), None) => problems.add("storage", format!("is required where there is {keeper}")),

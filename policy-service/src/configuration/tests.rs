@@ -92,7 +92,8 @@ fn a_whole_file_is_read_with_its_defaults_and_paths_beside_it() {
     assert_eq!(configuration.grpc.certificate_file, folder.path().join("service.pem"));
     assert_eq!(configuration.grpc.concurrency_max, 1024);
     assert_eq!(configuration.grpc.request_bytes_max, 65_536);
-    assert_eq!(configuration.policies.directory, folder.path().join("policies"));
+    let policies = PolicySource::Folder(folder.path().join("policies"));
+    assert_eq!(configuration.policies.source, policies);
     assert_eq!(configuration.audit.database_file, folder.path().join("audit.sqlite3"));
     assert_eq!(configuration.decisions.permit_valid_for_ms, 60_000);
     assert_eq!(configuration.decisions.deny_valid_for_ms, 5_000);
@@ -148,7 +149,7 @@ fn sessions_without_a_place_and_timeouts_that_disagree_are_refused() {
         ("[sessions]", "storage: is required where there is `[sessions]`"),
         (
             "[storage]\nsqlite_file = \"s\"",
-            "storage: nothing is stored without `[sessions]`",
+            "storage: nothing is stored without `[sessions]` or `policies.source = \"store\"`",
         ),
         (
             "[sessions]\n[storage]",

@@ -50,6 +50,19 @@ pub(super) async fn carry_out<T: Send + 'static>(
     order: Order,
     work: impl Future<Output = Result<Done<T>, AdminError>> + Send + 'static,
 ) -> Result<T, AdminError> {
+    carry_out_naming(audit, order, |_| None, work).await
+}
+
+/// The same, where it is known only afterwards what it was done to.
+///
+/// # Errors
+/// As [`carry_out`].
+pub(super) async fn carry_out_naming<T: Send + 'static>(
+    audit: &AuditLog,
+    order: Order,
+    target: fn(&T) -> Option<String>,
+    work: impl Future<Output = Result<Done<T>, AdminError>> + Send + 'static,
+) -> Result<T, AdminError> {
     let audit = audit.clone();
     let done = tokio::spawn(async move {
         let done = work.await;
@@ -58,7 +71,11 @@ pub(super) async fn carry_out<T: Send + 'static>(
             time_us: as_i64(time_us),
             caller: order.caller,
             act: order.act,
-            target: order.target,
+            target: done
+                .as_ref()
+                .ok()
+                .and_then(|done| target(&done.answer))
+                .unwrap_or(order.target),
             outcome: done.as_ref().map_or(Outcome::Failed, |done| done.outcome),
         };
         let recorded = audit.append(time_us, &Event::Administration(Box::new(record))).await;

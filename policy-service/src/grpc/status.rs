@@ -7,6 +7,7 @@ use crate::audit::AppendError;
 use crate::configuration::Role;
 use crate::decision::DecisionError;
 use crate::ext_authz::CheckError;
+use crate::revisions::RevisionError;
 use crate::sessions::OperationError;
 use crate::storage::StorageError;
 
@@ -51,6 +52,7 @@ impl DecideError {
                 Status::internal("the decision could not be recorded")
             }
             Self::Undecided(DecisionError::Storage(_)) => Status::unavailable("the session could not be looked up"),
+            Self::Undecided(DecisionError::Policies(_)) => Status::unavailable("the policies could not be looked up"),
             Self::TimedOut => Status::deadline_exceeded(self.to_string()),
         }
     }
@@ -81,6 +83,14 @@ pub(super) enum AdminError {
     /// A field of the request is not what the contract says.
     #[error("field `{0}`: expected {1}")]
     Field(&'static str, &'static str),
+    /// There are no revisions to look at or to activate.
+    #[error(
+        "the policies of this policy service are those of a folder: its configuration has no `policies.source = \"store\"`"
+    )]
+    NoRevisions,
+    /// It was not done, or nobody knows.
+    #[error(transparent)]
+    Revision(#[from] RevisionError),
     /// There is no session of this id.
     #[error("there is no such session")]
     NoSuchSession,
@@ -105,7 +115,12 @@ impl From<AdminError> for Status {
     fn from(error: AdminError) -> Self {
         let code = match &error {
             AdminError::Role(_) => Code::PermissionDenied,
-            AdminError::NoSessions | AdminError::NoRisk => Code::FailedPrecondition,
+            AdminError::NoSessions | AdminError::NoRevisions | AdminError::NoRisk => Code::FailedPrecondition,
+            AdminError::Revision(RevisionError::OtherActive { .. }) => Code::Aborted,
+            AdminError::Revision(RevisionError::NoSuchRevision) => Code::NotFound,
+            AdminError::Revision(RevisionError::TooMany) => Code::ResourceExhausted,
+            AdminError::Revision(RevisionError::Storage(_)) => Code::Unavailable,
+            AdminError::Revision(RevisionError::Cut) => Code::Internal,
             AdminError::Field(_, _) | AdminError::Report { .. } => Code::InvalidArgument,
             AdminError::NoSuchSession => Code::NotFound,
             AdminError::TooManyReports | AdminError::Operation(OperationError::TooManyRevocations) => {

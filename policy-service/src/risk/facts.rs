@@ -206,6 +206,15 @@ fn by_token(principal: &Principal) -> Option<SessionName<'_>> {
 }
 
 impl Place {
+    /// The country, where it is known.
+    #[must_use]
+    pub fn country(self) -> Option<Country> {
+        match self {
+            Self::Known(country, _) => country,
+            Self::V4(_) | Self::V6(_) => None,
+        }
+    }
+
     /// Where an address is, as finely as locations are compared; `None` where there is none.
     #[must_use]
     pub fn of(source: Option<IpAddr>, known: Address) -> Option<Self> {

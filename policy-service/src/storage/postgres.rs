@@ -2,6 +2,7 @@
 
 mod connection;
 mod listener;
+mod policies;
 mod schema;
 mod statements;
 

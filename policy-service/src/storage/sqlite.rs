@@ -1,5 +1,6 @@
 //! Storage in a SQLite database, which one process owns: one thread writes, many commits in one, and others read beside it.
 
+mod policies;
 mod schema;
 mod statements;
 

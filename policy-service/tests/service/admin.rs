@@ -14,7 +14,7 @@ use crate::harness::{KEY, Service, Setup};
 use crate::sessions::{SQLITE, asked, client, reasons};
 
 pub(crate) const OPERATOR: &str = "spiffe://example.org/operator";
-const READER: &str = "spiffe://example.org/reader";
+pub(crate) const READER: &str = "spiffe://example.org/reader";
 pub(crate) const CALLERS: &str = r#"
     [[grpc.callers]]
     spiffe_id = "spiffe://example.org/operator"
@@ -28,7 +28,7 @@ fn id(sid: &str) -> String {
     SessionId::of("https://issuer.example", NamedBy::SessionId, sid).to_string()
 }
 
-async fn channel(setup: &Setup, service: &Service, caller: &str) -> Channel {
+pub(crate) async fn channel(setup: &Setup, service: &Service, caller: &str) -> Channel {
     let identity = setup.authority.identity(caller);
     let config = setup.authority.client(Some(&identity), &TLS13);
     setup.channel(service, config).await.unwrap()
@@ -158,7 +158,7 @@ async fn what_an_operator_does_holds_at_once_and_is_recorded() {
 }
 
 /// What the audit log has of operators' acts.
-fn recorded(setup: &Setup) -> Vec<AdministrationRecord> {
+pub(crate) fn recorded(setup: &Setup) -> Vec<AdministrationRecord> {
     let key = KeyEncryptionKey::from_hex(KEY).unwrap();
     let records = audit::tail(&setup.path("audit.sqlite3"), &key, 100).unwrap();
     let acts: Vec<AdministrationRecord> = records

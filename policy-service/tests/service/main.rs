@@ -13,6 +13,7 @@ mod authzen;
 mod authzen_search;
 mod external;
 mod harness;
+mod policies;
 #[path = "../storage/postgres.rs"]
 mod postgres;
 mod replicas;

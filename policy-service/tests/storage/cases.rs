@@ -9,7 +9,7 @@ use picket_policy_service::storage::{
     Concurrency, Counts, Creation, Filter, Forgotten, Location, Revocation, Since, Store,
 };
 
-use crate::{Backend, confirm, open};
+use crate::{Backend, confirm, open, reopen};
 
 const NOW_US: i64 = 1_700_000_000_000_000;
 const ISSUER: &str = "https://issuer.example";
@@ -385,19 +385,7 @@ async fn what_was_acknowledged_is_there_after_a_restart(location: &Location) {
     assert!(store.end(id("1"), ended(EndReason::Revoked), i64::MAX).await.unwrap());
     revoke(&*store, Target::Everything, NOW_US).await;
     drop(store);
-    // The file's lock is given back when the writer has ended, a moment later.
-    let mut store = None;
-    for _ in 0..500 {
-        let observer = Arc::new(|_| ());
-        match picket_policy_service::storage::open(location, observer).await {
-            Ok(opened) => {
-                store = Some(opened);
-                break;
-            }
-            Err(_) => tokio::time::sleep(std::time::Duration::from_millis(10)).await,
-        }
-    }
-    let store = store.unwrap();
+    let store = reopen(location).await;
     assert_eq!(reason(&*store, "1").await, Some(EndReason::Revoked));
     assert_eq!(store.standing().await.unwrap().revocations.everything_us, Some(NOW_US));
 }

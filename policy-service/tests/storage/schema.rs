@@ -92,7 +92,7 @@ pub(crate) async fn replicas_that_start_together_make_one_schema(server: &Server
 }
 
 /// A store, and what it was told.
-async fn told(location: &Location) -> (Arc<dyn Store>, Arc<Mutex<Vec<Change>>>) {
+pub(crate) async fn told(location: &Location) -> (Arc<dyn Store>, Arc<Mutex<Vec<Change>>>) {
     let changes = Arc::new(Mutex::new(Vec::new()));
     let observed = Arc::clone(&changes);
     let store = storage::open(location, Arc::new(move |change| observed.lock().unwrap().push(change)))

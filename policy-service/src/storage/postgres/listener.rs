@@ -73,6 +73,7 @@ fn change(payload: &str) -> Change {
     match payload.split_once(' ') {
         Some(("session", id)) => id.parse::<SessionId>().map_or(Change::Anything, Change::Session),
         None if payload == "standing" => Change::Standing,
+        None if payload == "policies" => Change::Policies,
         Some(_) | None => Change::Anything,
     }
 }
@@ -87,6 +88,7 @@ mod tests {
         let id = SessionId::of("https://issuer.example", NamedBy::SessionId, "1");
         assert_eq!(change(&format!("session {id}")), Change::Session(id));
         assert_eq!(change("standing"), Change::Standing);
+        assert_eq!(change("policies"), Change::Policies);
         for payload in ["", "session", "session 00", "standing now"] {
             assert_eq!(change(payload), Change::Anything, "{payload}");
         }

@@ -10,7 +10,8 @@ const APPLICATION: &str = "picket storage";
 const MIGRATION_LOCK: i64 = 0x5069_6b73_5069_6b73;
 
 /// What brings a database from version n to n + 1. Entries are added, never changed.
-const MIGRATIONS: [&str; 1] = ["
+const MIGRATIONS: [&str; 2] = [
+    "
     CREATE TABLE picket.session (
         id bytea PRIMARY KEY,
         principal bytea NOT NULL,
@@ -49,7 +50,32 @@ const MIGRATIONS: [&str; 1] = ["
         count integer NOT NULL
     );
     INSERT INTO picket.probe VALUES (1, 0);
-"];
+",
+    "
+    CREATE TABLE picket.policy_revision (
+        number bigint PRIMARY KEY,
+        digest text NOT NULL,
+        author text NOT NULL,
+        comment text NOT NULL,
+        created_us bigint NOT NULL
+    );
+    CREATE TABLE picket.policy_file (
+        revision bigint NOT NULL REFERENCES picket.policy_revision (number),
+        name text NOT NULL,
+        content text NOT NULL,
+        PRIMARY KEY (revision, name)
+    );
+    -- The last one says which revision is active.
+    CREATE TABLE picket.policy_activation (
+        id bigint PRIMARY KEY,
+        revision bigint NOT NULL REFERENCES picket.policy_revision (number),
+        previous bigint,
+        caller text NOT NULL,
+        comment text NOT NULL,
+        at_us bigint NOT NULL
+    );
+",
+];
 
 /// Brings a database to the current version; a new one gets empty tables.
 pub(super) async fn migrate(client: &mut Client) -> Result<(), StorageError> {

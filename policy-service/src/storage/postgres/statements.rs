@@ -11,7 +11,7 @@ use crate::sessions::{
 use crate::storage::{Concurrency, Counts, Creation, Filter, Forgotten, Revocation, Since};
 
 type Result<T> = std::result::Result<T, StorageError>;
-type Parameters<'a> = [(&'a (dyn ToSql + Sync), Type)];
+pub(super) type Parameters<'a> = [(&'a (dyn ToSql + Sync), Type)];
 
 const COLUMNS: &str = "id, principal, issuer, subject, tenant, named_by, name, fingerprint, first_seen_us, last_seen_us, \
                        ended_us, end_reason, ended_caller";
@@ -344,7 +344,7 @@ pub(super) async fn probe(client: &Client) -> Result<()> {
         .map(drop)
 }
 
-async fn query(client: &Client, sql: &str, parameters: &Parameters<'_>) -> Result<Vec<Row>> {
+pub(super) async fn query(client: &Client, sql: &str, parameters: &Parameters<'_>) -> Result<Vec<Row>> {
     client.query_typed(sql, parameters).await.map_err(backend)
 }
 

@@ -10,7 +10,8 @@ use super::{StorageError, backend};
 const APPLICATION_ID: i64 = 0x5069_6b73;
 
 /// What brings a database from version n to n + 1 (`PRAGMA user_version`). Entries are added, never changed.
-const MIGRATIONS: [&str; 1] = ["
+const MIGRATIONS: [&str; 2] = [
+    "
     CREATE TABLE session (
         id BLOB PRIMARY KEY,
         principal BLOB NOT NULL,
@@ -49,7 +50,32 @@ const MIGRATIONS: [&str; 1] = ["
         count INTEGER NOT NULL
     ) STRICT;
     INSERT INTO probe (id, count) VALUES (1, 0);
-"];
+",
+    "
+    CREATE TABLE policy_revision (
+        number INTEGER PRIMARY KEY,
+        digest TEXT NOT NULL,
+        author TEXT NOT NULL,
+        comment TEXT NOT NULL,
+        created_us INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE policy_file (
+        revision INTEGER NOT NULL REFERENCES policy_revision (number),
+        name TEXT NOT NULL,
+        content TEXT NOT NULL,
+        PRIMARY KEY (revision, name)
+    ) STRICT;
+    -- The last one says which revision is active.
+    CREATE TABLE policy_activation (
+        id INTEGER PRIMARY KEY,
+        revision INTEGER NOT NULL REFERENCES policy_revision (number),
+        previous INTEGER,
+        caller TEXT NOT NULL,
+        comment TEXT NOT NULL,
+        at_us INTEGER NOT NULL
+    ) STRICT;
+",
+];
 
 /// Brings a database to the current version; a new one gets empty tables.
 pub(super) fn migrate(connection: &mut Connection, file: &Path) -> Result<(), StorageError> {
