@@ -9,6 +9,7 @@ mod jwks;
 mod pki;
 mod policy;
 mod risk;
+mod role;
 mod session;
 mod token;
 
@@ -18,7 +19,7 @@ use std::process::ExitCode;
 use clap::{ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use picket_policy_service::audit::{KeyError as AuditKeyError, StoreError};
-use picket_policy_service::policy::TraceError;
+use picket_policy_service::policy::{PolicyErrors, TraceError};
 use picket_policy_service::risk::StateError;
 
 use crate::exit::{EXIT_CODES_HELP, Exit};
@@ -102,6 +103,8 @@ enum Command {
     #[command(subcommand)]
     Risk(risk::Command),
     #[command(subcommand)]
+    Role(role::Command),
+    #[command(subcommand)]
     Session(session::Command),
     #[command(subcommand)]
     Device(device::Command),
@@ -151,6 +154,8 @@ enum CommandError {
     },
     #[error("cannot look at the policies clause by clause")]
     Trace(#[from] TraceError),
+    #[error("the service sent files that no revision has")]
+    Revision(#[source] PolicyErrors),
     #[error(transparent)]
     Service(#[from] ServiceError),
     #[error(transparent)]
@@ -193,6 +198,7 @@ fn carry_out(command: Command, output: Output) -> Result<Exit, CommandError> {
         Command::Explain(arguments) => explain::run(&arguments, output),
         Command::Audit(command) => audit::run(command, output),
         Command::Risk(command) => risk::run(command, output),
+        Command::Role(command) => role::run(command, output),
         Command::Session(command) => session::run(command, output),
         Command::Device(command) => device::run(command, output),
         Command::Revoke(command) => session::revoke(command, output),
@@ -227,6 +233,7 @@ fn exit_for(error: &CommandError) -> Exit {
         | CommandError::AuditKey { .. }
         | CommandError::RiskState { .. }
         | CommandError::Trace(_)
+        | CommandError::Revision(_)
         | CommandError::Service(_)
         | CommandError::Output(_) => Exit::Failed,
     }

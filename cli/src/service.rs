@@ -3,7 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use picket_policy_service::revisions;
 use picket_proto::v1::admin_client::AdminClient;
+use picket_proto::v1::policy_admin_client::PolicyAdminClient;
+use picket_proto::v1::role_admin_client::RoleAdminClient;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
 use crate::files::{self, FileError};
@@ -61,13 +64,13 @@ pub(crate) struct OptionalServiceArguments {
 
 impl OptionalServiceArguments {
     /// The service to ask, if one is to be asked.
-    pub(crate) fn given(self) -> Option<ServiceArguments> {
+    pub(crate) fn given(&self) -> Option<ServiceArguments> {
         Some(ServiceArguments {
-            ca: self.ca?,
-            certificate: self.certificate?,
-            key: self.key?,
-            address: self.address.unwrap_or_else(|| ADDRESS.to_owned()),
-            server_name: self.server_name,
+            ca: self.ca.clone()?,
+            certificate: self.certificate.clone()?,
+            key: self.key.clone()?,
+            address: self.address.clone().unwrap_or_else(|| ADDRESS.to_owned()),
+            server_name: self.server_name.clone(),
         })
     }
 }
@@ -104,6 +107,27 @@ pub(crate) fn ask<T>(
 ) -> Result<T, ServiceError> {
     ask_over(arguments, async |channel| {
         question(&mut AdminClient::new(channel)).await
+    })
+}
+
+/// The same of revisions of policies.
+pub(crate) fn ask_policies<T>(
+    arguments: &ServiceArguments,
+    question: impl AsyncFnOnce(&mut PolicyAdminClient<Channel>) -> Result<T, tonic::Status>,
+) -> Result<T, ServiceError> {
+    ask_over(arguments, async |channel| {
+        let client = PolicyAdminClient::new(channel);
+        question(&mut client.max_decoding_message_size(revisions::MESSAGE_BYTES_MAX)).await
+    })
+}
+
+/// The same of roles.
+pub(crate) fn ask_roles<T>(
+    arguments: &ServiceArguments,
+    question: impl AsyncFnOnce(&mut RoleAdminClient<Channel>) -> Result<T, tonic::Status>,
+) -> Result<T, ServiceError> {
+    ask_over(arguments, async |channel| {
+        question(&mut RoleAdminClient::new(channel)).await
     })
 }
 

@@ -10,6 +10,7 @@ mod device;
 mod key;
 mod record;
 mod risk;
+mod search;
 mod store;
 mod verify;
 mod writer;
@@ -24,6 +25,8 @@ pub use record::{
     SidecarRecord,
 };
 pub use risk::{RiskModeRecord, RiskRecord, SignalRecord};
+pub(crate) use search::Searched;
+pub use search::{SearchKind, SearchRecord};
 pub use store::StoreError;
 pub use verify::{Finding, Head, Problem, Report, VerifyError, find_decision, tail, verify};
 pub use writer::{

@@ -4,8 +4,10 @@ mod devices;
 mod document;
 mod fields;
 mod overlay;
+mod policies;
 mod risk;
 mod roles;
+mod roles_source;
 mod sessions;
 mod storage;
 
@@ -45,6 +47,8 @@ pub struct Configuration {
     pub ext_authz: Option<ExtAuthz>,
     /// Where the policies are.
     pub policies: Policies,
+    /// Where the roles of principals come from.
+    pub roles: RoleSource,
     /// How long decisions stay valid.
     pub decisions: Decisions,
     /// The audit log.
@@ -102,6 +106,8 @@ pub struct AuthZen {
     pub request_bytes_max: u32,
     /// How many evaluations one call may ask for.
     pub evaluations_max: u32,
+    /// The resources that can be found, JSON; `None`: there is no search for them.
+    pub resources_file: Option<PathBuf>,
 }
 
 /// `[ext_authz]`: Envoy's `Check`, on the gRPC front and for the same callers.
@@ -118,10 +124,28 @@ pub struct ExtAuthz {
 /// `[policies]`.
 #[derive(Clone, Debug)]
 pub struct Policies {
-    /// The folder with `schema.cedarschema`, `*.cedar` and `entities.json`.
-    pub directory: PathBuf,
+    /// Where they are.
+    pub source: PolicySource,
     /// Where clock and calendar are read that policies see.
     pub time_zone: TimeZone,
+}
+
+/// Where the policies are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PolicySource {
+    /// In the folder with `schema.cedarschema`, `*.cedar` and `entities.json`.
+    Folder(PathBuf),
+    /// In `[storage]`, as numbered revisions.
+    Store,
+}
+
+/// `[roles]`: where the roles of principals come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RoleSource {
+    /// From their tokens.
+    Token,
+    /// From their tokens, and from `[storage]` where operators assign them.
+    TokenAndStore,
 }
 
 /// `[decisions]`.

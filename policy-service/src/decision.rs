@@ -1,10 +1,12 @@
 //! Decisions: one access request is evaluated, recorded and answered, whichever front it came through.
 
+mod search;
+
 use std::sync::Arc;
 
 use picket_core::access::AccessRequest;
 use picket_core::configuration::problems::shortened;
-use picket_core::decision::{Decision, Effect, StepUp, Vary};
+use picket_core::decision::{Decision, Effect, Vary};
 use picket_core::time::Timestamp as Time;
 use uuid::{NoContext, Timestamp, Uuid};
 
@@ -16,9 +18,12 @@ use crate::devices::{self, Devices};
 use crate::logging::{DecisionLine, DecisionLines};
 use crate::metrics::Metrics;
 use crate::policy::{Evaluation, Known, PolicyEngine};
+use crate::revisions::{ActivePolicies, NO_REVISION};
 use crate::risk::{self, Assessment, MissingFactors};
+use crate::roles::{Added, Roles};
 use crate::sessions::{EndReason, Judgement, Presence, Refusal, Sessions};
 use crate::storage::StorageError;
+pub(crate) use search::Search;
 
 /// What a decision comes to, for the log and the metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,10 +54,12 @@ impl Outcome {
 }
 
 const MICROSECONDS_PER_SECOND: u64 = 1_000_000;
+/// The reason where no revision of the policies is active.
+pub(crate) const NO_ACTIVE_POLICIES: &str = "no_active_policies";
 
 /// Decides about access requests.
 pub(crate) struct Decider {
-    pub(crate) policies: PolicyEngine,
+    pub(crate) policies: ActivePolicies,
     pub(crate) audit: AuditLog,
     pub(crate) validity: Decisions,
     pub(crate) metrics: Arc<Metrics>,
@@ -63,6 +70,8 @@ pub(crate) struct Decider {
     pub(crate) sessions: Option<Arc<Sessions>>,
     /// `None`: devices are not kept.
     pub(crate) devices: Option<Arc<Devices>>,
+    /// `None`: the roles are those of the token alone.
+    pub(crate) roles: Option<Arc<Roles>>,
 }
 
 /// Why there is no decision.
@@ -74,6 +83,12 @@ pub(crate) enum DecisionError {
     /// Nothing is known of the request's session, or of its device.
     #[error(transparent)]
     Storage(#[from] StorageError),
+    /// Nothing is known of the policies that decide.
+    #[error(transparent)]
+    Policies(StorageError),
+    /// Nothing is known of the roles that were assigned.
+    #[error(transparent)]
+    Roles(StorageError),
 }
 
 impl Decider {
@@ -84,28 +99,41 @@ impl Decider {
     /// Its session could not be looked up, or the decision was not recorded; then there is none.
     pub(crate) async fn decide(
         &self,
-        request: AccessRequest,
+        mut request: AccessRequest,
         presence: Presence,
         caller: &str,
         stopwatch: Stopwatch,
     ) -> Result<Decision, DecisionError> {
         let time_us = clock::now_unix_us();
-        let judgement = self.judge_session(&request, presence, time_us).await?;
+        let mut judgement = self.judge_session(&request, presence, time_us).await?;
         let device = self.judge_device(&request, time_us).await?;
+        // From here on the request has the roles that count, for the policies and for the record.
+        let assigned = self.assign_roles(&mut request, time_us)?;
+        judgement.valid_for_ms_max = judgement.valid_for_ms_max.min(assigned.valid_for_ms_max);
+        // INVARIANT: one revision makes the whole decision, whichever is activated meanwhile.
+        let policies = self.policies.current().map_err(DecisionError::Policies)?;
         let assessed = self.risk.as_ref().map(|risk| risk.assess(&request, to_ms(time_us)));
         let assessment = assessed.as_ref().map(|assessed| &assessed.assessment);
         let evaluation_time = Stopwatch::start();
-        let evaluation = match (judgement.refusal, device.refusal) {
-            (Some(refusal), _) => refused(refusal.code(), judgement.challenge.clone()),
-            (None, Some(refusal)) => refused(refusal.code(), None),
-            (None, None) => self.evaluate(&request, time_us, assessment, &device),
+        let evaluation = match (refused(&judgement, &device), &policies) {
+            (Some(refused), _) => refused,
+            (None, Some(policies)) => {
+                let known = Known {
+                    risk: assessment,
+                    device: device.device.as_ref(),
+                };
+                self.evaluate(policies, &request, time_us, known)
+            }
+            (None, None) => denied_without_policies(),
         };
         let evaluation_us = evaluation_time.elapsed_us();
         let failed = !evaluation.errors.is_empty();
         let would_change = evaluation.observed.is_some();
-        let decision = self.decision(time_us, &evaluation, (&judgement, &device), assessment);
+        let revision = policies.as_ref().map_or(NO_REVISION, PolicyEngine::revision);
+        let decision = self.decision(time_us, revision, &evaluation, (&judgement, &device), assessment);
         let line = Line::new(&request);
         let mut record = self.record(request, evaluation, &decision, caller, time_us, evaluation_us);
+        record.assigned_roles = assigned.roles;
         record.risk = assessment.cloned().map(RiskRecord::from);
         record.device = device.device.map(DeviceSeenRecord::from);
         // INVARIANT: nothing leaves before its record is durable.
@@ -125,18 +153,9 @@ impl Decider {
     }
 
     /// What the policies say, and then whether the principal has shown the factors of its risk, where they are enforced.
-    fn evaluate(
-        &self,
-        request: &AccessRequest,
-        time_us: u64,
-        assessment: Option<&Assessment>,
-        device: &devices::Judgement,
-    ) -> Evaluation {
-        let known = Known {
-            risk: assessment,
-            device: device.device.as_ref(),
-        };
-        let evaluation = self.policies_say(request, time_us, known);
+    fn evaluate(&self, policies: &PolicyEngine, request: &AccessRequest, time_us: u64, known: Known<'_>) -> Evaluation {
+        let evaluation = self.policies_say(policies, request, time_us, known);
+        let assessment = known.risk;
         let asked = (&self.risk, assessment, &request.principal);
         let (Some(risk), Some(assessment), Some(principal)) = asked else {
             return evaluation;
@@ -152,6 +171,24 @@ impl Decider {
         match missing {
             Some(missing) => asked_for(missing, Evaluation { vary, ..evaluation }),
             None => Evaluation { vary, ..evaluation },
+        }
+    }
+
+    /// Whether an operator can change what is decided while the service runs, so that an answer is not to be kept where nobody is
+    /// told of that.
+    pub(crate) fn answers_can_change(&self) -> bool {
+        self.sessions.is_some() || self.roles.is_some() || self.policies.revisions().is_some()
+    }
+
+    /// Adds the roles that were assigned to the principal, which is in each sidecar's key: an answer that is repeated goes to nobody
+    /// else.
+    fn assign_roles(&self, request: &mut AccessRequest, time_us: u64) -> Result<Added, DecisionError> {
+        match (&self.roles, &mut request.principal) {
+            (Some(roles), Some(principal)) => {
+                let now_us = i64::try_from(time_us).unwrap_or(i64::MAX);
+                roles.add_to(principal, now_us).map_err(DecisionError::Roles)
+            }
+            (None, _) | (_, None) => Ok(Added::nothing()),
         }
     }
 
@@ -194,8 +231,14 @@ impl Decider {
     }
 
     /// What the policies say of a request of which this is known.
-    fn policies_say(&self, request: &AccessRequest, time_us: u64, known: Known<'_>) -> Evaluation {
-        let mut evaluation = self.policies.evaluate_knowing(request, time_us, known);
+    fn policies_say(
+        &self,
+        policies: &PolicyEngine,
+        request: &AccessRequest,
+        time_us: u64,
+        known: Known<'_>,
+    ) -> Evaluation {
+        let mut evaluation = policies.evaluate_knowing(request, time_us, known);
         // Where none is kept, nobody can come back with one that is trusted.
         let keeps_devices = self.devices.is_some();
         evaluation.challenge = evaluation
@@ -207,6 +250,7 @@ impl Decider {
     fn decision(
         &self,
         time_us: u64,
+        revision: &str,
         evaluation: &Evaluation,
         (judgement, device): (&Judgement, &devices::Judgement),
         risk: Option<&Assessment>,
@@ -221,7 +265,7 @@ impl Decider {
         Decision {
             effect: evaluation.effect,
             decision_id: made_up_id(time_us),
-            policy_revision: self.policies.revision().to_owned(),
+            policy_revision: revision.to_owned(),
             valid_for_ms: self
                 .shrunk_by(risk, same_for_ms.map_or(valid_for_ms, |ms| valid_for_ms.min(ms)))
                 .min(judgement.valid_for_ms_max),
@@ -311,14 +355,32 @@ fn lesson(outcome: Outcome, refusal: Option<Refusal>) -> risk::Outcome {
     }
 }
 
-/// A deny for the sake of the session or the device: no policy was asked.
-fn refused(code: &str, challenge: Option<StepUp>) -> Evaluation {
+/// A deny for the sake of the session or the device, where one of them is in the way: no policy is asked.
+fn refused(judgement: &Judgement, device: &devices::Judgement) -> Option<Evaluation> {
+    let of_session = |refusal: Refusal| Evaluation {
+        challenge: judgement.challenge.clone(),
+        ..denied(refusal.code())
+    };
+    let of_device = || device.refusal.map(|refusal| denied(refusal.code()));
+    judgement.refusal.map(of_session).or_else(of_device)
+}
+
+/// A deny because there are no policies. It is not repeated: the next request may find some.
+fn denied_without_policies() -> Evaluation {
+    Evaluation {
+        same_for_ms: Some(0),
+        ..denied(NO_ACTIVE_POLICIES)
+    }
+}
+
+/// A deny that no policy has made.
+fn denied(reason: &str) -> Evaluation {
     Evaluation {
         effect: Effect::Deny,
         policy_ids: Vec::new(),
-        caller_reasons: vec![code.to_owned()],
+        caller_reasons: vec![reason.to_owned()],
         obligations: Vec::new(),
-        challenge,
+        challenge: None,
         errors: Vec::new(),
         vary: Vary::NOTHING,
         same_for_ms: None,

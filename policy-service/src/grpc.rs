@@ -1,4 +1,4 @@
-//! The gRPC front: `picket.v1.PolicyDecision`, `picket.v1.Admin`, `picket.v1.DeviceAdmin`, `picket.v1.RiskAdmin`,
+//! The gRPC front: `picket.v1.PolicyDecision`, `picket.v1.Admin` and its like (`DeviceAdmin`, `PolicyAdmin`, `RoleAdmin`, `RiskAdmin`),
 //! `grpc.health.v1.Health`, and where it is configured
 //! `envoy.service.auth.v3.Authorization`, over mutual TLS.
 
@@ -10,7 +10,9 @@ mod check;
 mod decide;
 mod devices;
 mod gate;
+mod policy_admin;
 mod risk_admin;
+mod role_admin;
 mod status;
 mod tls;
 
@@ -21,8 +23,10 @@ use std::time::Duration;
 use picket_proto::external::envoy::service::auth::v3::authorization_server::AuthorizationServer;
 use picket_proto::v1::admin_server::AdminServer;
 use picket_proto::v1::device_admin_server::DeviceAdminServer;
+use picket_proto::v1::policy_admin_server::PolicyAdminServer;
 use picket_proto::v1::policy_decision_server::PolicyDecisionServer;
 use picket_proto::v1::risk_admin_server::RiskAdminServer;
+use picket_proto::v1::role_admin_server::RoleAdminServer;
 use tokio::net::TcpListener;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Server;
@@ -34,6 +38,7 @@ use crate::configuration::{self, Role};
 use crate::decision::Decider;
 use crate::ext_authz::Enforcement;
 use crate::metrics::Metrics;
+use crate::revisions;
 pub(crate) use accept::{Incoming, incoming};
 use admin::AdminCalls;
 pub(crate) use caller::{Caller, Callers, Refusal};
@@ -41,7 +46,9 @@ use check::Checks;
 use decide::Calls;
 use devices::DeviceCalls;
 use gate::Gate;
+use policy_admin::PolicyCalls;
 use risk_admin::RiskCalls;
+use role_admin::RoleCalls;
 pub use tls::TlsError;
 pub(crate) use tls::{Protocol, Tls, authorities, provider};
 
@@ -56,6 +63,8 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Operators' calls at once. They have places of their own, so that a revocation finds one however many requests there are.
 const ADMIN_CONCURRENCY_MAX: u32 = 16;
+/// Calls about revisions at once: each can hold one in memory.
+const POLICY_CONCURRENCY_MAX: u32 = 4;
 /// Reporters' calls at once, and readers' questions about risk. However many there are, operators have their places.
 const RISK_CONCURRENCY_MAX: u32 = 16;
 /// Resets that wait to be accepted (CVE-2023-44487).
@@ -93,10 +102,14 @@ pub(crate) async fn serve(
         sessions: front.decider.sessions.clone(),
         audit: front.decider.audit.clone(),
     });
-    let device_admin = DeviceAdminServer::new(DeviceCalls {
-        devices: front.decider.devices.clone(),
-        audit: front.decider.audit.clone(),
-    });
+    let device_admin = DeviceAdminServer::new(DeviceCalls::new(&front.decider));
+    let policy_gate = Gate::new(&[Role::Reader], POLICY_CONCURRENCY_MAX, Arc::clone(metrics))
+        .with_operator_slots(POLICY_CONCURRENCY_MAX);
+    let policies = PolicyAdminServer::new(PolicyCalls::new(&front.decider))
+        .max_decoding_message_size(revisions::MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(revisions::MESSAGE_BYTES_MAX);
+    let roles = RoleAdminServer::new(RoleCalls::new(&front.decider));
+    let role_gate = admin_gate.clone();
     let request_bytes_max = usize::try_from(configuration.request_bytes_max).unwrap_or(usize::MAX);
     let risk_gate = Gate::new(
         &[Role::Reporter, Role::Reader],
@@ -139,7 +152,12 @@ pub(crate) async fn serve(
             device_admin.max_decoding_message_size(request_bytes_max),
             admin_gate,
         ))
+        .add_service(InterceptedService::new(policies, policy_gate))
         .add_service(InterceptedService::new(risk, risk_gate))
+        .add_service(InterceptedService::new(
+            roles.max_decoding_message_size(request_bytes_max),
+            role_gate,
+        ))
         .add_service(health.max_decoding_message_size(request_bytes_max))
         .serve_with_incoming_shutdown(incoming, stop)
         .await

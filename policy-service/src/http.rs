@@ -19,6 +19,7 @@ use tracing_appender::non_blocking::ErrorCounter;
 
 use crate::audit::{AuditLog, AuditState};
 use crate::metrics::Metrics;
+use crate::revisions::PolicyState;
 use crate::storage::StorageState;
 
 /// A few probes and scrapers.
@@ -36,6 +37,8 @@ pub(crate) struct Front {
     pub(crate) audit: AuditLog,
     /// `None`: nothing is stored.
     pub(crate) storage: Option<watch::Receiver<StorageState>>,
+    /// `None`: the policies are those of a folder, which are loaded.
+    pub(crate) policies: Option<watch::Receiver<PolicyState>>,
     pub(crate) stopping: watch::Receiver<bool>,
     pub(crate) log_dropped: ErrorCounter,
 }
@@ -52,6 +55,8 @@ struct Readiness {
 struct Parts {
     audit: &'static str,
     grpc: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    policies: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     storage: Option<&'static str>,
 }
@@ -96,13 +101,19 @@ async fn readyz(State(front): State<Front>) -> Response {
         StorageState::Working => ("ok", true),
         StorageState::Failing(reason) => (*reason, false),
     });
+    let policies = front.policies.as_ref().map(|state| match &*state.borrow() {
+        PolicyState::Working => ("ok".to_owned(), true),
+        PolicyState::Failing(reason) => (reason.clone(), false),
+    });
+    let policies_work = policies.as_ref().is_none_or(|(_, work)| *work);
     let storage_works = storage.as_ref().is_none_or(|(_, works)| *works);
     let stopping = *front.stopping.borrow();
     let readiness = Readiness {
-        ready: audit_works && storage_works && !stopping,
+        ready: audit_works && storage_works && policies_work && !stopping,
         parts: Parts {
             audit,
             grpc: if stopping { "stopping" } else { "ok" },
+            policies: policies.map(|(state, _)| state),
             storage: storage.map(|(state, _)| state),
         },
     };

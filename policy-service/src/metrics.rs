@@ -45,7 +45,18 @@ pub struct Metrics {
     session_refusals: Family<RefusalReasonLabel, Counter>,
     sessions: Gauge,
     device_refusals: Family<RefusalReasonLabel, Counter>,
+    policies: PolicyMetrics,
     risk: RiskMetrics,
+}
+
+/// What is known of the policies that decide.
+#[derive(Default)]
+struct PolicyMetrics {
+    count: Gauge,
+    /// One of them is there at a time.
+    revision: Family<PolicyLabels, Gauge>,
+    number: Gauge,
+    loads: Family<ResultLabel, Counter>,
 }
 
 /// What is counted where risk is assessed.
@@ -118,7 +129,7 @@ struct PolicyLabels {
 }
 
 impl Metrics {
-    /// Registers all metrics; the revision and the number of policies are fixed for the life of the process.
+    /// Registers all metrics, with the revision and the number of policies that decide at first.
     #[must_use]
     pub fn new(policy_revision: &str, policy_count: usize) -> Self {
         let mut metrics = Self {
@@ -143,13 +154,15 @@ impl Metrics {
             session_refusals: Family::default(),
             sessions: Gauge::default(),
             device_refusals: Family::default(),
+            policies: PolicyMetrics::default(),
         };
         metrics.register_decisions();
         metrics.register_checks();
         metrics.register_audit();
         metrics.register_risk();
         metrics.register_sessions();
-        metrics.register_facts(policy_revision, policy_count);
+        metrics.register_policies();
+        metrics.policies_decide(policy_revision, policy_count, 0);
         // All exist from the start, so that a rate over them is never missing.
         for outcome in Outcome::ALL {
             drop(metrics.decisions.get_or_create(&label(outcome)));
@@ -297,19 +310,39 @@ impl Metrics {
         );
     }
 
-    fn register_facts(&mut self, policy_revision: &str, policy_count: usize) {
-        let policies = Gauge::<i64>::default();
-        policies.set(i64::try_from(policy_count).unwrap_or(i64::MAX));
-        self.registry.register("policies", "Policies that are loaded", policies);
-        let revision = policy_revision.to_owned();
-        self.registry.register(
-            "policy_revision",
+    fn register_policies(&mut self) {
+        let (registry, policies) = (&mut self.registry, &self.policies);
+        registry.register("policies", "Policies that are loaded", policies.count.clone());
+        registry.register(
+            "policy_revision_info",
             "The revision of the policies that decide",
-            Info::new(PolicyLabels { revision }),
+            policies.revision.clone(),
+        );
+        registry.register(
+            "policy_revision_number",
+            "The number of that revision in the store; 0: it is not from there",
+            policies.number.clone(),
+        );
+        registry.register(
+            "policy_loads",
+            "Times that the active revision in the store was another one, by whether it could be loaded",
+            policies.loads.clone(),
         );
         let version = env!("CARGO_PKG_VERSION");
-        self.registry
-            .register("build", "The program", Info::new(BuildLabels { version }));
+        registry.register("build", "The program", Info::new(BuildLabels { version }));
+    }
+
+    /// These policies decide from now on.
+    pub(crate) fn policies_decide(&self, revision: &str, count: usize, number: u64) {
+        self.policies.count.set(gauge(count));
+        self.policies.number.set(i64::try_from(number).unwrap_or(i64::MAX));
+        self.policies.revision.clear();
+        let revision = revision.to_owned();
+        self.policies.revision.get_or_create(&PolicyLabels { revision }).set(1);
+    }
+
+    pub(crate) fn policies_loaded(&self, succeeded: bool) {
+        self.policies.loads.get_or_create(&result(succeeded)).inc();
     }
 
     pub(crate) fn decided(&self, outcome: Outcome, failed: bool, duration: Duration) {

@@ -10,7 +10,8 @@ mod request;
 mod requests;
 mod run;
 
-pub use cases::{CASES_MAX, Case, CaseFile, Expected, FILES_MAX, FOLDER, read};
+pub(crate) use cases::is_case_file;
+pub use cases::{CASES_MAX, Case, CaseFile, Expected, FILES_MAX, FOLDER, read, read_texts};
 pub use coverage::{ConditionCoverage, Coverage, PolicyCoverage};
 pub use document::{DocumentError, DocumentErrors, FILE_BYTES_MAX};
 pub use matrix::{CELLS_MAX, Cell, MATRIX_FILE, Matrix, MatrixReport, Row, Table, Verdict, read_matrix};

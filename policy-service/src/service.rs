@@ -1,10 +1,13 @@
 //! The service as a whole: start, serve, stop.
 
+mod health;
+mod stored;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ring::rand::{SecureRandom, SystemRandom};
+use picket_core::configuration::problems::Problems;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
@@ -12,19 +15,20 @@ use tokio::task::JoinHandle;
 use tonic_health::server::HealthReporter;
 
 use crate::assessor::{RiskError, Upkeep};
-use crate::audit::{AuditLog, AuditState, AuditWriter, KeyEncryptionKey, KeyError, OpenError};
+use crate::audit::{AuditLog, AuditWriter, KeyEncryptionKey, KeyError, OpenError};
 use crate::authzen;
 use crate::configuration::Configuration;
 use crate::decision::Decider;
-use crate::devices::{self, Devices};
 use crate::ext_authz::{Enforcement, StartError};
 use crate::grpc::{self, Protocol, Tls, TlsError};
 use crate::http;
 use crate::logging::{Logging, LoggingError};
 use crate::metrics::Metrics;
-use crate::policy::{self, PolicyEngine, PolicyErrors};
-use crate::sessions::{Memory, Sessions, Settings};
-use crate::storage::{Keeper, Part, Storage, StorageError, StorageState};
+use crate::policy::PolicyErrors;
+use crate::revisions::NO_REVISION;
+use crate::storage::{Keeper, StorageError};
+use health::Watched;
+use stored::Stored;
 
 /// How long calls in flight may take to end once the service is told to stop.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
@@ -44,6 +48,9 @@ pub enum ServiceError {
     /// Risk cannot be assessed.
     #[error(transparent)]
     Risk(#[from] RiskError),
+    /// The configuration has policies neither in a folder nor in a store, which reading it refuses.
+    #[error("policies: there are none")]
+    NoPolicies,
     /// The storage cannot be opened.
     #[error(transparent)]
     Storage(#[from] StorageError),
@@ -56,6 +63,9 @@ pub enum ServiceError {
     /// Envoy's external authorization cannot be served.
     #[error(transparent)]
     ExtAuthz(#[from] StartError),
+    /// The resources that can be found have mistakes.
+    #[error("authzen.resources_file: {0}")]
+    Resources(#[from] Problems),
     /// An address cannot be listened on.
     #[error("{key}: cannot listen on `{address}`: {source}")]
     Listen {
@@ -107,9 +117,8 @@ struct Service {
 
 impl Service {
     async fn start(configuration: &Configuration, logging: &Logging) -> Result<Self, ServiceError> {
-        let policies = load_policies(configuration)?;
+        let (folder, metrics) = stored::load_folder(configuration)?;
         let tls = Tls::new(&configuration.grpc, Protocol::Http2)?;
-        let metrics = Arc::new(Metrics::new(policies.revision(), policies.policy_count()));
         let risk = configuration.risk.as_ref().map(|risk| Upkeep::start(risk, &metrics));
         let risk = risk.transpose()?;
         let key = KeyEncryptionKey::read(&configuration.audit.key_encryption_key_file)?;
@@ -117,35 +126,35 @@ impl Service {
         let (audit, audit_writer) = AuditLog::open(&configuration.audit.database_file, key, move |commit| {
             observer.committed(commit);
         })?;
-        let Stored {
-            sessions,
-            devices,
-            keeper,
-        } = open_stored(configuration, &metrics).await?;
-        let storage_state = keeper.as_ref().map(Keeper::state);
+        let stored = Stored::open(configuration, folder, &metrics).await?;
+        let (storage_state, policy_state) = (stored.storage_state(), stored.policy_state());
+        let policy_revision = stored.policies.current()?;
+        let policy_revision = policy_revision.map_or(NO_REVISION.to_owned(), |policies| policies.revision().to_owned());
         let (terminate, interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let (grpc_listener, grpc_address) = listen("grpc.listen", configuration.grpc.listen).await?;
         let (http_listener, http_address) = listen("http.listen", configuration.http.listen).await?;
         let (stopping, stopped) = watch::channel(false);
         let health = HealthReporter::new();
-        grpc::report_health(&health, true).await;
-        let health_updates = tokio::spawn(follow(audit.state(), storage_state.clone(), health.clone()));
+        let mut watched = Watched::new(audit.state(), storage_state.clone(), policy_state.clone());
+        grpc::report_health(&health, watched.all_work()).await;
+        let health_updates = tokio::spawn(watched.tell(health.clone()));
         let http_front = http::Front {
             metrics: Arc::clone(&metrics),
             audit: audit.clone(),
             storage: storage_state,
+            policies: policy_state,
             stopping: stopped.clone(),
             log_dropped: logging.dropped(),
         };
-        let policy_revision = policies.revision().to_owned();
         let decider = Arc::new(Decider {
-            policies,
+            policies: stored.policies,
             audit,
             validity: configuration.decisions.clone(),
             lines: logging.decision_lines(),
             metrics: Arc::clone(&metrics),
-            sessions,
-            devices,
+            sessions: stored.sessions,
+            devices: stored.devices,
+            roles: stored.roles,
             risk: risk.as_ref().map(Upkeep::assessor),
         });
         let authzen = authzen(configuration, &decider, &metrics, stopped.clone()).await?;
@@ -168,7 +177,7 @@ impl Service {
             stopping,
             audit: audit_writer,
             risk,
-            keeper,
+            keeper: stored.keeper,
             terminate,
             interrupt,
         };
@@ -225,16 +234,6 @@ impl Service {
     }
 }
 
-fn load_policies(configuration: &Configuration) -> Result<PolicyEngine, ServiceError> {
-    let policies = policy::load(&configuration.policies.directory)
-        .map_err(ServiceError::Policies)?
-        .in_time_zone(configuration.policies.time_zone.clone());
-    for warning in policies.warnings() {
-        tracing::warn!(%warning, "policy warning");
-    }
-    Ok(policies)
-}
-
 /// What serves the AuthZEN API, where it is configured, and where it listens.
 async fn authzen(
     configuration: &Configuration,
@@ -245,11 +244,14 @@ async fn authzen(
     let Some(settings) = configuration.authzen.clone() else {
         return Ok(None);
     };
+    let resources = settings.resources_file.as_deref().map(authzen::Resources::read);
+    let resources = resources.transpose()?;
     let (listener, address) = listen("authzen.listen", settings.listen).await?;
     let front = authzen::Front {
         listener,
         tls: Tls::new(&configuration.grpc, Protocol::Http1)?,
         decider: Arc::clone(decider),
+        resources,
         metrics: Arc::clone(metrics),
     };
     let callers = grpc::Callers::new(&configuration.grpc.allowed_callers, &configuration.grpc.callers);
@@ -279,92 +281,6 @@ async fn listen(key: &'static str, address: SocketAddr) -> Result<(TcpListener, 
     let listener = TcpListener::bind(address).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
     Ok((listener, address))
-}
-
-/// What remembers what is stored, and what keeps it.
-#[derive(Default)]
-struct Stored {
-    sessions: Option<Arc<Sessions>>,
-    devices: Option<Arc<Devices>>,
-    /// `None`: nothing is stored.
-    keeper: Option<Keeper>,
-}
-
-/// Opens the storage, where there is one, and waits until all is known that has to be.
-async fn open_stored(configuration: &Configuration, metrics: &Arc<Metrics>) -> Result<Stored, ServiceError> {
-    let Some(location) = &configuration.storage else {
-        return Ok(Stored::default());
-    };
-    let storage = Storage::open(location).await?;
-    let mut parts = Vec::<Arc<dyn Part>>::new();
-    let sessions = configuration.sessions.as_ref();
-    let sessions = sessions.map(|settings| sessions_in(&storage, settings, metrics));
-    let sessions = sessions.transpose()?.map(Arc::new);
-    parts.extend(sessions.clone().map(|sessions| sessions as Arc<dyn Part>));
-    let devices = configuration.devices.as_ref();
-    let devices = devices.map(|settings| devices_in(&storage, settings, metrics));
-    let devices = devices.transpose()?.map(Arc::new);
-    parts.extend(devices.clone().map(|devices| devices as Arc<dyn Part>));
-    Ok(Stored {
-        sessions,
-        devices,
-        keeper: Some(storage.keep(parts).await?),
-    })
-}
-
-fn sessions_in(storage: &Storage, settings: &Settings, metrics: &Arc<Metrics>) -> Result<Sessions, ServiceError> {
-    let memory = Memory::new(settings.cache_entries_max, seed()?, storage.freshness());
-    let metrics = Arc::clone(metrics);
-    Ok(Sessions::new(
-        storage.store(),
-        Arc::new(memory),
-        settings.clone(),
-        metrics,
-    ))
-}
-
-fn devices_in(
-    storage: &Storage,
-    settings: &devices::Settings,
-    metrics: &Arc<Metrics>,
-) -> Result<Devices, ServiceError> {
-    let memory = devices::Memory::new(settings.cache_entries_max, seed()?, storage.freshness());
-    Ok(Devices::new(
-        storage.store(),
-        memory,
-        settings.clone(),
-        Arc::clone(metrics),
-    ))
-}
-
-/// Protects a cache's hashes from whoever chooses what is in it.
-fn seed() -> Result<u64, ServiceError> {
-    let mut seed = [0; 8];
-    SystemRandom::new().fill(&mut seed).map_err(|_| ServiceError::Random)?;
-    Ok(u64::from_ne_bytes(seed))
-}
-
-/// Health follows the audit log and the storage: without one of them no decision is given.
-async fn follow(
-    mut audit: watch::Receiver<AuditState>,
-    storage: Option<watch::Receiver<StorageState>>,
-    health: HealthReporter,
-) {
-    // A channel that nobody sends on, and that is never closed, stands for no storage.
-    let (_never, none) = watch::channel(StorageState::Working);
-    let mut storage = storage.unwrap_or(none);
-    loop {
-        let changed = tokio::select! {
-            changed = audit.changed() => changed,
-            changed = storage.changed() => changed,
-        };
-        if changed.is_err() {
-            return;
-        }
-        let audit_works = *audit.borrow_and_update() == AuditState::Working;
-        let storage_works = *storage.borrow_and_update() == StorageState::Working;
-        grpc::report_health(&health, audit_works && storage_works).await;
-    }
 }
 
 async fn until_true(mut stopped: watch::Receiver<bool>) {

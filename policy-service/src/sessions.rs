@@ -28,7 +28,7 @@ pub(crate) use held::TENANTS_COUNTED_MAX;
 pub(crate) use memory::Memory;
 pub(crate) use model::cut;
 pub use model::{EndReason, Ended, Fingerprint, NamedBy, PrincipalId, Session, SessionId, TenantId};
-pub(crate) use operations::{OperationError, Status};
+pub(crate) use operations::{KnownPrincipal, OperationError, Status};
 pub use rules::{Limits, Lockdown, Refusal, Revocations, Standing, Target};
 use rules::{Seen, SessionState, Verdict};
 

@@ -9,7 +9,9 @@
 pub(crate) mod database_file;
 mod devices;
 mod keeper;
+mod policies;
 mod postgres;
+mod roles;
 mod sessions;
 mod snapshot;
 mod sqlite;
@@ -25,8 +27,12 @@ pub use database_file::DatabaseFileError;
 pub use devices::{DeviceChange, DeviceStore, NewDevice};
 pub use keeper::StorageState;
 pub(crate) use keeper::{Keeper, Part, Storage};
+pub use policies::{
+    ACTIVATIONS_MAX, Activated, Activation, Choice, Order, PolicyStore, REVISIONS_MAX, Revision, RevisionFile,
+};
 pub use postgres::PostgresStore;
-pub use sessions::{Concurrency, Counts, Creation, Filter, Forgotten, Revocation, SessionStore};
+pub use roles::{Assigned, ROLE_ASSIGNMENTS_MAX, RoleAssignment, RoleFilter, RoleKey, RoleStore};
+pub use sessions::{Concurrency, Counts, Creation, Filter, Forgotten, Revocation, SessionStore, Since};
 pub use snapshot::STALE_MS_MAX;
 pub(crate) use snapshot::{Freshness, Snapshot};
 pub use sqlite::SqliteStore;
@@ -126,6 +132,10 @@ pub enum Change {
     Device(Thumbprint),
     /// Something was revoked, or lockdown is on or off.
     Standing,
+    /// Another revision of the policies is active.
+    Policies,
+    /// A role was assigned or withdrawn.
+    Roles,
     /// Anything: the store could not tell for a while.
     Anything,
 }
@@ -141,9 +151,9 @@ pub trait Probe: Send + Sync {
 }
 
 /// Everything that is stored, each need with a trait of its own.
-pub trait Store: SessionStore + DeviceStore + Probe {}
+pub trait Store: SessionStore + DeviceStore + PolicyStore + RoleStore + Probe {}
 
-impl<S: SessionStore + DeviceStore + Probe> Store for S {}
+impl<S: SessionStore + DeviceStore + PolicyStore + RoleStore + Probe> Store for S {}
 
 /// Opens a store, or creates it.
 ///

@@ -3,12 +3,13 @@
 mod check;
 mod diff;
 mod matrix;
+mod revision;
 mod test;
 
 use std::path::Path;
 
 use clap::Subcommand;
-use picket_policy_service::policy::{self, PolicyEngine, PolicyErrors, TimeZone};
+use picket_policy_service::policy::{self, PolicyEngine, PolicyErrors, PolicyFiles, TimeZone};
 use picket_policy_service::risk::Levels;
 
 use super::CommandError;
@@ -21,15 +22,30 @@ pub(crate) use test::{Problem, mistakes};
 /// Check and test policies
 #[derive(Subcommand)]
 pub(super) enum Command {
+    /// Make a folder of policies the active revision of a policy service
+    #[command(long_about = revision::ACTIVATE_ABOUT, after_long_help = revision::ACTIVATE_EXAMPLES)]
+    Activate(revision::ActivateArguments),
     /// Check a folder of Cedar policies
     #[command(long_about = check::ABOUT, after_long_help = check::EXAMPLES)]
     Check(check::Arguments),
-    /// Tell what changed from one folder of policies to another
+    /// Tell what changed from some policies to others
     #[command(long_about = diff::ABOUT, after_long_help = diff::EXAMPLES)]
     Diff(diff::Arguments),
+    /// List which revisions were activated, when and by whom
+    #[command(after_long_help = revision::HISTORY_EXAMPLES)]
+    History(revision::PageArguments),
+    /// List the revisions of a policy service
+    #[command(after_long_help = revision::LIST_EXAMPLES)]
+    List(revision::PageArguments),
     /// Print what the policies decide about principals, methods and resources
     #[command(long_about = matrix::ABOUT, after_long_help = matrix::EXAMPLES)]
     Matrix(matrix::Arguments),
+    /// Make an older revision the active one
+    #[command(after_long_help = revision::ROLLBACK_EXAMPLES)]
+    Rollback(revision::RollbackArguments),
+    /// Show a revision, or write its files into a folder
+    #[command(after_long_help = revision::SHOW_EXAMPLES)]
+    Show(revision::ShowArguments),
     /// Run the tests of a folder of Cedar policies
     #[command(long_about = test::ABOUT, after_long_help = test::EXAMPLES)]
     Test(test::Arguments),
@@ -37,9 +53,14 @@ pub(super) enum Command {
 
 pub(super) fn run(command: Command, output: Output) -> Result<Exit, CommandError> {
     match command {
+        Command::Activate(arguments) => revision::activate(arguments, output),
         Command::Check(arguments) => check::run(&arguments, output),
         Command::Diff(arguments) => diff::run(&arguments, output),
+        Command::History(arguments) => revision::history(&arguments, output),
+        Command::List(arguments) => revision::list(&arguments, output),
         Command::Matrix(arguments) => matrix::run(&arguments, output),
+        Command::Rollback(arguments) => revision::roll_back(arguments, output),
+        Command::Show(arguments) => revision::show(&arguments, output),
         Command::Test(arguments) => test::run(&arguments, output),
     }
 }
@@ -63,6 +84,21 @@ pub(super) struct EvaluationArguments {
 impl EvaluationArguments {
     /// Loads a folder as [`load`] does.
     pub(super) fn load(&self, directory: &Path) -> Result<Result<PolicyEngine, PolicyErrors>, CommandError> {
+        let levels = self.levels()?;
+        Ok(load(directory)?.map(|engine| self.applied_to(engine, levels)))
+    }
+
+    /// Loads files that were read.
+    pub(super) fn load_files(&self, files: &PolicyFiles) -> Result<Result<PolicyEngine, PolicyErrors>, CommandError> {
+        let levels = self.levels()?;
+        Ok(policy::load_files(files).map(|engine| self.applied_to(engine, levels)))
+    }
+
+    fn applied_to(&self, engine: PolicyEngine, levels: Levels) -> PolicyEngine {
+        engine.in_time_zone(self.time_zone.clone()).with_risk_levels(levels)
+    }
+
+    fn levels(&self) -> Result<Levels, CommandError> {
         let levels = Levels {
             medium_from: self.risk_medium_from,
             high_from: self.risk_high_from,
@@ -73,8 +109,7 @@ impl EvaluationArguments {
                 levels.medium_from, levels.high_from
             )));
         }
-        let loaded = load(directory)?;
-        Ok(loaded.map(|engine| engine.in_time_zone(self.time_zone.clone()).with_risk_levels(levels)))
+        Ok(levels)
     }
 }
 

@@ -275,7 +275,7 @@ fn a_recorded_decision_is_explained_by_the_policies_of_today() {
 fn a_recorded_decision_has_the_risk_of_its_record() {
     let recorded = |mode: &str, signal: &str| {
         let signals = json!([{"signal": signal, "explanation": "192.0.2.0/24 is new"}]);
-        json!({"score": 30, "level": "medium", "mode": mode, "factors": ["password"], "signals": signals})
+        json!({"score": 30, "level": "medium", "mode": mode, "factors": ["password"], "signals": signals, "country": "DE"})
     };
     let policies = tempfile::tempdir().unwrap();
     fs::copy(
@@ -285,7 +285,7 @@ fn a_recorded_decision_has_the_risk_of_its_record() {
     .unwrap();
     let policy = "@id(\"usual\") permit (principal, action, resource) when { context has risk && context.risk.score < 30 };\n\
                   @id(\"unusual\") permit (principal, action, resource) when { context has risk && context.risk.score == 30\n\
-                  && context.risk.level == \"medium\" && context.risk.signals == [\"new_location\"] };\n";
+                  && context.risk has country && context.risk.country == \"DE\" && context.risk.level == \"medium\" && context.risk.signals == [\"new_location\"] };\n";
     fs::write(policies.path().join("p.cedar"), policy).unwrap();
     let explain = |risk: &Value| {
         let folder = tempfile::tempdir().unwrap();
@@ -296,14 +296,14 @@ fn a_recorded_decision_has_the_risk_of_its_record() {
     let answer = explain(&recorded("effective", "new_location"));
     answer.expect(0);
     for expected in [
-        "\nrisk       30 (medium)\n  signal   new_location: 192.0.2.0/24 is new\n",
+        "\nrisk       30 (medium), from DE\n  signal   new_location: 192.0.2.0/24 is new\n",
         "\ndecision   permit by unusual, revision ",
     ] {
         assert!(answer.stdout.contains(expected), "{expected}\n{}", answer.stdout);
     }
     let learnt = explain(&recorded("learning", "new_location"));
     for expected in [
-        "\nrisk       30 (medium), which was only learnt: policies see 0\n",
+        "\nrisk       30 (medium), from DE, which was only learnt: policies see 0\n",
         "\ndecision   permit by usual, revision ",
     ] {
         assert!(learnt.stdout.contains(expected), "{expected}\n{}", learnt.stdout);

@@ -15,7 +15,11 @@ mod pki;
 #[cfg(test)]
 mod policy;
 #[cfg(test)]
+mod revision;
+#[cfg(test)]
 mod risk;
+#[cfg(test)]
+mod role;
 #[cfg(test)]
 mod session;
 #[cfg(test)]

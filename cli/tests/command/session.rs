@@ -22,9 +22,9 @@ const OF_ALICE: [&str; 8] = [
     "json",
 ];
 
-struct Service {
+pub(crate) struct Service {
     _folder: tempfile::TempDir,
-    keys: PathBuf,
+    pub(crate) keys: PathBuf,
     port: u16,
 }
 
@@ -35,7 +35,6 @@ impl Service {
         add_sessions(&keys);
         let free_port = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let port = free_port();
-        let policies = Path::new(env!("CARGO_MANIFEST_DIR")).join("../policy-service/policies");
         let file = keys.join("service.toml");
         let document = format!(
             r#"
@@ -54,11 +53,13 @@ impl Service {
             [http]
             listen = "127.0.0.1:{}"
             [policies]
-            directory = "{}"
+            source = "store"
             [audit]
             database_file = "audit.sqlite3"
             key_encryption_key_file = "audit-key"
             [sessions]
+            [roles]
+            source = "token_and_store"
             [storage]
             sqlite_file = "storage.sqlite3"
             [risk]
@@ -66,8 +67,7 @@ impl Service {
             [log]
             level = "error"
             "#,
-            free_port(),
-            policies.display()
+            free_port()
         );
         std::fs::write(&file, document).unwrap();
         let configuration = configuration::check(&file).unwrap();
@@ -87,7 +87,7 @@ impl Service {
         service
     }
 
-    fn picket_as(&self, workload: &str, command: &[&str]) -> Answer {
+    pub(crate) fn picket_as(&self, workload: &str, command: &[&str]) -> Answer {
         let (ca, certificate, key) = (
             self.keys.join("ca.pem"),
             self.keys.join(format!("{workload}.pem")),
@@ -107,7 +107,7 @@ impl Service {
         picket(&[command, &service].concat())
     }
 
-    fn picket(&self, command: &[&str]) -> Answer {
+    pub(crate) fn picket(&self, command: &[&str]) -> Answer {
         self.picket_as("web", command)
     }
 }
@@ -165,6 +165,8 @@ fn statuses(answer: &Answer) -> Vec<String> {
 #[test]
 fn an_operator_looks_revokes_and_locks_down() {
     let service = Service::start();
+    crate::revision::activates_and_rolls_back(&service);
+    crate::role::assigns_and_withdraws(&service);
     looks(&service);
     reports_and_explains_risk(&service);
     revokes(&service);

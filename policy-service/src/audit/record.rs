@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::chain::Hash;
 use super::device::DeviceSeenRecord;
 use super::risk::RiskRecord;
+use super::search::SearchRecord;
 use crate::policy::Observed;
 use crate::sessions::EndReason;
 
@@ -40,6 +41,8 @@ pub enum Event {
     Session(Box<SessionRecord>),
     /// An operator did something.
     Administration(Box<AdministrationRecord>),
+    /// Somebody asked what would be permitted.
+    Search(Box<SearchRecord>),
 }
 
 /// What happened to a session.
@@ -82,8 +85,9 @@ pub struct AdministrationRecord {
     pub caller: String,
     /// What.
     pub act: Act,
-    /// What it was done to: a session's id, [`picket_core::access::principal_name`], a tenant, a device's id with what was done to it, or
-    /// nothing; of reports about principals a list of whom they are about, with names cut at 256 bytes.
+    /// What it was done to: a session's id, [`picket_core::access::principal_name`], a tenant, a principal with a role, a device's id
+    /// with what was done to it, the number and digest of a revision, or nothing; of reports about principals a list of whom they are
+    /// about, with names cut at 256 bytes.
     pub target: String,
     /// What became of it.
     pub outcome: Outcome,
@@ -92,10 +96,7 @@ pub struct AdministrationRecord {
 /// What operators and reporters do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-#[expect(
-    missing_docs,
-    reason = "they are the methods of `picket.v1.Admin`, `picket.v1.DeviceAdmin` and `picket.v1.RiskAdmin`"
-)]
+#[expect(missing_docs, reason = "they are the methods of `picket.v1.Admin` and its like")]
 pub enum Act {
     RevokeSession,
     RevokePrincipal,
@@ -114,6 +115,10 @@ pub enum Act {
     ReportPosture,
     ReportAuthentication,
     ReportDynamics,
+    ActivatePolicies,
+    RollBackPolicies,
+    AssignRole,
+    WithdrawRole,
 }
 
 /// What became of an act.
@@ -124,6 +129,8 @@ pub enum Outcome {
     Done,
     /// It was so before, or there is nothing that it could be done to, or something is in the way.
     Unchanged,
+    /// It was not done, because what was asked for is not good.
+    Refused,
     /// The storage failed; whether it was done is not known.
     Failed,
 }
@@ -174,6 +181,9 @@ pub struct DecisionRecord {
     /// The device that it came from, as it was then. Absent where none was known, and in records from before there were devices.
     #[serde(default)]
     pub device: Option<DeviceSeenRecord>,
+    /// Those of the principal's roles that an operator has assigned, and the token has not. Absent in records from before roles were.
+    #[serde(default)]
+    pub assigned_roles: Vec<String>,
     /// What the upstream was told to see to. Absent in records from before it was kept, as are those below.
     #[serde(default)]
     pub obligations: Vec<String>,
@@ -392,6 +402,37 @@ impl From<FurtherTokenRecord> for FurtherToken {
     }
 }
 
+impl From<Action> for ActionRecord {
+    fn from(action: Action) -> Self {
+        Self { method: action.method }
+    }
+}
+
+impl From<Resource> for ResourceRecord {
+    fn from(resource: Resource) -> Self {
+        Self {
+            host: resource.host,
+            path: resource.path,
+            path_parameters: resource.path_parameters,
+            classification: resource.classification,
+            security_zone: resource.security_zone,
+            tenant: resource.tenant,
+        }
+    }
+}
+
+impl From<Context> for ContextRecord {
+    fn from(context: Context) -> Self {
+        let possession = context.possession;
+        Self {
+            source_address: context.source_address.map(|address| address.to_string()),
+            user_agent: context.user_agent,
+            certificate_thumbprint: possession.certificate.map(CertificateThumbprint::to_base64url),
+            key_thumbprint: possession.key.map(Thumbprint::to_base64url),
+        }
+    }
+}
+
 impl From<Actor> for ActorRecord {
     fn from(actor: Actor) -> Self {
         Self {
@@ -460,7 +501,6 @@ impl DecisionRecord {
     }
 
     pub(crate) fn new(request: AccessRequest, answer: Answer) -> Self {
-        let possession = request.context.possession;
         Self {
             decision_id: answer.decision_id,
             time_us: answer.time_us,
@@ -479,23 +519,9 @@ impl DecisionRecord {
                 .map(FurtherTokenRecord::from)
                 .collect(),
             peer: request.peer.map(|peer| peer.to_string()),
-            action: ActionRecord {
-                method: request.action.method,
-            },
-            resource: ResourceRecord {
-                host: request.resource.host,
-                path: request.resource.path,
-                path_parameters: request.resource.path_parameters,
-                classification: request.resource.classification,
-                security_zone: request.resource.security_zone,
-                tenant: request.resource.tenant,
-            },
-            context: ContextRecord {
-                source_address: request.context.source_address.map(|address| address.to_string()),
-                user_agent: request.context.user_agent,
-                certificate_thumbprint: possession.certificate.map(CertificateThumbprint::to_base64url),
-                key_thumbprint: possession.key.map(Thumbprint::to_base64url),
-            },
+            action: request.action.into(),
+            resource: request.resource.into(),
+            context: request.context.into(),
             effect: answer.effect.into(),
             policy_revision: answer.policy_revision,
             policy_ids: answer.policy_ids,
@@ -503,6 +529,7 @@ impl DecisionRecord {
             caller_reasons: answer.caller_reasons,
             risk: None,
             device: None,
+            assigned_roles: Vec::new(),
             obligations: answer.obligations,
             challenge: answer.challenge.map(ChallengeRecord::from),
             observed: answer.observed.map(ObservedRecord::from),

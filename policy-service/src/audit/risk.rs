@@ -4,7 +4,7 @@ use picket_core::decision::Vary;
 use picket_core::risk::{Risk, RiskLevel, SCORE_MAX};
 use serde::{Deserialize, Serialize};
 
-use crate::risk::{Assessment, Factor, Fired, Mode, Signal};
+use crate::risk::{Assessment, Country, Factor, Fired, Mode, Signal};
 
 /// The risk, and every signal that made it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,6 +19,9 @@ pub struct RiskRecord {
     pub factors: Vec<String>,
     /// What was unusual; none for what was not.
     pub signals: Vec<SignalRecord>,
+    /// Where the request came from. Absent where it is not known, and in records from before it was kept.
+    #[serde(default)]
+    pub country: Option<String>,
 }
 
 /// Whether a score counted.
@@ -58,6 +61,10 @@ impl RiskRecord {
             },
             factors: Factor::required_at(level),
             signals: signals.collect::<Option<_>>()?,
+            country: match &self.country {
+                Some(country) => Some(Country::try_from(country.clone()).ok()?),
+                None => None,
+            },
             // What was looked at for it is not recorded.
             vary: Vary::EVERYTHING,
             mode: match self.mode {
@@ -80,6 +87,7 @@ impl From<Assessment> for RiskRecord {
             },
             factors: factors.iter().map(|factor| factor.name().to_owned()).collect(),
             signals: assessment.signals.into_iter().map(SignalRecord::from).collect(),
+            country: assessment.country.map(String::from),
         }
     }
 }

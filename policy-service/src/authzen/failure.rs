@@ -23,8 +23,11 @@ pub(super) enum Failure {
     #[error("the client certificate is no X.509-SVID")]
     CallerUnknown,
     /// The caller is not on the list.
-    #[error("the caller's SPIFFE ID may not ask for decisions")]
+    #[error("the caller's SPIFFE ID may not ask for this")]
     CallerRefused,
+    /// There is nothing to search in.
+    #[error("this search is not served")]
+    NotServed,
     /// As many calls as there may be are being served.
     #[error("too many calls at once")]
     Overloaded,
@@ -34,6 +37,12 @@ pub(super) enum Failure {
     /// Nothing is known of the session.
     #[error("the session or the device could not be looked up")]
     SessionUnknown(#[source] StorageError),
+    /// Nothing is known of the policies that decide.
+    #[error("the policies could not be looked up")]
+    PoliciesUnknown(#[source] StorageError),
+    /// Nothing is known of the principal's roles.
+    #[error("the roles could not be looked up")]
+    RolesUnknown(#[source] StorageError),
     /// It took too long.
     #[error("the decision took too long")]
     TimedOut,
@@ -47,6 +56,8 @@ impl From<DecisionError> for Failure {
                 Self::Unrecorded(error)
             }
             DecisionError::Storage(error) => Self::SessionUnknown(error),
+            DecisionError::Policies(error) => Self::PoliciesUnknown(error),
+            DecisionError::Roles(error) => Self::RolesUnknown(error),
         }
     }
 }
@@ -58,8 +69,13 @@ impl Failure {
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::CallerUnknown => StatusCode::UNAUTHORIZED,
             Self::CallerRefused => StatusCode::FORBIDDEN,
+            Self::NotServed => StatusCode::NOT_FOUND,
             Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Unrecorded(_) | Self::SessionUnknown(_) | Self::TimedOut => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Unrecorded(_)
+            | Self::SessionUnknown(_)
+            | Self::PoliciesUnknown(_)
+            | Self::RolesUnknown(_)
+            | Self::TimedOut => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
 

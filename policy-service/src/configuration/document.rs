@@ -3,20 +3,19 @@
 use std::path::Path;
 
 use deserr::{Deserr, ValuePointerRef};
-use jiff::tz::TimeZone;
 use picket_core::configuration::problems::Problems;
 use serde_json::Value;
 
 use super::devices::DevicesSection;
-use super::fields::{
-    Address, CallerIds, CertificateFile, DatabaseFile, Directory, ExistingFile, FilterConfigurationFile,
-};
-use super::fields::{HttpsOrigin, KeyEncryptionKeyFile, Ranged, TimeZoneName, is_development};
+use super::fields::{Address, CallerIds, CertificateFile, DatabaseFile, ExistingFile, FilterConfigurationFile};
+use super::fields::{HttpsOrigin, KeyEncryptionKeyFile, Ranged, is_development};
+use super::policies::PoliciesSection;
 use super::risk::{Risk, RiskSection};
 use super::roles::CallerSection;
+use super::roles_source::RolesSection;
 use super::sessions::SessionsSection;
 use super::storage::{StorageSection, location};
-use super::{Audit, AuthZen, Configuration, Decisions, ExtAuthz, Grpc, Http, Log, LogLevel, Policies};
+use super::{Audit, AuthZen, Configuration, Decisions, ExtAuthz, Grpc, Http, Log, LogLevel};
 
 /// Enough for a sidecar's worst burst, and a bound on what is held in memory.
 const CONCURRENCY_MAX: u32 = 1024;
@@ -35,10 +34,11 @@ const DENY_VALID_FOR_MS: u32 = 5_000;
 const VALID_FOR_MS_MAX: u32 = 86_400_000;
 
 /// The keys that hold paths, which are relative to the file's folder.
-const PATHS: [(&str, &str); 15] = [
+const PATHS: [(&str, &str); 16] = [
     ("grpc", "certificate_file"),
     ("grpc", "key_file"),
     ("grpc", "client_ca_file"),
+    ("authzen", "resources_file"),
     ("ext_authz", "filter_configuration_file"),
     ("ext_authz", "peer_ca_file"),
     ("policies", "directory"),
@@ -64,6 +64,8 @@ pub(super) struct Document {
     #[deserr(default)]
     ext_authz: Option<ExtAuthzSection>,
     policies: PoliciesSection,
+    #[deserr(default)]
+    roles: RolesSection,
     #[deserr(default)]
     decisions: DecisionsSection,
     audit: AuditSection,
@@ -112,6 +114,8 @@ struct AuthZenSection {
     request_bytes_max: Ranged<1_024, 4_194_304>,
     #[deserr(default = Ranged(EVALUATIONS_MAX))]
     evaluations_max: Ranged<1, 1_000>,
+    #[deserr(default)]
+    resources_file: Option<ExistingFile>,
 }
 
 #[derive(Debug, Deserr)]
@@ -121,14 +125,6 @@ struct ExtAuthzSection {
     peer_ca_file: CertificateFile,
     #[deserr(default = Ranged(CHECK_BYTES_MAX))]
     request_bytes_max: Ranged<1_024, 1_048_576>,
-}
-
-#[derive(Debug, Deserr)]
-#[deserr(deny_unknown_fields, error = Problems)]
-struct PoliciesSection {
-    directory: Directory,
-    #[deserr(default = TimeZoneName(TimeZone::UTC))]
-    time_zone: TimeZoneName,
 }
 
 #[derive(Debug, Deserr)]
@@ -191,16 +187,15 @@ impl From<Document> for Configuration {
                 concurrency_max: section.concurrency_max.0,
                 request_bytes_max: section.request_bytes_max.0,
                 evaluations_max: section.evaluations_max.0,
+                resources_file: section.resources_file.map(|file| file.0),
             }),
             ext_authz: document.ext_authz.map(|section| ExtAuthz {
                 filter_configuration_file: section.filter_configuration_file.0,
                 peer_ca_file: section.peer_ca_file.path,
                 request_bytes_max: section.request_bytes_max.0,
             }),
-            policies: Policies {
-                directory: document.policies.directory.0,
-                time_zone: document.policies.time_zone.0,
-            },
+            policies: document.policies.into(),
+            roles: document.roles.into(),
             decisions: Decisions {
                 permit_valid_for_ms: document.decisions.permit_valid_for_ms.0,
                 deny_valid_for_ms: document.decisions.deny_valid_for_ms.0,
@@ -253,6 +248,8 @@ fn what_is_kept_is_stored(document: &Document, problems: &mut Problems) {
     let keepers = [
         ("`[sessions]`", document.sessions.is_some()),
         ("`[devices]`", document.devices.is_some()),
+        ("`policies.source = \"store\"`", document.policies.are_stored()),
+        ("`roles.source = \"token_and_store\"`", document.roles.are_stored()),
     ];
     let keeper = keepers.iter().find(|(_, keeps)| *keeps);
     match (keeper, &document.storage) {

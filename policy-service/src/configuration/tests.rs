@@ -93,7 +93,8 @@ fn a_whole_file_is_read_with_its_defaults_and_paths_beside_it() {
     assert_eq!(configuration.grpc.certificate_file, folder.path().join("service.pem"));
     assert_eq!(configuration.grpc.concurrency_max, 1024);
     assert_eq!(configuration.grpc.request_bytes_max, 65_536);
-    assert_eq!(configuration.policies.directory, folder.path().join("policies"));
+    let policies = PolicySource::Folder(folder.path().join("policies"));
+    assert_eq!(configuration.policies.source, policies);
     assert_eq!(configuration.audit.database_file, folder.path().join("audit.sqlite3"));
     assert_eq!(configuration.decisions.permit_valid_for_ms, 60_000);
     assert_eq!(configuration.decisions.deny_valid_for_ms, 5_000);
@@ -143,14 +144,48 @@ fn sessions_are_kept_where_the_file_says_and_have_defaults() {
 }
 
 #[test]
+fn policies_are_in_a_folder_or_in_the_store() {
+    let folder = folder("Example");
+    let policies = |section: &str| WHOLE.replace("directory = \"policies\"", section);
+    let stored = format!("{}\n[storage]\nsqlite_file = \"s\"", policies("source = \"store\""));
+    let configuration = check(&write(&folder, &stored)).unwrap();
+    assert_eq!(configuration.policies.source, PolicySource::Store);
+    assert_eq!(configuration.roles, RoleSource::Token);
+    for (section, expected) in [
+        (
+            "source = \"store\"",
+            "storage: is required where there is `policies.source = \"store\"`",
+        ),
+        (
+            "source = \"store\"\ndirectory = \"policies\"",
+            "policies.directory: is for `source = \"folder\"`",
+        ),
+        ("", "policies.directory: is required where `source` is `folder`"),
+        (
+            "source = \"folder\"",
+            "policies.directory: is required where `source` is `folder`",
+        ),
+        ("source = \"database\"\ndirectory = \"policies\"", "policies.source: "),
+    ] {
+        let problems = check(&write(&folder, &policies(section))).unwrap_err();
+        check_mistakes(&lines(&problems), &[expected], &folder);
+    }
+}
+
+#[test]
 fn sessions_without_a_place_and_timeouts_that_disagree_are_refused() {
     let folder = folder("Example");
     for (more, expected) in [
         ("[sessions]", "storage: is required where there is `[sessions]`"),
         (
             "[storage]\nsqlite_file = \"s\"",
-            "storage: nothing is stored without `[sessions]`",
+            "storage: nothing is stored without `[sessions]` or `policies.source = \"store\"` or `roles.source = \"token_and_store\"`",
         ),
+        (
+            "[roles]\nsource = \"token_and_store\"",
+            "storage: is required where there is `roles.source = \"token_and_store\"`",
+        ),
+        ("[roles]\nsource = \"store\"", "roles.source: "),
         (
             "[sessions]\n[storage]",
             "storage: expected one of `sqlite_file` and `postgres_url_file`",
@@ -575,12 +610,15 @@ fn peers_of_a_development_authority_are_believed_on_loopback_addresses_only() {
 fn the_authzen_api_is_off_without_its_section_and_has_limits_in_it() {
     let folder = folder("Example");
     assert!(check(&write(&folder, WHOLE)).unwrap().authzen.is_none());
-    let section = "[authzen]\nlisten = \"127.0.0.1:9193\"\npolicy_decision_point = \"https://pdp.example.org:8443\"\n";
+    let section = "[authzen]\nlisten = \"127.0.0.1:9193\"\npolicy_decision_point = \"https://pdp.example.org:8443\"\n\
+                   resources_file = \"other.json\"\n";
+    std::fs::write(folder.path().join("other.json"), "[]").unwrap();
     let front = check(&write(&folder, &format!("{WHOLE}{section}")))
         .unwrap()
         .authzen
         .unwrap();
     assert_eq!(front.policy_decision_point, "https://pdp.example.org:8443");
+    assert_eq!(front.resources_file, Some(folder.path().join("other.json")));
     assert_eq!(
         (front.concurrency_max, front.request_bytes_max, front.evaluations_max),
         (256, 262_144, 100)

@@ -46,7 +46,7 @@ impl Memory {
                 inner.generation += 1;
                 inner.known.end_where(|_| true);
             }
-            Change::Session(_) | Change::Standing => {}
+            Change::Session(_) | Change::Standing | Change::Policies | Change::Roles => {}
         }
     }
 

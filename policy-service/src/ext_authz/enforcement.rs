@@ -260,10 +260,10 @@ impl Worker {
         call.spawn_on(
             async move {
                 let decision = decider.decide(request, Presence::Client, &caller, stopwatch).await?;
-                // What is revoked here is revoked at the next request: this cache hears nothing of it.
-                let valid_for_ms = match decider.sessions {
-                    Some(_) => 0,
-                    None => decision.valid_for_ms,
+                // What is revoked or activated here holds at the next request: this cache hears nothing of it.
+                let valid_for_ms = match decider.answers_can_change() {
+                    true => 0,
+                    false => decision.valid_for_ms,
                 };
                 Ok::<_, DecisionError>(Decision {
                     valid_for_ms,

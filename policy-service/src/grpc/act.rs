@@ -8,9 +8,22 @@ use crate::audit::{Act, AdministrationRecord, AuditLog, Event, Outcome};
 use crate::clock;
 use crate::configuration::Role;
 
+/// Who calls, by its SPIFFE ID. Its call has its place among those that are served for as long as there is one of these: until the
+/// answer, and until what was ordered is done.
+#[derive(Clone)]
+pub(super) struct Caller(Admitted);
+
+impl std::ops::Deref for Caller {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        self.0.caller()
+    }
+}
+
 /// What is done, to whom, by whom.
 pub(super) struct Order {
-    pub(super) caller: String,
+    pub(super) caller: Caller,
     pub(super) act: Act,
     /// As in [`AdministrationRecord::target`].
     pub(super) target: String,
@@ -32,11 +45,11 @@ impl Done<bool> {
     }
 }
 
-/// The caller's SPIFFE ID, if it has the role.
-pub(super) fn admit<T>(request: &Request<T>, role: Role) -> Result<String, AdminError> {
+/// The caller, if it has the role.
+pub(super) fn admit<T>(request: &Request<T>, role: Role) -> Result<Caller, AdminError> {
     let admitted = Admitted::of(request.extensions()).map_err(|_: DecideError| AdminError::Role(role))?;
     match admitted.roles().allow(role) {
-        true => Ok(admitted.caller().to_owned()),
+        true => Ok(Caller(admitted)),
         false => Err(AdminError::Role(role)),
     }
 }
@@ -50,15 +63,32 @@ pub(super) async fn carry_out<T: Send + 'static>(
     order: Order,
     work: impl Future<Output = Result<Done<T>, AdminError>> + Send + 'static,
 ) -> Result<T, AdminError> {
+    carry_out_naming(audit, order, |_| None, work).await
+}
+
+/// The same, where it is known only afterwards what it was done to.
+///
+/// # Errors
+/// As [`carry_out`].
+pub(super) async fn carry_out_naming<T: Send + 'static>(
+    audit: &AuditLog,
+    order: Order,
+    target: fn(&T) -> Option<String>,
+    work: impl Future<Output = Result<Done<T>, AdminError>> + Send + 'static,
+) -> Result<T, AdminError> {
     let audit = audit.clone();
     let done = tokio::spawn(async move {
         let done = work.await;
         let time_us = clock::now_unix_us();
         let record = AdministrationRecord {
             time_us: as_i64(time_us),
-            caller: order.caller,
+            caller: (*order.caller).to_owned(),
             act: order.act,
-            target: order.target,
+            target: done
+                .as_ref()
+                .ok()
+                .and_then(|done| target(&done.answer))
+                .unwrap_or(order.target),
             outcome: done.as_ref().map_or(Outcome::Failed, |done| done.outcome),
         };
         let recorded = audit.append(time_us, &Event::Administration(Box::new(record))).await;

@@ -6,11 +6,12 @@ use picket_proto::v1;
 use picket_proto::v1::device_admin_server::DeviceAdmin;
 use tonic::Request;
 
-use super::act::{self, Done, Order, now_us};
+use super::act::{self, Caller, Done, Order, now_us};
 use super::admin::{Answer, filter, name, page_length};
 use super::status::AdminError;
 use crate::audit::{Act, AuditLog, Outcome};
 use crate::configuration::Role;
+use crate::decision::Decider;
 use crate::devices::{
     Device, DeviceId, DeviceState, Devices, Invitation, OsName, OsVersion, Posture, Thumbprint, Trust,
 };
@@ -23,16 +24,23 @@ const LABEL_BYTES_MAX: usize = 256;
 #[derive(Clone)]
 pub(super) struct DeviceCalls {
     /// `None`: no devices are kept.
-    pub(super) devices: Option<Arc<Devices>>,
-    pub(super) audit: AuditLog,
+    devices: Option<Arc<Devices>>,
+    audit: AuditLog,
 }
 
 /// What became of a change, where it could be made.
 type Changed = Result<(Box<Device>, bool), AdminError>;
 
 impl DeviceCalls {
-    /// The caller's SPIFFE ID and the devices, if it has the role.
-    fn admit<T>(&self, request: &Request<T>, role: Role) -> Result<(String, Arc<Devices>), AdminError> {
+    pub(super) fn new(decider: &Decider) -> Self {
+        Self {
+            devices: decider.devices.clone(),
+            audit: decider.audit.clone(),
+        }
+    }
+
+    /// The caller and the devices, if it has the role.
+    fn admit<T>(&self, request: &Request<T>, role: Role) -> Result<(Caller, Arc<Devices>), AdminError> {
         let caller = act::admit(request, role)?;
         let devices = self.devices.clone().ok_or(AdminError::NoDevices)?;
         Ok((caller, devices))
@@ -90,7 +98,7 @@ impl DeviceAdmin for DeviceCalls {
                 _ => Some(name("tenant", asked.tenant)?),
             },
             label: asked.label,
-            caller: caller.clone(),
+            caller: (*caller).to_owned(),
         };
         let order = Order {
             caller,
@@ -197,7 +205,7 @@ impl DeviceAdmin for DeviceCalls {
     }
 
     async fn list_devices(&self, request: Request<v1::ListDevicesRequest>) -> Answer<v1::ListDevicesResponse> {
-        let (_, devices) = self.admit(&request, Role::Reader)?;
+        let (_caller, devices) = self.admit(&request, Role::Reader)?;
         let asked = request.into_inner();
         let after = match asked.after.as_str() {
             "" => None,
@@ -218,7 +226,7 @@ impl DeviceAdmin for DeviceCalls {
     }
 
     async fn show_device(&self, request: Request<v1::ShowDeviceRequest>) -> Answer<v1::Device> {
-        let (_, devices) = self.admit(&request, Role::Reader)?;
+        let (_caller, devices) = self.admit(&request, Role::Reader)?;
         let asked = request.get_ref();
         let found = match named(&asked.id, asked.thumbprint.as_ref())? {
             Named::Id(id) => devices.show(id).await,

@@ -9,8 +9,9 @@ use crate::configuration::Role;
 use crate::decision::DecisionError;
 use crate::devices::InvitationError;
 use crate::ext_authz::CheckError;
+use crate::revisions::RevisionError;
 use crate::sessions::OperationError;
-use crate::storage::StorageError;
+use crate::storage::{ROLE_ASSIGNMENTS_MAX, StorageError};
 
 /// Why a call ends without a decision.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +56,8 @@ impl DecideError {
             Self::Undecided(DecisionError::Storage(_)) => {
                 Status::unavailable("the session or the device could not be looked up")
             }
+            Self::Undecided(DecisionError::Roles(_)) => Status::unavailable("the roles could not be looked up"),
+            Self::Undecided(DecisionError::Policies(_)) => Status::unavailable("the policies could not be looked up"),
             Self::TimedOut => Status::deadline_exceeded(self.to_string()),
         }
     }
@@ -109,6 +112,22 @@ pub(super) enum AdminError {
     /// A field of the request is not what the contract says.
     #[error("field `{0}`: expected {1}")]
     Field(&'static str, &'static str),
+    /// There are no revisions to look at or to activate.
+    #[error(
+        "the policies of this policy service are those of a folder: its configuration has no `policies.source = \"store\"`"
+    )]
+    NoRevisions,
+    /// There are no roles to look at or to assign.
+    #[error(
+        "this policy service takes roles from tokens alone: its configuration has no `roles.source = \"token_and_store\"`"
+    )]
+    NoRoles,
+    /// There are as many as there may be.
+    #[error("{ROLE_ASSIGNMENTS_MAX} role assignments are held")]
+    TooManyRoles,
+    /// It was not done, or nobody knows.
+    #[error(transparent)]
+    Revision(#[from] RevisionError),
     /// There is no session of this id.
     #[error("there is no such session")]
     NoSuchSession,
@@ -133,14 +152,23 @@ impl From<AdminError> for Status {
     fn from(error: AdminError) -> Self {
         let code = match &error {
             AdminError::Role(_) => Code::PermissionDenied,
-            AdminError::NoSessions | AdminError::NoDevices | AdminError::NoRisk | AdminError::DeviceRetired => {
-                Code::FailedPrecondition
-            }
+            AdminError::NoSessions
+            | AdminError::NoDevices
+            | AdminError::NoRevisions
+            | AdminError::NoRoles
+            | AdminError::NoRisk
+            | AdminError::DeviceRetired => Code::FailedPrecondition,
+            AdminError::Revision(RevisionError::OtherActive { .. }) => Code::Aborted,
+            AdminError::Revision(RevisionError::NoSuchRevision) => Code::NotFound,
+            AdminError::Revision(RevisionError::TooMany) => Code::ResourceExhausted,
+            AdminError::Revision(RevisionError::Storage(_)) => Code::Unavailable,
+            AdminError::Revision(RevisionError::Cut) => Code::Internal,
             AdminError::Field(_, _) | AdminError::Proof(_) | AdminError::Report { .. } => Code::InvalidArgument,
             AdminError::NoSuchSession | AdminError::NoSuchDevice | AdminError::NoSuchChallenge => Code::NotFound,
             AdminError::ThumbprintTaken => Code::AlreadyExists,
             AdminError::TooMany(_)
             | AdminError::TooManyReports
+            | AdminError::TooManyRoles
             | AdminError::Invitation(InvitationError::TooMany)
             | AdminError::Operation(OperationError::TooManyRevocations) => Code::ResourceExhausted,
             AdminError::Invitation(InvitationError::Storage(_)) => Code::Unavailable,

@@ -65,6 +65,14 @@ impl Found {
         self.0.is_empty()
     }
 
+    /// What was made, if nothing was found.
+    pub(super) fn none_or<T>(self, made: T) -> Result<T, PolicyErrors> {
+        match self.is_empty() {
+            true => Ok(made),
+            false => Err(self.into_errors()),
+        }
+    }
+
     pub(super) fn into_errors(mut self) -> PolicyErrors {
         self.0.sort();
         self.0.dedup();

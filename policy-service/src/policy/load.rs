@@ -1,4 +1,4 @@
-//! Loading a folder: every mistake of every file, each with its line.
+//! Loading policies: every mistake of every file, each with its line.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -12,19 +12,13 @@ use ring::digest;
 use super::annotations::Annotations;
 use super::entities::LoadedEntities;
 use super::errors::{Found, PolicyErrors, line_at, line_of, message, with_causes};
+use super::files::{ENTITIES_FILE, POLICY_EXTENSION, PolicyFiles, SCHEMA_FILE};
 use super::index::Index;
 use super::model::Model;
 use super::trace::Place;
 use super::{Loaded, PolicyEngine};
 use crate::risk::Levels;
 
-/// How many policy files a folder may hold.
-pub const FILES_MAX: usize = 1000;
-/// How large each file may be.
-pub const FILE_BYTES_MAX: u64 = 1024 * 1024;
-const SCHEMA_FILE: &str = "schema.cedarschema";
-const ENTITIES_FILE: &str = "entities.json";
-const POLICY_EXTENSION: &str = "cedar";
 /// SHA-256 cut to this many hexadecimal digits names a revision.
 const REVISION_DIGITS: usize = 16;
 
@@ -37,8 +31,22 @@ const REVISION_DIGITS: usize = 16;
 /// Every mistake in the folder, with file and line.
 pub fn load(directory: &Path) -> Result<PolicyEngine, PolicyErrors> {
     let mut found = Found::default();
+    let files = PolicyFiles::read_policies(directory, &mut found);
+    load_into(&files, found)
+}
+
+/// Does the same with files that are in memory.
+///
+/// # Errors
+/// Every mistake in them, with file and line.
+pub fn load_files(files: &PolicyFiles) -> Result<PolicyEngine, PolicyErrors> {
+    load_into(files, Found::default())
+}
+
+fn load_into(files: &PolicyFiles, mut found: Found) -> Result<PolicyEngine, PolicyErrors> {
     let mut warnings = Found::default();
-    let files = read_files(directory, &mut found);
+    let directory = files.origin();
+    let files = placed(files, &mut found);
     let schema = load_schema(directory, &files, &mut found, &mut warnings);
     let policies = Policies::parse(&files, &mut found);
     let prepared = schema.and_then(|schema| {
@@ -84,56 +92,21 @@ struct File {
     text: String,
 }
 
-fn read_files(directory: &Path, found: &mut Found) -> Files {
-    let mut files = Files::new();
-    let entries = match std::fs::read_dir(directory) {
-        Ok(entries) => entries,
-        Err(error) => {
-            found.add(directory, None, format!("cannot read the folder: {error}"));
-            return files;
-        }
+fn placed(files: &PolicyFiles, found: &mut Found) -> Files {
+    let directory = files.origin();
+    let place = |(name, text): (&str, &str)| {
+        let file = File {
+            path: directory.join(name),
+            text: text.to_owned(),
+        };
+        (name.to_owned(), file)
     };
-    for entry in entries {
-        let path = match entry {
-            Ok(entry) => entry.path(),
-            Err(error) => {
-                found.add(directory, None, format!("cannot read the folder: {error}"));
-                continue;
-            }
-        };
-        let Some(name) = path.file_name().map(|name| name.to_string_lossy().into_owned()) else {
-            continue;
-        };
-        let is_policy = path.extension().is_some_and(|extension| extension == POLICY_EXTENSION);
-        if !is_policy && name != SCHEMA_FILE && name != ENTITIES_FILE {
-            continue;
-        }
-        if files.len() >= FILES_MAX {
-            found.add(directory, None, format!("more than {FILES_MAX} files"));
-            break;
-        }
-        match read_file(&path) {
-            Ok(text) => {
-                files.insert(name, File { path, text });
-            }
-            Err(message) => found.add(&path, None, message),
-        }
-    }
+    let files: Files = files.policies().map(place).collect();
     let is_policy = |name: &String| name.ends_with(&format!(".{POLICY_EXTENSION}"));
     if found.is_empty() && !files.keys().any(is_policy) {
         found.add(directory, None, format!("no policy file (`*.{POLICY_EXTENSION}`)"));
     }
     files
-}
-
-fn read_file(path: &Path) -> Result<String, String> {
-    let size = std::fs::metadata(path)
-        .map_err(|error| format!("cannot read: {error}"))?
-        .len();
-    if size > FILE_BYTES_MAX {
-        return Err(format!("larger than {FILE_BYTES_MAX} bytes"));
-    }
-    std::fs::read_to_string(path).map_err(|error| format!("cannot read: {error}"))
 }
 
 fn load_schema(directory: &Path, files: &Files, found: &mut Found, warnings: &mut Found) -> Option<Schema> {

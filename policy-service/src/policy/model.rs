@@ -18,6 +18,7 @@ use super::errors::with_causes;
 use super::moment::Moment;
 use super::needs::{Attribute, Attributes, Needs, TIME};
 use crate::devices::SeenDevice;
+use crate::risk::Assessment;
 
 /// How many roles a token may bring. More is an error, never a shorter list: what is left out could be what forbids.
 pub const ROLES_MAX: usize = 256;
@@ -116,34 +117,47 @@ impl Model {
             Ok(moment) => moment,
             Err(error) => return BTreeSet::from([error.to_string()]),
         };
-        let (risk, device) = (samples::risk(), SeenDevice::trusted(None));
-        let known = Known {
-            risk: Some(&risk),
-            device: Some(&device),
-        };
-        let risky = moment.clone().knowing(known);
-        for mut sample in samples::all() {
-            // The optional parts of a request, and what else may be known of it as others.
-            let moment = match sample.context.user_agent {
-                Some(_) => &risky,
-                None => &moment,
+        let device = SeenDevice::trusted(None);
+        let knowing = |risk: Assessment| {
+            let known = Known {
+                risk: Some(&risk),
+                device: Some(&device),
             };
-            match self.made(&sample, &loaded, Attributes::ALL, moment) {
-                Ok(made) => {
-                    if let Err(error) = Entities::from_entities(made, Some(schema)) {
-                        mistakes.insert(with_causes(&error));
-                    }
-                }
-                Err(error) => {
-                    mistakes.insert(error.to_string());
-                }
+            moment.clone().knowing(known)
+        };
+        let risky = samples::risks().map(knowing);
+        for sample in samples::all() {
+            // The optional parts of a request, and what else may be known of it as others, which have optional parts themselves.
+            let moments = match sample.context.user_agent {
+                Some(_) => risky.as_slice(),
+                None => std::slice::from_ref(&moment),
+            };
+            for moment in moments {
+                mistakes.extend(self.mistakes_about(sample.clone(), &loaded, moment, schema));
             }
-            for method in METHODS.iter().chain([&OTHER_METHOD]) {
-                (*method).clone_into(&mut sample.action.method);
-                if let Err(error) = self.request(&sample, Attributes::ALL, moment, Some(schema)) {
-                    mistakes.insert(error.to_string());
-                }
+        }
+        mistakes
+    }
+
+    fn mistakes_about(
+        &self,
+        mut sample: AccessRequest,
+        loaded: &LoadedEntities,
+        moment: &Moment,
+        schema: &Schema,
+    ) -> Vec<String> {
+        let made = self.made(&sample, loaded, Attributes::ALL, moment);
+        let mut mistakes: Vec<String> = match made {
+            Ok(made) => {
+                let refused = Entities::from_entities(made, Some(schema)).err();
+                refused.map(|error| with_causes(&error)).into_iter().collect()
             }
+            Err(error) => vec![error.to_string()],
+        };
+        for method in METHODS.iter().chain([&OTHER_METHOD]) {
+            (*method).clone_into(&mut sample.action.method);
+            let request = self.request(&sample, Attributes::ALL, moment, Some(schema));
+            mistakes.extend(request.err().map(|error| error.to_string()));
         }
         mistakes
     }
@@ -331,11 +345,15 @@ fn risk(needed: Attributes, moment: &Moment) -> Result<Option<(String, Restricte
     };
     let signals = risk.signals.iter().map(|signal| string(signal));
     let members = [
-        ("score", RestrictedExpression::new_long(risk.score)),
-        ("level", string(risk.level)),
-        ("signals", RestrictedExpression::new_set(signals)),
+        Some(("score", RestrictedExpression::new_long(risk.score))),
+        Some(("level", string(risk.level))),
+        Some(("signals", RestrictedExpression::new_set(signals))),
+        risk.country.as_deref().map(|country| ("country", string(country))),
     ];
-    let members = members.map(|(name, value)| (name.to_owned(), value));
+    let members = members
+        .into_iter()
+        .flatten()
+        .map(|(name, value)| (name.to_owned(), value));
     let record = RestrictedExpression::new_record(members).map_err(refused("risk"))?;
     Ok(Some((Attribute::Risk.name().to_owned(), record)))
 }

@@ -31,6 +31,8 @@ pub(super) struct SeenRisk {
     pub(super) score: i64,
     pub(super) level: &'static str,
     pub(super) signals: Vec<&'static str>,
+    /// Where the request comes from; also while risk is only learnt.
+    pub(super) country: Option<String>,
     /// What was looked at for it.
     pub(super) vary: Vary,
 }
@@ -189,6 +191,7 @@ impl From<&Assessment> for SeenRisk {
             score: counted.map_or(0, |risk| risk.score.into()),
             level: counted.map_or(RiskLevel::Low, |risk| risk.level).name(),
             signals: assessment.counted_signals().collect(),
+            country: assessment.country.map(String::from),
             vary: assessment.vary,
         }
     }

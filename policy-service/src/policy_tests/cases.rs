@@ -8,7 +8,7 @@ use picket_core::configuration::problems::{self, Problems, shortened};
 use picket_core::decision::{ACR_VALUES_MAX, Effect, StepUp};
 use serde_json::Value;
 
-use super::document::{DocumentErrors, defaults_of, lay_under, read_yaml};
+use super::document::{DocumentErrors, defaults_of, lay_under, parse_yaml, read_yaml};
 use super::request::{RequestDocument, Text, TimedRequest, texts};
 
 /// The folder beside the policies that holds their tests.
@@ -133,23 +133,54 @@ enum EffectDocument {
 /// of meaning.
 pub fn read(folder: &Path) -> Result<Vec<CaseFile>, DocumentErrors> {
     let mut found = DocumentErrors::default();
-    let mut files = Vec::new();
-    let mut cases_left = CASES_MAX;
+    let mut all = AllCases::default();
     for file in names(folder, &mut found) {
         let document = read_yaml(&file, &mut found);
-        let Some(cases) = document.and_then(|document| found.take(&file, cases(document))) else {
-            continue;
-        };
-        match cases_left.checked_sub(cases.len()) {
-            Some(left) => cases_left = left,
-            None => {
-                found.add(folder, "", format!("more than {CASES_MAX} cases"));
-                break;
-            }
+        if let Some(cases) = document.and_then(|document| found.take(&file, cases(document))) {
+            all.add(file, cases, CASES_MAX, &mut found);
         }
-        files.push(CaseFile { file, cases });
     }
-    found.none_or(files)
+    found.none_or(all.files)
+}
+
+/// Does the same with files that are in memory, and have no more than so many cases.
+///
+/// # Errors
+/// Every mistake of every file, in the same way.
+pub fn read_texts(files: &[(PathBuf, &str)], cases_max: usize) -> Result<Vec<CaseFile>, DocumentErrors> {
+    let mut found = DocumentErrors::default();
+    let mut all = AllCases::default();
+    for (file, text) in files {
+        let document = parse_yaml(file, text, &mut found);
+        if let Some(cases) = document.and_then(|document| found.take(file, cases(document))) {
+            all.add(file.clone(), cases, cases_max, &mut found);
+        }
+    }
+    found.none_or(all.files)
+}
+
+/// Whether a file of this name holds cases.
+pub(crate) fn is_case_file(file: &Path) -> bool {
+    let extension = file.extension().and_then(|extension| extension.to_str());
+    extension.is_some_and(|extension| EXTENSIONS.contains(&extension))
+}
+
+/// The files so far, and how many cases they have.
+#[derive(Default)]
+struct AllCases {
+    files: Vec<CaseFile>,
+    count: usize,
+}
+
+impl AllCases {
+    fn add(&mut self, file: PathBuf, cases: Vec<Case>, cases_max: usize, found: &mut DocumentErrors) {
+        self.count += cases.len();
+        if self.count > cases_max {
+            found.add(&file, "", format!("more than {cases_max} cases in all files"));
+            return;
+        }
+        self.files.push(CaseFile { file, cases });
+    }
 }
 
 fn names(folder: &Path, found: &mut DocumentErrors) -> Vec<PathBuf> {
@@ -161,14 +192,10 @@ fn names(folder: &Path, found: &mut DocumentErrors) -> Vec<PathBuf> {
             return Vec::new();
         }
     };
-    let is_case_file = |path: &PathBuf| {
-        let extension = path.extension().and_then(|extension| extension.to_str());
-        extension.is_some_and(|extension| EXTENSIONS.contains(&extension))
-    };
     let mut files: Vec<PathBuf> = entries
         .into_iter()
         .map(|entry| entry.path())
-        .filter(is_case_file)
+        .filter(|path| is_case_file(path))
         .collect();
     if files.len() > FILES_MAX {
         found.add(folder, "", format!("more than {FILES_MAX} files"));

@@ -84,16 +84,20 @@ impl std::error::Error for DocumentErrors {}
 
 /// One YAML document. A key that is there twice is a mistake, and so is what expands to more than a file can hold.
 pub(super) fn read_yaml(file: &Path, found: &mut DocumentErrors) -> Option<Value> {
-    let text = match read_text(file) {
-        Ok(text) => text,
+    match read_text(file) {
+        Ok(text) => parse_yaml(file, &text, found),
         Err(message) => {
             found.add(file, "", message);
-            return None;
+            None
         }
-    };
+    }
+}
+
+/// The same of a text that was read.
+pub(super) fn parse_yaml(file: &Path, text: &str, found: &mut DocumentErrors) -> Option<Value> {
     // `no` and `y` are words here, as in YAML 1.2.
     let options = serde_saphyr::options! { with_snippet: false, strict_booleans: true };
-    match serde_saphyr::from_str_with_options(&text, options) {
+    match serde_saphyr::from_str_with_options(text, options) {
         Ok(value) => Some(value),
         Err(error) => {
             found.add(file, "", format!("expected YAML: {error}"));

@@ -13,7 +13,7 @@ use picket_core::spiffe::SpiffeId;
 use crate::configuration::{parsed_text, problem};
 use crate::devices::{DeviceState, SeenDevice, TRUST_SCORE_MAX};
 use crate::policy::{Evaluation, Known, PolicyEngine};
-use crate::risk::{Assessment, Signal, StatedRisk, StatedRiskError};
+use crate::risk::{Assessment, Country, Signal, StatedRisk, StatedRiskError};
 
 /// What stands for what is left out.
 const ISSUER: &str = "https://issuer.example";
@@ -201,7 +201,14 @@ pub(super) struct RiskDocument {
     score: u64,
     #[deserr(default)]
     signals: Vec<SignalName>,
+    /// Where the request comes from.
+    #[deserr(default)]
+    country: Option<CountryCode>,
 }
+
+/// A country by its two letters.
+#[derive(Clone, Copy, Debug)]
+struct CountryCode(Country);
 
 /// The name of a signal.
 #[derive(Clone, Copy, Debug)]
@@ -319,7 +326,7 @@ impl RiskDocument {
     fn stated(self, path: &str, problems: &mut Problems) -> Option<StatedRisk> {
         let signals = self.signals.into_iter().map(|name| name.0).collect();
         match StatedRisk::new(self.score, signals) {
-            Ok(stated) => Some(stated),
+            Ok(stated) => Some(stated.in_country(self.country.map(|code| code.0))),
             Err(error) => {
                 let field = match error {
                     StatedRiskError::Score(_) => "risk.score",
@@ -404,6 +411,16 @@ impl Deserr<Problems> for State {
                     shortened(text)
                 )
             })
+        })
+    }
+}
+
+impl Deserr<Problems> for CountryCode {
+    fn deserialize_from_value<V: IntoValue>(value: Value<V>, location: ValuePointerRef<'_>) -> Result<Self, Problems> {
+        parsed_text(value, location, |text| {
+            Country::try_from(text.to_owned())
+                .map(Self)
+                .map_err(|error| format!("{error}, found `{}`", shortened(text)))
         })
     }
 }

@@ -510,6 +510,10 @@ fn a_risk_that_no_request_has_is_a_mistake() {
         ),
         "{unknown:?}"
     );
+    assert_eq!(
+        of("{ score: 25, country: de }"),
+        ["cases.yaml: cases[0].request.risk.country: expected a country's two letters, such as `DE`, found `de`"]
+    );
     assert_eq!(of("{ score: -1 }").len(), 1);
     assert_eq!(of("{}").len(), 1);
     assert_eq!(of("{ score: 60, level: high }").len(), 1);

@@ -6,6 +6,7 @@ use picket_core::decision::Vary;
 use picket_core::risk::{Risk, SCORE_MAX};
 
 use super::factors::Factor;
+use super::facts::Country;
 use super::settings::RiskSettings;
 
 macro_rules! signals {
@@ -123,6 +124,8 @@ pub struct Assessment {
     pub factors: &'static [Factor],
     /// Every signal, in the order of [`Signal::ALL`].
     pub signals: Vec<Fired>,
+    /// Where the request comes from, where locations are looked at and a database knows it. It is no part of the score.
+    pub country: Option<Country>,
     /// What of the request was looked at besides route rule, token and what is remembered.
     pub vary: Vary,
     /// Whether it counts.
@@ -141,6 +144,7 @@ impl Assessment {
             risk: Risk { score, level },
             factors: Factor::required_at(level),
             signals,
+            country: None,
             vary: settings.vary(),
             mode: settings.mode,
         }
@@ -162,6 +166,11 @@ impl Assessment {
             Mode::Learning => &[],
         };
         counted.iter().map(|fired| fired.signal.name())
+    }
+
+    /// The same with where it comes from.
+    pub(super) fn in_country(self, country: Option<Country>) -> Self {
+        Self { country, ..self }
     }
 
     /// The signals as a set of bits.

@@ -99,7 +99,7 @@ impl RiskEngine {
             }
         }
         if let (Some(authentication), Some(failures)) = (&settings.authentication, self.failures(facts.principal)) {
-            found.extend(failures.signal(authentication, facts.now_s));
+            found.extend(failures.signal(authentication, facts));
         }
         if settings.threat_list.is_some() {
             found.extend(listing.map(|listing| Fired {
@@ -107,7 +107,9 @@ impl RiskEngine {
                 explanation: listing.explanation(facts.now_s),
             }));
         }
-        Assessment::new(settings, found, score_min)
+        // With the kind that looks at it, as answers then vary with the address.
+        let country = settings.location.as_ref().and_then(|_| facts.place?.country());
+        Assessment::new(settings, found, score_min).in_country(country)
     }
 
     /// Takes note of a request that was assessed. What was not permitted teaches only how often the principal asks, and is

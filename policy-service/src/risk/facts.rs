@@ -91,6 +91,8 @@ pub struct Facts {
     /// The token, or the session where it has no id.
     pub(super) token: Option<Fingerprint>,
     pub(super) peer: Option<Fingerprint>,
+    /// When the user authenticated, as the token says, in seconds since the epoch.
+    pub(super) authenticated_s: Option<u32>,
     pub(super) route_rule: Fingerprint,
     pub(super) route_rule_shown: String,
     pub(super) method: u8,
@@ -165,6 +167,9 @@ impl Facts {
             session,
             token,
             peer: peer.map(|peer| Fingerprint::of("peer", &[Some(peer)])),
+            authenticated_s: principal
+                .and_then(|principal| principal.auth_time_s)
+                .and_then(|at_s| u32::try_from(at_s).ok()),
             route_rule: Fingerprint::of("route rule", &[Some(&request.route_rule)]),
             route_rule_shown: shortened(&request.route_rule),
             method: u8::try_from(method.unwrap_or(METHODS.len())).unwrap_or(u8::MAX),
@@ -206,6 +211,15 @@ fn by_token(principal: &Principal) -> Option<SessionName<'_>> {
 }
 
 impl Place {
+    /// The country, where it is known.
+    #[must_use]
+    pub fn country(self) -> Option<Country> {
+        match self {
+            Self::Known(country, _) => country,
+            Self::V4(_) | Self::V6(_) => None,
+        }
+    }
+
     /// Where an address is, as finely as locations are compared; `None` where there is none.
     #[must_use]
     pub fn of(source: Option<IpAddr>, known: Address) -> Option<Self> {

@@ -5,6 +5,7 @@ use picket_core::risk::{Risk, SCORE_MAX};
 
 use super::assessment::{Assessment, Fired, Mode, Signal};
 use super::factors::Factor;
+use super::facts::Country;
 use super::settings::Levels;
 
 /// A score, and the signals that are said to have made it. The level follows from the score.
@@ -12,6 +13,7 @@ use super::settings::Levels;
 pub struct StatedRisk {
     score: u8,
     signals: Vec<Signal>,
+    country: Option<Country>,
 }
 
 /// A risk that no request can have.
@@ -37,8 +39,18 @@ impl StatedRisk {
         signals.sort_unstable();
         match signals.windows(2).find(|pair| pair.first() == pair.last()) {
             Some([signal, ..]) => Err(StatedRiskError::Twice(*signal)),
-            Some([]) | None => Ok(Self { score, signals }),
+            Some([]) | None => Ok(Self {
+                score,
+                signals,
+                country: None,
+            }),
         }
+    }
+
+    /// The same for a request from a country.
+    #[must_use]
+    pub fn in_country(self, country: Option<Country>) -> Self {
+        Self { country, ..self }
     }
 
     /// What a service with these levels would have made of it.
@@ -56,6 +68,7 @@ impl StatedRisk {
             },
             factors: Factor::required_at(level),
             signals: self.signals.iter().map(stated).collect(),
+            country: self.country,
             // All that any kind of signal looks at: which are switched on, nobody has said.
             vary: [
                 Attribute::Peer,

@@ -312,6 +312,22 @@ fn a_country_and_its_network_are_the_location_where_they_are_known() {
 }
 
 #[test]
+fn a_country_is_told_where_locations_are_looked_at() {
+    let country = |settings| {
+        let mut world = World::new(settings);
+        world.address = known("DE", 3320, None);
+        world.assess(&request()).country.map(|country| country.to_string())
+    };
+    assert_eq!(country(settings()).as_deref(), Some("DE"));
+    let without = RiskSettings {
+        location: None,
+        ..settings()
+    };
+    assert_eq!(country(without), None);
+    assert_eq!(World::new(settings()).assess(&request()).country, None);
+}
+
+#[test]
 fn ipv6_is_compared_by_48_bits_and_ipv4_in_its_form_by_24() {
     let mut world = World::new(settings());
     world.permit(&from("2001:db8:1:2::3"));

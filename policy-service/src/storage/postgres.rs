@@ -3,6 +3,8 @@
 mod connection;
 mod devices;
 mod listener;
+mod policies;
+mod roles;
 mod schema;
 mod statements;
 
@@ -16,10 +18,12 @@ use tokio::task::JoinHandle;
 use tokio_postgres::Client;
 use tokio_postgres::error::{DbError, Severity, SqlState};
 
-use super::{Concurrency, Counts, Creation, DeviceChange, DeviceStore, Filter, Forgotten, NewDevice, Observer, Probe};
-use super::{Revocation, SessionStore, StorageError};
+use super::{
+    Concurrency, Counts, Creation, Filter, Forgotten, Observer, Probe, Revocation, SessionStore, Since, StorageError,
+};
+use super::{DeviceChange, DeviceStore, NewDevice};
 use crate::devices::{Device, DeviceId, DeviceState, Enrollment, Posture, Thumbprint};
-use crate::sessions::{Ended, Lockdown, Session, SessionId, Standing};
+use crate::sessions::{Ended, Lockdown, PrincipalId, Session, SessionId, Standing};
 use connection::Connector;
 pub(super) use connection::read_url;
 use listener::Listener;
@@ -152,6 +156,16 @@ impl SessionStore for PostgresStore {
         count_max: u32,
     ) -> Result<Vec<Session>, StorageError> {
         self.run(async |client| statements::sessions(client, &filter, after, count_max).await)
+            .await
+    }
+
+    async fn last_sessions(
+        &self,
+        after: Option<PrincipalId>,
+        since: Since,
+        count_max: u32,
+    ) -> Result<Vec<Session>, StorageError> {
+        self.run(async |client| statements::last_sessions(client, after, since, count_max).await)
             .await
     }
 

@@ -1,6 +1,8 @@
 //! Storage in a SQLite database, which one process owns: one thread writes, many commits in one, and others read beside it.
 
 mod devices;
+mod policies;
+mod roles;
 mod schema;
 mod statements;
 
@@ -14,12 +16,10 @@ use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 use tokio::sync::{Semaphore, oneshot};
 
 use super::database_file::DatabaseFile;
-use super::{
-    Concurrency, Counts, Creation, DeviceChange, DeviceStore, Filter, Forgotten, NewDevice, Probe, Revocation,
-};
-use super::{SessionStore, StorageError};
+use super::{Concurrency, Counts, Creation, Filter, Forgotten, Probe, Revocation, SessionStore, Since, StorageError};
+use super::{DeviceChange, DeviceStore, NewDevice};
 use crate::devices::{Device, DeviceId, DeviceState, Enrollment, Posture, Thumbprint};
-use crate::sessions::{Ended, Lockdown, Session, SessionId, Standing};
+use crate::sessions::{Ended, Lockdown, PrincipalId, Session, SessionId, Standing};
 
 /// How many writes may wait; more at once are refused.
 const QUEUE_WRITES_MAX: usize = 8192;
@@ -146,6 +146,16 @@ impl SessionStore for SqliteStore {
         count_max: u32,
     ) -> Result<Vec<Session>, StorageError> {
         self.read(move |connection| statements::sessions(connection, &filter, after, count_max))
+            .await
+    }
+
+    async fn last_sessions(
+        &self,
+        after: Option<PrincipalId>,
+        since: Since,
+        count_max: u32,
+    ) -> Result<Vec<Session>, StorageError> {
+        self.read(move |connection| statements::last_sessions(connection, after, since, count_max))
             .await
     }
 

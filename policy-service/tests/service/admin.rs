@@ -14,7 +14,7 @@ use crate::harness::{KEY, Service, Setup};
 use crate::sessions::{SQLITE, asked, client, reasons};
 
 pub(crate) const OPERATOR: &str = "spiffe://example.org/operator";
-const READER: &str = "spiffe://example.org/reader";
+pub(crate) const READER: &str = "spiffe://example.org/reader";
 pub(crate) const CALLERS: &str = r#"
     [[grpc.callers]]
     spiffe_id = "spiffe://example.org/operator"
@@ -28,13 +28,13 @@ fn id(sid: &str) -> String {
     SessionId::of("https://issuer.example", NamedBy::SessionId, sid).to_string()
 }
 
-async fn channel(setup: &Setup, service: &Service, caller: &str) -> Channel {
+pub(crate) async fn channel(setup: &Setup, service: &Service, caller: &str) -> Channel {
     let identity = setup.authority.identity(caller);
     let config = setup.authority.client(Some(&identity), &TLS13);
     setup.channel(service, config).await.unwrap()
 }
 
-async fn admin(setup: &Setup, service: &Service, caller: &str) -> AdminClient<Channel> {
+pub(crate) async fn admin(setup: &Setup, service: &Service, caller: &str) -> AdminClient<Channel> {
     AdminClient::new(channel(setup, service, caller).await)
 }
 
@@ -158,14 +158,14 @@ async fn what_an_operator_does_holds_at_once_and_is_recorded() {
 }
 
 /// What the audit log has of operators' acts.
-fn recorded(setup: &Setup) -> Vec<AdministrationRecord> {
+pub(crate) fn recorded(setup: &Setup) -> Vec<AdministrationRecord> {
     let key = KeyEncryptionKey::from_hex(KEY).unwrap();
     let records = audit::tail(&setup.path("audit.sqlite3"), &key, 100).unwrap();
     let acts: Vec<AdministrationRecord> = records
         .into_iter()
         .filter_map(|record| match record.content {
             Event::Administration(record) => Some(*record),
-            Event::Decision(_) | Event::Session(_) => None,
+            Event::Decision(_) | Event::Session(_) | Event::Search(_) => None,
         })
         .collect();
     assert!(acts.iter().all(|record| record.caller == OPERATOR), "{acts:?}");

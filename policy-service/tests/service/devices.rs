@@ -219,7 +219,7 @@ fn check_records(setup: &Setup, id: &str) {
         .iter()
         .filter_map(|record| match &record.content {
             Event::Administration(record) => Some((record.act, record.outcome)),
-            Event::Decision(_) | Event::Session(_) => None,
+            Event::Decision(_) | Event::Session(_) | Event::Search(_) => None,
         })
         .collect();
     let expected = [
@@ -244,7 +244,7 @@ fn check_records(setup: &Setup, id: &str) {
                     .as_ref()
                     .map(|device| (device.id.as_str(), device.trust_score)),
             ),
-            Event::Administration(_) | Event::Session(_) => None,
+            Event::Administration(_) | Event::Session(_) | Event::Search(_) => None,
         })
         .collect();
     // Unknown; enrolled, unreported and not compliant; trusted, but for the same; reported; two failures; none.

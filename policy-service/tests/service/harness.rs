@@ -147,6 +147,17 @@ impl Setup {
         setup
     }
 
+    /// The same, with its policies in the store.
+    pub(crate) fn with_stored_policies(more: &str) -> Self {
+        let setup = Self::with(more);
+        let file = setup.path("service.toml");
+        let text = std::fs::read_to_string(&file).unwrap();
+        let stored = text.replace("directory = \"policies\"", "source = \"store\"");
+        assert_ne!(stored, text);
+        std::fs::write(file, stored).unwrap();
+        setup
+    }
+
     /// Starts a service once nobody holds the lock of its storage: what a test opened itself is closed a moment after it is dropped.
     pub(crate) fn start_when_free(&self) -> Service {
         let lock = std::fs::File::open(self.path("storage.sqlite3.lock")).unwrap();

@@ -10,14 +10,17 @@
 
 mod admin;
 mod authzen;
+mod authzen_search;
 mod devices;
 mod external;
 mod harness;
+mod policies;
 #[path = "../storage/postgres.rs"]
 mod postgres;
 mod replicas;
 mod risk;
 mod risk_admin;
+mod roles;
 mod sessions;
 
 use std::path::Path;

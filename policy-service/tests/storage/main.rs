@@ -10,7 +10,9 @@
 mod cases;
 mod devices;
 mod outages;
+mod policies;
 mod postgres;
+mod roles;
 mod schema;
 
 use std::path::Path;
@@ -61,6 +63,17 @@ pub(crate) async fn open(location: &Location) -> Arc<dyn Store> {
     storage::open(location, Arc::new(|_| ())).await.unwrap()
 }
 
+/// Opens a store that was dropped: a file's lock is given back when the writer has ended, a moment later.
+pub(crate) async fn reopen(location: &Location) -> Arc<dyn Store> {
+    for _ in 0..500 {
+        match storage::open(location, Arc::new(|_| ())).await {
+            Ok(store) => return store,
+            Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+        }
+    }
+    open(location).await
+}
+
 /// Returns when a store is confirmed; one that has just been opened may still be connecting.
 pub(crate) async fn confirm(store: &dyn Store) {
     let mut last = Ok(());
@@ -79,6 +92,9 @@ async fn every_case_holds_in_sqlite() {
     let backend = Sqlite(tempfile::tempdir().unwrap());
     cases::run(&backend).await;
     devices::run(&backend).await;
+    policies::run(&backend).await;
+    roles::run(&backend).await;
+    roles::the_limit_holds_in_sqlite(&backend.fresh().await).await;
     schema::sqlite_refuses_what_is_not_its_own(&backend.fresh().await, backend.0.path()).await;
 }
 
@@ -90,9 +106,14 @@ async fn every_case_holds_in_postgresql() {
     };
     cases::run(&backend).await;
     devices::run(&backend).await;
+    policies::run(&backend).await;
+    roles::run(&backend).await;
     schema::postgres_refuses_what_is_not_its_own(&backend.server, backend.folder.path()).await;
     schema::replicas_that_start_together_make_one_schema(&backend.server, backend.folder.path()).await;
     schema::changes_are_told(&backend.server, backend.folder.path()).await;
+    policies::changes_are_told(&backend.server, backend.folder.path()).await;
+    roles::changes_are_told(&backend.server, backend.folder.path()).await;
+    roles::the_limit_holds_in_postgresql(&backend.server, backend.folder.path()).await;
     devices::changes_of_devices_are_told(&backend.server, backend.folder.path()).await;
     outages::a_statement_that_is_refused_costs_no_connection(&backend.server, backend.folder.path()).await;
     outages::a_new_session_costs_the_same_however_many_have_ended(&backend.server, backend.folder.path()).await;

@@ -64,7 +64,9 @@ fn add_risk(text: &mut String, risk: &RiskRecord) {
         RiskModeRecord::Effective => "",
         RiskModeRecord::Learning => ", which was only learnt: policies see 0",
     };
-    let _ = writeln!(text, "risk       {} ({}){mode}", risk.score, printable(&risk.level));
+    let country = risk.country.as_deref().map(|country| format!(", from {country}"));
+    let line = format!("{} ({}){}{mode}", risk.score, risk.level, country.unwrap_or_default());
+    let _ = writeln!(text, "risk       {}", printable(&line));
     for signal in &risk.signals {
         let line = format!("{}: {}", signal.signal, signal.explanation);
         let _ = writeln!(text, "  signal   {}", printable(&line));

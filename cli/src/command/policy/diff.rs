@@ -5,21 +5,28 @@ use std::path::{Path, PathBuf};
 
 use picket_core::decision::Effect;
 use picket_policy_service::audit::{ChallengeRecord, ObservedRecord};
-use picket_policy_service::policy::{self, ChangeKind, Evaluation, PolicyChange, PolicyEngine, Tracer};
+use picket_policy_service::policy::{
+    self, ChangeKind, Evaluation, PolicyChange, PolicyEngine, PolicyErrors, PolicyFiles, Tracer,
+};
 use picket_policy_service::policy_tests::{self, DocumentErrors, NamedRequest};
 use serde::Serialize;
 
 use super::test::{Problem, mistakes};
-use super::{CommandError, EvaluationArguments};
+use super::{CommandError, EvaluationArguments, revision};
 use crate::exit::Exit;
 use crate::output::{Output, Paint, printable};
+use crate::service::OptionalServiceArguments;
 use crate::{files, text_diff};
 
+/// Before the number of a revision, where a folder would be named.
+const REVISION_PREFIX: &str = "revision:";
 /// What else makes a revision, besides policies.
 const OTHER_FILES: [&str; 2] = ["schema.cedarschema", "entities.json"];
 
 pub(super) const ABOUT: &str = "\
-Tells what changed from one folder of policies to another: policies by their @id, the schema, and entities.
+Tells what changed from some policies to others: policies by their @id, the schema, and entities.
+
+Each side is a folder, or a revision in the store of a running policy service: `revision:3` by its number, or `revision:active`.
 
 With --requests it also tells which decisions change: the requests of a file of policy tests, of a matrix, or of one request are \
 evaluated over both. It exits with 0 whatever changed, and with 1 where a folder or a file has a mistake; with --same-decisions \
@@ -29,13 +36,15 @@ pub(super) const EXAMPLES: &str = "\
 Examples:
   picket policy diff policies new-policies
   picket policy diff policies new-policies --requests policies/matrix.yaml --requests policies/tests/orders.yaml
+  picket policy diff revision:active policies --ca keys/ca.pem --certificate keys/operator.pem --key keys/operator-key.pem
+  picket policy diff revision:2 revision:3 --ca keys/ca.pem --certificate keys/operator.pem --key keys/operator-key.pem
   git worktree add old HEAD && picket policy diff old/policies policies --requests policies/matrix.yaml --same-decisions";
 
 #[derive(clap::Args)]
 pub(in crate::command) struct Arguments {
-    /// The folder of policies as it was
+    /// The policies as they were: a folder, or a revision such as `revision:3` or `revision:active`
     old: PathBuf,
-    /// The folder of policies as it is to be
+    /// The policies as they are to be, in the same way
     new: PathBuf,
     /// A file of policy tests, a matrix or one request, whose decisions are compared; may be given several times
     #[arg(long, value_name = "FILE")]
@@ -45,7 +54,12 @@ pub(in crate::command) struct Arguments {
     same_decisions: bool,
     #[command(flatten)]
     evaluation: EvaluationArguments,
+    #[command(flatten)]
+    service: OptionalServiceArguments,
 }
+
+/// One side.
+type Side = Result<(PolicyEngine, PolicyFiles), PolicyErrors>;
 
 #[derive(Serialize)]
 struct Answer<'a> {
@@ -95,10 +109,7 @@ struct Decision {
 }
 
 pub(super) fn run(arguments: &Arguments, output: Output) -> Result<Exit, CommandError> {
-    let (old, new) = (
-        arguments.evaluation.load(&arguments.old)?,
-        arguments.evaluation.load(&arguments.new)?,
-    );
+    let (old, new) = (side(arguments, &arguments.old)?, side(arguments, &arguments.new)?);
     let requests: Vec<(&Path, Result<Vec<NamedRequest>, DocumentErrors>)> = arguments
         .requests
         .iter()
@@ -114,7 +125,7 @@ pub(super) fn run(arguments: &Arguments, output: Output) -> Result<Exit, Command
             .flat_map(|(_, read)| mistakes(None, read.as_ref().err())),
     );
     let comparison = match (&old, &new) {
-        (Ok(old), Ok(new)) if problems.is_empty() => Some(compare(arguments, (old, new), &requests)?),
+        (Ok(old), Ok(new)) if problems.is_empty() => Some(compare((old, new), &requests)?),
         (Ok(_) | Err(_), Ok(_) | Err(_)) => None,
     };
     let answer = Answer {
@@ -132,18 +143,18 @@ pub(super) fn run(arguments: &Arguments, output: Output) -> Result<Exit, Command
 }
 
 fn compare(
-    arguments: &Arguments,
-    (old, new): (&PolicyEngine, &PolicyEngine),
+    ((old, old_files), (new, new_files)): (&(PolicyEngine, PolicyFiles), &(PolicyEngine, PolicyFiles)),
     requests: &[(&Path, Result<Vec<NamedRequest>, DocumentErrors>)],
 ) -> Result<Comparison, CommandError> {
     let mut changed_files = Vec::new();
     for file in OTHER_FILES {
+        // Policies without such a file have an empty one.
         let (was, is) = (
-            text_or_none(&arguments.old.join(file))?,
-            text_or_none(&arguments.new.join(file))?,
+            old_files.text(file).unwrap_or_default(),
+            new_files.text(file).unwrap_or_default(),
         );
         if was != is {
-            let difference = text_diff::unified((file, &was), (file, &is));
+            let difference = text_diff::unified((file, was), (file, is));
             changed_files.push(FileChange { file, difference });
         }
     }
@@ -173,12 +184,21 @@ fn compare(
     })
 }
 
-/// A folder without such a file has an empty one.
-fn text_or_none(file: &Path) -> Result<String, CommandError> {
-    match file.symlink_metadata() {
-        Ok(_) => Ok(files::read_text(file)?),
-        Err(_) => Ok(String::new()),
-    }
+/// Reads and loads a folder or a revision.
+fn side(arguments: &Arguments, place: &Path) -> Result<Side, CommandError> {
+    let name = place.to_str().and_then(|place| place.strip_prefix(REVISION_PREFIX));
+    let files = match name {
+        Some(name) => revision::files(name, arguments.service.given())?,
+        None => {
+            files::check_folder(place)?;
+            PolicyFiles::read(place)
+        }
+    };
+    let files = match files {
+        Ok(files) => files,
+        Err(errors) => return Ok(Err(errors)),
+    };
+    Ok(arguments.evaluation.load_files(&files)?.map(|engine| (engine, files)))
 }
 
 impl From<Evaluation> for Decision {

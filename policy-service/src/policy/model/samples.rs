@@ -7,7 +7,7 @@ use picket_core::access::{AccessRequest, Action, Actor, Context, Possession, Pri
 use picket_core::decision::Vary;
 use picket_core::risk::{Risk, RiskLevel, SCORE_MAX};
 
-use crate::risk::{Assessment, Fired, Mode, Signal};
+use crate::risk::{Assessment, Country, Fired, Mode, Signal};
 
 /// Each kind of principal, once with everything that is optional and once with nothing.
 pub(super) fn all() -> Vec<AccessRequest> {
@@ -22,8 +22,13 @@ pub(super) fn all() -> Vec<AccessRequest> {
     samples
 }
 
-/// A risk with a signal.
-pub(super) fn risk() -> Assessment {
+/// A risk with a signal, without a country and with one.
+pub(super) fn risks() -> [Assessment; 2] {
+    let country = Country::try_from("DE".to_owned()).ok();
+    [None, country].map(risk)
+}
+
+fn risk(country: Option<Country>) -> Assessment {
     Assessment {
         risk: Risk {
             score: SCORE_MAX,
@@ -34,6 +39,7 @@ pub(super) fn risk() -> Assessment {
             signal: Signal::NewLocation,
             explanation: String::new(),
         }],
+        country,
         vary: Vary::EVERYTHING,
         mode: Mode::Effective,
     }

@@ -4,7 +4,7 @@ use picket_core::decision::{Attribute as Varying, Vary};
 use picket_core::risk::{Risk, RiskLevel};
 
 use super::*;
-use crate::risk::{Assessment, Fired, Levels, Mode, Signal, StatedRisk};
+use crate::risk::{Assessment, Country, Fired, Levels, Mode, Signal, StatedRisk};
 
 fn risk(score: u8, level: RiskLevel, signals: &[Signal], mode: Mode) -> Assessment {
     let fired = |signal: &Signal| Fired {
@@ -15,6 +15,7 @@ fn risk(score: u8, level: RiskLevel, signals: &[Signal], mode: Mode) -> Assessme
         risk: Risk { score, level },
         factors: &[],
         signals: signals.iter().map(fired).collect(),
+        country: None,
         vary: Vary::NOTHING.with(Varying::SourceAddress),
         mode,
     }
@@ -47,6 +48,21 @@ fn a_risk_that_is_only_learnt_is_seen_as_none_and_varies_as_it_will() {
     let learnt = risk(80, RiskLevel::High, &[Signal::ListedAddress], Mode::Learning);
     let address = Vary::NOTHING.with(Varying::SourceAddress);
     assert_eq!(decide(policy, Some(&learnt)), (Effect::Permit, address));
+}
+
+#[test]
+fn policies_see_the_country_also_while_risk_is_only_learnt() {
+    let policy = r#"@id("p") permit (principal, action, resource)
+        when { context has risk && context.risk has country && ["DE", "AT"].contains(context.risk.country) };"#;
+    let from = |country: &str, mode| Assessment {
+        country: Country::try_from(country.to_owned()).ok(),
+        ..risk(0, RiskLevel::Low, &[], mode)
+    };
+    for mode in [Mode::Effective, Mode::Learning] {
+        assert_eq!(decide(policy, Some(&from("AT", mode))).0, Effect::Permit);
+        assert_eq!(decide(policy, Some(&from("FR", mode))).0, Effect::Deny);
+        assert_eq!(decide(policy, Some(&from("", mode))).0, Effect::Deny);
+    }
 }
 
 #[test]

@@ -74,6 +74,8 @@ fn change(payload: &str) -> Change {
         Some(("session", id)) => id.parse::<SessionId>().map_or(Change::Anything, Change::Session),
         Some(("device", thumbprint)) => thumbprint.parse().map_or(Change::Anything, Change::Device),
         None if payload == "standing" => Change::Standing,
+        None if payload == "policies" => Change::Policies,
+        None if payload == "roles" => Change::Roles,
         Some(_) | None => Change::Anything,
     }
 }
@@ -89,6 +91,8 @@ mod tests {
         let id = SessionId::of("https://issuer.example", NamedBy::SessionId, "1");
         assert_eq!(change(&format!("session {id}")), Change::Session(id));
         assert_eq!(change("standing"), Change::Standing);
+        assert_eq!(change("policies"), Change::Policies);
+        assert_eq!(change("roles"), Change::Roles);
         let thumbprint = Thumbprint::Key([7; 32]);
         assert_eq!(change(&format!("device {thumbprint}")), Change::Device(thumbprint));
         for payload in ["", "session", "session 00", "standing now", "device 00"] {

@@ -10,9 +10,8 @@ const APPLICATION: &str = "picket storage";
 const MIGRATION_LOCK: i64 = 0x5069_6b73_5069_6b73;
 
 /// What brings a database from version n to n + 1. Entries are added, never changed.
-const MIGRATIONS: [&str; 2] = [SESSIONS, DEVICES];
-
-const SESSIONS: &str = "
+const MIGRATIONS: [&str; 4] = [
+    "
     CREATE TABLE picket.session (
         id bytea PRIMARY KEY,
         principal bytea NOT NULL,
@@ -51,9 +50,47 @@ const SESSIONS: &str = "
         count integer NOT NULL
     );
     INSERT INTO picket.probe VALUES (1, 0);
-";
-
-const DEVICES: &str = "
+",
+    "
+    CREATE TABLE picket.policy_revision (
+        number bigint PRIMARY KEY,
+        digest text NOT NULL,
+        author text NOT NULL,
+        comment text NOT NULL,
+        created_us bigint NOT NULL
+    );
+    CREATE TABLE picket.policy_file (
+        revision bigint NOT NULL REFERENCES picket.policy_revision (number),
+        name text NOT NULL,
+        content text NOT NULL,
+        PRIMARY KEY (revision, name)
+    );
+    -- The last one says which revision is active.
+    CREATE TABLE picket.policy_activation (
+        id bigint PRIMARY KEY,
+        revision bigint NOT NULL REFERENCES picket.policy_revision (number),
+        previous bigint,
+        caller text NOT NULL,
+        comment text NOT NULL,
+        at_us bigint NOT NULL
+    );
+",
+    "
+    CREATE TABLE picket.role_assignment (
+        id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        issuer text NOT NULL,
+        subject text NOT NULL,
+        role text NOT NULL,
+        tenant text,
+        until_us bigint,
+        author text NOT NULL,
+        at_us bigint NOT NULL
+    );
+    -- An index takes each NULL for another one.
+    CREATE UNIQUE INDEX role_assignment_by_key ON picket.role_assignment (issuer, subject, role, coalesce(tenant, ''));
+    CREATE INDEX role_assignment_by_end ON picket.role_assignment (until_us) WHERE until_us IS NOT NULL;
+",
+    "
     CREATE TABLE picket.device (
         id bytea PRIMARY KEY,
         owner bytea NOT NULL,
@@ -91,7 +128,8 @@ const DEVICES: &str = "
         ends_us bigint NOT NULL,
         caller text NOT NULL
     );
-";
+",
+];
 
 /// Brings a database to the current version; a new one gets empty tables.
 pub(super) async fn migrate(client: &mut Client) -> Result<(), StorageError> {

@@ -10,9 +10,8 @@ use super::{StorageError, backend};
 const APPLICATION_ID: i64 = 0x5069_6b73;
 
 /// What brings a database from version n to n + 1 (`PRAGMA user_version`). Entries are added, never changed.
-const MIGRATIONS: [&str; 2] = [SESSIONS, DEVICES];
-
-const SESSIONS: &str = "
+const MIGRATIONS: [&str; 4] = [
+    "
     CREATE TABLE session (
         id BLOB PRIMARY KEY,
         principal BLOB NOT NULL,
@@ -51,9 +50,47 @@ const SESSIONS: &str = "
         count INTEGER NOT NULL
     ) STRICT;
     INSERT INTO probe (id, count) VALUES (1, 0);
-";
-
-const DEVICES: &str = "
+",
+    "
+    CREATE TABLE policy_revision (
+        number INTEGER PRIMARY KEY,
+        digest TEXT NOT NULL,
+        author TEXT NOT NULL,
+        comment TEXT NOT NULL,
+        created_us INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE policy_file (
+        revision INTEGER NOT NULL REFERENCES policy_revision (number),
+        name TEXT NOT NULL,
+        content TEXT NOT NULL,
+        PRIMARY KEY (revision, name)
+    ) STRICT;
+    -- The last one says which revision is active.
+    CREATE TABLE policy_activation (
+        id INTEGER PRIMARY KEY,
+        revision INTEGER NOT NULL REFERENCES policy_revision (number),
+        previous INTEGER,
+        caller TEXT NOT NULL,
+        comment TEXT NOT NULL,
+        at_us INTEGER NOT NULL
+    ) STRICT;
+",
+    "
+    CREATE TABLE role_assignment (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        issuer TEXT NOT NULL,
+        subject TEXT NOT NULL,
+        role TEXT NOT NULL,
+        tenant TEXT,
+        until_us INTEGER,
+        author TEXT NOT NULL,
+        at_us INTEGER NOT NULL
+    ) STRICT;
+    -- An index takes each NULL for another one.
+    CREATE UNIQUE INDEX role_assignment_by_key ON role_assignment (issuer, subject, role, coalesce(tenant, ''));
+    CREATE INDEX role_assignment_by_end ON role_assignment (until_us) WHERE until_us IS NOT NULL;
+",
+    "
     CREATE TABLE device (
         id BLOB PRIMARY KEY,
         owner BLOB NOT NULL,
@@ -91,7 +128,8 @@ const DEVICES: &str = "
         ends_us INTEGER NOT NULL,
         caller TEXT NOT NULL
     ) STRICT;
-";
+",
+];
 
 /// Brings a database to the current version; a new one gets empty tables.
 pub(super) fn migrate(connection: &mut Connection, file: &Path) -> Result<(), StorageError> {

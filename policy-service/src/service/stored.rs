@@ -1,0 +1,145 @@
+//! The policies that decide and what else is remembered of what is stored, each where it is configured.
+
+use std::sync::Arc;
+
+use ring::rand::{SecureRandom, SystemRandom};
+use tokio::sync::watch;
+
+use super::ServiceError;
+use crate::configuration::{Configuration, PolicySource, RoleSource};
+use crate::devices::{self, Devices};
+use crate::metrics::Metrics;
+use crate::policy::{self, PolicyEngine};
+use crate::revisions::{ActivePolicies, Circumstances, NO_REVISION, PolicyState, Revisions};
+use crate::risk::Levels;
+use crate::roles::Roles;
+use crate::sessions::{Memory, Sessions, Settings};
+use crate::storage::{Keeper, Part, Storage, StorageState};
+
+/// What remembers, and what keeps it.
+pub(super) struct Stored {
+    pub(super) policies: ActivePolicies,
+    pub(super) sessions: Option<Arc<Sessions>>,
+    pub(super) devices: Option<Arc<Devices>>,
+    pub(super) roles: Option<Arc<Roles>>,
+    /// `None`: nothing is stored.
+    pub(super) keeper: Option<Keeper>,
+}
+
+impl Stored {
+    /// Opens the storage, where there is one, and waits until all is known that has to be. `folder` has the policies that are in
+    /// none.
+    pub(super) async fn open(
+        configuration: &Configuration,
+        folder: Option<PolicyEngine>,
+        metrics: &Arc<Metrics>,
+    ) -> Result<Self, ServiceError> {
+        let storage = match &configuration.storage {
+            Some(location) => Some(Storage::open(location).await?),
+            None => None,
+        };
+        let policies = match (folder, &storage) {
+            (Some(policies), _) => ActivePolicies::Folder(policies),
+            (None, Some(storage)) => ActivePolicies::Store(revisions_in(storage, configuration, metrics)),
+            (None, None) => return Err(ServiceError::NoPolicies),
+        };
+        let Some(storage) = storage else {
+            return Ok(Self {
+                policies,
+                sessions: None,
+                devices: None,
+                roles: None,
+                keeper: None,
+            });
+        };
+        let sessions = configuration.sessions.as_ref();
+        let sessions = sessions.map(|settings| sessions_in(&storage, settings, metrics));
+        let sessions = sessions.transpose()?;
+        let devices = configuration.devices.as_ref();
+        let devices = devices.map(|settings| devices_in(&storage, settings, metrics));
+        let devices = devices.transpose()?;
+        let roles = match configuration.roles {
+            RoleSource::Token => None,
+            RoleSource::TokenAndStore => Some(Arc::new(Roles::new(storage.store(), storage.freshness()))),
+        };
+        let parts = [
+            sessions.clone().map(|part| part as Arc<dyn Part>),
+            devices.clone().map(|part| part as Arc<dyn Part>),
+            roles.clone().map(|part| part as Arc<dyn Part>),
+            policies.revisions().cloned().map(|part| part as Arc<dyn Part>),
+        ];
+        let keeper = storage.keep(parts.into_iter().flatten().collect()).await?;
+        Ok(Self {
+            policies,
+            sessions,
+            devices,
+            roles,
+            keeper: Some(keeper),
+        })
+    }
+
+    /// Whether the storage works.
+    pub(super) fn storage_state(&self) -> Option<watch::Receiver<StorageState>> {
+        self.keeper.as_ref().map(Keeper::state)
+    }
+
+    /// Whether there are the right policies in it.
+    pub(super) fn policy_state(&self) -> Option<watch::Receiver<PolicyState>> {
+        self.policies.revisions().map(|revisions| revisions.state())
+    }
+}
+
+/// The policies of the folder, where they are in one, and metrics that name them.
+pub(super) fn load_folder(configuration: &Configuration) -> Result<(Option<PolicyEngine>, Arc<Metrics>), ServiceError> {
+    let directory = match &configuration.policies.source {
+        PolicySource::Folder(directory) => directory,
+        PolicySource::Store => return Ok((None, Arc::new(Metrics::new(NO_REVISION, 0)))),
+    };
+    let policies = policy::load(directory)
+        .map_err(ServiceError::Policies)?
+        .in_time_zone(configuration.policies.time_zone.clone());
+    for warning in policies.warnings() {
+        tracing::warn!(%warning, "policy warning");
+    }
+    let metrics = Metrics::new(policies.revision(), policies.policy_count());
+    Ok((Some(policies), Arc::new(metrics)))
+}
+
+fn sessions_in(storage: &Storage, settings: &Settings, metrics: &Arc<Metrics>) -> Result<Arc<Sessions>, ServiceError> {
+    let memory = Memory::new(settings.cache_entries_max, seed()?, storage.freshness());
+    let metrics = Arc::clone(metrics);
+    let sessions = Sessions::new(storage.store(), Arc::new(memory), settings.clone(), metrics);
+    Ok(Arc::new(sessions))
+}
+
+fn devices_in(
+    storage: &Storage,
+    settings: &devices::Settings,
+    metrics: &Arc<Metrics>,
+) -> Result<Arc<Devices>, ServiceError> {
+    let memory = devices::Memory::new(settings.cache_entries_max, seed()?, storage.freshness());
+    let metrics = Arc::clone(metrics);
+    Ok(Arc::new(Devices::new(
+        storage.store(),
+        memory,
+        settings.clone(),
+        metrics,
+    )))
+}
+
+/// Protects a cache's hashes from whoever chooses what is in it.
+fn seed() -> Result<u64, ServiceError> {
+    let mut seed = [0; 8];
+    SystemRandom::new().fill(&mut seed).map_err(|_| ServiceError::Random)?;
+    Ok(u64::from_ne_bytes(seed))
+}
+
+fn revisions_in(storage: &Storage, configuration: &Configuration, metrics: &Arc<Metrics>) -> Arc<Revisions> {
+    let risk = configuration.risk.as_ref();
+    let circumstances = Circumstances {
+        time_zone: configuration.policies.time_zone.clone(),
+        levels: risk.map_or(Levels::DEFAULT, |risk| risk.settings.levels),
+    };
+    let revisions = Revisions::new(storage.store(), storage.freshness(), circumstances, Arc::clone(metrics));
+    Arc::new(revisions)
+}
