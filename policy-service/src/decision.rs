@@ -24,8 +24,6 @@ use crate::sessions::{EndReason, Judgement, Presence, Refusal, Sessions};
 use crate::storage::StorageError;
 pub(crate) use search::Search;
 
-pub(crate) use search::Searching;
-
 /// What a decision comes to, for the log and the metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
@@ -130,8 +128,11 @@ impl Decider {
         // INVARIANT: nothing leaves before its record is durable.
         self.audit.append(time_us, &Event::Decision(Box::new(record))).await?;
         if let (Some(risk), Some(assessed)) = (&self.risk, &assessed) {
-            // Only what was given teaches.
-            risk.learn(assessed, lesson(Outcome::of(&decision), judgement.refusal));
+            // Only what was given teaches, and only what a client did: what somebody tells of a principal could be anything.
+            match presence {
+                Presence::Client => risk.learn(assessed, lesson(Outcome::of(&decision), judgement.refusal)),
+                Presence::Told => {}
+            }
             self.metrics.assessed(assessed.assessment.risk.level);
         }
         self.metrics
