@@ -8,6 +8,7 @@ mod jwks;
 mod pki;
 mod policy;
 mod risk;
+mod role;
 mod session;
 mod token;
 
@@ -101,6 +102,8 @@ enum Command {
     #[command(subcommand)]
     Risk(risk::Command),
     #[command(subcommand)]
+    Role(role::Command),
+    #[command(subcommand)]
     Session(session::Command),
     #[command(subcommand)]
     Revoke(session::RevokeCommand),
@@ -192,6 +195,7 @@ fn carry_out(command: Command, output: Output) -> Result<Exit, CommandError> {
         Command::Explain(arguments) => explain::run(&arguments, output),
         Command::Audit(command) => audit::run(command, output),
         Command::Risk(command) => risk::run(command, output),
+        Command::Role(command) => role::run(command, output),
         Command::Session(command) => session::run(command, output),
         Command::Revoke(command) => session::revoke(command, output),
         Command::Lockdown(command) => session::lockdown(command, output),

@@ -6,6 +6,7 @@ mod overlay;
 mod policies;
 mod risk;
 mod roles;
+mod roles_source;
 mod sessions;
 mod storage;
 
@@ -45,6 +46,8 @@ pub struct Configuration {
     pub ext_authz: Option<ExtAuthz>,
     /// Where the policies are.
     pub policies: Policies,
+    /// Where the roles of principals come from.
+    pub roles: RoleSource,
     /// How long decisions stay valid.
     pub decisions: Decisions,
     /// The audit log.
@@ -131,6 +134,15 @@ pub enum PolicySource {
     Folder(PathBuf),
     /// In `[storage]`, as numbered revisions.
     Store,
+}
+
+/// `[roles]`: where the roles of principals come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RoleSource {
+    /// From their tokens.
+    Token,
+    /// From their tokens, and from `[storage]` where operators assign them.
+    TokenAndStore,
 }
 
 /// `[decisions]`.

@@ -19,8 +19,10 @@ use crate::metrics::Metrics;
 use crate::policy::{Evaluation, PolicyEngine};
 use crate::revisions::{ActivePolicies, NO_REVISION};
 use crate::risk::{self, Assessment, MissingFactors};
+use crate::roles::{Added, Roles};
 use crate::sessions::{EndReason, Judgement, Presence, Refusal, Sessions};
 use crate::storage::StorageError;
+pub(crate) use search::Search;
 
 /// What a decision comes to, for the log and the metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +67,8 @@ pub(crate) struct Decider {
     pub(crate) risk: Option<Arc<Assessor>>,
     /// `None`: sessions are not kept.
     pub(crate) sessions: Option<Arc<Sessions>>,
+    /// `None`: the roles are those of the token alone.
+    pub(crate) roles: Option<Arc<Roles>>,
 }
 
 /// Why there is no decision.
@@ -79,6 +83,9 @@ pub(crate) enum DecisionError {
     /// Nothing is known of the policies that decide.
     #[error(transparent)]
     Policies(StorageError),
+    /// Nothing is known of the roles that were assigned.
+    #[error(transparent)]
+    Roles(StorageError),
 }
 
 impl Decider {
@@ -89,13 +96,16 @@ impl Decider {
     /// Its session could not be looked up, or the decision was not recorded; then there is none.
     pub(crate) async fn decide(
         &self,
-        request: AccessRequest,
+        mut request: AccessRequest,
         presence: Presence,
         caller: &str,
         stopwatch: Stopwatch,
     ) -> Result<Decision, DecisionError> {
         let time_us = clock::now_unix_us();
-        let judgement = self.judge_session(&request, presence, time_us).await?;
+        let mut judgement = self.judge_session(&request, presence, time_us).await?;
+        // From here on the request has the roles that count, for the policies and for the record.
+        let assigned = self.assign_roles(&mut request, time_us)?;
+        judgement.valid_for_ms_max = judgement.valid_for_ms_max.min(assigned.valid_for_ms_max);
         // INVARIANT: one revision makes the whole decision, whichever is activated meanwhile.
         let policies = self.policies.current().map_err(DecisionError::Policies)?;
         let assessed = self.risk.as_ref().map(|risk| risk.assess(&request, to_ms(time_us)));
@@ -113,6 +123,7 @@ impl Decider {
         let decision = self.decision(time_us, revision, &evaluation, &judgement, assessment);
         let line = Line::new(&request);
         let mut record = self.record(request, evaluation, &decision, caller, time_us, evaluation_us);
+        record.assigned_roles = assigned.roles;
         record.risk = assessment.cloned().map(RiskRecord::from);
         // INVARIANT: nothing leaves before its record is durable.
         self.audit.append(time_us, &Event::Decision(Box::new(record))).await?;
@@ -160,7 +171,19 @@ impl Decider {
     /// Whether an operator can change what is decided while the service runs, so that an answer is not to be kept where nobody is
     /// told of that.
     pub(crate) fn answers_can_change(&self) -> bool {
-        self.sessions.is_some() || self.policies.revisions().is_some()
+        self.sessions.is_some() || self.roles.is_some() || self.policies.revisions().is_some()
+    }
+
+    /// Adds the roles that were assigned to the principal, which is in each sidecar's key: an answer that is repeated goes to nobody
+    /// else.
+    fn assign_roles(&self, request: &mut AccessRequest, time_us: u64) -> Result<Added, DecisionError> {
+        match (&self.roles, &mut request.principal) {
+            (Some(roles), Some(principal)) => {
+                let now_us = i64::try_from(time_us).unwrap_or(i64::MAX);
+                roles.add_to(principal, now_us).map_err(DecisionError::Roles)
+            }
+            (None, _) | (_, None) => Ok(Added::nothing()),
+        }
     }
 
     async fn judge_session(

@@ -1,4 +1,4 @@
-//! The gRPC front: `picket.v1.PolicyDecision`, `picket.v1.Admin` and its like (`PolicyAdmin`, `RiskAdmin`), `grpc.health.v1.Health`, and where it is configured
+//! The gRPC front: `picket.v1.PolicyDecision`, `picket.v1.Admin` and its like (`PolicyAdmin`, `RoleAdmin`, `RiskAdmin`), `grpc.health.v1.Health`, and where it is configured
 //! `envoy.service.auth.v3.Authorization`, over mutual TLS.
 
 mod accept;
@@ -10,6 +10,7 @@ mod decide;
 mod gate;
 mod policy_admin;
 mod risk_admin;
+mod role_admin;
 mod status;
 mod tls;
 
@@ -22,6 +23,7 @@ use picket_proto::v1::admin_server::AdminServer;
 use picket_proto::v1::policy_admin_server::PolicyAdminServer;
 use picket_proto::v1::policy_decision_server::PolicyDecisionServer;
 use picket_proto::v1::risk_admin_server::RiskAdminServer;
+use picket_proto::v1::role_admin_server::RoleAdminServer;
 use tokio::net::TcpListener;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Server;
@@ -42,6 +44,7 @@ use decide::Calls;
 use gate::Gate;
 use policy_admin::PolicyCalls;
 use risk_admin::RiskCalls;
+use role_admin::RoleCalls;
 pub use tls::TlsError;
 pub(crate) use tls::{Protocol, Tls, authorities, provider};
 
@@ -100,6 +103,8 @@ pub(crate) async fn serve(
     let policies = PolicyAdminServer::new(PolicyCalls::new(&front.decider))
         .max_decoding_message_size(revisions::MESSAGE_BYTES_MAX)
         .max_encoding_message_size(revisions::MESSAGE_BYTES_MAX);
+    let roles = RoleAdminServer::new(RoleCalls::new(&front.decider));
+    let role_gate = admin_gate.clone();
     let request_bytes_max = usize::try_from(configuration.request_bytes_max).unwrap_or(usize::MAX);
     let risk_gate = Gate::new(
         &[Role::Reporter, Role::Reader],
@@ -140,6 +145,10 @@ pub(crate) async fn serve(
         ))
         .add_service(InterceptedService::new(policies, policy_gate))
         .add_service(InterceptedService::new(risk, risk_gate))
+        .add_service(InterceptedService::new(
+            roles.max_decoding_message_size(request_bytes_max),
+            role_gate,
+        ))
         .add_service(health.max_decoding_message_size(request_bytes_max))
         .serve_with_incoming_shutdown(incoming, stop)
         .await

@@ -20,6 +20,7 @@ pub mod policy;
 pub mod policy_tests;
 pub mod revisions;
 pub mod risk;
+mod roles;
 pub mod service;
 pub mod sessions;
 pub mod storage;

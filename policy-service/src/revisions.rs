@@ -101,6 +101,16 @@ pub(crate) enum RevisionError {
     Cut,
 }
 
+impl RevisionError {
+    /// Whether it is known that nothing was done.
+    pub(crate) fn is_refusal(&self) -> bool {
+        match self {
+            Self::OtherActive { .. } | Self::NoSuchRevision | Self::TooMany => true,
+            Self::Storage(_) | Self::Cut => false,
+        }
+    }
+}
+
 /// The revisions in the store, and the one of them that decides here.
 pub(crate) struct Revisions {
     store: Arc<dyn PolicyStore>,
@@ -356,7 +366,7 @@ impl Part for Revisions {
         match change {
             Change::Policies => self.deciding.changed_elsewhere(),
             Change::Anything => self.deciding.forget(),
-            Change::Session(_) | Change::Standing => {}
+            Change::Session(_) | Change::Standing | Change::Roles => {}
         }
     }
 

@@ -10,6 +10,7 @@ pub(crate) mod database_file;
 mod keeper;
 mod policies;
 mod postgres;
+mod roles;
 mod sessions;
 mod snapshot;
 mod sqlite;
@@ -27,6 +28,7 @@ pub use policies::{
     ACTIVATIONS_MAX, Activated, Activation, Choice, Order, PolicyStore, REVISIONS_MAX, Revision, RevisionFile,
 };
 pub use postgres::PostgresStore;
+pub use roles::{Assigned, ROLE_ASSIGNMENTS_MAX, RoleAssignment, RoleFilter, RoleKey, RoleStore};
 pub use sessions::{Concurrency, Counts, Creation, Filter, Forgotten, Revocation, SessionStore, Since};
 pub use snapshot::STALE_MS_MAX;
 pub(crate) use snapshot::{Freshness, Snapshot};
@@ -127,6 +129,8 @@ pub enum Change {
     Standing,
     /// Another revision of the policies is active.
     Policies,
+    /// A role was assigned or withdrawn.
+    Roles,
     /// Anything: the store could not tell for a while.
     Anything,
 }
@@ -142,9 +146,9 @@ pub trait Probe: Send + Sync {
 }
 
 /// Everything that is stored, each need with a trait of its own.
-pub trait Store: SessionStore + PolicyStore + Probe {}
+pub trait Store: SessionStore + PolicyStore + RoleStore + Probe {}
 
-impl<S: SessionStore + PolicyStore + Probe> Store for S {}
+impl<S: SessionStore + PolicyStore + RoleStore + Probe> Store for S {}
 
 /// Opens a store, or creates it.
 ///

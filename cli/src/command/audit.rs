@@ -232,6 +232,8 @@ fn administration_line(record: &AdministrationRecord) -> String {
         Act::ReportDynamics => "report dynamics",
         Act::ActivatePolicies => "activate policies",
         Act::RollBackPolicies => "roll back policies",
+        Act::AssignRole => "assign role",
+        Act::WithdrawRole => "withdraw role",
     };
     let outcome = match record.outcome {
         Outcome::Done => "done",

@@ -80,8 +80,8 @@ pub struct AdministrationRecord {
     pub caller: String,
     /// What.
     pub act: Act,
-    /// What it was done to: a session's id, [`picket_core::access::principal_name`], a tenant, the number and digest of a revision, or
-    /// nothing; of reports a list of whom they are about, with names cut at 256 bytes.
+    /// What it was done to: a session's id, [`picket_core::access::principal_name`], a tenant, a principal with a
+    /// role, the number and digest of a revision, or nothing; of reports a list of whom they are about, with names cut at 256 bytes.
     pub target: String,
     /// What became of it.
     pub outcome: Outcome,
@@ -102,6 +102,8 @@ pub enum Act {
     ReportDynamics,
     ActivatePolicies,
     RollBackPolicies,
+    AssignRole,
+    WithdrawRole,
 }
 
 /// What became of an act.
@@ -161,6 +163,9 @@ pub struct DecisionRecord {
     /// How unusual the request was. Absent where it was not assessed, and in records from before it was.
     #[serde(default)]
     pub risk: Option<RiskRecord>,
+    /// Those of the principal's roles that an operator has assigned, and the token has not. Absent in records from before roles were.
+    #[serde(default)]
+    pub assigned_roles: Vec<String>,
     /// What the upstream was told to see to. Absent in records from before it was kept, as are those below.
     #[serde(default)]
     pub obligations: Vec<String>,
@@ -490,6 +495,7 @@ impl DecisionRecord {
             evaluation_errors: answer.evaluation_errors,
             caller_reasons: answer.caller_reasons,
             risk: None,
+            assigned_roles: Vec::new(),
             obligations: answer.obligations,
             challenge: answer.challenge.map(ChallengeRecord::from),
             observed: answer.observed.map(ObservedRecord::from),

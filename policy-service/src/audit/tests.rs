@@ -50,6 +50,7 @@ fn event(id: &str) -> Event {
         policy_ids: vec!["p".into()],
         evaluation_errors: vec![],
         caller_reasons: vec![],
+        assigned_roles: vec![],
         risk: None,
         obligations: vec![],
         challenge: None,

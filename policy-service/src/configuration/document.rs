@@ -11,6 +11,7 @@ use super::fields::{HttpsOrigin, KeyEncryptionKeyFile, Ranged, is_development};
 use super::policies::PoliciesSection;
 use super::risk::{Risk, RiskSection};
 use super::roles::CallerSection;
+use super::roles_source::RolesSection;
 use super::sessions::SessionsSection;
 use super::storage::{StorageSection, location};
 use super::{Audit, AuthZen, Configuration, Decisions, ExtAuthz, Grpc, Http, Log, LogLevel};
@@ -62,6 +63,8 @@ pub(super) struct Document {
     #[deserr(default)]
     ext_authz: Option<ExtAuthzSection>,
     policies: PoliciesSection,
+    #[deserr(default)]
+    roles: RolesSection,
     #[deserr(default)]
     decisions: DecisionsSection,
     audit: AuditSection,
@@ -189,6 +192,7 @@ impl From<Document> for Configuration {
                 request_bytes_max: section.request_bytes_max.0,
             }),
             policies: document.policies.into(),
+            roles: document.roles.into(),
             decisions: Decisions {
                 permit_valid_for_ms: document.decisions.permit_valid_for_ms.0,
                 deny_valid_for_ms: document.decisions.deny_valid_for_ms.0,
@@ -240,6 +244,7 @@ fn what_is_kept_is_stored(document: &Document, problems: &mut Problems) {
     let keepers = [
         ("`[sessions]`", document.sessions.is_some()),
         ("`policies.source = \"store\"`", document.policies.are_stored()),
+        ("`roles.source = \"token_and_store\"`", document.roles.are_stored()),
     ];
     let keeper = keepers.iter().find(|(_, keeps)| *keeps);
     match (keeper, &document.storage) {

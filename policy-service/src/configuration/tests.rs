@@ -143,14 +143,48 @@ fn sessions_are_kept_where_the_file_says_and_have_defaults() {
 }
 
 #[test]
+fn policies_are_in_a_folder_or_in_the_store() {
+    let folder = folder("Example");
+    let policies = |section: &str| WHOLE.replace("directory = \"policies\"", section);
+    let stored = format!("{}\n[storage]\nsqlite_file = \"s\"", policies("source = \"store\""));
+    let configuration = check(&write(&folder, &stored)).unwrap();
+    assert_eq!(configuration.policies.source, PolicySource::Store);
+    assert_eq!(configuration.roles, RoleSource::Token);
+    for (section, expected) in [
+        (
+            "source = \"store\"",
+            "storage: is required where there is `policies.source = \"store\"`",
+        ),
+        (
+            "source = \"store\"\ndirectory = \"policies\"",
+            "policies.directory: is for `source = \"folder\"`",
+        ),
+        ("", "policies.directory: is required where `source` is `folder`"),
+        (
+            "source = \"folder\"",
+            "policies.directory: is required where `source` is `folder`",
+        ),
+        ("source = \"database\"\ndirectory = \"policies\"", "policies.source: "),
+    ] {
+        let problems = check(&write(&folder, &policies(section))).unwrap_err();
+        check_mistakes(&lines(&problems), &[expected], &folder);
+    }
+}
+
+#[test]
 fn sessions_without_a_place_and_timeouts_that_disagree_are_refused() {
     let folder = folder("Example");
     for (more, expected) in [
         ("[sessions]", "storage: is required where there is `[sessions]`"),
         (
             "[storage]\nsqlite_file = \"s\"",
-            "storage: nothing is stored without `[sessions]` or `policies.source = \"store\"`",
+            "storage: nothing is stored without `[sessions]` or `policies.source = \"store\"` or `roles.source = \"token_and_store\"`",
         ),
+        (
+            "[roles]\nsource = \"token_and_store\"",
+            "storage: is required where there is `roles.source = \"token_and_store\"`",
+        ),
+        ("[roles]\nsource = \"store\"", "roles.source: "),
         (
             "[sessions]\n[storage]",
             "storage: expected one of `sqlite_file` and `postgres_url_file`",

@@ -9,7 +9,7 @@ use crate::decision::DecisionError;
 use crate::ext_authz::CheckError;
 use crate::revisions::RevisionError;
 use crate::sessions::OperationError;
-use crate::storage::StorageError;
+use crate::storage::{ROLE_ASSIGNMENTS_MAX, StorageError};
 
 /// Why a call ends without a decision.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +52,7 @@ impl DecideError {
                 Status::internal("the decision could not be recorded")
             }
             Self::Undecided(DecisionError::Storage(_)) => Status::unavailable("the session could not be looked up"),
+            Self::Undecided(DecisionError::Roles(_)) => Status::unavailable("the roles could not be looked up"),
             Self::Undecided(DecisionError::Policies(_)) => Status::unavailable("the policies could not be looked up"),
             Self::TimedOut => Status::deadline_exceeded(self.to_string()),
         }
@@ -88,6 +89,14 @@ pub(super) enum AdminError {
         "the policies of this policy service are those of a folder: its configuration has no `policies.source = \"store\"`"
     )]
     NoRevisions,
+    /// There are no roles to look at or to assign.
+    #[error(
+        "this policy service takes roles from tokens alone: its configuration has no `roles.source = \"token_and_store\"`"
+    )]
+    NoRoles,
+    /// There are as many as there may be.
+    #[error("{ROLE_ASSIGNMENTS_MAX} role assignments are held")]
+    TooManyRoles,
     /// It was not done, or nobody knows.
     #[error(transparent)]
     Revision(#[from] RevisionError),
@@ -115,7 +124,9 @@ impl From<AdminError> for Status {
     fn from(error: AdminError) -> Self {
         let code = match &error {
             AdminError::Role(_) => Code::PermissionDenied,
-            AdminError::NoSessions | AdminError::NoRevisions | AdminError::NoRisk => Code::FailedPrecondition,
+            AdminError::NoSessions | AdminError::NoRevisions | AdminError::NoRoles | AdminError::NoRisk => {
+                Code::FailedPrecondition
+            }
             AdminError::Revision(RevisionError::OtherActive { .. }) => Code::Aborted,
             AdminError::Revision(RevisionError::NoSuchRevision) => Code::NotFound,
             AdminError::Revision(RevisionError::TooMany) => Code::ResourceExhausted,
@@ -123,9 +134,9 @@ impl From<AdminError> for Status {
             AdminError::Revision(RevisionError::Cut) => Code::Internal,
             AdminError::Field(_, _) | AdminError::Report { .. } => Code::InvalidArgument,
             AdminError::NoSuchSession => Code::NotFound,
-            AdminError::TooManyReports | AdminError::Operation(OperationError::TooManyRevocations) => {
-                Code::ResourceExhausted
-            }
+            AdminError::TooManyReports
+            | AdminError::TooManyRoles
+            | AdminError::Operation(OperationError::TooManyRevocations) => Code::ResourceExhausted,
             AdminError::Operation(OperationError::Storage(_)) | AdminError::Audit(_) => Code::Unavailable,
             AdminError::Cut => Code::Internal,
         };

@@ -6,11 +6,12 @@ use ring::rand::{SecureRandom, SystemRandom};
 use tokio::sync::watch;
 
 use super::ServiceError;
-use crate::configuration::{Configuration, PolicySource};
+use crate::configuration::{Configuration, PolicySource, RoleSource};
 use crate::metrics::Metrics;
 use crate::policy::{self, PolicyEngine};
 use crate::revisions::{ActivePolicies, Circumstances, NO_REVISION, PolicyState, Revisions};
 use crate::risk::Levels;
+use crate::roles::Roles;
 use crate::sessions::{Memory, Sessions, Settings};
 use crate::storage::{Keeper, Part, Storage, StorageState};
 
@@ -18,6 +19,7 @@ use crate::storage::{Keeper, Part, Storage, StorageState};
 pub(super) struct Stored {
     pub(super) policies: ActivePolicies,
     pub(super) sessions: Option<Arc<Sessions>>,
+    pub(super) roles: Option<Arc<Roles>>,
     /// `None`: nothing is stored.
     pub(super) keeper: Option<Keeper>,
 }
@@ -43,20 +45,27 @@ impl Stored {
             return Ok(Self {
                 policies,
                 sessions: None,
+                roles: None,
                 keeper: None,
             });
         };
         let sessions = configuration.sessions.as_ref();
         let sessions = sessions.map(|settings| sessions_in(&storage, settings, metrics));
         let sessions = sessions.transpose()?;
+        let roles = match configuration.roles {
+            RoleSource::Token => None,
+            RoleSource::TokenAndStore => Some(Arc::new(Roles::new(storage.store(), storage.freshness()))),
+        };
         let parts = [
             sessions.clone().map(|part| part as Arc<dyn Part>),
+            roles.clone().map(|part| part as Arc<dyn Part>),
             policies.revisions().cloned().map(|part| part as Arc<dyn Part>),
         ];
         let keeper = storage.keep(parts.into_iter().flatten().collect()).await?;
         Ok(Self {
             policies,
             sessions,
+            roles,
             keeper: Some(keeper),
         })
     }

@@ -3,6 +3,7 @@
 mod connection;
 mod listener;
 mod policies;
+mod roles;
 mod schema;
 mod statements;
 

@@ -1,6 +1,7 @@
 //! Storage in a SQLite database, which one process owns: one thread writes, many commits in one, and others read beside it.
 
 mod policies;
+mod roles;
 mod schema;
 mod statements;
 

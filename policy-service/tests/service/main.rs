@@ -19,6 +19,7 @@ mod postgres;
 mod replicas;
 mod risk;
 mod risk_admin;
+mod roles;
 mod sessions;
 
 use std::path::Path;

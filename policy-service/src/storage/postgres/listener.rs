@@ -74,6 +74,7 @@ fn change(payload: &str) -> Change {
         Some(("session", id)) => id.parse::<SessionId>().map_or(Change::Anything, Change::Session),
         None if payload == "standing" => Change::Standing,
         None if payload == "policies" => Change::Policies,
+        None if payload == "roles" => Change::Roles,
         Some(_) | None => Change::Anything,
     }
 }
@@ -89,6 +90,7 @@ mod tests {
         assert_eq!(change(&format!("session {id}")), Change::Session(id));
         assert_eq!(change("standing"), Change::Standing);
         assert_eq!(change("policies"), Change::Policies);
+        assert_eq!(change("roles"), Change::Roles);
         for payload in ["", "session", "session 00", "standing now"] {
             assert_eq!(change(payload), Change::Anything, "{payload}");
         }

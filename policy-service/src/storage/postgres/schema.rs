@@ -10,7 +10,7 @@ const APPLICATION: &str = "picket storage";
 const MIGRATION_LOCK: i64 = 0x5069_6b73_5069_6b73;
 
 /// What brings a database from version n to n + 1. Entries are added, never changed.
-const MIGRATIONS: [&str; 2] = [
+const MIGRATIONS: [&str; 3] = [
     "
     CREATE TABLE picket.session (
         id bytea PRIMARY KEY,
@@ -74,6 +74,21 @@ const MIGRATIONS: [&str; 2] = [
         comment text NOT NULL,
         at_us bigint NOT NULL
     );
+",
+    "
+    CREATE TABLE picket.role_assignment (
+        id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        issuer text NOT NULL,
+        subject text NOT NULL,
+        role text NOT NULL,
+        tenant text,
+        until_us bigint,
+        author text NOT NULL,
+        at_us bigint NOT NULL
+    );
+    -- An index takes each NULL for another one.
+    CREATE UNIQUE INDEX role_assignment_by_key ON picket.role_assignment (issuer, subject, role, coalesce(tenant, ''));
+    CREATE INDEX role_assignment_by_end ON picket.role_assignment (until_us) WHERE until_us IS NOT NULL;
 ",
 ];
 

@@ -10,7 +10,7 @@ use super::{StorageError, backend};
 const APPLICATION_ID: i64 = 0x5069_6b73;
 
 /// What brings a database from version n to n + 1 (`PRAGMA user_version`). Entries are added, never changed.
-const MIGRATIONS: [&str; 2] = [
+const MIGRATIONS: [&str; 3] = [
     "
     CREATE TABLE session (
         id BLOB PRIMARY KEY,
@@ -74,6 +74,21 @@ const MIGRATIONS: [&str; 2] = [
         comment TEXT NOT NULL,
         at_us INTEGER NOT NULL
     ) STRICT;
+",
+    "
+    CREATE TABLE role_assignment (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        issuer TEXT NOT NULL,
+        subject TEXT NOT NULL,
+        role TEXT NOT NULL,
+        tenant TEXT,
+        until_us INTEGER,
+        author TEXT NOT NULL,
+        at_us INTEGER NOT NULL
+    ) STRICT;
+    -- An index takes each NULL for another one.
+    CREATE UNIQUE INDEX role_assignment_by_key ON role_assignment (issuer, subject, role, coalesce(tenant, ''));
+    CREATE INDEX role_assignment_by_end ON role_assignment (until_us) WHERE until_us IS NOT NULL;
 ",
 ];
 
