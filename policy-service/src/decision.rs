@@ -24,6 +24,8 @@ use crate::sessions::{EndReason, Judgement, Presence, Refusal, Sessions};
 use crate::storage::StorageError;
 pub(crate) use search::Search;
 
+pub(crate) use search::Searching;
+
 /// What a decision comes to, for the log and the metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
