@@ -9,6 +9,7 @@ mod chain;
 mod key;
 mod record;
 mod risk;
+mod search;
 mod store;
 mod verify;
 mod writer;
@@ -22,6 +23,8 @@ pub use record::{
     SidecarRecord,
 };
 pub use risk::{RiskModeRecord, RiskRecord, SignalRecord};
+pub(crate) use search::Searched;
+pub use search::{SearchKind, SearchRecord};
 pub use store::StoreError;
 pub use verify::{Finding, Head, Problem, Report, VerifyError, find_decision, tail, verify};
 pub use writer::{

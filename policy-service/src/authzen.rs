@@ -6,6 +6,9 @@ mod connections;
 mod evaluations;
 mod failure;
 mod information;
+mod paging;
+mod resources;
+mod search;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,9 +31,13 @@ use crate::decision::{Decider, made_up_id};
 use crate::grpc::{Caller, Callers, Refusal, Tls, incoming};
 use crate::metrics::Metrics;
 use failure::Failure;
+pub(crate) use resources::Resources;
+use search::Source;
 
 const EVALUATION_PATH: &str = "/access/v1/evaluation";
 const EVALUATIONS_PATH: &str = "/access/v1/evaluations";
+const SEARCH_SUBJECT_PATH: &str = "/access/v1/search/subject";
+const SEARCH_RESOURCE_PATH: &str = "/access/v1/search/resource";
 const SEARCH_ACTION_PATH: &str = "/access/v1/search/action";
 const METADATA_PATH: &str = "/.well-known/authzen-configuration";
 /// AuthZEN 1.0 §10.1.3.
@@ -43,11 +50,16 @@ const DEPTH_MAX: usize = 16;
 /// All members and elements of a body: a hundred evaluations with a hundred each.
 const MEMBERS_MAX: usize = 10_000;
 
+/// Searches at once: each is up to a thousand evaluations.
+const SEARCHES_MAX: usize = 4;
+
 /// Everything that the front serves with.
 pub(crate) struct Front {
     pub(crate) listener: TcpListener,
     pub(crate) tls: Tls,
     pub(crate) decider: Arc<Decider>,
+    /// `None`: there is no search for resources.
+    pub(crate) resources: Option<Resources>,
     pub(crate) metrics: Arc<Metrics>,
 }
 
@@ -55,8 +67,10 @@ pub(crate) struct Front {
 struct Served {
     settings: AuthZen,
     decider: Arc<Decider>,
+    resources: Option<Resources>,
     metrics: Arc<Metrics>,
     slots: Semaphore,
+    searches: Semaphore,
 }
 
 /// What is asked for.
@@ -64,6 +78,8 @@ struct Served {
 enum Endpoint {
     Evaluation,
     Evaluations,
+    SearchSubject,
+    SearchResource,
     SearchAction,
     Metadata,
 }
@@ -85,8 +101,10 @@ pub(crate) async fn serve(front: Front, settings: AuthZen, callers: Callers, sto
     let served = Arc::new(Served {
         settings,
         decider: front.decider,
+        resources: front.resources,
         metrics: front.metrics,
         slots: Semaphore::new(slots),
+        searches: Semaphore::new(SEARCHES_MAX),
     });
     connections::serve(connections, router(served), stop).await;
 }
@@ -97,20 +115,60 @@ fn router(served: Arc<Served>) -> Router {
             served.answer(endpoint, &caller, request).await
         }
     };
-    Router::new()
-        .route(EVALUATION_PATH, post(to(Endpoint::Evaluation)))
-        .route(EVALUATIONS_PATH, post(to(Endpoint::Evaluations)))
-        .route(SEARCH_ACTION_PATH, post(to(Endpoint::SearchAction)))
-        .route(METADATA_PATH, get(to(Endpoint::Metadata)))
-        .with_state(served)
+    let mut router = Router::new().route(METADATA_PATH, get(to(Endpoint::Metadata)));
+    for endpoint in Endpoint::POSTED.into_iter().filter(|endpoint| served.has(*endpoint)) {
+        router = router.route(endpoint.path(), post(to(endpoint)));
+    }
+    router.with_state(served)
 }
 
 impl Endpoint {
+    const POSTED: [Self; 5] = [
+        Self::Evaluation,
+        Self::Evaluations,
+        Self::SearchSubject,
+        Self::SearchResource,
+        Self::SearchAction,
+    ];
+
+    fn path(self) -> &'static str {
+        match self {
+            Self::Evaluation => EVALUATION_PATH,
+            Self::Evaluations => EVALUATIONS_PATH,
+            Self::SearchSubject => SEARCH_SUBJECT_PATH,
+            Self::SearchResource => SEARCH_RESOURCE_PATH,
+            Self::SearchAction => SEARCH_ACTION_PATH,
+            Self::Metadata => METADATA_PATH,
+        }
+    }
+
+    /// Its name in the metadata (AuthZEN 1.0 §9.1.1), besides `_endpoint`.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Evaluation => "access_evaluation",
+            Self::Evaluations => "access_evaluations",
+            Self::SearchSubject | Self::SearchResource | Self::SearchAction | Self::Metadata => self.as_str(),
+        }
+    }
+
+    /// Who may ask. A search for subjects names who is logged in, which is for whoever may list sessions.
+    fn role(self) -> Role {
+        match self {
+            Self::SearchSubject => Role::Reader,
+            // Whoever asks for decisions has this role, a sidecar or not.
+            Self::Evaluation | Self::Evaluations | Self::SearchResource | Self::SearchAction | Self::Metadata => {
+                Role::Sidecar
+            }
+        }
+    }
+
     /// The label in metrics.
     fn as_str(self) -> &'static str {
         match self {
             Self::Evaluation => "evaluation",
             Self::Evaluations => "evaluations",
+            Self::SearchSubject => "search_subject",
+            Self::SearchResource => "search_resource",
             Self::SearchAction => "search_action",
             Self::Metadata => "metadata",
         }
@@ -148,10 +206,10 @@ impl Served {
         request: Request,
         stopwatch: Stopwatch,
     ) -> Result<Value, Failure> {
-        let caller = self.admitted(caller)?;
+        let caller = self.admitted(caller, endpoint.role())?;
         let _slot = self.slots.try_acquire().map_err(|_| Failure::Overloaded)?;
         if endpoint == Endpoint::Metadata {
-            return Ok(metadata(&self.settings.policy_decision_point));
+            return Ok(self.metadata());
         }
         let headers = request.headers();
         check_content_type(headers)?;
@@ -164,16 +222,50 @@ impl Served {
         let document = self.document(request.into_body()).await?;
         match endpoint {
             Endpoint::Evaluations => evaluations::evaluations(self, &asked, document).await,
-            Endpoint::SearchAction => evaluations::search_action(self, &asked, &document).await,
+            Endpoint::SearchSubject | Endpoint::SearchResource | Endpoint::SearchAction => {
+                let source = self.source(endpoint).ok_or(Failure::NotServed)?;
+                search::search(self, &asked, source, document).await
+            }
             Endpoint::Evaluation | Endpoint::Metadata => evaluations::evaluation(self, &asked, document).await,
         }
     }
 
+    /// Where the candidates of a search come from; `None`: there are none.
+    fn source(&self, endpoint: Endpoint) -> Option<Source<'_>> {
+        match endpoint {
+            Endpoint::SearchSubject => self.decider.sessions.as_deref().map(Source::Subjects),
+            Endpoint::SearchResource => self.resources.as_ref().map(Source::Resources),
+            Endpoint::SearchAction => Some(Source::Actions),
+            Endpoint::Evaluation | Endpoint::Evaluations | Endpoint::Metadata => None,
+        }
+    }
+
+    /// Whether it is served. The service knows subjects where it keeps sessions, and resources where it has a list of them.
+    fn has(&self, endpoint: Endpoint) -> bool {
+        match endpoint {
+            Endpoint::Evaluation | Endpoint::Evaluations | Endpoint::Metadata => true,
+            Endpoint::SearchSubject | Endpoint::SearchResource | Endpoint::SearchAction => {
+                self.source(endpoint).is_some()
+            }
+        }
+    }
+
+    /// AuthZEN 1.0 §9.1: what is there, and nothing else.
+    fn metadata(&self) -> Value {
+        let policy_decision_point = &self.settings.policy_decision_point;
+        let mut members = Map::new();
+        members.insert("policy_decision_point".to_owned(), json!(policy_decision_point));
+        for endpoint in Endpoint::POSTED.into_iter().filter(|endpoint| self.has(*endpoint)) {
+            let url = format!("{policy_decision_point}{}", endpoint.path());
+            members.insert(format!("{}_endpoint", endpoint.name()), json!(url));
+        }
+        Value::Object(members)
+    }
+
     /// AuthZEN 1.0 §10.1.2: 401 for who is not known, 403 for who may not ask.
-    fn admitted(&self, caller: &Caller) -> Result<Arc<str>, Failure> {
+    fn admitted(&self, caller: &Caller, role: Role) -> Result<Arc<str>, Failure> {
         match caller {
-            // Whoever asks for decisions has this role, a sidecar or not.
-            Caller::Allowed(caller, roles) if roles.allow(Role::Sidecar) => Ok(Arc::clone(caller)),
+            Caller::Allowed(caller, roles) if roles.allow(role) => Ok(Arc::clone(caller)),
             Caller::Allowed(..) => Err(self.refused(Refusal::Role)),
             Caller::Refused(refusal) => Err(self.refused(*refusal)),
         }
@@ -202,17 +294,6 @@ impl Served {
             Err(error) => Err(Failure::Malformed(format!("the body is not JSON: {error}"))),
         }
     }
-}
-
-/// AuthZEN 1.0 §9.1. Searches for subjects and resources are not there: the service does not know all of them.
-fn metadata(policy_decision_point: &str) -> Value {
-    let endpoint = |path: &str| format!("{policy_decision_point}{path}");
-    json!({
-        "policy_decision_point": policy_decision_point,
-        "access_evaluation_endpoint": endpoint(EVALUATION_PATH),
-        "access_evaluations_endpoint": endpoint(EVALUATIONS_PATH),
-        "search_action_endpoint": endpoint(SEARCH_ACTION_PATH),
-    })
 }
 
 /// AuthZEN 1.0 §10.1: bodies are JSON, and say so.

@@ -103,6 +103,8 @@ pub struct AuthZen {
     pub request_bytes_max: u32,
     /// How many evaluations one call may ask for.
     pub evaluations_max: u32,
+    /// The resources that can be found, JSON; `None`: there is no search for them.
+    pub resources_file: Option<PathBuf>,
 }
 
 /// `[ext_authz]`: Envoy's `Check`, on the gRPC front and for the same callers.

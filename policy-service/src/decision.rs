@@ -1,5 +1,7 @@
 //! Decisions: one access request is evaluated, recorded and answered, whichever front it came through.
 
+mod search;
+
 use std::sync::Arc;
 
 use picket_core::access::AccessRequest;
@@ -20,6 +22,7 @@ use crate::risk::{self, Assessment, MissingFactors};
 use crate::roles::{Added, Roles};
 use crate::sessions::{EndReason, Judgement, Presence, Refusal, Sessions};
 use crate::storage::StorageError;
+pub(crate) use search::Search;
 
 /// What a decision comes to, for the log and the metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,9 +127,17 @@ impl Decider {
         record.risk = assessment.cloned().map(RiskRecord::from);
         // INVARIANT: nothing leaves before its record is durable.
         self.audit.append(time_us, &Event::Decision(Box::new(record))).await?;
-        if let (Some(risk), Some(assessed)) = (&self.risk, &assessed) {
-            // Only what was given teaches.
-            risk.learn(assessed, lesson(Outcome::of(&decision), judgement.refusal));
+        if let (Some(assessor), Some(assessed)) = (&self.risk, &assessed) {
+            // Only what was given teaches, and where there are no policies nothing says anything about the principal.
+            let lesson = match (judgement.refusal, &policies) {
+                (None, None) => risk::Outcome::Closed,
+                (refusal, _) => lesson(Outcome::of(&decision), refusal),
+            };
+            // And only what a client did: what somebody tells of a principal could be anything.
+            match presence {
+                Presence::Client => assessor.learn(assessed, lesson),
+                Presence::Told => {}
+            }
             self.metrics.assessed(assessed.assessment.risk.level);
         }
         self.metrics

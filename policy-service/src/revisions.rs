@@ -53,7 +53,7 @@ pub(crate) enum ActivePolicies {
 pub(crate) enum PolicyState {
     /// The active revision decides.
     Working,
-    /// Another one does, or none.
+    /// It cannot, or there is none.
     Failing(String),
 }
 
@@ -78,9 +78,9 @@ pub(crate) struct Revisions {
 struct Deciding {
     /// Which revision is active.
     active: Option<u64>,
-    /// The one that decides: the active one, or the last one before it that could be loaded.
+    /// The last one that could be loaded, which decides where it is the active one.
     loaded: Option<(u64, PolicyEngine)>,
-    /// Why it is another one; whoever may ask whether the service is ready may know it.
+    /// Why it is another one, so that nothing is decided. It holds no text of a policy.
     failure: Option<String>,
 }
 
@@ -128,7 +128,11 @@ impl Revisions {
 
     fn current(&self) -> Result<Option<PolicyEngine>, StorageError> {
         let deciding = self.deciding.value()?;
-        Ok(deciding.loaded.as_ref().map(|(_, engine)| engine.clone()))
+        match &deciding.failure {
+            // What is active was activated for a reason: older policies do not stand in for it.
+            Some(_) => Err(StorageError::Malformed("policy_revision")),
+            None => Ok(deciding.loaded.as_ref().map(|(_, engine)| engine.clone())),
+        }
     }
 
     /// Whether the active revision decides, and its changes.
@@ -173,9 +177,9 @@ impl Revisions {
         let loaded = loaded.map_err(|_| StorageError::NotDone)?;
         Ok(match loaded {
             // The audit log names what was activated by its digest.
-            Ok(engine) if engine.revision() != revision.digest => Err(format!(
-                "revision {number} is active and is not what was activated: its files have another digest"
-            )),
+            Ok(engine) if engine.revision() != revision.digest => {
+                Err(format!("revision {number} is active, and {ALTERED}"))
+            }
             Ok(engine) => Ok(circumstances.of(engine)),
             Err(errors) => {
                 log_mistakes(number, &errors);
@@ -194,11 +198,14 @@ impl Revisions {
         self.metrics.policies_loaded(deciding.failure.is_none());
         match &deciding.failure {
             None => tracing::info!(number, policy_revision = revision, "these policies decide"),
-            Some(failure) => tracing::error!(number, policy_revision = revision, failure, "older policies decide"),
+            Some(failure) => tracing::error!(number, policy_revision = revision, failure, "nothing is decided"),
         }
         self.state.send_replace(deciding.state());
     }
 }
+
+/// Said of a revision that somebody has changed in the database.
+const ALTERED: &str = "it is not what was activated: its files have another digest";
 
 /// What decisions name where no policies decide.
 pub(crate) const NO_REVISION: &str = "none";

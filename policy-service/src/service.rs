@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use picket_core::configuration::problems::Problems;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
@@ -62,6 +63,9 @@ pub enum ServiceError {
     /// Envoy's external authorization cannot be served.
     #[error(transparent)]
     ExtAuthz(#[from] StartError),
+    /// The resources that can be found have mistakes.
+    #[error("authzen.resources_file: {0}")]
+    Resources(#[from] Problems),
     /// An address cannot be listened on.
     #[error("{key}: cannot listen on `{address}`: {source}")]
     Listen {
@@ -239,11 +243,14 @@ async fn authzen(
     let Some(settings) = configuration.authzen.clone() else {
         return Ok(None);
     };
+    let resources = settings.resources_file.as_deref().map(authzen::Resources::read);
+    let resources = resources.transpose()?;
     let (listener, address) = listen("authzen.listen", settings.listen).await?;
     let front = authzen::Front {
         listener,
         tls: Tls::new(&configuration.grpc, Protocol::Http1)?,
         decider: Arc::clone(decider),
+        resources,
         metrics: Arc::clone(metrics),
     };
     let callers = grpc::Callers::new(&configuration.grpc.allowed_callers, &configuration.grpc.callers);

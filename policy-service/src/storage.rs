@@ -29,7 +29,7 @@ pub use policies::{
 };
 pub use postgres::PostgresStore;
 pub use roles::{Assigned, ROLE_ASSIGNMENTS_MAX, RoleAssignment, RoleFilter, RoleKey, RoleStore};
-pub use sessions::{Concurrency, Counts, Creation, Filter, Forgotten, Revocation, SessionStore};
+pub use sessions::{Concurrency, Counts, Creation, Filter, Forgotten, Revocation, SessionStore, Since};
 pub use snapshot::STALE_MS_MAX;
 pub(crate) use snapshot::{Freshness, Snapshot};
 pub use sqlite::SqliteStore;

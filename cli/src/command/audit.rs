@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Subcommand;
 use picket_policy_service::audit::{
     self, Act, AdministrationRecord, EffectRecord, Event, Head, KeyEncryptionKey, Outcome, Problem, Record,
-    SessionChange, SessionRecord, VerifyError,
+    SearchRecord, SessionChange, SessionRecord, VerifyError,
 };
 use serde::Serialize;
 
@@ -198,6 +198,7 @@ fn line(record: &Record, output: Output) -> String {
         }
         Event::Session(record) => line.push_str(&session_line(record)),
         Event::Administration(record) => line.push_str(&administration_line(record)),
+        Event::Search(record) => line.push_str(&search_line(record)),
     }
     line.push('\n');
     line
@@ -209,6 +210,14 @@ fn session_line(record: &SessionRecord) -> String {
         SessionChange::Ended { reason } => format!("session ended: {}", reason.as_str()),
     };
     format!("{what}  {}  {}", printable(&record.subject), printable(&record.session))
+}
+
+fn search_line(record: &SearchRecord) -> String {
+    let (kind, caller) = (record.kind.as_str(), printable(&record.caller));
+    format!(
+        "search {kind}  {} of {} found  by {caller}",
+        record.found, record.evaluated
+    )
 }
 
 fn administration_line(record: &AdministrationRecord) -> String {

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::chain::Hash;
 use super::risk::RiskRecord;
+use super::search::SearchRecord;
 use crate::policy::Observed;
 use crate::sessions::EndReason;
 
@@ -35,6 +36,8 @@ pub enum Event {
     Session(Box<SessionRecord>),
     /// An operator did something.
     Administration(Box<AdministrationRecord>),
+    /// Somebody asked what would be permitted.
+    Search(Box<SearchRecord>),
 }
 
 /// What happened to a session.
@@ -370,6 +373,34 @@ impl From<FurtherTokenRecord> for FurtherToken {
     }
 }
 
+impl From<Action> for ActionRecord {
+    fn from(action: Action) -> Self {
+        Self { method: action.method }
+    }
+}
+
+impl From<Resource> for ResourceRecord {
+    fn from(resource: Resource) -> Self {
+        Self {
+            host: resource.host,
+            path: resource.path,
+            path_parameters: resource.path_parameters,
+            classification: resource.classification,
+            security_zone: resource.security_zone,
+            tenant: resource.tenant,
+        }
+    }
+}
+
+impl From<Context> for ContextRecord {
+    fn from(context: Context) -> Self {
+        Self {
+            source_address: context.source_address.map(|address| address.to_string()),
+            user_agent: context.user_agent,
+        }
+    }
+}
+
 impl From<Actor> for ActorRecord {
     fn from(actor: Actor) -> Self {
         Self {
@@ -455,21 +486,9 @@ impl DecisionRecord {
                 .map(FurtherTokenRecord::from)
                 .collect(),
             peer: request.peer.map(|peer| peer.to_string()),
-            action: ActionRecord {
-                method: request.action.method,
-            },
-            resource: ResourceRecord {
-                host: request.resource.host,
-                path: request.resource.path,
-                path_parameters: request.resource.path_parameters,
-                classification: request.resource.classification,
-                security_zone: request.resource.security_zone,
-                tenant: request.resource.tenant,
-            },
-            context: ContextRecord {
-                source_address: request.context.source_address.map(|address| address.to_string()),
-                user_agent: request.context.user_agent,
-            },
+            action: request.action.into(),
+            resource: request.resource.into(),
+            context: request.context.into(),
             effect: answer.effect.into(),
             policy_revision: answer.policy_revision,
             policy_ids: answer.policy_ids,

@@ -105,7 +105,7 @@ async fn append(database: &Path, ids: impl IntoIterator<Item = u64>) {
 fn ids(records: &[Record]) -> Vec<(u64, i64, String)> {
     let id = |record: &Record| match &record.content {
         Event::Decision(decision) => decision.decision_id.clone(),
-        Event::Session(_) | Event::Administration(_) => String::new(),
+        Event::Session(_) | Event::Administration(_) | Event::Search(_) => String::new(),
     };
     records
         .iter()

@@ -137,7 +137,7 @@ pub fn find_decision(
     let mut found = None;
     walk(database, key, None, |record| match record.content {
         Event::Decision(decision) if decision.decision_id == decision_id => found = Some(*decision),
-        Event::Decision(_) | Event::Session(_) | Event::Administration(_) => {}
+        Event::Decision(_) | Event::Session(_) | Event::Administration(_) | Event::Search(_) => {}
     })?;
     Ok(found)
 }

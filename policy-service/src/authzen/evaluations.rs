@@ -1,4 +1,4 @@
-//! One evaluation, several in one call, and the search for actions.
+//! One evaluation, and several in one call.
 
 use std::sync::Arc;
 
@@ -11,7 +11,6 @@ use tokio::task::JoinSet;
 use super::failure::Failure;
 use super::{Asked, Served, information};
 use crate::decision::Decider;
-use crate::policy::METHODS;
 use crate::sessions::Presence;
 
 /// The members of an evaluation that the top level gives where it leaves them out (AuthZEN 1.0 §7.1.1).
@@ -83,24 +82,6 @@ pub(super) async fn evaluations(
     Ok(json!({ EVALUATIONS: results }))
 }
 
-/// `POST /access/v1/search/action`: which methods would be permitted, each by a decision. All of them are one page.
-pub(super) async fn search_action(
-    served: &Served,
-    asked: &Asked,
-    document: &Map<String, Value>,
-) -> Result<Value, Failure> {
-    let mut results = Vec::new();
-    for method in METHODS {
-        let mut document = document.clone();
-        document.insert("action".to_owned(), json!({ "name": method }));
-        let answer = evaluate(Arc::clone(&served.decider), asked.clone(), document).await?;
-        if is_permit(&answer) {
-            results.push(json!({ "name": method }));
-        }
-    }
-    Ok(json!({ "results": results }))
-}
-
 /// One evaluation, with what it does not say itself.
 fn with_defaults(item: Value, defaults: &Map<String, Value>) -> Result<Map<String, Value>, Failure> {
     let Value::Object(mut item) = item else {
@@ -127,9 +108,7 @@ async fn all(
 }
 
 /// What the calls return, in their order; [`AT_ONCE_MAX`] of them are under way.
-pub(super) async fn in_order<T: Send + 'static>(
-    calls: impl Iterator<Item = impl Future<Output = T> + Send + 'static>,
-) -> Vec<T> {
+async fn in_order<T: Send + 'static>(calls: impl Iterator<Item = impl Future<Output = T> + Send + 'static>) -> Vec<T> {
     let mut running = JoinSet::new();
     let mut results = Vec::new();
     for (place, call) in calls.enumerate() {

@@ -23,8 +23,11 @@ pub(super) enum Failure {
     #[error("the client certificate is no X.509-SVID")]
     CallerUnknown,
     /// The caller is not on the list.
-    #[error("the caller's SPIFFE ID may not ask for decisions")]
+    #[error("the caller's SPIFFE ID may not ask for this")]
     CallerRefused,
+    /// There is nothing to search in.
+    #[error("this search is not served")]
+    NotServed,
     /// As many calls as there may be are being served.
     #[error("too many calls at once")]
     Overloaded,
@@ -66,6 +69,7 @@ impl Failure {
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::CallerUnknown => StatusCode::UNAUTHORIZED,
             Self::CallerRefused => StatusCode::FORBIDDEN,
+            Self::NotServed => StatusCode::NOT_FOUND,
             Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
             Self::Unrecorded(_)
             | Self::SessionUnknown(_)

@@ -2,15 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use deserr::Deserr;
 use picket_core::access::{AccessRequest, Action, Context, Principal, Resource, Sidecar, USER_AGENT_BYTES_MAX};
 use picket_core::configuration::problems::{self, Problems};
 use picket_core::path;
 use picket_core::spiffe::SpiffeId;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::Asked;
+use crate::clock::Stopwatch;
 
 /// The longest method that is registered with IANA has 17 characters.
 const METHOD_BYTES_MAX: usize = 32;
@@ -171,6 +173,26 @@ pub(super) fn access_request(document: Map<String, Value>, asked: &Asked) -> Res
         },
     };
     check.none_or(Some(request))
+}
+
+/// What is wrong with a resource by itself; each path begins with `resource`.
+pub(super) fn check_resource(resource: Value) -> Problems {
+    let asked = Asked {
+        caller: Arc::from(""),
+        request_id: String::new(),
+        traceparent: None,
+        stopwatch: Stopwatch::start(),
+    };
+    let document = [
+        (
+            "subject",
+            json!({ "type": "workload", "id": "spiffe://example.org/any" }),
+        ),
+        ("action", json!({ "name": "GET" })),
+        ("resource", resource),
+    ];
+    let document = document.into_iter().map(|(name, value)| (name.to_owned(), value));
+    access_request(document.collect(), &asked).err().unwrap_or_default()
 }
 
 fn user(subject: Subject, check: &mut Problems) -> Principal {

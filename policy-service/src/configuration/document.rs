@@ -33,10 +33,11 @@ const DENY_VALID_FOR_MS: u32 = 5_000;
 const VALID_FOR_MS_MAX: u32 = 86_400_000;
 
 /// The keys that hold paths, which are relative to the file's folder.
-const PATHS: [(&str, &str); 15] = [
+const PATHS: [(&str, &str); 16] = [
     ("grpc", "certificate_file"),
     ("grpc", "key_file"),
     ("grpc", "client_ca_file"),
+    ("authzen", "resources_file"),
     ("ext_authz", "filter_configuration_file"),
     ("ext_authz", "peer_ca_file"),
     ("policies", "directory"),
@@ -110,6 +111,8 @@ struct AuthZenSection {
     request_bytes_max: Ranged<1_024, 4_194_304>,
     #[deserr(default = Ranged(EVALUATIONS_MAX))]
     evaluations_max: Ranged<1, 1_000>,
+    #[deserr(default)]
+    resources_file: Option<ExistingFile>,
 }
 
 #[derive(Debug, Deserr)]
@@ -181,6 +184,7 @@ impl From<Document> for Configuration {
                 concurrency_max: section.concurrency_max.0,
                 request_bytes_max: section.request_bytes_max.0,
                 evaluations_max: section.evaluations_max.0,
+                resources_file: section.resources_file.map(|file| file.0),
             }),
             ext_authz: document.ext_authz.map(|section| ExtAuthz {
                 filter_configuration_file: section.filter_configuration_file.0,

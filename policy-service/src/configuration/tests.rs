@@ -609,12 +609,15 @@ fn peers_of_a_development_authority_are_believed_on_loopback_addresses_only() {
 fn the_authzen_api_is_off_without_its_section_and_has_limits_in_it() {
     let folder = folder("Example");
     assert!(check(&write(&folder, WHOLE)).unwrap().authzen.is_none());
-    let section = "[authzen]\nlisten = \"127.0.0.1:9193\"\npolicy_decision_point = \"https://pdp.example.org:8443\"\n";
+    let section = "[authzen]\nlisten = \"127.0.0.1:9193\"\npolicy_decision_point = \"https://pdp.example.org:8443\"\n\
+                   resources_file = \"other.json\"\n";
+    std::fs::write(folder.path().join("other.json"), "[]").unwrap();
     let front = check(&write(&folder, &format!("{WHOLE}{section}")))
         .unwrap()
         .authzen
         .unwrap();
     assert_eq!(front.policy_decision_point, "https://pdp.example.org:8443");
+    assert_eq!(front.resources_file, Some(folder.path().join("other.json")));
     assert_eq!(
         (front.concurrency_max, front.request_bytes_max, front.evaluations_max),
         (256, 262_144, 100)

@@ -7,7 +7,7 @@ use picket_proto::v1;
 use picket_proto::v1::admin_server::Admin;
 use tonic::{Request, Response, Status};
 
-use super::act::{self, Done, Order, now_us};
+use super::act::{self, Caller, Done, Order, now_us};
 use super::gate::Admitted;
 use super::status::AdminError;
 use crate::audit::{Act, AuditLog};
@@ -34,8 +34,8 @@ pub(super) struct AdminCalls {
 }
 
 impl AdminCalls {
-    /// The caller's SPIFFE ID and the sessions, if it has the role.
-    fn admit<T>(&self, request: &Request<T>, role: Role) -> Result<(String, Arc<Sessions>), AdminError> {
+    /// The caller and the sessions, if it has the role.
+    fn admit<T>(&self, request: &Request<T>, role: Role) -> Result<(Caller, Arc<Sessions>), AdminError> {
         let caller = act::admit(request, role)?;
         let sessions = self.sessions.clone().ok_or(AdminError::NoSessions)?;
         Ok((caller, sessions))
@@ -54,7 +54,7 @@ impl AdminCalls {
 
     async fn revoke_target(
         &self,
-        (caller, sessions): (String, Arc<Sessions>),
+        (caller, sessions): (Caller, Arc<Sessions>),
         act: Act,
         target: Target,
         label: String,
@@ -80,7 +80,7 @@ impl Admin for AdminCalls {
     }
 
     async fn list_sessions(&self, request: Request<v1::ListSessionsRequest>) -> Answer<v1::ListSessionsResponse> {
-        let (_, sessions) = self.admit(&request, Role::Reader)?;
+        let (_caller, sessions) = self.admit(&request, Role::Reader)?;
         let asked = request.into_inner();
         let after = match asked.after.as_str() {
             "" => None,
@@ -102,7 +102,7 @@ impl Admin for AdminCalls {
     }
 
     async fn show_session(&self, request: Request<v1::ShowSessionRequest>) -> Answer<v1::Session> {
-        let (_, sessions) = self.admit(&request, Role::Reader)?;
+        let (_caller, sessions) = self.admit(&request, Role::Reader)?;
         let id = session_id("id", &request.get_ref().id)?;
         let found = sessions.show(id, now_us()).await.map_err(AdminError::from)?;
         Ok(Response::new(shown(found.ok_or(AdminError::NoSuchSession)?)))
@@ -146,7 +146,7 @@ impl Admin for AdminCalls {
     }
 
     async fn show_lockdown(&self, request: Request<v1::ShowLockdownRequest>) -> Answer<v1::Lockdown> {
-        let (_, sessions) = self.admit(&request, Role::Reader)?;
+        let (_caller, sessions) = self.admit(&request, Role::Reader)?;
         let lockdown = sessions.lockdown().map_err(AdminError::from)?;
         Ok(Response::new(match lockdown {
             Some(lockdown) => v1::Lockdown {
@@ -164,7 +164,7 @@ impl Admin for AdminCalls {
             v1::LockdownMode::On => {
                 let lockdown = Lockdown {
                     at_us: now_us(),
-                    caller: caller.clone(),
+                    caller: (*caller).to_owned(),
                 };
                 (Act::LockdownOn, Some(lockdown))
             }

@@ -7,7 +7,7 @@ use picket_proto::v1;
 use picket_proto::v1::policy_admin_server::PolicyAdmin;
 use tonic::{Request, Response, Status};
 
-use super::act::{self, Done, now_us};
+use super::act::{self, Caller, Done, now_us};
 use super::status::AdminError;
 use crate::audit::{Act, AuditLog, Outcome};
 use crate::configuration::Role;
@@ -39,8 +39,8 @@ impl PolicyCalls {
         }
     }
 
-    /// The caller's SPIFFE ID and the revisions, if it has the role.
-    fn admit<T>(&self, request: &Request<T>, role: Role) -> Result<(String, Arc<Revisions>), AdminError> {
+    /// The caller and the revisions, if it has the role.
+    fn admit<T>(&self, request: &Request<T>, role: Role) -> Result<(Caller, Arc<Revisions>), AdminError> {
         let caller = act::admit(request, role)?;
         let revisions = self.revisions.clone().ok_or(AdminError::NoRevisions)?;
         Ok((caller, revisions))
@@ -48,7 +48,7 @@ impl PolicyCalls {
 
     async fn carry_out(
         &self,
-        (caller, act, target): (String, Act, String),
+        (caller, act, target): (Caller, Act, String),
         attempt: impl Future<Output = Result<Attempt, RevisionError>> + Send + 'static,
     ) -> Answer<v1::ActivateResponse> {
         let order = act::Order { caller, act, target };
@@ -73,7 +73,7 @@ impl PolicyCalls {
 #[tonic::async_trait]
 impl PolicyAdmin for PolicyCalls {
     async fn list_revisions(&self, request: Request<v1::ListRevisionsRequest>) -> Answer<v1::ListRevisionsResponse> {
-        let (_, revisions) = self.admit(&request, Role::Reader)?;
+        let (_caller, revisions) = self.admit(&request, Role::Reader)?;
         let asked = request.into_inner();
         let count_max = count(asked.count_max)?;
         let active = revisions.active().await.map_err(AdminError::from)?;
@@ -86,7 +86,7 @@ impl PolicyAdmin for PolicyCalls {
     }
 
     async fn show_revision(&self, request: Request<v1::ShowRevisionRequest>) -> Answer<v1::ShowRevisionResponse> {
-        let (_, revisions) = self.admit(&request, Role::Reader)?;
+        let (_caller, revisions) = self.admit(&request, Role::Reader)?;
         let number = before(request.get_ref().number);
         let (revision, files) = revisions.show(number).await.map_err(AdminError::from)?;
         let active = revisions.active().await.map_err(AdminError::from)?;
@@ -101,7 +101,7 @@ impl PolicyAdmin for PolicyCalls {
     }
 
     async fn history(&self, request: Request<v1::HistoryRequest>) -> Answer<v1::HistoryResponse> {
-        let (_, revisions) = self.admit(&request, Role::Reader)?;
+        let (_caller, revisions) = self.admit(&request, Role::Reader)?;
         let asked = request.into_inner();
         let count_max = count(asked.count_max)?;
         let found = revisions.history(before(asked.before), count_max).await;

@@ -7,7 +7,7 @@ use picket_proto::v1;
 use picket_proto::v1::role_admin_server::RoleAdmin;
 use tonic::{Request, Response, Status};
 
-use super::act::{self, Done, Order, now_us};
+use super::act::{self, Caller, Done, Order, now_us};
 use super::status::AdminError;
 use crate::audit::{Act, AuditLog, Outcome};
 use crate::configuration::Role;
@@ -39,8 +39,8 @@ impl RoleCalls {
         }
     }
 
-    /// The caller's SPIFFE ID and the roles, if it has the role for that.
-    fn admit<T>(&self, request: &Request<T>, role: Role) -> Result<(String, Arc<Roles>), AdminError> {
+    /// The caller and the roles, if it has the role for that.
+    fn admit<T>(&self, request: &Request<T>, role: Role) -> Result<(Caller, Arc<Roles>), AdminError> {
         let caller = act::admit(request, role)?;
         let roles = self.roles.clone().ok_or(AdminError::NoRoles)?;
         Ok((caller, roles))
@@ -59,7 +59,7 @@ impl RoleAdmin for RoleCalls {
         let assignment = RoleAssignment {
             key: key(asked.issuer, asked.subject, asked.role, asked.tenant)?,
             until_us: asked.until_us,
-            author: caller.clone(),
+            author: (*caller).to_owned(),
             at_us,
         };
         let order = Order {
@@ -98,7 +98,7 @@ impl RoleAdmin for RoleCalls {
     }
 
     async fn list_roles(&self, request: Request<v1::ListRolesRequest>) -> Answer<v1::ListRolesResponse> {
-        let (_, roles) = self.admit(&request, Role::Reader)?;
+        let (_caller, roles) = self.admit(&request, Role::Reader)?;
         let asked = request.into_inner();
         let count_max = match asked.count_max {
             0 => PAGE_DEFAULT,

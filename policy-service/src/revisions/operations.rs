@@ -1,7 +1,7 @@
 //! What operators do with revisions. What is acknowledged is durable, and decides here from then on.
 
 use super::check::{self, Checked, Mistake, Mistakes};
-use super::{Revisions, in_revision, lock};
+use super::{ALTERED, Revisions, in_revision, lock};
 use crate::policy::PolicyFiles;
 use crate::storage::{Activated, Activation, Choice, Order, Part, Revision, RevisionFile, StorageError};
 
@@ -85,6 +85,8 @@ impl Revisions {
 
     /// Checks files, and nothing else.
     pub(crate) async fn validate(&self, files: PolicyFiles) -> Result<Attempt, RevisionError> {
+        // Each takes a processor for as long as it takes.
+        let _alone = self.activating.lock().await;
         Ok(match self.check(files).await? {
             Ok(checked) => checked.attempt(None, AttemptOutcome::Checked),
             Err(mistakes) => Attempt::refused(mistakes),
@@ -119,12 +121,15 @@ impl Revisions {
     /// Makes an older revision the active one, if it is still good.
     pub(crate) async fn roll_back(&self, number: u64, order: Order) -> Result<Attempt, RevisionError> {
         let _alone = self.activating.lock().await;
-        let (_, held) = self.show(Some(number)).await?;
+        let (revision, held) = self.show(Some(number)).await?;
         let checked = match in_revision(number, held) {
             Ok(files) => self.check(files).await?,
             Err(errors) => Err(Mistakes::of(&errors)),
         };
         let checked = match checked {
+            Ok(checked) if checked.engine.revision() != revision.digest => {
+                return Ok(Attempt::refused(Mistakes::of_all(ALTERED)));
+            }
             Ok(checked) => checked,
             Err(mistakes) => return Ok(Attempt::refused(mistakes)),
         };
@@ -153,7 +158,10 @@ impl Revisions {
         };
         *lock(&self.checked) = Some((number, checked.engine.clone()));
         self.deciding.changed();
-        self.read().await?;
+        // It is active whatever comes now, and nothing is decided here before it is read.
+        if let Err(error) = self.read().await {
+            tracing::warn!(%error, number, "the revision that was activated is not read yet");
+        }
         Ok(checked.attempt(Some(number), AttemptOutcome::Activated))
     }
 

@@ -236,6 +236,13 @@ pub(super) fn session_name<'a>(sid: Option<&'a str>, jti: Option<&'a str>) -> Op
     sid.or_else(|| jti.map(|jti| (NamedBy::TokenId, jti)))
 }
 
+/// Whether a text that is kept is what was there, for all that can be known.
+#[must_use]
+pub(super) fn is_whole(kept: &str) -> bool {
+    // What was cut ends within a character of the limit.
+    kept.len() <= TEXT_BYTES_MAX - 4 && !kept.contains(NO_CHARACTER)
+}
+
 /// A text as it is kept for people: cut, and without control characters. PostgreSQL takes no NUL, and terminals obey the others.
 #[must_use]
 pub(super) fn cut(text: &str) -> String {

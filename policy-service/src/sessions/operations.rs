@@ -1,9 +1,9 @@
 //! What operators do with sessions. What is acknowledged is durable, and known here to every decision from then on.
 
-use super::model::{EndReason, Ended, Session, SessionId};
+use super::model::{EndReason, Ended, PrincipalId, Session, SessionId};
 use super::rules::{self, Lockdown, SessionState};
 use super::{Sessions, Target, TenantId};
-use crate::storage::{Filter, Part, Revocation, StorageError};
+use crate::storage::{Filter, Part, Revocation, Since, StorageError};
 
 /// How many revocations of principals and tenants are held; what is older than any token is forgotten.
 const REVOCATIONS_MAX: usize = 100_000;
@@ -14,6 +14,27 @@ pub(crate) struct Page {
     pub(crate) sessions: Vec<(Session, Status)>,
     /// Where the next page begins; `None`: this is the last one.
     pub(crate) after: Option<SessionId>,
+}
+
+/// A principal that has a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct KnownPrincipal {
+    pub(crate) issuer: String,
+    pub(crate) subject: String,
+    pub(crate) tenant: Option<String>,
+}
+
+impl KnownPrincipal {
+    /// `None`: its names were cut, so what is left may be somebody else's.
+    fn of(session: Session) -> Option<Self> {
+        let is_whole = PrincipalId::of(&session.issuer, &session.subject) == session.principal;
+        let is_whole = is_whole && session.tenant.as_deref().is_none_or(super::model::is_whole);
+        is_whole.then_some(Self {
+            issuer: session.issuer,
+            subject: session.subject,
+            tenant: session.tenant,
+        })
+    }
 }
 
 /// Whether a session holds.
@@ -59,6 +80,29 @@ impl Sessions {
             page.sessions.push((session, status));
         }
         Ok(page)
+    }
+
+    /// Principals that have a session which holds, in order of their ids. `None`: what is stored of one does not name it, or
+    /// everything of it was revoked.
+    pub(crate) async fn known_principals(
+        &self,
+        after: Option<PrincipalId>,
+        count_max: u32,
+        now_us: i64,
+    ) -> Result<Vec<(PrincipalId, Option<KnownPrincipal>)>, StorageError> {
+        let limits = &self.settings.limits;
+        let since = Since {
+            first_seen_after_us: now_us.saturating_sub(limits.absolute_timeout_us),
+            last_seen_after_us: now_us.saturating_sub(limits.idle_timeout_us),
+        };
+        let sessions = self.store.last_sessions(after, since, count_max).await?;
+        let lockdown = self.lockdown()?;
+        let known = |session: Session| {
+            let holds = lockdown.is_none() && self.status(&session, now_us)? == Status::Live;
+            let principal = session.principal;
+            Ok((principal, Some(session).filter(|_| holds).and_then(KnownPrincipal::of)))
+        };
+        sessions.into_iter().map(known).collect()
     }
 
     /// One session.

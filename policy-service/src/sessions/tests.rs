@@ -632,6 +632,15 @@ impl SessionStore for Gated {
         self.store.sessions(filter, after, count_max).await
     }
 
+    async fn last_sessions(
+        &self,
+        after: Option<PrincipalId>,
+        since: storage::Since,
+        count_max: u32,
+    ) -> Result<Vec<Session>, StorageError> {
+        self.store.last_sessions(after, since, count_max).await
+    }
+
     async fn counts(&self, tenants_max: u32) -> Result<storage::Counts, StorageError> {
         self.store.counts(tenants_max).await
     }

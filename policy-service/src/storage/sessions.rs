@@ -52,6 +52,15 @@ pub enum Filter {
     Tenant(String),
 }
 
+/// Which sessions have not timed out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Since {
+    /// Those of this first sight or an earlier one have reached their absolute timeout.
+    pub first_seen_after_us: i64,
+    /// Those of this last use or an earlier one are idle.
+    pub last_seen_after_us: i64,
+}
+
 /// How many sessions are held.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
@@ -92,6 +101,15 @@ pub trait SessionStore: Send + Sync {
         &self,
         filter: Filter,
         after: Option<SessionId>,
+        count_max: u32,
+    ) -> Result<Vec<Session>, StorageError>;
+
+    /// Of each principal that has sessions which have not ended, and were seen first and last after these times, the one that was
+    /// used last; in order of the principals, after one of them.
+    async fn last_sessions(
+        &self,
+        after: Option<PrincipalId>,
+        since: Since,
         count_max: u32,
     ) -> Result<Vec<Session>, StorageError>;
 

@@ -15,8 +15,8 @@ use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 use tokio::sync::{Semaphore, oneshot};
 
 use super::database_file::DatabaseFile;
-use super::{Concurrency, Counts, Creation, Filter, Forgotten, Probe, Revocation, SessionStore, StorageError};
-use crate::sessions::{Ended, Lockdown, Session, SessionId, Standing};
+use super::{Concurrency, Counts, Creation, Filter, Forgotten, Probe, Revocation, SessionStore, Since, StorageError};
+use crate::sessions::{Ended, Lockdown, PrincipalId, Session, SessionId, Standing};
 
 /// How many writes may wait; more at once are refused.
 const QUEUE_WRITES_MAX: usize = 8192;
@@ -143,6 +143,16 @@ impl SessionStore for SqliteStore {
         count_max: u32,
     ) -> Result<Vec<Session>, StorageError> {
         self.read(move |connection| statements::sessions(connection, &filter, after, count_max))
+            .await
+    }
+
+    async fn last_sessions(
+        &self,
+        after: Option<PrincipalId>,
+        since: Since,
+        count_max: u32,
+    ) -> Result<Vec<Session>, StorageError> {
+        self.read(move |connection| statements::last_sessions(connection, after, since, count_max))
             .await
     }
 

@@ -34,7 +34,7 @@ pub(crate) async fn channel(setup: &Setup, service: &Service, caller: &str) -> C
     setup.channel(service, config).await.unwrap()
 }
 
-async fn admin(setup: &Setup, service: &Service, caller: &str) -> AdminClient<Channel> {
+pub(crate) async fn admin(setup: &Setup, service: &Service, caller: &str) -> AdminClient<Channel> {
     AdminClient::new(channel(setup, service, caller).await)
 }
 
@@ -165,7 +165,7 @@ pub(crate) fn recorded(setup: &Setup) -> Vec<AdministrationRecord> {
         .into_iter()
         .filter_map(|record| match record.content {
             Event::Administration(record) => Some(*record),
-            Event::Decision(_) | Event::Session(_) => None,
+            Event::Decision(_) | Event::Session(_) | Event::Search(_) => None,
         })
         .collect();
     assert!(acts.iter().all(|record| record.caller == OPERATOR), "{acts:?}");

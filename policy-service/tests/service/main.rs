@@ -10,6 +10,7 @@
 
 mod admin;
 mod authzen;
+mod authzen_search;
 mod external;
 mod harness;
 mod policies;

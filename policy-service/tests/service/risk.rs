@@ -65,7 +65,7 @@ fn last_record(setup: &Setup) -> DecisionRecord {
     let records = audit::tail(&setup.path("audit.sqlite3"), &key, 1).unwrap();
     let decision = records.iter().find_map(|record| match &record.content {
         Event::Decision(record) => Some((**record).clone()),
-        Event::Session(_) | Event::Administration(_) => None,
+        Event::Session(_) | Event::Administration(_) | Event::Search(_) => None,
     });
     decision.unwrap()
 }

@@ -95,7 +95,7 @@ fn acts(setup: &Setup) -> Vec<AdministrationRecord> {
     let records = audit::tail(&setup.path("audit.sqlite3"), &key, 100).unwrap();
     let acts = records.into_iter().filter_map(|record| match record.content {
         Event::Administration(record) => Some(*record),
-        Event::Decision(_) | Event::Session(_) => None,
+        Event::Decision(_) | Event::Session(_) | Event::Search(_) => None,
     });
     acts.collect()
 }

@@ -112,7 +112,7 @@ async fn an_assigned_role_counts_from_then_on_until_it_is_withdrawn_and_is_recor
                 record.principal.as_ref().unwrap().roles.clone(),
                 record.assigned_roles.clone(),
             )),
-            Event::Session(_) | Event::Administration(_) => None,
+            Event::Session(_) | Event::Administration(_) | Event::Search(_) => None,
         })
         .collect();
     let (with, without) = ((vec!["reader".to_owned()], vec!["reader".to_owned()]), (vec![], vec![]));

@@ -73,7 +73,7 @@ async fn a_session_is_recorded_limits_the_answer_and_is_bound_to_its_client() {
         .iter()
         .filter_map(|record| match &record.content {
             Event::Session(record) => Some(record.change),
-            Event::Decision(_) | Event::Administration(_) => None,
+            Event::Decision(_) | Event::Administration(_) | Event::Search(_) => None,
         })
         .collect();
     let reason = EndReason::Compromised;

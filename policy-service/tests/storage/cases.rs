@@ -5,7 +5,9 @@ use std::sync::Arc;
 use picket_policy_service::sessions::{
     EndReason, Ended, Fingerprint, Lockdown, NamedBy, PrincipalId, Session, SessionId, Standing, Target, TenantId,
 };
-use picket_policy_service::storage::{Concurrency, Counts, Creation, Filter, Forgotten, Location, Revocation, Store};
+use picket_policy_service::storage::{
+    Concurrency, Counts, Creation, Filter, Forgotten, Location, Revocation, Since, Store,
+};
 
 use crate::{Backend, confirm, open, reopen};
 
@@ -30,6 +32,7 @@ pub(crate) async fn run(backend: &impl Backend) {
     uses_move_forward_alone(&*open(&backend.fresh().await).await).await;
     a_list_has_every_session_once(&*open(&backend.fresh().await).await).await;
     what_is_old_is_forgotten(&*open(&backend.fresh().await).await).await;
+    each_principal_is_found_once(&*open(&backend.fresh().await).await).await;
     each_tenant_is_counted(&*open(&backend.fresh().await).await).await;
     what_was_ordered_stands(&*open(&backend.fresh().await).await).await;
     any_text_is_kept_as_it_is(&*open(&backend.fresh().await).await).await;
@@ -245,6 +248,53 @@ async fn what_is_old_is_forgotten(store: &dyn Store) {
     assert_eq!(store.session(id("2")).await.unwrap(), None);
     assert!(store.session(id("3")).await.unwrap().is_some());
     assert_eq!(store.standing().await.unwrap().revocations.principals.len(), 1);
+}
+
+async fn each_principal_is_found_once(store: &dyn Store) {
+    let since = Since {
+        first_seen_after_us: NOW_US,
+        last_seen_after_us: NOW_US + 10,
+    };
+    assert_eq!(store.last_sessions(None, since, 10).await.unwrap(), []);
+    let subjects = ["alice", "bob", "carol", "dave", "erin", "frank"];
+    for (number, subject) in subjects.iter().enumerate() {
+        for part in ["a", "b"] {
+            create(store, &format!("{number}{part}"), subject, NOW_US + 1).await;
+            store
+                .touch(vec![(id(&format!("{number}{part}")), NOW_US + 20)])
+                .await
+                .unwrap();
+        }
+    }
+    // The last use of one; one that has ended, one that is idle, and one that is too old do not count.
+    store.touch(vec![(id("0a"), NOW_US + 30)]).await.unwrap();
+    for name in ["1a", "2a", "2b"] {
+        assert!(store.end(id(name), ended(EndReason::Revoked), i64::MAX).await.unwrap());
+    }
+    create(store, "idle", "greta", NOW_US + 1).await;
+    create(store, "old", "heidi", NOW_US).await;
+    store.touch(vec![(id("old"), NOW_US + 20)]).await.unwrap();
+    let mut found = Vec::new();
+    loop {
+        let after = found.last().map(|session: &Session| session.principal);
+        let page = store.last_sessions(after, since, 2).await.unwrap();
+        if page.is_empty() {
+            break;
+        }
+        assert!(page.len() <= 2);
+        found.extend(page);
+    }
+    assert!(found.is_sorted_by_key(|session| session.principal));
+    let mut names: Vec<_> = found.iter().map(|session| session.subject.as_str()).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["alice", "bob", "dave", "erin", "frank"]);
+    let of = |subject| found.iter().find(|session| session.subject == subject).unwrap().clone();
+    let expected = Session {
+        last_seen_us: NOW_US + 30,
+        ..session("0a", "alice", NOW_US + 1)
+    };
+    assert_eq!(of("alice"), expected);
+    assert_eq!(of("bob").name, "1b");
 }
 
 async fn each_tenant_is_counted(store: &dyn Store) {

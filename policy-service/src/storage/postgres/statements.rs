@@ -8,7 +8,7 @@ use super::{CLEANING_TIMEOUT, StorageError, backend};
 use crate::sessions::{
     EndReason, Ended, Fingerprint, Lockdown, NamedBy, PrincipalId, Session, SessionId, Standing, Target,
 };
-use crate::storage::{Concurrency, Counts, Creation, Filter, Forgotten, Revocation};
+use crate::storage::{Concurrency, Counts, Creation, Filter, Forgotten, Revocation, Since};
 
 type Result<T> = std::result::Result<T, StorageError>;
 pub(super) type Parameters<'a> = [(&'a (dyn ToSql + Sync), Type)];
@@ -158,6 +158,32 @@ pub(super) async fn sessions(
             query(client, &select("tenant = $3 AND "), &parameters).await
         }
     }?;
+    rows.iter().map(read_session).collect()
+}
+
+pub(super) async fn last_sessions(
+    client: &Client,
+    after: Option<PrincipalId>,
+    since: Since,
+    count_max: u32,
+) -> Result<Vec<Session>> {
+    // Every principal is greater than no bytes.
+    let after = after.as_ref().map_or(&[][..], PrincipalId::as_bytes);
+    let rows = query(
+        client,
+        &format!(
+            "SELECT DISTINCT ON (principal) {COLUMNS} FROM picket.session
+             WHERE principal > $1 AND ended_us IS NULL AND first_seen_us > $2 AND last_seen_us > $3
+             ORDER BY principal, last_seen_us DESC LIMIT $4"
+        ),
+        &[
+            (&after, Type::BYTEA),
+            (&since.first_seen_after_us, Type::INT8),
+            (&since.last_seen_after_us, Type::INT8),
+            (&i64::from(count_max), Type::INT8),
+        ],
+    )
+    .await?;
     rows.iter().map(read_session).collect()
 }
 

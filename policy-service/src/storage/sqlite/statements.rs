@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use crate::sessions::{
     EndReason, Ended, Fingerprint, Lockdown, NamedBy, PrincipalId, Session, SessionId, Standing, Target,
 };
-use crate::storage::{Concurrency, Counts, Creation, Filter, Forgotten, Revocation};
+use crate::storage::{Concurrency, Counts, Creation, Filter, Forgotten, Revocation, Since};
 
 type Result<T> = std::result::Result<T, rusqlite::Error>;
 
@@ -120,6 +120,29 @@ pub(super) fn sessions(
         Filter::Principal(principal) => list("principal = ?3 AND ", params![after, count_max, principal.as_bytes()]),
         Filter::Tenant(tenant) => list("tenant = ?3 AND ", params![after, count_max, tenant]),
     }
+}
+
+pub(super) fn last_sessions(
+    connection: &Connection,
+    after: Option<PrincipalId>,
+    since: Since,
+    count_max: u32,
+) -> Result<Vec<Session>> {
+    // Every principal is greater than no bytes.
+    let after = after.as_ref().map_or(&[][..], PrincipalId::as_bytes);
+    // Beside `max` the other columns are those of the row that has it (SQLite, "Bare columns in an aggregate query").
+    let columns = COLUMNS.replace("last_seen_us", "max(last_seen_us)");
+    connection
+        .prepare_cached(&format!(
+            "SELECT {columns} FROM session
+             WHERE principal > ?1 AND ended_us IS NULL AND first_seen_us > ?2 AND last_seen_us > ?3
+             GROUP BY principal ORDER BY principal LIMIT ?4"
+        ))?
+        .query_map(
+            params![after, since.first_seen_after_us, since.last_seen_after_us, count_max],
+            read_session,
+        )?
+        .collect()
 }
 
 pub(super) fn counts(connection: &Connection, tenants_max: u32) -> Result<Counts> {

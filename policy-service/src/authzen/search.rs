@@ -1,0 +1,285 @@
+//! Searches (AuthZEN 1.0 §8): which subjects, resources or actions would be permitted.
+//!
+//! The service has no directory. The subjects that it can find are those that have a session; the resources are a list that the
+//! operator writes; the actions are methods. Each candidate is read and evaluated as an evaluation of the same would be.
+
+use std::time::Duration;
+
+use picket_core::access::AccessRequest;
+use serde_json::{Map, Value, json};
+
+use super::failure::Failure;
+use super::paging::{OTHER_SEARCH, Page};
+use super::resources::Resources;
+use super::{Asked, Served, information};
+use crate::audit::{SearchKind, SearchRecord, Searched};
+use crate::clock;
+use crate::decision::{DecisionError, Search, made_up_id};
+use crate::policy::METHODS;
+use crate::sessions::{KnownPrincipal, Sessions};
+
+/// Candidates that one page is made of at most: each is an evaluation.
+const CANDIDATES_MAX: u32 = 1_000;
+/// A page that has taken this long ends there; the next one goes on.
+const TIME_MAX: Duration = Duration::from_secs(2);
+/// Candidates that are read at once; between so many evaluations others have their turn.
+const CHUNK: u32 = 64;
+
+/// Where candidates come from.
+pub(super) enum Source<'a> {
+    /// Principals that have a session.
+    Subjects(&'a Sessions),
+    /// The operator's list.
+    Resources(&'a Resources),
+    /// Methods.
+    Actions,
+}
+
+/// One that may be found.
+struct Candidate {
+    /// Where the candidates after it begin.
+    position: String,
+    /// `None`: it is passed over without being evaluated.
+    entity: Option<Value>,
+}
+
+/// What a page has.
+#[derive(Default)]
+struct Found {
+    results: Vec<Value>,
+    seen: u32,
+    evaluated: u32,
+    /// Empty: there is nothing after it.
+    next_token: String,
+}
+
+/// One page of a search.
+pub(super) async fn search(
+    served: &Served,
+    asked: &Asked,
+    source: Source<'_>,
+    mut document: Map<String, Value>,
+) -> Result<Value, Failure> {
+    let _place = served.searches.try_acquire().map_err(|_| Failure::Overloaded)?;
+    let decider = &*served.decider;
+    let kind = source.kind();
+    let page = Page::take(kind.as_str(), &asked.caller, &mut document)?;
+    let template = source.template(&document, asked)?;
+    let time_us = clock::now_unix_us();
+    // Whether a subject that is found has a session that holds is looked at one by one.
+    let refusal = match kind {
+        SearchKind::Subject => None,
+        SearchKind::Resource | SearchKind::Action => decider.session_refusal(&template, time_us).await?,
+    };
+    let search = decider.search()?;
+    let found = match refusal {
+        Some(_) => Found::default(),
+        None => walk(&search, asked, &source, &document, &page).await?,
+    };
+    let searched = Searched {
+        search_id: made_up_id(time_us),
+        time_us,
+        kind,
+        policy_revision: search.policy_revision().to_owned(),
+        evaluated: found.evaluated,
+        found: u32::try_from(found.results.len()).unwrap_or(u32::MAX),
+    };
+    let mut context = json!({ "search_id": searched.search_id, "policy_revision": searched.policy_revision });
+    if let (Some(refusal), Some(context)) = (refusal, context.as_object_mut()) {
+        context.insert("reasons".to_owned(), json!([refusal.code()]));
+    }
+    decider.searched(SearchRecord::new(template, searched)).await?;
+    Ok(json!({
+        "page": { "next_token": found.next_token, "count": found.results.len() },
+        "context": context,
+        "results": found.results,
+    }))
+}
+
+/// Goes through the candidates until the page is full or enough has been done for one.
+async fn walk(
+    search: &Search<'_>,
+    asked: &Asked,
+    source: &Source<'_>,
+    document: &Map<String, Value>,
+    page: &Page,
+) -> Result<Found, Failure> {
+    let limit = usize::try_from(page.limit).unwrap_or(usize::MAX);
+    let mut found = Found::default();
+    let mut position = page.position.clone();
+    loop {
+        let candidates = source.candidates(position.as_deref(), document).await?;
+        if candidates.is_empty() {
+            return Ok(found);
+        }
+        for candidate in candidates {
+            let is_late = asked.stopwatch.elapsed() >= TIME_MAX;
+            if found.results.len() >= limit || found.seen >= CANDIDATES_MAX || is_late {
+                found.next_token = page.token(position.as_deref());
+                return Ok(found);
+            }
+            position = Some(candidate.position);
+            found.seen += 1;
+            if let Some(entity) = candidate.entity {
+                found.evaluated += 1;
+                if source.is_permitted(search, asked, document, &entity)? {
+                    found.results.push(entity);
+                }
+            }
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+impl Source<'_> {
+    fn kind(&self) -> SearchKind {
+        match self {
+            Self::Subjects(_) => SearchKind::Subject,
+            Self::Resources(_) => SearchKind::Resource,
+            Self::Actions => SearchKind::Action,
+        }
+    }
+
+    /// The member of an evaluation that is searched for.
+    fn member(&self) -> &'static str {
+        self.kind().as_str()
+    }
+
+    /// The search as an evaluation of something that is well-formed, so that all mistakes in the rest of it are told.
+    fn template(&self, document: &Map<String, Value>, asked: &Asked) -> Result<AccessRequest, Failure> {
+        let mut document = document.clone();
+        if let Some(given) = document.get(self.member()).and_then(Value::as_object) {
+            // What is given is ignored besides the type (§8.4 to §8.6), and of a subject what is assumed of everyone.
+            let mut placeholder = Map::new();
+            if let Some(kind) = given.get("type") {
+                if kind == "workload" {
+                    let expected = "subject.type: expected `user`, as it is not known which workloads there are";
+                    return Err(Failure::Malformed(expected.to_owned()));
+                }
+                placeholder.insert("type".to_owned(), kind.clone());
+            }
+            placeholder.insert("id".to_owned(), json!("-"));
+            let properties = match self {
+                Self::Subjects(_) => with_members(given.get("properties"), &json!({ "issuer": "-" })),
+                Self::Resources(_) | Self::Actions => json!({ "host": "-", "path": "/" }),
+            };
+            placeholder.insert("properties".to_owned(), properties);
+            document.insert(self.member().to_owned(), Value::Object(placeholder));
+        }
+        if let Self::Actions = self {
+            document.insert(self.member().to_owned(), json!({ "name": "GET" }));
+        }
+        read(document, asked)
+    }
+
+    /// The next ones.
+    async fn candidates(
+        &self,
+        position: Option<&str>,
+        document: &Map<String, Value>,
+    ) -> Result<Vec<Candidate>, Failure> {
+        let other_search = || Failure::Malformed(OTHER_SEARCH.to_owned());
+        let chunk = usize::try_from(CHUNK).unwrap_or(usize::MAX);
+        let place = || -> Result<usize, Failure> {
+            let place = position.map(str::parse).transpose();
+            Ok(place.map_err(|_| other_search())?.unwrap_or(0))
+        };
+        let listed = |place: usize, entities: Vec<Value>| {
+            let entities = entities.into_iter().enumerate();
+            entities.map(move |(index, entity)| Candidate {
+                position: place.saturating_add(index).saturating_add(1).to_string(),
+                entity: Some(entity),
+            })
+        };
+        Ok(match self {
+            Self::Subjects(sessions) => {
+                let after = position.map(str::parse).transpose().map_err(|_| other_search())?;
+                let now_us = i64::try_from(clock::now_unix_us()).unwrap_or(i64::MAX);
+                let known = sessions.known_principals(after, CHUNK, now_us).await;
+                let known = known.map_err(Failure::SessionUnknown)?;
+                let given = document.get("subject").and_then(|subject| subject.get("properties"));
+                let candidate = |(id, known): (_, Option<KnownPrincipal>)| Candidate {
+                    position: ToString::to_string(&id),
+                    entity: known.and_then(|known| subject(&known, given)),
+                };
+                known.into_iter().map(candidate).collect()
+            }
+            Self::Resources(resources) => {
+                let place = place()?;
+                let entities = resources.from(place).iter().take(chunk).cloned().collect();
+                listed(place, entities).collect()
+            }
+            Self::Actions => {
+                let place = place()?;
+                let methods = METHODS.into_iter().skip(place).take(chunk);
+                listed(place, methods.map(|method| json!({ "name": method })).collect()).collect()
+            }
+        })
+    }
+
+    /// Whether an evaluation with this entity would be permitted.
+    fn is_permitted(
+        &self,
+        search: &Search<'_>,
+        asked: &Asked,
+        document: &Map<String, Value>,
+        entity: &Value,
+    ) -> Result<bool, DecisionError> {
+        let mut document = document.clone();
+        let entity = match self {
+            Self::Subjects(_) => assumed(document.get("subject"), entity),
+            Self::Resources(_) | Self::Actions => entity.clone(),
+        };
+        document.insert(self.member().to_owned(), entity);
+        // What cannot be read is no request that could be permitted.
+        match read(document, asked) {
+            Ok(request) => search.would_permit(request, clock::now_unix_us()),
+            Err(_) => Ok(false),
+        }
+    }
+}
+
+fn read(document: Map<String, Value>, asked: &Asked) -> Result<AccessRequest, Failure> {
+    information::access_request(document, asked).map_err(|problems| Failure::Malformed(problems.to_string()))
+}
+
+/// A principal as a subject, unless the search is about another issuer's or tenant's.
+fn subject(known: &KnownPrincipal, given: Option<&Value>) -> Option<Value> {
+    let is_wanted = |name: &str, own: Option<&str>| {
+        let wanted = given.and_then(|given| given.get(name)).and_then(Value::as_str);
+        wanted.is_none_or(|wanted| own == Some(wanted))
+    };
+    let tenant = known.tenant.as_deref();
+    if !is_wanted("issuer", Some(&known.issuer)) || !is_wanted("tenant", tenant) {
+        return None;
+    }
+    let properties = match tenant {
+        Some(tenant) => json!({ "issuer": known.issuer, "tenant": tenant }),
+        None => json!({ "issuer": known.issuer }),
+    };
+    Some(json!({ "type": "user", "id": known.subject, "properties": properties }))
+}
+
+/// The subject with what the search assumes of everyone, such as roles.
+fn assumed(given: Option<&Value>, entity: &Value) -> Value {
+    let given = given.and_then(|given| given.get("properties"));
+    let mut entity = entity.clone();
+    if let Some(properties) = entity.get_mut("properties") {
+        *properties = with_members(given, properties);
+    }
+    entity
+}
+
+/// An object with the members of another one besides; where both have one, the latter's counts.
+fn with_members(given: Option<&Value>, more: &Value) -> Value {
+    let members = |value: Option<&Value>| value.and_then(Value::as_object).cloned().unwrap_or_default();
+    match given {
+        None | Some(Value::Object(_) | Value::Null) => {
+            let mut all = members(given);
+            all.extend(members(Some(more)));
+            Value::Object(all)
+        }
+        // Whoever reads it says what is wrong with it.
+        Some(other) => other.clone(),
+    }
+}

@@ -1,0 +1,76 @@
+//! Searches: what would be permitted. Nothing follows from it: no session begins or ends, nothing is learnt, and nobody remembers
+//! an answer. One record says that somebody asked.
+
+use picket_core::access::AccessRequest;
+use picket_core::decision::Effect;
+
+use super::{Decider, DecisionError, to_ms};
+use crate::audit::{Event, SearchRecord};
+use crate::policy::PolicyEngine;
+use crate::revisions::NO_REVISION;
+use crate::sessions::{Presence, Refusal};
+
+/// One search: the same revision of the policies evaluates all of it.
+pub(crate) struct Search<'d> {
+    decider: &'d Decider,
+    policies: Option<PolicyEngine>,
+}
+
+impl Decider {
+    /// Why a principal's session refuses everything, if it does.
+    ///
+    /// # Errors
+    /// Nothing is known of it.
+    pub(crate) async fn session_refusal(
+        &self,
+        request: &AccessRequest,
+        time_us: u64,
+    ) -> Result<Option<Refusal>, DecisionError> {
+        Ok(self.judge_session(request, Presence::Told, time_us).await?.refusal)
+    }
+
+    /// What a search evaluates with.
+    ///
+    /// # Errors
+    /// Nothing is known of the policies that decide.
+    pub(crate) fn search(&self) -> Result<Search<'_>, DecisionError> {
+        Ok(Search {
+            decider: self,
+            policies: self.policies.current().map_err(DecisionError::Policies)?,
+        })
+    }
+
+    /// Records a search; what was found is told when this returns.
+    ///
+    /// # Errors
+    /// It was not recorded.
+    pub(crate) async fn searched(&self, record: SearchRecord) -> Result<(), DecisionError> {
+        let time_us = record.time_us;
+        // INVARIANT: nothing leaves before its record is durable.
+        self.audit.append(time_us, &Event::Search(Box::new(record))).await?;
+        Ok(())
+    }
+}
+
+impl Search<'_> {
+    /// Whether roles, policies and risk would permit this request.
+    ///
+    /// # Errors
+    /// Nothing is known of the roles that were assigned.
+    pub(crate) fn would_permit(&self, mut request: AccessRequest, time_us: u64) -> Result<bool, DecisionError> {
+        self.decider.assign_roles(&mut request, time_us)?;
+        let Some(policies) = &self.policies else {
+            return Ok(false);
+        };
+        let risk = self.decider.risk.as_ref();
+        let assessed = risk.map(|risk| risk.assess(&request, to_ms(time_us)));
+        let assessment = assessed.as_ref().map(|assessed| &assessed.assessment);
+        let evaluation = self.decider.evaluate(policies, &request, time_us, assessment);
+        Ok(evaluation.effect == Effect::Permit)
+    }
+
+    /// Which policies are asked.
+    pub(crate) fn policy_revision(&self) -> &str {
+        self.policies.as_ref().map_or(NO_REVISION, PolicyEngine::revision)
+    }
+}
