@@ -345,3 +345,22 @@ fn the_revision_covers_names_and_contents() {
     assert_ne!(first, revision(&[("p.cedar", &format!("{policy}\n"))]));
     assert_ne!(first, revision(&[("p.cedar", policy), ("entities.json", "[]")]));
 }
+
+#[test]
+fn what_nests_as_deeply_as_may_be_is_parsed_on_a_small_stack_and_what_nests_deeper_is_refused() {
+    let nested = |depth: usize| {
+        let (open, close) = ("(if true then ".repeat(depth), " else true)".repeat(depth));
+        format!("@id(\"a\") permit (principal, action, resource) when {{ {open}true{close} }};")
+    };
+    let loaded = |depth: usize| {
+        let text = nested(depth);
+        // As small as those of the threads that check revisions.
+        let thread = std::thread::Builder::new().stack_size(2 * 1024 * 1024);
+        let load = move || load(folder(&[("p.cedar", &text)]).path());
+        thread.spawn(load).unwrap().join().unwrap()
+    };
+    // The clause's own bracket is one.
+    loaded(source::NESTING_MAX - 1).unwrap();
+    let errors = loaded(source::NESTING_MAX).unwrap_err();
+    assert!(errors.to_string().contains("nested more than 64 deep"), "{errors}");
+}

@@ -5,7 +5,8 @@ use std::collections::HashSet;
 use serde::{Deserialize, Serialize};
 
 use super::assessment::{Fired, Signal};
-use super::facts::{Facts, Place};
+use super::facts::Facts;
+use super::places::Place;
 use super::recent::Recent;
 use super::settings::AuthenticationSettings;
 
