@@ -216,7 +216,7 @@ impl Part for Revisions {
         match change {
             Change::Policies => self.deciding.changed_elsewhere(),
             Change::Anything => self.deciding.forget(),
-            Change::Session(_) | Change::Standing | Change::Roles => {}
+            Change::Session(_) | Change::Device(_) | Change::Standing | Change::Roles => {}
         }
     }
 
