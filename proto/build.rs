@@ -1,10 +1,12 @@
 //! Compiles the files in `proto` in pure Rust (protox), so that no `protoc` is needed.
 
-const CONTRACT: [&str; 4] = [
+const CONTRACT: [&str; 6] = [
     "picket/v1/admin.proto",
     "picket/v1/decision.proto",
+    "picket/v1/device_admin.proto",
     "picket/v1/policy_admin.proto",
     "picket/v1/risk_admin.proto",
+    "picket/v1/role_admin.proto",
 ];
 const EXTERNAL_AUTHORIZATION: [&str; 1] = ["envoy/service/auth/v3/external_auth.proto"];
 /// The modules of everything but the contract, nested as their packages are.

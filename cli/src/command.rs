@@ -2,12 +2,14 @@
 
 mod audit;
 mod config;
+mod device;
 mod explain;
 mod import;
 mod jwks;
 mod pki;
 mod policy;
 mod risk;
+mod role;
 mod session;
 mod token;
 
@@ -34,8 +36,8 @@ const LONG_ABOUT: &str = "\
 Picket's command line.
 
 It makes the keys and tokens with which Picket is tried on one machine, and checks what an operator writes and keeps: \
-configurations, policies and the audit log. With an operator's certificate it looks at the sessions of a running policy service and \
-ends them.
+configurations, policies and the audit log. With an operator's certificate it looks at the sessions and devices of a running policy \
+service, ends the former and enrols the latter.
 
 Data goes to standard output and messages to standard error, so that an answer can be piped or kept in a variable.";
 
@@ -101,7 +103,11 @@ enum Command {
     #[command(subcommand)]
     Risk(risk::Command),
     #[command(subcommand)]
+    Role(role::Command),
+    #[command(subcommand)]
     Session(session::Command),
+    #[command(subcommand)]
+    Device(device::Command),
     #[command(subcommand)]
     Revoke(session::RevokeCommand),
     #[command(subcommand)]
@@ -192,7 +198,9 @@ fn carry_out(command: Command, output: Output) -> Result<Exit, CommandError> {
         Command::Explain(arguments) => explain::run(&arguments, output),
         Command::Audit(command) => audit::run(command, output),
         Command::Risk(command) => risk::run(command, output),
+        Command::Role(command) => role::run(command, output),
         Command::Session(command) => session::run(command, output),
+        Command::Device(command) => device::run(command, output),
         Command::Revoke(command) => session::revoke(command, output),
         Command::Lockdown(command) => session::lockdown(command, output),
         Command::WhoAmI(arguments) => session::who_am_i(&arguments, output),

@@ -6,6 +6,7 @@ use std::time::Duration;
 use picket_policy_service::revisions;
 use picket_proto::v1::admin_client::AdminClient;
 use picket_proto::v1::policy_admin_client::PolicyAdminClient;
+use picket_proto::v1::role_admin_client::RoleAdminClient;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
 use crate::files::{self, FileError};
@@ -117,6 +118,16 @@ pub(crate) fn ask_policies<T>(
     ask_over(arguments, async |channel| {
         let client = PolicyAdminClient::new(channel);
         question(&mut client.max_decoding_message_size(revisions::MESSAGE_BYTES_MAX)).await
+    })
+}
+
+/// The same of roles.
+pub(crate) fn ask_roles<T>(
+    arguments: &ServiceArguments,
+    question: impl AsyncFnOnce(&mut RoleAdminClient<Channel>) -> Result<T, tonic::Status>,
+) -> Result<T, ServiceError> {
+    ask_over(arguments, async |channel| {
+        question(&mut RoleAdminClient::new(channel)).await
     })
 }
 

@@ -1,11 +1,13 @@
 //! The service's configuration: a TOML file, overlaid by the environment, with all mistakes told at once.
 
+mod devices;
 mod document;
 mod fields;
 mod overlay;
 mod policies;
 mod risk;
 mod roles;
+mod roles_source;
 mod sessions;
 mod storage;
 
@@ -19,7 +21,7 @@ use picket_core::spiffe::SpiffeId;
 use serde_json::Value;
 
 use document::Document;
-pub(crate) use fields::parsed_text;
+pub(crate) use fields::{parsed_text, problem};
 pub use overlay::ENVIRONMENT_PREFIX;
 #[cfg(test)]
 pub(crate) use risk::default_risk_settings;
@@ -45,6 +47,8 @@ pub struct Configuration {
     pub ext_authz: Option<ExtAuthz>,
     /// Where the policies are.
     pub policies: Policies,
+    /// Where the roles of principals come from.
+    pub roles: RoleSource,
     /// How long decisions stay valid.
     pub decisions: Decisions,
     /// The audit log.
@@ -53,6 +57,8 @@ pub struct Configuration {
     pub storage: Option<Location>,
     /// Sessions; `None`: there are none.
     pub sessions: Option<Settings>,
+    /// Devices; `None`: there are none.
+    pub devices: Option<crate::devices::Settings>,
     /// The log on standard output.
     pub log: Log,
     /// Scores; `None`: nothing is scored.
@@ -131,6 +137,15 @@ pub enum PolicySource {
     Folder(PathBuf),
     /// In `[storage]`, as numbered revisions.
     Store,
+}
+
+/// `[roles]`: where the roles of principals come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RoleSource {
+    /// From their tokens.
+    Token,
+    /// From their tokens, and from `[storage]` where operators assign them.
+    TokenAndStore,
 }
 
 /// `[decisions]`.

@@ -4,6 +4,7 @@
 //! replica once it has heard of it; a replica that hears nothing gives no decision after [`crate::storage::STALE_MS_MAX`].
 
 mod check;
+mod operations;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,12 +15,9 @@ use tokio::sync::watch;
 use crate::metrics::Metrics;
 use crate::policy::{self, PolicyEngine, PolicyErrors, PolicyFiles, TimeZone};
 use crate::risk::Levels;
-use crate::storage::{
-    Activated, Activation, Change, Choice, Freshness, Order, Part, PolicyStore, Revision, RevisionFile, Snapshot,
-    StorageError,
-};
-use check::Checked;
+use crate::storage::{Change, Freshness, Part, PolicyStore, RevisionFile, Snapshot, StorageError};
 pub(crate) use check::{Mistake, Mistakes};
+pub(crate) use operations::{Attempt, AttemptOutcome, RevisionError};
 
 /// The most bytes of a message with a revision: its files, their names, and what gRPC says of each.
 pub const MESSAGE_BYTES_MAX: usize = policy::FILES_BYTES_MAX + 1024 * 1024;
@@ -55,50 +53,8 @@ pub(crate) enum ActivePolicies {
 pub(crate) enum PolicyState {
     /// The active revision decides.
     Working,
-    /// Another one does, or none.
+    /// It cannot, or there is none.
     Failing(String),
-}
-
-/// What became of an attempt to activate a revision.
-#[derive(Debug)]
-pub(crate) struct Attempt {
-    /// The number and digest of the revision; the number is not there where none was made.
-    pub(crate) number: Option<u64>,
-    pub(crate) digest: String,
-    pub(crate) outcome: AttemptOutcome,
-    pub(crate) policies: usize,
-    /// How many of its own tests passed.
-    pub(crate) cases: usize,
-    pub(crate) warnings: Vec<Mistake>,
-}
-
-/// How it ended.
-#[derive(Debug)]
-pub(crate) enum AttemptOutcome {
-    /// It decides from now on.
-    Activated,
-    /// It was active before.
-    Unchanged,
-    /// It is good, and was only to be checked.
-    Checked,
-    /// It is not good. Nothing was changed.
-    Refused(Mistakes),
-}
-
-/// Why nothing is known of an attempt, or nothing was done.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum RevisionError {
-    #[error(transparent)]
-    Storage(#[from] StorageError),
-    #[error("{} is active, and {} was expected", active_text(*.active), active_text(*.expected))]
-    OtherActive { active: Option<u64>, expected: Option<u64> },
-    #[error("there is no such revision")]
-    NoSuchRevision,
-    #[error("as many revisions or activations are held as there may be")]
-    TooMany,
-    /// The check ended in the middle.
-    #[error("the policies could not be checked")]
-    Cut,
 }
 
 /// The revisions in the store, and the one of them that decides here.
@@ -122,9 +78,9 @@ pub(crate) struct Revisions {
 struct Deciding {
     /// Which revision is active.
     active: Option<u64>,
-    /// The one that decides: the active one, or the last one before it that could be loaded.
+    /// The last one that could be loaded, which decides where it is the active one.
     loaded: Option<(u64, PolicyEngine)>,
-    /// Why it is another one. It holds no text of a policy.
+    /// Why it is another one, so that nothing is decided. It holds no text of a policy.
     failure: Option<String>,
 }
 
@@ -172,118 +128,16 @@ impl Revisions {
 
     fn current(&self) -> Result<Option<PolicyEngine>, StorageError> {
         let deciding = self.deciding.value()?;
-        Ok(deciding.loaded.as_ref().map(|(_, engine)| engine.clone()))
+        match &deciding.failure {
+            // What is active was activated for a reason: older policies do not stand in for it.
+            Some(_) => Err(StorageError::Malformed("policy_revision")),
+            None => Ok(deciding.loaded.as_ref().map(|(_, engine)| engine.clone())),
+        }
     }
 
     /// Whether the active revision decides, and its changes.
     pub(crate) fn state(&self) -> watch::Receiver<PolicyState> {
         self.state.subscribe()
-    }
-
-    /// The number of the active revision.
-    pub(crate) async fn active(&self) -> Result<Option<u64>, StorageError> {
-        self.store.active().await
-    }
-
-    /// Revisions without their files, the newest first.
-    pub(crate) async fn list(&self, before: Option<u64>, count_max: u32) -> Result<Vec<Revision>, StorageError> {
-        self.store.revisions(before, count_max).await
-    }
-
-    /// One revision; `None`: the active one.
-    pub(crate) async fn show(&self, number: Option<u64>) -> Result<(Revision, Vec<RevisionFile>), RevisionError> {
-        let number = match number {
-            Some(number) => number,
-            None => self.store.active().await?.ok_or(RevisionError::NoSuchRevision)?,
-        };
-        let found = self.store.revision(number).await?;
-        found.ok_or(RevisionError::NoSuchRevision)
-    }
-
-    /// Activations, the latest first.
-    pub(crate) async fn history(&self, before: Option<u64>, count_max: u32) -> Result<Vec<Activation>, StorageError> {
-        self.store.activations(before, count_max).await
-    }
-
-    /// Checks files, and nothing else.
-    pub(crate) async fn validate(&self, files: PolicyFiles) -> Result<Attempt, RevisionError> {
-        Ok(match self.check(files).await? {
-            Ok(checked) => checked.attempt(None, AttemptOutcome::Checked),
-            Err(mistakes) => Attempt::refused(mistakes),
-        })
-    }
-
-    /// Makes a new revision of these files the active one, if they are good.
-    pub(crate) async fn activate(&self, files: PolicyFiles, order: Order) -> Result<Attempt, RevisionError> {
-        let _alone = self.activating.lock().await;
-        let checked = match self.check(files.clone()).await? {
-            Ok(checked) => checked,
-            Err(mistakes) => return Ok(Attempt::refused(mistakes)),
-        };
-        let active = self.expect(&order).await?;
-        if let Some(number) = active
-            && let Some((_, held)) = self.store.revision(number).await?
-            && in_revision(number, held).is_ok_and(|held| held.holds_the_same(&files))
-        {
-            return Ok(checked.attempt(Some(number), AttemptOutcome::Unchanged));
-        }
-        let file = |(name, text): (String, &str)| RevisionFile {
-            name,
-            text: text.to_owned(),
-        };
-        let choice = Choice::New {
-            digest: checked.engine.revision().to_owned(),
-            files: files.iter().map(file).collect(),
-        };
-        self.put(choice, order, checked).await
-    }
-
-    /// Makes an older revision the active one, if it is still good.
-    pub(crate) async fn roll_back(&self, number: u64, order: Order) -> Result<Attempt, RevisionError> {
-        let _alone = self.activating.lock().await;
-        let (_, held) = self.show(Some(number)).await?;
-        let checked = match in_revision(number, held) {
-            Ok(files) => self.check(files).await?,
-            Err(errors) => Err(Mistakes::of(&errors)),
-        };
-        let checked = match checked {
-            Ok(checked) => checked,
-            Err(mistakes) => return Ok(Attempt::refused(mistakes)),
-        };
-        if self.expect(&order).await? == Some(number) {
-            return Ok(checked.attempt(Some(number), AttemptOutcome::Unchanged));
-        }
-        self.put(Choice::Existing(number), order, checked).await
-    }
-
-    /// Which revision is active, where it is the one that is expected.
-    async fn expect(&self, order: &Order) -> Result<Option<u64>, RevisionError> {
-        let active = self.store.active().await?;
-        match order.expected_active {
-            Some(expected) if expected != active => Err(RevisionError::OtherActive { active, expected }),
-            Some(_) | None => Ok(active),
-        }
-    }
-
-    async fn put(&self, choice: Choice, order: Order, checked: Checked) -> Result<Attempt, RevisionError> {
-        let expected = order.expected_active.flatten();
-        let number = match self.store.activate(choice, order).await? {
-            Activated::Done(number) => number,
-            Activated::OtherActive(active) => return Err(RevisionError::OtherActive { active, expected }),
-            Activated::NoSuchRevision => return Err(RevisionError::NoSuchRevision),
-            Activated::TooMany => return Err(RevisionError::TooMany),
-        };
-        *lock(&self.checked) = Some((number, checked.engine.clone()));
-        self.deciding.changed();
-        self.read().await?;
-        Ok(checked.attempt(Some(number), AttemptOutcome::Activated))
-    }
-
-    /// Beside the decisions: it takes as long as there are policies and tests.
-    async fn check(&self, files: PolicyFiles) -> Result<Result<Checked, Mistakes>, RevisionError> {
-        let circumstances = self.circumstances.clone();
-        let checked = tokio::task::spawn_blocking(move || check::check(&files, &circumstances)).await;
-        checked.map_err(|_| RevisionError::Cut)
     }
 
     /// What is to decide, by the storage.
@@ -323,11 +177,14 @@ impl Revisions {
         let loaded = loaded.map_err(|_| StorageError::NotDone)?;
         Ok(match loaded {
             // The audit log names what was activated by its digest.
-            Ok(engine) if engine.revision() != revision.digest => Err(format!(
-                "revision {number} is active and is not what was activated: its files have another digest"
-            )),
+            Ok(engine) if engine.revision() != revision.digest => {
+                Err(format!("revision {number} is active, and {ALTERED}"))
+            }
             Ok(engine) => Ok(circumstances.of(engine)),
-            Err(errors) => Err(failure_text(number, &errors)),
+            Err(errors) => {
+                log_mistakes(number, &errors);
+                Err(format!("revision {number} is active and cannot be loaded"))
+            }
         })
     }
 
@@ -341,11 +198,14 @@ impl Revisions {
         self.metrics.policies_loaded(deciding.failure.is_none());
         match &deciding.failure {
             None => tracing::info!(number, policy_revision = revision, "these policies decide"),
-            Some(failure) => tracing::error!(number, policy_revision = revision, failure, "older policies decide"),
+            Some(failure) => tracing::error!(number, policy_revision = revision, failure, "nothing is decided"),
         }
         self.state.send_replace(deciding.state());
     }
 }
+
+/// Said of a revision that somebody has changed in the database.
+const ALTERED: &str = "it is not what was activated: its files have another digest";
 
 /// What decisions name where no policies decide.
 pub(crate) const NO_REVISION: &str = "none";
@@ -356,7 +216,7 @@ impl Part for Revisions {
         match change {
             Change::Policies => self.deciding.changed_elsewhere(),
             Change::Anything => self.deciding.forget(),
-            Change::Session(_) | Change::Standing => {}
+            Change::Session(_) | Change::Device(_) | Change::Standing | Change::Roles => {}
         }
     }
 
@@ -389,52 +249,17 @@ impl Deciding {
     }
 }
 
-impl Attempt {
-    /// It is not good.
-    pub(crate) fn refused(mistakes: Mistakes) -> Self {
-        Self {
-            number: None,
-            digest: String::new(),
-            outcome: AttemptOutcome::Refused(mistakes),
-            policies: 0,
-            cases: 0,
-            warnings: Vec::new(),
-        }
-    }
-}
-
-impl Checked {
-    fn attempt(self, number: Option<u64>, outcome: AttemptOutcome) -> Attempt {
-        Attempt {
-            number,
-            digest: self.engine.revision().to_owned(),
-            outcome,
-            policies: self.engine.policy_count(),
-            cases: self.cases,
-            warnings: self.warnings,
-        }
-    }
-}
-
 fn in_revision(number: u64, files: Vec<RevisionFile>) -> Result<PolicyFiles, PolicyErrors> {
     let files = files.into_iter().map(|file| (file.name, file.text));
     PolicyFiles::of(&PathBuf::from(format!("revision {number}")), files)
 }
 
-/// Where a revision is wrong. The mistake itself could quote a policy.
-fn failure_text(number: u64, errors: &PolicyErrors) -> String {
+/// Tells the log where a revision is wrong. The mistake itself could quote a policy.
+fn log_mistakes(number: u64, errors: &PolicyErrors) {
     let count = errors.as_slice().len();
-    let line = |line: Option<usize>| line.map(|line| format!(":{line}")).unwrap_or_default();
-    let first = errors.as_slice().first();
-    let first = first.map(|error| format!(", the first in {}{}", error.file.display(), line(error.line)));
-    let first = first.unwrap_or_default();
-    format!("revision {number} is active and cannot be loaded: {count} mistakes{first}")
-}
-
-fn active_text(number: Option<u64>) -> String {
-    match number {
-        Some(number) => format!("revision {number}"),
-        None => "none".to_owned(),
+    if let Some(first) = errors.as_slice().first() {
+        let (file, line) = (first.file.display(), first.line);
+        tracing::error!(number, mistakes = count, %file, line, "a revision cannot be loaded");
     }
 }
 

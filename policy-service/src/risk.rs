@@ -14,8 +14,10 @@ mod engine;
 mod factors;
 mod facts;
 mod hours;
+mod keys;
 mod location;
 mod numbers;
+mod places;
 mod rate;
 mod recent;
 mod seen;
@@ -31,7 +33,9 @@ pub use baseline::{Baseline, DENIALS_MAX, DEVICES_MAX, HISTORY_MAX, PLACES_MAX, 
 pub use dynamics::{MEASURE_MAX, Measure, Measured, REPORTS_MAX};
 pub use engine::{Noted, Outcome, RiskEngine};
 pub use factors::{Factor, FactorSettings, MissingFactors};
-pub use facts::{Address, Coordinates, Country, Facts, Place, PrincipalKey, SessionKey, SessionName};
+pub use facts::Facts;
+pub use keys::{PrincipalKey, SessionKey, SessionName};
+pub use places::{Address, Coordinates, Country, Place};
 pub use settings::{
     AuthenticationSettings, BehaviourSettings, DeviceSettings, DynamicsSettings, Levels, LocationSettings,
     RiskSettings, ThreatListSettings, TimeSettings, TokenSettings, ValidForMs,

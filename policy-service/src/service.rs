@@ -153,6 +153,8 @@ impl Service {
             lines: logging.decision_lines(),
             metrics: Arc::clone(&metrics),
             sessions: stored.sessions,
+            devices: stored.devices,
+            roles: stored.roles,
             risk: risk.as_ref().map(Upkeep::assessor),
         });
         let authzen = authzen(configuration, &decider, &metrics, stopped.clone()).await?;

@@ -11,6 +11,7 @@ mod memory;
 mod model;
 mod operations;
 mod rules;
+mod turns;
 mod upkeep;
 
 use std::sync::Arc;
@@ -26,10 +27,12 @@ use crate::storage::{Concurrency, Creation, SessionStore, StorageError};
 pub use held::HeldLimits;
 pub(crate) use held::TENANTS_COUNTED_MAX;
 pub(crate) use memory::Memory;
+pub(crate) use model::cut;
 pub use model::{EndReason, Ended, Fingerprint, NamedBy, PrincipalId, Session, SessionId, TenantId};
 pub(crate) use operations::{KnownPrincipal, OperationError, Status};
 pub use rules::{Limits, Lockdown, Refusal, Revocations, Standing, Target};
 use rules::{Seen, SessionState, Verdict};
+use turns::Turns;
 
 const MICROSECONDS_PER_SECOND: i64 = 1_000_000;
 /// How often a session is looked at anew when somebody else changes it meanwhile.
@@ -135,6 +138,7 @@ pub(crate) struct Sessions {
     settings: Settings,
     metrics: Arc<Metrics>,
     judging: Arc<Semaphore>,
+    creating: Turns,
 }
 
 /// How many sessions are looked up at once, those among them whose caller has gone away. More are refused.
@@ -153,6 +157,7 @@ impl Sessions {
             settings,
             metrics,
             judging: Arc::new(Semaphore::new(JUDGED_AT_ONCE_MAX)),
+            creating: Turns::default(),
         }
     }
 
@@ -311,7 +316,7 @@ impl Sessions {
             Refusal::ReauthenticationRequired => {
                 let interval_us = self.settings.limits.reauthentication_interval_us?;
                 let max_age_s = u32::try_from(interval_us / MICROSECONDS_PER_SECOND).ok()?;
-                StepUp::new(Vec::new(), Some(max_age_s), false)
+                StepUp::new(Vec::new(), Some(max_age_s), false, false)
             }
             Refusal::Lockdown | Refusal::Ended(_) | Refusal::Revoked | Refusal::IdMissing | Refusal::LimitReached => {
                 None
@@ -367,6 +372,7 @@ impl Sessions {
         if let Some(state) = self.stored(id).await? {
             return Ok(Some(state));
         }
+        let _turn = self.creating.take(seen.principal).await?;
         let generation = self.memory.generation();
         let session = new_session(id, principal, seen, now_us);
         let tenant = session.tenant.as_deref().map(TenantId::of);

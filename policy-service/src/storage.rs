@@ -7,9 +7,11 @@
 //! was.
 
 pub(crate) mod database_file;
+mod devices;
 mod keeper;
 mod policies;
 mod postgres;
+mod roles;
 mod sessions;
 mod snapshot;
 mod sqlite;
@@ -19,14 +21,17 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
+use crate::devices::Thumbprint;
 use crate::sessions::SessionId;
 pub use database_file::DatabaseFileError;
+pub use devices::{DeviceChange, DeviceStore, NewDevice};
 pub use keeper::StorageState;
 pub(crate) use keeper::{Keeper, Part, Storage};
 pub use policies::{
     ACTIVATIONS_MAX, Activated, Activation, Choice, Order, PolicyStore, REVISIONS_MAX, Revision, RevisionFile,
 };
 pub use postgres::PostgresStore;
+pub use roles::{Assigned, ROLE_ASSIGNMENTS_MAX, RoleAssignment, RoleFilter, RoleKey, RoleStore};
 pub use sessions::{Concurrency, Counts, Creation, Filter, Forgotten, Revocation, SessionStore, Since};
 pub use snapshot::STALE_MS_MAX;
 pub(crate) use snapshot::{Freshness, Snapshot};
@@ -123,10 +128,14 @@ impl StorageError {
 pub enum Change {
     /// A session was ended.
     Session(SessionId),
+    /// The device that is known by a thumbprint, or was, or is now.
+    Device(Thumbprint),
     /// Something was revoked, or lockdown is on or off.
     Standing,
     /// Another revision of the policies is active.
     Policies,
+    /// A role was assigned or withdrawn.
+    Roles,
     /// Anything: the store could not tell for a while.
     Anything,
 }
@@ -142,9 +151,9 @@ pub trait Probe: Send + Sync {
 }
 
 /// Everything that is stored, each need with a trait of its own.
-pub trait Store: SessionStore + PolicyStore + Probe {}
+pub trait Store: SessionStore + DeviceStore + PolicyStore + RoleStore + Probe {}
 
-impl<S: SessionStore + PolicyStore + Probe> Store for S {}
+impl<S: SessionStore + DeviceStore + PolicyStore + RoleStore + Probe> Store for S {}
 
 /// Opens a store, or creates it.
 ///

@@ -19,6 +19,8 @@ mod revision;
 #[cfg(test)]
 mod risk;
 #[cfg(test)]
+mod role;
+#[cfg(test)]
 mod session;
 #[cfg(test)]
 mod shell;

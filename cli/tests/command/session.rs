@@ -58,6 +58,8 @@ impl Service {
             database_file = "audit.sqlite3"
             key_encryption_key_file = "audit-key"
             [sessions]
+            [roles]
+            source = "token_and_store"
             [storage]
             sqlite_file = "storage.sqlite3"
             [risk]
@@ -164,6 +166,7 @@ fn statuses(answer: &Answer) -> Vec<String> {
 fn an_operator_looks_revokes_and_locks_down() {
     let service = Service::start();
     crate::revision::activates_and_rolls_back(&service);
+    crate::role::assigns_and_withdraws(&service);
     looks(&service);
     reports_and_explains_risk(&service);
     revokes(&service);

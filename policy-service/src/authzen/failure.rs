@@ -35,11 +35,14 @@ pub(super) enum Failure {
     #[error("the decision could not be recorded")]
     Unrecorded(#[source] AppendError),
     /// Nothing is known of the session.
-    #[error("the session could not be looked up")]
+    #[error("the session or the device could not be looked up")]
     SessionUnknown(#[source] StorageError),
     /// Nothing is known of the policies that decide.
     #[error("the policies could not be looked up")]
     PoliciesUnknown(#[source] StorageError),
+    /// Nothing is known of the principal's roles.
+    #[error("the roles could not be looked up")]
+    RolesUnknown(#[source] StorageError),
     /// It took too long.
     #[error("the decision took too long")]
     TimedOut,
@@ -54,6 +57,7 @@ impl From<DecisionError> for Failure {
             }
             DecisionError::Storage(error) => Self::SessionUnknown(error),
             DecisionError::Policies(error) => Self::PoliciesUnknown(error),
+            DecisionError::Roles(error) => Self::RolesUnknown(error),
         }
     }
 }
@@ -67,9 +71,11 @@ impl Failure {
             Self::CallerRefused => StatusCode::FORBIDDEN,
             Self::NotServed => StatusCode::NOT_FOUND,
             Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Unrecorded(_) | Self::SessionUnknown(_) | Self::PoliciesUnknown(_) | Self::TimedOut => {
-                StatusCode::INTERNAL_SERVER_ERROR
-            }
+            Self::Unrecorded(_)
+            | Self::SessionUnknown(_)
+            | Self::PoliciesUnknown(_)
+            | Self::RolesUnknown(_)
+            | Self::TimedOut => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
 

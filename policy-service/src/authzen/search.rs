@@ -14,7 +14,7 @@ use super::resources::Resources;
 use super::{Asked, Served, information};
 use crate::audit::{SearchKind, SearchRecord, Searched};
 use crate::clock;
-use crate::decision::{Searching, made_up_id};
+use crate::decision::{DecisionError, Search, made_up_id};
 use crate::policy::METHODS;
 use crate::sessions::{KnownPrincipal, Sessions};
 
@@ -71,16 +71,16 @@ pub(super) async fn search(
         SearchKind::Subject => None,
         SearchKind::Resource | SearchKind::Action => decider.session_refusal(&template, time_us).await?,
     };
-    let searching = decider.searching()?;
+    let search = decider.search()?;
     let found = match refusal {
         Some(_) => Found::default(),
-        None => walk(&searching, asked, &source, &document, &page).await?,
+        None => walk(&search, asked, &source, &document, &page).await?,
     };
     let searched = Searched {
         search_id: made_up_id(time_us),
         time_us,
         kind,
-        policy_revision: searching.policy_revision(),
+        policy_revision: search.policy_revision().to_owned(),
         evaluated: found.evaluated,
         found: u32::try_from(found.results.len()).unwrap_or(u32::MAX),
     };
@@ -98,7 +98,7 @@ pub(super) async fn search(
 
 /// Goes through the candidates until the page is full or enough has been done for one.
 async fn walk(
-    searching: &Searching<'_>,
+    search: &Search<'_>,
     asked: &Asked,
     source: &Source<'_>,
     document: &Map<String, Value>,
@@ -122,7 +122,7 @@ async fn walk(
             found.seen += 1;
             if let Some(entity) = candidate.entity {
                 found.evaluated += 1;
-                if source.is_permitted(searching, asked, document, &entity) {
+                if source.is_permitted(search, asked, document, &entity).await? {
                     found.results.push(entity);
                 }
             }
@@ -218,13 +218,13 @@ impl Source<'_> {
     }
 
     /// Whether an evaluation with this entity would be permitted.
-    fn is_permitted(
+    async fn is_permitted(
         &self,
-        searching: &Searching<'_>,
+        search: &Search<'_>,
         asked: &Asked,
         document: &Map<String, Value>,
         entity: &Value,
-    ) -> bool {
+    ) -> Result<bool, DecisionError> {
         let mut document = document.clone();
         let entity = match self {
             Self::Subjects(_) => assumed(document.get("subject"), entity),
@@ -232,7 +232,10 @@ impl Source<'_> {
         };
         document.insert(self.member().to_owned(), entity);
         // What cannot be read is no request that could be permitted.
-        read(document, asked).is_ok_and(|request| searching.would_permit(&request, clock::now_unix_us()))
+        match read(document, asked) {
+            Ok(request) => search.would_permit(request, clock::now_unix_us()).await,
+            Err(_) => Ok(false),
+        }
     }
 }
 

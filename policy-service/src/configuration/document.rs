@@ -6,11 +6,13 @@ use deserr::{Deserr, ValuePointerRef};
 use picket_core::configuration::problems::Problems;
 use serde_json::Value;
 
+use super::devices::DevicesSection;
 use super::fields::{Address, CallerIds, CertificateFile, DatabaseFile, ExistingFile, FilterConfigurationFile};
 use super::fields::{HttpsOrigin, KeyEncryptionKeyFile, Ranged, is_development};
 use super::policies::PoliciesSection;
 use super::risk::{Risk, RiskSection};
 use super::roles::CallerSection;
+use super::roles_source::RolesSection;
 use super::sessions::SessionsSection;
 use super::storage::{StorageSection, location};
 use super::{Audit, AuthZen, Configuration, Decisions, ExtAuthz, Grpc, Http, Log, LogLevel};
@@ -63,10 +65,14 @@ pub(super) struct Document {
     ext_authz: Option<ExtAuthzSection>,
     policies: PoliciesSection,
     #[deserr(default)]
+    roles: RolesSection,
+    #[deserr(default)]
     decisions: DecisionsSection,
     audit: AuditSection,
     #[deserr(default)]
     sessions: Option<SessionsSection>,
+    #[deserr(default)]
+    devices: Option<DevicesSection>,
     #[deserr(default)]
     storage: Option<StorageSection>,
     #[deserr(default)]
@@ -189,6 +195,7 @@ impl From<Document> for Configuration {
                 request_bytes_max: section.request_bytes_max.0,
             }),
             policies: document.policies.into(),
+            roles: document.roles.into(),
             decisions: Decisions {
                 permit_valid_for_ms: document.decisions.permit_valid_for_ms.0,
                 deny_valid_for_ms: document.decisions.deny_valid_for_ms.0,
@@ -197,6 +204,7 @@ impl From<Document> for Configuration {
                 database_file: document.audit.database_file.0,
                 key_encryption_key_file: document.audit.key_encryption_key_file.0,
             },
+            devices: document.devices.map(crate::devices::Settings::from),
             storage: document.storage.and_then(location),
             sessions: document.sessions.map(Into::into),
             log: Log {
@@ -239,7 +247,9 @@ fn sections_agree(document: Document, _location: ValuePointerRef<'_>) -> Result<
 fn what_is_kept_is_stored(document: &Document, problems: &mut Problems) {
     let keepers = [
         ("`[sessions]`", document.sessions.is_some()),
+        ("`[devices]`", document.devices.is_some()),
         ("`policies.source = \"store\"`", document.policies.are_stored()),
+        ("`roles.source = \"token_and_store\"`", document.roles.are_stored()),
     ];
     let keeper = keepers.iter().find(|(_, keeps)| *keeps);
     match (keeper, &document.storage) {

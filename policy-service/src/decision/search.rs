@@ -6,14 +6,13 @@ use picket_core::decision::Effect;
 
 use super::{Decider, DecisionError, to_ms};
 use crate::audit::{Event, SearchRecord};
-use crate::policy::PolicyEngine;
+use crate::policy::{Known, PolicyEngine};
 use crate::revisions::NO_REVISION;
 use crate::sessions::{Presence, Refusal};
 
-/// Evaluates without an effect.
-pub(crate) struct Searching<'a> {
-    decider: &'a Decider,
-    /// `None`: no revision is active, and nothing would be permitted.
+/// One search: the same revision of the policies evaluates all of it.
+pub(crate) struct Search<'d> {
+    decider: &'d Decider,
     policies: Option<PolicyEngine>,
 }
 
@@ -30,12 +29,12 @@ impl Decider {
         Ok(self.judge_session(request, Presence::Told, time_us).await?.refusal)
     }
 
-    /// What a search evaluates by: one revision of the policies, whichever is activated meanwhile.
+    /// What a search evaluates with.
     ///
     /// # Errors
     /// Nothing is known of the policies that decide.
-    pub(crate) fn searching(&self) -> Result<Searching<'_>, DecisionError> {
-        Ok(Searching {
+    pub(crate) fn search(&self) -> Result<Search<'_>, DecisionError> {
+        Ok(Search {
             decider: self,
             policies: self.policies.current().map_err(DecisionError::Policies)?,
         })
@@ -53,22 +52,33 @@ impl Decider {
     }
 }
 
-impl Searching<'_> {
-    /// Whether policies and risk would permit this request.
-    pub(crate) fn would_permit(&self, request: &AccessRequest, time_us: u64) -> bool {
+impl Search<'_> {
+    /// Whether device, roles, policies and risk would permit this request.
+    ///
+    /// # Errors
+    /// Nothing is known of its device, or of the roles that were assigned.
+    pub(crate) async fn would_permit(&self, mut request: AccessRequest, time_us: u64) -> Result<bool, DecisionError> {
+        let device = self.decider.judge_device(&request, time_us).await?;
+        if device.refusal.is_some() {
+            return Ok(false);
+        }
+        self.decider.assign_roles(&mut request, time_us)?;
         let Some(policies) = &self.policies else {
-            return false;
+            return Ok(false);
         };
         let risk = self.decider.risk.as_ref();
-        let assessed = risk.map(|risk| risk.assess(request, to_ms(time_us)));
+        let assessed = risk.map(|risk| risk.assess(&request, to_ms(time_us)));
         let assessment = assessed.as_ref().map(|assessed| &assessed.assessment);
-        let evaluation = self.decider.evaluate(policies, request, time_us, assessment);
-        evaluation.effect == Effect::Permit
+        let known = Known {
+            risk: assessment,
+            device: device.device.as_ref(),
+        };
+        let evaluation = self.decider.evaluate(policies, &request, time_us, known);
+        Ok(evaluation.effect == Effect::Permit)
     }
 
-    /// The revision.
-    pub(crate) fn policy_revision(&self) -> String {
-        let revision = self.policies.as_ref().map_or(NO_REVISION, PolicyEngine::revision);
-        revision.to_owned()
+    /// Which policies are asked.
+    pub(crate) fn policy_revision(&self) -> &str {
+        self.policies.as_ref().map_or(NO_REVISION, PolicyEngine::revision)
     }
 }

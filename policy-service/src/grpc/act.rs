@@ -8,9 +8,22 @@ use crate::audit::{Act, AdministrationRecord, AuditLog, Event, Outcome};
 use crate::clock;
 use crate::configuration::Role;
 
+/// Who calls, by its SPIFFE ID. Its call has its place among those that are served for as long as there is one of these: until the
+/// answer, and until what was ordered is done.
+#[derive(Clone)]
+pub(super) struct Caller(Admitted);
+
+impl std::ops::Deref for Caller {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        self.0.caller()
+    }
+}
+
 /// What is done, to whom, by whom.
 pub(super) struct Order {
-    pub(super) caller: String,
+    pub(super) caller: Caller,
     pub(super) act: Act,
     /// As in [`AdministrationRecord::target`].
     pub(super) target: String,
@@ -32,11 +45,11 @@ impl Done<bool> {
     }
 }
 
-/// The caller's SPIFFE ID, if it has the role.
-pub(super) fn admit<T>(request: &Request<T>, role: Role) -> Result<String, AdminError> {
+/// The caller, if it has the role.
+pub(super) fn admit<T>(request: &Request<T>, role: Role) -> Result<Caller, AdminError> {
     let admitted = Admitted::of(request.extensions()).map_err(|_: DecideError| AdminError::Role(role))?;
     match admitted.roles().allow(role) {
-        true => Ok(admitted.caller().to_owned()),
+        true => Ok(Caller(admitted)),
         false => Err(AdminError::Role(role)),
     }
 }
@@ -69,7 +82,7 @@ pub(super) async fn carry_out_naming<T: Send + 'static>(
         let time_us = clock::now_unix_us();
         let record = AdministrationRecord {
             time_us: as_i64(time_us),
-            caller: order.caller,
+            caller: (*order.caller).to_owned(),
             act: order.act,
             target: done
                 .as_ref()

@@ -7,7 +7,7 @@ use picket_proto::v1;
 use picket_proto::v1::admin_server::Admin;
 use tonic::{Request, Response, Status};
 
-use super::act::{self, Done, Order, now_us};
+use super::act::{self, Caller, Done, Order, now_us};
 use super::gate::Admitted;
 use super::status::AdminError;
 use crate::audit::{Act, AuditLog};
@@ -23,7 +23,7 @@ const PAGE_MAX: u32 = 1_000;
 /// Names in a request; claims are no longer than a token.
 const NAME_BYTES_MAX: usize = 8 * 1024;
 
-type Answer<T> = Result<Response<T>, Status>;
+pub(super) type Answer<T> = Result<Response<T>, Status>;
 
 /// Answers operators' calls.
 #[derive(Clone)]
@@ -34,8 +34,8 @@ pub(super) struct AdminCalls {
 }
 
 impl AdminCalls {
-    /// The caller's SPIFFE ID and the sessions, if it has the role.
-    fn admit<T>(&self, request: &Request<T>, role: Role) -> Result<(String, Arc<Sessions>), AdminError> {
+    /// The caller and the sessions, if it has the role.
+    fn admit<T>(&self, request: &Request<T>, role: Role) -> Result<(Caller, Arc<Sessions>), AdminError> {
         let caller = act::admit(request, role)?;
         let sessions = self.sessions.clone().ok_or(AdminError::NoSessions)?;
         Ok((caller, sessions))
@@ -54,7 +54,7 @@ impl AdminCalls {
 
     async fn revoke_target(
         &self,
-        (caller, sessions): (String, Arc<Sessions>),
+        (caller, sessions): (Caller, Arc<Sessions>),
         act: Act,
         target: Target,
         label: String,
@@ -80,19 +80,20 @@ impl Admin for AdminCalls {
     }
 
     async fn list_sessions(&self, request: Request<v1::ListSessionsRequest>) -> Answer<v1::ListSessionsResponse> {
-        let (_, sessions) = self.admit(&request, Role::Reader)?;
+        let (_caller, sessions) = self.admit(&request, Role::Reader)?;
         let asked = request.into_inner();
         let after = match asked.after.as_str() {
             "" => None,
             after => Some(session_id("after", after)?),
         };
-        let count_max = match asked.count_max {
-            0 => PAGE_DEFAULT,
-            count_max @ 1..=PAGE_MAX => count_max,
-            _ => return Err(AdminError::Field("count_max", "1 to 1000").into()),
-        };
+        let count_max = page_length(asked.count_max)?;
         let page = sessions
-            .list(filter(asked)?, after, count_max, now_us())
+            .list(
+                filter(&asked.issuer, &asked.subject, &asked.tenant)?,
+                after,
+                count_max,
+                now_us(),
+            )
             .await
             .map_err(AdminError::from)?;
         Ok(Response::new(v1::ListSessionsResponse {
@@ -102,7 +103,7 @@ impl Admin for AdminCalls {
     }
 
     async fn show_session(&self, request: Request<v1::ShowSessionRequest>) -> Answer<v1::Session> {
-        let (_, sessions) = self.admit(&request, Role::Reader)?;
+        let (_caller, sessions) = self.admit(&request, Role::Reader)?;
         let id = session_id("id", &request.get_ref().id)?;
         let found = sessions.show(id, now_us()).await.map_err(AdminError::from)?;
         Ok(Response::new(shown(found.ok_or(AdminError::NoSuchSession)?)))
@@ -146,7 +147,7 @@ impl Admin for AdminCalls {
     }
 
     async fn show_lockdown(&self, request: Request<v1::ShowLockdownRequest>) -> Answer<v1::Lockdown> {
-        let (_, sessions) = self.admit(&request, Role::Reader)?;
+        let (_caller, sessions) = self.admit(&request, Role::Reader)?;
         let lockdown = sessions.lockdown().map_err(AdminError::from)?;
         Ok(Response::new(match lockdown {
             Some(lockdown) => v1::Lockdown {
@@ -164,7 +165,7 @@ impl Admin for AdminCalls {
             v1::LockdownMode::On => {
                 let lockdown = Lockdown {
                     at_us: now_us(),
-                    caller: caller.clone(),
+                    caller: (*caller).to_owned(),
                 };
                 (Act::LockdownOn, Some(lockdown))
             }
@@ -181,10 +182,20 @@ impl Admin for AdminCalls {
     }
 }
 
-fn filter(asked: v1::ListSessionsRequest) -> Result<Filter, AdminError> {
-    match (asked.issuer.as_str(), asked.subject.as_str(), asked.tenant.as_str()) {
+/// How many a page has at most.
+pub(super) fn page_length(asked: u32) -> Result<u32, AdminError> {
+    match asked {
+        0 => Ok(PAGE_DEFAULT),
+        count_max @ 1..=PAGE_MAX => Ok(count_max),
+        _ => Err(AdminError::Field("count_max", "1 to 1000")),
+    }
+}
+
+/// Which ones are listed.
+pub(super) fn filter(issuer: &str, subject: &str, tenant: &str) -> Result<Filter, AdminError> {
+    match (issuer, subject, tenant) {
         ("", "", "") => Ok(Filter::All),
-        ("", "", _) => Ok(Filter::Tenant(asked.tenant)),
+        ("", "", tenant) => Ok(Filter::Tenant(tenant.to_owned())),
         ("", _, _) => Err(AdminError::Field("issuer", "the subject's issuer")),
         (_, "", _) => Err(AdminError::Field("subject", "a subject of the issuer")),
         (issuer, subject, "") => Ok(Filter::Principal(PrincipalId::of(issuer, subject))),
@@ -192,7 +203,7 @@ fn filter(asked: v1::ListSessionsRequest) -> Result<Filter, AdminError> {
     }
 }
 
-fn name(field: &'static str, text: String) -> Result<String, AdminError> {
+pub(super) fn name(field: &'static str, text: String) -> Result<String, AdminError> {
     match text.len() {
         1..=NAME_BYTES_MAX => Ok(text),
         _ => Err(AdminError::Field(field, "1 to 8192 bytes")),

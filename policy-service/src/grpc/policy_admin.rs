@@ -7,7 +7,7 @@ use picket_proto::v1;
 use picket_proto::v1::policy_admin_server::PolicyAdmin;
 use tonic::{Request, Response, Status};
 
-use super::act::{self, Done, now_us};
+use super::act::{self, Caller, Done, now_us};
 use super::status::AdminError;
 use crate::audit::{Act, AuditLog, Outcome};
 use crate::configuration::Role;
@@ -39,8 +39,8 @@ impl PolicyCalls {
         }
     }
 
-    /// The caller's SPIFFE ID and the revisions, if it has the role.
-    fn admit<T>(&self, request: &Request<T>, role: Role) -> Result<(String, Arc<Revisions>), AdminError> {
+    /// The caller and the revisions, if it has the role.
+    fn admit<T>(&self, request: &Request<T>, role: Role) -> Result<(Caller, Arc<Revisions>), AdminError> {
         let caller = act::admit(request, role)?;
         let revisions = self.revisions.clone().ok_or(AdminError::NoRevisions)?;
         Ok((caller, revisions))
@@ -48,28 +48,32 @@ impl PolicyCalls {
 
     async fn carry_out(
         &self,
-        (caller, act, target): (String, Act, String),
+        (caller, act, target): (Caller, Act, String),
         attempt: impl Future<Output = Result<Attempt, RevisionError>> + Send + 'static,
     ) -> Answer<v1::ActivateResponse> {
         let order = act::Order { caller, act, target };
         let work = async move {
-            let answer = attempt.await?;
-            let outcome = match &answer.outcome {
-                AttemptOutcome::Activated => Outcome::Done,
-                AttemptOutcome::Unchanged | AttemptOutcome::Checked => Outcome::Unchanged,
-                AttemptOutcome::Refused(_) => Outcome::Refused,
+            let answer = attempt.await;
+            let outcome = match &answer {
+                Ok(attempt) => match attempt.outcome {
+                    AttemptOutcome::Activated => Outcome::Done,
+                    AttemptOutcome::Unchanged | AttemptOutcome::Checked => Outcome::Unchanged,
+                    AttemptOutcome::Refused(_) => Outcome::Refused,
+                },
+                Err(error) if error.is_refusal() => Outcome::Refused,
+                Err(_) => Outcome::Failed,
             };
             Ok(Done { outcome, answer })
         };
         let attempt = act::carry_out_naming(&self.audit, order, target_of, work).await?;
-        Ok(Response::new(told(attempt)))
+        Ok(Response::new(told(attempt.map_err(AdminError::from)?)))
     }
 }
 
 #[tonic::async_trait]
 impl PolicyAdmin for PolicyCalls {
     async fn list_revisions(&self, request: Request<v1::ListRevisionsRequest>) -> Answer<v1::ListRevisionsResponse> {
-        let (_, revisions) = self.admit(&request, Role::Reader)?;
+        let (_caller, revisions) = self.admit(&request, Role::Reader)?;
         let asked = request.into_inner();
         let count_max = count(asked.count_max)?;
         let active = revisions.active().await.map_err(AdminError::from)?;
@@ -82,7 +86,7 @@ impl PolicyAdmin for PolicyCalls {
     }
 
     async fn show_revision(&self, request: Request<v1::ShowRevisionRequest>) -> Answer<v1::ShowRevisionResponse> {
-        let (_, revisions) = self.admit(&request, Role::Reader)?;
+        let (_caller, revisions) = self.admit(&request, Role::Reader)?;
         let number = before(request.get_ref().number);
         let (revision, files) = revisions.show(number).await.map_err(AdminError::from)?;
         let active = revisions.active().await.map_err(AdminError::from)?;
@@ -97,7 +101,7 @@ impl PolicyAdmin for PolicyCalls {
     }
 
     async fn history(&self, request: Request<v1::HistoryRequest>) -> Answer<v1::HistoryResponse> {
-        let (_, revisions) = self.admit(&request, Role::Reader)?;
+        let (_caller, revisions) = self.admit(&request, Role::Reader)?;
         let asked = request.into_inner();
         let count_max = count(asked.count_max)?;
         let found = revisions.history(before(asked.before), count_max).await;
@@ -143,11 +147,9 @@ impl PolicyAdmin for PolicyCalls {
 }
 
 /// What an act was done to, where that is known.
-fn target_of(attempt: &Attempt) -> Option<String> {
-    match (attempt.number, attempt.digest.as_str()) {
-        (Some(number), digest) => Some(format!("{number} {digest}")),
-        (None, _) => None,
-    }
+fn target_of(attempt: &Result<Attempt, RevisionError>) -> Option<String> {
+    let attempt = attempt.as_ref().ok()?;
+    Some(format!("{} {}", attempt.number?, attempt.digest))
 }
 
 fn order(caller: &str, comment: String, expected_active: Option<u64>) -> Result<Order, AdminError> {

@@ -11,7 +11,7 @@ use picket_proto::v1;
 use picket_proto::v1::risk_admin_server::RiskAdmin;
 use tonic::{Request, Response, Status};
 
-use super::act::{self, Done, Order};
+use super::act::{self, Caller, Done, Order};
 use super::status::AdminError;
 use crate::assessor::Assessor;
 use crate::audit::{Act, AuditLog, Outcome};
@@ -45,8 +45,8 @@ impl RiskCalls {
         }
     }
 
-    /// The caller's SPIFFE ID and what scores, if the caller has the role.
-    fn admit<T>(&self, request: &Request<T>, role: Role) -> Result<(String, Arc<Assessor>), AdminError> {
+    /// The caller and what scores, if the caller has the role.
+    fn admit<T>(&self, request: &Request<T>, role: Role) -> Result<(Caller, Arc<Assessor>), AdminError> {
         let caller = act::admit(request, role)?;
         let risk = self.risk.clone().ok_or(AdminError::NoRisk)?;
         Ok((caller, risk))
@@ -132,7 +132,7 @@ impl RiskAdmin for RiskCalls {
     }
 
     async fn explain_risk(&self, request: Request<v1::ExplainRiskRequest>) -> Answer<v1::RiskExplanation> {
-        let (_, risk) = self.admit(&request, Role::Reader)?;
+        let (_caller, risk) = self.admit(&request, Role::Reader)?;
         let principal = principal(request.get_ref())?;
         let found = risk.baseline(principal);
         Ok(Response::new(found.as_ref().map(explained).unwrap_or_default()))

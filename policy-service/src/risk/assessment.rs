@@ -6,7 +6,7 @@ use picket_core::decision::Vary;
 use picket_core::risk::{Risk, SCORE_MAX};
 
 use super::factors::Factor;
-use super::facts::Country;
+use super::places::Country;
 use super::settings::RiskSettings;
 
 macro_rules! signals {

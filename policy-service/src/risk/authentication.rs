@@ -5,7 +5,8 @@ use std::collections::HashSet;
 use serde::{Deserialize, Serialize};
 
 use super::assessment::{Fired, Signal};
-use super::facts::Place;
+use super::facts::Facts;
+use super::places::Place;
 use super::recent::Recent;
 use super::settings::AuthenticationSettings;
 
@@ -54,7 +55,7 @@ impl Failures {
     /// guessed a password at last has guessed wrong before.
     pub(super) fn report(&mut self, report: &AuthenticationReport) {
         match report.outcome {
-            AuthenticationOutcome::Succeeded => self.challenged.clear(),
+            AuthenticationOutcome::Succeeded => self.challenged.retain(|at_s| *at_s > report.at_s),
             AuthenticationOutcome::Failed => self.failed.push(Failure {
                 at_s: report.at_s,
                 place: report.place,
@@ -78,11 +79,22 @@ impl Failures {
     }
 
     /// What there is too much of.
-    pub(super) fn signal(&self, settings: &AuthenticationSettings, now_s: u32) -> Option<Fired> {
+    pub(super) fn signal(&self, settings: &AuthenticationSettings, facts: &Facts) -> Option<Fired> {
+        let now_s = facts.now_s;
         let window_s = settings.window_s;
         let is_recent = |at_s: u32| now_s.saturating_sub(at_s) < window_s;
         let failed: Vec<&Failure> = self.failed.iter().filter(|failure| is_recent(failure.at_s)).collect();
-        let challenged = self.challenged.iter().filter(|at_s| is_recent(**at_s)).count();
+        // Whoever has authenticated since has done what was asked for.
+        let is_open = |at_s: u32| {
+            facts
+                .authenticated_s
+                .is_none_or(|authenticated_s| at_s > authenticated_s)
+        };
+        let challenged = self
+            .challenged
+            .iter()
+            .filter(|at_s| is_recent(**at_s) && is_open(**at_s));
+        let challenged = challenged.count();
         let reaches = |count: usize, min: u32| u32::try_from(count).is_ok_and(|count| count >= min.max(1));
         let explanation = if reaches(failed.len(), settings.failures_min) {
             let places: HashSet<Place> = failed.iter().filter_map(|failure| failure.place).collect();

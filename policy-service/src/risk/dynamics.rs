@@ -6,7 +6,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::assessment::{Fired, Signal};
-use super::facts::{Facts, Fingerprint};
+use super::facts::Facts;
+use super::keys::Fingerprint;
 use super::numbers::Finite;
 use super::recent::Recent;
 use super::settings::DynamicsSettings;

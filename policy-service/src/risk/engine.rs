@@ -9,7 +9,8 @@ use super::assessment::{Assessment, Fired, Signal};
 use super::authentication::{AuthenticationOutcome, AuthenticationReport, Failures};
 use super::baseline::Baseline;
 use super::dynamics::Measured;
-use super::facts::{Facts, PrincipalKey, SessionKey};
+use super::facts::Facts;
+use super::keys::{PrincipalKey, SessionKey};
 use super::settings::RiskSettings;
 use super::threats::Listing;
 use super::{behaviour, device, location};
@@ -99,7 +100,7 @@ impl RiskEngine {
             }
         }
         if let (Some(authentication), Some(failures)) = (&settings.authentication, self.failures(facts.principal)) {
-            found.extend(failures.signal(authentication, facts.now_s));
+            found.extend(failures.signal(authentication, facts));
         }
         if settings.threat_list.is_some() {
             found.extend(listing.map(|listing| Fired {

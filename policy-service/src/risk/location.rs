@@ -2,7 +2,8 @@
 
 use super::assessment::{Fired, Signal};
 use super::baseline::{Baseline, Position};
-use super::facts::{Coordinates, Facts};
+use super::facts::Facts;
+use super::places::Coordinates;
 use super::seen::{Novelty, Windows};
 use super::settings::{LocationSettings, RiskSettings};
 

@@ -38,8 +38,8 @@ impl<T, const MAX: usize> Recent<T, MAX> {
         self.0.remove(index)
     }
 
-    pub(super) fn clear(&mut self) {
-        self.0.clear();
+    pub(super) fn retain(&mut self, is_kept: impl FnMut(&T) -> bool) {
+        self.0.retain(is_kept);
     }
 }
 

@@ -3,7 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::assessment::{Fired, Signal};
-use super::facts::{Facts, Fingerprint, Place};
+use super::facts::Facts;
+use super::keys::Fingerprint;
+use super::places::Place;
 use super::recent::Recent;
 use super::settings::TokenSettings;
 

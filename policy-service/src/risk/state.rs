@@ -7,7 +7,7 @@ use ring::digest::{Context, SHA256};
 use serde::{Deserialize, Serialize};
 
 use super::baseline::Baseline;
-use super::facts::PrincipalKey;
+use super::keys::PrincipalKey;
 
 /// The version that is written, and the newest that is read.
 pub const STATE_VERSION: u32 = 2;

@@ -5,7 +5,7 @@ use picket_core::risk::{Risk, SCORE_MAX};
 
 use super::assessment::{Assessment, Fired, Mode, Signal};
 use super::factors::Factor;
-use super::facts::Country;
+use super::places::Country;
 use super::settings::Levels;
 
 /// A score, and the signals that are said to have made it. The level follows from the score.

@@ -1,8 +1,10 @@
 //! Storage in a PostgreSQL database, which replicas of the policy service share. `NOTIFY` tells each of what the others change.
 
 mod connection;
+mod devices;
 mod listener;
 mod policies;
+mod roles;
 mod schema;
 mod statements;
 
@@ -19,6 +21,8 @@ use tokio_postgres::error::{DbError, Severity, SqlState};
 use super::{
     Concurrency, Counts, Creation, Filter, Forgotten, Observer, Probe, Revocation, SessionStore, Since, StorageError,
 };
+use super::{DeviceChange, DeviceStore, NewDevice};
+use crate::devices::{Device, DeviceId, DeviceState, Enrollment, Posture, Thumbprint};
 use crate::sessions::{Ended, Lockdown, PrincipalId, Session, SessionId, Standing};
 use connection::Connector;
 pub(super) use connection::read_url;
@@ -28,6 +32,8 @@ use listener::Listener;
 const CONNECTIONS_MAX: usize = 8;
 /// Connections for what must not wait behind requests: whether the database is well, and what operators order.
 const ORDER_CONNECTIONS_MAX: usize = 2;
+/// Connections for lists that readers ask for: neither requests nor orders wait behind them.
+const LOOK_CONNECTIONS_MAX: usize = 2;
 /// A connection for what may take long, so that neither requests nor orders wait behind it.
 const CLEANING_CONNECTIONS_MAX: usize = 1;
 /// No operation takes this long with a database that works; a sidecar waits no longer.
@@ -41,6 +47,7 @@ pub struct PostgresStore {
     idle: Mutex<Vec<Client>>,
     slots: Semaphore,
     order_slots: Semaphore,
+    look_slots: Semaphore,
     cleaning_slots: Semaphore,
     listener: Arc<Listener>,
     listening: JoinHandle<()>,
@@ -62,6 +69,7 @@ impl PostgresStore {
             idle: Mutex::new(vec![client]),
             slots: Semaphore::new(CONNECTIONS_MAX),
             order_slots: Semaphore::new(ORDER_CONNECTIONS_MAX),
+            look_slots: Semaphore::new(LOOK_CONNECTIONS_MAX),
             cleaning_slots: Semaphore::new(CLEANING_CONNECTIONS_MAX),
             listener,
             listening,
@@ -79,6 +87,11 @@ impl PostgresStore {
         work: impl AsyncFnOnce(&mut Client) -> Result<T, StorageError>,
     ) -> Result<T, StorageError> {
         self.run_in(&self.order_slots, OPERATION_TIMEOUT, work).await
+    }
+
+    /// Reads what somebody wants to look at.
+    async fn look<T>(&self, work: impl AsyncFnOnce(&mut Client) -> Result<T, StorageError>) -> Result<T, StorageError> {
+        self.run_in(&self.look_slots, OPERATION_TIMEOUT, work).await
     }
 
     /// Does something that may take long.
@@ -137,8 +150,11 @@ impl SessionStore for PostgresStore {
     }
 
     async fn end(&self, id: SessionId, ended: Ended, seen_until_us: i64) -> Result<bool, StorageError> {
-        self.run(async |client| statements::end(client, id, &ended, seen_until_us).await)
-            .await
+        let end = async |client: &mut Client| statements::end(client, id, &ended, seen_until_us).await;
+        match ended.caller {
+            Some(_) => self.order(end).await,
+            None => self.run(end).await,
+        }
     }
 
     async fn touch(&self, seen: Vec<(SessionId, i64)>) -> Result<(), StorageError> {
@@ -151,7 +167,7 @@ impl SessionStore for PostgresStore {
         after: Option<SessionId>,
         count_max: u32,
     ) -> Result<Vec<Session>, StorageError> {
-        self.run(async |client| statements::sessions(client, &filter, after, count_max).await)
+        self.look(async |client| statements::sessions(client, &filter, after, count_max).await)
             .await
     }
 
@@ -161,7 +177,7 @@ impl SessionStore for PostgresStore {
         since: Since,
         count_max: u32,
     ) -> Result<Vec<Session>, StorageError> {
-        self.run(async |client| statements::last_sessions(client, after, since, count_max).await)
+        self.look(async |client| statements::last_sessions(client, after, since, count_max).await)
             .await
     }
 
@@ -200,6 +216,77 @@ impl Probe for PostgresStore {
     async fn probe(&self) -> Result<(), StorageError> {
         self.listener.probe().await?;
         self.order(async |client| statements::probe(client).await).await
+    }
+}
+
+#[async_trait]
+impl DeviceStore for PostgresStore {
+    async fn device(&self, id: DeviceId) -> Result<Option<Device>, StorageError> {
+        self.order(async |client| devices::device(client, id).await).await
+    }
+
+    async fn device_of(&self, thumbprint: Thumbprint) -> Result<Option<Device>, StorageError> {
+        self.run(async |client| devices::device_of(client, thumbprint).await)
+            .await
+    }
+
+    async fn devices(
+        &self,
+        filter: Filter,
+        after: Option<DeviceId>,
+        count_max: u32,
+    ) -> Result<Vec<Device>, StorageError> {
+        self.run(async |client| devices::devices(client, &filter, after, count_max).await)
+            .await
+    }
+
+    async fn begin_enrollment(
+        &self,
+        enrollment: Enrollment,
+        now_us: i64,
+        count_max: u32,
+    ) -> Result<bool, StorageError> {
+        self.run(async |client| devices::begin_enrollment(client, &enrollment, now_us, count_max).await)
+            .await
+    }
+
+    async fn enroll(&self, new: NewDevice) -> Result<DeviceChange, StorageError> {
+        self.run(async |client| devices::enroll(client, &new).await).await
+    }
+
+    async fn set_device_state(
+        &self,
+        id: DeviceId,
+        state: DeviceState,
+        now_us: i64,
+    ) -> Result<DeviceChange, StorageError> {
+        self.order(async |client| devices::set_state(client, id, state, now_us).await)
+            .await
+    }
+
+    async fn report_posture(&self, id: DeviceId, posture: Posture) -> Result<DeviceChange, StorageError> {
+        self.run(async |client| devices::report(client, id, &posture).await)
+            .await
+    }
+
+    async fn add_thumbprint(
+        &self,
+        id: DeviceId,
+        thumbprint: Thumbprint,
+        now_us: i64,
+    ) -> Result<DeviceChange, StorageError> {
+        self.order(async |client| devices::add_thumbprint(client, id, thumbprint, now_us).await)
+            .await
+    }
+
+    async fn remove_thumbprint(
+        &self,
+        id: DeviceId,
+        thumbprint: Thumbprint,
+        now_us: i64,
+    ) -> Result<DeviceChange, StorageError> {
+        self.order(async |client| devices::remove_thumbprint(client, id, thumbprint, now_us).await)
+            .await
     }
 }
 

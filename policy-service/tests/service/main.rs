@@ -11,6 +11,7 @@
 mod admin;
 mod authzen;
 mod authzen_search;
+mod devices;
 mod external;
 mod harness;
 mod policies;
@@ -19,6 +20,7 @@ mod postgres;
 mod replicas;
 mod risk;
 mod risk_admin;
+mod roles;
 mod sessions;
 
 use std::path::Path;

@@ -195,11 +195,10 @@ async fn what_has_mistakes_or_fails_its_own_tests_is_refused_and_nothing_changes
     assert_eq!(decided(&mut decisions).await.effect(), Effect::Permit);
     let list = admin.list_revisions(v1::ListRevisionsRequest::default()).await;
     assert_eq!(list.unwrap().into_inner().revisions.len(), 1);
-    // The first one, five that were refused, and two that failed; what was only to be checked is none.
+    // The first one, five with mistakes, and two that met another revision; what was only to be checked is none.
     let outcomes: Vec<_> = recorded(&setup).iter().map(|record| record.outcome).collect();
     let mut expected = vec![Outcome::Done];
-    expected.extend([Outcome::Refused; 5]);
-    expected.extend([Outcome::Failed; 2]);
+    expected.extend([Outcome::Refused; 7]);
     assert_eq!(outcomes, expected);
 }
 
@@ -269,7 +268,7 @@ async fn a_rollback_activates_an_older_revision_and_all_is_shown_and_recorded() 
             (Act::ActivatePolicies, two, Outcome::Done),
             (Act::RollBackPolicies, one.clone(), Outcome::Done),
             (Act::RollBackPolicies, one, Outcome::Unchanged),
-            (Act::RollBackPolicies, "3".to_owned(), Outcome::Failed),
+            (Act::RollBackPolicies, "3".to_owned(), Outcome::Refused),
         ]
     );
 
@@ -376,6 +375,11 @@ impl Replica {
         }
     }
 
+    async fn refuses_to_decide(&mut self) -> Code {
+        let asked = request(&["reader"], "GET", "orders-read", "");
+        self.decisions.decide(asked).await.unwrap_err().code()
+    }
+
     async fn admin(&self) -> PolicyAdminClient<Channel> {
         policies(&self.setup, &self.service, OPERATOR).await
     }
@@ -383,7 +387,11 @@ impl Replica {
     /// Asks until it decides by these policies.
     async fn wait_for(&mut self, digest: &str) -> Duration {
         let begin = Instant::now();
-        while decided(&mut self.decisions).await.policy_revision != digest {
+        let asked = || request(&["reader"], "GET", "orders-read", "");
+        let decides = |answer: Result<tonic::Response<v1::Decision>, tonic::Status>| {
+            answer.is_ok_and(|decision| decision.get_ref().policy_revision == digest)
+        };
+        while !decides(self.decisions.decide(asked()).await) {
             assert!(begin.elapsed() < DEADLINE, "an activation does not arrive");
         }
         begin.elapsed()
@@ -438,11 +446,11 @@ async fn what_one_replica_activates_decides_on_the_others() {
         assert_eq!(decided(&mut replica.decisions).await.caller_reasons, ["closed"]);
     }
 
-    a_revision_that_cannot_be_loaded_leaves_the_old_one(&mut first, &mut second, &closed.digest).await;
+    while_a_revision_cannot_be_loaded_nothing_is_decided(&mut first, &mut second, &closed.digest).await;
 }
 
 /// What another version of the program may have activated.
-async fn a_revision_that_cannot_be_loaded_leaves_the_old_one(first: &mut Replica, second: &mut Replica, closed: &str) {
+async fn while_a_revision_cannot_be_loaded_nothing_is_decided(first: &mut Replica, second: &mut Replica, closed: &str) {
     let location = Location::Postgres {
         url_file: first.setup.path("url"),
         ca_file: None,
@@ -463,7 +471,7 @@ async fn a_revision_that_cannot_be_loaded_leaves_the_old_one(first: &mut Replica
     };
     store.activate(choice, order.clone()).await.unwrap();
     for replica in [&mut *first, &mut *second] {
-        replica.wait_until_ready_says("503", "revision 3 is active and cannot be loaded: ");
+        replica.wait_until_ready_says("503", "revision 3 is active and cannot be loaded\"");
         let (_, body) = replica.service.get("/readyz");
         assert!(!body.contains("secret"), "{body}");
         let (_, page) = replica.service.get("/metrics");
@@ -473,7 +481,7 @@ async fn a_revision_that_cannot_be_loaded_leaves_the_old_one(first: &mut Replica
         ] {
             assert!(page.lines().any(|line| line == sample), "{sample}\n{page}");
         }
-        assert_eq!(decided(&mut replica.decisions).await.policy_revision, closed);
+        assert_eq!(replica.refuses_to_decide().await, Code::Unavailable);
     }
     // Policies that are good, and not what their digest says.
     let files = with("other.cedar", "@id(\"other\") permit (principal, action, resource);");
@@ -487,9 +495,12 @@ async fn a_revision_that_cannot_be_loaded_leaves_the_old_one(first: &mut Replica
     };
     store.activate(forged, order).await.unwrap();
     for replica in [&mut *first, &mut *second] {
-        replica.wait_until_ready_says("503", "revision 4 is active and is not what was activated");
-        assert_eq!(decided(&mut replica.decisions).await.caller_reasons, ["closed"]);
+        replica.wait_until_ready_says("503", "revision 4 is active, and it is not what was activated");
+        assert_eq!(replica.refuses_to_decide().await, Code::Unavailable);
     }
+    let altered = second.admin().await.roll_back(roll_back(4)).await.unwrap().into_inner();
+    assert_eq!(altered.outcome(), ActivationOutcome::Refused);
+    assert!(altered.mistakes[0].message.contains("another digest"), "{altered:?}");
     let back = second.admin().await.roll_back(roll_back(1)).await.unwrap().into_inner();
     assert_eq!(back.outcome(), ActivationOutcome::Activated);
     for replica in [first, second] {

@@ -98,6 +98,18 @@ fn challenges_count_by_the_second_until_an_authentication() {
         &many,
         &["challenged in 20 seconds of the last 600 s, and no authentication since"],
     );
+    // A token from after them settles them as well; one from before does not.
+    let mut world = settled();
+    for _ in 0..20 {
+        world.at_s += 10;
+        world.learn(&request(), Outcome::Challenged);
+    }
+    for (before_s, score) in [(0, 0), (191, 20)] {
+        let mut asked = request();
+        let auth_time_s = i64::try_from(world.at_s - before_s).unwrap();
+        asked.principal.as_mut().unwrap().auth_time_s = Some(auth_time_s);
+        assert_eq!(world.assess(&asked).risk.score, score, "{before_s}");
+    }
     let mut settings = settings();
     settings.authentication.as_mut().unwrap().challenges_min = 0;
     let mut world = settled_with(settings);

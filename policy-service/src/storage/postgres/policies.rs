@@ -58,7 +58,7 @@ impl PostgresStore {
     async fn page(&self, sql: &str, before: Option<u64>, count_max: u32) -> Result<Vec<Row>> {
         let before = before.map_or(i64::MAX, stored);
         let count_max = i64::from(count_max);
-        self.order(async |client| query(client, sql, &[(&before, Type::INT8), (&count_max, Type::INT8)]).await)
+        self.look(async |client| query(client, sql, &[(&before, Type::INT8), (&count_max, Type::INT8)]).await)
             .await
     }
 }
@@ -194,7 +194,7 @@ fn read_activation(row: &Row) -> Result<Activation> {
     })
 }
 
-fn number(row: &Row, index: usize) -> Result<u64> {
+pub(super) fn number(row: &Row, index: usize) -> Result<u64> {
     known(get(row, index)?)
 }
 
@@ -203,6 +203,6 @@ fn known(number: i64) -> Result<u64> {
 }
 
 /// No revision has a number that does not fit.
-fn stored(number: u64) -> i64 {
+pub(super) fn stored(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }

@@ -167,11 +167,11 @@ fn limit(before: Option<u64>) -> i64 {
 }
 
 /// SQLite has signed numbers alone; no revision has one that does not fit.
-fn stored(number: u64) -> i64 {
+pub(super) fn stored(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-fn number(row: &Row<'_>, index: usize) -> Result<u64> {
+pub(super) fn number(row: &Row<'_>, index: usize) -> Result<u64> {
     known(index, row.get(index)?)
 }
 

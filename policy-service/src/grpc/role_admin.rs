@@ -1,0 +1,170 @@
+//! `picket.v1.RoleAdmin`: roles that operators assign.
+
+use std::sync::Arc;
+
+use picket_core::access::principal_name;
+use picket_proto::v1;
+use picket_proto::v1::role_admin_server::RoleAdmin;
+use tonic::{Request, Response, Status};
+
+use super::act::{self, Caller, Done, Order, now_us};
+use super::status::AdminError;
+use crate::audit::{Act, AuditLog, Outcome};
+use crate::configuration::Role;
+use crate::decision::Decider;
+use crate::roles::Roles;
+use crate::storage::{Assigned, RoleAssignment, RoleFilter, RoleKey};
+
+const PAGE_DEFAULT: u32 = 100;
+const PAGE_MAX: u32 = 1_000;
+/// A principal or a tenant: all of them are in memory.
+const NAME_BYTES_MAX: usize = 1_024;
+const ROLE_BYTES_MAX: usize = 256;
+
+type Answer<T> = Result<Response<T>, Status>;
+
+/// Answers the calls.
+#[derive(Clone)]
+pub(super) struct RoleCalls {
+    /// `None`: roles are those of tokens alone.
+    roles: Option<Arc<Roles>>,
+    audit: AuditLog,
+}
+
+impl RoleCalls {
+    pub(super) fn new(decider: &Decider) -> Self {
+        Self {
+            roles: decider.roles.clone(),
+            audit: decider.audit.clone(),
+        }
+    }
+
+    /// The caller and the roles, if it has the role for that.
+    fn admit<T>(&self, request: &Request<T>, role: Role) -> Result<(Caller, Arc<Roles>), AdminError> {
+        let caller = act::admit(request, role)?;
+        let roles = self.roles.clone().ok_or(AdminError::NoRoles)?;
+        Ok((caller, roles))
+    }
+}
+
+#[tonic::async_trait]
+impl RoleAdmin for RoleCalls {
+    async fn assign_role(&self, request: Request<v1::AssignRoleRequest>) -> Answer<v1::ChangeRoleResponse> {
+        let (caller, roles) = self.admit(&request, Role::Operator)?;
+        let asked = request.into_inner();
+        let at_us = now_us();
+        if asked.until_us.is_some_and(|until_us| until_us <= at_us) {
+            return Err(AdminError::Field("until_us", "a time to come").into());
+        }
+        let assignment = RoleAssignment {
+            key: key(asked.issuer, asked.subject, asked.role, asked.tenant)?,
+            until_us: asked.until_us,
+            author: (*caller).to_owned(),
+            at_us,
+        };
+        let order = Order {
+            caller,
+            act: Act::AssignRole,
+            target: target(&assignment.key),
+        };
+        let work = async move {
+            let answer = roles.assign(assignment).await?;
+            let outcome = match answer {
+                Assigned::Done => Outcome::Done,
+                Assigned::Unchanged => Outcome::Unchanged,
+                Assigned::TooMany => Outcome::Refused,
+            };
+            Ok(Done { outcome, answer })
+        };
+        match act::carry_out(&self.audit, order, work).await? {
+            Assigned::Done => Ok(Response::new(v1::ChangeRoleResponse { changed: true })),
+            Assigned::Unchanged => Ok(Response::new(v1::ChangeRoleResponse { changed: false })),
+            Assigned::TooMany => Err(AdminError::TooManyRoles.into()),
+        }
+    }
+
+    async fn withdraw_role(&self, request: Request<v1::WithdrawRoleRequest>) -> Answer<v1::ChangeRoleResponse> {
+        let (caller, roles) = self.admit(&request, Role::Operator)?;
+        let asked = request.into_inner();
+        let key = key(asked.issuer, asked.subject, asked.role, asked.tenant)?;
+        let order = Order {
+            caller,
+            act: Act::WithdrawRole,
+            target: target(&key),
+        };
+        let work = async move { Ok(Done::changed(roles.withdraw(key).await?)) };
+        let changed = act::carry_out(&self.audit, order, work).await?;
+        Ok(Response::new(v1::ChangeRoleResponse { changed }))
+    }
+
+    async fn list_roles(&self, request: Request<v1::ListRolesRequest>) -> Answer<v1::ListRolesResponse> {
+        let (_caller, roles) = self.admit(&request, Role::Reader)?;
+        let asked = request.into_inner();
+        let count_max = match asked.count_max {
+            0 => PAGE_DEFAULT,
+            count_max @ 1..=PAGE_MAX => count_max,
+            _ => return Err(AdminError::Field("count_max", "1 to 1000").into()),
+        };
+        let some = |text: String| Some(text).filter(|text| !text.is_empty());
+        let filter = RoleFilter {
+            issuer: some(asked.issuer),
+            subject: some(asked.subject),
+            role: some(asked.role),
+            tenant: some(asked.tenant),
+        };
+        let page = roles.list(filter, asked.after, count_max).await;
+        let page = page.map_err(AdminError::from)?;
+        Ok(Response::new(v1::ListRolesResponse {
+            next: page.after.unwrap_or(0),
+            assignments: page.assignments.into_iter().map(shown).collect(),
+        }))
+    }
+}
+
+fn key(issuer: String, subject: String, role: String, tenant: String) -> Result<RoleKey, AdminError> {
+    let tenant = match tenant.as_str() {
+        "" => None,
+        _ => Some(name("tenant", tenant)?),
+    };
+    Ok(RoleKey {
+        issuer: name("issuer", issuer)?,
+        subject: name("subject", subject)?,
+        role: match is_name(&role, ROLE_BYTES_MAX) {
+            true => role,
+            false => return Err(AdminError::Field("role", "1 to 256 bytes without control characters")),
+        },
+        tenant,
+    })
+}
+
+fn name(field: &'static str, text: String) -> Result<String, AdminError> {
+    match is_name(&text, NAME_BYTES_MAX) {
+        true => Ok(text),
+        false => Err(AdminError::Field(field, "1 to 1024 bytes without control characters")),
+    }
+}
+
+fn is_name(text: &str, bytes_max: usize) -> bool {
+    (1..=bytes_max).contains(&text.len()) && !text.contains(char::is_control)
+}
+
+/// As the audit log names it.
+fn target(key: &RoleKey) -> String {
+    let (principal, role) = (principal_name(&key.issuer, &key.subject), &key.role);
+    match &key.tenant {
+        Some(tenant) => format!("{principal} {role} in {tenant}"),
+        None => format!("{principal} {role}"),
+    }
+}
+
+fn shown(assignment: RoleAssignment) -> v1::RoleAssignment {
+    v1::RoleAssignment {
+        issuer: assignment.key.issuer,
+        subject: assignment.key.subject,
+        role: assignment.key.role,
+        tenant: assignment.key.tenant.unwrap_or_default(),
+        until_us: assignment.until_us,
+        author: assignment.author,
+        at_us: assignment.at_us,
+    }
+}

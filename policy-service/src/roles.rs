@@ -1,0 +1,272 @@
+//! Roles that operators have assigned, which are added to those of a principal's token.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use picket_core::access::Principal;
+
+use crate::sessions::PrincipalId;
+use crate::storage::{
+    Assigned, Change, Freshness, Part, RoleAssignment, RoleFilter, RoleKey, RoleStore, Snapshot, StorageError,
+};
+
+const MICROSECONDS_PER_MILLISECOND: i64 = 1_000;
+
+/// The assignments in the store, and what is remembered of them.
+pub(crate) struct Roles {
+    store: Arc<dyn RoleStore>,
+    known: Snapshot<Known>,
+}
+
+/// By principal.
+type Known = HashMap<PrincipalId, Vec<Held>>;
+
+/// What a principal holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Held {
+    role: String,
+    tenant: Option<String>,
+    until_us: Option<i64>,
+}
+
+/// What was added to a principal's roles.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Added {
+    /// Those that its token has not.
+    pub(crate) roles: Vec<String>,
+    /// For how long all of that holds, if nobody withdraws it.
+    pub(crate) valid_for_ms_max: u32,
+}
+
+/// One page of assignments.
+pub(crate) struct Page {
+    pub(crate) assignments: Vec<RoleAssignment>,
+    /// Where the next one begins; `None`: this is the last one.
+    pub(crate) after: Option<u64>,
+}
+
+impl Added {
+    /// Nothing, for ever.
+    pub(crate) fn nothing() -> Self {
+        Self {
+            roles: Vec::new(),
+            valid_for_ms_max: u32::MAX,
+        }
+    }
+}
+
+impl Roles {
+    pub(crate) fn new(store: Arc<dyn RoleStore>, freshness: Arc<Freshness>) -> Self {
+        Self {
+            store,
+            known: Snapshot::new(freshness),
+        }
+    }
+
+    /// Adds what was assigned to a principal to its roles.
+    ///
+    /// # Errors
+    /// The storage was not heard from: a role may have been withdrawn, and a role can be what forbids.
+    pub(crate) fn add_to(&self, principal: &mut Principal, now_us: i64) -> Result<Added, StorageError> {
+        let known = self.known.value()?;
+        let id = PrincipalId::of(&principal.issuer, &principal.subject);
+        let held = known.get(&id).map_or(&[][..], Vec::as_slice);
+        let added = added(held, principal, now_us);
+        principal.roles.extend(added.roles.iter().cloned());
+        Ok(added)
+    }
+
+    /// What is acknowledged holds here for every decision from then on.
+    pub(crate) async fn assign(&self, assignment: RoleAssignment) -> Result<Assigned, StorageError> {
+        let assigned = self.store.assign(assignment).await?;
+        self.ordered().await?;
+        Ok(assigned)
+    }
+
+    /// False: it was not assigned.
+    pub(crate) async fn withdraw(&self, key: RoleKey) -> Result<bool, StorageError> {
+        let withdrawn = self.store.withdraw(key).await?;
+        self.ordered().await?;
+        Ok(withdrawn)
+    }
+
+    /// In the order in which they were made.
+    pub(crate) async fn list(&self, filter: RoleFilter, after: u64, count_max: u32) -> Result<Page, StorageError> {
+        let found = self.store.roles_page(filter, after, count_max).await?;
+        let is_full = u32::try_from(found.len()).is_ok_and(|count| count >= count_max);
+        Ok(Page {
+            after: found.last().filter(|_| is_full).map(|(place, _)| *place),
+            assignments: found.into_iter().map(|(_, assignment)| assignment).collect(),
+        })
+    }
+
+    async fn ordered(&self) -> Result<(), StorageError> {
+        self.known.changed();
+        self.read().await
+    }
+}
+
+#[async_trait]
+impl Part for Roles {
+    fn changed(&self, change: Change) {
+        match change {
+            Change::Roles => self.known.changed_elsewhere(),
+            Change::Anything => self.known.forget(),
+            Change::Session(_) | Change::Device(_) | Change::Standing | Change::Policies => {}
+        }
+    }
+
+    fn is_current(&self) -> bool {
+        self.known.is_current()
+    }
+
+    async fn read(&self) -> Result<(), StorageError> {
+        self.known
+            .read(async || Ok(by_principal(self.store.roles().await?)))
+            .await
+    }
+}
+
+fn by_principal(assignments: Vec<RoleAssignment>) -> Known {
+    let mut known = Known::new();
+    for RoleAssignment { key, until_us, .. } in assignments {
+        let id = PrincipalId::of(&key.issuer, &key.subject);
+        known.entry(id).or_default().push(Held {
+            role: key.role,
+            tenant: key.tenant,
+            until_us,
+        });
+    }
+    known
+}
+
+/// INVARIANT: what was assigned for another tenant, or has ended, counts nowhere.
+fn added(held: &[Held], principal: &Principal, now_us: i64) -> Added {
+    let mut added = Added::nothing();
+    for held in held {
+        let is_here = held.tenant.is_none() || held.tenant == principal.tenant;
+        let left_us = held.until_us.map(|until_us| until_us.saturating_sub(now_us));
+        let has_ended = left_us.is_some_and(|left_us| left_us <= 0);
+        if !is_here || has_ended || principal.roles.contains(&held.role) {
+            continue;
+        }
+        if let Some(left_us) = left_us {
+            // Rounded down, as it must not be repeated when it has ended.
+            let left_ms = u32::try_from(left_us / MICROSECONDS_PER_MILLISECOND).unwrap_or(u32::MAX);
+            added.valid_for_ms_max = added.valid_for_ms_max.min(left_ms);
+        }
+        if !added.roles.contains(&held.role) {
+            added.roles.push(held.role.clone());
+        }
+    }
+    added
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW_US: i64 = 1_700_000_000_000_000;
+
+    fn principal(tenant: Option<&str>, roles: &[&str]) -> Principal {
+        Principal {
+            issuer: "https://issuer.example".to_owned(),
+            subject: "alice".to_owned(),
+            tenant: tenant.map(str::to_owned),
+            roles: roles.iter().map(|role| (*role).to_owned()).collect(),
+            scopes: Vec::new(),
+            acr: None,
+            amr: Vec::new(),
+            auth_time_s: None,
+            session_id: None,
+            token_id: None,
+            issued_at_s: None,
+            expires_at_s: None,
+            actors: Vec::new(),
+            is_bound: false,
+        }
+    }
+
+    fn held(role: &str, tenant: Option<&str>, left_us: Option<i64>) -> Held {
+        Held {
+            role: role.to_owned(),
+            tenant: tenant.map(str::to_owned),
+            until_us: left_us.map(|left_us| NOW_US + left_us),
+        }
+    }
+
+    fn check(held: &[Held], principal: &Principal, roles: &[&str], valid_for_ms_max: u32) {
+        let added = added(held, principal, NOW_US);
+        assert_eq!(
+            (
+                added.roles.iter().map(String::as_str).collect::<Vec<_>>(),
+                added.valid_for_ms_max
+            ),
+            (roles.to_vec(), valid_for_ms_max)
+        );
+    }
+
+    #[test]
+    fn a_role_of_another_tenant_never_counts() {
+        let roles = [
+            held("everywhere", None, None),
+            held("a", Some("acme"), None),
+            held("b", Some("other"), Some(9_000)),
+        ];
+        check(&roles, &principal(Some("acme"), &[]), &["everywhere", "a"], u32::MAX);
+        check(&roles, &principal(Some("other"), &[]), &["everywhere", "b"], 9);
+        check(&roles, &principal(Some("ACME"), &[]), &["everywhere"], u32::MAX);
+        check(&roles, &principal(None, &[]), &["everywhere"], u32::MAX);
+    }
+
+    #[test]
+    fn a_role_counts_until_its_end_which_bounds_the_answer() {
+        let roles = |left_us| {
+            [
+                held("a", None, Some(left_us)),
+                held("b", None, None),
+                held("c", None, Some(5_000_000)),
+            ]
+        };
+        check(&roles(2_000_999), &principal(None, &[]), &["a", "b", "c"], 2_000);
+        check(&roles(999), &principal(None, &[]), &["a", "b", "c"], 0);
+        check(&roles(1), &principal(None, &[]), &["a", "b", "c"], 0);
+        for left_us in [0, -1, i64::MIN / 2] {
+            check(&roles(left_us), &principal(None, &[]), &["b", "c"], 5_000);
+        }
+        let far = [held("a", None, Some(i64::MAX - NOW_US))];
+        check(&far, &principal(None, &[]), &["a"], u32::MAX);
+    }
+
+    #[test]
+    fn a_role_that_the_token_has_anyway_bounds_nothing() {
+        let roles = [held("a", None, Some(1_000)), held("a", Some("acme"), None)];
+        check(&roles, &principal(Some("acme"), &["a"]), &[], u32::MAX);
+        check(&roles, &principal(Some("acme"), &["b"]), &["a"], 1);
+    }
+
+    #[test]
+    fn assignments_are_those_of_issuer_and_subject() {
+        let assignment = |issuer: &str, subject: &str, role: &str| RoleAssignment {
+            key: RoleKey {
+                issuer: issuer.to_owned(),
+                subject: subject.to_owned(),
+                role: role.to_owned(),
+                tenant: None,
+            },
+            until_us: None,
+            author: String::new(),
+            at_us: 0,
+        };
+        let known = by_principal(vec![
+            assignment("https://issuer.example", "alice", "a"),
+            assignment("https://issuer.example", "alice", "b"),
+            assignment("https://issuer.examplea", "lice", "c"),
+        ]);
+        let of = |issuer, subject| known.get(&PrincipalId::of(issuer, subject)).map_or(0, Vec::len);
+        assert_eq!(of("https://issuer.example", "alice"), 2);
+        assert_eq!(of("https://issuer.examplea", "lice"), 1);
+        assert_eq!(of("https://other.example", "alice"), 0);
+    }
+}

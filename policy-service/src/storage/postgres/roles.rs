@@ -1,0 +1,148 @@
+//! Role assignments in PostgreSQL.
+
+use async_trait::async_trait;
+use tokio_postgres::types::Type;
+use tokio_postgres::{Client, Row};
+
+use super::policies::{number, stored};
+use super::schema::get;
+use super::statements::query;
+use super::{PostgresStore, backend};
+use crate::storage::{Assigned, ROLE_ASSIGNMENTS_MAX, RoleAssignment, RoleFilter, RoleKey, RoleStore, StorageError};
+
+type Result<T> = std::result::Result<T, StorageError>;
+
+const COLUMNS: &str = "id, issuer, subject, role, tenant, until_us, author, at_us";
+const OF_KEY: &str = "issuer = $1 AND subject = $2 AND role = $3 AND tenant IS NOT DISTINCT FROM $4";
+/// "Pikr", twice: roles are assigned one after another, or there would be more than there may be.
+const ASSIGNMENT_LOCK: i64 = 0x5069_6b72_5069_6b72;
+
+#[async_trait]
+impl RoleStore for PostgresStore {
+    async fn roles(&self) -> Result<Vec<RoleAssignment>> {
+        let sql = format!("SELECT {COLUMNS} FROM picket.role_assignment");
+        let rows = self.order(async |client| query(client, &sql, &[]).await).await?;
+        rows.iter().map(read_assignment).collect()
+    }
+
+    async fn assign(&self, assignment: RoleAssignment) -> Result<Assigned> {
+        self.order(async |client| assign(client, &assignment).await).await
+    }
+
+    async fn withdraw(&self, key: RoleKey) -> Result<bool> {
+        let sql = format!(
+            "WITH withdrawn AS (DELETE FROM picket.role_assignment WHERE {OF_KEY} RETURNING 1)
+             SELECT pg_notify('picket_storage', 'roles') FROM withdrawn"
+        );
+        let parameters = (&key.issuer, &key.subject, &key.role, &key.tenant);
+        let rows = self
+            .order(async |client| {
+                let (issuer, subject, role, tenant) = parameters;
+                let parameters: &super::statements::Parameters<'_> = &[
+                    (issuer, Type::TEXT),
+                    (subject, Type::TEXT),
+                    (role, Type::TEXT),
+                    (tenant, Type::TEXT),
+                ];
+                query(client, &sql, parameters).await
+            })
+            .await?;
+        Ok(!rows.is_empty())
+    }
+
+    async fn roles_page(&self, filter: RoleFilter, after: u64, count_max: u32) -> Result<Vec<(u64, RoleAssignment)>> {
+        let sql = format!(
+            "SELECT {COLUMNS} FROM picket.role_assignment WHERE id > $1 AND ($3 IS NULL OR issuer = $3) AND ($4 IS NULL OR subject = $4)
+                 AND ($5 IS NULL OR role = $5) AND ($6 IS NULL OR tenant = $6) ORDER BY id LIMIT $2"
+        );
+        let (after, count_max) = (stored(after), i64::from(count_max));
+        let rows = self
+            .order(async |client| {
+                let parameters: &super::statements::Parameters<'_> = &[
+                    (&after, Type::INT8),
+                    (&count_max, Type::INT8),
+                    (&filter.issuer, Type::TEXT),
+                    (&filter.subject, Type::TEXT),
+                    (&filter.role, Type::TEXT),
+                    (&filter.tenant, Type::TEXT),
+                ];
+                query(client, &sql, parameters).await
+            })
+            .await?;
+        let one = |row: &Row| Ok((number(row, 0)?, read_assignment(row)?));
+        rows.iter().map(one).collect()
+    }
+}
+
+async fn assign(client: &mut Client, assignment: &RoleAssignment) -> Result<Assigned> {
+    let transaction = client.transaction().await.map_err(backend)?;
+    transaction
+        .execute("SELECT pg_advisory_xact_lock($1)", &[&ASSIGNMENT_LOCK])
+        .await
+        .map_err(backend)?;
+    let key = &assignment.key;
+    let held = transaction
+        .query_opt(
+            &format!("SELECT until_us FROM picket.role_assignment WHERE {OF_KEY}"),
+            &[&key.issuer, &key.subject, &key.role, &key.tenant],
+        )
+        .await
+        .map_err(backend)?;
+    match held.map(|row| get::<Option<i64>>(&row, 0)).transpose()? {
+        Some(until_us) if until_us == assignment.until_us => return Ok(Assigned::Unchanged),
+        Some(_) => {
+            let delete = format!("DELETE FROM picket.role_assignment WHERE {OF_KEY}");
+            let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 4] =
+                [&key.issuer, &key.subject, &key.role, &key.tenant];
+            transaction.execute(&delete, &parameters).await.map_err(backend)?;
+        }
+        None => {
+            let delete = "DELETE FROM picket.role_assignment WHERE until_us <= $1";
+            transaction
+                .execute(delete, &[&assignment.at_us])
+                .await
+                .map_err(backend)?;
+        }
+    }
+    let row = transaction
+        .query_one("SELECT count(*) FROM picket.role_assignment", &[])
+        .await
+        .map_err(backend)?;
+    if number(&row, 0)? >= ROLE_ASSIGNMENTS_MAX {
+        return Ok(Assigned::TooMany);
+    }
+    transaction
+        .execute(
+            "WITH assigned AS (
+                 INSERT INTO picket.role_assignment (issuer, subject, role, tenant, until_us, author, at_us)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7)
+             ) SELECT pg_notify('picket_storage', 'roles')",
+            &[
+                &key.issuer,
+                &key.subject,
+                &key.role,
+                &key.tenant,
+                &assignment.until_us,
+                &assignment.author,
+                &assignment.at_us,
+            ],
+        )
+        .await
+        .map_err(backend)?;
+    transaction.commit().await.map_err(backend)?;
+    Ok(Assigned::Done)
+}
+
+fn read_assignment(row: &Row) -> Result<RoleAssignment> {
+    Ok(RoleAssignment {
+        key: RoleKey {
+            issuer: get(row, 1)?,
+            subject: get(row, 2)?,
+            role: get(row, 3)?,
+            tenant: get(row, 4)?,
+        },
+        until_us: get(row, 5)?,
+        author: get(row, 6)?,
+        at_us: get(row, 7)?,
+    })
+}
