@@ -200,6 +200,43 @@ async fn of_two_devices_the_lesser_one_counts() {
 }
 
 #[tokio::test]
+async fn of_two_devices_what_is_said_holds_while_neither_changes_and_both_are_the_owners() {
+    const DAY_US: i64 = 86_400_000_000;
+    let replica = Replica::new(settings()).await;
+    let ids = [
+        replica.enrolled(1, DeviceState::Trusted).await,
+        replica.enrolled(2, DeviceState::Trusted).await,
+    ];
+    let certificate = Thumbprint::Certificate([2; 32]);
+    replica
+        .devices
+        .add_thumbprint(ids[1], certificate, NOW_US)
+        .await
+        .unwrap();
+    // The better one falls in a minute, the lesser one in a day.
+    for (id, age_us) in ids.into_iter().zip([DAY_US - 60_000_000, 3 * DAY_US]) {
+        let posture = Posture {
+            os: OsName::new("macos").unwrap(),
+            os_version: OsVersion::new("14.2").unwrap(),
+            is_disk_encrypted: true,
+            is_managed: true,
+            failures: 0,
+            reported_us: NOW_US - age_us,
+            reporter: String::new(),
+        };
+        replica.devices.report(id, posture).await.unwrap();
+    }
+    let alone = replica.judge(&request(Some(2), None)).await.device.unwrap();
+    let both = replica.judge(&request(Some(2), Some(1))).await.device.unwrap();
+    assert_eq!((&alone.id, alone.is_owner), (&both.id, true));
+    assert_eq!(alone.same_for_ms, Some(86_400_000));
+    assert_eq!((both.same_for_ms, both.is_owner), (Some(60_000), true));
+    let mut of_bob = request(Some(2), Some(1));
+    of_bob.principal.as_mut().unwrap().subject = "bob".to_owned();
+    assert!(!replica.judge(&of_bob).await.device.unwrap().is_owner);
+}
+
+#[tokio::test]
 async fn a_device_that_is_suspended_or_retired_is_denied_at_once_where_the_configuration_says_so() {
     let replica = Replica::new(settings()).await;
     let id = replica.enrolled(1, DeviceState::Trusted).await;

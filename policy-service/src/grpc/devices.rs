@@ -68,6 +68,14 @@ impl DeviceCalls {
     }
 }
 
+/// What was enrolled, and whose it is: before, only its key is known.
+fn enrolled(changed: &Changed) -> Option<String> {
+    let (device, _) = changed.as_ref().ok()?;
+    let owner = principal_name(&device.issuer, &device.subject);
+    let thumbprints: Vec<String> = device.thumbprints.iter().map(ToString::to_string).collect();
+    Some(format!("{}: {} of {owner}", device.id, thumbprints.join(", ")))
+}
+
 fn of_change(change: DeviceChange, missing: AdminError) -> Changed {
     match change {
         DeviceChange::Done(device) => Ok((device, true)),
@@ -135,8 +143,16 @@ impl DeviceAdmin for DeviceCalls {
             target: Thumbprint::Key(proof.thumbprint.0).to_string(),
         };
         let shared = Arc::clone(&devices);
-        let work = async move { devices.enroll(&proof, now_us).await };
-        let (device, _) = self.carry_out(order, AdminError::NoSuchChallenge, work).await?;
+        let work = async move {
+            let answer = of_change(devices.enroll(&proof, now_us).await?, AdminError::NoSuchChallenge);
+            let outcome = if answer.is_ok() {
+                Outcome::Done
+            } else {
+                Outcome::Unchanged
+            };
+            Ok(Done { outcome, answer })
+        };
+        let (device, _) = act::carry_out_naming(&self.audit, order, enrolled, work).await??;
         let trust = shared.trust(&device, now_us);
         Ok(tonic::Response::new(shown(*device, &trust)))
     }
