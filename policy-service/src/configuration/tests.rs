@@ -179,7 +179,7 @@ fn sessions_without_a_place_and_timeouts_that_disagree_are_refused() {
         ("[sessions]", "storage: is required where there is `[sessions]`"),
         (
             "[storage]\nsqlite_file = \"s\"",
-            "storage: nothing is stored without `[sessions]` or `policies.source = \"store\"` or `roles.source = \"token_and_store\"`",
+            "storage: nothing is stored without `[sessions]` or `[devices]` or `policies.source = \"store\"` or `roles.source = \"token_and_store\"`",
         ),
         (
             "[roles]\nsource = \"token_and_store\"",
