@@ -127,9 +127,17 @@ impl Decider {
         record.risk = assessment.cloned().map(RiskRecord::from);
         // INVARIANT: nothing leaves before its record is durable.
         self.audit.append(time_us, &Event::Decision(Box::new(record))).await?;
-        if let (Some(risk), Some(assessed)) = (&self.risk, &assessed) {
-            // Only what was given teaches.
-            risk.learn(assessed, lesson(Outcome::of(&decision), judgement.refusal));
+        if let (Some(assessor), Some(assessed)) = (&self.risk, &assessed) {
+            // Only what was given teaches, and where there are no policies nothing says anything about the principal.
+            let lesson = match (judgement.refusal, &policies) {
+                (None, None) => risk::Outcome::Closed,
+                (refusal, _) => lesson(Outcome::of(&decision), refusal),
+            };
+            // And only what a client did: what somebody tells of a principal could be anything.
+            match presence {
+                Presence::Client => assessor.learn(assessed, lesson),
+                Presence::Told => {}
+            }
             self.metrics.assessed(assessed.assessment.risk.level);
         }
         self.metrics

@@ -55,7 +55,7 @@ pub(crate) enum ActivePolicies {
 pub(crate) enum PolicyState {
     /// The active revision decides.
     Working,
-    /// Another one does, or none.
+    /// It cannot, or there is none.
     Failing(String),
 }
 
@@ -132,9 +132,9 @@ pub(crate) struct Revisions {
 struct Deciding {
     /// Which revision is active.
     active: Option<u64>,
-    /// The one that decides: the active one, or the last one before it that could be loaded.
+    /// The last one that could be loaded, which decides where it is the active one.
     loaded: Option<(u64, PolicyEngine)>,
-    /// Why it is another one. It holds no text of a policy.
+    /// Why it is another one, so that nothing is decided. It holds no text of a policy.
     failure: Option<String>,
 }
 
@@ -182,7 +182,11 @@ impl Revisions {
 
     fn current(&self) -> Result<Option<PolicyEngine>, StorageError> {
         let deciding = self.deciding.value()?;
-        Ok(deciding.loaded.as_ref().map(|(_, engine)| engine.clone()))
+        match &deciding.failure {
+            // What is active was activated for a reason: older policies do not stand in for it.
+            Some(_) => Err(StorageError::Malformed("policy_revision")),
+            None => Ok(deciding.loaded.as_ref().map(|(_, engine)| engine.clone())),
+        }
     }
 
     /// Whether the active revision decides, and its changes.
@@ -217,6 +221,8 @@ impl Revisions {
 
     /// Checks files, and nothing else.
     pub(crate) async fn validate(&self, files: PolicyFiles) -> Result<Attempt, RevisionError> {
+        // Each takes a processor for as long as it takes.
+        let _alone = self.activating.lock().await;
         Ok(match self.check(files).await? {
             Ok(checked) => checked.attempt(None, AttemptOutcome::Checked),
             Err(mistakes) => Attempt::refused(mistakes),
@@ -251,12 +257,15 @@ impl Revisions {
     /// Makes an older revision the active one, if it is still good.
     pub(crate) async fn roll_back(&self, number: u64, order: Order) -> Result<Attempt, RevisionError> {
         let _alone = self.activating.lock().await;
-        let (_, held) = self.show(Some(number)).await?;
+        let (revision, held) = self.show(Some(number)).await?;
         let checked = match in_revision(number, held) {
             Ok(files) => self.check(files).await?,
             Err(errors) => Err(Mistakes::of(&errors)),
         };
         let checked = match checked {
+            Ok(checked) if checked.engine.revision() != revision.digest => {
+                return Ok(Attempt::refused(Mistakes::of_all(ALTERED)));
+            }
             Ok(checked) => checked,
             Err(mistakes) => return Ok(Attempt::refused(mistakes)),
         };
@@ -285,7 +294,10 @@ impl Revisions {
         };
         *lock(&self.checked) = Some((number, checked.engine.clone()));
         self.deciding.changed();
-        self.read().await?;
+        // It is active whatever comes now, and nothing is decided here before it is read.
+        if let Err(error) = self.read().await {
+            tracing::warn!(%error, number, "the revision that was activated is not read yet");
+        }
         Ok(checked.attempt(Some(number), AttemptOutcome::Activated))
     }
 
@@ -333,9 +345,9 @@ impl Revisions {
         let loaded = loaded.map_err(|_| StorageError::NotDone)?;
         Ok(match loaded {
             // The audit log names what was activated by its digest.
-            Ok(engine) if engine.revision() != revision.digest => Err(format!(
-                "revision {number} is active and is not what was activated: its files have another digest"
-            )),
+            Ok(engine) if engine.revision() != revision.digest => {
+                Err(format!("revision {number} is active, and {ALTERED}"))
+            }
             Ok(engine) => Ok(circumstances.of(engine)),
             Err(errors) => Err(failure_text(number, &errors)),
         })
@@ -351,11 +363,14 @@ impl Revisions {
         self.metrics.policies_loaded(deciding.failure.is_none());
         match &deciding.failure {
             None => tracing::info!(number, policy_revision = revision, "these policies decide"),
-            Some(failure) => tracing::error!(number, policy_revision = revision, failure, "older policies decide"),
+            Some(failure) => tracing::error!(number, policy_revision = revision, failure, "nothing is decided"),
         }
         self.state.send_replace(deciding.state());
     }
 }
+
+/// Said of a revision that somebody has changed in the database.
+const ALTERED: &str = "it is not what was activated: its files have another digest";
 
 /// What decisions name where no policies decide.
 pub(crate) const NO_REVISION: &str = "none";

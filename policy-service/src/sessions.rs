@@ -11,6 +11,7 @@ mod memory;
 mod model;
 mod operations;
 mod rules;
+mod turns;
 mod upkeep;
 
 use std::sync::Arc;
@@ -30,6 +31,7 @@ pub use model::{EndReason, Ended, Fingerprint, NamedBy, PrincipalId, Session, Se
 pub(crate) use operations::{KnownPrincipal, OperationError, Status};
 pub use rules::{Limits, Lockdown, Refusal, Revocations, Standing, Target};
 use rules::{Seen, SessionState, Verdict};
+use turns::Turns;
 
 const MICROSECONDS_PER_SECOND: i64 = 1_000_000;
 /// How often a session is looked at anew when somebody else changes it meanwhile.
@@ -135,6 +137,7 @@ pub(crate) struct Sessions {
     settings: Settings,
     metrics: Arc<Metrics>,
     judging: Arc<Semaphore>,
+    creating: Turns,
 }
 
 /// How many sessions are looked up at once, those among them whose caller has gone away. More are refused.
@@ -153,6 +156,7 @@ impl Sessions {
             settings,
             metrics,
             judging: Arc::new(Semaphore::new(JUDGED_AT_ONCE_MAX)),
+            creating: Turns::default(),
         }
     }
 
@@ -367,6 +371,7 @@ impl Sessions {
         if let Some(state) = self.stored(id).await? {
             return Ok(Some(state));
         }
+        let _turn = self.creating.take(seen.principal).await?;
         let generation = self.memory.generation();
         let session = new_session(id, principal, seen, now_us);
         let tenant = session.tenant.as_deref().map(TenantId::of);

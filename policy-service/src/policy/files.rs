@@ -68,7 +68,15 @@ impl PolicyFiles {
     pub fn of(origin: &Path, files: impl IntoIterator<Item = (String, String)>) -> Result<Self, PolicyErrors> {
         let mut found = Found::default();
         let mut taken = Self::empty(origin);
-        for (name, text) in files {
+        for (count, (name, text)) in files.into_iter().enumerate() {
+            if count >= 2 * FILES_MAX {
+                found.add(
+                    origin,
+                    None,
+                    format!("more than {FILES_MAX} policy files and as many of tests"),
+                );
+                break;
+            }
             let Some((kind, own_name)) = kind_of(&name) else {
                 let expected = format!("`{SCHEMA_FILE}`, `{ENTITIES_FILE}`, `*.{POLICY_EXTENSION}` or `tests/*.yaml`");
                 found.add(origin, None, format!("`{}`: expected {expected}", name.escape_debug()));

@@ -78,6 +78,16 @@ impl Mistakes {
         Self::from(of_policies(Path::new(""), Some(errors)))
     }
 
+    /// One of the revision as a whole.
+    pub(super) fn of_all(message: &str) -> Self {
+        Self::from(std::iter::once(Mistake::new(
+            Path::new(""),
+            Path::new(""),
+            None,
+            message,
+        )))
+    }
+
     fn from(mistakes: impl Iterator<Item = Mistake>) -> Self {
         let mut first: Vec<Mistake> = Vec::new();
         let mut count = 0;

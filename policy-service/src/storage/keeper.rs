@@ -380,7 +380,9 @@ mod tests {
             parts,
         };
         for turn in 0..=120 {
-            turns.turn(turn).await.unwrap();
+            // A turn that waits for the cleaning would never end.
+            let turn = tokio::time::timeout(Duration::from_secs(10), turns.turn(turn));
+            turn.await.unwrap().unwrap();
         }
         assert!(reads.snapshot.value().is_ok());
         assert!(!cleaning.is_finished());

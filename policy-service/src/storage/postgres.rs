@@ -29,6 +29,8 @@ use listener::Listener;
 const CONNECTIONS_MAX: usize = 8;
 /// Connections for what must not wait behind requests: whether the database is well, and what operators order.
 const ORDER_CONNECTIONS_MAX: usize = 2;
+/// Connections for lists that readers ask for: neither requests nor orders wait behind them.
+const LOOK_CONNECTIONS_MAX: usize = 2;
 /// A connection for what may take long, so that neither requests nor orders wait behind it.
 const CLEANING_CONNECTIONS_MAX: usize = 1;
 /// No operation takes this long with a database that works; a sidecar waits no longer.
@@ -42,6 +44,7 @@ pub struct PostgresStore {
     idle: Mutex<Vec<Client>>,
     slots: Semaphore,
     order_slots: Semaphore,
+    look_slots: Semaphore,
     cleaning_slots: Semaphore,
     listener: Arc<Listener>,
     listening: JoinHandle<()>,
@@ -63,6 +66,7 @@ impl PostgresStore {
             idle: Mutex::new(vec![client]),
             slots: Semaphore::new(CONNECTIONS_MAX),
             order_slots: Semaphore::new(ORDER_CONNECTIONS_MAX),
+            look_slots: Semaphore::new(LOOK_CONNECTIONS_MAX),
             cleaning_slots: Semaphore::new(CLEANING_CONNECTIONS_MAX),
             listener,
             listening,
@@ -80,6 +84,11 @@ impl PostgresStore {
         work: impl AsyncFnOnce(&mut Client) -> Result<T, StorageError>,
     ) -> Result<T, StorageError> {
         self.run_in(&self.order_slots, OPERATION_TIMEOUT, work).await
+    }
+
+    /// Reads what somebody wants to look at.
+    async fn look<T>(&self, work: impl AsyncFnOnce(&mut Client) -> Result<T, StorageError>) -> Result<T, StorageError> {
+        self.run_in(&self.look_slots, OPERATION_TIMEOUT, work).await
     }
 
     /// Does something that may take long.
@@ -138,8 +147,11 @@ impl SessionStore for PostgresStore {
     }
 
     async fn end(&self, id: SessionId, ended: Ended, seen_until_us: i64) -> Result<bool, StorageError> {
-        self.run(async |client| statements::end(client, id, &ended, seen_until_us).await)
-            .await
+        let end = async |client: &mut Client| statements::end(client, id, &ended, seen_until_us).await;
+        match ended.caller {
+            Some(_) => self.order(end).await,
+            None => self.run(end).await,
+        }
     }
 
     async fn touch(&self, seen: Vec<(SessionId, i64)>) -> Result<(), StorageError> {
@@ -152,7 +164,7 @@ impl SessionStore for PostgresStore {
         after: Option<SessionId>,
         count_max: u32,
     ) -> Result<Vec<Session>, StorageError> {
-        self.run(async |client| statements::sessions(client, &filter, after, count_max).await)
+        self.look(async |client| statements::sessions(client, &filter, after, count_max).await)
             .await
     }
 
@@ -162,7 +174,7 @@ impl SessionStore for PostgresStore {
         since: Since,
         count_max: u32,
     ) -> Result<Vec<Session>, StorageError> {
-        self.run(async |client| statements::last_sessions(client, after, since, count_max).await)
+        self.look(async |client| statements::last_sessions(client, after, since, count_max).await)
             .await
     }
 

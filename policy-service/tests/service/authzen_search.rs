@@ -283,83 +283,69 @@ async fn the_actions_that_are_found_are_those_that_are_permitted() {
     assert_eq!(decisions(&setup).len(), 0);
 }
 
-#[tokio::test]
-async fn a_search_that_is_malformed_is_told_with_the_field() {
+/// The document with one value changed.
+fn with(document: &Value, pointer: &str, value: Value) -> Value {
+    let mut document = document.clone();
+    *document.pointer_mut(pointer).unwrap() = value;
+    document
+}
+
+async fn check_refused(caller: &str, path: &str, cases: &[(Value, &str)]) {
     let (setup, service) = start_with(&format!("{CALLERS}{SQLITE}"), RESOURCES_FILE, |_| ());
-    let subjects = who_may_read(&json!({}));
-    let resources = what_may_be_read(&["reader"], json!({}));
-    let with = |document: &Value, pointer: &str, value: Value| {
-        let mut document = document.clone();
-        *document.pointer_mut(pointer).unwrap() = value;
-        document
-    };
-    for (caller, path, document, expected) in [
-        (
-            OPERATOR,
-            SUBJECT,
-            json!({}),
-            "subject: is required; action: is required; resource: is required",
-        ),
-        (
-            OPERATOR,
-            SUBJECT,
-            with(&subjects, "/subject", json!({})),
-            "subject.type: is required",
-        ),
-        (
-            OPERATOR,
-            SUBJECT,
-            with(&subjects, "/subject/type", "workload".into()),
-            "subject.type: expected `user`, as it is not known which workloads there are",
-        ),
-        (
-            OPERATOR,
-            SUBJECT,
-            with(&subjects, "/subject/properties", json!({"roles": "reader"})),
-            "subject.properties.roles: expected an array, found a string",
-        ),
-        (
-            OPERATOR,
-            SUBJECT,
-            with(&subjects, "/resource/properties/path", "/a/../b".into()),
-            "resource.properties.path: expected the normal form",
-        ),
-        (
-            ORDERS,
-            RESOURCE,
-            with(&resources, "/resource", json!({})),
-            "resource.type: is required",
-        ),
-        (
-            ORDERS,
-            RESOURCE,
-            with(&resources, "/resource", json!({"type": "file"})),
-            "resource.type: unknown value `file`",
-        ),
-        (
-            ORDERS,
-            RESOURCE,
-            with(&resources, "/subject/properties", json!({})),
-            "subject.properties.issuer: is required",
-        ),
-        (
-            ORDERS,
-            RESOURCE,
-            with(&resources, "/page", json!({"limit": "all"})),
-            "page.limit: expected",
-        ),
-        (
-            ORDERS,
-            ACTION,
-            with(&resources, "/resource", json!({"type": "route"})),
-            "resource.id: is required",
-        ),
-    ] {
-        let answer = search_as(caller, &setup, &service, path, &document).await;
+    for (document, expected) in cases {
+        let answer = search_as(caller, &setup, &service, path, document).await;
         assert_eq!(answer.status, 400, "{expected}: {}", answer.body);
         assert!(answer.body.starts_with(expected), "{expected}\n{}", answer.body);
     }
     assert_eq!(searches(&setup), []);
+}
+
+#[tokio::test]
+async fn a_search_for_subjects_that_is_malformed_is_told_with_the_field() {
+    let subjects = who_may_read(&json!({}));
+    let cases = [
+        (
+            json!({}),
+            "subject: is required; action: is required; resource: is required",
+        ),
+        (with(&subjects, "/subject", json!({})), "subject.type: is required"),
+        (
+            with(&subjects, "/subject/type", "workload".into()),
+            "subject.type: expected `user`, as it is not known which workloads there are",
+        ),
+        (
+            with(&subjects, "/subject/properties", json!({"roles": "reader"})),
+            "subject.properties.roles: expected an array, found a string",
+        ),
+        (
+            with(&subjects, "/resource/properties/path", "/a/../b".into()),
+            "resource.properties.path: expected the normal form",
+        ),
+    ];
+    check_refused(OPERATOR, SUBJECT, &cases).await;
+}
+
+#[tokio::test]
+async fn a_search_for_resources_or_actions_that_is_malformed_is_told_with_the_field() {
+    let resources = what_may_be_read(&["reader"], json!({}));
+    let cases = [
+        (with(&resources, "/resource", json!({})), "resource.type: is required"),
+        (
+            with(&resources, "/resource", json!({"type": "file"})),
+            "resource.type: unknown value `file`",
+        ),
+        (
+            with(&resources, "/subject/properties", json!({})),
+            "subject.properties.issuer: is required",
+        ),
+        (
+            with(&resources, "/page", json!({"limit": "all"})),
+            "page.limit: expected",
+        ),
+    ];
+    check_refused(ORDERS, RESOURCE, &cases).await;
+    let without_id = with(&resources, "/resource", json!({"type": "route"}));
+    check_refused(ORDERS, ACTION, &[(without_id, "resource.id: is required")]).await;
 }
 
 #[tokio::test]

@@ -375,6 +375,11 @@ impl Replica {
         }
     }
 
+    async fn refuses_to_decide(&mut self) -> Code {
+        let asked = request(&["reader"], "GET", "orders-read", "");
+        self.decisions.decide(asked).await.unwrap_err().code()
+    }
+
     async fn admin(&self) -> PolicyAdminClient<Channel> {
         policies(&self.setup, &self.service, OPERATOR).await
     }
@@ -382,7 +387,11 @@ impl Replica {
     /// Asks until it decides by these policies.
     async fn wait_for(&mut self, digest: &str) -> Duration {
         let begin = Instant::now();
-        while decided(&mut self.decisions).await.policy_revision != digest {
+        let asked = || request(&["reader"], "GET", "orders-read", "");
+        let decides = |answer: Result<tonic::Response<v1::Decision>, tonic::Status>| {
+            answer.is_ok_and(|decision| decision.get_ref().policy_revision == digest)
+        };
+        while !decides(self.decisions.decide(asked()).await) {
             assert!(begin.elapsed() < DEADLINE, "an activation does not arrive");
         }
         begin.elapsed()
@@ -437,11 +446,11 @@ async fn what_one_replica_activates_decides_on_the_others() {
         assert_eq!(decided(&mut replica.decisions).await.caller_reasons, ["closed"]);
     }
 
-    a_revision_that_cannot_be_loaded_leaves_the_old_one(&mut first, &mut second, &closed.digest).await;
+    while_a_revision_cannot_be_loaded_nothing_is_decided(&mut first, &mut second, &closed.digest).await;
 }
 
 /// What another version of the program may have activated.
-async fn a_revision_that_cannot_be_loaded_leaves_the_old_one(first: &mut Replica, second: &mut Replica, closed: &str) {
+async fn while_a_revision_cannot_be_loaded_nothing_is_decided(first: &mut Replica, second: &mut Replica, closed: &str) {
     let location = Location::Postgres {
         url_file: first.setup.path("url"),
         ca_file: None,
@@ -472,7 +481,7 @@ async fn a_revision_that_cannot_be_loaded_leaves_the_old_one(first: &mut Replica
         ] {
             assert!(page.lines().any(|line| line == sample), "{sample}\n{page}");
         }
-        assert_eq!(decided(&mut replica.decisions).await.policy_revision, closed);
+        assert_eq!(replica.refuses_to_decide().await, Code::Unavailable);
     }
     // Policies that are good, and not what their digest says.
     let files = with("other.cedar", "@id(\"other\") permit (principal, action, resource);");
@@ -486,9 +495,12 @@ async fn a_revision_that_cannot_be_loaded_leaves_the_old_one(first: &mut Replica
     };
     store.activate(forged, order).await.unwrap();
     for replica in [&mut *first, &mut *second] {
-        replica.wait_until_ready_says("503", "revision 4 is active and is not what was activated");
-        assert_eq!(decided(&mut replica.decisions).await.caller_reasons, ["closed"]);
+        replica.wait_until_ready_says("503", "revision 4 is active, and it is not what was activated");
+        assert_eq!(replica.refuses_to_decide().await, Code::Unavailable);
     }
+    let altered = second.admin().await.roll_back(roll_back(4)).await.unwrap().into_inner();
+    assert_eq!(altered.outcome(), ActivationOutcome::Refused);
+    assert!(altered.mistakes[0].message.contains("another digest"), "{altered:?}");
     let back = second.admin().await.roll_back(roll_back(1)).await.unwrap().into_inner();
     assert_eq!(back.outcome(), ActivationOutcome::Activated);
     for replica in [first, second] {

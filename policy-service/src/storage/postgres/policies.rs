@@ -58,7 +58,7 @@ impl PostgresStore {
     async fn page(&self, sql: &str, before: Option<u64>, count_max: u32) -> Result<Vec<Row>> {
         let before = before.map_or(i64::MAX, stored);
         let count_max = i64::from(count_max);
-        self.order(async |client| query(client, sql, &[(&before, Type::INT8), (&count_max, Type::INT8)]).await)
+        self.look(async |client| query(client, sql, &[(&before, Type::INT8), (&count_max, Type::INT8)]).await)
             .await
     }
 }
