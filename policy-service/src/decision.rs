@@ -108,7 +108,10 @@ impl Decider {
         judgement.valid_for_ms_max = judgement.valid_for_ms_max.min(assigned.valid_for_ms_max);
         // INVARIANT: one revision makes the whole decision, whichever is activated meanwhile.
         let policies = self.policies.current().map_err(DecisionError::Policies)?;
-        let assessed = self.risk.as_ref().map(|risk| risk.assess(&request, to_ms(time_us)));
+        let assessed = self
+            .risk
+            .as_ref()
+            .map(|risk| risk.assess(&request, None, to_ms(time_us)));
         let assessment = assessed.as_ref().map(|assessed| &assessed.assessment);
         let evaluation_time = Stopwatch::start();
         let evaluation = match (judgement.refusal, &policies) {

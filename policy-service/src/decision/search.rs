@@ -63,7 +63,7 @@ impl Search<'_> {
             return Ok(false);
         };
         let risk = self.decider.risk.as_ref();
-        let assessed = risk.map(|risk| risk.assess(&request, to_ms(time_us)));
+        let assessed = risk.map(|risk| risk.assess(&request, None, to_ms(time_us)));
         let assessment = assessed.as_ref().map(|assessed| &assessed.assessment);
         let evaluation = self.decider.evaluate(policies, &request, time_us, assessment);
         Ok(evaluation.effect == Effect::Permit)
