@@ -1,8 +1,9 @@
 //! Compiles the files in `proto` in pure Rust (protox), so that no `protoc` is needed.
 
-const CONTRACT: [&str; 5] = [
+const CONTRACT: [&str; 6] = [
     "picket/v1/admin.proto",
     "picket/v1/decision.proto",
+    "picket/v1/device_admin.proto",
     "picket/v1/policy_admin.proto",
     "picket/v1/risk_admin.proto",
     "picket/v1/role_admin.proto",

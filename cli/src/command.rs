@@ -2,6 +2,7 @@
 
 mod audit;
 mod config;
+mod device;
 mod explain;
 mod import;
 mod jwks;
@@ -35,8 +36,8 @@ const LONG_ABOUT: &str = "\
 Picket's command line.
 
 It makes the keys and tokens with which Picket is tried on one machine, and checks what an operator writes and keeps: \
-configurations, policies and the audit log. With an operator's certificate it looks at the sessions of a running policy service and \
-ends them.
+configurations, policies and the audit log. With an operator's certificate it looks at the sessions and devices of a running policy \
+service, ends the former and enrols the latter.
 
 Data goes to standard output and messages to standard error, so that an answer can be piped or kept in a variable.";
 
@@ -105,6 +106,8 @@ enum Command {
     Role(role::Command),
     #[command(subcommand)]
     Session(session::Command),
+    #[command(subcommand)]
+    Device(device::Command),
     #[command(subcommand)]
     Revoke(session::RevokeCommand),
     #[command(subcommand)]
@@ -197,6 +200,7 @@ fn carry_out(command: Command, output: Output) -> Result<Exit, CommandError> {
         Command::Risk(command) => risk::run(command, output),
         Command::Role(command) => role::run(command, output),
         Command::Session(command) => session::run(command, output),
+        Command::Device(command) => device::run(command, output),
         Command::Revoke(command) => session::revoke(command, output),
         Command::Lockdown(command) => session::lockdown(command, output),
         Command::WhoAmI(arguments) => session::who_am_i(&arguments, output),

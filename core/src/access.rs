@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use crate::dpop::Thumbprint;
+use crate::peer::CertificateThumbprint;
 use crate::spiffe::SpiffeId;
 
 /// One request, as the policy service is asked about it. It holds neither headers nor credentials.
@@ -153,6 +155,18 @@ pub struct Context {
     pub source_address: Option<IpAddr>,
     /// `user-agent`, cut at [`USER_AGENT_BYTES_MAX`].
     pub user_agent: Option<String>,
+    /// What the sender has proved to hold.
+    pub possession: Possession,
+}
+
+/// What the sender of a request has proved to hold, on the connection or for the token. A device is known by this, and by
+/// nothing that a client merely says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Possession {
+    /// The peer's certificate (RFC 8705 §3.1), or the one that a trusted hop speaks of.
+    pub certificate: Option<CertificateThumbprint>,
+    /// The key that the token is bound to, proved for this very request (RFC 9449).
+    pub key: Option<Thumbprint>,
 }
 
 /// More of a `user-agent` than this is of no use to a policy, and its length is the client's choice.

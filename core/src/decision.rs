@@ -37,7 +37,8 @@ pub struct Decision {
     pub obligations: Vec<String>,
 }
 
-/// What a principal needs to be permitted: a stronger or a more recent authentication (RFC 9470 §3), or a token that is bound.
+/// What a principal needs to be permitted: a stronger or a more recent authentication (RFC 9470 §3), a token that is bound, or a
+/// trusted device.
 ///
 /// INVARIANT: it asks for something.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,6 +46,7 @@ pub struct StepUp {
     acr_values: Vec<String>,
     max_age_s: Option<u32>,
     bound_token: bool,
+    trusted_device: bool,
 }
 
 /// How many authentication context classes a challenge may name.
@@ -58,15 +60,21 @@ pub const OBLIGATION_BYTES_MAX: usize = 64;
 
 impl StepUp {
     /// Any of these authentication context classes (`None`: whichever), no longer ago than this, with a token that is bound or
-    /// not. `None`: it would ask for nothing, or a value cannot stand in a header.
+    /// not, from a trusted device or any. `None`: it would ask for nothing, or a value cannot stand in a header.
     #[must_use]
-    pub fn new(acr_values: Vec<String>, max_age_s: Option<u32>, bound_token: bool) -> Option<Self> {
-        let is_something = !acr_values.is_empty() || max_age_s.is_some() || bound_token;
+    pub fn new(
+        acr_values: Vec<String>,
+        max_age_s: Option<u32>,
+        bound_token: bool,
+        trusted_device: bool,
+    ) -> Option<Self> {
+        let is_something = !acr_values.is_empty() || max_age_s.is_some() || bound_token || trusted_device;
         let fits = acr_values.len() <= ACR_VALUES_MAX && acr_values.iter().all(|value| is_acr_value(value));
         (is_something && fits).then_some(Self {
             acr_values,
             max_age_s,
             bound_token,
+            trusted_device,
         })
     }
 
@@ -86,6 +94,12 @@ impl StepUp {
     #[must_use]
     pub fn bound_token(&self) -> bool {
         self.bound_token
+    }
+
+    /// Whether the request must come from a device that is trusted. No parameter of RFC 9470 says so.
+    #[must_use]
+    pub fn trusted_device(&self) -> bool {
+        self.trusted_device
     }
 }
 
@@ -119,17 +133,20 @@ pub enum Attribute {
     SourceAddress,
     /// The user agent.
     UserAgent,
+    /// What the sender has proved to hold: by that its device is known.
+    Device,
 }
 
 impl Attribute {
     /// Every attribute.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Peer,
         Self::Method,
         Self::Host,
         Self::Path,
         Self::SourceAddress,
         Self::UserAgent,
+        Self::Device,
     ];
 
     fn bit(self) -> u8 {
@@ -140,6 +157,7 @@ impl Attribute {
             Self::Path => 8,
             Self::SourceAddress => 16,
             Self::UserAgent => 32,
+            Self::Device => 64,
         }
     }
 }
@@ -153,7 +171,7 @@ impl Vary {
     /// Nothing but rule and token.
     pub const NOTHING: Self = Self(0);
     /// Every attribute.
-    pub const EVERYTHING: Self = Self(63);
+    pub const EVERYTHING: Self = Self(127);
 
     /// One bit for each attribute; others mean nothing.
     pub(crate) fn bits(self) -> u8 {
@@ -196,10 +214,11 @@ mod tests {
 
     #[test]
     fn a_step_up_asks_for_something_that_a_header_can_carry() {
-        let acr = |value: &str| StepUp::new(vec![value.to_owned()], None, false);
-        assert_eq!(StepUp::new(Vec::new(), None, false), None);
-        assert!(StepUp::new(Vec::new(), Some(0), false).is_some());
-        assert!(StepUp::new(Vec::new(), None, true).is_some());
+        let acr = |value: &str| StepUp::new(vec![value.to_owned()], None, false, false);
+        assert_eq!(StepUp::new(Vec::new(), None, false, false), None);
+        assert!(StepUp::new(Vec::new(), Some(0), false, false).is_some());
+        assert!(StepUp::new(Vec::new(), None, true, false).is_some());
+        assert!(StepUp::new(Vec::new(), None, false, true).is_some());
         assert!(acr("urn:example:mfa").is_some());
         for value in [
             "",
@@ -213,7 +232,7 @@ mod tests {
             assert_eq!(acr(value), None, "{value:?}");
         }
         let many = vec!["a".to_owned(); ACR_VALUES_MAX + 1];
-        assert_eq!(StepUp::new(many, None, false), None);
+        assert_eq!(StepUp::new(many, None, false, false), None);
     }
 
     #[test]

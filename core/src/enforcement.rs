@@ -488,6 +488,7 @@ fn access_request(
         context: Context {
             source_address: identity.source_address(),
             user_agent: user_agent(head).map(str::to_owned),
+            possession: identity.possession(),
         },
     }
 }

@@ -7,6 +7,7 @@ pub mod configuration;
 pub mod decision;
 pub mod dpop;
 pub mod enforcement;
+pub mod enrollment;
 pub mod header_value;
 pub mod identity_headers;
 pub mod path;

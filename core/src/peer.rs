@@ -7,6 +7,8 @@ pub mod resolution;
 
 use std::fmt;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
 
 use self::forwarded::ForwardedError;
@@ -122,6 +124,18 @@ impl CertificateThumbprint {
     #[must_use]
     pub fn of_der(der: &[u8]) -> Self {
         Self(Sha256::digest(der).into())
+    }
+
+    /// From base64url without padding, as `x5t#S256` has it.
+    #[must_use]
+    pub fn from_base64url(text: &str) -> Option<Self> {
+        URL_SAFE_NO_PAD.decode(text).ok()?.try_into().ok().map(Self)
+    }
+
+    /// In base64url without padding.
+    #[must_use]
+    pub fn to_base64url(self) -> String {
+        URL_SAFE_NO_PAD.encode(self.0)
     }
 }
 

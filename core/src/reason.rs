@@ -109,6 +109,8 @@ deny_reasons! {
     TokenScopeInsufficient => "token_scope_insufficient", 403, 7, "The token lacks a required scope.";
     /// Policy would permit a stronger or more recent authentication (RFC 9470 §3).
     AuthenticationInsufficient => "authentication_insufficient", 401, 16, "A stronger or more recent authentication is required.";
+    /// Policy would permit the same from a trusted device.
+    DeviceNotTrusted => "device_not_trusted", 401, 16, "A trusted device is required.";
     /// A required claim is absent: `exp`, `sub`, or one that the provider names.
     TokenClaimMissing => "token_claim_missing", 401, 16, "The token lacks a required claim.";
     /// A proof of possession is required, by the rule or by the scheme `DPoP`, and the token is bound to nothing that proves it.
@@ -181,7 +183,7 @@ impl DenyReason {
             (Self::CredentialMalformed, _) => Some("invalid_request"),
             (Self::CredentialMissing, _) => None,
             (Self::TokenScopeInsufficient, _) => Some("insufficient_scope"),
-            (Self::AuthenticationInsufficient, _) => Some("insufficient_user_authentication"),
+            (Self::AuthenticationInsufficient | Self::DeviceNotTrusted, _) => Some("insufficient_user_authentication"),
             (Self::DpopNonceRequired, _) => Some("use_dpop_nonce"),
             (Self::DpopProofMissing | Self::DpopProofInvalid | Self::DpopProofStale | Self::DpopProofReplayed, _) => {
                 Some("invalid_dpop_proof")

@@ -9,6 +9,7 @@ pub mod credential;
 pub mod introspection;
 pub mod jws;
 pub mod keys;
+pub(crate) mod own_key;
 pub mod provider;
 pub mod remote_keys;
 mod verification;

@@ -6,6 +6,7 @@
 //! database put back to an older state: for that it takes the head that an operator has noted elsewhere.
 
 mod chain;
+mod device;
 mod key;
 mod record;
 mod risk;
@@ -15,6 +16,7 @@ mod verify;
 mod writer;
 
 pub use chain::{HASH_BYTES, Hash};
+pub use device::DeviceSeenRecord;
 pub use key::{KeyEncryptionKey, KeyError};
 pub(crate) use record::Answer;
 pub use record::{

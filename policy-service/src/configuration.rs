@@ -1,5 +1,6 @@
 //! The service's configuration: a TOML file, overlaid by the environment, with all mistakes told at once.
 
+mod devices;
 mod document;
 mod fields;
 mod overlay;
@@ -20,7 +21,7 @@ use picket_core::spiffe::SpiffeId;
 use serde_json::Value;
 
 use document::Document;
-pub(crate) use fields::parsed_text;
+pub(crate) use fields::{parsed_text, problem};
 pub use overlay::ENVIRONMENT_PREFIX;
 #[cfg(test)]
 pub(crate) use risk::default_risk_settings;
@@ -56,6 +57,8 @@ pub struct Configuration {
     pub storage: Option<Location>,
     /// Sessions; `None`: there are none.
     pub sessions: Option<Settings>,
+    /// Devices; `None`: there are none.
+    pub devices: Option<crate::devices::Settings>,
     /// The log on standard output.
     pub log: Log,
     /// Scores; `None`: nothing is scored.

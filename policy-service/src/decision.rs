@@ -11,12 +11,13 @@ use picket_core::time::Timestamp as Time;
 use uuid::{NoContext, Timestamp, Uuid};
 
 use crate::assessor::Assessor;
-use crate::audit::{Answer, AppendError, AuditLog, DecisionRecord, Event, RiskRecord};
+use crate::audit::{Answer, AppendError, AuditLog, DecisionRecord, DeviceSeenRecord, Event, RiskRecord};
 use crate::clock::{self, Stopwatch};
 use crate::configuration::Decisions;
+use crate::devices::{self, Devices};
 use crate::logging::{DecisionLine, DecisionLines};
 use crate::metrics::Metrics;
-use crate::policy::{Evaluation, PolicyEngine};
+use crate::policy::{Evaluation, Known, PolicyEngine};
 use crate::revisions::{ActivePolicies, NO_REVISION};
 use crate::risk::{self, Assessment, MissingFactors};
 use crate::roles::{Added, Roles};
@@ -67,6 +68,8 @@ pub(crate) struct Decider {
     pub(crate) risk: Option<Arc<Assessor>>,
     /// `None`: sessions are not kept.
     pub(crate) sessions: Option<Arc<Sessions>>,
+    /// `None`: devices are not kept.
+    pub(crate) devices: Option<Arc<Devices>>,
     /// `None`: the roles are those of the token alone.
     pub(crate) roles: Option<Arc<Roles>>,
 }
@@ -77,7 +80,7 @@ pub(crate) enum DecisionError {
     /// It was made but not recorded.
     #[error(transparent)]
     Audit(#[from] AppendError),
-    /// Nothing is known of the request's session.
+    /// Nothing is known of the request's session, or of its device.
     #[error(transparent)]
     Storage(#[from] StorageError),
     /// Nothing is known of the policies that decide.
@@ -103,6 +106,7 @@ impl Decider {
     ) -> Result<Decision, DecisionError> {
         let time_us = clock::now_unix_us();
         let mut judgement = self.judge_session(&request, presence, time_us).await?;
+        let device = self.judge_device(&request, time_us).await?;
         // From here on the request has the roles that count, for the policies and for the record.
         let assigned = self.assign_roles(&mut request, time_us)?;
         judgement.valid_for_ms_max = judgement.valid_for_ms_max.min(assigned.valid_for_ms_max);
@@ -114,20 +118,27 @@ impl Decider {
             .map(|risk| risk.assess(&request, None, to_ms(time_us)));
         let assessment = assessed.as_ref().map(|assessed| &assessed.assessment);
         let evaluation_time = Stopwatch::start();
-        let evaluation = match (judgement.refusal, &policies) {
-            (Some(refusal), _) => refused(refusal, &judgement),
-            (None, Some(policies)) => self.evaluate(policies, &request, time_us, assessment),
+        let evaluation = match (refused(&judgement, &device), &policies) {
+            (Some(refused), _) => refused,
+            (None, Some(policies)) => {
+                let known = Known {
+                    risk: assessment,
+                    device: device.device.as_ref(),
+                };
+                self.evaluate(policies, &request, time_us, known)
+            }
             (None, None) => denied_without_policies(),
         };
         let evaluation_us = evaluation_time.elapsed_us();
         let failed = !evaluation.errors.is_empty();
         let would_change = evaluation.observed.is_some();
         let revision = policies.as_ref().map_or(NO_REVISION, PolicyEngine::revision);
-        let decision = self.decision(time_us, revision, &evaluation, &judgement, assessment);
+        let decision = self.decision(time_us, revision, &evaluation, (&judgement, &device), assessment);
         let line = Line::new(&request);
         let mut record = self.record(request, evaluation, &decision, caller, time_us, evaluation_us);
         record.assigned_roles = assigned.roles;
         record.risk = assessment.cloned().map(RiskRecord::from);
+        record.device = device.device.map(DeviceSeenRecord::from);
         // INVARIANT: nothing leaves before its record is durable.
         self.audit.append(time_us, &Event::Decision(Box::new(record))).await?;
         if let (Some(assessor), Some(assessed)) = (&self.risk, &assessed) {
@@ -153,14 +164,9 @@ impl Decider {
     }
 
     /// What the policies say, and then whether the principal has shown the factors of its risk, where they are enforced.
-    fn evaluate(
-        &self,
-        policies: &PolicyEngine,
-        request: &AccessRequest,
-        time_us: u64,
-        assessment: Option<&Assessment>,
-    ) -> Evaluation {
-        let evaluation = policies.evaluate_at_risk(request, time_us, assessment);
+    fn evaluate(&self, policies: &PolicyEngine, request: &AccessRequest, time_us: u64, known: Known<'_>) -> Evaluation {
+        let evaluation = self.policies_say(policies, request, time_us, known);
+        let assessment = known.risk;
         let asked = (&self.risk, assessment, &request.principal);
         let (Some(risk), Some(assessment), Some(principal)) = asked else {
             return evaluation;
@@ -224,12 +230,40 @@ impl Decider {
         judged.await.unwrap_or(Err(StorageError::NotDone.into()))
     }
 
+    async fn judge_device(&self, request: &AccessRequest, time_us: u64) -> Result<devices::Judgement, DecisionError> {
+        let Some(devices) = &self.devices else {
+            return Ok(devices::Judgement::none());
+        };
+        let now_us = i64::try_from(time_us).unwrap_or(i64::MAX);
+        match devices.remembered(request, now_us)? {
+            Some(judgement) => Ok(judgement),
+            None => Ok(devices.judge(request, now_us).await?),
+        }
+    }
+
+    /// What the policies say of a request of which this is known.
+    fn policies_say(
+        &self,
+        policies: &PolicyEngine,
+        request: &AccessRequest,
+        time_us: u64,
+        known: Known<'_>,
+    ) -> Evaluation {
+        let mut evaluation = policies.evaluate_knowing(request, time_us, known);
+        // Where none is kept, nobody can come back with one that is trusted.
+        let keeps_devices = self.devices.is_some();
+        evaluation.challenge = evaluation
+            .challenge
+            .filter(|challenge| keeps_devices || !challenge.trusted_device());
+        evaluation
+    }
+
     fn decision(
         &self,
         time_us: u64,
         revision: &str,
         evaluation: &Evaluation,
-        judgement: &Judgement,
+        (judgement, device): (&Judgement, &devices::Judgement),
         risk: Option<&Assessment>,
     ) -> Decision {
         let valid_for_ms = match evaluation.effect {
@@ -248,7 +282,11 @@ impl Decider {
                 .min(judgement.valid_for_ms_max),
             policy_ids: evaluation.policy_ids.clone(),
             caller_reasons: evaluation.caller_reasons.clone(),
-            vary: judgement.vary.attributes().fold(evaluation.vary, Vary::with),
+            vary: judgement
+                .vary
+                .attributes()
+                .chain(device.vary.attributes())
+                .fold(evaluation.vary, Vary::with),
             challenge: evaluation.challenge.clone().map(Box::new),
             obligations: evaluation.obligations.clone(),
             risk: risk.and_then(Assessment::counted),
@@ -328,12 +366,14 @@ fn lesson(outcome: Outcome, refusal: Option<Refusal>) -> risk::Outcome {
     }
 }
 
-/// A deny for the session's sake: no policy was asked.
-fn refused(refusal: Refusal, judgement: &Judgement) -> Evaluation {
-    Evaluation {
+/// A deny for the sake of the session or the device, where one of them is in the way: no policy is asked.
+fn refused(judgement: &Judgement, device: &devices::Judgement) -> Option<Evaluation> {
+    let of_session = |refusal: Refusal| Evaluation {
         challenge: judgement.challenge.clone(),
         ..denied(refusal.code())
-    }
+    };
+    let of_device = || device.refusal.map(|refusal| denied(refusal.code()));
+    judgement.refusal.map(of_session).or_else(of_device)
 }
 
 /// A deny because there are no policies. It is not repeated: the next request may find some.

@@ -1,4 +1,5 @@
-//! The gRPC front: `picket.v1.PolicyDecision`, `picket.v1.Admin` and its like (`PolicyAdmin`, `RoleAdmin`, `RiskAdmin`), `grpc.health.v1.Health`, and where it is configured
+//! The gRPC front: `picket.v1.PolicyDecision`, `picket.v1.Admin` and its like (`DeviceAdmin`, `PolicyAdmin`, `RoleAdmin`, `RiskAdmin`),
+//! `grpc.health.v1.Health`, and where it is configured
 //! `envoy.service.auth.v3.Authorization`, over mutual TLS.
 
 mod accept;
@@ -7,6 +8,7 @@ mod admin;
 mod caller;
 mod check;
 mod decide;
+mod devices;
 mod gate;
 mod policy_admin;
 mod risk_admin;
@@ -20,6 +22,7 @@ use std::time::Duration;
 
 use picket_proto::external::envoy::service::auth::v3::authorization_server::AuthorizationServer;
 use picket_proto::v1::admin_server::AdminServer;
+use picket_proto::v1::device_admin_server::DeviceAdminServer;
 use picket_proto::v1::policy_admin_server::PolicyAdminServer;
 use picket_proto::v1::policy_decision_server::PolicyDecisionServer;
 use picket_proto::v1::risk_admin_server::RiskAdminServer;
@@ -41,6 +44,7 @@ use admin::AdminCalls;
 pub(crate) use caller::{Caller, Callers, Refusal};
 use check::Checks;
 use decide::Calls;
+use devices::DeviceCalls;
 use gate::Gate;
 use policy_admin::PolicyCalls;
 use risk_admin::RiskCalls;
@@ -98,6 +102,7 @@ pub(crate) async fn serve(
         sessions: front.decider.sessions.clone(),
         audit: front.decider.audit.clone(),
     });
+    let device_admin = DeviceAdminServer::new(DeviceCalls::new(&front.decider));
     let policy_gate = Gate::new(&[Role::Reader], POLICY_CONCURRENCY_MAX, Arc::clone(metrics))
         .with_operator_slots(POLICY_CONCURRENCY_MAX);
     let policies = PolicyAdminServer::new(PolicyCalls::new(&front.decider))
@@ -141,6 +146,10 @@ pub(crate) async fn serve(
         .add_optional_service(checks)
         .add_service(InterceptedService::new(
             admin.max_decoding_message_size(request_bytes_max),
+            admin_gate.clone(),
+        ))
+        .add_service(InterceptedService::new(
+            device_admin.max_decoding_message_size(request_bytes_max),
             admin_gate,
         ))
         .add_service(InterceptedService::new(policies, policy_gate))

@@ -11,6 +11,7 @@ pub mod clock;
 pub mod configuration;
 mod connection;
 mod decision;
+pub mod devices;
 mod ext_authz;
 mod grpc;
 mod http;

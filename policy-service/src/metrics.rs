@@ -42,8 +42,9 @@ pub struct Metrics {
     batch_records: Histogram,
     queue_records: Gauge,
     log_lines_dropped: Gauge,
-    session_refusals: Family<SessionRefusalLabel, Counter>,
+    session_refusals: Family<RefusalReasonLabel, Counter>,
     sessions: Gauge,
+    device_refusals: Family<RefusalReasonLabel, Counter>,
     policies: PolicyMetrics,
     risk: RiskMetrics,
 }
@@ -96,7 +97,7 @@ struct RefusalLabel {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct SessionRefusalLabel {
+struct RefusalReasonLabel {
     reason: &'static str,
 }
 
@@ -152,6 +153,7 @@ impl Metrics {
             risk: RiskMetrics::default(),
             session_refusals: Family::default(),
             sessions: Gauge::default(),
+            device_refusals: Family::default(),
             policies: PolicyMetrics::default(),
         };
         metrics.register_decisions();
@@ -301,6 +303,11 @@ impl Metrics {
             self.session_refusals.clone(),
         );
         registry.register("sessions", "Sessions that are held, about", self.sessions.clone());
+        registry.register(
+            "device_refusals",
+            "Decisions that are a deny because of the state of the request's device",
+            self.device_refusals.clone(),
+        );
     }
 
     fn register_policies(&mut self) {
@@ -397,8 +404,12 @@ impl Metrics {
 
     pub(crate) fn session_refused(&self, reason: &'static str) {
         self.session_refusals
-            .get_or_create(&SessionRefusalLabel { reason })
+            .get_or_create(&RefusalReasonLabel { reason })
             .inc();
+    }
+
+    pub(crate) fn device_refused(&self, reason: &'static str) {
+        self.device_refusals.get_or_create(&RefusalReasonLabel { reason }).inc();
     }
 
     /// Without sessions it is not told, and stays 0.

@@ -40,6 +40,7 @@ pub use moment::time_zone;
 use needs::Needs;
 pub use trace::{Clause, ClauseKind, Outcome, Place, PolicyKind, PolicyTrace, Trace, TraceError, TracedPolicy, Tracer};
 
+use crate::devices::SeenDevice;
 use crate::risk::{Assessment, Levels, StatedRisk};
 
 /// How many evaluation errors a record names; the first one says enough.
@@ -64,6 +65,15 @@ struct Loaded {
     places: HashMap<PolicyId, Place>,
     revision: String,
     warnings: Vec<PolicyError>,
+}
+
+/// What is known of a request besides what it says.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Known<'a> {
+    /// How unusual it is; `None`: that was not assessed.
+    pub risk: Option<&'a Assessment>,
+    /// Which device it comes from; `None`: none that is known.
+    pub device: Option<&'a SeenDevice>,
 }
 
 /// What the policies say about one access request.
@@ -139,14 +149,20 @@ impl PolicyEngine {
     /// Evaluates the policies over one request, so many microseconds after the epoch. It cannot fail: any error is a deny.
     #[must_use]
     pub fn evaluate(&self, request: &AccessRequest, now_us: u64) -> Evaluation {
-        self.evaluate_at_risk(request, now_us, None)
+        self.evaluate_knowing(request, now_us, Known::default())
     }
 
     /// The same for a request whose risk was assessed, where it was.
     #[must_use]
     pub fn evaluate_at_risk(&self, request: &AccessRequest, now_us: u64, risk: Option<&Assessment>) -> Evaluation {
+        self.evaluate_knowing(request, now_us, Known { risk, device: None })
+    }
+
+    /// The same for a request of which more is known than it says.
+    #[must_use]
+    pub fn evaluate_knowing(&self, request: &AccessRequest, now_us: u64, known: Known<'_>) -> Evaluation {
         Moment::new(now_us, &self.time_zone)
-            .map(|moment| moment.at_risk(risk))
+            .map(|moment| moment.knowing(known))
             .and_then(|moment| self.evaluate_at(request, &moment))
             .unwrap_or_else(|error| Evaluation::failed(&error))
     }
@@ -166,7 +182,7 @@ impl PolicyEngine {
                 looked_at: attributes,
                 compared: &compared,
                 evaluations: Cell::new(0),
-                evaluate: |request: &AccessRequest| self.effect(&candidates, request, moment),
+                evaluate: |request: &AccessRequest, moment: &Moment| self.effect(&candidates, request, moment),
             }
             .run()
         };

@@ -113,7 +113,7 @@ impl Part for Roles {
         match change {
             Change::Roles => self.known.changed_elsewhere(),
             Change::Anything => self.known.forget(),
-            Change::Session(_) | Change::Standing | Change::Policies => {}
+            Change::Session(_) | Change::Device(_) | Change::Standing | Change::Policies => {}
         }
     }
 

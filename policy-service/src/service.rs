@@ -153,6 +153,7 @@ impl Service {
             lines: logging.decision_lines(),
             metrics: Arc::clone(&metrics),
             sessions: stored.sessions,
+            devices: stored.devices,
             roles: stored.roles,
             risk: risk.as_ref().map(Upkeep::assessor),
         });

@@ -27,6 +27,7 @@ use crate::storage::{Concurrency, Creation, SessionStore, StorageError};
 pub use held::HeldLimits;
 pub(crate) use held::TENANTS_COUNTED_MAX;
 pub(crate) use memory::Memory;
+pub(crate) use model::cut;
 pub use model::{EndReason, Ended, Fingerprint, NamedBy, PrincipalId, Session, SessionId, TenantId};
 pub(crate) use operations::{KnownPrincipal, OperationError, Status};
 pub use rules::{Limits, Lockdown, Refusal, Revocations, Standing, Target};
@@ -315,7 +316,7 @@ impl Sessions {
             Refusal::ReauthenticationRequired => {
                 let interval_us = self.settings.limits.reauthentication_interval_us?;
                 let max_age_s = u32::try_from(interval_us / MICROSECONDS_PER_SECOND).ok()?;
-                StepUp::new(Vec::new(), Some(max_age_s), false)
+                StepUp::new(Vec::new(), Some(max_age_s), false, false)
             }
             Refusal::Lockdown | Refusal::Ended(_) | Refusal::Revoked | Refusal::IdMissing | Refusal::LimitReached => {
                 None

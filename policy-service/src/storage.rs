@@ -7,6 +7,7 @@
 //! was.
 
 pub(crate) mod database_file;
+mod devices;
 mod keeper;
 mod policies;
 mod postgres;
@@ -20,8 +21,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
+use crate::devices::Thumbprint;
 use crate::sessions::SessionId;
 pub use database_file::DatabaseFileError;
+pub use devices::{DeviceChange, DeviceStore, NewDevice};
 pub use keeper::StorageState;
 pub(crate) use keeper::{Keeper, Part, Storage};
 pub use policies::{
@@ -125,6 +128,8 @@ impl StorageError {
 pub enum Change {
     /// A session was ended.
     Session(SessionId),
+    /// The device that is known by a thumbprint, or was, or is now.
+    Device(Thumbprint),
     /// Something was revoked, or lockdown is on or off.
     Standing,
     /// Another revision of the policies is active.
@@ -146,9 +151,9 @@ pub trait Probe: Send + Sync {
 }
 
 /// Everything that is stored, each need with a trait of its own.
-pub trait Store: SessionStore + PolicyStore + RoleStore + Probe {}
+pub trait Store: SessionStore + DeviceStore + PolicyStore + RoleStore + Probe {}
 
-impl<S: SessionStore + PolicyStore + RoleStore + Probe> Store for S {}
+impl<S: SessionStore + DeviceStore + PolicyStore + RoleStore + Probe> Store for S {}
 
 /// Opens a store, or creates it.
 ///

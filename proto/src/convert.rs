@@ -4,6 +4,8 @@ use std::net::IpAddr;
 
 use picket_core::access::{self, AccessRequest, FURTHER_TOKENS_MAX};
 use picket_core::decision::{Attribute, Decision, Effect, OBLIGATIONS_MAX, StepUp, Vary, is_obligation};
+use picket_core::dpop::Thumbprint;
+use picket_core::peer::CertificateThumbprint;
 use picket_core::risk::{Risk, RiskLevel, SCORE_MAX};
 use picket_core::spiffe::{SpiffeId, SpiffeIdError};
 
@@ -27,6 +29,9 @@ pub enum WireError {
     /// The source address is not an IP address.
     #[error("field `context.source_address` is not an IP address")]
     SourceAddress(#[source] std::net::AddrParseError),
+    /// A thumbprint is not one.
+    #[error("field `{0}` is not the 32 bytes of a SHA-256 hash")]
+    Thumbprint(&'static str),
     /// An id that goes into headers and records is not one.
     #[error("field `{0}` is not 1 to {IDENTIFIER_BYTES_MAX} visible ASCII characters")]
     Identifier(&'static str),
@@ -43,6 +48,7 @@ pub enum WireError {
 
 impl From<AccessRequest> for v1::AccessRequest {
     fn from(request: AccessRequest) -> Self {
+        let possession = request.context.possession;
         Self {
             request_id: request.request_id,
             traceparent: request.traceparent.unwrap_or_default(),
@@ -74,6 +80,8 @@ impl From<AccessRequest> for v1::AccessRequest {
                     .map(|ip| ip.to_string())
                     .unwrap_or_default(),
                 user_agent: request.context.user_agent.unwrap_or_default(),
+                certificate_thumbprint: bytes(possession.certificate.map(|thumbprint| thumbprint.0)),
+                key_thumbprint: bytes(possession.key.map(|thumbprint| thumbprint.0)),
             }),
         }
     }
@@ -126,6 +134,11 @@ impl TryFrom<v1::AccessRequest> for AccessRequest {
                     .transpose()
                     .map_err(WireError::SourceAddress)?,
                 user_agent: optional(context.user_agent),
+                possession: access::Possession {
+                    certificate: thumbprint(&context.certificate_thumbprint, "context.certificate_thumbprint")?
+                        .map(CertificateThumbprint),
+                    key: thumbprint(&context.key_thumbprint, "context.key_thumbprint")?.map(Thumbprint),
+                },
             },
         })
     }
@@ -287,6 +300,7 @@ impl From<StepUp> for v1::Challenge {
             acr_values: step_up.acr_values().to_vec(),
             max_age_s: step_up.max_age_s(),
             bound_token: step_up.bound_token(),
+            trusted_device: step_up.trusted_device(),
         }
     }
 }
@@ -295,7 +309,13 @@ impl TryFrom<v1::Challenge> for StepUp {
     type Error = WireError;
 
     fn try_from(message: v1::Challenge) -> Result<Self, WireError> {
-        Self::new(message.acr_values, message.max_age_s, message.bound_token).ok_or(WireError::Challenge)
+        Self::new(
+            message.acr_values,
+            message.max_age_s,
+            message.bound_token,
+            message.trusted_device,
+        )
+        .ok_or(WireError::Challenge)
     }
 }
 
@@ -308,6 +328,7 @@ impl From<Vary> for v1::Vary {
             Attribute::Path => v1::Attribute::Path,
             Attribute::SourceAddress => v1::Attribute::SourceAddress,
             Attribute::UserAgent => v1::Attribute::UserAgent,
+            Attribute::Device => v1::Attribute::Device,
         };
         Self {
             attributes: vary.attributes().map(|attribute| wire(attribute).into()).collect(),
@@ -325,6 +346,7 @@ impl From<v1::Vary> for Vary {
             Ok(v1::Attribute::Path) => Some(Attribute::Path),
             Ok(v1::Attribute::SourceAddress) => Some(Attribute::SourceAddress),
             Ok(v1::Attribute::UserAgent) => Some(Attribute::UserAgent),
+            Ok(v1::Attribute::Device) => Some(Attribute::Device),
             Ok(v1::Attribute::Unspecified) | Err(_) => None,
         };
         let attributes: Option<Vary> = message.attributes.into_iter().map(known).collect();
@@ -357,6 +379,18 @@ impl From<v1::Risk> for Risk {
                 Ok(v1::RiskLevel::High | v1::RiskLevel::Unspecified) | Err(_) => RiskLevel::High,
             },
         }
+    }
+}
+
+fn bytes(thumbprint: Option<[u8; 32]>) -> Vec<u8> {
+    thumbprint.map(Vec::from).unwrap_or_default()
+}
+
+fn thumbprint(bytes: &[u8], field: &'static str) -> Result<Option<[u8; 32]>, WireError> {
+    match (bytes, bytes.try_into()) {
+        ([], _) => Ok(None),
+        (_, Ok(thumbprint)) => Ok(Some(thumbprint)),
+        (_, Err(_)) => Err(WireError::Thumbprint(field)),
     }
 }
 
@@ -439,6 +473,10 @@ mod tests {
             context: access::Context {
                 source_address: "10.0.0.1".parse().ok(),
                 user_agent: None,
+                possession: access::Possession {
+                    certificate: Some(CertificateThumbprint([1; 32])),
+                    key: Some(Thumbprint([2; 32])),
+                },
             },
         }
     }
@@ -481,6 +519,16 @@ mod tests {
             refusal(|m| m.context.as_mut().unwrap().source_address = "x".into()),
             "field `context.source_address` is not an IP address"
         );
+        for length in [1, 31, 33] {
+            assert_eq!(
+                refusal(|m| m.context.as_mut().unwrap().certificate_thumbprint = vec![1; length]),
+                "field `context.certificate_thumbprint` is not the 32 bytes of a SHA-256 hash"
+            );
+            assert_eq!(
+                refusal(|m| m.context.as_mut().unwrap().key_thumbprint = vec![1; length]),
+                "field `context.key_thumbprint` is not the 32 bytes of a SHA-256 hash"
+            );
+        }
     }
 
     #[test]
@@ -563,6 +611,7 @@ mod tests {
             acr_values: vec!["gold".into()],
             max_age_s: Some(300),
             bound_token: true,
+            trusted_device: true,
         };
         let read = Decision::try_from(whole(v1::Effect::Deny, gold.clone())).unwrap();
         assert_eq!(v1::Decision::from(read).challenge, Some(gold.clone()));
@@ -599,7 +648,7 @@ mod tests {
         };
         assert_eq!(read(&[]), Vary::NOTHING);
         assert_eq!(read(&[2]), Vary::NOTHING.with(Attribute::Method));
-        for unknown in [0, 7, -1] {
+        for unknown in [0, 8, -1] {
             assert_eq!(read(&[2, unknown]), Vary::EVERYTHING);
         }
         for attribute in Attribute::ALL {

@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use picket_core::access::AccessRequest;
 use picket_core::decision::{Attribute, Effect};
 use picket_policy_service::audit::{
-    self, ChallengeRecord, DecisionRecord, EffectRecord, ObservedRecord, RiskRecord, VerifyError,
+    self, ChallengeRecord, DecisionRecord, DeviceSeenRecord, EffectRecord, ObservedRecord, RiskRecord, VerifyError,
 };
-use picket_policy_service::policy::{Evaluation, PolicyEngine, PolicyTrace, Trace, TracedPolicy, Tracer};
+use picket_policy_service::devices::SeenDevice;
+use picket_policy_service::policy::{Evaluation, Known, PolicyEngine, PolicyTrace, Trace, TracedPolicy, Tracer};
 use picket_policy_service::policy_tests;
 use picket_policy_service::risk::Assessment;
 use serde::Serialize;
@@ -70,6 +71,8 @@ struct Explanation {
     /// The revision of the policies.
     revision: String,
     request: RequestLine,
+    /// The device that it came from, or is said to; `None`: none that is known.
+    device: Option<DeviceSeenRecord>,
     /// How unusual it was, or is said to be; `None`: it was not assessed.
     risk: Option<RiskRecord>,
     /// What was decided then.
@@ -152,6 +155,8 @@ struct Asked {
     time_us: u64,
     /// As it was assessed, or is stated.
     risk: Option<Assessment>,
+    /// As it was known, or is stated.
+    device: Option<SeenDevice>,
     /// What was decided about it once.
     recorded: Option<Recorded>,
 }
@@ -186,6 +191,7 @@ fn asked_in(record: &DecisionRecord) -> Result<Asked, CommandError> {
         request,
         time_us: record.time_us,
         risk,
+        device: record.device.clone().map(SeenDevice::from),
         recorded: Some(recorded),
     })
 }
@@ -204,6 +210,7 @@ fn named(arguments: &Arguments, engine: Option<&PolicyEngine>) -> Result<Result<
     match (requests.pop(), requests.is_empty()) {
         (Some(found), true) => Ok(Ok(Asked {
             risk: engine.and_then(|engine| found.request.assessment(engine)),
+            device: found.request.device,
             request: found.request.request,
             time_us: found.request.time_us,
             recorded: None,
@@ -220,11 +227,16 @@ fn explain(engine: &PolicyEngine, asked: Asked) -> Result<Explanation, CommandEr
         request,
         time_us,
         risk,
+        device,
         recorded,
     } = asked;
+    let known = Known {
+        risk: risk.as_ref(),
+        device: device.as_ref(),
+    };
     let tracer = Tracer::new(engine)?;
-    let evaluation = engine.evaluate_at_risk(&request, time_us, risk.as_ref());
-    let trace = tracer.trace_at_risk(&request, time_us, risk.as_ref()).ok();
+    let evaluation = engine.evaluate_knowing(&request, time_us, known);
+    let trace = tracer.trace_knowing(&request, time_us, known).ok();
     let trace = trace.map(|trace| traced(&tracer, trace, &evaluation));
     Ok(Explanation {
         revision: engine.revision().to_owned(),
@@ -235,6 +247,7 @@ fn explain(engine: &PolicyEngine, asked: Asked) -> Result<Explanation, CommandEr
             route_rule: request.route_rule,
             time_us,
         },
+        device: device.map(DeviceSeenRecord::from),
         risk: risk.map(RiskRecord::from),
         recorded,
         effect: match (evaluation.effect, &evaluation.challenge) {
@@ -277,5 +290,6 @@ fn attribute_name(attribute: Attribute) -> &'static str {
         Attribute::Path => "path",
         Attribute::SourceAddress => "source_address",
         Attribute::UserAgent => "user_agent",
+        Attribute::Device => "device",
     }
 }

@@ -6,7 +6,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use picket_core::access::{AccessRequest, Action, Context, Principal, Resource, Sidecar};
+use picket_core::access::{AccessRequest, Action, Context, Possession, Principal, Resource, Sidecar};
 use picket_core::time::Timestamp;
 use picket_policy_service::configuration;
 use picket_policy_service::risk::{Address, Facts, Outcome, RiskEngine, RiskSettings, write_state};
@@ -55,6 +55,7 @@ fn request(subject: Option<&str>, address: &str) -> AccessRequest {
         context: Context {
             source_address: address.parse().ok(),
             user_agent: None,
+            possession: Possession::default(),
         },
     }
 }

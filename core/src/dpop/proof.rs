@@ -2,29 +2,21 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde_json::Value;
 
 use super::{ProofError, Thumbprint};
 use crate::signature::SignatureVerifier;
 use crate::strict_json::{Json, Members};
 use crate::time::Timestamp;
 use crate::token::TokenAlgorithm;
-use crate::token::algorithm::Scheme;
-use crate::token::jws::Jws;
-use crate::token::keys::{KeySource, VerificationKey};
+use crate::token::own_key::{OwnKeyError, OwnKeyJws};
 
 /// RFC 9449 §4.2 suggests 96 random bits or a UUID; what is far longer is no identifier.
 pub(super) const PROOF_ID_BYTES_MAX: usize = 256;
 
-/// RFC 7518 §6.2.2, §6.3.2 and §6.4.1: what only the owner of a key may have. RFC 8037 §2 has `d` too.
-const PRIVATE_MEMBERS: [&str; 8] = ["d", "p", "q", "dp", "dq", "qi", "oth", "k"];
-
 /// A proof that has the right form. Nothing in it is true before [`Proof::is_signed`].
 #[derive(Debug)]
 pub(super) struct Proof<'p> {
-    jws: Jws<'p>,
-    algorithm: TokenAlgorithm,
-    key: VerificationKey,
+    jws: OwnKeyJws<'p>,
     /// That of the key.
     pub(super) thumbprint: Thumbprint,
     pub(super) claims: ProofClaims,
@@ -54,30 +46,11 @@ impl<'p> Proof<'p> {
     /// When it breaks any of RFC 9449 §4.3, 2 to 5 and 7.
     pub(super) fn parse(header: &'p [u8], algorithms: &[TokenAlgorithm]) -> Result<Self, ProofError> {
         let text = std::str::from_utf8(header).map_err(|_| ProofError::NotJws)?;
-        let jws = Jws::parse(text).map_err(|_| ProofError::NotJws)?;
-        let members = jws.header().map_err(|_| ProofError::NotJws)?;
-        // RFC 9449 §4.2 has the value as it stands, not as a media type that may be written in several ways.
-        if !matches!(members.get("typ"), Some(Json::String(typ)) if typ == "dpop+jwt") {
-            return Err(ProofError::Type);
-        }
-        let algorithm = match members.get("alg") {
-            Some(Json::String(name)) => TokenAlgorithm::from_name(name),
-            Some(_) | None => None,
-        };
-        // A secret proves nothing about who has it.
-        let algorithm = algorithm
-            .filter(|algorithm| algorithms.contains(algorithm) && algorithm.scheme() != Scheme::Hmac)
-            .ok_or(ProofError::Algorithm)?;
-        let key = members.get("jwk").and_then(public_key).ok_or(ProofError::Key)?;
-        if !key.fits(algorithm) {
-            return Err(ProofError::Key);
-        }
-        let thumbprint = Thumbprint::of(key.material()).ok_or(ProofError::Key)?;
-        let claims = ProofClaims::read(&jws.claims().map_err(|_| ProofError::NotJws)?)?;
+        // RFC 9449 §4.2 has the value as it stands.
+        let jws = OwnKeyJws::parse(text, "dpop+jwt", algorithms)?;
+        let claims = ProofClaims::read(&jws.claims().ok_or(ProofError::NotJws)?)?;
         Ok(Self {
-            algorithm,
-            key,
-            thumbprint,
+            thumbprint: jws.thumbprint,
             claims,
             jws,
         })
@@ -85,20 +58,19 @@ impl<'p> Proof<'p> {
 
     /// Whether the key in the proof signed it.
     pub(super) fn is_signed(&self, signatures: &dyn SignatureVerifier) -> bool {
-        let message = self.jws.signing_input.as_bytes();
-        self.jws
-            .signature()
-            .is_some_and(|signature| signatures.is_valid(self.algorithm, &self.key, message, &signature))
+        self.jws.is_signed(signatures)
     }
 }
 
-/// RFC 9449 §4.3, 6 and 7. `None`: it is not a public key for signatures, or a weak one.
-fn public_key(jwk: &Json<'_>) -> Option<VerificationKey> {
-    let Json::Object(members) = jwk else { return None };
-    if PRIVATE_MEMBERS.iter().any(|name| members.get(name).is_some()) {
-        return None;
+impl From<OwnKeyError> for ProofError {
+    fn from(error: OwnKeyError) -> Self {
+        match error {
+            OwnKeyError::NotJws => Self::NotJws,
+            OwnKeyError::Type => Self::Type,
+            OwnKeyError::Algorithm => Self::Algorithm,
+            OwnKeyError::Key => Self::Key,
+        }
     }
-    VerificationKey::parse(&Value::from(jwk.clone()), KeySource::Published).ok()?
 }
 
 impl ProofClaims {

@@ -41,11 +41,16 @@ impl Thumbprint {
         Some(Self(Sha256::digest(members).into()))
     }
 
-    /// From base64url.
-    #[cfg(test)]
-    pub(super) fn from_base64url(text: &str) -> Option<Self> {
-        let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
-        bytes.try_into().ok().map(Self)
+    /// From base64url without padding, as `jkt` has it.
+    #[must_use]
+    pub fn from_base64url(text: &str) -> Option<Self> {
+        URL_SAFE_NO_PAD.decode(text).ok()?.try_into().ok().map(Self)
+    }
+
+    /// In base64url without padding.
+    #[must_use]
+    pub fn to_base64url(self) -> String {
+        URL_SAFE_NO_PAD.encode(self.0)
     }
 }
 

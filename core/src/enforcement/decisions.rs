@@ -8,6 +8,7 @@ use std::rc::Rc;
 use super::identity::Identity;
 use super::tokens::Tokens;
 use super::user_agent;
+use crate::access::Possession;
 use crate::cache::Cache;
 use crate::decision::{Attribute, Decision, Vary};
 use crate::header_value;
@@ -76,6 +77,7 @@ impl DecisionKey {
                     Some(IpAddr::V6(address)) => key.push(&address.octets()),
                 },
                 Attribute::UserAgent => key.push(user_agent(head).unwrap_or_default().as_bytes()),
+                Attribute::Device => key.push_possession(identity.possession()),
             }
         }
         key.finish()
@@ -126,6 +128,17 @@ impl KeyBytes {
         let length = u32::try_from(value.len()).unwrap_or(u32::MAX);
         self.bytes.extend(length.to_le_bytes());
         self.bytes.extend(value);
+    }
+
+    /// Which of the two thumbprints there are, and those.
+    fn push_possession(&mut self, possession: Possession) {
+        let certificate = possession.certificate.map(|thumbprint| thumbprint.0);
+        let key = possession.key.map(|thumbprint| thumbprint.0);
+        let mut value = Vec::with_capacity(1 + 32 + 32);
+        value.push(u8::from(certificate.is_some()) | u8::from(key.is_some()) << 1);
+        value.extend(certificate.into_iter().flatten());
+        value.extend(key.into_iter().flatten());
+        self.push(&value);
     }
 
     fn finish(self) -> DecisionKey {
@@ -196,6 +209,8 @@ mod tests {
     use super::*;
     use crate::access::Principal;
     use crate::decision::Effect;
+    use crate::dpop::Thumbprint;
+    use crate::peer::CertificateThumbprint;
     use crate::token::VerifiedToken;
     use crate::token::confirmation::Confirmation;
     use crate::token::credential::SourceSet;
@@ -285,7 +300,7 @@ mod tests {
             key.finish()
         };
         let key = |vary, values: &[&[u8]]| key_of(vary, &[4], values);
-        let everything = key(Vary::EVERYTHING, &[b"p", b"GET", b"h", b"/a", b"", b"agent"]);
+        let everything = key(Vary::EVERYTHING, &[b"p", b"GET", b"h", b"/a", b"", b"agent", b"device"]);
         let method_and_path = Vary::NOTHING.with(Attribute::Method).with(Attribute::Path);
         let narrow = key(method_and_path, &[b"GET", b"/a"]);
         assert_eq!(everything.narrowed(method_and_path), Some(narrow.clone()));
@@ -297,6 +312,26 @@ mod tests {
         assert_ne!(of_two, key_of(method_and_path, &[5, 4], &[b"GET", b"/a"]));
         let method = Vary::NOTHING.with(Attribute::Method);
         assert_eq!(of_two.narrowed(method), Some(key_of(method, &[4, 5], &[b"GET"])));
+    }
+
+    #[test]
+    fn two_possessions_are_one_key_only_if_they_are_the_same() {
+        let (one, other) = ([1; 32], [2; 32]);
+        let certificates = [
+            None,
+            Some(CertificateThumbprint(one)),
+            Some(CertificateThumbprint(other)),
+        ];
+        let keys = [None, Some(Thumbprint(one)), Some(Thumbprint(other))];
+        let of = |certificate, key| {
+            let mut bytes = key_bytes(Vary::NOTHING.with(Attribute::Device), &[1]);
+            bytes.push_possession(Possession { certificate, key });
+            bytes.finish()
+        };
+        let all = certificates
+            .iter()
+            .flat_map(|certificate| keys.map(|key| of(*certificate, key)));
+        assert_eq!(all.collect::<std::collections::HashSet<_>>().len(), 9);
     }
 
     #[test]

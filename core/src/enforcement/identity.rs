@@ -6,7 +6,9 @@ use std::rc::Rc;
 
 use super::tokens::Tokens;
 use super::{Arrival, PeerResult};
+use crate::access::Possession;
 use crate::configuration::filter::FilterConfiguration;
+use crate::dpop::Thumbprint;
 use crate::source_address;
 use crate::spiffe::SpiffeId;
 use crate::token::credential::SourceSet;
@@ -69,6 +71,17 @@ impl<'a> Identity<'a> {
 
     pub(super) fn peer_id(&self) -> Option<&SpiffeId> {
         self.peer().as_ref().as_ref().ok().map(|peer| &peer.id)
+    }
+
+    /// What the sender has proved to hold. The thumbprint was made when the certificate was read: once for a connection.
+    pub(super) fn possession(&self) -> Possession {
+        let peer = self.peer().as_ref().as_ref();
+        // INVARIANT: a token is in here only after its proof was checked (`CredentialCheck`).
+        let token = self.tokens.principal();
+        Possession {
+            certificate: peer.ok().and_then(|peer| peer.thumbprint),
+            key: token.and_then(|token| token.confirmation.key).map(Thumbprint),
+        }
     }
 
     /// Where the request comes from; IPv4 that is mapped to IPv6 is IPv4.

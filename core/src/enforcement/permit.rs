@@ -204,8 +204,12 @@ fn denied(known: &KnownDecision, decided_by: DecidedBy) -> Refusal {
     let step_up = known.decision.challenge.as_ref();
     let reason = match step_up {
         None => DenyReason::PolicyDeny,
-        Some(step_up) if step_up.acr_values().is_empty() && step_up.max_age_s().is_none() => DenyReason::TokenNotBound,
-        Some(_) => DenyReason::AuthenticationInsufficient,
+        // What asks for another authentication besides is told as one: that is where a client begins.
+        Some(step_up) if !step_up.acr_values().is_empty() || step_up.max_age_s().is_some() => {
+            DenyReason::AuthenticationInsufficient
+        }
+        Some(step_up) if step_up.trusted_device() => DenyReason::DeviceNotTrusted,
+        Some(_) => DenyReason::TokenNotBound,
     };
     Refusal {
         caller_reasons: known.decision.caller_reasons.clone(),

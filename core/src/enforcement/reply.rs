@@ -149,5 +149,8 @@ fn of_step_up(step_up: &StepUp) -> Value {
     if step_up.bound_token() {
         members.insert("bound_token".to_owned(), json!(true));
     }
+    if step_up.trusted_device() {
+        members.insert("trusted_device".to_owned(), json!(true));
+    }
     Value::Object(members)
 }

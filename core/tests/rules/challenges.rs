@@ -8,8 +8,12 @@ use serde_json::{Value, json};
 use crate::support::{Caller, Sidecar, decision};
 
 fn challenged(acr_values: &[&str], max_age_s: Option<u32>, bound_token: bool) -> Decision {
+    asks_for(acr_values, max_age_s, bound_token, false)
+}
+
+fn asks_for(acr_values: &[&str], max_age_s: Option<u32>, bound_token: bool, trusted_device: bool) -> Decision {
     let acr_values = acr_values.iter().map(|value| (*value).to_owned()).collect();
-    let step_up = StepUp::new(acr_values, max_age_s, bound_token).unwrap();
+    let step_up = StepUp::new(acr_values, max_age_s, bound_token, trusted_device).unwrap();
     Decision {
         challenge: Some(Box::new(step_up)),
         ..decision(Effect::Deny, 1000)
@@ -69,6 +73,22 @@ fn a_challenge_says_what_to_come_back_with() {
     );
     let bound = json!({"bound_token": true});
     check(challenged(&[], None, true), DenyReason::TokenNotBound, "", &bound);
+    let device = json!({"trusted_device": true});
+    assert_eq!(DenyReason::DeviceNotTrusted.challenge_error(), reason.challenge_error());
+    check(
+        asks_for(&[], None, false, true),
+        DenyReason::DeviceNotTrusted,
+        "",
+        &device,
+    );
+    let both = json!({"bound_token": true, "trusted_device": true});
+    check(asks_for(&[], None, true, true), DenyReason::DeviceNotTrusted, "", &both);
+    check(
+        asks_for(&["gold"], None, false, true),
+        reason,
+        r#", acr_values="gold""#,
+        &json!({"acr_values": ["gold"], "trusted_device": true}),
+    );
 }
 
 #[test]

@@ -15,6 +15,7 @@ mod challenges;
 mod configuration;
 mod credentials;
 mod enforcement;
+mod enrollment;
 mod forwarded;
 mod introspection;
 mod key_sets;

@@ -4,8 +4,11 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use p256::ecdsa::signature::Signer;
 use p256::ecdsa::{Signature, SigningKey};
+use picket_core::access::Possession;
 use picket_core::decision::Effect;
+use picket_core::dpop::Thumbprint;
 use picket_core::enforcement::{Notes, Refusal, Step, reply};
+use picket_core::peer::CertificateThumbprint;
 use picket_core::reason::{DecidedBy, DenyReason};
 use proptest::prelude::{ProptestConfig, any, prop_assert_eq, proptest};
 use serde_json::{Value, json};
@@ -476,6 +479,28 @@ mod certificates {
         let caller = Caller::new().get("/local").certificate([7; 32]);
         sidecar.permits(&caller.clone().bearer(&bound));
         assert_eq!(sidecar.refuses(&caller).reason, DenyReason::TokenNotBound);
+    }
+
+    #[test]
+    fn the_policy_service_is_told_what_was_proved_and_no_more() {
+        let mut sidecar = Sidecar::new();
+        let cnf = json!({"jkt": thumbprint(), "x5t#S256": URL_SAFE_NO_PAD.encode([7; 32])});
+        let bound = sidecar.token(&[("cnf", cnf)]);
+        let possession = |sidecar: &mut Sidecar, caller: &Caller| sidecar.asks(caller).0.context.possession;
+        let proof = proof(&bound, &[("htu", "https://orders.example.org/orders/7".into())]);
+        let both = caller(&bound).get("/orders/7").header("dpop", &proof);
+        let proved = possession(&mut sidecar, &both.certificate([7; 32]));
+        assert_eq!(proved.certificate, Some(CertificateThumbprint([7; 32])));
+        assert_eq!(proved.key, Thumbprint::from_base64url(&thumbprint()));
+        let bearer = Caller::new().get("/orders/7").certificate([8; 32]);
+        let proved = possession(&mut sidecar, &bearer);
+        assert_eq!(proved.certificate, Some(CertificateThumbprint([8; 32])));
+        assert_eq!(proved.key, None);
+        // A name alone is no certificate.
+        assert_eq!(
+            possession(&mut sidecar, &Caller::new().get("/orders/8")),
+            Possession::default()
+        );
     }
 
     #[test]

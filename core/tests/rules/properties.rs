@@ -55,6 +55,7 @@ fn caller() -> impl Strategy<Value = Caller> {
     let peer = select(vec!["spiffe://example.org/web", "spiffe://example.org/admin"]);
     let address = select(vec!["10.0.0.1", "10.0.0.2", "::1"]);
     let agent = select(vec!["", "a", "b"]);
+    let certificate = select(vec![None, Some([1; 32]), Some([2; 32])]);
     let host = select(vec!["orders.example.org", "other.example.org", "ORDERS.example.org:1"]);
     (
         path,
@@ -64,9 +65,14 @@ fn caller() -> impl Strategy<Value = Caller> {
         host,
         select(vec!["GET", "HEAD"]),
         select(vec!["r1", "r2"]),
+        certificate,
     )
-        .prop_map(|(path, peer, address, agent, host, method, id)| {
+        .prop_map(|(path, peer, address, agent, host, method, id, certificate)| {
             let caller = Caller::new().get(path).method(method).peer(peer).from(address);
+            let caller = match certificate {
+                Some(thumbprint) => caller.certificate(thumbprint),
+                None => caller,
+            };
             caller
                 .header("user-agent", agent)
                 .header(":authority", host)
@@ -159,8 +165,8 @@ proptest! {
         }
     }
 
-    /// A service that reads the method first and then, by what it is, the path or where the request comes from: what is
-    /// cached must be what it would say now.
+    /// A service that reads the method first and then, by what it is, the path and the device, or where the request comes from: what
+    /// is cached must be what it would say now.
     #[test]
     fn a_cached_answer_is_the_answer_that_would_be_given_now(callers in vec(caller(), 1..60)) {
         let mut sidecar = Sidecar::new();
@@ -179,7 +185,13 @@ proptest! {
 fn answer_by_method(request: &AccessRequest) -> Decision {
     let method = Vary::NOTHING.with(Attribute::Method);
     let (permits, vary) = match request.action.method.as_str() {
-        "GET" => (request.resource.path == "/orders/1", method.with(Attribute::Path)),
+        "GET" => {
+            let device = request.context.possession.certificate.map(|thumbprint| thumbprint.0);
+            (
+                request.resource.path == "/orders/1" && device != Some([2; 32]),
+                method.with(Attribute::Path).with(Attribute::Device),
+            )
+        }
         _ => {
             let is_near = request.context.source_address.is_some_and(|address| address.is_ipv4());
             let has_agent = request.context.user_agent.is_some();

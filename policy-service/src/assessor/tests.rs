@@ -3,7 +3,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use picket_core::access::{Action, Context, Principal, Resource, Sidecar};
+use picket_core::access::{Action, Context, Possession, Principal, Resource, Sidecar};
 use serde_json::json;
 
 use super::*;
@@ -65,6 +65,7 @@ fn request(subject: &str, address: &str) -> AccessRequest {
         context: Context {
             source_address: address.parse().ok(),
             user_agent: None,
+            possession: Possession::default(),
         },
     }
 }

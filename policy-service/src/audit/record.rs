@@ -2,11 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use picket_core::access::{AccessRequest, Action, Actor, Context, FurtherToken, Principal, Resource, Sidecar};
+use picket_core::access::{
+    AccessRequest, Action, Actor, Context, FurtherToken, Possession, Principal, Resource, Sidecar,
+};
 use picket_core::decision::{Effect, StepUp};
+use picket_core::dpop::Thumbprint;
+use picket_core::peer::CertificateThumbprint;
 use serde::{Deserialize, Serialize};
 
 use super::chain::Hash;
+use super::device::DeviceSeenRecord;
 use super::risk::RiskRecord;
 use super::search::SearchRecord;
 use crate::policy::Observed;
@@ -80,8 +85,9 @@ pub struct AdministrationRecord {
     pub caller: String,
     /// What.
     pub act: Act,
-    /// What it was done to: a session's id, [`picket_core::access::principal_name`], a tenant, a principal with a
-    /// role, the number and digest of a revision, or nothing; of reports a list of whom they are about, with names cut at 256 bytes.
+    /// What it was done to: a session's id, [`picket_core::access::principal_name`], a tenant, a principal with a role, a device's id
+    /// with what was done to it, the number and digest of a revision, or nothing; of reports about principals a list of whom they are
+    /// about, with names cut at 256 bytes.
     pub target: String,
     /// What became of it.
     pub outcome: Outcome,
@@ -98,6 +104,15 @@ pub enum Act {
     RevokeEverything,
     LockdownOn,
     LockdownOff,
+    BeginEnrollment,
+    EnrollDevice,
+    TrustDevice,
+    SuspendDevice,
+    RetireDevice,
+    ReinstateDevice,
+    AddDeviceThumbprint,
+    RemoveDeviceThumbprint,
+    ReportPosture,
     ReportAuthentication,
     ReportDynamics,
     ActivatePolicies,
@@ -112,7 +127,7 @@ pub enum Act {
 pub enum Outcome {
     /// It was done.
     Done,
-    /// It was so before, or there is nothing that it could be done to.
+    /// It was so before, or there is nothing that it could be done to, or something is in the way.
     Unchanged,
     /// It was not done, because what was asked for is not good.
     Refused,
@@ -163,6 +178,9 @@ pub struct DecisionRecord {
     /// How unusual the request was. Absent where it was not assessed, and in records from before it was.
     #[serde(default)]
     pub risk: Option<RiskRecord>,
+    /// The device that it came from, as it was then. Absent where none was known, and in records from before there were devices.
+    #[serde(default)]
+    pub device: Option<DeviceSeenRecord>,
     /// Those of the principal's roles that an operator has assigned, and the token has not. Absent in records from before roles were.
     #[serde(default)]
     pub assigned_roles: Vec<String>,
@@ -268,6 +286,13 @@ pub struct ContextRecord {
     pub source_address: Option<String>,
     /// As sent, cut short.
     pub user_agent: Option<String>,
+    /// The thumbprint of the peer's certificate in base64url (`x5t#S256`). Absent in records from before it was kept, as is the
+    /// one below.
+    #[serde(default)]
+    pub certificate_thumbprint: Option<String>,
+    /// The thumbprint of the key that the caller has proved to hold, in base64url (`jkt`).
+    #[serde(default)]
+    pub key_thumbprint: Option<String>,
 }
 
 /// What a denied principal would have needed.
@@ -277,6 +302,9 @@ pub struct ChallengeRecord {
     pub acr_values: Vec<String>,
     pub max_age_s: Option<u32>,
     pub bound_token: bool,
+    /// Absent in records from before there were devices.
+    #[serde(default)]
+    pub trusted_device: bool,
 }
 
 /// What would have been decided if policies in observe mode were enforced.
@@ -313,6 +341,7 @@ impl From<StepUp> for ChallengeRecord {
             acr_values: step_up.acr_values().to_vec(),
             max_age_s: step_up.max_age_s(),
             bound_token: step_up.bound_token(),
+            trusted_device: step_up.trusted_device(),
         }
     }
 }
@@ -394,9 +423,12 @@ impl From<Resource> for ResourceRecord {
 
 impl From<Context> for ContextRecord {
     fn from(context: Context) -> Self {
+        let possession = context.possession;
         Self {
             source_address: context.source_address.map(|address| address.to_string()),
             user_agent: context.user_agent,
+            certificate_thumbprint: possession.certificate.map(CertificateThumbprint::to_base64url),
+            key_thumbprint: possession.key.map(Thumbprint::to_base64url),
         }
     }
 }
@@ -463,6 +495,7 @@ impl DecisionRecord {
                     .transpose()
                     .ok()?,
                 user_agent: self.context.user_agent.clone(),
+                possession: self.context.possession()?,
             },
         })
     }
@@ -495,6 +528,7 @@ impl DecisionRecord {
             evaluation_errors: answer.evaluation_errors,
             caller_reasons: answer.caller_reasons,
             risk: None,
+            device: None,
             assigned_roles: Vec::new(),
             obligations: answer.obligations,
             challenge: answer.challenge.map(ChallengeRecord::from),
@@ -502,6 +536,27 @@ impl DecisionRecord {
             valid_for_ms: answer.valid_for_ms,
             evaluation_us: answer.evaluation_us,
         }
+    }
+}
+
+impl ContextRecord {
+    /// `None`: it holds what is no thumbprint.
+    fn possession(&self) -> Option<Possession> {
+        let certificate = self
+            .certificate_thumbprint
+            .as_deref()
+            .map(CertificateThumbprint::from_base64url);
+        let key = self.key_thumbprint.as_deref().map(Thumbprint::from_base64url);
+        Some(Possession {
+            certificate: match certificate {
+                None => None,
+                Some(thumbprint) => Some(thumbprint?),
+            },
+            key: match key {
+                None => None,
+                Some(thumbprint) => Some(thumbprint?),
+            },
+        })
     }
 }
 

@@ -3,8 +3,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use picket_core::access::{AccessRequest, Action, Actor, Context, FurtherToken, Principal, Resource, Sidecar};
+use picket_core::access::{
+    AccessRequest, Action, Actor, Context, FurtherToken, Possession, Principal, Resource, Sidecar,
+};
 use picket_core::decision::Effect;
+use picket_core::dpop::Thumbprint;
+use picket_core::peer::CertificateThumbprint;
 use rusqlite::Connection;
 
 use super::*;
@@ -44,12 +48,15 @@ fn event(id: &str) -> Event {
         context: ContextRecord {
             source_address: None,
             user_agent: None,
+            certificate_thumbprint: None,
+            key_thumbprint: None,
         },
         effect: EffectRecord::Permit,
         policy_revision: "0".into(),
         policy_ids: vec!["p".into()],
         evaluation_errors: vec![],
         caller_reasons: vec![],
+        device: None,
         assigned_roles: vec![],
         risk: None,
         obligations: vec![],
@@ -551,10 +558,17 @@ fn a_record_gives_back_the_request_that_it_is_about() {
         context: Context {
             source_address: "10.1.2.3".parse().ok(),
             user_agent: Some("u".into()),
+            possession: Possession {
+                certificate: Some(CertificateThumbprint([1; 32])),
+                key: Some(Thumbprint([2; 32])),
+            },
         },
     };
     let mut record = DecisionRecord::new(request.clone(), answer());
     assert_eq!(record.request(), Some(request));
+    let mut forged = record.clone();
+    forged.context.key_thumbprint = Some("x".into());
+    assert_eq!(forged.request(), None);
     // As it was written before further tokens were kept.
     let mut older = serde_json::to_value(&record).unwrap();
     assert!(older.as_object_mut().unwrap().remove("further_tokens").is_some());

@@ -195,6 +195,9 @@ fn challenge(step_up: &StepUp) -> Value {
     if step_up.bound_token() {
         challenge.insert("bound_token".to_owned(), json!(true));
     }
+    if step_up.trusted_device() {
+        challenge.insert("trusted_device".to_owned(), json!(true));
+    }
     Value::Object(challenge)
 }
 
@@ -223,11 +226,11 @@ mod tests {
             policy_ids: vec!["secret".to_owned()],
             caller_reasons: vec!["because".to_owned()],
             vary: Vary::EVERYTHING,
-            challenge: StepUp::new(vec!["mfa".to_owned()], Some(300), true).map(Box::new),
+            challenge: StepUp::new(vec!["mfa".to_owned()], Some(300), true, true).map(Box::new),
             obligations: Vec::new(),
             risk: None,
         };
-        let challenge = json!({"acr_values": ["mfa"], "max_age": 300, "bound_token": true});
+        let challenge = json!({"acr_values": ["mfa"], "max_age": 300, "bound_token": true, "trusted_device": true});
         assert_eq!(
             decision_document(&decision),
             json!({"decision": false, "context": {

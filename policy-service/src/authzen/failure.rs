@@ -35,7 +35,7 @@ pub(super) enum Failure {
     #[error("the decision could not be recorded")]
     Unrecorded(#[source] AppendError),
     /// Nothing is known of the session.
-    #[error("the session could not be looked up")]
+    #[error("the session or the device could not be looked up")]
     SessionUnknown(#[source] StorageError),
     /// Nothing is known of the policies that decide.
     #[error("the policies could not be looked up")]

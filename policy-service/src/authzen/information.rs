@@ -5,9 +5,13 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use deserr::Deserr;
-use picket_core::access::{AccessRequest, Action, Context, Principal, Resource, Sidecar, USER_AGENT_BYTES_MAX};
+use picket_core::access::{
+    AccessRequest, Action, Context, Possession, Principal, Resource, Sidecar, USER_AGENT_BYTES_MAX,
+};
 use picket_core::configuration::problems::{self, Problems};
+use picket_core::dpop::Thumbprint;
 use picket_core::path;
+use picket_core::peer::CertificateThumbprint;
 use picket_core::spiffe::SpiffeId;
 use serde_json::{Map, Value, json};
 
@@ -117,6 +121,10 @@ struct ContextObject {
     user_agent: Option<String>,
     #[deserr(default)]
     peer: Option<String>,
+    #[deserr(default)]
+    certificate_thumbprint: Option<String>,
+    #[deserr(default)]
+    key_thumbprint: Option<String>,
 }
 
 /// The access request that an evaluation is about.
@@ -149,6 +157,7 @@ pub(super) fn access_request(document: Map<String, Value>, asked: &Asked) -> Res
         SubjectType::User => (Some(user(subject, &mut check)), peer),
         SubjectType::Workload => (None, workload(&subject, peer, &mut check)),
     };
+    let possession = possession(&context, &mut check);
     check_method(&action.name, &mut check);
     let route_rule = not_empty(resource.id, "resource.id", &mut check);
     let request = AccessRequest {
@@ -170,6 +179,7 @@ pub(super) fn access_request(document: Map<String, Value>, asked: &Asked) -> Res
                 .user_agent
                 .map(|agent| cut(&agent))
                 .filter(|agent| !agent.is_empty()),
+            possession,
         },
     };
     check.none_or(Some(request))
@@ -219,6 +229,20 @@ fn user(subject: Subject, check: &mut Problems) -> Principal {
         // Nobody here has seen a proof.
         is_bound: false,
     }
+}
+
+/// What the enforcement point has seen proved, on its word, as all that it says of its subject.
+fn possession(context: &ContextObject, check: &mut Problems) -> Possession {
+    let expected = "expected a SHA-256 hash in base64url without padding";
+    let certificate = context.certificate_thumbprint.as_deref().and_then(|text| {
+        let thumbprint = CertificateThumbprint::from_base64url(text).ok_or(expected);
+        check.take("context.certificate_thumbprint", thumbprint)
+    });
+    let key = context.key_thumbprint.as_deref().and_then(|text| {
+        let thumbprint = Thumbprint::from_base64url(text).ok_or(expected);
+        check.take("context.key_thumbprint", thumbprint)
+    });
+    Possession { certificate, key }
 }
 
 /// A workload asks for itself: it is its own peer.

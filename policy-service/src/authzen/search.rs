@@ -122,7 +122,7 @@ async fn walk(
             found.seen += 1;
             if let Some(entity) = candidate.entity {
                 found.evaluated += 1;
-                if source.is_permitted(search, asked, document, &entity)? {
+                if source.is_permitted(search, asked, document, &entity).await? {
                     found.results.push(entity);
                 }
             }
@@ -218,7 +218,7 @@ impl Source<'_> {
     }
 
     /// Whether an evaluation with this entity would be permitted.
-    fn is_permitted(
+    async fn is_permitted(
         &self,
         search: &Search<'_>,
         asked: &Asked,
@@ -233,7 +233,7 @@ impl Source<'_> {
         document.insert(self.member().to_owned(), entity);
         // What cannot be read is no request that could be permitted.
         match read(document, asked) {
-            Ok(request) => search.would_permit(request, clock::now_unix_us()),
+            Ok(request) => search.would_permit(request, clock::now_unix_us()).await,
             Err(_) => Ok(false),
         }
     }

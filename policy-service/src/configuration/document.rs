@@ -6,6 +6,7 @@ use deserr::{Deserr, ValuePointerRef};
 use picket_core::configuration::problems::Problems;
 use serde_json::Value;
 
+use super::devices::DevicesSection;
 use super::fields::{Address, CallerIds, CertificateFile, DatabaseFile, ExistingFile, FilterConfigurationFile};
 use super::fields::{HttpsOrigin, KeyEncryptionKeyFile, Ranged, is_development};
 use super::policies::PoliciesSection;
@@ -70,6 +71,8 @@ pub(super) struct Document {
     audit: AuditSection,
     #[deserr(default)]
     sessions: Option<SessionsSection>,
+    #[deserr(default)]
+    devices: Option<DevicesSection>,
     #[deserr(default)]
     storage: Option<StorageSection>,
     #[deserr(default)]
@@ -201,6 +204,7 @@ impl From<Document> for Configuration {
                 database_file: document.audit.database_file.0,
                 key_encryption_key_file: document.audit.key_encryption_key_file.0,
             },
+            devices: document.devices.map(crate::devices::Settings::from),
             storage: document.storage.and_then(location),
             sessions: document.sessions.map(Into::into),
             log: Log {
@@ -243,6 +247,7 @@ fn sections_agree(document: Document, _location: ValuePointerRef<'_>) -> Result<
 fn what_is_kept_is_stored(document: &Document, problems: &mut Problems) {
     let keepers = [
         ("`[sessions]`", document.sessions.is_some()),
+        ("`[devices]`", document.devices.is_some()),
         ("`policies.source = \"store\"`", document.policies.are_stored()),
         ("`roles.source = \"token_and_store\"`", document.roles.are_stored()),
     ];

@@ -91,7 +91,7 @@ pub(crate) fn parsed_text<T, V: IntoValue>(
 }
 
 /// A mistake at this place.
-pub(super) fn problem(location: ValuePointerRef<'_>, msg: String) -> Problems {
+pub(crate) fn problem(location: ValuePointerRef<'_>, msg: String) -> Problems {
     deserr::take_cf_content(Problems::error::<serde_json::Value>(
         None,
         ErrorKind::Unexpected { msg },

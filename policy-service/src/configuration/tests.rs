@@ -2,6 +2,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use super::*;
+use crate::devices::{Compliance, DeviceState, OsName, OsVersion, Weights};
 use crate::sessions::{ClientPart, WithoutId};
 
 /// A configuration of the filter with one rule, which decides alone.
@@ -643,4 +644,92 @@ fn a_development_certificate_serves_the_authzen_api_on_loopback_addresses_only()
         "grpc.client_ca_file: a development certificate serves loopback addresses only, and `authzen.listen` is",
     ];
     check_mistakes(&lines(&problems), &expected, &folder);
+}
+
+#[test]
+fn devices_have_defaults_and_every_weight_can_be_set() {
+    let folder = folder("Example");
+    assert_eq!(check(&write(&folder, WHOLE)).unwrap().devices, None);
+    let kept = |devices: &str| {
+        let text = format!("{WHOLE}\n{devices}\n[storage]\nsqlite_file = \"storage.sqlite3\"");
+        check(&write(&folder, &text)).unwrap().devices.unwrap()
+    };
+    let settings = kept("[devices]");
+    assert_eq!(settings.denied, [DeviceState::Suspended, DeviceState::Retired]);
+    assert_eq!(settings.compliance, Compliance::default());
+    assert_eq!(
+        (settings.devices_max, settings.challenge_valid_for_us),
+        (200_000, 600_000_000)
+    );
+    let weights = Weights {
+        trusted_points: 100,
+        enrolled_points: 50,
+        noncompliance_points: 30,
+        age_points: 2,
+        age_step_us: 86_400_000_000,
+        age_points_max: 40,
+        failure_points: 10,
+        failure_points_max: 50,
+        trusted_from: 60,
+    };
+    assert_eq!(settings.weights, weights);
+    let settings = kept(
+        "[devices]\ndeny = [\"enrolled\"]\naudience = \"pdp\"\n[devices.compliance]\nos_versions_min = { macos = \"14.2\" }\n\
+         disk_encryption_required = true\nmanagement_required = true\nposture_age_s_max = 60\n\
+         [devices.trust]\ntrusted_points = 9\nenrolled_points = 8\nnoncompliance_points = 7\nage_points = 6\nage_step_s = 61\n\
+         age_points_max = 5\nfailure_points = 4\nfailure_points_max = 3\ntrusted_from = 2",
+    );
+    assert_eq!(
+        (settings.denied.as_slice(), settings.audience.as_str()),
+        ([DeviceState::Enrolled].as_slice(), "pdp")
+    );
+    let expected = Compliance {
+        os_versions_min: [(OsName::new("macos").unwrap(), OsVersion::new("14.2").unwrap())].into(),
+        disk_encryption_required: true,
+        management_required: true,
+        posture_age_us_max: Some(60_000_000),
+    };
+    assert_eq!(settings.compliance, expected);
+    let weights = Weights {
+        trusted_points: 9,
+        enrolled_points: 8,
+        noncompliance_points: 7,
+        age_points: 6,
+        age_step_us: 61_000_000,
+        age_points_max: 5,
+        failure_points: 4,
+        failure_points_max: 3,
+        trusted_from: 2,
+    };
+    assert_eq!(settings.weights, weights);
+}
+
+#[test]
+fn mistakes_about_devices_are_named() {
+    let folder = folder("Example");
+    for (more, expected) in [
+        ("[devices]", "storage: is required where there is `[devices]`"),
+        ("[devices]\ndeny = [\"trusted\"]", "devices.deny[0]: "),
+        (
+            "[devices]\naudience = \"\"",
+            "devices.audience: expected a text of 1 to 256 bytes",
+        ),
+        (
+            "[devices.compliance.os_versions_min]\nmacOS = \"14\"",
+            "devices.compliance.os_versions_min.macOS: expected the name of an operating system",
+        ),
+        (
+            "[devices.compliance.os_versions_min]\nmacos = \"fourteen\"",
+            "devices.compliance.os_versions_min.macos: `fourteen` is not a version, expected one such as `14.2`",
+        ),
+        (
+            "[devices.trust]\ntrusted_from = 101",
+            "devices.trust.trusted_from: expected 0 to 100, found 101",
+        ),
+    ] {
+        let problems = check(&write(&folder, &format!("{WHOLE}\n{more}")))
+            .unwrap_err()
+            .to_string();
+        assert!(problems.contains(expected), "{more}: {problems}");
+    }
 }

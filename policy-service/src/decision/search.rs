@@ -6,7 +6,7 @@ use picket_core::decision::Effect;
 
 use super::{Decider, DecisionError, to_ms};
 use crate::audit::{Event, SearchRecord};
-use crate::policy::PolicyEngine;
+use crate::policy::{Known, PolicyEngine};
 use crate::revisions::NO_REVISION;
 use crate::sessions::{Presence, Refusal};
 
@@ -53,11 +53,15 @@ impl Decider {
 }
 
 impl Search<'_> {
-    /// Whether roles, policies and risk would permit this request.
+    /// Whether device, roles, policies and risk would permit this request.
     ///
     /// # Errors
-    /// Nothing is known of the roles that were assigned.
-    pub(crate) fn would_permit(&self, mut request: AccessRequest, time_us: u64) -> Result<bool, DecisionError> {
+    /// Nothing is known of its device, or of the roles that were assigned.
+    pub(crate) async fn would_permit(&self, mut request: AccessRequest, time_us: u64) -> Result<bool, DecisionError> {
+        let device = self.decider.judge_device(&request, time_us).await?;
+        if device.refusal.is_some() {
+            return Ok(false);
+        }
         self.decider.assign_roles(&mut request, time_us)?;
         let Some(policies) = &self.policies else {
             return Ok(false);
@@ -65,7 +69,11 @@ impl Search<'_> {
         let risk = self.decider.risk.as_ref();
         let assessed = risk.map(|risk| risk.assess(&request, None, to_ms(time_us)));
         let assessment = assessed.as_ref().map(|assessed| &assessed.assessment);
-        let evaluation = self.decider.evaluate(policies, &request, time_us, assessment);
+        let known = Known {
+            risk: assessment,
+            device: device.device.as_ref(),
+        };
+        let evaluation = self.decider.evaluate(policies, &request, time_us, known);
         Ok(evaluation.effect == Effect::Permit)
     }
 

@@ -23,7 +23,7 @@ const PAGE_MAX: u32 = 1_000;
 /// Names in a request; claims are no longer than a token.
 const NAME_BYTES_MAX: usize = 8 * 1024;
 
-type Answer<T> = Result<Response<T>, Status>;
+pub(super) type Answer<T> = Result<Response<T>, Status>;
 
 /// Answers operators' calls.
 #[derive(Clone)]
@@ -86,13 +86,14 @@ impl Admin for AdminCalls {
             "" => None,
             after => Some(session_id("after", after)?),
         };
-        let count_max = match asked.count_max {
-            0 => PAGE_DEFAULT,
-            count_max @ 1..=PAGE_MAX => count_max,
-            _ => return Err(AdminError::Field("count_max", "1 to 1000").into()),
-        };
+        let count_max = page_length(asked.count_max)?;
         let page = sessions
-            .list(filter(asked)?, after, count_max, now_us())
+            .list(
+                filter(&asked.issuer, &asked.subject, &asked.tenant)?,
+                after,
+                count_max,
+                now_us(),
+            )
             .await
             .map_err(AdminError::from)?;
         Ok(Response::new(v1::ListSessionsResponse {
@@ -181,10 +182,20 @@ impl Admin for AdminCalls {
     }
 }
 
-fn filter(asked: v1::ListSessionsRequest) -> Result<Filter, AdminError> {
-    match (asked.issuer.as_str(), asked.subject.as_str(), asked.tenant.as_str()) {
+/// How many a page has at most.
+pub(super) fn page_length(asked: u32) -> Result<u32, AdminError> {
+    match asked {
+        0 => Ok(PAGE_DEFAULT),
+        count_max @ 1..=PAGE_MAX => Ok(count_max),
+        _ => Err(AdminError::Field("count_max", "1 to 1000")),
+    }
+}
+
+/// Which ones are listed.
+pub(super) fn filter(issuer: &str, subject: &str, tenant: &str) -> Result<Filter, AdminError> {
+    match (issuer, subject, tenant) {
         ("", "", "") => Ok(Filter::All),
-        ("", "", _) => Ok(Filter::Tenant(asked.tenant)),
+        ("", "", tenant) => Ok(Filter::Tenant(tenant.to_owned())),
         ("", _, _) => Err(AdminError::Field("issuer", "the subject's issuer")),
         (_, "", _) => Err(AdminError::Field("subject", "a subject of the issuer")),
         (issuer, subject, "") => Ok(Filter::Principal(PrincipalId::of(issuer, subject))),
@@ -192,7 +203,7 @@ fn filter(asked: v1::ListSessionsRequest) -> Result<Filter, AdminError> {
     }
 }
 
-fn name(field: &'static str, text: String) -> Result<String, AdminError> {
+pub(super) fn name(field: &'static str, text: String) -> Result<String, AdminError> {
     match text.len() {
         1..=NAME_BYTES_MAX => Ok(text),
         _ => Err(AdminError::Field(field, "1 to 8192 bytes")),

@@ -1,11 +1,13 @@
 //! The one table from what went wrong to what the caller is told.
 
+use picket_core::enrollment::EnrollmentError;
 use picket_proto::WireError;
 use tonic::{Code, Status};
 
 use crate::audit::AppendError;
 use crate::configuration::Role;
 use crate::decision::DecisionError;
+use crate::devices::InvitationError;
 use crate::ext_authz::CheckError;
 use crate::revisions::RevisionError;
 use crate::sessions::OperationError;
@@ -51,7 +53,9 @@ impl DecideError {
             Self::Undecided(DecisionError::Audit(AppendError::Encoding(_))) => {
                 Status::internal("the decision could not be recorded")
             }
-            Self::Undecided(DecisionError::Storage(_)) => Status::unavailable("the session could not be looked up"),
+            Self::Undecided(DecisionError::Storage(_)) => {
+                Status::unavailable("the session or the device could not be looked up")
+            }
             Self::Undecided(DecisionError::Roles(_)) => Status::unavailable("the roles could not be looked up"),
             Self::Undecided(DecisionError::Policies(_)) => Status::unavailable("the policies could not be looked up"),
             Self::TimedOut => Status::deadline_exceeded(self.to_string()),
@@ -68,6 +72,30 @@ pub(super) enum AdminError {
     /// There is nothing to look at or act on.
     #[error("this policy service keeps no sessions: its configuration has no `[sessions]`")]
     NoSessions,
+    /// There are none to look at or act on.
+    #[error("this policy service keeps no devices: its configuration has no `[devices]`")]
+    NoDevices,
+    /// There is no device of this id, or none that is known by this.
+    #[error("there is no such device")]
+    NoSuchDevice,
+    /// It was never made, was answered or has ended.
+    #[error("there is no such challenge, or it was answered, or it has ended")]
+    NoSuchChallenge,
+    /// A proof does not hold.
+    #[error("field `proof`: {0}")]
+    Proof(#[from] EnrollmentError),
+    /// Two devices would be known by one.
+    #[error("the thumbprint is another device's")]
+    ThumbprintTaken,
+    /// Nothing changes such a device.
+    #[error("the device is retired")]
+    DeviceRetired,
+    /// There are as many as there may be.
+    #[error("there are as many {0} as there may be")]
+    TooMany(&'static str),
+    /// A device could not be invited.
+    #[error(transparent)]
+    Invitation(#[from] InvitationError),
     /// There are no scores.
     #[error("this policy service assesses no risk: its configuration has no `[risk]`")]
     NoRisk,
@@ -124,19 +152,27 @@ impl From<AdminError> for Status {
     fn from(error: AdminError) -> Self {
         let code = match &error {
             AdminError::Role(_) => Code::PermissionDenied,
-            AdminError::NoSessions | AdminError::NoRevisions | AdminError::NoRoles | AdminError::NoRisk => {
-                Code::FailedPrecondition
-            }
+            AdminError::NoSessions
+            | AdminError::NoDevices
+            | AdminError::NoRevisions
+            | AdminError::NoRoles
+            | AdminError::NoRisk
+            | AdminError::DeviceRetired => Code::FailedPrecondition,
             AdminError::Revision(RevisionError::OtherActive { .. }) => Code::Aborted,
             AdminError::Revision(RevisionError::NoSuchRevision) => Code::NotFound,
             AdminError::Revision(RevisionError::TooMany) => Code::ResourceExhausted,
             AdminError::Revision(RevisionError::Storage(_)) => Code::Unavailable,
             AdminError::Revision(RevisionError::Cut) => Code::Internal,
-            AdminError::Field(_, _) | AdminError::Report { .. } => Code::InvalidArgument,
-            AdminError::NoSuchSession => Code::NotFound,
-            AdminError::TooManyReports
+            AdminError::Field(_, _) | AdminError::Proof(_) | AdminError::Report { .. } => Code::InvalidArgument,
+            AdminError::NoSuchSession | AdminError::NoSuchDevice | AdminError::NoSuchChallenge => Code::NotFound,
+            AdminError::ThumbprintTaken => Code::AlreadyExists,
+            AdminError::TooMany(_)
+            | AdminError::TooManyReports
             | AdminError::TooManyRoles
+            | AdminError::Invitation(InvitationError::TooMany)
             | AdminError::Operation(OperationError::TooManyRevocations) => Code::ResourceExhausted,
+            AdminError::Invitation(InvitationError::Storage(_)) => Code::Unavailable,
+            AdminError::Invitation(InvitationError::Random) => Code::Internal,
             AdminError::Operation(OperationError::Storage(_)) | AdminError::Audit(_) => Code::Unavailable,
             AdminError::Cut => Code::Internal,
         };

@@ -15,6 +15,7 @@ use super::errors::{Found, PolicyErrors, line_at, line_of, message, with_causes}
 use super::files::{ENTITIES_FILE, POLICY_EXTENSION, PolicyFiles, SCHEMA_FILE};
 use super::index::Index;
 use super::model::Model;
+use super::source::{NESTING_MAX, too_deep};
 use super::trace::Place;
 use super::{Loaded, PolicyEngine};
 use crate::risk::Levels;
@@ -92,6 +93,18 @@ struct File {
     text: String,
 }
 
+impl File {
+    /// Whether Cedar may parse it: what nests without end would end the process.
+    fn is_shallow(&self, is_schema: bool, found: &mut Found) -> bool {
+        let Some(offset) = too_deep(&self.text, is_schema) else {
+            return true;
+        };
+        let message = format!("brackets or `if`s are nested more than {NESTING_MAX} deep");
+        found.add(&self.path, Some(line_at(&self.text, offset)), message);
+        false
+    }
+}
+
 fn placed(files: &PolicyFiles, found: &mut Found) -> Files {
     let directory = files.origin();
     let place = |(name, text): (&str, &str)| {
@@ -114,6 +127,9 @@ fn load_schema(directory: &Path, files: &Files, found: &mut Found, warnings: &mu
         found.add(&directory.join(SCHEMA_FILE), None, "missing");
         return None;
     };
+    if !file.is_shallow(true, found) {
+        return None;
+    }
     match Schema::from_cedarschema_str(&file.text) {
         Ok((schema, more)) => {
             for warning in more {
@@ -192,6 +208,9 @@ impl<'a> Policies<'a> {
                 .extension()
                 .is_none_or(|extension| extension != POLICY_EXTENSION)
             {
+                continue;
+            }
+            if !file.is_shallow(false, found) {
                 continue;
             }
             match PolicySet::from_str(&file.text) {

@@ -12,10 +12,13 @@ use jiff::tz::TimeZone;
 use picket_core::access::{AccessRequest, Principal, principal_name};
 use picket_core::spiffe::SpiffeId;
 
+use super::Known;
 use super::entities::LoadedEntities;
 use super::errors::with_causes;
 use super::moment::Moment;
 use super::needs::{Attribute, Attributes, Needs, TIME};
+use crate::devices::SeenDevice;
+use crate::risk::Assessment;
 
 /// How many roles a token may bring. More is an error, never a shorter list: what is left out could be what forbids.
 pub const ROLES_MAX: usize = 256;
@@ -114,9 +117,17 @@ impl Model {
             Ok(moment) => moment,
             Err(error) => return BTreeSet::from([error.to_string()]),
         };
-        let risky = samples::risks().map(|risk| moment.clone().at_risk(Some(&risk)));
+        let device = SeenDevice::trusted(None);
+        let knowing = |risk: Assessment| {
+            let known = Known {
+                risk: Some(&risk),
+                device: Some(&device),
+            };
+            moment.clone().knowing(known)
+        };
+        let risky = samples::risks().map(knowing);
         for sample in samples::all() {
-            // The optional parts of a request, and the risk as another one, which has optional parts itself.
+            // The optional parts of a request, and what else may be known of it as others, which have optional parts themselves.
             let moments = match sample.context.user_agent {
                 Some(_) => risky.as_slice(),
                 None => std::slice::from_ref(&moment),
@@ -303,6 +314,7 @@ fn context(request: &AccessRequest, needed: Attributes, moment: &Moment) -> Resu
         pair(needed, Attribute::Peer, || peer),
         time(needed, moment)?,
         risk(needed, moment)?,
+        device(needed, moment)?,
     ];
     Context::from_pairs(pairs.into_iter().flatten()).map_err(refused("context"))
 }
@@ -344,6 +356,24 @@ fn risk(needed: Attributes, moment: &Moment) -> Result<Option<(String, Restricte
         .map(|(name, value)| (name.to_owned(), value));
     let record = RestrictedExpression::new_record(members).map_err(refused("risk"))?;
     Ok(Some((Attribute::Risk.name().to_owned(), record)))
+}
+
+/// The device, if it is needed and one is known. A policy may take the record as a whole.
+fn device(needed: Attributes, moment: &Moment) -> Result<Option<(String, RestrictedExpression)>, ModelError> {
+    let Some(device) = moment.device().filter(|_| needed.contain(Attribute::Device)) else {
+        return Ok(None);
+    };
+    let members = [
+        ("id", string(&device.id)),
+        ("state", string(device.state.as_str())),
+        ("is_trusted", RestrictedExpression::new_bool(device.is_trusted)),
+        ("is_compliant", RestrictedExpression::new_bool(device.is_compliant)),
+        ("trust_score", RestrictedExpression::new_long(device.trust_score.into())),
+        ("is_owner", RestrictedExpression::new_bool(device.is_owner)),
+    ];
+    let members = members.map(|(name, value)| (name.to_owned(), value));
+    let record = RestrictedExpression::new_record(members).map_err(refused("device"))?;
+    Ok(Some((Attribute::Device.name().to_owned(), record)))
 }
 
 /// An attribute, if it is needed and there.

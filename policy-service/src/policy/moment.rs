@@ -6,19 +6,22 @@ use picket_core::configuration::problems::shortened;
 use picket_core::decision::Vary;
 use picket_core::risk::RiskLevel;
 
+use super::Known;
 use super::compared::Ages;
 use super::model::{ModelError, refused};
 use super::needs::{Attribute, Attributes};
+use crate::devices::SeenDevice;
 use crate::risk::Assessment;
 
 const MS_PER_S: i64 = 1000;
 const MS_PER_MINUTE: i64 = 60 * MS_PER_S;
 
-/// The time of one evaluation, in the policies' time zone, and the risk of then.
+/// The time of one evaluation, in the policies' time zone, and what is known of the request besides what it says.
 #[derive(Clone, Debug)]
 pub(super) struct Moment {
     zoned: Zoned,
     risk: Option<SeenRisk>,
+    device: Option<SeenDevice>,
 }
 
 /// What policies see of a risk. While it is only learnt, nothing is unusual.
@@ -68,15 +71,30 @@ impl Moment {
         Ok(Self {
             zoned: timestamp.to_zoned(zone.clone()),
             risk: None,
+            device: None,
         })
     }
 
-    /// The same moment for a request whose risk was assessed, where it was.
-    pub(super) fn at_risk(self, risk: Option<&Assessment>) -> Self {
+    /// The same moment for a request of which this is known.
+    pub(super) fn knowing(self, known: Known<'_>) -> Self {
         Self {
-            risk: risk.map(SeenRisk::from),
+            risk: known.risk.map(SeenRisk::from),
+            device: known.device.cloned(),
             ..self
         }
+    }
+
+    /// The same moment for the same request from another device.
+    pub(super) fn on_device(&self, device: SeenDevice) -> Self {
+        Self {
+            device: Some(device),
+            ..self.clone()
+        }
+    }
+
+    /// What policies see of the device; `None`: none is known.
+    pub(super) fn device(&self) -> Option<&SeenDevice> {
+        self.device.as_ref()
     }
 
     /// What policies see of the risk; `None`: it was not assessed.
@@ -121,8 +139,13 @@ impl Moment {
         };
         // A clock that is put forward or back shows another time at once.
         let of_change = of_clock.and_then(|_| self.until_change());
-        let ms = [of_age, of_clock, of_change].into_iter().flatten().min()?;
-        Some(u64::try_from(ms).unwrap_or(0))
+        let ms = [of_age, of_clock, of_change].into_iter().flatten().min();
+        let ms = ms.map(|ms| u64::try_from(ms).unwrap_or(0));
+        let device = self.device.as_ref().filter(|_| looks(Attribute::Device));
+        [ms, device.and_then(|device| device.same_for_ms)]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     fn now_ms(&self) -> i64 {

@@ -65,6 +65,7 @@ attributes! {
     UserAgent => "user_agent",
     Peer => "peer",
     Risk => "risk",
+    Device => "device",
     Hour => "hour",
     Minute => "minute",
     Weekday => "weekday",
@@ -106,13 +107,14 @@ impl Attributes {
         self.0 & Self::one(attribute).0 != 0
     }
 
-    /// Whether anything is that another authentication could change.
+    /// Whether anything is that another authentication, or another device, could change.
     pub(super) fn contain_strength(self) -> bool {
         let strength = [
             Attribute::Acr,
             Attribute::AuthTime,
             Attribute::AuthAge,
             Attribute::IsBound,
+            Attribute::Device,
         ];
         self.0 & Self::some(&strength).0 != 0
     }
@@ -133,6 +135,7 @@ impl Attributes {
             Varying::Path => self.contain(Attribute::Path) || self.0 & (RESOURCE_ID | TAGS) != 0,
             Varying::SourceAddress => self.contain(Attribute::SourceAddress),
             Varying::UserAgent => self.contain(Attribute::UserAgent),
+            Varying::Device => self.contain(Attribute::Device),
         };
         let risk_depends = |attribute| risk.is_some_and(|risk| risk.vary.contains(attribute));
         Varying::ALL

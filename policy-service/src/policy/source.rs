@@ -26,16 +26,45 @@ pub(super) fn clauses(text: &str) -> Vec<Written<'_>> {
                 }
             }
             Token::Clause if depth == 0 => begun = Some(at),
-            Token::Clause | Token::Other => {}
+            Token::Clause | Token::Less | Token::Greater | Token::Semicolon | Token::If | Token::Other => {}
         }
         at += length;
     }
     found
 }
 
+/// Brackets and `if`s within each other that no policy needs. Cedar's parser calls itself for each, and has no bound of its own.
+pub(super) const NESTING_MAX: usize = 64;
+
+/// Where a text nests more deeply than [`NESTING_MAX`], in bytes. What is in `<` and `>` nests in a schema; in policies they compare.
+pub(super) fn too_deep(text: &str, is_schema: bool) -> Option<usize> {
+    let (mut at, mut depth, mut ifs) = (0, 0_usize, 0_usize);
+    while let Some((token, length)) = next_token(text.get(at..).unwrap_or_default()) {
+        match token {
+            Token::Opens => depth += 1,
+            Token::Closes => depth = depth.saturating_sub(1),
+            Token::Less if is_schema => depth += 1,
+            Token::Greater if is_schema => depth = depth.saturating_sub(1),
+            // How far an `else` reaches is the parser's to know: all of a policy count.
+            Token::If => ifs += 1,
+            Token::Semicolon if depth == 0 => ifs = 0,
+            Token::Less | Token::Greater | Token::Semicolon | Token::Clause | Token::Other => {}
+        }
+        if depth > NESTING_MAX || ifs > NESTING_MAX {
+            return Some(at);
+        }
+        at += length;
+    }
+    None
+}
+
 enum Token {
     Opens,
     Closes,
+    Less,
+    Greater,
+    Semicolon,
+    If,
     Clause,
     Other,
 }
@@ -49,10 +78,14 @@ fn next_token(rest: &str) -> Option<(Token, usize)> {
         '/' if rest.starts_with("//") => (Token::Other, rest.find('\n').unwrap_or(rest.len())),
         '(' | '[' | '{' => (Token::Opens, 1),
         ')' | ']' | '}' => (Token::Closes, 1),
+        '<' => (Token::Less, 1),
+        '>' => (Token::Greater, 1),
+        ';' => (Token::Semicolon, 1),
         c if of_word(c) => {
             let length = rest.find(|c| !of_word(c)).unwrap_or(rest.len());
             match rest.get(..length) {
                 Some("when" | "unless") => (Token::Clause, length),
+                Some("if") => (Token::If, length),
                 Some(_) | None => (Token::Other, length),
             }
         }
@@ -105,6 +138,22 @@ mod tests {
         for text in ["", "\"", "\"\\", "when", "when {", "//", "}", "é\"é"] {
             assert_eq!(texts(text), [""; 0], "{text}");
         }
+    }
+
+    #[test]
+    fn what_nests_too_deeply_is_found_in_policies_and_schemas() {
+        let brackets = |depth: usize| format!("permit {}true{};", "(".repeat(depth), ")".repeat(depth));
+        let ifs = |count: usize| format!("{} true {};", "if true then ".repeat(count), "else true ".repeat(count));
+        let sets = |depth: usize| format!("type T = {}Long{};", "Set<".repeat(depth), ">".repeat(depth));
+        for deep in [&brackets as &dyn Fn(usize) -> String, &ifs] {
+            assert_eq!(too_deep(&deep(NESTING_MAX), false), None);
+            assert!(too_deep(&deep(NESTING_MAX + 1), false).is_some());
+            assert_eq!(too_deep(&deep(NESTING_MAX).repeat(3), false), None);
+        }
+        assert_eq!(too_deep(&sets(NESTING_MAX), true), None);
+        assert!(too_deep(&sets(NESTING_MAX + 1), true).is_some());
+        assert_eq!(too_deep(&"a < b;".repeat(NESTING_MAX + 1), false), None);
+        assert_eq!(too_deep(&format!("\"{}\"", "(".repeat(NESTING_MAX + 1)), false), None);
     }
 
     #[test]

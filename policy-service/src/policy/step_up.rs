@@ -10,38 +10,56 @@ use picket_core::decision::{ACR_VALUES_MAX, Effect, StepUp, is_acr_value};
 use super::compared::{Ages, Compared};
 use super::moment::Moment;
 use super::needs::{Attribute, Attributes};
+use crate::devices::SeenDevice;
 
 /// How many ages are tried; each is an evaluation.
 const AGES_MAX: usize = 16;
 /// How many evaluations one denial may cost besides its own. Where they are used up, it stays a plain one.
 const EVALUATIONS_MAX: u32 = 64;
 
-/// A way to be stronger. Cheaper ones come first: another authentication of the same user, a fresh one, and a token that is
-/// bound, for which the client must be another.
-#[derive(Clone, Copy)]
-struct Strength {
-    acr: bool,
-    fresh: bool,
-    bound: bool,
-}
+/// A way to be stronger. Cheaper ones come first: another authentication of the same user, a fresh one, a token that is bound,
+/// for which the client must be another, and a trusted device, for which the user must have one.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Strength(u8);
 
-const STRENGTHS: [Strength; 7] = [
-    strength(true, false, false),
-    strength(false, true, false),
-    strength(false, false, true),
-    strength(true, true, false),
-    strength(true, false, true),
-    strength(false, true, true),
-    strength(true, true, true),
+const STRENGTHS: [Strength; 15] = [
+    Strength::ACR,
+    Strength::FRESH,
+    Strength::BOUND,
+    Strength::ACR.and(Strength::FRESH),
+    Strength::ACR.and(Strength::BOUND),
+    Strength::FRESH.and(Strength::BOUND),
+    Strength::ACR.and(Strength::FRESH).and(Strength::BOUND),
+    Strength::DEVICE,
+    Strength::DEVICE.and(Strength::ACR),
+    Strength::DEVICE.and(Strength::FRESH),
+    Strength::DEVICE.and(Strength::BOUND),
+    Strength::DEVICE.and(Strength::ACR).and(Strength::FRESH),
+    Strength::DEVICE.and(Strength::ACR).and(Strength::BOUND),
+    Strength::DEVICE.and(Strength::FRESH).and(Strength::BOUND),
+    Strength::DEVICE
+        .and(Strength::ACR)
+        .and(Strength::FRESH)
+        .and(Strength::BOUND),
 ];
 
-const fn strength(acr: bool, fresh: bool, bound: bool) -> Strength {
-    Strength { acr, fresh, bound }
-}
-
 impl Strength {
-    fn is_within(self, most: Self) -> bool {
-        (!self.acr || most.acr) && (!self.fresh || most.fresh) && (!self.bound || most.bound)
+    const NONE: Self = Self(0);
+    const ACR: Self = Self(1);
+    const FRESH: Self = Self(2);
+    const BOUND: Self = Self(4);
+    const DEVICE: Self = Self(8);
+
+    const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
+    fn has(self, part: Self) -> bool {
+        part.without(self) == Self::NONE
     }
 }
 
@@ -53,7 +71,7 @@ pub(super) struct Search<'a, E> {
     pub(super) looked_at: Attributes,
     /// What they compare it with.
     pub(super) compared: &'a Compared,
-    /// Evaluates a request.
+    /// Evaluates a request at a moment.
     pub(super) evaluate: E,
     /// How many evaluations there were.
     pub(super) evaluations: Cell<u32>,
@@ -65,15 +83,16 @@ struct Attempt<'a> {
     acr: Option<&'a str>,
     age_s: Option<i64>,
     bound: bool,
+    device: bool,
 }
 
-impl<E: Fn(&AccessRequest) -> Effect> Search<'_, E> {
+impl<E: Fn(&AccessRequest, &Moment) -> Effect> Search<'_, E> {
     /// The least that would be permitted. `None`: nothing would, or there is no user who could authenticate.
     pub(super) fn run(&self) -> Option<StepUp> {
         let principal = self.request.principal.as_ref()?;
         let most = self.most(principal);
-        let own_acr = Strength { acr: false, ..most };
-        let mut sensible = STRENGTHS.into_iter().filter(|strength| strength.is_within(most));
+        let own_acr = most.without(Strength::ACR);
+        let mut sensible = STRENGTHS.into_iter().filter(|strength| most.has(*strength));
         // Where all of it is not enough, less is not tried: most denials end here, after an evaluation or a few.
         let is_enough = |strength| self.attempt(strength, principal).is_some();
         let is_worth_it = sensible.clone().next().is_some() && (is_enough(most) || is_enough(own_acr));
@@ -85,31 +104,47 @@ impl<E: Fn(&AccessRequest) -> Effect> Search<'_, E> {
     /// All that policies look at, and that the principal does not have.
     fn most(&self, principal: &Principal) -> Strength {
         let looks = |attribute| self.looked_at.contain(attribute);
-        strength(
-            looks(Attribute::Acr) && !self.compared.acr_values.is_empty(),
-            looks(Attribute::AuthAge) || looks(Attribute::AuthTime),
-            looks(Attribute::IsBound) && !principal.is_bound,
-        )
+        let has_best = self.moment.device().is_some_and(SeenDevice::is_best);
+        let lacking = [
+            (
+                Strength::ACR,
+                looks(Attribute::Acr) && !self.compared.acr_values.is_empty(),
+            ),
+            (Strength::FRESH, looks(Attribute::AuthAge) || looks(Attribute::AuthTime)),
+            (Strength::BOUND, looks(Attribute::IsBound) && !principal.is_bound),
+            (Strength::DEVICE, looks(Attribute::Device) && !has_best),
+        ];
+        let lacking = lacking.into_iter().filter(|(_, is_lacking)| *is_lacking);
+        lacking.fold(Strength::NONE, |most, (strength, _)| most.and(strength))
     }
 
     fn attempt(&self, strength: Strength, principal: &Principal) -> Option<StepUp> {
-        let bound = strength.bound;
-        let permits = |acr, age_s| self.permits(principal, Attempt { acr, age_s, bound });
-        let now = strength.fresh.then_some(0);
-        let mut acr_values: Vec<Option<&str>> = match strength.acr {
+        let (bound, device) = (strength.has(Strength::BOUND), strength.has(Strength::DEVICE));
+        let permits = |acr, age_s| {
+            let attempt = Attempt {
+                acr,
+                age_s,
+                bound,
+                device,
+            };
+            self.permits(principal, attempt)
+        };
+        let is_fresh = strength.has(Strength::FRESH);
+        let now = is_fresh.then_some(0);
+        let mut acr_values: Vec<Option<&str>> = match strength.has(Strength::ACR) {
             true => self.acr_values().map(Some).collect(),
             false => vec![None],
         };
         acr_values.retain(|acr| permits(*acr, now));
         let first = *acr_values.first()?;
-        let max_age_s = match strength.fresh {
+        let max_age_s = match is_fresh {
             true => self.ages().find(|age_s| *age_s == 0 || permits(first, Some(*age_s))),
             false => None,
         };
         acr_values.retain(|acr| *acr == first || permits(*acr, max_age_s));
         let acr_values = acr_values.into_iter().flatten().map(str::to_owned).collect();
         let max_age_s = max_age_s.map(|age_s| u32::try_from(age_s).unwrap_or(u32::MAX));
-        StepUp::new(acr_values, max_age_s, bound)
+        StepUp::new(acr_values, max_age_s, bound, device)
     }
 
     /// Those that a challenge can name.
@@ -150,6 +185,10 @@ impl<E: Fn(&AccessRequest) -> Effect> Search<'_, E> {
             principal: Some(stronger),
             ..self.request.clone()
         };
-        (self.evaluate)(&request) == Effect::Permit
+        if !attempt.device {
+            return (self.evaluate)(&request, self.moment) == Effect::Permit;
+        }
+        let trusted = SeenDevice::trusted(self.moment.device());
+        (self.evaluate)(&request, &self.moment.on_device(trusted)) == Effect::Permit
     }
 }

@@ -1,10 +1,11 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use picket_core::access::{Action, Context, Principal, Resource, Sidecar};
+use picket_core::access::{Action, Context, Possession, Principal, Resource, Sidecar};
 
 use super::*;
 
+mod devices;
 mod index;
 mod modes;
 mod risk;
@@ -92,6 +93,7 @@ fn request(principal: Option<Principal>, method: &str, route_rule: &str) -> Acce
         context: Context {
             source_address: "10.1.2.3".parse().ok(),
             user_agent: Some("curl".into()),
+            possession: Possession::default(),
         },
     }
 }
@@ -311,9 +313,11 @@ fn a_schema_that_does_not_take_our_requests_does_not_load() {
         ("route_rule: String,", "route_rule: String, owner: String,", "owner"),
         ("    tenant?: String,\n", "", "tenant"),
         ("tenant?: String", "tenant: String", "tenant"),
-        ("user_agent?: String", "user_agent?: Long", "user_agent"),
+        ("source_address?: ipaddr", "source_address?: Long", "source_address"),
         ("    risk?: RiskContext,\n", "", "risk"),
         ("score: Long", "score: String", "score"),
+        ("    device?: DeviceContext,\n", "", "device"),
+        ("    is_compliant: Bool,\n", "", "is_compliant"),
         ("} tags String;", "};", "tag"),
         ("entity Role in [Role];", "entity Role enum [\"reader\"];", "sample"),
     ] {
@@ -340,4 +344,23 @@ fn the_revision_covers_names_and_contents() {
     assert_ne!(first, revision(&[("q.cedar", policy)]));
     assert_ne!(first, revision(&[("p.cedar", &format!("{policy}\n"))]));
     assert_ne!(first, revision(&[("p.cedar", policy), ("entities.json", "[]")]));
+}
+
+#[test]
+fn what_nests_as_deeply_as_may_be_is_parsed_on_a_small_stack_and_what_nests_deeper_is_refused() {
+    let nested = |depth: usize| {
+        let (open, close) = ("(if true then ".repeat(depth), " else true)".repeat(depth));
+        format!("@id(\"a\") permit (principal, action, resource) when {{ {open}true{close} }};")
+    };
+    let loaded = |depth: usize| {
+        let text = nested(depth);
+        // As small as those of the threads that check revisions.
+        let thread = std::thread::Builder::new().stack_size(2 * 1024 * 1024);
+        let load = move || load(folder(&[("p.cedar", &text)]).path());
+        thread.spawn(load).unwrap().join().unwrap()
+    };
+    // The clause's own bracket is one.
+    loaded(source::NESTING_MAX - 1).unwrap();
+    let errors = loaded(source::NESTING_MAX).unwrap_err();
+    assert!(errors.to_string().contains("nested more than 64 deep"), "{errors}");
 }

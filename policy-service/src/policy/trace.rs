@@ -17,8 +17,7 @@ use super::index::Bucket;
 use super::model::{ModelError, refused};
 use super::moment::Moment;
 use super::needs::Needs;
-use super::{PolicyEngine, source, syntax};
-use crate::risk::Assessment;
+use super::{Known, PolicyEngine, source, syntax};
 use parts::{Answers, Parts};
 
 /// Looks at policies clause by clause, over the same request and entities as the engine that it was made of.
@@ -185,21 +184,16 @@ impl Tracer {
     /// # Errors
     /// The request cannot be put to Cedar.
     pub fn trace(&self, request: &AccessRequest, now_us: u64) -> Result<Trace, TraceError> {
-        self.trace_at_risk(request, now_us, None)
+        self.trace_knowing(request, now_us, Known::default())
     }
 
-    /// The same for a request whose risk was assessed, where it was.
+    /// The same for a request of which more is known than it says.
     ///
     /// # Errors
     /// The request cannot be put to Cedar.
-    pub fn trace_at_risk(
-        &self,
-        request: &AccessRequest,
-        now_us: u64,
-        risk: Option<&Assessment>,
-    ) -> Result<Trace, TraceError> {
+    pub fn trace_knowing(&self, request: &AccessRequest, now_us: u64, known: Known<'_>) -> Result<Trace, TraceError> {
         let loaded = &self.engine.loaded;
-        let moment = Moment::new(now_us, &self.engine.time_zone)?.at_risk(risk);
+        let moment = Moment::new(now_us, &self.engine.time_zone)?.knowing(known);
         let (asked, entities) = loaded.model.read(request, &loaded.entities, Needs::ALL, &moment)?;
         let answers = |set: &PolicySet| Answers::of(&loaded.authorizer, &asked, set, &entities);
         let parts = Parts {

@@ -107,6 +107,8 @@ struct ChallengeDocument {
     max_age_s: Option<u32>,
     #[deserr(default)]
     bound_token: bool,
+    #[deserr(default)]
+    trusted_device: bool,
 }
 
 #[derive(Clone, Copy, Debug, Deserr)]
@@ -254,12 +256,18 @@ pub(super) fn cases(mut document: Value) -> Result<Vec<Case>, Problems> {
 
 impl ChallengeDocument {
     fn step_up(&self) -> Option<StepUp> {
-        StepUp::new(texts(self.acr_values.clone()), self.max_age_s, self.bound_token)
+        StepUp::new(
+            texts(self.acr_values.clone()),
+            self.max_age_s,
+            self.bound_token,
+            self.trusted_device,
+        )
     }
 
     /// What cannot be told to a client would else be taken for no challenge.
     fn is_possible(&self) -> bool {
-        let is_none = self.acr_values.is_empty() && self.max_age_s.is_none() && !self.bound_token;
+        let is_of_device = self.bound_token || self.trusted_device;
+        let is_none = self.acr_values.is_empty() && self.max_age_s.is_none() && !is_of_device;
         is_none || self.step_up().is_some()
     }
 }

@@ -11,7 +11,9 @@ use picket_core::decision::Effect;
 use serde::Serialize;
 
 use super::document::{DocumentErrors, read_yaml};
-use super::request::{ActionDocument, ContextDocument, Peer, PeerDocument, PrincipalDocument, RequestDocument};
+use super::request::{
+    ActionDocument, ContextDocument, DeviceDocument, Peer, PeerDocument, PrincipalDocument, RequestDocument,
+};
 use super::request::{ResourceDocument, RiskDocument, Text, TimedRequest};
 use super::requests::NamedRequest;
 use crate::policy::{Evaluation, PolicyEngine};
@@ -108,6 +110,8 @@ struct NamedPrincipalDocument {
     peer: Option<Text>,
     #[deserr(default)]
     context: ContextDocument,
+    #[deserr(default)]
+    device: Option<DeviceDocument>,
     #[deserr(default)]
     risk: Option<RiskDocument>,
 }
@@ -250,6 +254,7 @@ fn table(
             },
             resource: resource.resource.clone(),
             context: principal.context.clone(),
+            device: principal.device.clone(),
             risk: principal.risk.clone(),
         };
         request.complete("matrix", "resources", problems)

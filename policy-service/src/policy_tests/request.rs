@@ -5,13 +5,14 @@ use std::net::IpAddr;
 
 use deserr::{Deserr, IntoValue, Value, ValuePointerRef};
 use jiff::Timestamp;
-use picket_core::access::{AccessRequest, Action, Actor, Context, Principal, Resource, Sidecar};
+use picket_core::access::{AccessRequest, Action, Actor, Context, Possession, Principal, Resource, Sidecar};
 use picket_core::configuration::problems::{Problems, shortened};
 use picket_core::path::parse_target;
 use picket_core::spiffe::SpiffeId;
 
-use crate::configuration::parsed_text;
-use crate::policy::{Evaluation, PolicyEngine};
+use crate::configuration::{parsed_text, problem};
+use crate::devices::{DeviceState, SeenDevice, TRUST_SCORE_MAX};
+use crate::policy::{Evaluation, Known, PolicyEngine};
 use crate::risk::{Assessment, Country, Signal, StatedRisk, StatedRiskError};
 
 /// What stands for what is left out.
@@ -21,6 +22,7 @@ const METHOD: &str = "GET";
 const HOST: &str = "service.example";
 const PATH: &str = "/";
 const WORKLOAD: &str = "policy-test";
+const DEVICE: &str = "00000000-0000-7000-8000-000000000000";
 /// Monday, 2026-01-05, noon in Greenwich: a test comes out the same whenever it is run.
 const TIME: Timestamp = Timestamp::constant(1_767_614_400, 0);
 
@@ -31,6 +33,8 @@ pub struct TimedRequest {
     pub request: AccessRequest,
     /// Microseconds since the epoch.
     pub time_us: u64,
+    /// The device that it is said to come from; `None`: none that is known.
+    pub device: Option<SeenDevice>,
     /// How risky it is said to be; `None`: as if risk were not assessed.
     pub risk: Option<StatedRisk>,
 }
@@ -40,7 +44,16 @@ impl TimedRequest {
     #[must_use]
     pub fn evaluate(&self, engine: &PolicyEngine) -> Evaluation {
         let risk = self.assessment(engine);
-        engine.evaluate_at_risk(&self.request, self.time_us, risk.as_ref())
+        engine.evaluate_knowing(&self.request, self.time_us, self.known(risk.as_ref()))
+    }
+
+    /// What is known of it besides what it says, with what was made of its risk.
+    #[must_use]
+    pub fn known<'a>(&'a self, risk: Option<&'a Assessment>) -> Known<'a> {
+        Known {
+            risk,
+            device: self.device.as_ref(),
+        }
     }
 
     /// What a service with these policies would have made of its risk.
@@ -66,6 +79,8 @@ pub(super) struct RequestDocument {
     pub(super) resource: ResourceDocument,
     #[deserr(default)]
     pub(super) context: ContextDocument,
+    #[deserr(default)]
+    pub(super) device: Option<DeviceDocument>,
     #[deserr(default)]
     pub(super) risk: Option<RiskDocument>,
 }
@@ -155,6 +170,30 @@ pub(super) struct ContextDocument {
     time: Option<Time>,
 }
 
+/// A device. What is left out of one that is trusted is as good as it can be, of any other as it is without trust.
+#[derive(Clone, Debug, Deserr)]
+#[deserr(deny_unknown_fields, error = Problems)]
+pub(super) struct DeviceDocument {
+    state: State,
+    #[deserr(default)]
+    id: Option<Text>,
+    #[deserr(default)]
+    is_trusted: Option<bool>,
+    #[deserr(default)]
+    is_compliant: Option<bool>,
+    #[deserr(default)]
+    trust_score: Option<Score>,
+    #[deserr(default)]
+    is_owner: Option<bool>,
+}
+
+/// The name of a state.
+#[derive(Clone, Copy, Debug)]
+struct State(DeviceState);
+
+#[derive(Clone, Copy, Debug)]
+struct Score(u8);
+
 /// A risk; its level follows from the score.
 #[derive(Clone, Debug, Deserr)]
 #[deserr(deny_unknown_fields, error = Problems)]
@@ -232,11 +271,54 @@ impl RequestDocument {
             context: Context {
                 source_address: self.context.source_address.map(|address| address.0),
                 user_agent: self.context.user_agent.map(|text| text.0),
+                possession: Possession::default(),
             },
         };
         // Before the epoch there were no tokens.
         let time_us = u64::try_from(time.as_microsecond()).unwrap_or(0);
-        Some(TimedRequest { request, time_us, risk })
+        let device = self.device.and_then(|device| device.seen(path, problems));
+        Some(TimedRequest {
+            request,
+            time_us,
+            device,
+            risk,
+        })
+    }
+}
+
+impl DeviceDocument {
+    /// A device that is none the rules would make of any is a mistake: a policy would be tried with what it never sees.
+    fn seen(self, path: &str, problems: &mut Problems) -> Option<SeenDevice> {
+        let state = self.state.0;
+        let is_trusted = self.is_trusted.unwrap_or(state == DeviceState::Trusted);
+        let is_compliant = self.is_compliant.unwrap_or(is_trusted);
+        let is_known_good = matches!(state, DeviceState::Trusted | DeviceState::Enrolled);
+        let trust_score = match (self.trust_score, is_trusted) {
+            (Some(score), _) => score.0,
+            (None, true) => TRUST_SCORE_MAX,
+            (None, false) => 0,
+        };
+        if is_trusted && !(state == DeviceState::Trusted && is_compliant) {
+            problems.add(
+                join(path, "device.is_trusted"),
+                "only a `trusted` device that complies is trusted",
+            );
+            return None;
+        }
+        if trust_score > 0 && !is_known_good {
+            let message = "a device that is suspended or retired has the score 0";
+            problems.add(join(path, "device.trust_score"), message);
+            return None;
+        }
+        Some(SeenDevice {
+            id: text_or(self.id, DEVICE),
+            state,
+            is_trusted,
+            is_compliant,
+            trust_score,
+            is_owner: self.is_owner.unwrap_or(true),
+            same_for_ms: None,
+        })
     }
 }
 
@@ -320,6 +402,19 @@ impl Deserr<Problems> for Text {
     }
 }
 
+impl Deserr<Problems> for State {
+    fn deserialize_from_value<V: IntoValue>(value: Value<V>, location: ValuePointerRef<'_>) -> Result<Self, Problems> {
+        parsed_text(value, location, |text| {
+            DeviceState::named(text).map(Self).ok_or_else(|| {
+                format!(
+                    "expected one of `enrolled`, `trusted`, `suspended` and `retired`, found `{}`",
+                    shortened(text)
+                )
+            })
+        })
+    }
+}
+
 impl Deserr<Problems> for CountryCode {
     fn deserialize_from_value<V: IntoValue>(value: Value<V>, location: ValuePointerRef<'_>) -> Result<Self, Problems> {
         parsed_text(value, location, |text| {
@@ -345,6 +440,19 @@ impl Deserr<Problems> for SignalName {
                 )
             })
         })
+    }
+}
+
+impl Deserr<Problems> for Score {
+    fn deserialize_from_value<V: IntoValue>(value: Value<V>, location: ValuePointerRef<'_>) -> Result<Self, Problems> {
+        let score = <u8 as Deserr<Problems>>::deserialize_from_value(value, location).ok();
+        score
+            .filter(|score| *score <= TRUST_SCORE_MAX)
+            .map(Self)
+            .ok_or_else(|| {
+                let expected = format!("expected a whole number of 0 to {TRUST_SCORE_MAX}");
+                problem(location, expected)
+            })
     }
 }
 

@@ -77,9 +77,10 @@ pub fn run(engine: &PolicyEngine, files: &[CaseFile]) -> Result<Report, TraceErr
     let mut tried = Tried::nothing_of(tracer.policies());
     let mut case = |case: &Case| {
         let evaluation = case.request.evaluate(engine);
-        let risk = case.request.assessment(engine);
+        let asked = &case.request;
+        let risk = asked.assessment(engine);
         // What cannot be put to Cedar is a deny with an error, and tries no policy.
-        if let Ok(trace) = tracer.trace_at_risk(&case.request.request, case.request.time_us, risk.as_ref()) {
+        if let Ok(trace) = tracer.trace_knowing(&asked.request, asked.time_us, asked.known(risk.as_ref())) {
             tried.add(&trace, &evaluation);
         }
         CaseReport {
@@ -162,7 +163,11 @@ fn asks_for(challenge: Option<&StepUp>) -> String {
         (!challenge.acr_values().is_empty()).then(|| format!("acr_values {}", list(challenge.acr_values())));
     let max_age_s = challenge.max_age_s().map(|max_age_s| format!("max_age_s {max_age_s}"));
     let bound_token = challenge.bound_token().then(|| "bound_token".to_owned());
-    let parts: Vec<String> = [acr_values, max_age_s, bound_token].into_iter().flatten().collect();
+    let trusted_device = challenge.trusted_device().then(|| "trusted_device".to_owned());
+    let parts: Vec<String> = [acr_values, max_age_s, bound_token, trusted_device]
+        .into_iter()
+        .flatten()
+        .collect();
     parts.join(" and ")
 }
 

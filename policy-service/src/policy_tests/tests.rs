@@ -398,6 +398,73 @@ fn a_time_that_is_none_and_one_that_is_said_twice_are_mistakes() {
     );
 }
 
+const DEVICES: &str = r#"
+@id("trusted") permit (principal, action, resource)
+when { context has device && context.device.is_trusted && context.device.trust_score >= 80 };
+"#;
+
+/// What a case over [`DEVICES`] comes out with that comes from this device.
+fn on_device(device: &str, expect: &str) -> Vec<String> {
+    let text = format!(
+        "cases: [{{ name: c, request: {{ route_rule: a, principal: {{}}, device: {device} }}, expect: {expect} }}]"
+    );
+    let report = report(DEVICES, &text);
+    let mismatches = &report.files[0].cases[0].mismatches;
+    mismatches.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn a_request_says_which_device_it_comes_from() {
+    let challenge = "{ effect: deny, challenge: { trusted_device: true } }";
+    for (device, expect) in [
+        ("{ state: trusted }", "{ effect: permit }"),
+        ("{ state: trusted, trust_score: 79 }", challenge),
+        ("{ state: trusted, is_compliant: false, is_trusted: false }", challenge),
+        ("{ state: enrolled }", challenge),
+        ("{ state: suspended }", challenge),
+        ("null", challenge),
+    ] {
+        assert_eq!(on_device(device, expect), [""; 0], "{device}");
+    }
+    let found = on_device("null", "{ effect: deny, challenge: {} }");
+    assert_eq!(found, ["challenge: expected none, found trusted_device"]);
+}
+
+#[test]
+fn a_device_that_the_rules_make_of_none_is_a_mistake() {
+    let mistake = |device: &str| {
+        let text = format!(
+            "cases: [{{ name: c, request: {{ route_rule: a, device: {device} }}, expect: {{ effect: deny }} }}]"
+        );
+        mistakes(&text).join("\n")
+    };
+    for (device, expected) in [
+        (
+            "{ state: lost }",
+            "device.state: expected one of `enrolled`, `trusted`, `suspended` and `retired`, found `lost`",
+        ),
+        (
+            "{ state: trusted, trust_score: 101 }",
+            "device.trust_score: expected a whole number of 0 to 100",
+        ),
+        (
+            "{ state: enrolled, is_trusted: true }",
+            "device.is_trusted: only a `trusted` device that complies is trusted",
+        ),
+        (
+            "{ state: trusted, is_trusted: true, is_compliant: false }",
+            "device.is_trusted: only a `trusted` device that complies is trusted",
+        ),
+        (
+            "{ state: retired, trust_score: 1 }",
+            "device.trust_score: a device that is suspended or retired has the score 0",
+        ),
+    ] {
+        let expected = format!("cases.yaml: cases[0].request.{expected}");
+        assert_eq!(mistake(device), expected);
+    }
+}
+
 #[test]
 fn a_request_may_state_its_risk_which_defaults_can_state_too() {
     const RISKY: &str = r#"

@@ -108,7 +108,7 @@ impl FactorSettings {
             return None;
         }
         // The configuration has checked the values.
-        let step_up = StepUp::new(asked_for.clone(), None, false)?;
+        let step_up = StepUp::new(asked_for.clone(), None, false, false)?;
         Some(MissingFactors { factors, step_up })
     }
 }

@@ -3,7 +3,7 @@ use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use picket_core::access::{AccessRequest, Action, Context, Principal, Resource, Sidecar};
+use picket_core::access::{AccessRequest, Action, Context, Possession, Principal, Resource, Sidecar};
 use picket_core::decision::{Attribute, Vary};
 use picket_core::risk::RiskLevel;
 use picket_core::time::Timestamp;
@@ -71,6 +71,7 @@ fn request() -> AccessRequest {
         context: Context {
             source_address: "192.0.2.7".parse().ok(),
             user_agent: Some("curl".into()),
+            possession: Possession::default(),
         },
     }
 }

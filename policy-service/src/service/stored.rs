@@ -7,6 +7,7 @@ use tokio::sync::watch;
 
 use super::ServiceError;
 use crate::configuration::{Configuration, PolicySource, RoleSource};
+use crate::devices::{self, Devices};
 use crate::metrics::Metrics;
 use crate::policy::{self, PolicyEngine};
 use crate::revisions::{ActivePolicies, Circumstances, NO_REVISION, PolicyState, Revisions};
@@ -19,6 +20,7 @@ use crate::storage::{Keeper, Part, Storage, StorageState};
 pub(super) struct Stored {
     pub(super) policies: ActivePolicies,
     pub(super) sessions: Option<Arc<Sessions>>,
+    pub(super) devices: Option<Arc<Devices>>,
     pub(super) roles: Option<Arc<Roles>>,
     /// `None`: nothing is stored.
     pub(super) keeper: Option<Keeper>,
@@ -45,6 +47,7 @@ impl Stored {
             return Ok(Self {
                 policies,
                 sessions: None,
+                devices: None,
                 roles: None,
                 keeper: None,
             });
@@ -52,12 +55,16 @@ impl Stored {
         let sessions = configuration.sessions.as_ref();
         let sessions = sessions.map(|settings| sessions_in(&storage, settings, metrics));
         let sessions = sessions.transpose()?;
+        let devices = configuration.devices.as_ref();
+        let devices = devices.map(|settings| devices_in(&storage, settings, metrics));
+        let devices = devices.transpose()?;
         let roles = match configuration.roles {
             RoleSource::Token => None,
             RoleSource::TokenAndStore => Some(Arc::new(Roles::new(storage.store(), storage.freshness()))),
         };
         let parts = [
             sessions.clone().map(|part| part as Arc<dyn Part>),
+            devices.clone().map(|part| part as Arc<dyn Part>),
             roles.clone().map(|part| part as Arc<dyn Part>),
             policies.revisions().cloned().map(|part| part as Arc<dyn Part>),
         ];
@@ -65,6 +72,7 @@ impl Stored {
         Ok(Self {
             policies,
             sessions,
+            devices,
             roles,
             keeper: Some(keeper),
         })
@@ -98,13 +106,32 @@ pub(super) fn load_folder(configuration: &Configuration) -> Result<(Option<Polic
 }
 
 fn sessions_in(storage: &Storage, settings: &Settings, metrics: &Arc<Metrics>) -> Result<Arc<Sessions>, ServiceError> {
-    let mut seed = [0; 8];
-    SystemRandom::new().fill(&mut seed).map_err(|_| ServiceError::Random)?;
-    let seed = u64::from_ne_bytes(seed);
-    let memory = Memory::new(settings.cache_entries_max, seed, storage.freshness());
+    let memory = Memory::new(settings.cache_entries_max, seed()?, storage.freshness());
     let metrics = Arc::clone(metrics);
     let sessions = Sessions::new(storage.store(), Arc::new(memory), settings.clone(), metrics);
     Ok(Arc::new(sessions))
+}
+
+fn devices_in(
+    storage: &Storage,
+    settings: &devices::Settings,
+    metrics: &Arc<Metrics>,
+) -> Result<Arc<Devices>, ServiceError> {
+    let memory = devices::Memory::new(settings.cache_entries_max, seed()?, storage.freshness());
+    let metrics = Arc::clone(metrics);
+    Ok(Arc::new(Devices::new(
+        storage.store(),
+        memory,
+        settings.clone(),
+        metrics,
+    )))
+}
+
+/// Protects a cache's hashes from whoever chooses what is in it.
+fn seed() -> Result<u64, ServiceError> {
+    let mut seed = [0; 8];
+    SystemRandom::new().fill(&mut seed).map_err(|_| ServiceError::Random)?;
+    Ok(u64::from_ne_bytes(seed))
 }
 
 fn revisions_in(storage: &Storage, configuration: &Configuration, metrics: &Arc<Metrics>) -> Arc<Revisions> {

@@ -58,7 +58,7 @@ impl Memory {
         match change {
             Change::Session(id) => self.forget(id),
             Change::Standing => self.standing.changed_elsewhere(),
-            Change::Policies | Change::Roles => {}
+            Change::Device(_) | Change::Policies | Change::Roles => {}
             Change::Anything => {
                 let mut inner = self.inner();
                 inner.generation += 1;

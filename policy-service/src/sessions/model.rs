@@ -245,7 +245,7 @@ pub(super) fn is_whole(kept: &str) -> bool {
 
 /// A text as it is kept for people: cut, and without control characters. PostgreSQL takes no NUL, and terminals obey the others.
 #[must_use]
-pub(super) fn cut(text: &str) -> String {
+pub(crate) fn cut(text: &str) -> String {
     let end = text.floor_char_boundary(TEXT_BYTES_MAX);
     let text = text.get(..end).unwrap_or_default();
     text.replace(char::is_control, NO_CHARACTER)

@@ -1,4 +1,4 @@
-use picket_core::access::{Action, Context, FurtherToken, Resource, Sidecar};
+use picket_core::access::{Action, Context, FurtherToken, Possession, Resource, Sidecar};
 
 use super::*;
 use crate::storage::{self, Freshness, Location, Part, Store};
@@ -113,6 +113,7 @@ fn request(sid: &str) -> AccessRequest {
         context: Context {
             source_address: None,
             user_agent: Some(text("browser")),
+            possession: Possession::default(),
         },
     }
 }
@@ -187,7 +188,7 @@ async fn a_principal_that_authenticated_too_long_ago_is_told_how_long_it_may_be(
         .await
         .unwrap();
     assert_eq!(judgement.refusal, Some(Refusal::ReauthenticationRequired));
-    assert_eq!(judgement.challenge, StepUp::new(vec![], Some(300), false));
+    assert_eq!(judgement.challenge, StepUp::new(vec![], Some(300), false, false));
     let again = with(request("1"), |principal| principal.auth_time_s = Some(START / S + 300));
     assert_eq!(replica.ask(&again, 300).await, None);
 }

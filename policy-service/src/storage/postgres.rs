@@ -1,6 +1,7 @@
 //! Storage in a PostgreSQL database, which replicas of the policy service share. `NOTIFY` tells each of what the others change.
 
 mod connection;
+mod devices;
 mod listener;
 mod policies;
 mod roles;
@@ -20,6 +21,8 @@ use tokio_postgres::error::{DbError, Severity, SqlState};
 use super::{
     Concurrency, Counts, Creation, Filter, Forgotten, Observer, Probe, Revocation, SessionStore, Since, StorageError,
 };
+use super::{DeviceChange, DeviceStore, NewDevice};
+use crate::devices::{Device, DeviceId, DeviceState, Enrollment, Posture, Thumbprint};
 use crate::sessions::{Ended, Lockdown, PrincipalId, Session, SessionId, Standing};
 use connection::Connector;
 pub(super) use connection::read_url;
@@ -213,6 +216,77 @@ impl Probe for PostgresStore {
     async fn probe(&self) -> Result<(), StorageError> {
         self.listener.probe().await?;
         self.order(async |client| statements::probe(client).await).await
+    }
+}
+
+#[async_trait]
+impl DeviceStore for PostgresStore {
+    async fn device(&self, id: DeviceId) -> Result<Option<Device>, StorageError> {
+        self.order(async |client| devices::device(client, id).await).await
+    }
+
+    async fn device_of(&self, thumbprint: Thumbprint) -> Result<Option<Device>, StorageError> {
+        self.run(async |client| devices::device_of(client, thumbprint).await)
+            .await
+    }
+
+    async fn devices(
+        &self,
+        filter: Filter,
+        after: Option<DeviceId>,
+        count_max: u32,
+    ) -> Result<Vec<Device>, StorageError> {
+        self.run(async |client| devices::devices(client, &filter, after, count_max).await)
+            .await
+    }
+
+    async fn begin_enrollment(
+        &self,
+        enrollment: Enrollment,
+        now_us: i64,
+        count_max: u32,
+    ) -> Result<bool, StorageError> {
+        self.run(async |client| devices::begin_enrollment(client, &enrollment, now_us, count_max).await)
+            .await
+    }
+
+    async fn enroll(&self, new: NewDevice) -> Result<DeviceChange, StorageError> {
+        self.run(async |client| devices::enroll(client, &new).await).await
+    }
+
+    async fn set_device_state(
+        &self,
+        id: DeviceId,
+        state: DeviceState,
+        now_us: i64,
+    ) -> Result<DeviceChange, StorageError> {
+        self.order(async |client| devices::set_state(client, id, state, now_us).await)
+            .await
+    }
+
+    async fn report_posture(&self, id: DeviceId, posture: Posture) -> Result<DeviceChange, StorageError> {
+        self.run(async |client| devices::report(client, id, &posture).await)
+            .await
+    }
+
+    async fn add_thumbprint(
+        &self,
+        id: DeviceId,
+        thumbprint: Thumbprint,
+        now_us: i64,
+    ) -> Result<DeviceChange, StorageError> {
+        self.order(async |client| devices::add_thumbprint(client, id, thumbprint, now_us).await)
+            .await
+    }
+
+    async fn remove_thumbprint(
+        &self,
+        id: DeviceId,
+        thumbprint: Thumbprint,
+        now_us: i64,
+    ) -> Result<DeviceChange, StorageError> {
+        self.order(async |client| devices::remove_thumbprint(client, id, thumbprint, now_us).await)
+            .await
     }
 }
 

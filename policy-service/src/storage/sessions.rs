@@ -41,7 +41,7 @@ pub struct Revocation {
     pub caller: String,
 }
 
-/// Which sessions are listed.
+/// Which sessions, or devices, are listed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Filter {
     /// All.

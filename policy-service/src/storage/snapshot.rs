@@ -45,6 +45,17 @@ impl Freshness {
         self.confirmed_ms.store(asked_ms, Ordering::Release);
     }
 
+    /// Whether what is remembered may be believed.
+    ///
+    /// # Errors
+    /// The storage was not heard from for too long.
+    pub(crate) fn check(&self) -> Result<(), StorageError> {
+        match self.since_ms() {
+            (_, true) => Ok(()),
+            (since_ms, false) => Err(StorageError::Stale(since_ms)),
+        }
+    }
+
     /// For how long it was not heard from, and whether that is short enough.
     fn since_ms(&self) -> (u64, bool) {
         let confirmed_ms = self.confirmed_ms.load(Ordering::Acquire);

@@ -1,5 +1,6 @@
 //! Storage in a SQLite database, which one process owns: one thread writes, many commits in one, and others read beside it.
 
+mod devices;
 mod policies;
 mod roles;
 mod schema;
@@ -16,6 +17,8 @@ use tokio::sync::{Semaphore, oneshot};
 
 use super::database_file::DatabaseFile;
 use super::{Concurrency, Counts, Creation, Filter, Forgotten, Probe, Revocation, SessionStore, Since, StorageError};
+use super::{DeviceChange, DeviceStore, NewDevice};
+use crate::devices::{Device, DeviceId, DeviceState, Enrollment, Posture, Thumbprint};
 use crate::sessions::{Ended, Lockdown, PrincipalId, Session, SessionId, Standing};
 
 /// How many writes may wait; more at once are refused.
@@ -29,7 +32,7 @@ const CHECKPOINT_PAGES: u32 = 1024;
 /// How long a write waits for another process's lock; there is none as long as that process is no `sqlite3` shell.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 /// Statements that a connection keeps prepared: all of them.
-const STATEMENTS_MAX: usize = 32;
+const STATEMENTS_MAX: usize = 64;
 
 /// Tells the caller of a write what became of the commit.
 type Reply = Box<dyn FnOnce(Result<(), StorageError>) + Send>;
@@ -190,6 +193,77 @@ impl SessionStore for SqliteStore {
 impl Probe for SqliteStore {
     async fn probe(&self) -> Result<(), StorageError> {
         self.write(|transaction| statements::probe(transaction)).await
+    }
+}
+
+#[async_trait]
+impl DeviceStore for SqliteStore {
+    async fn device(&self, id: DeviceId) -> Result<Option<Device>, StorageError> {
+        self.read(move |connection| devices::device(connection, id)).await
+    }
+
+    async fn device_of(&self, thumbprint: Thumbprint) -> Result<Option<Device>, StorageError> {
+        self.read(move |connection| devices::device_of(connection, thumbprint))
+            .await
+    }
+
+    async fn devices(
+        &self,
+        filter: Filter,
+        after: Option<DeviceId>,
+        count_max: u32,
+    ) -> Result<Vec<Device>, StorageError> {
+        self.read(move |connection| devices::devices(connection, &filter, after, count_max))
+            .await
+    }
+
+    async fn begin_enrollment(
+        &self,
+        enrollment: Enrollment,
+        now_us: i64,
+        count_max: u32,
+    ) -> Result<bool, StorageError> {
+        self.write(move |transaction| devices::begin_enrollment(transaction, &enrollment, now_us, count_max))
+            .await
+    }
+
+    async fn enroll(&self, new: NewDevice) -> Result<DeviceChange, StorageError> {
+        self.write(move |transaction| devices::enroll(transaction, &new)).await
+    }
+
+    async fn set_device_state(
+        &self,
+        id: DeviceId,
+        state: DeviceState,
+        now_us: i64,
+    ) -> Result<DeviceChange, StorageError> {
+        self.write(move |transaction| devices::set_state(transaction, id, state, now_us))
+            .await
+    }
+
+    async fn report_posture(&self, id: DeviceId, posture: Posture) -> Result<DeviceChange, StorageError> {
+        self.write(move |transaction| devices::report(transaction, id, &posture))
+            .await
+    }
+
+    async fn add_thumbprint(
+        &self,
+        id: DeviceId,
+        thumbprint: Thumbprint,
+        now_us: i64,
+    ) -> Result<DeviceChange, StorageError> {
+        self.write(move |transaction| devices::add_thumbprint(transaction, id, thumbprint, now_us))
+            .await
+    }
+
+    async fn remove_thumbprint(
+        &self,
+        id: DeviceId,
+        thumbprint: Thumbprint,
+        now_us: i64,
+    ) -> Result<DeviceChange, StorageError> {
+        self.write(move |transaction| devices::remove_thumbprint(transaction, id, thumbprint, now_us))
+            .await
     }
 }
 

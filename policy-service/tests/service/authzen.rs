@@ -22,6 +22,8 @@ const RESOURCES: &str = r#"[
     {"type": "route", "id": "orders-read", "properties": {"host": "orders.example.org", "path": "/orders/9"}}
 ]"#;
 const EVALUATIONS: &str = "/access/v1/evaluations";
+/// RFC 9449 §6.1.
+const KEY_THUMBPRINT: &str = "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I";
 pub(crate) const JSON: (&str, &str) = ("content-type", "application/json");
 
 pub(crate) struct Answer {
@@ -125,7 +127,9 @@ pub(crate) fn read_order(roles: &[&str]) -> Value {
         "subject": alice(roles),
         "action": {"name": "GET"},
         "resource": route("orders-read", "/orders/7"),
-        "context": {"source_address": "10.0.0.1", "peer": "spiffe://example.org/web"},
+        "context": {
+            "source_address": "10.0.0.1", "peer": "spiffe://example.org/web", "key_thumbprint": KEY_THUMBPRINT,
+        },
     })
 }
 
@@ -167,6 +171,7 @@ async fn an_evaluation_is_a_decision_with_a_record() {
     );
     assert_eq!(record.peer.as_deref(), Some("spiffe://example.org/web"));
     assert_eq!(record.principal.as_ref().unwrap().subject, "alice");
+    assert_eq!(record.context.key_thumbprint.as_deref(), Some(KEY_THUMBPRINT));
     let metrics = service.get("/metrics").1;
     let counted = "picket_policy_service_authzen_requests_total{endpoint=\"evaluation\",status=\"200\"} 2";
     assert!(metrics.contains(counted), "{metrics}");
@@ -306,6 +311,10 @@ async fn what_is_malformed_is_told_with_the_field() {
         (
             with("/context/source_address", "here".into()),
             "context.source_address: expected an IP address",
+        ),
+        (
+            with("/context/key_thumbprint", "0ZcO".into()),
+            "context.key_thumbprint: expected a SHA-256 hash in base64url without padding",
         ),
         (with("/context/peer", "web".into()), "context.peer: expected a URI"),
         (with("/subject/type", "workload".into()), "subject.id: expected a URI"),

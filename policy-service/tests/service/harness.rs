@@ -339,6 +339,7 @@ pub(crate) fn request(roles: &[&str], method: &str, route_rule: &str, classifica
         context: Some(v1::Context {
             source_address: "10.0.0.1".into(),
             user_agent: "test".into(),
+            ..v1::Context::default()
         }),
         ..Default::default()
     }

@@ -11,6 +11,7 @@
 mod admin;
 mod authzen;
 mod authzen_search;
+mod devices;
 mod external;
 mod harness;
 mod policies;

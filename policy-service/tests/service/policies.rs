@@ -471,7 +471,7 @@ async fn while_a_revision_cannot_be_loaded_nothing_is_decided(first: &mut Replic
     };
     store.activate(choice, order.clone()).await.unwrap();
     for replica in [&mut *first, &mut *second] {
-        replica.wait_until_ready_says("503", "revision 3 is active and cannot be loaded: ");
+        replica.wait_until_ready_says("503", "revision 3 is active and cannot be loaded\"");
         let (_, body) = replica.service.get("/readyz");
         assert!(!body.contains("secret"), "{body}");
         let (_, page) = replica.service.get("/metrics");

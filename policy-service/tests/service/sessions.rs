@@ -128,7 +128,7 @@ async fn without_its_storage_the_service_gives_no_permit_and_readiness_says_why(
     let refused = client.decide(asked("2")).await.unwrap_err();
     assert_eq!(
         (refused.code(), refused.message()),
-        (Code::Unavailable, "the session could not be looked up")
+        (Code::Unavailable, "the session or the device could not be looked up")
     );
     // One that is, after a while.
     let mut permits = 0;

@@ -8,6 +8,7 @@
 )]
 
 mod cases;
+mod devices;
 mod outages;
 mod policies;
 mod postgres;
@@ -90,6 +91,7 @@ pub(crate) async fn confirm(store: &dyn Store) {
 async fn every_case_holds_in_sqlite() {
     let backend = Sqlite(tempfile::tempdir().unwrap());
     cases::run(&backend).await;
+    devices::run(&backend).await;
     policies::run(&backend).await;
     roles::run(&backend).await;
     roles::the_limit_holds_in_sqlite(&backend.fresh().await).await;
@@ -103,6 +105,7 @@ async fn every_case_holds_in_postgresql() {
         folder: tempfile::tempdir().unwrap(),
     };
     cases::run(&backend).await;
+    devices::run(&backend).await;
     policies::run(&backend).await;
     roles::run(&backend).await;
     schema::postgres_refuses_what_is_not_its_own(&backend.server, backend.folder.path()).await;
@@ -111,6 +114,7 @@ async fn every_case_holds_in_postgresql() {
     policies::changes_are_told(&backend.server, backend.folder.path()).await;
     roles::changes_are_told(&backend.server, backend.folder.path()).await;
     roles::the_limit_holds_in_postgresql(&backend.server, backend.folder.path()).await;
+    devices::changes_of_devices_are_told(&backend.server, backend.folder.path()).await;
     outages::a_statement_that_is_refused_costs_no_connection(&backend.server, backend.folder.path()).await;
     outages::a_new_session_costs_the_same_however_many_have_ended(&backend.server, backend.folder.path()).await;
     outages::a_connection_that_says_nothing_is_made_anew(&backend.server, backend.folder.path()).await;

@@ -230,6 +230,7 @@ pub fn request(rule: usize) -> v1::AccessRequest {
         context: Some(v1::Context {
             source_address: "127.0.0.1".to_owned(),
             user_agent: "picket-bench/1".to_owned(),
+            ..v1::Context::default()
         }),
         ..v1::AccessRequest::default()
     }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use picket_policy_service::audit::{ChallengeRecord, EffectRecord, RiskModeRecord, RiskRecord};
+use picket_policy_service::audit::{ChallengeRecord, DeviceSeenRecord, EffectRecord, RiskModeRecord, RiskRecord};
 use picket_policy_service::policy::Outcome;
 
 use super::{Answer, ExplainedPolicy, Explanation, RequestLine, Traced};
@@ -18,6 +18,9 @@ pub(super) fn of(answer: &Answer<'_>, output: Output) -> String {
     }
     if let Some(explanation) = answer.explanation {
         add_request(&mut text, explanation);
+        if let Some(device) = &explanation.device {
+            add_device(&mut text, device);
+        }
         if let Some(risk) = &explanation.risk {
             add_risk(&mut text, risk);
         }
@@ -40,6 +43,20 @@ fn add_request(text: &mut String, explanation: &Explanation) {
     let time = time_text::of_us(i64::try_from(*time_us).unwrap_or(i64::MAX));
     let line = format!("{method} {host}{path}, route rule {route_rule}, at {time}");
     let _ = writeln!(text, "request    {}", printable(&line));
+}
+
+fn add_device(text: &mut String, device: &DeviceSeenRecord) {
+    let not = |is: bool| if is { "" } else { "not " };
+    let line = format!(
+        "{}, {}, {}trusted, score {}, {}compliant, {}the principal's own",
+        device.id,
+        device.state.as_str(),
+        not(device.is_trusted),
+        device.trust_score,
+        not(device.is_compliant),
+        not(device.is_owner),
+    );
+    let _ = writeln!(text, "device     {}", printable(&line));
 }
 
 fn add_risk(text: &mut String, risk: &RiskRecord) {
@@ -167,7 +184,11 @@ fn asked_for(challenge: &ChallengeRecord) -> String {
         .max_age_s
         .map(|age_s| format!("an authentication of at most {age_s} s ago"));
     let bound_token = challenge.bound_token.then(|| "a token that is bound".to_owned());
-    let parts: Vec<String> = [acr_values, max_age_s, bound_token].into_iter().flatten().collect();
+    let trusted_device = challenge.trusted_device.then(|| "a trusted device".to_owned());
+    let parts: Vec<String> = [acr_values, max_age_s, bound_token, trusted_device]
+        .into_iter()
+        .flatten()
+        .collect();
     parts.join(" and ")
 }
 

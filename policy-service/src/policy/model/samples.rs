@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
-use picket_core::access::{AccessRequest, Action, Actor, Context, Principal, Resource, Sidecar};
+use picket_core::access::{AccessRequest, Action, Actor, Context, Possession, Principal, Resource, Sidecar};
 use picket_core::decision::Vary;
 use picket_core::risk::{Risk, RiskLevel, SCORE_MAX};
 
@@ -99,6 +99,7 @@ fn sample(whole: bool, user: bool, peer: bool) -> AccessRequest {
         context: Context {
             source_address: whole.then_some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
             user_agent: whole.then(text),
+            possession: Possession::default(),
         },
     }
 }

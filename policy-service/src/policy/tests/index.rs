@@ -2,13 +2,20 @@
 
 use cedar_policy::Policy;
 use picket_core::decision::{Attribute as Varying, Vary};
+use picket_core::dpop::Thumbprint;
+use picket_core::peer::CertificateThumbprint;
 use proptest::collection::vec;
-use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop_assert, prop_assert_eq, proptest};
+use proptest::prelude::{ProptestConfig, Strategy, any, prop_assert, prop_assert_eq, proptest};
 use proptest::sample::{select, subsequence};
+use uuid::Uuid;
 
 use super::super::needs::{Needs, Reach};
 use super::super::syntax::{Traits, traits_of};
 use super::*;
+use crate::devices::{
+    self, Compliance, Device, DeviceId, DeviceState, OsName, OsVersion, Posture, SeenDevice, Weights,
+};
+use crate::sessions::PrincipalId;
 
 /// The same policies in one set, over all entities.
 fn undivided(directory: &Path) -> PolicyEngine {
@@ -160,7 +167,7 @@ fn what_a_policy_does_not_name_it_does_not_need() {
 
 #[test]
 fn an_answer_varies_with_what_policies_look_at_in_scope_and_conditions() {
-    use Varying::{Host, Method, Path, Peer, SourceAddress, UserAgent};
+    use Varying::{Device, Host, Method, Path, Peer, SourceAddress, UserAgent};
     let all = Varying::ALL;
     let moment = Moment::new(NOW_US, &jiff::tz::TimeZone::UTC).unwrap();
     let check = |scope: &str, conditions: &str, expected: &[Varying]| {
@@ -202,6 +209,8 @@ fn an_answer_varies_with_what_policies_look_at_in_scope_and_conditions() {
         &[SourceAddress],
     );
     condition(r#"context["user_agent"] like "curl*""#, &[UserAgent]);
+    condition("context has device && context.device.trust_score > 60", &[Device]);
+    condition("context has device.is_trusted", &[Device]);
     condition(r#"resource.host == "h""#, &[Host]);
     condition(r#"resource.path like "/a/*""#, &[Path]);
     condition(r#"resource.getTag(context.method) == "1""#, &[Method, Path]);
@@ -247,7 +256,7 @@ pub(super) fn world() -> [(&'static str, String); 2] {
     ]
 }
 
-const CONDITIONS: [&str; 50] = [
+const CONDITIONS: [&str; 54] = [
     r#"Picket::Resource::"orders.example.org/orders/7" has route_rule"#,
     r#"Picket::Resource::"other.example.org/orders/7".hasTag("id")"#,
     "true",
@@ -297,6 +306,10 @@ const CONDITIONS: [&str; 50] = [
     r#"(principal is Picket::User && principal has acr && principal.acr == "gold")"#,
     r#"(principal is Picket::User && principal has acr && ["silver", "gold"].contains(principal.acr))"#,
     "(principal is Picket::User && principal.is_bound)",
+    "(context has device && context.device.is_trusted)",
+    "(context has device && context.device.trust_score > 60 && context.device.is_owner)",
+    r#"(context has device && context.device.state != "suspended")"#,
+    "context has device",
     r#"(resource has tenant && principal is Picket::User && principal has tenant && resource.tenant == principal.tenant)"#,
 ];
 
@@ -350,34 +363,42 @@ pub(super) fn asked() -> impl Strategy<Value = AccessRequest> {
         any::<bool>(),
     );
     let from = (any::<bool>(), any::<bool>());
-    (who, what, from, Just(())).prop_map(|(who, (rule, method, secret, tagged), (address, peer), ())| {
-        let (is_user, roles, tenant, auth_time) = who;
-        let mut asked = request(if is_user { user(&roles) } else { None }, method, rule);
-        if let Some(principal) = &mut asked.principal {
-            principal.tenant = tenant.then(|| "acme".to_owned());
-            principal.auth_time_s = auth_time.then_some(AUTH_TIME_S);
-            principal.is_bound = auth_time && tenant;
-            principal.acr = auth_time.then(|| "alice".to_owned());
-            principal.amr = if tenant { vec!["otp".to_owned()] } else { vec![] };
-            principal.scopes = if auth_time { vec!["s".to_owned()] } else { vec![] };
-        }
-        asked.resource.classification = secret.then(|| "secret".to_owned());
-        asked.resource.tenant = secret.then(|| "acme".to_owned());
-        if !tagged {
-            asked.resource.path_parameters.clear();
-        }
-        if !address {
-            asked.context.source_address = None;
-        }
-        if !peer {
-            asked.peer = None;
-        }
-        if tagged && peer {
-            asked.resource.host = "other.example.org".to_owned();
-            asked.context.user_agent = None;
-        }
-        asked
-    })
+    let device = (0..4_u8, any::<bool>());
+    (who, what, from, device).prop_map(
+        |(who, (rule, method, secret, tagged), (address, peer), (device, has_key))| {
+            let (is_user, roles, tenant, auth_time) = who;
+            let mut asked = request(if is_user { user(&roles) } else { None }, method, rule);
+            if let Some(principal) = &mut asked.principal {
+                principal.tenant = tenant.then(|| "acme".to_owned());
+                principal.auth_time_s = auth_time.then_some(AUTH_TIME_S);
+                principal.is_bound = auth_time && tenant;
+                principal.acr = auth_time.then(|| "alice".to_owned());
+                principal.amr = if tenant { vec!["otp".to_owned()] } else { vec![] };
+                principal.scopes = if auth_time { vec!["s".to_owned()] } else { vec![] };
+            }
+            asked.resource.classification = secret.then(|| "secret".to_owned());
+            asked.resource.tenant = secret.then(|| "acme".to_owned());
+            if !tagged {
+                asked.resource.path_parameters.clear();
+            }
+            if !address {
+                asked.context.source_address = None;
+            }
+            if !peer {
+                asked.peer = None;
+            }
+            let certificate = (device > 0).then_some(CertificateThumbprint([device; 32]));
+            asked.context.possession = Possession {
+                certificate,
+                key: has_key.then_some(Thumbprint([device; 32])),
+            };
+            if tagged && peer {
+                asked.resource.host = "other.example.org".to_owned();
+                asked.context.user_agent = None;
+            }
+            asked
+        },
+    )
 }
 
 /// Saturday, 2026-11-21, 08:00 in Greenwich.
@@ -400,6 +421,64 @@ fn times() -> impl Strategy<Value = (u64, u64)> {
     let since_us = (0..3 * 24 * 60_u64, 0..MINUTE_US).prop_map(|(minutes, us)| minutes * MINUTE_US + us);
     let auth_time_us = u64::try_from(AUTH_TIME_S).unwrap() * 1_000_000;
     (since_us.prop_map(move |since_us| auth_time_us + since_us), 0..100_u64)
+}
+
+/// The device of a request as the service's own rules see it: known by its certificate alone, with a report that ages.
+fn device_of(request: &AccessRequest, now_us: u64) -> Option<SeenDevice> {
+    let CertificateThumbprint(thumbprint) = request.context.possession.certificate?;
+    let state = match thumbprint[0] {
+        1 => DeviceState::Trusted,
+        2 => DeviceState::Suspended,
+        _ => return None,
+    };
+    let device = Device {
+        id: DeviceId::new(Uuid::from_u128(thumbprint[0].into())),
+        owner: PrincipalId::of("https://issuer.example", "alice"),
+        issuer: "https://issuer.example".into(),
+        subject: "alice".into(),
+        tenant: None,
+        label: String::new(),
+        state,
+        thumbprints: vec![devices::Thumbprint::Certificate(thumbprint)],
+        posture: Some(Posture {
+            os: OsName::new("linux").unwrap(),
+            os_version: OsVersion::new("6.1").unwrap(),
+            is_disk_encrypted: true,
+            is_managed: true,
+            failures: 0,
+            reported_us: AUTH_TIME_S * 1_000_000,
+            reporter: String::new(),
+        }),
+        enrolled_us: 0,
+        changed_us: 0,
+    };
+    let weights = Weights {
+        trusted_points: 100,
+        enrolled_points: 50,
+        noncompliance_points: 30,
+        age_points: 9,
+        age_step_us: 7 * 3_600_000_000,
+        age_points_max: 70,
+        failure_points: 10,
+        failure_points_max: 50,
+        trusted_from: 60,
+    };
+    let now_us = i64::try_from(now_us).unwrap();
+    let trust = devices::trust(&device, &Compliance::default(), &weights, now_us);
+    let owner = request
+        .principal
+        .as_ref()
+        .map(|owner| PrincipalId::of(&owner.issuer, &owner.subject));
+    Some(SeenDevice::new(device.id, state, &trust, owner == Some(device.owner)))
+}
+
+fn evaluate(engine: &PolicyEngine, request: &AccessRequest, now_us: u64) -> Evaluation {
+    let device = device_of(request, now_us);
+    let known = Known {
+        risk: None,
+        device: device.as_ref(),
+    };
+    engine.evaluate_knowing(request, now_us, known)
 }
 
 proptest! {
@@ -426,14 +505,15 @@ proptest! {
         let whole = undivided(folder.path()).in_time_zone(berlin);
         prop_assert_eq!(indexed.policy_count(), policies.len());
         for (request, (now_us, percent)) in &requests {
-            let evaluation = indexed.evaluate(request, *now_us);
+            let evaluation = evaluate(&indexed, request, *now_us);
             let (vary, same_for_ms) = (evaluation.vary, evaluation.same_for_ms);
             // What is tried comes from the text of the policies for the rule: all policies have more of it.
             let challenge = evaluation.challenge.clone();
-            let expected = Evaluation { vary, same_for_ms, challenge, ..whole.evaluate(request, *now_us) };
+            let expected = Evaluation { vary, same_for_ms, challenge, ..evaluate(&whole, request, *now_us) };
             prop_assert_eq!(&evaluation, &expected, "{}\n{:?}", text, request);
+            let told_device = evaluation.challenge.as_ref().is_some_and(StepUp::trusted_device);
             for back in evaluation.challenge.iter().flat_map(|told| come_back(request, told, *now_us)) {
-                prop_assert_eq!(whole.evaluate(&back, *now_us).effect, Effect::Permit, "{}\n{:?}", text, back);
+                prop_assert_eq!(come_back_effect(&whole, &back, told_device, *now_us), Effect::Permit, "{}\n{:?}", text, back);
             }
             let tenant = request.principal.as_ref().and_then(|principal| principal.tenant.as_deref());
             for id in &evaluation.policy_ids {
@@ -444,11 +524,25 @@ proptest! {
             let later_us = now_us + same_for_ms.unwrap_or(LONG_MS) * percent / 100 * 1_000;
             for (other, _) in &requests {
                 let same = same_where_it_matters(request, other, vary);
-                let fresh = Evaluation { same_for_ms, ..indexed.evaluate(&same, later_us) };
+                let fresh = Evaluation { same_for_ms, ..evaluate(&indexed, &same, later_us) };
                 prop_assert_eq!(&fresh, &evaluation, "{}\n{:?}\n{:?}\n{} {}", text, request, same, now_us, later_us);
             }
         }
     }
+}
+
+/// What is decided about a user who did as a challenge says, on a trusted device where that is asked for.
+fn come_back_effect(engine: &PolicyEngine, back: &AccessRequest, on_trusted_device: bool, now_us: u64) -> Effect {
+    let device = device_of(back, now_us);
+    let device = match on_trusted_device {
+        true => Some(SeenDevice::trusted(device.as_ref())),
+        false => device,
+    };
+    let known = Known {
+        risk: None,
+        device: device.as_ref(),
+    };
+    engine.evaluate_knowing(back, now_us, known).effect
 }
 
 /// The request of a user who did as a challenge says, once with each class that it names.
@@ -497,6 +591,7 @@ fn same_where_it_matters(request: &AccessRequest, other: &AccessRequest, vary: V
             }
             Varying::SourceAddress => same.context.source_address = request.context.source_address,
             Varying::UserAgent => same.context.user_agent.clone_from(&request.context.user_agent),
+            Varying::Device => same.context.possession = request.context.possession,
         }
     }
     same

@@ -30,7 +30,7 @@ fn challenge(policies: &str, change: impl FnOnce(&mut Principal)) -> Option<Step
 }
 
 fn step_up(acr_values: &[&str], max_age_s: Option<u32>, bound_token: bool) -> Option<StepUp> {
-    let step_up = StepUp::new(acr_values.map_owned(), max_age_s, bound_token);
+    let step_up = StepUp::new(acr_values.map_owned(), max_age_s, bound_token, false);
     assert!(step_up.is_some());
     step_up
 }
@@ -173,7 +173,7 @@ fn one_denial_costs_so_many_evaluations_and_no_more() {
         looked_at: Attributes::ALL,
         compared: &compared,
         // The last class alone would do, with all the rest and a new authentication: everything else is tried before.
-        evaluate: |tried: &AccessRequest| {
+        evaluate: |tried: &AccessRequest, _: &Moment| {
             evaluated.set(evaluated.get() + 1);
             let principal = tried.principal.as_ref();
             let is_enough = principal.is_some_and(|principal| {
@@ -189,5 +189,5 @@ fn one_denial_costs_so_many_evaluations_and_no_more() {
     assert_eq!(evaluated.get(), 64);
     // What is left to be found out is asked for in full.
     let last = compared.acr_values.last().cloned().into_iter().collect();
-    assert_eq!(found, StepUp::new(last, Some(0), true));
+    assert_eq!(found, StepUp::new(last, Some(0), true, false));
 }

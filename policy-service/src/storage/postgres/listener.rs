@@ -72,6 +72,7 @@ impl Listener {
 fn change(payload: &str) -> Change {
     match payload.split_once(' ') {
         Some(("session", id)) => id.parse::<SessionId>().map_or(Change::Anything, Change::Session),
+        Some(("device", thumbprint)) => thumbprint.parse().map_or(Change::Anything, Change::Device),
         None if payload == "standing" => Change::Standing,
         None if payload == "policies" => Change::Policies,
         None if payload == "roles" => Change::Roles,
@@ -82,6 +83,7 @@ fn change(payload: &str) -> Change {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::devices::Thumbprint;
     use crate::sessions::NamedBy;
 
     #[test]
@@ -91,7 +93,9 @@ mod tests {
         assert_eq!(change("standing"), Change::Standing);
         assert_eq!(change("policies"), Change::Policies);
         assert_eq!(change("roles"), Change::Roles);
-        for payload in ["", "session", "session 00", "standing now"] {
+        let thumbprint = Thumbprint::Key([7; 32]);
+        assert_eq!(change(&format!("device {thumbprint}")), Change::Device(thumbprint));
+        for payload in ["", "session", "session 00", "standing now", "device 00"] {
             assert_eq!(change(payload), Change::Anything, "{payload}");
         }
     }

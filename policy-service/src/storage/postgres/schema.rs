@@ -10,7 +10,7 @@ const APPLICATION: &str = "picket storage";
 const MIGRATION_LOCK: i64 = 0x5069_6b73_5069_6b73;
 
 /// What brings a database from version n to n + 1. Entries are added, never changed.
-const MIGRATIONS: [&str; 3] = [
+const MIGRATIONS: [&str; 4] = [
     "
     CREATE TABLE picket.session (
         id bytea PRIMARY KEY,
@@ -89,6 +89,45 @@ const MIGRATIONS: [&str; 3] = [
     -- An index takes each NULL for another one.
     CREATE UNIQUE INDEX role_assignment_by_key ON picket.role_assignment (issuer, subject, role, coalesce(tenant, ''));
     CREATE INDEX role_assignment_by_end ON picket.role_assignment (until_us) WHERE until_us IS NOT NULL;
+",
+    "
+    CREATE TABLE picket.device (
+        id bytea PRIMARY KEY,
+        owner bytea NOT NULL,
+        issuer text NOT NULL,
+        subject text NOT NULL,
+        tenant text,
+        label text NOT NULL,
+        state text NOT NULL,
+        enrolled_us bigint NOT NULL,
+        changed_us bigint NOT NULL,
+        -- What was reported last: all of it is there, or none.
+        os text,
+        os_version text,
+        is_disk_encrypted boolean,
+        is_managed boolean,
+        failures integer,
+        reported_us bigint,
+        reporter text
+    );
+    CREATE INDEX device_by_owner ON picket.device (owner, id);
+    CREATE INDEX device_by_tenant ON picket.device (tenant, id) WHERE tenant IS NOT NULL;
+    -- A byte for the kind, and the hash: each is of one device.
+    CREATE TABLE picket.device_thumbprint (
+        thumbprint bytea PRIMARY KEY,
+        device bytea NOT NULL REFERENCES picket.device (id)
+    );
+    CREATE INDEX device_thumbprint_by_device ON picket.device_thumbprint (device);
+    CREATE TABLE picket.enrollment (
+        challenge bytea PRIMARY KEY,
+        owner bytea NOT NULL,
+        issuer text NOT NULL,
+        subject text NOT NULL,
+        tenant text,
+        label text NOT NULL,
+        ends_us bigint NOT NULL,
+        caller text NOT NULL
+    );
 ",
 ];
 

@@ -10,7 +10,7 @@ use super::{StorageError, backend};
 const APPLICATION_ID: i64 = 0x5069_6b73;
 
 /// What brings a database from version n to n + 1 (`PRAGMA user_version`). Entries are added, never changed.
-const MIGRATIONS: [&str; 3] = [
+const MIGRATIONS: [&str; 4] = [
     "
     CREATE TABLE session (
         id BLOB PRIMARY KEY,
@@ -89,6 +89,45 @@ const MIGRATIONS: [&str; 3] = [
     -- An index takes each NULL for another one.
     CREATE UNIQUE INDEX role_assignment_by_key ON role_assignment (issuer, subject, role, coalesce(tenant, ''));
     CREATE INDEX role_assignment_by_end ON role_assignment (until_us) WHERE until_us IS NOT NULL;
+",
+    "
+    CREATE TABLE device (
+        id BLOB PRIMARY KEY,
+        owner BLOB NOT NULL,
+        issuer TEXT NOT NULL,
+        subject TEXT NOT NULL,
+        tenant TEXT,
+        label TEXT NOT NULL,
+        state TEXT NOT NULL,
+        enrolled_us INTEGER NOT NULL,
+        changed_us INTEGER NOT NULL,
+        -- What was reported last: all of it is there, or none.
+        os TEXT,
+        os_version TEXT,
+        is_disk_encrypted INTEGER,
+        is_managed INTEGER,
+        failures INTEGER,
+        reported_us INTEGER,
+        reporter TEXT
+    ) STRICT;
+    CREATE INDEX device_by_owner ON device (owner, id);
+    CREATE INDEX device_by_tenant ON device (tenant, id) WHERE tenant IS NOT NULL;
+    -- A byte for the kind, and the hash: each is of one device.
+    CREATE TABLE device_thumbprint (
+        thumbprint BLOB PRIMARY KEY,
+        device BLOB NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX device_thumbprint_by_device ON device_thumbprint (device);
+    CREATE TABLE enrollment (
+        challenge BLOB PRIMARY KEY,
+        owner BLOB NOT NULL,
+        issuer TEXT NOT NULL,
+        subject TEXT NOT NULL,
+        tenant TEXT,
+        label TEXT NOT NULL,
+        ends_us INTEGER NOT NULL,
+        caller TEXT NOT NULL
+    ) STRICT;
 ",
 ];
 

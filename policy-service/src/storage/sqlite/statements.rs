@@ -274,7 +274,7 @@ fn digest<T>(row: &Row<'_>, index: usize, read: impl FnOnce(&[u8]) -> Option<T>)
     read(&row.get::<_, Vec<u8>>(index)?).ok_or_else(|| malformed(index, "a digest"))
 }
 
-fn malformed(index: usize, name: &str) -> rusqlite::Error {
+pub(super) fn malformed(index: usize, name: &str) -> rusqlite::Error {
     rusqlite::Error::InvalidColumnType(index, name.to_owned(), Type::Blob)
 }
 

@@ -1,0 +1,88 @@
+//! A JWS that comes with the key that signed it (`jwk`, RFC 7515 §4.1.3): it proves that its sender holds that key, and no more.
+
+use serde_json::Value;
+
+use super::algorithm::{Scheme, TokenAlgorithm};
+use super::jws::Jws;
+use super::keys::{KeySource, VerificationKey};
+use crate::dpop::Thumbprint;
+use crate::signature::SignatureVerifier;
+use crate::strict_json::{Json, Members};
+
+/// RFC 7518 §6.2.2, §6.3.2 and §6.4.1: what only the owner of a key may have. RFC 8037 §2 has `d` too.
+const PRIVATE_MEMBERS: [&str; 8] = ["d", "p", "q", "dp", "dq", "qi", "oth", "k"];
+
+/// A JWS that has the right form. Nothing in it is true before [`OwnKeyJws::is_signed`].
+#[derive(Debug)]
+pub(crate) struct OwnKeyJws<'p> {
+    jws: Jws<'p>,
+    algorithm: TokenAlgorithm,
+    key: VerificationKey,
+    /// That of the key.
+    pub(crate) thumbprint: Thumbprint,
+}
+
+/// Why it has not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OwnKeyError {
+    /// Not a JWS whose header is a JSON object.
+    NotJws,
+    /// `typ` is another one.
+    Type,
+    /// `alg` is none of those that are allowed, or one of secrets.
+    Algorithm,
+    /// No key, a private one, a weak one, or one for something else.
+    Key,
+}
+
+impl<'p> OwnKeyJws<'p> {
+    /// Reads one of this type. It is compared as it stands, not as a media type that may be written in several ways.
+    pub(crate) fn parse(text: &'p str, typ: &str, algorithms: &[TokenAlgorithm]) -> Result<Self, OwnKeyError> {
+        let jws = Jws::parse(text).map_err(|_| OwnKeyError::NotJws)?;
+        let members = jws.header().map_err(|_| OwnKeyError::NotJws)?;
+        if !matches!(members.get("typ"), Some(Json::String(found)) if found == typ) {
+            return Err(OwnKeyError::Type);
+        }
+        let algorithm = match members.get("alg") {
+            Some(Json::String(name)) => TokenAlgorithm::from_name(name),
+            Some(_) | None => None,
+        };
+        // A secret proves nothing about who has it.
+        let algorithm = algorithm
+            .filter(|algorithm| algorithms.contains(algorithm) && algorithm.scheme() != Scheme::Hmac)
+            .ok_or(OwnKeyError::Algorithm)?;
+        let key = members.get("jwk").and_then(public_key).ok_or(OwnKeyError::Key)?;
+        if !key.fits(algorithm) {
+            return Err(OwnKeyError::Key);
+        }
+        let thumbprint = Thumbprint::of(key.material()).ok_or(OwnKeyError::Key)?;
+        Ok(Self {
+            jws,
+            algorithm,
+            key,
+            thumbprint,
+        })
+    }
+
+    /// The payload. `None`: it is no JSON object.
+    pub(crate) fn claims(&self) -> Option<Members<'_>> {
+        self.jws.claims().ok()
+    }
+
+    /// Whether the key in it signed it.
+    pub(crate) fn is_signed(&self, signatures: &dyn SignatureVerifier) -> bool {
+        let message = self.jws.signing_input.as_bytes();
+        self.jws
+            .signature()
+            .is_some_and(|signature| signatures.is_valid(self.algorithm, &self.key, message, &signature))
+    }
+}
+
+/// RFC 9449 §4.3, 6 and 7. `None`: it is not a public key for signatures, or a weak one.
+fn public_key(jwk: &Json<'_>) -> Option<VerificationKey> {
+    let Json::Object(members) = jwk else { return None };
+    if PRIVATE_MEMBERS.iter().any(|name| members.get(name).is_some()) {
+        return None;
+    }
+    VerificationKey::parse(&Value::from(jwk.clone()), KeySource::Published).ok()?
+}

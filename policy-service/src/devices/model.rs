@@ -1,0 +1,344 @@
+//! What a device is: by what it is known, whose it is, how far it is let, and what was reported of it.
+
+use std::cmp::Ordering;
+use std::fmt;
+use std::str::FromStr;
+
+use picket_core::access::Possession;
+use uuid::Uuid;
+
+use crate::sessions::PrincipalId;
+
+/// How many thumbprints a device may have: its key, and certificates that follow each other.
+pub const THUMBPRINTS_MAX: usize = 8;
+/// The longest name of an operating system.
+const OS_BYTES_MAX: usize = 32;
+/// The parts of a version: `10.0.22631.4460`.
+const VERSION_PARTS_MAX: usize = 4;
+const DIGEST_BYTES: usize = 32;
+
+/// Names a device: a UUID that is made up when it is enrolled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DeviceId(Uuid);
+
+/// By what a device is known: SHA-256 of its certificate (RFC 8705 §3.1) or of its key (RFC 7638).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Thumbprint {
+    /// Of the certificate on its connections.
+    Certificate([u8; DIGEST_BYTES]),
+    /// Of the key that it proves to hold.
+    Key([u8; DIGEST_BYTES]),
+}
+
+/// How far a device is let. In the order of trust: of two, the lesser one counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DeviceState {
+    /// It is no longer used, for good.
+    Retired,
+    /// It is not to be used for a while.
+    Suspended,
+    /// It is known, and nobody has said that it is trusted.
+    Enrolled,
+    /// An operator trusts it.
+    Trusted,
+}
+
+/// A device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Device {
+    /// Its name.
+    pub id: DeviceId,
+    /// Whose it is.
+    pub owner: PrincipalId,
+    /// The owner's `iss`, for people, cut at 256 bytes.
+    pub issuer: String,
+    /// The owner's `sub`, in the same way.
+    pub subject: String,
+    /// The owner's tenant, in the same way.
+    pub tenant: Option<String>,
+    /// What people call it, in the same way; may be empty.
+    pub label: String,
+    /// How far it is let.
+    pub state: DeviceState,
+    /// Sorted; at most [`THUMBPRINTS_MAX`].
+    pub thumbprints: Vec<Thumbprint>,
+    /// What was reported last; `None`: nothing was.
+    pub posture: Option<Posture>,
+    /// When it was enrolled, in microseconds since the epoch.
+    pub enrolled_us: i64,
+    /// When its state or its thumbprints were last changed.
+    pub changed_us: i64,
+}
+
+/// What was reported of a device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Posture {
+    /// Which operating system.
+    pub os: OsName,
+    /// Of which version.
+    pub os_version: OsVersion,
+    /// Whether what it stores is encrypted.
+    pub is_disk_encrypted: bool,
+    /// Whether it is under management.
+    pub is_managed: bool,
+    /// How many of the reporter's checks failed.
+    pub failures: u16,
+    /// When the report arrived, by the service's clock, in microseconds since the epoch.
+    pub reported_us: i64,
+    /// The SPIFFE ID of the reporter.
+    pub reporter: String,
+}
+
+/// The name of an operating system: 1 to 32 lower-case letters, digits, `.`, `_` and `-`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct OsName(String);
+
+/// A version: one to four numbers with dots between them. What is left out is 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct OsVersion {
+    parts: [u32; VERSION_PARTS_MAX],
+    count: usize,
+}
+
+impl DeviceId {
+    /// The name that this UUID is.
+    #[must_use]
+    pub fn new(uuid: Uuid) -> Self {
+        Self(uuid)
+    }
+
+    /// The bytes, as they are stored.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+
+    /// From stored bytes; `None`: they have another length.
+    #[must_use]
+    pub fn from_slice(bytes: &[u8]) -> Option<Self> {
+        Uuid::from_slice(bytes).ok().map(Self)
+    }
+}
+
+impl fmt::Display for DeviceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.hyphenated().fmt(f)
+    }
+}
+
+impl FromStr for DeviceId {
+    type Err = uuid::Error;
+
+    /// Only in the form that it is shown in, so that it has one text.
+    fn from_str(text: &str) -> Result<Self, uuid::Error> {
+        let uuid: Uuid = text.parse::<uuid::fmt::Hyphenated>()?.into_uuid();
+        Ok(Self(uuid))
+    }
+}
+
+impl Thumbprint {
+    /// Those that a request comes with.
+    pub fn of_possession(possession: Possession) -> impl Iterator<Item = Self> {
+        let certificate = possession.certificate.map(|thumbprint| Self::Certificate(thumbprint.0));
+        let key = possession.key.map(|thumbprint| Self::Key(thumbprint.0));
+        certificate.into_iter().chain(key)
+    }
+
+    fn parts(self) -> (u8, &'static str, [u8; DIGEST_BYTES]) {
+        match self {
+            Self::Certificate(digest) => (1, "certificate", digest),
+            Self::Key(digest) => (2, "key", digest),
+        }
+    }
+
+    /// Both kinds of one hash.
+    fn both(digest: [u8; DIGEST_BYTES]) -> [Self; 2] {
+        [Self::Certificate(digest), Self::Key(digest)]
+    }
+
+    /// Its kind: `certificate` or `key`.
+    #[must_use]
+    pub fn kind(self) -> &'static str {
+        self.parts().1
+    }
+
+    /// The hash.
+    #[must_use]
+    pub fn digest(self) -> [u8; DIGEST_BYTES] {
+        self.parts().2
+    }
+
+    /// The bytes, as they are stored: a byte for the kind, and the hash.
+    #[must_use]
+    pub fn to_bytes(self) -> Vec<u8> {
+        let (kind, _, digest) = self.parts();
+        std::iter::once(kind).chain(digest).collect()
+    }
+
+    /// From stored bytes; `None`: they are none that are stored.
+    #[must_use]
+    pub fn from_slice(bytes: &[u8]) -> Option<Self> {
+        let (kind, digest) = bytes.split_first()?;
+        let both = Self::both(digest.try_into().ok()?);
+        both.into_iter().find(|thumbprint| thumbprint.parts().0 == *kind)
+    }
+}
+
+impl fmt::Display for Thumbprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.kind(), hex::encode(self.digest()))
+    }
+}
+
+impl FromStr for Thumbprint {
+    type Err = NotAThumbprint;
+
+    fn from_str(text: &str) -> Result<Self, NotAThumbprint> {
+        let (kind, digits) = text.split_once(':').ok_or(NotAThumbprint)?;
+        let mut digest = [0; DIGEST_BYTES];
+        hex::decode_to_slice(digits, &mut digest).map_err(|_| NotAThumbprint)?;
+        let mut both = Self::both(digest).into_iter();
+        both.find(|thumbprint| thumbprint.kind() == kind).ok_or(NotAThumbprint)
+    }
+}
+
+/// A text is no thumbprint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("expected `certificate:` or `key:` with 64 hexadecimal digits")]
+pub struct NotAThumbprint;
+
+impl DeviceState {
+    /// Every state.
+    pub const ALL: [Self; 4] = [Self::Retired, Self::Suspended, Self::Enrolled, Self::Trusted];
+
+    /// The stable name.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Retired => "retired",
+            Self::Suspended => "suspended",
+            Self::Enrolled => "enrolled",
+            Self::Trusted => "trusted",
+        }
+    }
+
+    /// The state of this name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.as_str() == name)
+    }
+
+    /// Whether an operator may order this of a device in the other state. What is retired stays so: its key may be anywhere.
+    #[must_use]
+    pub fn may_follow(self, before: Self) -> bool {
+        before != Self::Retired || self == Self::Retired
+    }
+}
+
+impl OsName {
+    /// `None`: it is not a name.
+    #[must_use]
+    pub fn new(text: &str) -> Option<Self> {
+        let allowed =
+            |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'.' | b'_' | b'-');
+        let is_name = (1..=OS_BYTES_MAX).contains(&text.len()) && text.bytes().all(allowed);
+        is_name.then(|| Self(text.to_owned()))
+    }
+
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl OsVersion {
+    /// `None`: it is not a version.
+    #[must_use]
+    pub fn new(text: &str) -> Option<Self> {
+        let mut version = Self {
+            parts: [0; VERSION_PARTS_MAX],
+            count: 0,
+        };
+        for part in text.split('.') {
+            let is_number = !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+            let number = is_number.then(|| part.parse().ok()).flatten()?;
+            *version.parts.get_mut(version.count)? = number;
+            version.count += 1;
+        }
+        Some(version)
+    }
+}
+
+impl PartialOrd for OsVersion {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        self.parts.partial_cmp(&other.parts)
+    }
+}
+
+impl fmt::Display for OsVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let parts: Vec<String> = self.parts.iter().take(self.count).map(u32::to_string).collect();
+        f.write_str(&parts.join("."))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thumbprint_has_one_text_and_one_row() {
+        for thumbprint in [Thumbprint::Certificate([7; 32]), Thumbprint::Key([7; 32])] {
+            assert_eq!(thumbprint.to_string().parse(), Ok(thumbprint));
+            assert_eq!(Thumbprint::from_slice(&thumbprint.to_bytes()), Some(thumbprint));
+        }
+        let digits = "07".repeat(32);
+        for text in [digits.clone(), format!("card:{digits}"), "key:07".to_owned()] {
+            assert_eq!(text.parse::<Thumbprint>(), Err(NotAThumbprint), "{text}");
+        }
+        for bytes in [vec![], vec![1; 32], vec![3; 33], vec![1; 34]] {
+            assert_eq!(Thumbprint::from_slice(&bytes), None, "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn versions_are_compared_number_by_number() {
+        let version = |text: &str| OsVersion::new(text).unwrap();
+        assert!(version("14.10") > version("14.9.9"));
+        assert!(version("14") >= version("14.0.0.0") && version("14.0") <= version("14"));
+        assert!(version("10.0.22631") < version("10.0.22631.1"));
+        assert_eq!(version("14.0").to_string(), "14.0");
+        for text in ["", "14.", ".1", "1.2.3.4.5", "14.x", "-1", "+1", "4294967296", " 14"] {
+            assert_eq!(OsVersion::new(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn an_operating_system_has_one_spelling() {
+        assert!(OsName::new("macos").is_some());
+        for text in ["", "macOS", "a b", &"a".repeat(33)] {
+            assert_eq!(OsName::new(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_retired_stays_retired() {
+        for state in DeviceState::ALL {
+            assert_eq!(DeviceState::named(state.as_str()), Some(state));
+            assert!(DeviceState::Retired.may_follow(state));
+            let is_retired = state == DeviceState::Retired;
+            assert_eq!(state.may_follow(DeviceState::Retired), is_retired);
+            assert!(state.may_follow(DeviceState::Suspended));
+        }
+    }
+
+    #[test]
+    fn an_id_is_read_as_it_is_shown() {
+        let id = DeviceId::new(Uuid::from_u128(7));
+        assert_eq!(id.to_string().parse(), Ok(id));
+        assert_eq!(DeviceId::from_slice(id.as_bytes()), Some(id));
+        assert!(id.to_string().replace('-', "").parse::<DeviceId>().is_err());
+    }
+}

@@ -1,0 +1,266 @@
+//! The device of a request, over a real store.
+
+use picket_core::access::{AccessRequest, Action, Context, Possession, Principal, Resource, Sidecar};
+use picket_core::decision::{Attribute, Vary};
+use picket_core::dpop;
+use picket_core::peer::CertificateThumbprint;
+use uuid::Uuid;
+
+use super::judgement::Refusal;
+use super::*;
+use crate::sessions::PrincipalId;
+use crate::storage::{self, Change, DeviceChange, Freshness, Location, NewDevice, StorageError, Store};
+
+const NOW_US: i64 = 1_700_000_000_000_000;
+const ISSUER: &str = "https://issuer.example";
+
+fn settings() -> Settings {
+    Settings {
+        compliance: Compliance::default(),
+        weights: Weights {
+            trusted_points: 100,
+            enrolled_points: 50,
+            noncompliance_points: 30,
+            age_points: 2,
+            age_step_us: 86_400_000_000,
+            age_points_max: 20,
+            failure_points: 10,
+            failure_points_max: 50,
+            trusted_from: 60,
+        },
+        denied: vec![DeviceState::Suspended, DeviceState::Retired],
+        audience: "pdp".to_owned(),
+        challenge_valid_for_us: 600_000_000,
+        devices_max: 10,
+        cache_entries_max: 10,
+    }
+}
+
+/// A policy service's devices, without the service.
+struct Replica {
+    devices: Devices,
+    store: Arc<dyn Store>,
+    _folder: tempfile::TempDir,
+}
+
+impl Replica {
+    async fn new(settings: Settings) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("storage.sqlite3");
+        let store = storage::open(&Location::Sqlite { file }, Arc::new(|_| ()))
+            .await
+            .unwrap();
+        let freshness = Arc::new(Freshness::new());
+        freshness.confirm(freshness.elapsed_ms());
+        let memory = Memory::new(settings.cache_entries_max, 1, freshness);
+        let metrics = Arc::new(Metrics::new("", 0));
+        let devices = Devices::new(Arc::<dyn Store>::clone(&store), memory, settings, metrics);
+        Self {
+            devices,
+            store,
+            _folder: folder,
+        }
+    }
+
+    /// Enrols a device of alice's by the key of this number, and sets its state.
+    async fn enrolled(&self, number: u8, state: DeviceState) -> DeviceId {
+        let challenge = Challenge::random().unwrap();
+        let enrollment = Enrollment {
+            challenge: challenge.digest(),
+            owner: PrincipalId::of(ISSUER, "alice"),
+            issuer: ISSUER.to_owned(),
+            subject: "alice".to_owned(),
+            tenant: None,
+            label: String::new(),
+            ends_us: NOW_US + 1,
+            caller: String::new(),
+        };
+        assert!(self.store.begin_enrollment(enrollment, NOW_US, 10).await.unwrap());
+        let new = NewDevice {
+            challenge: challenge.digest(),
+            id: DeviceId::new(Uuid::from_u128(number.into())),
+            thumbprint: Thumbprint::Key([number; 32]),
+            now_us: NOW_US,
+            devices_max: 10,
+        };
+        assert!(matches!(self.store.enroll(new).await.unwrap(), DeviceChange::Done(_)));
+        if state != DeviceState::Enrolled {
+            self.devices.set_state(new.id, state, NOW_US).await.unwrap();
+        }
+        new.id
+    }
+
+    async fn judge(&self, request: &AccessRequest) -> Judgement {
+        let judged = self.devices.judge(request, NOW_US).await.unwrap();
+        // What was looked up is remembered, and judged in the same way.
+        assert_eq!(
+            self.devices.remembered(request, NOW_US).unwrap().as_ref(),
+            Some(&judged)
+        );
+        judged
+    }
+}
+
+fn request(certificate: Option<u8>, key: Option<u8>) -> AccessRequest {
+    let text = str::to_owned;
+    AccessRequest {
+        request_id: text("request"),
+        traceparent: None,
+        sidecar: Sidecar {
+            node_id: text("node"),
+            workload: text("orders"),
+        },
+        route_rule: text("rule"),
+        principal: Some(Principal {
+            issuer: text(ISSUER),
+            subject: text("alice"),
+            tenant: None,
+            roles: vec![],
+            scopes: vec![],
+            acr: None,
+            amr: vec![],
+            auth_time_s: None,
+            session_id: None,
+            token_id: None,
+            issued_at_s: None,
+            expires_at_s: None,
+            actors: vec![],
+            is_bound: false,
+        }),
+        further_tokens: Vec::new(),
+        peer: None,
+        action: Action { method: text("GET") },
+        resource: Resource {
+            host: text("orders"),
+            path: text("/"),
+            path_parameters: [].into(),
+            classification: None,
+            security_zone: None,
+            tenant: None,
+        },
+        context: Context {
+            source_address: None,
+            user_agent: None,
+            possession: Possession {
+                certificate: certificate.map(|number| CertificateThumbprint([number; 32])),
+                key: key.map(|number| dpop::Thumbprint([number; 32])),
+            },
+        },
+    }
+}
+
+#[tokio::test]
+async fn a_device_is_known_by_what_was_proved_and_by_nothing_else() {
+    let replica = Replica::new(settings()).await;
+    let id = replica.enrolled(1, DeviceState::Trusted).await;
+    let device = replica.judge(&request(None, Some(1))).await.device.unwrap();
+    assert_eq!(
+        (device.id, device.is_trusted, device.is_owner),
+        (id.to_string(), true, true)
+    );
+    // Nothing was reported.
+    assert_eq!(device.trust_score, 80);
+    for other in [request(None, None), request(None, Some(2)), request(Some(1), None)] {
+        assert_eq!(replica.judge(&other).await.device, None);
+    }
+    replica
+        .devices
+        .add_thumbprint(id, Thumbprint::Certificate([1; 32]), NOW_US)
+        .await
+        .unwrap();
+    let device = replica.judge(&request(Some(1), None)).await.device.unwrap();
+    assert_eq!(device.id, id.to_string());
+    let mut of_bob = request(None, Some(1));
+    of_bob.principal.as_mut().unwrap().subject = "bob".to_owned();
+    assert!(!replica.judge(&of_bob).await.device.unwrap().is_owner);
+    of_bob.principal = None;
+    assert!(!replica.judge(&of_bob).await.device.unwrap().is_owner);
+}
+
+#[tokio::test]
+async fn of_two_devices_the_lesser_one_counts() {
+    let replica = Replica::new(settings()).await;
+    replica.enrolled(1, DeviceState::Trusted).await;
+    let lost = replica.enrolled(2, DeviceState::Suspended).await;
+    let enrolled = replica.enrolled(3, DeviceState::Enrolled).await;
+    replica
+        .devices
+        .add_thumbprint(lost, Thumbprint::Certificate([2; 32]), NOW_US)
+        .await
+        .unwrap();
+    replica
+        .devices
+        .add_thumbprint(enrolled, Thumbprint::Certificate([3; 32]), NOW_US)
+        .await
+        .unwrap();
+    let judged = replica.judge(&request(Some(2), Some(1))).await;
+    assert_eq!(judged.refusal.map(Refusal::code), Some("device_suspended"));
+    let judged = replica.judge(&request(Some(3), Some(1))).await;
+    assert_eq!(judged.device.unwrap().state, DeviceState::Enrolled);
+}
+
+#[tokio::test]
+async fn a_device_that_is_suspended_or_retired_is_denied_at_once_where_the_configuration_says_so() {
+    let replica = Replica::new(settings()).await;
+    let id = replica.enrolled(1, DeviceState::Trusted).await;
+    let asked = request(None, Some(1));
+    assert_eq!(replica.judge(&asked).await.refusal, None);
+    for (state, code) in [
+        (DeviceState::Suspended, Some("device_suspended")),
+        (DeviceState::Enrolled, None),
+        (DeviceState::Retired, Some("device_retired")),
+    ] {
+        replica.devices.set_state(id, state, NOW_US).await.unwrap();
+        let judged = replica.judge(&asked).await;
+        assert_eq!(judged.refusal.map(Refusal::code), code, "{state:?}");
+        // Nobody else must be given this answer, nor it the answer of another.
+        assert_eq!(judged.vary, Vary::NOTHING.with(Attribute::Device));
+    }
+    let open = Settings {
+        denied: Vec::new(),
+        ..settings()
+    };
+    let replica = Replica::new(open).await;
+    replica.enrolled(1, DeviceState::Retired).await;
+    let judged = replica.judge(&asked).await;
+    assert_eq!((judged.refusal, judged.vary), (None, Vary::NOTHING));
+    assert_eq!(judged.device.unwrap().state, DeviceState::Retired);
+}
+
+#[tokio::test]
+async fn what_another_replica_changes_is_known_when_it_is_told() {
+    let replica = Replica::new(settings()).await;
+    let asked = request(None, Some(1));
+    // That it is nobody's is remembered.
+    assert_eq!(replica.judge(&asked).await.device, None);
+    let id = replica.enrolled(1, DeviceState::Enrolled).await;
+    assert_eq!(replica.judge(&asked).await.device, None);
+    storage::Part::changed(&replica.devices, Change::Device(Thumbprint::Key([1; 32])));
+    assert_eq!(replica.devices.remembered(&asked, NOW_US).unwrap(), None);
+    assert_eq!(replica.judge(&asked).await.device.unwrap().state, DeviceState::Enrolled);
+    replica
+        .store
+        .set_device_state(id, DeviceState::Trusted, NOW_US)
+        .await
+        .unwrap();
+    assert_eq!(replica.judge(&asked).await.device.unwrap().state, DeviceState::Enrolled);
+    storage::Part::changed(&replica.devices, Change::Anything);
+    assert_eq!(replica.judge(&asked).await.device.unwrap().state, DeviceState::Trusted);
+}
+
+#[tokio::test]
+async fn nothing_is_decided_while_the_storage_is_not_heard_from() {
+    let replica = Replica::new(settings()).await;
+    let memory = Memory::new(10, 1, Arc::new(Freshness::new()));
+    let metrics = Arc::new(Metrics::new("", 0));
+    let cut_off = Devices::new(Arc::<dyn Store>::clone(&replica.store), memory, settings(), metrics);
+    let asked = request(None, Some(1));
+    assert!(matches!(
+        cut_off.remembered(&asked, NOW_US),
+        Err(StorageError::Stale(_))
+    ));
+    assert!(matches!(
+        cut_off.judge(&asked, NOW_US).await,
+        Err(StorageError::Stale(_))
+    ));
+}
