@@ -389,15 +389,3 @@ async fn what_was_acknowledged_is_there_after_a_restart(location: &Location) {
     assert_eq!(reason(&*store, "1").await, Some(EndReason::Revoked));
     assert_eq!(store.standing().await.unwrap().revocations.everything_us, Some(NOW_US));
 }
-
-/// Opens a store that was dropped. The file's lock is given back when the writer has ended, a moment later.
-pub(crate) async fn reopen(location: &Location) -> Arc<dyn Store> {
-    for _ in 0..500 {
-        let observer = Arc::new(|_| ());
-        match picket_policy_service::storage::open(location, observer).await {
-            Ok(opened) => return opened,
-            Err(_) => tokio::time::sleep(std::time::Duration::from_millis(10)).await,
-        }
-    }
-    panic!("the store stays locked");
-}

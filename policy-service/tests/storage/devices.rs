@@ -326,7 +326,7 @@ async fn what_was_reported_is_there_after_a_restart(location: &Location) {
     let missing = store.report_posture(id(2), posture()).await.unwrap();
     assert_eq!(missing, DeviceChange::Missing);
     drop(store);
-    let store = crate::cases::reopen(location).await;
+    let store = crate::reopen(location).await;
     assert_eq!(store.device(id(1)).await.unwrap(), Some(reported));
 }
 
