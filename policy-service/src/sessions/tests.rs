@@ -680,11 +680,12 @@ async fn gated(folder: &tempfile::TempDir) -> (Arc<Replica>, Arc<Gated>) {
 async fn what_is_ordered_while_a_session_is_read_counts() {
     let alice = Target::Principal(PrincipalId::of("https://issuer.example", "alice"));
     let shop = Target::Principal(PrincipalId::of("https://clients.example", "shop"));
-    // The session is there, or is about to begin; the token is the only one, or one of two.
-    for (target, asked, is_there) in [
-        (alice, request("1"), true),
-        (alice, request("1"), false),
-        (shop, with_client("1", "a"), false),
+    // The session is there, or is about to begin; the token is the only one, or one of two; the client is there, or told of.
+    for (target, asked, is_there, presence) in [
+        (alice, request("1"), true, Presence::Client),
+        (alice, request("1"), false, Presence::Client),
+        (alice, request("1"), false, Presence::Told),
+        (shop, with_client("1", "a"), false, Presence::Client),
     ] {
         let folder = tempfile::tempdir().unwrap();
         let (replica, gate) = gated(&folder).await;
@@ -696,12 +697,13 @@ async fn what_is_ordered_while_a_session_is_read_counts() {
         }
         let judging = tokio::spawn({
             let replica = Arc::clone(&replica);
-            async move { replica.ask(&asked, 2).await }
+            async move { replica.sessions.judge(&asked, presence, START + 2 * S).await }
         });
         gate.has_read.acquire().await.unwrap().forget();
         replica.sessions.revoke(target, "", OPERATOR, START + S).await.unwrap();
         gate.may_answer.add_permits(10);
-        assert_eq!(judging.await.unwrap(), Some("session_revoked"), "{target:?} {is_there}");
+        let refusal = judging.await.unwrap().unwrap().refusal.map(Refusal::code);
+        assert_eq!(refusal, Some("session_revoked"), "{target:?} {is_there} {presence:?}");
     }
 }
 
