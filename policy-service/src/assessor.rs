@@ -16,8 +16,8 @@ use picket_core::time::Timestamp;
 
 use crate::configuration::Risk;
 use crate::risk::{
-    Assessment, AuthenticationOutcome, AuthenticationReport, Baseline, Facts, Measured, MissingFactors, Noted, Outcome,
-    Place, PrincipalKey, RiskEngine, RiskSettings, SessionKey, StateError, ThreatLists,
+    Assessment, AuthenticationOutcome, AuthenticationReport, Baseline, Facts, KnownDevice, Measured, MissingFactors,
+    Noted, Outcome, Place, PrincipalKey, RiskEngine, RiskSettings, SessionKey, StateError, ThreatLists,
 };
 use geoip::Geoip;
 pub use geoip::GeoipError;
@@ -99,10 +99,10 @@ impl Assessor {
         Ok(assessor)
     }
 
-    /// Says how risky a request is.
-    pub(crate) fn assess(&self, request: &AccessRequest, now: Timestamp) -> Assessed {
+    /// Says how risky a request is that comes from this device, where one is known.
+    pub(crate) fn assess(&self, request: &AccessRequest, device: Option<KnownDevice<'_>>, now: Timestamp) -> Assessed {
         let address = request.context.source_address;
-        let facts = Facts::new(request, self.geoip.look_up(address), now);
+        let facts = Facts::new(request, self.geoip.look_up(address), now).from_device(device);
         let threats = self.threats();
         let listing = facts.address().and_then(|address| threats.find(address));
         let assessment = lock(self.shards.of(facts.principal())).assess(&facts, listing.as_ref());

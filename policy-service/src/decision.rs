@@ -19,7 +19,7 @@ use crate::logging::{DecisionLine, DecisionLines};
 use crate::metrics::Metrics;
 use crate::policy::{Evaluation, Known, PolicyEngine};
 use crate::revisions::{ActivePolicies, NO_REVISION};
-use crate::risk::{self, Assessment, MissingFactors};
+use crate::risk::{self, Assessment, KnownDevice, MissingFactors, Standing};
 use crate::roles::{Added, Roles};
 use crate::sessions::{EndReason, Judgement, Presence, Refusal, Sessions};
 use crate::storage::StorageError;
@@ -112,7 +112,10 @@ impl Decider {
         judgement.valid_for_ms_max = judgement.valid_for_ms_max.min(assigned.valid_for_ms_max);
         // INVARIANT: one revision makes the whole decision, whichever is activated meanwhile.
         let policies = self.policies.current().map_err(DecisionError::Policies)?;
-        let assessed = self.risk.as_ref().map(|risk| risk.assess(&request, to_ms(time_us)));
+        let assessed = self
+            .risk
+            .as_ref()
+            .map(|risk| risk.assess(&request, known(&device), to_ms(time_us)));
         let assessment = assessed.as_ref().map(|assessed| &assessed.assessment);
         let evaluation_time = Stopwatch::start();
         let evaluation = match (refused(&judgement, &device), &policies) {
@@ -339,6 +342,17 @@ fn asked_for(missing: MissingFactors, evaluation: Evaluation) -> Evaluation {
         observed: None,
         ..evaluation
     }
+}
+
+/// What risk looks at of a request's device.
+fn known(judgement: &devices::Judgement) -> Option<KnownDevice<'_>> {
+    judgement.device.as_ref().map(|device| KnownDevice {
+        id: &device.id,
+        standing: Standing {
+            trust_score: device.trust_score,
+            is_compliant: device.is_compliant,
+        },
+    })
 }
 
 /// What a decision teaches about its principal.

@@ -33,11 +33,11 @@ pub use baseline::{Baseline, DENIALS_MAX, DEVICES_MAX, HISTORY_MAX, PLACES_MAX, 
 pub use dynamics::{MEASURE_MAX, Measure, Measured, REPORTS_MAX};
 pub use engine::{Noted, Outcome, RiskEngine};
 pub use factors::{Factor, FactorSettings, MissingFactors};
-pub use facts::Facts;
+pub use facts::{Facts, KnownDevice, Standing};
 pub use keys::{PrincipalKey, SessionKey, SessionName};
 pub use places::{Address, Coordinates, Country, Place};
 pub use settings::{
-    AuthenticationSettings, BehaviourSettings, DeviceSettings, DynamicsSettings, Levels, LocationSettings,
+    AuthenticationSettings, BehaviourSettings, Compliance, DeviceSettings, DynamicsSettings, Levels, LocationSettings,
     RiskSettings, ThreatListSettings, TimeSettings, TokenSettings, ValidForMs,
 };
 pub use sharing::{HANDS_MAX, TOKENS_MAX};

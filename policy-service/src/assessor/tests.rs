@@ -71,7 +71,7 @@ fn request(subject: &str, address: &str) -> AccessRequest {
 }
 
 fn assess(assessor: &Assessor, subject: &str, address: &str) -> Assessed {
-    assessor.assess(&request(subject, address), Timestamp::from_ms(START_MS))
+    assessor.assess(&request(subject, address), None, Timestamp::from_ms(START_MS))
 }
 
 fn permit(assessor: &Assessor, subject: &str, address: &str) {

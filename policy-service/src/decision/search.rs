@@ -4,7 +4,7 @@
 use picket_core::access::AccessRequest;
 use picket_core::decision::Effect;
 
-use super::{Decider, DecisionError, to_ms};
+use super::{Decider, DecisionError, known, to_ms};
 use crate::audit::{Event, SearchRecord};
 use crate::policy::{Known, PolicyEngine};
 use crate::revisions::NO_REVISION;
@@ -67,7 +67,7 @@ impl Search<'_> {
             return Ok(false);
         };
         let risk = self.decider.risk.as_ref();
-        let assessed = risk.map(|risk| risk.assess(&request, to_ms(time_us)));
+        let assessed = risk.map(|risk| risk.assess(&request, known(&device), to_ms(time_us)));
         let assessment = assessed.as_ref().map(|assessed| &assessed.assessment);
         let known = Known {
             risk: assessment,

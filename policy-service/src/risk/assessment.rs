@@ -67,6 +67,10 @@ signals! {
     SharedToken => "shared_token", Token,
     /// The client is handled as the principal does not handle it.
     UnusualDynamics => "unusual_dynamics", Dynamics,
+    /// The device that it comes from is known, and little trusted.
+    LowDeviceTrust => "low_device_trust", Device,
+    /// It is not all that devices have to be.
+    NoncompliantDevice => "noncompliant_device", Device,
 }
 
 impl Signal {

@@ -1,10 +1,10 @@
-//! What a request was made with: user agent and peer, until devices are enrolled.
+//! What a request was made with: the device that its sender has proved to have, or else user agent and peer.
 
 use super::assessment::{Fired, Signal};
 use super::baseline::Baseline;
 use super::facts::Facts;
 use super::seen::{Novelty, Windows};
-use super::settings::{DeviceSettings, RiskSettings};
+use super::settings::{Compliance, DeviceSettings, RiskSettings};
 
 pub(super) fn signals(
     settings: &RiskSettings,
@@ -29,11 +29,13 @@ fn new_device(windows: Windows, baseline: &Baseline, facts: &Facts) -> Option<Fi
     let explanation = match baseline.devices.novelty(&device, facts.now_s, windows) {
         Novelty::Settled => return None,
         Novelty::First => format!(
-            "device {device} (user agent and peer) is none of the {} that the principal has used",
+            "device {device} ({}) is none of the {} that the principal has used",
+            known_by(facts),
             baseline.devices.len()
         ),
         Novelty::Recent(age_s) => format!(
-            "device {device} (user agent and peer) was first seen {age_s} s ago, and is new for {} s",
+            "device {device} ({}) was first seen {age_s} s ago, and is new for {} s",
+            known_by(facts),
             windows.settles_after_s
         ),
     };
@@ -41,6 +43,37 @@ fn new_device(windows: Windows, baseline: &Baseline, facts: &Facts) -> Option<Fi
         signal: Signal::NewDevice,
         explanation,
     })
+}
+
+fn known_by(facts: &Facts) -> &'static str {
+    match facts.standing {
+        Some(_) => "enrolled",
+        None => "user agent and peer",
+    }
+}
+
+/// What a known device is, whoever uses it.
+pub(super) fn standing(settings: &DeviceSettings, facts: &Facts) -> impl Iterator<Item = Fired> {
+    let known = facts.standing;
+    let low = known
+        .filter(|known| known.trust_score < settings.trust_score_min)
+        .map(|known| Fired {
+            signal: Signal::LowDeviceTrust,
+            explanation: format!(
+                "the device's trust score is {}, and {} is the least that is usual",
+                known.trust_score, settings.trust_score_min
+            ),
+        });
+    let noncompliant = known
+        .filter(|known| !known.is_compliant && settings.compliance == Compliance::Counts)
+        .map(|known| Fired {
+            signal: Signal::NoncompliantDevice,
+            explanation: format!(
+                "the device is not all that devices have to be; its trust score is {}",
+                known.trust_score
+            ),
+        });
+    low.into_iter().chain(noncompliant)
 }
 
 fn changed_device(baseline: &Baseline, facts: &Facts) -> Option<Fired> {

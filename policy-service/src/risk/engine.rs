@@ -99,6 +99,9 @@ impl RiskEngine {
                 };
             }
         }
+        if let Some(device) = &settings.device {
+            found.extend(device::standing(device, facts));
+        }
         if let (Some(authentication), Some(failures)) = (&settings.authentication, self.failures(facts.principal)) {
             found.extend(failures.signal(authentication, facts));
         }

@@ -13,6 +13,24 @@ use super::places::{Address, Coordinates, Place};
 /// The methods that are told apart; all others are one. Clients make up as many as they like.
 const METHODS: [&str; 7] = ["GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"];
 
+/// A device that its sender has proved to have, where devices are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KnownDevice<'a> {
+    /// Its name.
+    pub id: &'a str,
+    /// What is known of it.
+    pub standing: Standing,
+}
+
+/// What is known of a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// 0 to 100; falls with the age of what was reported of it.
+    pub trust_score: u8,
+    /// Whether it is all that is asked for.
+    pub is_compliant: bool,
+}
+
 /// Everything that an assessment looks at, besides what is remembered.
 #[derive(Clone, Debug)]
 pub struct Facts {
@@ -23,8 +41,10 @@ pub struct Facts {
     pub(super) address: Option<IpAddr>,
     pub(super) place: Option<Place>,
     pub(super) coordinates: Option<Coordinates>,
-    /// User agent and peer.
+    /// The device by its name where one is known, else user agent and peer.
     pub(super) device: Fingerprint,
+    /// What is known of it.
+    pub(super) standing: Option<Standing>,
     /// The session, or the token where it names none.
     pub(super) session: Option<Fingerprint>,
     /// The token, or the session where it has no id.
@@ -58,6 +78,7 @@ impl Facts {
             address: source,
             place: Place::of(source, address),
             coordinates: address.coordinates,
+            standing: None,
             device: Fingerprint::of("device", &[request.context.user_agent.as_deref(), peer]),
             session,
             token,
@@ -69,6 +90,19 @@ impl Facts {
             route_rule_shown: shortened(&request.route_rule),
             method: u8::try_from(method.unwrap_or(METHODS.len())).unwrap_or(u8::MAX),
             method_shown: shortened(&request.action.method),
+        }
+    }
+
+    /// The same with the device that the request is known to come from.
+    #[must_use]
+    pub fn from_device(self, device: Option<KnownDevice<'_>>) -> Self {
+        let Some(known) = device else {
+            return self;
+        };
+        Self {
+            device: Fingerprint::of("known device", &[Some(known.id)]),
+            standing: Some(known.standing),
+            ..self
         }
     }
 

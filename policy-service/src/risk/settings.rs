@@ -78,6 +78,19 @@ pub struct DeviceSettings {
     pub weight: u8,
     /// For how long after its first permitted request a device is still new.
     pub settles_after_s: u32,
+    /// A known device with a lower trust score is a signal; 0: the score is not looked at.
+    pub trust_score_min: u8,
+    /// Whether a known device that does not comply is one.
+    pub compliance: Compliance,
+}
+
+/// Whether a device that does not comply is a signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compliance {
+    /// It is.
+    Counts,
+    /// It is left to the policies.
+    Ignored,
 }
 
 /// The principal's own hours.

@@ -212,6 +212,44 @@ async fn a_decision_follows_a_device_from_its_enrolment_to_its_end() {
     check_records(&setup, &id);
 }
 
+/// How far the device is trusted is a signal, and the device is known by what is proved, whatever its client says it is.
+#[tokio::test]
+async fn risk_knows_a_device_by_its_key_and_looks_at_how_far_it_is_trusted() {
+    let setup = setup();
+    let text = std::fs::read_to_string(setup.path("service.toml")).unwrap();
+    std::fs::write(
+        setup.path("service.toml"),
+        format!("{text}\n[risk]\nstate_file = \"risk.state\"\n"),
+    )
+    .unwrap();
+    let service = setup.start();
+    let mut decisions = client(&setup, &service).await;
+    let mut admin = admin(&setup, &service, OPERATOR).await;
+    let mut reporter = self::admin(&setup, &service, REPORTER).await;
+    let key = DeviceKey::new();
+    let mut score = async |user_agent: &str, asked: AccessRequest| {
+        let mut asked = asked;
+        asked.context.as_mut().unwrap().user_agent = user_agent.to_owned();
+        let decision = decisions.decide(asked).await.unwrap().into_inner();
+        (
+            decision.risk.unwrap().score,
+            decision.effect == i32::from(Effect::Permit),
+        )
+    };
+    assert_eq!(score("a", asked(&key)).await, (0, false));
+    let device = enroll(&mut admin, &key).await;
+    // Nothing was reported of it: it is little trusted, and does not comply, which is one kind.
+    assert_eq!(score("a", asked(&key)).await, (25, false));
+    assert!(set(&mut admin, &device.id, DeviceState::Trusted).await);
+    reporter.report_posture(posture(&device.id)).await.unwrap();
+    assert_eq!(score("a", asked(&key)).await, (0, true));
+    // The same device with another client, and the same client without the device.
+    assert_eq!(score("b", asked(&key)).await, (0, true));
+    let mut without = asked(&key);
+    without.context.as_mut().unwrap().key_thumbprint = Vec::new();
+    assert_eq!(score("a", without).await, (25, false));
+}
+
 fn check_records(setup: &Setup, id: &str) {
     let key = KeyEncryptionKey::from_hex(KEY).unwrap();
     let records = audit::tail(&setup.path("audit.sqlite3"), &key, 100).unwrap();

@@ -6,8 +6,8 @@ use picket_core::configuration::problems::Problems;
 use super::{DAY_S, WEIGHT_MAX, YEAR_S};
 use crate::configuration::fields::Ranged;
 use crate::risk::{
-    AuthenticationSettings, BehaviourSettings, DENIALS_MAX, DeviceSettings, DynamicsSettings, FAILURES_MAX, HANDS_MAX,
-    LocationSettings, ThreatListSettings, TimeSettings, TokenSettings,
+    AuthenticationSettings, BehaviourSettings, Compliance, DENIALS_MAX, DeviceSettings, DynamicsSettings, FAILURES_MAX,
+    HANDS_MAX, LocationSettings, ThreatListSettings, TimeSettings, TokenSettings,
 };
 
 /// As many denials as are remembered.
@@ -55,6 +55,8 @@ table! {
         enabled: bool = true,
         weight: Ranged<0, WEIGHT_MAX> = Ranged(25),
         settles_after_s: Ranged<0, YEAR_S> = Ranged(DAY_S),
+        trust_score_min: Ranged<0, WEIGHT_MAX> = Ranged(40),
+        compliance: bool = true,
     }
 }
 
@@ -149,6 +151,11 @@ impl DeviceSection {
         self.enabled.then(|| DeviceSettings {
             weight: percent(self.weight),
             settles_after_s: self.settles_after_s.0,
+            trust_score_min: percent(self.trust_score_min),
+            compliance: match self.compliance {
+                true => Compliance::Counts,
+                false => Compliance::Ignored,
+            },
         })
     }
 }

@@ -23,6 +23,7 @@ struct Step {
     known: Option<u8>,
     is_listed: bool,
     report: Reported,
+    device: Option<(u8, bool)>,
     outcome: Outcome,
 }
 
@@ -54,19 +55,23 @@ fn step() -> impl Strategy<Value = Step> {
         Reported::Keystrokes(0),
         Reported::Keystrokes(9),
     ]);
-    (when, what, who, report, outcome).prop_map(
-        |(wait_s, (method, rule, is_listed), (subject, address, agent, session, known), report, outcome)| Step {
-            wait_s,
-            subject,
-            address,
-            agent,
-            session,
-            method,
-            rule,
-            known,
-            is_listed,
-            report,
-            outcome,
+    let device = option::of((select(vec![0_u8, 39, 40, 100]), any::<bool>()));
+    (when, what, who, report, device, outcome).prop_map(
+        |(wait_s, (method, rule, is_listed), (subject, address, agent, session, known), report, device, outcome)| {
+            Step {
+                wait_s,
+                subject,
+                address,
+                agent,
+                session,
+                method,
+                rule,
+                known,
+                is_listed,
+                report,
+                device,
+                outcome,
+            }
         },
     )
 }
@@ -124,7 +129,14 @@ fn take(world: &mut World, step: &Step) -> Assessment {
         known(country, u32::from(n), Some((north, east)))
     });
     let lists = threat_lists::lists("192.0.1.0/24");
-    let facts = Facts::new(&asked, address, Timestamp::from_ms(world.at_s * 1000));
+    let known = step.device.map(|(trust_score, is_compliant)| KnownDevice {
+        id: "laptop",
+        standing: Standing {
+            trust_score,
+            is_compliant,
+        },
+    });
+    let facts = Facts::new(&asked, address, Timestamp::from_ms(world.at_s * 1000)).from_device(known);
     let listing = facts
         .address()
         .filter(|_| step.is_listed)

@@ -428,3 +428,58 @@ fn a_class_of_the_level_or_a_higher_one_shows_its_factors() {
     assert!(settings.are_enforced());
     assert!(!FactorSettings::default().are_enforced());
 }
+
+fn laptop(trust_score: u8, is_compliant: bool) -> KnownDevice<'static> {
+    KnownDevice {
+        id: "laptop",
+        standing: Standing {
+            trust_score,
+            is_compliant,
+        },
+    }
+}
+
+#[test]
+fn a_known_device_is_looked_at_whoever_uses_it() {
+    let found = |settings: RiskSettings, device| {
+        let world = World::new(settings);
+        let facts = world.facts(&request()).from_device(Some(device));
+        let found = world.engine.assess(&facts, None);
+        let signals: Vec<&str> = found.counted_signals().collect();
+        (found.risk.score, signals.join(","))
+    };
+    let check = |device, score, signals: &str| {
+        assert_eq!(found(settings(), device), (score, signals.to_owned()), "{device:?}");
+    };
+    check(laptop(40, true), 0, "");
+    check(laptop(39, true), 25, "low_device_trust");
+    check(laptop(100, false), 25, "noncompliant_device");
+    // One kind, which weighs once.
+    check(laptop(0, false), 25, "low_device_trust,noncompliant_device");
+    let mut lenient = settings();
+    let device = lenient.device.as_mut().unwrap();
+    (device.trust_score_min, device.compliance) = (0, Compliance::Ignored);
+    assert_eq!(found(lenient, laptop(0, false)), (0, String::new()));
+}
+
+#[test]
+fn a_device_that_is_known_is_told_by_its_name_and_not_by_what_its_client_says() {
+    let mut world = World::new(settings());
+    let with = |world: &World, agent: &str, device| {
+        let mut asked = request();
+        asked.context.user_agent = Some(agent.to_owned());
+        world.facts(&asked).from_device(device)
+    };
+    let known = with(&world, "curl", Some(laptop(100, true)));
+    let assessment = world.engine.assess(&known, None);
+    world.engine.learn(&known, &assessment, Outcome::Permitted);
+    let score = |facts: &Facts| world.engine.assess(facts, None).risk.score;
+    assert_eq!(score(&with(&world, "curl 2", Some(laptop(100, true)))), 0);
+    assert_eq!(score(&with(&world, "curl", None)), 25);
+    let other = KnownDevice {
+        id: "phone",
+        ..laptop(100, true)
+    };
+    let other = world.engine.assess(&with(&world, "curl", Some(other)), None);
+    check_explained(&other, &[" (enrolled) is none of the 1 that the principal has used"]);
+}
