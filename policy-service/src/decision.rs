@@ -185,7 +185,7 @@ impl Decider {
     /// Whether an operator can change what is decided while the service runs, so that an answer is not to be kept where nobody is
     /// told of that.
     pub(crate) fn answers_can_change(&self) -> bool {
-        self.sessions.is_some() || self.roles.is_some() || self.policies.revisions().is_some()
+        self.sessions.is_some() || self.roles.is_some() || self.devices.is_some() || self.policies.revisions().is_some()
     }
 
     /// Adds the roles that were assigned to the principal, which is in each sidecar's key: an answer that is repeated goes to nobody

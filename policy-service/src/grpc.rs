@@ -5,6 +5,7 @@
 mod accept;
 mod act;
 mod admin;
+mod budget;
 mod caller;
 mod check;
 mod decide;

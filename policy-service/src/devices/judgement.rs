@@ -88,16 +88,19 @@ impl Devices {
         Ok(known)
     }
 
-    /// Where certificate and key are two devices', the lesser one counts: a good one vouches for no other.
+    /// Where certificate and key are two devices', the lesser one counts, for as long as neither changes: a good one vouches for no
+    /// other, and somebody else's makes nobody the owner.
     fn judgement(&self, found: &[Arc<Device>], request: &AccessRequest, now_us: i64) -> Judgement {
-        let owner = request
-            .principal
-            .as_ref()
-            .map(|principal| PrincipalId::of(&principal.issuer, &principal.subject));
-        let judged = found.iter().map(|device| (device, self.trust(device, now_us)));
-        let least = judged.min_by_key(|(device, trust)| (device.state, trust.is_trusted, trust.score, device.id));
-        let device =
-            least.map(|(device, trust)| SeenDevice::new(device.id, device.state, &trust, owner == Some(device.owner)));
+        let principal = request.principal.as_ref();
+        let principal = principal.map(|principal| PrincipalId::of(&principal.issuer, &principal.subject));
+        let is_owner = found.iter().all(|device| Some(device.owner) == principal);
+        let judged = || found.iter().map(|device| (device, self.trust(device, now_us)));
+        let same_for_us = judged().filter_map(|(_, trust)| trust.same_for_us).min();
+        let least = judged().min_by_key(|(device, trust)| (device.state, trust.is_trusted, trust.score, device.id));
+        let device = least.map(|(device, trust)| {
+            let trust = Trust { same_for_us, ..trust };
+            SeenDevice::new(device.id, device.state, &trust, is_owner)
+        });
         let refusal = device
             .as_ref()
             .filter(|device| self.settings.denied.contains(&device.state))

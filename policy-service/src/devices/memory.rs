@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use picket_core::cache::Cache;
 use picket_core::time::Timestamp;
 
-use super::model::{Device, Thumbprint};
+use super::model::{Device, DeviceId, Thumbprint};
 use crate::storage::{Change, Freshness, StorageError};
 
 /// The memory.
@@ -80,6 +80,15 @@ impl Memory {
         for thumbprint in thumbprints {
             inner.known.remove(&thumbprint);
         }
+    }
+
+    /// Forgets a device, whatever it is known by. Looks at all of them: for a change that may have been made or not.
+    pub(super) fn forget_device(&self, id: DeviceId) {
+        let mut inner = self.inner();
+        inner.generation += 1;
+        inner
+            .known
+            .end_where(|known| known.as_ref().is_some_and(|device| device.id == id));
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {

@@ -93,7 +93,7 @@ impl Devices {
             now_us,
             devices_max: self.settings.devices_max,
         };
-        self.known(self.store.enroll(new).await, Some(thumbprint))
+        self.known(self.store.enroll(new).await, None, Some(thumbprint))
     }
 
     /// Says how far a device is let.
@@ -103,12 +103,12 @@ impl Devices {
         state: DeviceState,
         now_us: i64,
     ) -> Result<DeviceChange, StorageError> {
-        self.known(self.store.set_device_state(id, state, now_us).await, None)
+        self.known(self.store.set_device_state(id, state, now_us).await, Some(id), None)
     }
 
     /// Keeps what was reported of a device.
     pub(crate) async fn report(&self, id: DeviceId, posture: Posture) -> Result<DeviceChange, StorageError> {
-        self.known(self.store.report_posture(id, posture).await, None)
+        self.known(self.store.report_posture(id, posture).await, Some(id), None)
     }
 
     /// Makes a device known by a thumbprint.
@@ -119,7 +119,7 @@ impl Devices {
         now_us: i64,
     ) -> Result<DeviceChange, StorageError> {
         let change = self.store.add_thumbprint(id, thumbprint, now_us).await;
-        self.known(change, Some(thumbprint))
+        self.known(change, Some(id), Some(thumbprint))
     }
 
     /// Makes it unknown by it.
@@ -130,7 +130,7 @@ impl Devices {
         now_us: i64,
     ) -> Result<DeviceChange, StorageError> {
         let change = self.store.remove_thumbprint(id, thumbprint, now_us).await;
-        self.known(change, Some(thumbprint))
+        self.known(change, Some(id), Some(thumbprint))
     }
 
     /// One page of the devices, in order of their ids.
@@ -160,13 +160,14 @@ impl Devices {
     fn known(
         &self,
         change: Result<DeviceChange, StorageError>,
+        id: Option<DeviceId>,
         thumbprint: Option<Thumbprint>,
     ) -> Result<DeviceChange, StorageError> {
         let device = match &change {
             Ok(DeviceChange::Done(device) | DeviceChange::Unchanged(device)) => Some(device),
             Ok(DeviceChange::Missing | DeviceChange::Retired | DeviceChange::Taken | DeviceChange::TooMany) => None,
             Err(_) => {
-                self.memory.changed(crate::storage::Change::Anything);
+                id.into_iter().for_each(|id| self.memory.forget_device(id));
                 None
             }
         };

@@ -2,14 +2,17 @@
 
 use std::sync::Arc;
 
+use picket_core::access::principal_name;
 use picket_proto::v1;
 use picket_proto::v1::device_admin_server::DeviceAdmin;
 use tonic::Request;
 
 use super::act::{self, Caller, Done, Order, now_us};
 use super::admin::{Answer, filter, name, page_length};
+use super::budget::Budgets;
 use super::status::AdminError;
 use crate::audit::{Act, AuditLog, Outcome};
+use crate::clock;
 use crate::configuration::Role;
 use crate::decision::Decider;
 use crate::devices::{
@@ -26,6 +29,7 @@ pub(super) struct DeviceCalls {
     /// `None`: no devices are kept.
     devices: Option<Arc<Devices>>,
     audit: AuditLog,
+    budgets: Arc<Budgets>,
 }
 
 /// What became of a change, where it could be made.
@@ -36,6 +40,7 @@ impl DeviceCalls {
         Self {
             devices: decider.devices.clone(),
             audit: decider.audit.clone(),
+            budgets: Arc::default(),
         }
     }
 
@@ -103,7 +108,7 @@ impl DeviceAdmin for DeviceCalls {
         let order = Order {
             caller,
             act: Act::BeginEnrollment,
-            target: format!("{}|{}", invitation.issuer, invitation.subject),
+            target: principal_name(&invitation.issuer, &invitation.subject),
         };
         let work = async move {
             let answer = devices.invite(invitation, now_us()).await?;
@@ -186,6 +191,10 @@ impl DeviceAdmin for DeviceCalls {
 
     async fn report_posture(&self, request: Request<v1::ReportPostureRequest>) -> Answer<v1::DeviceResponse> {
         let (caller, devices) = self.admit(&request, Role::Reporter)?;
+        // Each is a record of the audit log, and a write.
+        if !self.budgets.spend(&caller, 1, clock::now_unix_us()) {
+            return Err(AdminError::TooManyReports.into());
+        }
         let asked = request.into_inner();
         let posture = posture(&asked, &caller)?;
         let id = match named(&asked.id, asked.thumbprint.as_ref())? {

@@ -1,10 +1,8 @@
 //! `picket.v1.RiskAdmin`: what others tell about principals, and what is known of them.
 
-mod budget;
 mod reports;
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use picket_core::spiffe::SpiffeId;
 use picket_proto::v1;
@@ -12,13 +10,13 @@ use picket_proto::v1::risk_admin_server::RiskAdmin;
 use tonic::{Request, Response, Status};
 
 use super::act::{self, Caller, Done, Order};
+use super::budget::Budgets;
 use super::status::AdminError;
 use crate::assessor::Assessor;
 use crate::audit::{Act, AuditLog, Outcome};
 use crate::clock;
 use crate::configuration::Role;
 use crate::risk::{Baseline, Factor, Noted, Past, PrincipalKey};
-use budget::Budget;
 use reports::{Authentication, Dynamics};
 
 /// Reports in a call.
@@ -32,8 +30,7 @@ pub(super) struct RiskCalls {
     /// `None`: nothing is scored.
     risk: Option<Arc<Assessor>>,
     audit: AuditLog,
-    /// What each reporter may still tell; there are no more than the configuration names callers.
-    budgets: Arc<Mutex<BTreeMap<String, Budget>>>,
+    budgets: Arc<Budgets>,
 }
 
 impl RiskCalls {
@@ -57,9 +54,7 @@ impl RiskCalls {
         if reports == 0 || reports > REPORTS_MAX {
             return Err(AdminError::Field("reports", "1 to 100 reports"));
         }
-        let mut budgets = self.budgets.lock().unwrap_or_else(PoisonError::into_inner);
-        let budget = budgets.entry(caller.to_owned()).or_default();
-        match budget.spend(reports, clock::now_unix_us()) {
+        match self.budgets.spend(caller, reports, clock::now_unix_us()) {
             true => Ok(()),
             false => Err(AdminError::TooManyReports),
         }

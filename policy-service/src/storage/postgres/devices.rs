@@ -260,11 +260,18 @@ pub(super) async fn remove_thumbprint(
     commit(transaction, device, Some(thumbprint)).await
 }
 
-/// The device, which nobody else changes before the transaction ends.
+/// The device, which nobody else changes before the transaction ends. It is read by a statement of its own: one that has waited for
+/// the row sees its thumbprints as they were before it waited.
 async fn locked(transaction: &Transaction<'_>, id: DeviceId) -> Result<Option<Device>> {
+    run(
+        transaction,
+        "SELECT 1 FROM picket.device WHERE id = $1 FOR UPDATE",
+        &[&id.as_bytes()],
+    )
+    .await?;
     let row = transaction
         .query_opt(
-            &format!("SELECT {COLUMNS} FROM picket.device WHERE id = $1 FOR UPDATE"),
+            &format!("SELECT {COLUMNS} FROM picket.device WHERE id = $1"),
             &[&id.as_bytes()],
         )
         .await

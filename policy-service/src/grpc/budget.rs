@@ -1,14 +1,29 @@
 //! How much a reporter may tell: so many reports in a second, and some at once.
 
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
 /// Reports in a second, over time. Each call is a record of the audit log.
 const REPORTS_PER_S: u64 = 500;
 /// Reports at once after a while without.
 const REPORTS_AT_ONCE_MAX: u64 = 2_000;
 const US_PER_S: u64 = 1_000_000;
 
+/// What each reporter may still tell; there are no more than the configuration names callers.
+#[derive(Default)]
+pub(super) struct Budgets(Mutex<BTreeMap<String, Budget>>);
+
+impl Budgets {
+    /// Takes so many reports from what a caller may tell, or none of them.
+    pub(super) fn spend(&self, caller: &str, reports: usize, now_us: u64) -> bool {
+        let mut budgets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        budgets.entry(caller.to_owned()).or_default().spend(reports, now_us)
+    }
+}
+
 /// What one reporter may still tell.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Budget {
+struct Budget {
     /// In millionths of a report, so that no moment is lost by rounding.
     left: u64,
     at_us: u64,
@@ -25,7 +40,7 @@ impl Default for Budget {
 
 impl Budget {
     /// Takes so many reports, or none of them.
-    pub(super) fn spend(&mut self, reports: usize, now_us: u64) -> bool {
+    fn spend(&mut self, reports: usize, now_us: u64) -> bool {
         // A clock that was put back gives nothing, and takes nothing.
         let since_us = now_us.saturating_sub(self.at_us);
         self.at_us = now_us;
