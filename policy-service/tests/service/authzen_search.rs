@@ -413,7 +413,13 @@ async fn an_evaluation_is_assessed_like_a_request_and_a_search_teaches_nothing()
         risk.signals.iter().map(|signal| signal.signal.clone()).collect()
     };
     let (web, other) = ("spiffe://example.org/web", "spiffe://example.org/other");
-    // A search from where nobody was teaches nothing.
+    // Only what a sidecar asks about teaches: where alice is, and with which client.
+    let mut usual = asked("1");
+    "alice".clone_into(&mut usual.principal.as_mut().unwrap().subject);
+    let context = usual.context.as_mut().unwrap();
+    (context.source_address, context.user_agent) = ("10.0.0.1".to_owned(), "browser".to_owned());
+    let mut client = sessions::client(&setup, &service).await;
+    assert!(reasons(&mut client, usual).await.is_empty());
     let mut elsewhere = what_may_be_read(&["reader"], json!({}));
     elsewhere["context"] = json!({"source_address": "10.9.9.9", "user_agent": "browser", "peer": web});
     for (document, expected) in [
