@@ -80,7 +80,7 @@ bench-quick: bench-build ## The five ratios that matter most, in under 3 minutes
 bench-memory: bench-build ## The memory of a worker's VM, minute by minute for 10 minutes; goes into the last report
 	$(BENCH) memory --report $(REPORT)
 
-bench-scale: bench-build ## Decide with 1,000,000 sessions kept, and with risk; goes into the last report
+bench-scale: bench-build ## Decide with 1,000,000 sessions, with 200,000 devices and with risk; goes into the last report
 	$(BENCH) scale --report $(REPORT)
 
 bench-document: bench-build ## Write docs/benchmarks.md and its plots from the last report of make bench

@@ -332,7 +332,7 @@ fn held(report: &Report) -> String {
     }
     let table = scale::table(&report.scale);
     format!(
-        "### `Decide` with many sessions\n\nBy `make bench-scale`: p50 and p99 at 1,000 decisions a second, each about another session.\n\n{}",
+        "### `Decide` with many sessions and devices\n\nBy `make bench-scale`: p50 and p99 at 1,000 decisions a second, each about another session.\n\n{}",
         table.to_markdown()
     )
 }

@@ -1,19 +1,27 @@
-//! `Decide` at the size that a policy service is made for: many sessions in SQLite, and every request assessed.
+//! `Decide` at the size that a policy service is made for: many sessions and devices in SQLite, and every request assessed.
 
+use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
+use picket_policy_service::devices::{ChallengeDigest, DeviceId, Enrollment, Thumbprint};
+use picket_policy_service::sessions::PrincipalId;
+use picket_policy_service::storage::{self, DeviceChange, Location, NewDevice, Store};
 use picket_proto::v1;
+use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
+use tokio::task::JoinSet;
 
 use super::decide::{Amount, Requests, Sidecars, process_id, request};
 use super::policies::Generated;
 use super::processor_time;
 use super::statistics::{number, percentile};
 use super::subject::Ground;
-use crate::clock::Stopwatch;
+use crate::clock::{self, Stopwatch};
 use crate::report::Table;
+use crate::token::ISSUER;
 
 /// As in what is aimed at for `Decide`.
 const POLICIES: usize = 1_000;
@@ -27,6 +35,9 @@ const AT_MOST: Duration = Duration::from_secs(8);
 /// a power of ten.
 const STRIDE: u64 = 7_919_317;
 
+/// How many devices are enrolled at once.
+const ENROLLED_AT_ONCE: u64 = 64;
+
 /// What a policy service keeps while it decides.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Scaled {
@@ -34,6 +45,8 @@ pub struct Scaled {
     pub keeps: String,
     /// How many sessions.
     pub sessions: u64,
+    /// How many devices.
+    pub devices: u64,
     /// New sessions a second while they were made, each durable; `None`: they were there.
     pub created_per_second: Option<f64>,
     /// Decisions a second, about sessions at random.
@@ -58,36 +71,120 @@ struct Kept {
     sessions: u64,
     /// Whether they are there already.
     is_filled: bool,
+    /// How many devices there are.
+    devices: u64,
 }
 
-/// Measures a policy service that keeps nothing, one that keeps `sessions` sessions, and one that assesses risk as well.
+/// Measures a policy service that keeps nothing, one that keeps `sessions` sessions, and one that keeps `devices` devices and
+/// assesses risk as well.
 ///
 /// # Errors
 /// When one does not start, or an answer is no permit.
-pub async fn measure(ground: &Ground, sessions: u64) -> Result<Vec<Scaled>> {
+pub async fn measure(ground: &Ground, sessions: u64, devices: u64) -> Result<Vec<Scaled>> {
+    let file = ground.folder.join("storage.sqlite3");
     let storage = format!(
-        "[sessions]\n\n[storage]\nsqlite_file = {}\n\n",
-        serde_json::Value::from(ground.folder.join("storage.sqlite3").display().to_string())
+        "[sessions]\nsessions_max = {sessions}\nsessions_per_tenant_max = {sessions}\n\n[storage]\nsqlite_file = {}\n\n",
+        serde_json::Value::from(file.display().to_string())
     );
-    let risk = format!("{storage}[risk]\nstate_file = \"risk-state\"\n\n");
-    let all = [
-        ("nothing", String::new(), 0),
-        ("sessions", storage, sessions),
-        ("sessions and risk", risk, sessions),
-    ];
-    let mut measured: Vec<Scaled> = Vec::new();
-    for (words, sections, sessions) in all {
-        eprintln!("  Decide with {words} kept");
-        let is_filled = measured.iter().any(|before| before.sessions == sessions);
-        let kept = Kept {
-            words,
-            sections,
-            sessions,
-            is_filled,
-        };
+    let all = format!("{storage}[devices]\ndevices_max = {devices}\n\n[risk]\nstate_file = \"risk-state\"\n\n");
+    let nothing = Kept {
+        words: "nothing",
+        sections: String::new(),
+        sessions: 0,
+        is_filled: true,
+        devices: 0,
+    };
+    let of_sessions = Kept {
+        words: "sessions",
+        sections: storage,
+        sessions,
+        is_filled: false,
+        devices: 0,
+    };
+    let of_all = Kept {
+        words: "sessions, devices and risk",
+        sections: all,
+        sessions,
+        is_filled: true,
+        devices,
+    };
+    let mut measured = Vec::new();
+    for kept in [nothing, of_sessions, of_all] {
+        eprintln!("  Decide with {} kept", kept.words);
+        if kept.devices > 0 {
+            enroll(&file, kept.devices).await?;
+        }
         measured.push(measure_one(ground, &format!("scale-{}", measured.len()), kept).await?);
     }
     Ok(measured)
+}
+
+/// Enrols devices in the database of a policy service that does not run, as it would itself.
+async fn enroll(file: &Path, devices: u64) -> Result<()> {
+    let location = Location::Sqlite { file: file.to_owned() };
+    let store = storage::open(&location, Arc::new(|_| ())).await?;
+    let next = Arc::new(AtomicU64::new(0));
+    let mut tasks = JoinSet::new();
+    for _ in 0..ENROLLED_AT_ONCE {
+        let (store, next) = (Arc::clone(&store), Arc::clone(&next));
+        tasks.spawn(async move {
+            loop {
+                let number = next.fetch_add(1, Ordering::Relaxed);
+                if number >= devices {
+                    return anyhow::Ok(());
+                }
+                enroll_one(&*store, number, devices).await?;
+            }
+        });
+    }
+    while let Some(done) = tasks.join_next().await {
+        done.context("an enrolment ended early")??;
+    }
+    Ok(())
+}
+
+async fn enroll_one(store: &dyn Store, number: u64, devices_max: u64) -> Result<()> {
+    let now_us = clock::now_s().saturating_mul(1_000_000);
+    let subject = user(number);
+    let enrollment = Enrollment {
+        challenge: ChallengeDigest::of(&number.to_string()),
+        owner: PrincipalId::of(ISSUER, &subject),
+        issuer: ISSUER.to_owned(),
+        subject,
+        tenant: None,
+        label: String::new(),
+        ends_us: now_us.saturating_add(600_000_000),
+        caller: String::new(),
+    };
+    let new = NewDevice {
+        challenge: enrollment.challenge,
+        id: DeviceId::from_slice(&u128::from(number).to_be_bytes()).context("no id")?,
+        thumbprint: Thumbprint::Key(key(number)),
+        now_us,
+        devices_max,
+    };
+    let count_max = u32::try_from(ENROLLED_AT_ONCE)?;
+    ensure!(
+        store.begin_enrollment(enrollment, now_us, count_max).await?,
+        "too many challenges"
+    );
+    let enrolled = store.enroll(new).await?;
+    ensure!(
+        matches!(enrolled, DeviceChange::Done(_)),
+        "a device is not enrolled: {enrolled:?}"
+    );
+    Ok(())
+}
+
+fn user(number: u64) -> String {
+    format!("user-{:06}", number % PRINCIPALS)
+}
+
+/// The thumbprint of a device's key.
+fn key(number: u64) -> [u8; 32] {
+    let mut bytes = [0; 32];
+    bytes.copy_from_slice(digest(&SHA256, &number.to_be_bytes()).as_ref());
+    bytes
 }
 
 async fn measure_one(ground: &Ground, name: &str, kept: Kept) -> Result<Scaled> {
@@ -102,14 +199,19 @@ async fn measure_one(ground: &Ground, name: &str, kept: Kept) -> Result<Scaled> 
     let sidecars = Sidecars::connect(ground, &service).await?;
     let watch = Stopwatch::start();
     let created = if kept.is_filled { 0 } else { sessions };
-    sidecars.run(&of_sessions(0, created), Amount::Calls(created)).await?;
+    sidecars
+        .run(&of_sessions(0, created, 0), Amount::Calls(created))
+        .await?;
     let created_per_second = (created > 0).then(|| number(created) / watch.elapsed().as_secs_f64());
     let latencies = sidecars
-        .run(&of_sessions(STRIDE, sessions), Amount::AtRate(CALLS_A_SECOND, AT_RATE))
+        .run(
+            &of_sessions(STRIDE, sessions, kept.devices),
+            Amount::AtRate(CALLS_A_SECOND, AT_RATE),
+        )
         .await?;
     let (watch, before) = (Stopwatch::start(), processor_time::used(pid)?);
     let most = sidecars
-        .run(&of_sessions(STRIDE + 2, sessions), Amount::For(AT_MOST))
+        .run(&of_sessions(STRIDE + 2, sessions, kept.devices), Amount::For(AT_MOST))
         .await?;
     let (took, after) = (watch.elapsed(), processor_time::used(pid)?);
     let calls = number(u64::try_from(most.len())?);
@@ -120,6 +222,7 @@ async fn measure_one(ground: &Ground, name: &str, kept: Kept) -> Result<Scaled> 
     Ok(Scaled {
         keeps: kept.words.to_owned(),
         sessions,
+        devices: kept.devices,
         created_per_second,
         requests_per_second: calls / took.as_secs_f64(),
         p50_ms: ms(50.0).context("no call was answered")?,
@@ -129,8 +232,8 @@ async fn measure_one(ground: &Ground, name: &str, kept: Kept) -> Result<Scaled> 
     })
 }
 
-/// Requests in sessions: in their order where `stride` is 0, else far from each other.
-fn of_sessions(stride: u64, sessions: u64) -> Requests {
+/// Requests in sessions, in their order where `stride` is 0, else far from each other; each from its session's device.
+fn of_sessions(stride: u64, sessions: u64, devices: u64) -> Requests {
     let plain = request(POLICIES / 2);
     Arc::new(move |turn| {
         let session = match stride {
@@ -139,8 +242,12 @@ fn of_sessions(stride: u64, sessions: u64) -> Requests {
         };
         let mut request = plain.clone();
         let principal = request.principal.get_or_insert_with(v1::Principal::default);
-        principal.subject = format!("user-{:06}", session % PRINCIPALS);
+        principal.subject = user(session);
         principal.session_id = format!("{session:016x}");
+        if devices > 0 {
+            let context = request.context.get_or_insert_with(v1::Context::default);
+            context.key_thumbprint = key(session % devices).to_vec();
+        }
         request
     })
 }
@@ -150,6 +257,7 @@ pub fn table(scaled: &[Scaled]) -> Table {
     let mut table = Table::new(&[
         "kept",
         "sessions",
+        "devices",
         "created a second",
         "decisions a second",
         "us of CPU each",
@@ -161,6 +269,7 @@ pub fn table(scaled: &[Scaled]) -> Table {
         table.push(vec![
             one.keeps.clone(),
             one.sessions.to_string(),
+            one.devices.to_string(),
             one.created_per_second
                 .map_or("-".to_owned(), |rate| format!("{rate:.0}")),
             format!("{:.0}", one.requests_per_second),

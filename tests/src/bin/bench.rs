@@ -41,13 +41,16 @@ enum Subcommands {
         #[arg(long, default_value_t = 10)]
         minutes: u32,
     },
-    /// Measure `Decide` with many sessions kept, and put it into the report
+    /// Measure `Decide` with many sessions and devices kept, and put it into the report
     Scale {
         #[command(flatten)]
         existing: Existing,
         /// How many sessions
         #[arg(long, default_value_t = 1_000_000)]
         sessions: u64,
+        /// How many devices
+        #[arg(long, default_value_t = 200_000)]
+        devices: u64,
     },
     /// Write the report's figures into `benchmarks.md`, and draw its plots
     Document {
@@ -114,7 +117,11 @@ fn main() -> ExitCode {
                 Subcommands::Run(run) => measure(&run).await,
                 Subcommands::Decide(existing) => decide(&existing.report).await,
                 Subcommands::Memory { existing, minutes } => memory(&existing.report, minutes).await,
-                Subcommands::Scale { existing, sessions } => scale(&existing.report, sessions).await,
+                Subcommands::Scale {
+                    existing,
+                    sessions,
+                    devices,
+                } => scale(&existing.report, sessions, devices).await,
                 Subcommands::Document { existing, into } => {
                     let places = Places::find()?;
                     document::write(&Report::read(&existing.report)?, &places.root, &into)
@@ -206,12 +213,15 @@ async fn decide(file: &Path) -> Result<()> {
     Ok(())
 }
 
-async fn scale(file: &Path, sessions: u64) -> Result<()> {
-    ensure!(sessions > 0, "no sessions measure nothing");
+async fn scale(file: &Path, sessions: u64, devices: u64) -> Result<()> {
+    ensure!(
+        sessions > 0 && devices > 0,
+        "no sessions and no devices measure nothing"
+    );
     let mut report = Report::read(file)?;
     let folder = TempDir::with_prefix("picket-bench-")?;
     let ground = Ground::prepare(folder.path())?;
-    report.scale = scale::measure(&ground, sessions).await?;
+    report.scale = scale::measure(&ground, sessions, devices).await?;
     println!("\n{}", scale::table(&report.scale).to_text());
     report.write(file)
 }
