@@ -221,11 +221,12 @@ impl Decider {
         // On its own, so that it is carried to its end when the caller goes away: what happens to a session is recorded.
         let judged = tokio::spawn(async move {
             let _place = place;
-            let judgement = sessions.judge(&request, presence, now_us).await?;
-            for change in &judgement.changes {
-                audit.append(time_us, &Event::Session(Box::new(change.clone()))).await?;
+            let mut changes = Vec::new();
+            let judgement = sessions.judge(&request, presence, now_us, &mut changes).await;
+            for change in changes {
+                audit.append(time_us, &Event::Session(Box::new(change))).await?;
             }
-            Ok(judgement)
+            Ok(judgement?)
         });
         judged.await.unwrap_or(Err(StorageError::NotDone.into()))
     }

@@ -92,8 +92,6 @@ pub(crate) struct Judgement {
     pub(crate) valid_for_ms_max: u32,
     /// What was looked at besides the token.
     pub(crate) vary: Vary,
-    /// What changed, for the audit log.
-    pub(crate) changes: Vec<SessionRecord>,
 }
 
 /// What is known before a session is looked for.
@@ -118,7 +116,6 @@ impl Judgement {
             challenge: None,
             valid_for_ms_max: u32::MAX,
             vary: Vary::NOTHING,
-            changes: Vec::new(),
         }
     }
 
@@ -198,7 +195,8 @@ impl Sessions {
         Ok(settled.map(|judgement| judgement.and(&looked)))
     }
 
-    /// Looks at the sessions of a request; creates the principal's or ends it as the rules say, where a client is present.
+    /// Looks at the sessions of a request; creates the principal's or ends it as the rules say, where a client is present. What was
+    /// done is added to `changes`, to be recorded whatever comes after it.
     ///
     /// # Errors
     /// The storage failed or was not heard from; then there is no decision.
@@ -207,6 +205,7 @@ impl Sessions {
         request: &AccessRequest,
         presence: Presence,
         now_us: i64,
+        changes: &mut Vec<SessionRecord>,
     ) -> Result<Judgement, StorageError> {
         let standing = self.memory.standing.value()?;
         let prepared = self.prepare(request, presence, &standing);
@@ -216,7 +215,9 @@ impl Sessions {
         let looked = self.look_at(request, presence, now_us).await?;
         match prepared {
             Prepared::Session { id, principal, seen } if looked.refusal.is_none() => {
-                let judgement = self.judge_client(request, id, principal, &seen, now_us).await?;
+                let judgement = self
+                    .judge_client(request, (id, principal, &seen), now_us, changes)
+                    .await?;
                 Ok(judgement.and(&looked))
             }
             Prepared::Session { .. } | Prepared::Looks | Prepared::Settled(_) => Ok(looked),
@@ -227,30 +228,26 @@ impl Sessions {
     async fn judge_client(
         &self,
         request: &AccessRequest,
-        id: SessionId,
-        principal: &Principal,
-        seen: &Seen,
+        (id, principal, seen): (SessionId, &Principal, &Seen),
         now_us: i64,
+        changes: &mut Vec<SessionRecord>,
     ) -> Result<Judgement, StorageError> {
-        let mut changes = Vec::new();
         for _ in 0..ATTEMPTS_MAX {
-            let Some(state) = self.find(id, principal, seen, now_us, &mut changes).await? else {
+            let Some(state) = self.find(id, principal, seen, now_us, changes).await? else {
                 return Ok(self.judgement(Some(Refusal::LimitReached), 0));
             };
             // Something may have been ordered while the storage was asked.
             let standing = self.memory.standing.value()?;
             if let Err(refusal) = self.check_tokens(request, Some(seen), &standing) {
-                let judgement = self.judgement(Some(refusal), i64::MAX);
-                return Ok(Judgement { changes, ..judgement });
+                return Ok(self.judgement(Some(refusal), i64::MAX));
             }
             let reason = match self.settle(id, &state, seen, &standing, now_us) {
-                Ok(judgement) => return Ok(Judgement { changes, ..judgement }),
+                Ok(judgement) => return Ok(judgement),
                 Err(reason) => reason,
             };
             if self.end_by_rule(id, &state, reason, now_us).await? {
                 changes.push(record(id, principal, SessionChange::Ended { reason }, now_us));
-                let judgement = self.judgement(Some(Refusal::Ended(reason)), i64::MAX);
-                return Ok(Judgement { changes, ..judgement });
+                return Ok(self.judgement(Some(Refusal::Ended(reason)), i64::MAX));
             }
         }
         Err(StorageError::Overloaded)
@@ -306,7 +303,6 @@ impl Sessions {
             valid_for_ms_max: rules::milliseconds(valid_for_us),
             // Another client must not be given what this one was: its request has to come here, where it ends the session.
             vary: self.settings.fingerprint.iter().map(|part| part.attribute()).collect(),
-            changes: Vec::new(),
         }
     }
 

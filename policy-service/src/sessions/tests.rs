@@ -42,23 +42,22 @@ impl Replica {
         Self { sessions, memory }
     }
 
+    async fn judge(&self, request: &AccessRequest, at_s: i64) -> (Result<Judgement, StorageError>, Vec<SessionChange>) {
+        let mut changes = Vec::new();
+        let judged = self
+            .sessions
+            .judge(request, Presence::Client, START + at_s * S, &mut changes)
+            .await;
+        (judged, changes.into_iter().map(|record| record.change).collect())
+    }
+
     /// The refusal's code at this second, or `None` where the session holds.
     async fn ask(&self, request: &AccessRequest, at_s: i64) -> Option<&'static str> {
-        let judgement = self
-            .sessions
-            .judge(request, Presence::Client, START + at_s * S)
-            .await
-            .unwrap();
-        judgement.refusal.map(Refusal::code)
+        self.judge(request, at_s).await.0.unwrap().refusal.map(Refusal::code)
     }
 
     async fn changes(&self, request: &AccessRequest, at_s: i64) -> Vec<SessionChange> {
-        let judgement = self
-            .sessions
-            .judge(request, Presence::Client, START + at_s * S)
-            .await
-            .unwrap();
-        judgement.changes.iter().map(|record| record.change).collect()
+        self.judge(request, at_s).await.1
     }
 
     async fn write_uses(&self) {
@@ -164,7 +163,7 @@ async fn an_answer_does_not_outlive_the_session() {
     ] {
         let judgement = replica
             .sessions
-            .judge(&request("1"), Presence::Client, START + at_s * S)
+            .judge(&request("1"), Presence::Client, START + at_s * S, &mut Vec::new())
             .await
             .unwrap();
         assert_eq!(
@@ -184,7 +183,7 @@ async fn a_principal_that_authenticated_too_long_ago_is_told_how_long_it_may_be(
     assert_eq!(replica.ask(&request("1"), 0).await, None);
     let judgement = replica
         .sessions
-        .judge(&request("1"), Presence::Client, START + 300 * S)
+        .judge(&request("1"), Presence::Client, START + 300 * S, &mut Vec::new())
         .await
         .unwrap();
     assert_eq!(judgement.refusal, Some(Refusal::ReauthenticationRequired));
@@ -215,7 +214,7 @@ async fn another_client_ends_the_session_for_both() {
     ] {
         let judgement = replica
             .sessions
-            .judge(&request(sid), Presence::Client, START)
+            .judge(&request(sid), Presence::Client, START, &mut Vec::new())
             .await
             .unwrap();
         assert_eq!(judgement.refusal, None);
@@ -376,14 +375,17 @@ async fn without_a_word_from_the_storage_there_is_no_decision() {
     let replica = Replica::on(&store(&folder).await, SETTINGS).await;
     assert_eq!(replica.ask(&request("1"), 0).await, None);
     replica.memory.changed(storage::Change::Anything);
-    let unknown = replica.sessions.judge(&request("1"), Presence::Client, START).await;
+    let unknown = replica
+        .sessions
+        .judge(&request("1"), Presence::Client, START, &mut Vec::new())
+        .await;
     assert!(matches!(unknown, Err(StorageError::Stale(_))), "{unknown:?}");
     let mut workload = request("1");
     workload.principal = None;
     assert!(
         replica
             .sessions
-            .judge(&workload, Presence::Client, START)
+            .judge(&workload, Presence::Client, START, &mut Vec::new())
             .await
             .is_err()
     );
@@ -489,8 +491,8 @@ async fn the_session_of_each_token_counts_and_only_the_principals_is_begun() {
         assert_eq!(replica.ask(&own, at_s).await, None);
     }
     let both = with_client("2", "a");
-    let judgement = replica.sessions.judge(&both, Presence::Client, START + 3400 * S);
-    assert_eq!(judgement.await.unwrap().valid_for_ms_max, 200_000);
+    let (judgement, _) = replica.judge(&both, 3400).await;
+    assert_eq!(judgement.unwrap().valid_for_ms_max, 200_000);
     let revoked = replica.sessions.revoke_session(shop("a"), OPERATOR, START + 3401 * S);
     assert!(revoked.await.unwrap());
     for _ in 0..2 {
@@ -519,12 +521,13 @@ async fn who_tells_of_a_session_sees_what_became_of_it_and_changes_nothing() {
         told
     };
     let tell = async |sid, at_s: i64| {
+        let mut changes = Vec::new();
         let judgement = replica
             .sessions
-            .judge(&told(sid), Presence::Told, START + at_s * S)
+            .judge(&told(sid), Presence::Told, START + at_s * S, &mut changes)
             .await
             .unwrap();
-        assert_eq!(judgement.changes, []);
+        assert_eq!(changes, []);
         judgement.refusal.map(Refusal::code)
     };
     assert_eq!(tell("1", 0).await, None);
@@ -539,7 +542,7 @@ async fn who_tells_of_a_session_sees_what_became_of_it_and_changes_nothing() {
     other.principal.as_mut().unwrap().subject = "mallory".to_owned();
     let judged = replica
         .sessions
-        .judge(&other, Presence::Told, START + 600 * S)
+        .judge(&other, Presence::Told, START + 600 * S, &mut Vec::new())
         .await
         .unwrap();
     assert_eq!(judged.refusal.map(Refusal::code), Some("session_compromised"));
@@ -697,7 +700,13 @@ async fn what_is_ordered_while_a_session_is_read_counts() {
         }
         let judging = tokio::spawn({
             let replica = Arc::clone(&replica);
-            async move { replica.sessions.judge(&asked, presence, START + 2 * S).await }
+            async move {
+                let mut changes = Vec::new();
+                replica
+                    .sessions
+                    .judge(&asked, presence, START + 2 * S, &mut changes)
+                    .await
+            }
         });
         gate.has_read.acquire().await.unwrap().forget();
         replica.sessions.revoke(target, "", OPERATOR, START + S).await.unwrap();
@@ -726,4 +735,21 @@ async fn a_session_that_is_ended_while_it_is_read_is_not_remembered_as_live() {
     // Whatever is said of the one that was under way, the next one knows.
     judging.await.unwrap();
     assert_eq!(replica.ask(&request("1"), 2).await, Some("session_revoked"));
+}
+
+#[tokio::test]
+async fn what_was_done_to_a_session_is_told_also_where_nothing_can_be_decided_after_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (replica, gate) = gated(&folder).await;
+    let judging = tokio::spawn({
+        let replica = Arc::clone(&replica);
+        async move { replica.judge(&request("1"), 0).await }
+    });
+    gate.has_read.acquire().await.unwrap().forget();
+    // The storage was silent for a while: what stands is to be read anew.
+    replica.memory.changed(storage::Change::Anything);
+    gate.may_answer.add_permits(10);
+    let (judged, changes) = judging.await.unwrap();
+    assert!(judged.is_err(), "{judged:?}");
+    assert_eq!(changes, [SessionChange::Created]);
 }
