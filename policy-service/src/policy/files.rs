@@ -210,7 +210,15 @@ fn read_folder(directory: &Path, is_wanted: &dyn Fn(&str) -> bool, found: &mut F
                 continue;
             }
         };
-        let Some(name) = path.file_name().map(|name| name.to_string_lossy().into_owned()) else {
+        let Some(name) = path.file_name() else {
+            continue;
+        };
+        let lossy = name.to_string_lossy().into_owned();
+        // Two names could be one text, and a policy would be missing.
+        let Some(name) = name.to_str().map(str::to_owned) else {
+            if is_wanted(&lossy) {
+                found.add(&path, None, "its name is not UTF-8");
+            }
             continue;
         };
         // What is over the limits is told of the whole; no more than that is read.
@@ -277,6 +285,19 @@ mod tests {
             assert_eq!(errors.as_slice().len(), 1, "{name}: {errors}");
             assert!(errors.to_string().contains("expected `schema.cedarschema`"), "{errors}");
         }
+    }
+
+    #[test]
+    fn a_name_that_is_no_text_is_refused_and_not_taken_for_another() {
+        use std::os::unix::ffi::OsStrExt;
+        let folder = tempfile::tempdir().unwrap();
+        for byte in [0xfe, 0xff] {
+            let name = [byte, b'.', b'c', b'e', b'd', b'a', b'r'];
+            std::fs::write(folder.path().join(std::ffi::OsStr::from_bytes(&name)), "").unwrap();
+        }
+        let errors = PolicyFiles::read(folder.path()).unwrap_err();
+        assert_eq!(errors.as_slice().len(), 2, "{errors}");
+        assert!(errors.to_string().contains("its name is not UTF-8"), "{errors}");
     }
 
     #[test]

@@ -22,6 +22,8 @@ const NEWEST: f64 = 0.05;
 const LESSON_INTERVAL_S: u32 = 60;
 /// Nobody is as even as a few reports can be: a tenth of the mean is no deviation yet.
 const DEVIATION_MIN_OF_MEAN: f64 = 0.1;
+/// And where the mean is nothing, what is next to nothing: else nothing more could ever be learnt.
+const DEVIATION_MIN: f64 = 0.01;
 
 /// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -260,7 +262,8 @@ impl Usual {
     /// What is usual; `None` while too little is known.
     fn limits(&self, settings: &DynamicsSettings) -> Option<(f64, f64)> {
         let mean = self.mean.get();
-        let deviation = self.variance.get().max(0.0).sqrt().max(mean * DEVIATION_MIN_OF_MEAN);
+        let deviation = self.variance.get().max(0.0).sqrt();
+        let deviation = deviation.max(mean * DEVIATION_MIN_OF_MEAN).max(DEVIATION_MIN);
         let width = f64::from(settings.deviations_max) * deviation;
         (self.observations >= settings.observations_min).then_some((mean - width, mean + width))
     }

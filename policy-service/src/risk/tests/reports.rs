@@ -292,6 +292,22 @@ fn each_measure_that_is_off_adds_and_above_thirty_is_an_anomaly() {
 }
 
 #[test]
+fn who_begins_to_use_a_mouse_is_learnt_too() {
+    let mut world = settled();
+    for _ in 0..20 {
+        world.at_s += 60;
+        assert_eq!(world.handled("session-1", &[(Measure::MouseVelocity, 0.0)]), Some(0));
+    }
+    let moved = [(Measure::MouseVelocity, 500.0)];
+    assert_eq!(world.handled("session-1", &moved), Some(10));
+    for _ in 0..2_000 {
+        world.at_s += 60;
+        world.handled("session-1", &moved);
+    }
+    assert_eq!(world.handled("session-1", &moved), Some(0));
+}
+
+#[test]
 fn an_anomaly_is_that_of_one_session_and_passes() {
     let mut world = handled();
     let off = [
