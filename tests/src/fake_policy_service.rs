@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use bytes::{BufMut, Bytes, BytesMut};
 use h2::server::SendResponse;
 use http::{HeaderMap, HeaderName, HeaderValue, Response};
-use picket_proto::v1::{Decision, Effect};
+use picket_proto::v1::{Challenge, Decision, Effect};
 use prost::Message;
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
@@ -26,6 +26,8 @@ const VALID_FOR_MS: u32 = 0;
 pub enum Mode {
     /// Permits.
     Permit,
+    /// Denies, and says that a trusted device would be permitted.
+    AsksForADevice,
     /// Says nothing for as long as this is its mode; then does as the next mode says.
     Silent,
     /// Answers bytes that are no message.
@@ -156,6 +158,7 @@ async fn answer(mut respond: SendResponse<Bytes>, mut mode: watch::Receiver<Mode
         .context("the fake ended")?;
     match mode {
         Mode::Permit => send(respond, framed(&permit()), "0"),
+        Mode::AsksForADevice => send(respond, framed(&asking_for_a_device().encode_to_vec()), "0"),
         Mode::Garbled => send(respond, framed(&[0xff; 40]), "0"),
         Mode::CutShort => send(respond, Bytes::from_static(&[0, 0, 0, 1, 0, 1, 2, 3]), "0"),
         Mode::EmptyMessage => send(respond, framed(&[]), "0"),
@@ -188,7 +191,21 @@ fn permit() -> Vec<u8> {
     decision(Effect::Permit, "decision-of-the-fake")
 }
 
+fn asking_for_a_device() -> Decision {
+    Decision {
+        challenge: Some(Challenge {
+            trusted_device: true,
+            ..Challenge::default()
+        }),
+        ..of(Effect::Deny, "decision-of-the-fake")
+    }
+}
+
 fn decision(effect: Effect, id: &str) -> Vec<u8> {
+    of(effect, id).encode_to_vec()
+}
+
+fn of(effect: Effect, id: &str) -> Decision {
     Decision {
         effect: effect.into(),
         decision_id: id.to_owned(),
@@ -196,7 +213,6 @@ fn decision(effect: Effect, id: &str) -> Vec<u8> {
         valid_for_ms: VALID_FOR_MS,
         ..Decision::default()
     }
-    .encode_to_vec()
 }
 
 /// The length prefix of gRPC over HTTP/2: not compressed, four bytes of length.

@@ -80,6 +80,31 @@ async fn a_policy_service_that_misbehaves_permits_nothing() {
 }
 
 #[tokio::test]
+async fn a_deny_that_a_trusted_device_would_lift_says_so() {
+    let mut stack = Stack::start(Options::default().fake(Mode::AsksForADevice))
+        .await
+        .unwrap();
+    let mut session = Session::new(stack.keys(), stack.entrances());
+    let answer = session.send(&good("/orders/1", Protocol::Http1)).await.unwrap();
+    assert_eq!(answer.status, 401, "{answer:?}");
+    assert_eq!(answer.reason().as_deref(), Some("device_not_trusted"), "{answer:?}");
+    // RFC 9470 has no parameter for it: the document says what is missing.
+    let challenge = answer.header("www-authenticate").unwrap_or_default();
+    assert!(
+        challenge.contains("error=\"insufficient_user_authentication\""),
+        "{challenge}"
+    );
+    let document = answer.json().unwrap_or_default();
+    assert_eq!(
+        document.pointer("/challenge/trusted_device"),
+        Some(&true.into()),
+        "{document}"
+    );
+    stack.fake().unwrap().set(Mode::Permit);
+    still_serves(&mut stack).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_slow_policy_service_is_given_up_on_in_time() {
     let mut stack = Stack::start(Options::default().fake(Mode::Silent)).await.unwrap();
     let mut session = Session::new(stack.keys(), stack.entrances());
