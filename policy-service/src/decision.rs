@@ -196,7 +196,7 @@ impl Decider {
     fn assign_roles(&self, request: &mut AccessRequest, time_us: u64) -> Result<Added, DecisionError> {
         match (&self.roles, &mut request.principal) {
             (Some(roles), Some(principal)) => {
-                let now_us = i64::try_from(time_us).unwrap_or(i64::MAX);
+                let now_us = signed(time_us);
                 roles.add_to(principal, now_us).map_err(DecisionError::Roles)
             }
             (None, _) | (_, None) => Ok(Added::nothing()),
@@ -212,7 +212,7 @@ impl Decider {
         let Some(sessions) = &self.sessions else {
             return Ok(Judgement::none());
         };
-        let now_us = i64::try_from(time_us).unwrap_or(i64::MAX);
+        let now_us = signed(time_us);
         if let Some(judgement) = sessions.remembered(request, presence, now_us)? {
             return Ok(judgement);
         }
@@ -235,7 +235,7 @@ impl Decider {
         let Some(devices) = &self.devices else {
             return Ok(devices::Judgement::none());
         };
-        let now_us = i64::try_from(time_us).unwrap_or(i64::MAX);
+        let now_us = signed(time_us);
         match devices.remembered(request, now_us)? {
             Some(judgement) => Ok(judgement),
             None => Ok(devices.judge(request, now_us).await?),
@@ -439,6 +439,11 @@ impl Line {
             sidecar: &self.sidecar,
         });
     }
+}
+
+/// As sessions, devices and roles count microseconds.
+fn signed(time_us: u64) -> i64 {
+    i64::try_from(time_us).unwrap_or(i64::MAX)
 }
 
 fn to_ms(time_us: u64) -> Time {

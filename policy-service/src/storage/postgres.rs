@@ -222,7 +222,7 @@ impl Probe for PostgresStore {
 #[async_trait]
 impl DeviceStore for PostgresStore {
     async fn device(&self, id: DeviceId) -> Result<Option<Device>, StorageError> {
-        self.order(async |client| devices::device(client, id).await).await
+        self.look(async |client| devices::device(client, id).await).await
     }
 
     async fn device_of(&self, thumbprint: Thumbprint) -> Result<Option<Device>, StorageError> {
@@ -236,7 +236,7 @@ impl DeviceStore for PostgresStore {
         after: Option<DeviceId>,
         count_max: u32,
     ) -> Result<Vec<Device>, StorageError> {
-        self.run(async |client| devices::devices(client, &filter, after, count_max).await)
+        self.look(async |client| devices::devices(client, &filter, after, count_max).await)
             .await
     }
 

@@ -57,7 +57,7 @@ impl RoleStore for PostgresStore {
         );
         let (after, count_max) = (stored(after), i64::from(count_max));
         let rows = self
-            .order(async |client| {
+            .look(async |client| {
                 let parameters: &super::statements::Parameters<'_> = &[
                     (&after, Type::INT8),
                     (&count_max, Type::INT8),
