@@ -96,7 +96,10 @@ pub(super) fn enroll(connection: &Connection, new: &NewDevice) -> Result<DeviceC
     if owner_of(connection, new.thumbprint)?.is_some() {
         return Ok(DeviceChange::Taken);
     }
-    let held: i64 = connection.query_row("SELECT count(*) FROM device", [], |row| row.get(0))?;
+    // No device is ever deleted, so the last row's number is how many there are, without a look at each.
+    let held: i64 = connection
+        .prepare_cached("SELECT coalesce(max(rowid), 0) FROM device")?
+        .query_row([], |row| row.get(0))?;
     if u64::try_from(held).unwrap_or(u64::MAX) >= new.devices_max {
         return Ok(DeviceChange::TooMany);
     }
