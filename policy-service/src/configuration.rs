@@ -133,7 +133,7 @@ pub struct Policies {
 /// Where the policies are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PolicySource {
-    /// In the folder with `schema.cedarschema`, `*.cedar` and `entities.json`.
+    /// In the folder with `*.cedar`, `entities.json` and a schema, if it has its own.
     Folder(PathBuf),
     /// In `[storage]`, as numbered revisions.
     Store,

@@ -11,6 +11,7 @@ mod load;
 mod model;
 mod moment;
 mod needs;
+mod schema;
 mod source;
 mod step_up;
 mod syntax;
@@ -38,6 +39,7 @@ use model::{Model, ModelError};
 use moment::Moment;
 pub use moment::time_zone;
 use needs::Needs;
+pub use schema::SCHEMA;
 pub use trace::{Clause, ClauseKind, Outcome, Place, PolicyKind, PolicyTrace, Trace, TraceError, TracedPolicy, Tracer};
 
 use crate::devices::SeenDevice;

@@ -19,6 +19,16 @@ use crate::output::Output;
 
 pub(crate) use test::{Problem, mistakes};
 
+const SCHEMA_ABOUT: &str = "\
+Prints the policy service's own Cedar schema: what policies can look at, with a comment at each attribute.
+
+Editors take it for completion. A folder of policies needs it only where it adds to it, such as an attribute of its roles: \
+then it goes into the folder as schema.cedarschema, and a later version of the service may ask for more in it.";
+
+const SCHEMA_EXAMPLES: &str = "\
+Examples:
+  picket policy schema > policies/schema.cedarschema";
+
 /// Check and test policies
 #[derive(Subcommand)]
 pub(super) enum Command {
@@ -43,6 +53,9 @@ pub(super) enum Command {
     /// Make an older revision the active one
     #[command(after_long_help = revision::ROLLBACK_EXAMPLES)]
     Rollback(revision::RollbackArguments),
+    /// Print the schema that policies are checked against, with a comment at each attribute
+    #[command(long_about = SCHEMA_ABOUT, after_long_help = SCHEMA_EXAMPLES)]
+    Schema,
     /// Show a revision, or write its files into a folder
     #[command(after_long_help = revision::SHOW_EXAMPLES)]
     Show(revision::ShowArguments),
@@ -60,9 +73,15 @@ pub(super) fn run(command: Command, output: Output) -> Result<Exit, CommandError
         Command::List(arguments) => revision::list(&arguments, output),
         Command::Matrix(arguments) => matrix::run(&arguments, output),
         Command::Rollback(arguments) => revision::roll_back(arguments, output),
+        Command::Schema => schema(output),
         Command::Show(arguments) => revision::show(&arguments, output),
         Command::Test(arguments) => test::run(&arguments, output),
     }
+}
+
+fn schema(output: Output) -> Result<Exit, CommandError> {
+    output.print(policy::SCHEMA, &policy::SCHEMA)?;
+    Ok(Exit::Done)
 }
 
 /// How policies are evaluated, where the folder does not say it.

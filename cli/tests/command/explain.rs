@@ -65,11 +65,6 @@ decision   permit by orders-read, revision ",
 #[test]
 fn a_failing_policy_and_a_reason_are_told() {
     let folder = tempfile::tempdir().unwrap();
-    fs::copy(
-        shipped().join("schema.cedarschema"),
-        folder.path().join("schema.cedarschema"),
-    )
-    .unwrap();
     let policies = "@id(\"breaks\") permit (principal is Picket::User, action, resource)\n\
                     when { principal has auth_time && principal.auth_time + 9223372036854775807 > 0 };\n\
                     @id(\"closed\") @reason(\"closed today\") forbid (principal, action, resource);\n";
@@ -93,11 +88,6 @@ fn a_failing_policy_and_a_reason_are_told() {
 #[test]
 fn challenges_obligations_time_and_observe_mode_are_told() {
     let folder = tempfile::tempdir().unwrap();
-    fs::copy(
-        shipped().join("schema.cedarschema"),
-        folder.path().join("schema.cedarschema"),
-    )
-    .unwrap();
     let policies = "@id(\"pay\") @obligation(\"log\") permit (principal is Picket::User, action, resource)\n\
                     when { principal has acr && principal.acr == \"gold\" } when { context.time.hour == 11 };\n\
                     @id(\"tried\") @mode(\"observe\") forbid (principal, action, resource);\n\
@@ -278,11 +268,6 @@ fn a_recorded_decision_has_the_risk_of_its_record() {
         json!({"score": 30, "level": "medium", "mode": mode, "factors": ["password"], "signals": signals, "country": "DE"})
     };
     let policies = tempfile::tempdir().unwrap();
-    fs::copy(
-        shipped().join("schema.cedarschema"),
-        policies.path().join("schema.cedarschema"),
-    )
-    .unwrap();
     let policy = "@id(\"usual\") permit (principal, action, resource) when { context has risk && context.risk.score < 30 };\n\
                   @id(\"unusual\") permit (principal, action, resource) when { context has risk && context.risk.score == 30\n\
                   && context.risk has country && context.risk.country == \"DE\" && context.risk.level == \"medium\" && context.risk.signals == [\"new_location\"] };\n";

@@ -57,15 +57,35 @@ fn a_policy_that_does_not_type_check_is_named_with_file_and_line() {
 }
 
 #[test]
-fn a_folder_without_a_schema_has_a_mistake_and_one_that_is_not_there_cannot_be_checked() {
+fn a_folder_without_a_policy_has_a_mistake_and_one_that_is_not_there_cannot_be_checked() {
     let folder = tempfile::tempdir().unwrap();
     let answer = picket(&["policy", "check", text(folder.path())]);
     answer.expect(1);
-    assert!(answer.stdout.contains("schema.cedarschema"), "{}", answer.stdout);
+    assert!(answer.stdout.contains("no policy file"), "{}", answer.stdout);
     let answer = picket(&["policy", "check", text(&folder.path().join("absent"))]);
     answer.expect(3);
     assert_eq!(answer.stdout, "");
     assert!(answer.stderr.contains("absent"), "{}", answer.stderr);
+}
+
+#[test]
+fn the_services_own_schema_is_printed_and_a_folder_with_it_loads() {
+    let printed = picket(&["policy", "schema"]);
+    printed.expect(0);
+    assert!(printed.stdout.contains("namespace Picket {"), "{}", printed.stdout);
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("schema.cedarschema"), &printed.stdout).unwrap();
+    let policy = "@id(\"p\") permit (principal, action, resource);\n";
+    fs::write(folder.path().join("p.cedar"), policy).unwrap();
+    picket(&["policy", "check", text(folder.path())]).expect(0);
+    // The same without a member that the service makes: what helps is told with the mistakes.
+    let older = printed.stdout.replace("    trust_score: Long,\n", "");
+    fs::write(folder.path().join("schema.cedarschema"), older).unwrap();
+    let answer = picket(&["policy", "check", text(folder.path())]);
+    answer.expect(1);
+    for expected in ["picket policy schema", "trust_score"] {
+        assert!(answer.stdout.contains(expected), "{expected}\n{}", answer.stdout);
+    }
 }
 
 #[test]

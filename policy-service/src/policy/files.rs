@@ -18,7 +18,7 @@ pub(super) const POLICY_EXTENSION: &str = "cedar";
 /// No file system takes longer names.
 const NAME_BYTES_MAX: usize = 255;
 
-/// `schema.cedarschema`, `*.cedar` and, if there, `entities.json`, with the files in `tests`. INVARIANT: none leads out of the
+/// `*.cedar` and, if there, `entities.json` and `schema.cedarschema`, with the files in `tests`. INVARIANT: none leads out of the
 /// folder that it is written into, and all are within the limits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PolicyFiles {

@@ -1,7 +1,7 @@
 //! Loading policies: every mistake of every file, each with its line.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -15,7 +15,8 @@ use super::errors::{Found, PolicyErrors, line_at, line_of, message, with_causes}
 use super::files::{ENTITIES_FILE, POLICY_EXTENSION, PolicyFiles, SCHEMA_FILE};
 use super::index::Index;
 use super::model::Model;
-use super::source::{NESTING_MAX, too_deep};
+use super::schema;
+use super::source::File;
 use super::trace::Place;
 use super::{Loaded, PolicyEngine};
 use crate::risk::Levels;
@@ -23,7 +24,8 @@ use crate::risk::Levels;
 /// SHA-256 cut to this many hexadecimal digits names a revision.
 const REVISION_DIGITS: usize = 16;
 
-/// Loads and validates a folder of policies: `schema.cedarschema`, `*.cedar` and, if there, `entities.json`.
+/// Loads and validates a folder of policies: `*.cedar` and, if there, `entities.json` and `schema.cedarschema`; without the
+/// latter they are held to [`super::SCHEMA`].
 ///
 /// Each policy carries a unique `@id`; an `@reason` may be told to the caller, an `@obligation` goes to the upstream with a
 /// permit, `@mode("observe")` keeps it from deciding, and `@tenant` from anybody but that tenant's principals.
@@ -48,12 +50,13 @@ fn load_into(files: &PolicyFiles, mut found: Found) -> Result<PolicyEngine, Poli
     let mut warnings = Found::default();
     let directory = files.origin();
     let files = placed(files, &mut found);
-    let schema = load_schema(directory, &files, &mut found, &mut warnings);
+    let own_schema = files.get(SCHEMA_FILE);
+    let schema = schema::load(own_schema, &mut found, &mut warnings);
     let policies = Policies::parse(&files, &mut found);
     let prepared = schema.and_then(|schema| {
         policies.validate(&schema, &mut found, &mut warnings);
         let entities = load_entities(directory, &files, &schema, &mut found);
-        let model = check_model(directory, &schema, &mut found);
+        let model = schema::check(directory, own_schema, &schema, &mut found);
         Some((entities?, model?))
     });
     // The index relies on policies that the validator has accepted.
@@ -88,23 +91,6 @@ fn refused_by<T, E: std::error::Error>(directory: &Path, made: Result<T, E>, fou
 /// Contents by file name.
 type Files = BTreeMap<String, File>;
 
-struct File {
-    path: PathBuf,
-    text: String,
-}
-
-impl File {
-    /// Whether Cedar may parse it: what nests without end would end the process.
-    fn is_shallow(&self, is_schema: bool, found: &mut Found) -> bool {
-        let Some(offset) = too_deep(&self.text, is_schema) else {
-            return true;
-        };
-        let message = format!("brackets or `if`s are nested more than {NESTING_MAX} deep");
-        found.add(&self.path, Some(line_at(&self.text, offset)), message);
-        false
-    }
-}
-
 fn placed(files: &PolicyFiles, found: &mut Found) -> Files {
     let directory = files.origin();
     let place = |(name, text): (&str, &str)| {
@@ -120,28 +106,6 @@ fn placed(files: &PolicyFiles, found: &mut Found) -> Files {
         found.add(directory, None, format!("no policy file (`*.{POLICY_EXTENSION}`)"));
     }
     files
-}
-
-fn load_schema(directory: &Path, files: &Files, found: &mut Found, warnings: &mut Found) -> Option<Schema> {
-    let Some(file) = files.get(SCHEMA_FILE) else {
-        found.add(&directory.join(SCHEMA_FILE), None, "missing");
-        return None;
-    };
-    if !file.is_shallow(true, found) {
-        return None;
-    }
-    match Schema::from_cedarschema_str(&file.text) {
-        Ok((schema, more)) => {
-            for warning in more {
-                warnings.add(&file.path, line_of(&warning, &file.text), message(&warning));
-            }
-            Some(schema)
-        }
-        Err(error) => {
-            found.add(&file.path, line_of(&error, &file.text), message(&error));
-            None
-        }
-    }
 }
 
 /// Entities that the service makes from each request; a second one of the same name would contradict it.
@@ -166,21 +130,6 @@ fn load_entities(directory: &Path, files: &Files, schema: &Schema, found: &mut F
         }
     }
     Some(entities)
-}
-
-fn check_model(directory: &Path, schema: &Schema, found: &mut Found) -> Option<Model> {
-    let path = directory.join(SCHEMA_FILE);
-    let model = match Model::new() {
-        Ok(model) => model,
-        Err(error) => {
-            found.add(&path, None, with_causes(&error));
-            return None;
-        }
-    };
-    for mistake in model.mistakes_in(schema) {
-        found.add(&path, None, mistake);
-    }
-    Some(model)
 }
 
 /// The policies of all files under their `@id`s, and where each one came from.

@@ -1,4 +1,29 @@
-//! Where in a policy's text its clauses are: Cedar keeps the text of a policy, but not of its parts.
+//! The texts of policies and schemas: whether Cedar may parse one, and where in a policy's text its clauses are, as Cedar keeps
+//! the text of a policy, but not of its parts.
+
+use std::path::PathBuf;
+
+use super::errors::{Found, line_at};
+
+/// A file of policies, or of a schema.
+pub(super) struct File {
+    /// By which mistakes in it are told.
+    pub(super) path: PathBuf,
+    pub(super) text: String,
+}
+
+impl File {
+    /// Whether Cedar may parse it: what nests without end would end the process.
+    pub(super) fn is_shallow(&self, is_schema: bool, found: &mut Found) -> bool {
+        match too_deep(&self.text, is_schema) {
+            None => true,
+            Some((offset, message)) => {
+                found.add(&self.path, Some(line_at(&self.text, offset)), message);
+                false
+            }
+        }
+    }
+}
 
 /// A `when` or `unless` as it was written.
 #[derive(Debug, PartialEq, Eq)]
@@ -15,7 +40,7 @@ pub(super) fn clauses(text: &str) -> Vec<Written<'_>> {
     let (mut at, mut depth, mut begun) = (0, 0_usize, None);
     while let Some((token, length)) = next_token(text.get(at..).unwrap_or_default()) {
         match token {
-            Token::Opens => depth += 1,
+            Token::Opens | Token::OpensSquare => depth += 1,
             Token::Closes => {
                 depth = depth.saturating_sub(1);
                 if depth == 0
@@ -26,7 +51,13 @@ pub(super) fn clauses(text: &str) -> Vec<Written<'_>> {
                 }
             }
             Token::Clause if depth == 0 => begun = Some(at),
-            Token::Clause | Token::Less | Token::Greater | Token::Semicolon | Token::If | Token::Other => {}
+            Token::Clause
+            | Token::Less
+            | Token::Greater
+            | Token::Semicolon
+            | Token::If
+            | Token::Operator
+            | Token::Other => {}
         }
         at += length;
     }
@@ -35,23 +66,36 @@ pub(super) fn clauses(text: &str) -> Vec<Written<'_>> {
 
 /// Brackets and `if`s within each other that no policy needs. Cedar's parser calls itself for each, and has no bound of its own.
 pub(super) const NESTING_MAX: usize = 64;
+/// Clauses, operators and attributes in a policy: each of `a && b && c` is within the next. Cedar has no bound for what it parses,
+/// is silent about a policy that is too deep for its validator, and fails where one is too deep to be evaluated.
+pub(super) const OPERATORS_MAX: usize = 256;
 
-/// Where a text nests more deeply than [`NESTING_MAX`], in bytes. What is in `<` and `>` nests in a schema; in policies they compare.
-pub(super) fn too_deep(text: &str, is_schema: bool) -> Option<usize> {
-    let (mut at, mut depth, mut ifs) = (0, 0_usize, 0_usize);
+/// Where a text nests more deeply than Cedar can take, in bytes, and what is wrong there. What is in `<` and `>` nests in a
+/// schema; in policies they compare.
+fn too_deep(text: &str, is_schema: bool) -> Option<(usize, String)> {
+    let (mut at, mut depth, mut ifs, mut operators) = (0, 0_usize, 0_usize, 0_usize);
     while let Some((token, length)) = next_token(text.get(at..).unwrap_or_default()) {
         match token {
             Token::Opens => depth += 1,
+            Token::OpensSquare => (depth, operators) = (depth + 1, operators + 1),
             Token::Closes => depth = depth.saturating_sub(1),
             Token::Less if is_schema => depth += 1,
             Token::Greater if is_schema => depth = depth.saturating_sub(1),
             // How far an `else` reaches is the parser's to know: all of a policy count.
             Token::If => ifs += 1,
-            Token::Semicolon if depth == 0 => ifs = 0,
-            Token::Less | Token::Greater | Token::Semicolon | Token::Clause | Token::Other => {}
+            Token::Operator | Token::Clause => operators += 1,
+            Token::Semicolon if depth == 0 => (ifs, operators) = (0, 0),
+            Token::Less | Token::Greater | Token::Semicolon | Token::Other => {}
         }
         if depth > NESTING_MAX || ifs > NESTING_MAX {
-            return Some(at);
+            return Some((at, format!("brackets or `if`s are nested more than {NESTING_MAX} deep")));
+        }
+        if operators > OPERATORS_MAX {
+            let expected = format!("a policy has more than {OPERATORS_MAX} clauses, operators and attributes");
+            return Some((
+                at,
+                format!("{expected}: a set holds any number of values, and policies stand beside each other"),
+            ));
         }
         at += length;
     }
@@ -60,11 +104,15 @@ pub(super) fn too_deep(text: &str, is_schema: bool) -> Option<usize> {
 
 enum Token {
     Opens,
+    /// It may begin a set, or reach into what is before it.
+    OpensSquare,
     Closes,
     Less,
     Greater,
     Semicolon,
     If,
+    /// What makes a tree of the expressions before and after it, or of the one after it.
+    Operator,
     Clause,
     Other,
 }
@@ -76,11 +124,14 @@ fn next_token(rest: &str) -> Option<(Token, usize)> {
     Some(match first {
         '"' => (Token::Other, string_bytes(rest)),
         '/' if rest.starts_with("//") => (Token::Other, rest.find('\n').unwrap_or(rest.len())),
-        '(' | '[' | '{' => (Token::Opens, 1),
+        '(' | '{' => (Token::Opens, 1),
+        '[' => (Token::OpensSquare, 1),
         ')' | ']' | '}' => (Token::Closes, 1),
         '<' => (Token::Less, 1),
         '>' => (Token::Greater, 1),
         ';' => (Token::Semicolon, 1),
+        '&' | '|' if rest.starts_with("&&") || rest.starts_with("||") => (Token::Operator, 2),
+        '+' | '-' | '*' | '.' | '!' => (Token::Operator, 1),
         c if of_word(c) => {
             let length = rest.find(|c| !of_word(c)).unwrap_or(rest.len());
             match rest.get(..length) {
@@ -142,6 +193,7 @@ mod tests {
 
     #[test]
     fn what_nests_too_deeply_is_found_in_policies_and_schemas() {
+        let too_deep = |text: &str, is_schema| too_deep(text, is_schema).map(|(offset, _)| offset);
         let brackets = |depth: usize| format!("permit {}true{};", "(".repeat(depth), ")".repeat(depth));
         let ifs = |count: usize| format!("{} true {};", "if true then ".repeat(count), "else true ".repeat(count));
         let sets = |depth: usize| format!("type T = {}Long{};", "Set<".repeat(depth), ">".repeat(depth));
@@ -154,6 +206,17 @@ mod tests {
         assert!(too_deep(&sets(NESTING_MAX + 1), true).is_some());
         assert_eq!(too_deep(&"a < b;".repeat(NESTING_MAX + 1), false), None);
         assert_eq!(too_deep(&format!("\"{}\"", "(".repeat(NESTING_MAX + 1)), false), None);
+        for operator in [
+            "&& a ", "|| a ", "+ 1 ", "* 1 ", "- 1 ", "! ", ".a ", "[\"a\"]", "when {}",
+        ] {
+            let chain = |count: usize| format!("{};", operator.repeat(count));
+            assert_eq!(too_deep(&chain(OPERATORS_MAX).repeat(3), false), None, "{operator}");
+            assert!(too_deep(&chain(OPERATORS_MAX + 1), false).is_some(), "{operator}");
+        }
+        assert_eq!(
+            too_deep(&format!("[{}];", "1, ".repeat(OPERATORS_MAX + 1)), false),
+            None
+        );
     }
 
     #[test]

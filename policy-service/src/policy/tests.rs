@@ -20,14 +20,9 @@ fn shipped() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("policies")
 }
 
-/// A folder with the shipped schema and these files.
+/// A folder with these files.
 fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
-    std::fs::copy(
-        shipped().join("schema.cedarschema"),
-        folder.path().join("schema.cedarschema"),
-    )
-    .unwrap();
     for (name, text) in files {
         std::fs::write(folder.path().join(name), text).unwrap();
     }
@@ -290,18 +285,17 @@ fn every_mistake_of_every_file_is_told_with_its_line() {
 }
 
 #[test]
-fn a_folder_without_schema_or_policies_does_not_load() {
+fn a_folder_without_policies_does_not_load() {
     let empty = tempfile::tempdir().unwrap();
     let text = load(empty.path()).unwrap_err().to_string();
     assert!(text.contains("no policy file"), "{text}");
-    assert!(text.contains("schema.cedarschema: missing"), "{text}");
     let text = load(&empty.path().join("none")).unwrap_err().to_string();
     assert!(text.contains("cannot read the folder"), "{text}");
 }
 
 #[test]
 fn a_schema_that_does_not_take_our_requests_does_not_load() {
-    let schema = std::fs::read_to_string(shipped().join("schema.cedarschema")).unwrap();
+    let schema = SCHEMA;
     let policy = ("p.cedar", r#"@id("p") permit (principal, action, resource);"#);
     for (from, to, expected) in [
         ("\"PATCH\", ", "", "PATCH"),
@@ -335,6 +329,23 @@ fn a_schema_that_does_not_take_our_requests_does_not_load() {
 }
 
 #[test]
+fn a_schema_of_ones_own_stands_in_for_the_services() {
+    let policy = r#"@id("p") permit (principal, action, resource) when { resource has path && resource.path == "/" };"#;
+    assert_eq!(load(folder(&[("p.cedar", policy)]).path()).unwrap().warnings(), []);
+    let floor = r#"@id("p") permit (principal, action, resource) when { resource has floor };"#;
+    let own = SCHEMA.replace("route_rule: String,", "route_rule: String, floor?: Long,");
+    let engine = |files: &[(&str, &str)]| load(folder(files).path()).unwrap();
+    // What no schema names is never there: the validator warns of a policy that cannot apply.
+    let (shipped, owned) = (
+        engine(&[("p.cedar", floor)]),
+        engine(&[("p.cedar", floor), ("schema.cedarschema", &own)]),
+    );
+    assert_eq!((shipped.warnings().len(), owned.warnings().len()), (1, 0));
+    // A policy's name in decisions says what it is held to, where that is the folder's own.
+    assert_ne!(shipped.revision(), owned.revision());
+}
+
+#[test]
 fn the_revision_covers_names_and_contents() {
     let revision = |files: &[(&str, &str)]| load(folder(files).path()).unwrap().revision().to_owned();
     let policy = r#"@id("p") permit (principal, action, resource);"#;
@@ -363,4 +374,41 @@ fn what_nests_as_deeply_as_may_be_is_parsed_on_a_small_stack_and_what_nests_deep
     loaded(source::NESTING_MAX - 1).unwrap();
     let errors = loaded(source::NESTING_MAX).unwrap_err();
     assert!(errors.to_string().contains("nested more than 64 deep"), "{errors}");
+}
+
+#[test]
+fn the_longest_policy_is_validated_and_evaluated_on_a_small_stack_and_a_longer_one_is_refused() {
+    // As small as those of the threads that check revisions, and of those that decide.
+    fn small<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+        let thread = std::thread::Builder::new().stack_size(2 * 1024 * 1024);
+        thread.spawn(work).unwrap().join().unwrap()
+    }
+    let policy = |condition: &str| format!("@id(\"a\") permit (principal, action, resource) when {{ {condition} }};");
+    let loaded = |condition: &str| {
+        let text = policy(condition);
+        small(move || load(folder(&[("p.cedar", &text)]).path()))
+    };
+    // The clause is one of them.
+    let chain = |operator: &str, count: usize| operator.repeat(count);
+    let longest = source::OPERATORS_MAX - 1;
+    for (operator, last) in [("true && ", "true"), ("false || ", "true"), ("0 + ", "0 == 0")] {
+        let engine = loaded(&format!("{}{last}", chain(operator, longest))).unwrap();
+        let permit = small(move || engine.evaluate(&request(user(&[]), "GET", "a"), NOW_US));
+        assert_eq!(permit.effect, Effect::Permit, "{operator}");
+    }
+    // What is wrong is found, wherever it is: Cedar's validator says nothing at all about what is too deep for it.
+    let wrong = "principal.nosuch == \"x\"";
+    let conditions = [
+        format!("{wrong} && {}true", chain("true && ", longest - 3)),
+        format!("{}{wrong}", chain("true && ", longest - 2)),
+    ];
+    for condition in conditions {
+        let errors = loaded(&condition).unwrap_err().to_string();
+        assert!(errors.contains("`nosuch`"), "{errors}");
+    }
+    let errors = loaded(&format!("{}true", chain("true && ", longest + 1))).unwrap_err();
+    assert!(errors.to_string().contains("more than 256 clauses"), "{errors}");
+    // A megabyte of it would overflow the stack where it is only forgotten.
+    let errors = loaded(&chain("true&&", 170_000)).unwrap_err();
+    assert!(errors.to_string().contains("more than 256 clauses"), "{errors}");
 }

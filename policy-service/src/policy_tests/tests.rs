@@ -1,5 +1,3 @@
-use std::path::Path;
-
 use tempfile::TempDir;
 
 use super::*;
@@ -18,8 +16,6 @@ when { principal has auth_time && principal.auth_time + 9223372036854775807 < 0 
 /// A folder of policies, with these files as their tests.
 fn folder(policies: &str, files: &[(&str, &str)]) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
-    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("policies/schema.cedarschema");
-    std::fs::copy(shipped, folder.path().join("schema.cedarschema")).unwrap();
     std::fs::write(folder.path().join("p.cedar"), policies).unwrap();
     let tests = folder.path().join(FOLDER);
     std::fs::create_dir(&tests).unwrap();

@@ -8,8 +8,8 @@ use anyhow::{Context, Result};
 
 use super::bootstrap::rule_id;
 
-/// The files of the example policies that are taken as they are.
-const KEPT: [&str; 2] = ["schema.cedarschema", "entities.json"];
+/// The file of the example policies that is taken as it is.
+const KEPT: &str = "entities.json";
 
 /// The policy service refuses larger files than a megabyte.
 const POLICIES_IN_A_FILE: usize = 1_000;
@@ -31,9 +31,7 @@ pub struct Generated {
 /// When a file cannot be read or written.
 pub fn write(example: &Path, folder: &Path, generated: Generated) -> Result<()> {
     fs::create_dir_all(folder)?;
-    for name in KEPT {
-        fs::copy(example.join(name), folder.join(name)).with_context(|| format!("cannot copy `{name}`"))?;
-    }
+    fs::copy(example.join(KEPT), folder.join(KEPT)).with_context(|| format!("cannot copy `{KEPT}`"))?;
     let first = generated.first_rule;
     let numbers: Vec<usize> = (first..first.saturating_add(generated.policies)).collect();
     for (part, numbers) in numbers.chunks(POLICIES_IN_A_FILE).enumerate() {
