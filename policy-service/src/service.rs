@@ -128,8 +128,10 @@ impl Service {
         })?;
         let stored = Stored::open(configuration, folder, &metrics).await?;
         let (storage_state, policy_state) = (stored.storage_state(), stored.policy_state());
-        let policy_revision = stored.policies.current()?;
-        let policy_revision = policy_revision.map_or(NO_REVISION.to_owned(), |policies| policies.revision().to_owned());
+        // A revision that cannot be loaded is told by readiness. The service starts all the same, so that there is somebody to
+        // activate another one with.
+        let policies = stored.policies.current().ok().flatten();
+        let policy_revision = policies.map_or(NO_REVISION.to_owned(), |policies| policies.revision().to_owned());
         let (terminate, interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let (grpc_listener, grpc_address) = listen("grpc.listen", configuration.grpc.listen).await?;
         let (http_listener, http_address) = listen("http.listen", configuration.http.listen).await?;

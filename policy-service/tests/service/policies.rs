@@ -501,9 +501,12 @@ async fn while_a_revision_cannot_be_loaded_nothing_is_decided(first: &mut Replic
     let altered = second.admin().await.roll_back(roll_back(4)).await.unwrap().into_inner();
     assert_eq!(altered.outcome(), ActivationOutcome::Refused);
     assert!(altered.mistakes[0].message.contains("another digest"), "{altered:?}");
-    let back = second.admin().await.roll_back(roll_back(1)).await.unwrap().into_inner();
+    // One that starts now decides nothing either, and takes the order of another revision.
+    let third = Replica::start(&std::fs::read_to_string(first.setup.path("url")).unwrap()).await;
+    third.wait_until_ready_says("503", "revision 4 is active, and it is not what was activated");
+    let back = third.admin().await.roll_back(roll_back(1)).await.unwrap().into_inner();
     assert_eq!(back.outcome(), ActivationOutcome::Activated);
-    for replica in [first, second] {
+    for replica in [first, second, &mut { third }] {
         replica.wait_for(&back.digest).await;
         replica.wait_until_ready_says("200", r#""policies":"ok""#);
     }
