@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use picket_core::access::AccessRequest;
 use picket_core::configuration::problems::shortened;
-use picket_core::decision::{Decision, Effect, Vary};
+use picket_core::decision::{Attribute, Decision, Effect, Vary};
 use picket_core::time::Timestamp as Time;
 use uuid::{NoContext, Timestamp, Uuid};
 
@@ -178,10 +178,18 @@ impl Decider {
             Effect::Permit => risk.missing_factors(assessment, principal),
             Effect::Deny => None,
         };
-        let vary = assessment.vary.attributes().fold(evaluation.vary, Vary::with);
+        let of_device = known.device.filter(|_| assessment.vary.contains(Attribute::Device));
+        let evaluation = Evaluation {
+            vary: assessment.vary.attributes().fold(evaluation.vary, Vary::with),
+            same_for_ms: [evaluation.same_for_ms, of_device.and_then(|device| device.same_for_ms)]
+                .into_iter()
+                .flatten()
+                .min(),
+            ..evaluation
+        };
         match missing {
-            Some(missing) => asked_for(missing, Evaluation { vary, ..evaluation }),
-            None => Evaluation { vary, ..evaluation },
+            Some(missing) => asked_for(missing, evaluation),
+            None => evaluation,
         }
     }
 
@@ -223,9 +231,13 @@ impl Decider {
             let _place = place;
             let mut changes = Vec::new();
             let judgement = sessions.judge(&request, presence, now_us, &mut changes).await;
+            // Each is recorded, whatever becomes of the others.
+            let mut recorded = Ok(());
             for change in changes {
-                audit.append(time_us, &Event::Session(Box::new(change))).await?;
+                let appended = audit.append(time_us, &Event::Session(Box::new(change))).await;
+                recorded = recorded.and(appended);
             }
+            recorded?;
             Ok(judgement?)
         });
         judged.await.unwrap_or(Err(StorageError::NotDone.into()))

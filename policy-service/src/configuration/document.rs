@@ -204,13 +204,15 @@ impl From<Document> for Configuration {
                 database_file: document.audit.database_file.0,
                 key_encryption_key_file: document.audit.key_encryption_key_file.0,
             },
+            risk: document
+                .risk
+                .map(|section| Risk::new(section, document.devices.is_some())),
             devices: document.devices.map(crate::devices::Settings::from),
             storage: document.storage.and_then(location),
             sessions: document.sessions.map(Into::into),
             log: Log {
                 level: document.log.level,
             },
-            risk: document.risk.map(Risk::from),
         }
     }
 }

@@ -224,10 +224,11 @@ impl Deserr<Problems> for AcrValue {
     }
 }
 
-impl From<RiskSection> for Risk {
-    fn from(section: RiskSection) -> Self {
+impl Risk {
+    /// What the section says, in a service that keeps devices or does not.
+    pub(super) fn new(section: RiskSection, keeps_devices: bool) -> Self {
         Self {
-            settings: settings(&section),
+            settings: settings(&section, keeps_devices),
             state_file: section.state_file.0,
             save_interval_s: section.save_interval_s.0,
             threat_lists: section
@@ -248,7 +249,7 @@ impl From<RiskSection> for Risk {
     }
 }
 
-fn settings(section: &RiskSection) -> RiskSettings {
+fn settings(section: &RiskSection, keeps_devices: bool) -> RiskSettings {
     RiskSettings {
         mode: match section.mode {
             ModeField::Learning => Mode::Learning,
@@ -266,7 +267,7 @@ fn settings(section: &RiskSection) -> RiskSettings {
         principals_max: usize::try_from(section.principals_max.0).unwrap_or(usize::MAX),
         remembered_for_s: section.remembered_for_days.0.saturating_mul(DAY_S),
         location: section.location.settings(),
-        device: section.device.settings(),
+        device: section.device.settings(keeps_devices),
         time: section.time.settings(),
         behaviour: section.behaviour.settings(),
         threat_list: section.threats.settings(),
@@ -283,5 +284,5 @@ pub(crate) fn default_risk_settings() -> RiskSettings {
     use picket_core::configuration::problems;
     let folder = tempfile::tempdir().unwrap();
     let section = serde_json::json!({"state_file": folder.path().join("state")});
-    Risk::from(problems::read::<RiskSection>(section).unwrap()).settings
+    Risk::new(problems::read::<RiskSection>(section).unwrap(), false).settings
 }

@@ -3,7 +3,7 @@
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
 use picket_core::configuration::problems::shortened;
-use picket_core::decision::Vary;
+use picket_core::decision::{Attribute as Varying, Vary};
 use picket_core::risk::RiskLevel;
 
 use super::Known;
@@ -141,7 +141,9 @@ impl Moment {
         let of_change = of_clock.and_then(|_| self.until_change());
         let ms = [of_age, of_clock, of_change].into_iter().flatten().min();
         let ms = ms.map(|ms| u64::try_from(ms).unwrap_or(0));
-        let device = self.device.as_ref().filter(|_| looks(Attribute::Device));
+        let risk_looks = |risk: &SeenRisk| looks(Attribute::Risk) && risk.vary.contains(Varying::Device);
+        let device = self.device.as_ref();
+        let device = device.filter(|_| looks(Attribute::Device) || self.risk.as_ref().is_some_and(risk_looks));
         [ms, device.and_then(|device| device.same_for_ms)]
             .into_iter()
             .flatten()

@@ -82,6 +82,8 @@ pub struct DeviceSettings {
     pub trust_score_min: u8,
     /// Whether a known device that does not comply is one.
     pub compliance: Compliance,
+    /// Whether devices are kept, so that a request can come from a known one.
+    pub are_known: bool,
 }
 
 /// Whether a device that does not comply is a signal.
@@ -221,6 +223,8 @@ impl RiskSettings {
         let location = self.location.iter().flat_map(|_| [Attribute::SourceAddress]);
         let threats = self.threat_list.iter().flat_map(|_| [Attribute::SourceAddress]);
         let device = self.device.iter().flat_map(|_| [Attribute::UserAgent, Attribute::Peer]);
+        let known = self.device.iter().filter(|device| device.are_known);
+        let known = known.map(|_| Attribute::Device);
         let behaviour = self.behaviour.iter().flat_map(|_| [Attribute::Method]);
         let token = self
             .token
@@ -229,6 +233,7 @@ impl RiskSettings {
         location
             .chain(threats)
             .chain(device)
+            .chain(known)
             .chain(behaviour)
             .chain(token)
             .collect()

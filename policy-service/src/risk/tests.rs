@@ -591,6 +591,8 @@ fn an_assessment_names_what_it_looked_at() {
     assert_eq!(vary(|_| ()), all);
     assert_eq!(vary(|s| s.time = None), all);
     assert_eq!(vary(|s| s.location = None), all);
+    let known = vary(|s| s.device.as_mut().unwrap().are_known = true);
+    assert_eq!(known, all.with(Attribute::Device), "another device is another risk");
     let without_address = [Peer, Method, UserAgent].into_iter().collect();
     assert_eq!(
         vary(|s| {

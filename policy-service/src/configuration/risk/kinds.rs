@@ -147,7 +147,7 @@ impl LocationSection {
 }
 
 impl DeviceSection {
-    pub(super) fn settings(&self) -> Option<DeviceSettings> {
+    pub(super) fn settings(&self, are_known: bool) -> Option<DeviceSettings> {
         self.enabled.then(|| DeviceSettings {
             weight: percent(self.weight),
             settles_after_s: self.settles_after_s.0,
@@ -156,6 +156,7 @@ impl DeviceSection {
                 true => Compliance::Counts,
                 false => Compliance::Ignored,
             },
+            are_known,
         })
     }
 }

@@ -28,6 +28,34 @@ fn decide(policy: &str, risk: Option<&Assessment>) -> (Effect, Vary) {
 }
 
 #[test]
+fn an_answer_about_a_risk_that_looked_at_the_device_ends_with_what_was_seen_of_it() {
+    let device = SeenDevice {
+        same_for_ms: Some(7_000),
+        ..SeenDevice::trusted(None)
+    };
+    let same_for_ms = |policy: &str, looked_at: Varying| {
+        let assessment = Assessment {
+            vary: Vary::NOTHING.with(looked_at),
+            ..risk(30, RiskLevel::Medium, &[], Mode::Effective)
+        };
+        let known = Known {
+            risk: Some(&assessment),
+            device: Some(&device),
+        };
+        let evaluation = engine(policy).evaluate_knowing(&request(user(&[]), "GET", "r"), NOW_US, known);
+        (evaluation.vary, evaluation.same_for_ms)
+    };
+    let reads =
+        r#"@id("p") permit (principal, action, resource) when { context has risk && context.risk.score < 50 };"#;
+    let of_device = Vary::NOTHING.with(Varying::Device);
+    assert_eq!(same_for_ms(reads, Varying::Device), (of_device, Some(7_000)));
+    let of_address = Vary::NOTHING.with(Varying::SourceAddress);
+    assert_eq!(same_for_ms(reads, Varying::SourceAddress), (of_address, None));
+    let blind = r#"@id("p") permit (principal, action, resource);"#;
+    assert_eq!(same_for_ms(blind, Varying::Device), (Vary::NOTHING, None));
+}
+
+#[test]
 fn policies_see_score_level_and_signals() {
     let policy = r#"@id("p") permit (principal, action, resource) when { context has risk && context.risk.score == 55
         && context.risk.level == "high" && context.risk.signals == ["new_location", "new_device"] };"#;
