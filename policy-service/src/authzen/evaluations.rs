@@ -1,5 +1,6 @@
 //! One evaluation, and several in one call.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use deserr::Deserr;
@@ -104,24 +105,32 @@ async fn all(
     asked: &Asked,
     items: impl Iterator<Item = Result<Map<String, Value>, Failure>>,
 ) -> Vec<Value> {
-    in_order(items.map(|item| answer(Arc::clone(&served.decider), asked.clone(), item))).await
+    let answers = items.map(|item| answer(Arc::clone(&served.decider), asked.clone(), item));
+    let answers = in_order(answers).await.into_iter();
+    answers
+        .map(|answer| answer.unwrap_or_else(|| Failure::Cut.evaluation()))
+        .collect()
 }
 
-/// What the calls return, in their order; [`AT_ONCE_MAX`] of them are under way.
-async fn in_order<T: Send + 'static>(calls: impl Iterator<Item = impl Future<Output = T> + Send + 'static>) -> Vec<T> {
+/// What the calls return, in their order; [`AT_ONCE_MAX`] of them are under way. `None` is in the place of one that ended without
+/// an answer, so that no other one's is taken for it.
+async fn in_order<T: Send + 'static>(
+    calls: impl Iterator<Item = impl Future<Output = T> + Send + 'static>,
+) -> Vec<Option<T>> {
     let mut running = JoinSet::new();
-    let mut results = Vec::new();
+    let (mut asked, mut answered) = (0, Vec::new());
     for (place, call) in calls.enumerate() {
         if running.len() >= AT_ONCE_MAX {
-            results.extend(running.join_next().await.and_then(Result::ok));
+            answered.extend(running.join_next().await.and_then(Result::ok));
         }
         running.spawn(async move { (place, call.await) });
+        asked = place + 1;
     }
     while let Some(ended) = running.join_next().await {
-        results.extend(ended);
+        answered.extend(ended);
     }
-    results.sort_by_key(|(place, _)| *place);
-    results.into_iter().map(|(_, result)| result).collect()
+    let mut answers: HashMap<usize, T> = answered.into_iter().collect();
+    (0..asked).map(|place| answers.remove(&place)).collect()
 }
 
 /// One after the other, up to the first that permits, or does not.
@@ -272,10 +281,12 @@ mod tests {
                     tokio::task::yield_now().await;
                 }
                 running.fetch_sub(1, Ordering::Relaxed);
+                assert_ne!(number, 7, "it ends in the middle");
                 number
             }
         });
-        assert_eq!(in_order(calls).await, (0..100).collect::<Vec<_>>());
+        let answered = |number| (number != 7).then_some(number);
+        assert_eq!(in_order(calls).await, (0..100).map(answered).collect::<Vec<_>>());
         assert_eq!(most.load(Ordering::Relaxed), 16);
     }
 }

@@ -46,6 +46,9 @@ pub(super) enum Failure {
     /// It took too long.
     #[error("the decision took too long")]
     TimedOut,
+    /// It ended in the middle.
+    #[error("the evaluation ended without a decision")]
+    Cut,
 }
 
 impl From<DecisionError> for Failure {
@@ -75,7 +78,8 @@ impl Failure {
             | Self::SessionUnknown(_)
             | Self::PoliciesUnknown(_)
             | Self::RolesUnknown(_)
-            | Self::TimedOut => StatusCode::INTERNAL_SERVER_ERROR,
+            | Self::TimedOut
+            | Self::Cut => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
 
