@@ -1,5 +1,5 @@
 //! The tasks beside the decisions: one asks whether the storage is well, and has what was changed read before
-//! anything is believed, the other has cleaned up what is over.
+//! anything is believed, one for each part has it read as soon as it is changed, and another has cleaned up what is over.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -17,6 +17,8 @@ const AT_START_ATTEMPTS: u32 = 50;
 const AT_START_PAUSE: Duration = Duration::from_millis(100);
 /// How long the service waits for the first cleaning.
 const AT_START_CLEANING_MAX: Duration = Duration::from_secs(10);
+/// Why nothing is confirmed any more: the task is gone.
+const ENDED: &str = "ended";
 /// Between two cleanings.
 const CLEANING_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -38,7 +40,7 @@ pub(crate) trait Part: Send + Sync {
     /// Whether everything that was heard of has been read.
     fn is_current(&self) -> bool;
 
-    /// Reads what has to be known as a whole.
+    /// Reads what has to be known as a whole. It may be called while it is under way.
     async fn read(&self) -> Result<(), StorageError>;
 
     /// What else there is to do once in a while; the turns are counted from 0, and are a second apart.
@@ -97,6 +99,7 @@ impl Storage {
     /// The storage cannot be read or written.
     pub(crate) async fn keep(self, parts: Parts) -> Result<Keeper, StorageError> {
         let parts = self.told.get_or_init(|| parts).clone();
+        let changes = self.freshness.changes();
         let turns = Turns {
             store: self.store,
             freshness: self.freshness,
@@ -112,19 +115,22 @@ impl Storage {
             tracing::warn!("cleaning the storage takes long");
         }
         let (sender, state) = watch::channel(StorageState::Working);
-        let tasks = [
-            tokio::spawn(turns.run(sender)),
+        let mut tasks = vec![
+            tokio::spawn(turns.run(Teller(sender))),
             tokio::spawn(clean_by_and_by(parts.clone())),
         ];
+        for part in &parts {
+            tasks.push(tokio::spawn(read_when_changed(Arc::clone(part), changes.clone())));
+        }
         Ok(Keeper { parts, state, tasks })
     }
 }
 
-/// The tasks: one that confirms, and one for what may take long. They end when this is dropped.
+/// The tasks. They end when this is dropped.
 pub(crate) struct Keeper {
     parts: Parts,
     state: watch::Receiver<StorageState>,
-    tasks: [JoinHandle<()>; 2],
+    tasks: Vec<JoinHandle<()>>,
 }
 
 impl Keeper {
@@ -157,22 +163,14 @@ struct Turns {
 }
 
 impl Turns {
-    async fn run(self, state: watch::Sender<StorageState>) {
+    async fn run(self, state: Teller) {
         let mut ticks = tokio::time::interval(INTERVAL);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut turn: u64 = 0;
         loop {
-            let is_tick = tokio::select! {
-                _ = ticks.tick() => true,
-                () = self.freshness.wake.notified() => false,
-            };
-            let done = if is_tick {
-                turn = turn.wrapping_add(1);
-                self.turn(turn).await
-            } else {
-                self.read_changed().await
-            };
-            tell(&state, done.err().as_ref());
+            ticks.tick().await;
+            turn = turn.wrapping_add(1);
+            state.tell(self.turn(turn).await.err().as_ref());
         }
     }
 
@@ -216,6 +214,20 @@ impl Turns {
     }
 }
 
+/// What others have changed of a part is read at once, however long the reading of another part takes: what is revoked while
+/// policies are loaded is revoked here too.
+async fn read_when_changed(part: Arc<dyn Part>, mut changes: watch::Receiver<()>) {
+    while changes.changed().await.is_ok() {
+        if part.is_current() {
+            continue;
+        }
+        if let Err(error) = part.read().await {
+            // The next turn tries again, and tells it.
+            tracing::debug!(%error, "what was changed elsewhere could not be read");
+        }
+    }
+}
+
 async fn clean_by_and_by(parts: Parts) {
     loop {
         tokio::time::sleep(CLEANING_INTERVAL).await;
@@ -231,24 +243,38 @@ async fn clean(parts: &Parts) {
     }
 }
 
-fn tell(state: &watch::Sender<StorageState>, error: Option<&StorageError>) {
-    let new = error.map_or(StorageState::Working, |error| StorageState::Failing(error.reason()));
-    state.send_if_modified(|current| {
-        let changed = *current != new;
-        if changed {
-            match error {
-                None => tracing::info!("the storage works again"),
-                Some(error) => tracing::error!(%error, reason = error.reason(), "the storage fails"),
+/// Tells whether the storage works.
+struct Teller(watch::Sender<StorageState>);
+
+impl Teller {
+    fn tell(&self, error: Option<&StorageError>) {
+        let new = error.map_or(StorageState::Working, |error| StorageState::Failing(error.reason()));
+        self.0.send_if_modified(|current| {
+            let changed = *current != new;
+            if changed {
+                match error {
+                    None => tracing::info!("the storage works again"),
+                    Some(error) => tracing::error!(%error, reason = error.reason(), "the storage fails"),
+                }
+                *current = new;
             }
-            *current = new;
-        }
-        changed
-    });
+            changed
+        });
+    }
+}
+
+impl Drop for Teller {
+    /// Whatever has ended the task, nothing is confirmed any more.
+    fn drop(&mut self) {
+        self.0.send_replace(StorageState::Failing(ENDED));
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+    use tokio::sync::Notify;
 
     use super::*;
     use crate::storage::Snapshot;
@@ -387,6 +413,66 @@ mod tests {
         assert!(reads.snapshot.value().is_ok());
         assert!(!cleaning.is_finished());
         cleaning.abort();
+    }
+
+    /// Is read once, and then for ever.
+    #[derive(Default)]
+    struct Stuck {
+        is_changed: AtomicBool,
+        begun: Notify,
+    }
+
+    #[async_trait]
+    impl Part for Stuck {
+        fn changed(&self, _: Change) {}
+
+        fn is_current(&self) -> bool {
+            !self.is_changed.load(Ordering::Relaxed)
+        }
+
+        async fn read(&self) -> Result<(), StorageError> {
+            if self.is_current() {
+                return Ok(());
+            }
+            self.begun.notify_one();
+            std::future::pending().await
+        }
+    }
+
+    #[tokio::test]
+    async fn a_part_that_takes_long_to_be_read_holds_up_no_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("storage.sqlite3");
+        let storage = Storage::open(&Location::Sqlite { file }).await.unwrap();
+        let (stuck, reads) = (Arc::new(Stuck::default()), Reads::new(&storage.freshness()));
+        let parts: Parts = vec![Arc::<Stuck>::clone(&stuck), Arc::<Reads>::clone(&reads)];
+        let keeper = storage.keep(parts).await.unwrap();
+        stuck.is_changed.store(true, Ordering::Relaxed);
+        // The next turn reads it, and never ends.
+        stuck.begun.notified().await;
+        for _ in 0..3 {
+            reads.changed(Change::Standing);
+            let is_current = async {
+                while !reads.is_current() {
+                    tokio::task::yield_now().await;
+                }
+            };
+            tokio::time::timeout(Duration::from_secs(60), is_current).await.unwrap();
+        }
+        drop(keeper);
+    }
+
+    #[tokio::test]
+    async fn a_task_that_has_ended_confirms_nothing_and_says_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("storage.sqlite3");
+        let storage = Storage::open(&Location::Sqlite { file }).await.unwrap();
+        let keeper = storage.keep(Vec::new()).await.unwrap();
+        let mut state = keeper.state();
+        assert_eq!(*state.borrow(), StorageState::Working);
+        keeper.tasks.first().unwrap().abort();
+        state.changed().await.unwrap();
+        assert_eq!(*state.borrow(), StorageState::Failing("ended"));
     }
 
     /// Cannot clean.

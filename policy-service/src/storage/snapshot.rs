@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::Notify;
+use tokio::sync::watch;
 
 use super::StorageError;
 use crate::clock::Stopwatch;
@@ -19,8 +19,8 @@ pub(crate) struct Freshness {
     clock: Stopwatch,
     /// When it was, by `clock`, and 1; 0: never.
     confirmed_ms: AtomicU64,
-    /// Wakes the keeper when something is to be read.
-    pub(super) wake: Notify,
+    /// Tells the keeper's tasks that something is to be read.
+    changes: watch::Sender<()>,
 }
 
 impl Freshness {
@@ -28,8 +28,13 @@ impl Freshness {
         Self {
             clock: Stopwatch::start(),
             confirmed_ms: AtomicU64::new(0),
-            wake: Notify::new(),
+            changes: watch::Sender::new(()),
         }
+    }
+
+    /// Whenever something is to be read, from now on.
+    pub(super) fn changes(&self) -> watch::Receiver<()> {
+        self.changes.subscribe()
     }
 
     /// The time by which [`Self::confirm`] is told when the storage was asked.
@@ -117,7 +122,7 @@ impl<T> Snapshot<T> {
     /// It was changed elsewhere: the keeper is to read it.
     pub(crate) fn changed_elsewhere(&self) {
         self.changed();
-        self.freshness.wake.notify_one();
+        self.freshness.changes.send_replace(());
     }
 
     /// Nobody knows what it is: there is none until the keeper has read it.
@@ -126,7 +131,7 @@ impl<T> Snapshot<T> {
         inner.value = None;
         inner.generation += 1;
         drop(inner);
-        self.freshness.wake.notify_one();
+        self.freshness.changes.send_replace(());
     }
 
     /// Reads it until it was not changed meanwhile.
