@@ -121,6 +121,36 @@ pub enum Act {
     WithdrawRole,
 }
 
+impl Act {
+    /// Whether it can only take something from somebody, so that it is done also while it cannot be recorded.
+    #[must_use]
+    pub fn only_takes_away(self) -> bool {
+        match self {
+            Self::RevokeSession
+            | Self::RevokePrincipal
+            | Self::RevokeTenant
+            | Self::RevokeEverything
+            | Self::LockdownOn
+            | Self::SuspendDevice
+            | Self::RetireDevice
+            | Self::RemoveDeviceThumbprint
+            | Self::WithdrawRole => true,
+            Self::LockdownOff
+            | Self::BeginEnrollment
+            | Self::EnrollDevice
+            | Self::TrustDevice
+            | Self::ReinstateDevice
+            | Self::AddDeviceThumbprint
+            | Self::ReportPosture
+            | Self::ReportAuthentication
+            | Self::ReportDynamics
+            | Self::ActivatePolicies
+            | Self::RollBackPolicies
+            | Self::AssignRole => false,
+        }
+    }
+}
+
 /// What became of an act.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -440,6 +440,17 @@ async fn a_closed_log_refuses_and_keeps_what_it_has() {
     assert_eq!(log.verify().unwrap().records, 1);
 }
 
+#[tokio::test]
+async fn a_writer_that_has_ended_without_being_told_to_says_so() {
+    let log = Log::with(0).await;
+    let (writing, _writer) = AuditLog::open(&log.database, key(KEY), |_| panic!("a mistake")).unwrap();
+    let mut state = writing.state();
+    assert!(!state.borrow().is_failing());
+    assert!(matches!(writing.append(1, &event("1")).await, Err(AppendError::Closed)));
+    let ended = state.wait_for(AuditState::is_failing).await.unwrap();
+    assert_eq!(*ended, AuditState::Failing("ended"));
+}
+
 #[test]
 fn a_database_of_another_program_is_refused_and_left_alone() {
     let folder = tempfile::tempdir().unwrap();

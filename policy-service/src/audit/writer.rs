@@ -26,6 +26,8 @@ const BUSY_RECORDS: usize = 8;
 const GATHER: Duration = Duration::from_millis(1);
 /// How often a log that cannot be written is tried again while nobody asks.
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
+/// Why nothing is written any more: the thread is gone.
+const ENDED: &str = "ended";
 
 /// A handle to append records with. Clones append to the same log.
 #[derive(Clone)]
@@ -48,6 +50,14 @@ pub enum AuditState {
     Working,
     /// The last write failed, so no decision is given. Why: [`StoreError::reason`].
     Failing(&'static str),
+}
+
+impl AuditState {
+    /// Whether no record can be written.
+    #[must_use]
+    pub fn is_failing(&self) -> bool {
+        *self != Self::Working
+    }
 }
 
 /// One transaction that was tried.
@@ -181,6 +191,13 @@ struct Writer {
     observe: Box<dyn Fn(Commit) + Send>,
 }
 
+impl Drop for Writer {
+    /// Whatever has ended it, nothing is written any more.
+    fn drop(&mut self) {
+        self.state.send_replace(AuditState::Failing(ENDED));
+    }
+}
+
 /// What the queue gave.
 enum Next {
     Batch(Vec<Entry>, Vec<oneshot::Sender<Result<(), Arc<StoreError>>>>),
@@ -205,7 +222,7 @@ impl Writer {
 
     /// Waits for one record and takes those behind it along.
     fn next(&self, closing: &mut bool, busy: bool) -> Next {
-        let failing = *self.state.borrow() != AuditState::Working;
+        let failing = self.state.borrow().is_failing();
         let first = if failing {
             self.receiver.recv_timeout(PROBE_INTERVAL)
         } else {

@@ -54,7 +54,8 @@ pub(super) fn admit<T>(request: &Request<T>, role: Role) -> Result<Caller, Admin
     }
 }
 
-/// Does what was ordered and records it, also when the caller goes away meanwhile.
+/// Does what was ordered and records it, also when the caller goes away meanwhile. While the audit log cannot be written, only
+/// what takes something away is done.
 ///
 /// # Errors
 /// It was not done, or nobody knows; or it was done and is not recorded.
@@ -76,6 +77,9 @@ pub(super) async fn carry_out_naming<T: Send + 'static>(
     target: fn(&T) -> Option<String>,
     work: impl Future<Output = Result<Done<T>, AdminError>> + Send + 'static,
 ) -> Result<T, AdminError> {
+    if !order.act.only_takes_away() && audit.state().borrow().is_failing() {
+        return Err(AdminError::AuditFails);
+    }
     let audit = audit.clone();
     let done = tokio::spawn(async move {
         let done = work.await;

@@ -137,6 +137,11 @@ pub(super) enum AdminError {
     /// It was done and is not recorded.
     #[error("it was done, but could not be recorded")]
     Audit(#[from] AppendError),
+    /// It would not be recorded.
+    #[error(
+        "it was not done: the audit log cannot be written, and only what takes something away is done without a record"
+    )]
+    AuditFails,
     /// It ended in the middle.
     #[error("it is not known whether it was done")]
     Cut,
@@ -173,10 +178,15 @@ impl From<AdminError> for Status {
             | AdminError::Operation(OperationError::TooManyRevocations) => Code::ResourceExhausted,
             AdminError::Invitation(InvitationError::Storage(_)) => Code::Unavailable,
             AdminError::Invitation(InvitationError::Random) => Code::Internal,
-            AdminError::Operation(OperationError::Storage(_)) | AdminError::Audit(_) => Code::Unavailable,
+            AdminError::Operation(OperationError::Storage(_)) | AdminError::Audit(_) | AdminError::AuditFails => {
+                Code::Unavailable
+            }
             AdminError::Cut => Code::Internal,
         };
-        if let AdminError::Operation(OperationError::Storage(storage)) = &error {
+        if let AdminError::Operation(OperationError::Storage(storage))
+        | AdminError::Revision(RevisionError::Storage(storage))
+        | AdminError::Invitation(InvitationError::Storage(storage)) = &error
+        {
             // What the database says is for whoever runs the service.
             tracing::warn!(error = %storage, "an operator's call failed");
             return Self::new(code, format!("storage: {}", storage.reason()));

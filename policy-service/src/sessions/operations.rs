@@ -136,7 +136,8 @@ impl Sessions {
     ) -> Result<(), OperationError> {
         let standing = self.memory.standing.value()?;
         let held = standing.revocations.principals.len() + standing.revocations.tenants.len();
-        if held >= REVOCATIONS_MAX && target != Target::Everything {
+        // What is listed takes no further place.
+        if held >= REVOCATIONS_MAX && !standing.revocations.hold(target) {
             return Err(OperationError::TooManyRevocations);
         }
         let revocation = Revocation {

@@ -154,6 +154,15 @@ impl Limits {
 }
 
 impl Revocations {
+    /// Whether a further revocation of this only moves one that there is. There is always one place for everything.
+    pub(super) fn hold(&self, target: Target) -> bool {
+        match target {
+            Target::Principal(principal) => self.principals.contains_key(&principal),
+            Target::Tenant(tenant) => self.tenants.contains_key(&tenant),
+            Target::Everything => true,
+        }
+    }
+
     /// Adds one. An earlier time than one that is there changes nothing.
     pub fn add(&mut self, target: Target, until_us: i64) {
         let until = match target {

@@ -274,3 +274,43 @@ async fn an_act_that_fails_is_told_without_the_words_of_the_database() {
     let outcomes: Vec<_> = recorded(&setup).into_iter().map(|record| record.outcome).collect();
     assert_eq!(outcomes, [Outcome::Failed]);
 }
+
+#[tokio::test]
+async fn while_nothing_can_be_recorded_only_what_takes_something_away_is_done() {
+    let setup = Setup::with(&format!("{CALLERS}{SQLITE}"));
+    let service = setup.start();
+    let mut admin = admin(&setup, &service, OPERATOR).await;
+    let (on, off) = (lockdown(v1::LockdownMode::On), lockdown(v1::LockdownMode::Off));
+    admin.set_lockdown(on).await.unwrap();
+    let database = rusqlite::Connection::open(setup.path("audit.sqlite3")).unwrap();
+    database
+        .execute_batch("ALTER TABLE audit_record RENAME TO hidden")
+        .unwrap();
+    let unrecorded = admin.revoke_principal(alice()).await.unwrap_err();
+    assert_eq!(
+        (unrecorded.code(), unrecorded.message()),
+        (Code::Unavailable, "it was done, but could not be recorded")
+    );
+    let refused = admin.set_lockdown(off).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Unavailable);
+    assert!(
+        refused.message().starts_with("it was not done: "),
+        "{}",
+        refused.message()
+    );
+    let again = admin.set_lockdown(on).await.unwrap_err();
+    assert_eq!(again.message(), "it was done, but could not be recorded");
+    database
+        .execute_batch("ALTER TABLE hidden RENAME TO audit_record")
+        .unwrap();
+    service.line("the audit log is written again");
+    admin.set_lockdown(off).await.unwrap();
+    let acts: Vec<_> = recorded(&setup)
+        .into_iter()
+        .map(|record| (record.act, record.outcome))
+        .collect();
+    assert_eq!(
+        acts,
+        [(Act::LockdownOn, Outcome::Done), (Act::LockdownOff, Outcome::Done)]
+    );
+}

@@ -185,6 +185,21 @@ fn a_revocation_covers_its_target_alone() {
 }
 
 #[test]
+fn what_is_revoked_again_takes_no_further_place() {
+    let (principal, tenant) = (Target::Principal(principal()), Target::Tenant(TenantId::of("acme")));
+    let others = (
+        Target::Principal(PrincipalId::of("issuer", "other")),
+        Target::Tenant(TenantId::of("other")),
+    );
+    let mut revocations = Revocations::default();
+    assert!(!revocations.hold(principal) && !revocations.hold(tenant) && revocations.hold(Target::Everything));
+    revocations.add(principal, 1);
+    revocations.add(tenant, 1);
+    assert!(revocations.hold(principal) && revocations.hold(tenant));
+    assert!(!revocations.hold(others.0) && !revocations.hold(others.1));
+}
+
+#[test]
 fn lockdown_refuses_whatever_the_token_is() {
     let standing = Standing {
         lockdown: Some(Lockdown {
