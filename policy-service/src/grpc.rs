@@ -11,6 +11,7 @@ mod check;
 mod decide;
 mod devices;
 mod gate;
+mod handshakes;
 mod policy_admin;
 mod risk_admin;
 mod role_admin;

@@ -5,17 +5,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc};
 use tokio_rustls::server::TlsStream;
 use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::caller::{Caller, Callers};
+use super::handshakes::{Handshakes, Place};
 use super::tls::Tls;
 use crate::connection::Connection;
 use crate::metrics::Metrics;
 
-/// Connections at once, handshakes included: two for each worker of a thousand sidecars.
+/// Connections at once of callers that may ask: two for each worker of a thousand sidecars.
 const CONNECTIONS_MAX: usize = 4096;
 /// Connections at once of callers that may not ask. They are told so, and cannot take the place of those that may.
 const REFUSED_CONNECTIONS_MAX: usize = 64;
@@ -41,6 +42,7 @@ pub(crate) fn incoming(
         tls,
         callers,
         metrics,
+        slots: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
         refused_slots: Arc::new(Semaphore::new(REFUSED_CONNECTIONS_MAX)),
         sender,
     };
@@ -53,24 +55,25 @@ struct Handshake {
     tls: Tls,
     callers: Callers,
     metrics: Arc<Metrics>,
+    slots: Arc<Semaphore>,
     refused_slots: Arc<Semaphore>,
     sender: mpsc::Sender<Result<Incoming, Infallible>>,
 }
 
 async fn accept(listener: TcpListener, handshake: Handshake) {
-    let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let handshakes = Handshakes::default();
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             () = handshake.sender.closed() => return,
         };
         match accepted {
-            Ok((stream, _)) => match Arc::clone(&slots).try_acquire_owned() {
-                Ok(slot) => {
-                    tokio::spawn(handshake.clone().run(stream, slot));
+            Ok((stream, address)) => match handshakes.begin(address.ip()) {
+                Some(place) => {
+                    tokio::spawn(handshake.clone().run(stream, place));
                 }
                 // Dropping the stream closes it; the client tries again.
-                Err(_) => handshake.metrics.handshake_failed(),
+                None => handshake.metrics.handshake_failed(),
             },
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection");
@@ -81,7 +84,7 @@ async fn accept(listener: TcpListener, handshake: Handshake) {
 }
 
 impl Handshake {
-    async fn run(self, stream: TcpStream, slot: OwnedSemaphorePermit) {
+    async fn run(self, stream: TcpStream, place: Place) {
         // Without it, small answers wait for the other end's acknowledgement; with an error it is only slower.
         let _slower = stream.set_nodelay(true);
         let stream = match tokio::time::timeout(HANDSHAKE_TIMEOUT, self.tls.0.accept(stream)).await {
@@ -94,8 +97,12 @@ impl Handshake {
         };
         let certificates = stream.get_ref().1.peer_certificates();
         let caller = self.callers.identify(certificates.and_then(<[_]>::first));
+        drop(place);
         let slot = match &caller {
-            Caller::Allowed(_, _) => slot,
+            Caller::Allowed(_, _) => match Arc::clone(&self.slots).try_acquire_owned() {
+                Ok(slot) => slot,
+                Err(_) => return self.metrics.handshake_failed(),
+            },
             Caller::Refused(refusal) => match Arc::clone(&self.refused_slots).try_acquire_owned() {
                 Ok(slot) => slot,
                 Err(_) => return self.metrics.refused(refusal.as_str()),

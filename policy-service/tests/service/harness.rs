@@ -1,7 +1,7 @@
 //! A real service in a folder of its own, with certificates of its own.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
@@ -217,12 +217,24 @@ impl Setup {
         service: &Service,
         config: ClientConfig,
     ) -> Result<Channel, tonic::transport::Error> {
+        self.channel_from(Ipv4Addr::LOCALHOST, service, config).await
+    }
+
+    /// The same from this address.
+    pub(crate) async fn channel_from(
+        &self,
+        own: Ipv4Addr,
+        service: &Service,
+        config: ClientConfig,
+    ) -> Result<Channel, tonic::transport::Error> {
         let address = service.grpc;
         let tls = tokio_rustls::TlsConnector::from(Arc::new(config));
         let connector = tower::service_fn(move |_| {
             let tls = tls.clone();
             async move {
-                let stream = tokio::net::TcpStream::connect(address).await?;
+                let socket = tokio::net::TcpSocket::new_v4()?;
+                socket.bind((own, 0).into())?;
+                let stream = socket.connect(address).await?;
                 // Without it, a call waits 40 ms for the acknowledgement of its first packet.
                 stream.set_nodelay(true)?;
                 let stream = tls.connect(ServerName::try_from("localhost").unwrap(), stream).await?;

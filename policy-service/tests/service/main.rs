@@ -30,6 +30,7 @@ use picket_policy_service::audit::{self, EffectRecord, Event, KeyEncryptionKey};
 use picket_proto::v1::policy_decision_client::PolicyDecisionClient;
 use picket_proto::v1::{AccessRequest, Decision, Effect};
 use rustls::version::{TLS12, TLS13};
+use tokio::io::AsyncReadExt;
 use tonic::Code;
 use tonic_health::pb::health_client::HealthClient;
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus};
@@ -216,6 +217,37 @@ async fn only_listed_callers_with_a_certificate_and_tls_1_3_are_served() {
         .decide(request(&["reader"], "GET", "orders-read", ""))
         .await;
     assert_eq!(decided.unwrap().into_inner().effect(), Effect::Permit);
+}
+
+#[tokio::test]
+async fn who_shows_no_certificate_takes_no_place_of_another_address() {
+    let setup = Setup::new();
+    let service = setup.start();
+    let silent = async || tokio::net::TcpStream::connect(service.grpc).await.unwrap();
+    let began = std::time::Instant::now();
+    let mut held = Vec::new();
+    for _ in 0..128 {
+        held.push(silent().await);
+    }
+    // One more is closed at once, and not only when a handshake has taken too long.
+    let closed = silent().await.read(&mut [0]).await;
+    assert!(matches!(closed, Ok(0) | Err(_)), "{closed:?}");
+    assert!(
+        began.elapsed() < std::time::Duration::from_secs(4),
+        "{:?}",
+        began.elapsed()
+    );
+    let orders = setup.authority.identity(ORDERS);
+    let config = setup.authority.client(Some(&orders), &TLS13);
+    let channel = setup
+        .channel_from([127, 0, 0, 2].into(), &service, config)
+        .await
+        .unwrap();
+    let decided = PolicyDecisionClient::new(channel)
+        .decide(request(&["reader"], "GET", "orders-read", ""))
+        .await;
+    assert_eq!(decided.unwrap().into_inner().effect(), Effect::Permit);
+    drop(held);
 }
 
 #[tokio::test]
