@@ -111,3 +111,60 @@ pub(super) fn now_us() -> i64 {
 fn as_i64(time_us: u64) -> i64 {
     i64::try_from(time_us).unwrap_or(i64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::sync::Notify;
+    use tonic::service::Interceptor;
+
+    use super::*;
+    use crate::audit::{self, KeyEncryptionKey};
+    use crate::configuration::Roles;
+    use crate::grpc::caller::Caller as Connected;
+    use crate::grpc::gate::Gate;
+    use crate::metrics::Metrics;
+
+    const KEY: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
+
+    #[tokio::test]
+    async fn an_act_holds_its_place_and_is_recorded_also_when_its_caller_goes_away() {
+        let key = || KeyEncryptionKey::from_hex(KEY).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let database = folder.path().join("audit.sqlite3");
+        let (audit, _writer) = AuditLog::open(&database, key(), |_| {}).unwrap();
+        let mut gate = Gate::new(&[Role::Operator], 1, Arc::new(Metrics::new("", 0)));
+        let mut called = || {
+            let mut request = Request::new(());
+            let operator = Connected::Allowed("spiffe://example.org/operator".into(), Roles::of(&[Role::Operator]));
+            request.extensions_mut().insert(operator);
+            gate.call(request)
+        };
+        let caller = admit(&called().unwrap(), Role::Operator).unwrap();
+        let order = Order {
+            caller,
+            act: Act::LockdownOn,
+            target: String::new(),
+        };
+        let (begun, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let work = {
+            let (begun, go_on) = (Arc::clone(&begun), Arc::clone(&go_on));
+            async move {
+                begun.notify_one();
+                go_on.notified().await;
+                Ok(Done::changed(true))
+            }
+        };
+        tokio::select! {
+            _ = carry_out(&audit, order, work) => panic!("it has ended before it was let"),
+            () = begun.notified() => {}
+        }
+        assert_eq!(called().unwrap_err().code(), tonic::Code::ResourceExhausted);
+        go_on.notify_one();
+        while called().is_err() {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(audit::verify(&database, &key(), None).unwrap().records, 1);
+    }
+}
