@@ -13,6 +13,7 @@ use serde_json::json;
 use tonic::transport::Channel;
 
 use super::CommandError;
+use super::listing::OfPrincipals;
 use crate::clock;
 use crate::exit::Exit;
 use crate::files;
@@ -150,22 +151,8 @@ pub(super) struct EnrollArguments {
 
 #[derive(clap::Args)]
 pub(super) struct ListArguments {
-    /// Only those of an owner with this issuer
-    #[arg(long, requires = "subject", conflicts_with = "tenant")]
-    issuer: Option<String>,
-    /// Only those of this owner
-    #[arg(long, requires = "issuer")]
-    subject: Option<String>,
-    /// Only those of this tenant
-    #[arg(long)]
-    tenant: Option<String>,
-    /// Begin after this device: the `next` of the page before
-    #[arg(long, value_name = "ID")]
-    after: Option<String>,
-    /// How many
-    #[arg(short = 'n', long, value_name = "COUNT", default_value_t = 100)]
-    #[arg(value_parser = clap::value_parser!(u32).range(1..=1000))]
-    count: u32,
+    #[command(flatten)]
+    which: OfPrincipals,
     #[command(flatten)]
     service: ServiceArguments,
 }
@@ -316,12 +303,13 @@ fn prove(arguments: &ProveArguments, output: Output) -> Result<Exit, CommandErro
 }
 
 fn list(arguments: ListArguments, output: Output) -> Result<Exit, CommandError> {
+    let which = arguments.which;
     let request = v1::ListDevicesRequest {
-        issuer: arguments.issuer.unwrap_or_default(),
-        subject: arguments.subject.unwrap_or_default(),
-        tenant: arguments.tenant.unwrap_or_default(),
-        after: arguments.after.unwrap_or_default(),
-        count_max: arguments.count,
+        issuer: which.issuer.unwrap_or_default(),
+        subject: which.subject.unwrap_or_default(),
+        tenant: which.tenant.unwrap_or_default(),
+        after: which.after.unwrap_or_default(),
+        count_max: which.page.count_max,
     };
     let page = ask(&arguments.service, async |client| client.list_devices(request).await)?;
     let answer = text::ListAnswer::from(page.into_inner());

@@ -8,6 +8,7 @@ use picket_proto::v1;
 use serde::Serialize;
 
 use super::CommandError;
+use super::listing::Page;
 use crate::exit::Exit;
 use crate::output::{Output, Paint, printable};
 use crate::service::{ServiceArguments, ask_roles};
@@ -102,10 +103,8 @@ pub(super) struct ListArguments {
     /// Begin after this one: the `next` of the page before
     #[arg(long, value_name = "NUMBER", default_value_t = 0)]
     after: u64,
-    /// How many
-    #[arg(short = 'n', long, value_name = "COUNT", default_value_t = 100)]
-    #[arg(value_parser = clap::value_parser!(u32).range(1..=1000))]
-    count: u32,
+    #[command(flatten)]
+    page: Page,
     #[command(flatten)]
     service: ServiceArguments,
 }
@@ -171,7 +170,7 @@ fn list(arguments: ListArguments, now: SystemTime, output: Output) -> Result<Exi
         role: arguments.role.unwrap_or_default(),
         tenant: arguments.tenant.unwrap_or_default(),
         after: arguments.after,
-        count_max: arguments.count,
+        count_max: arguments.page.count_max,
     };
     let page = ask_roles(&arguments.service, async |client| client.list_roles(request).await)?.into_inner();
     let now_us = us_of(now);

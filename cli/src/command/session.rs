@@ -7,6 +7,7 @@ use picket_proto::v1;
 use serde::Serialize;
 
 use super::CommandError;
+use super::listing::OfPrincipals;
 use crate::exit::Exit;
 use crate::output::{Output, Paint, printable};
 use crate::service::{ServiceArguments, ask};
@@ -93,22 +94,8 @@ pub(super) enum LockdownCommand {
 
 #[derive(clap::Args)]
 pub(super) struct ListArguments {
-    /// Only those of a principal of this issuer
-    #[arg(long, requires = "subject", conflicts_with = "tenant")]
-    issuer: Option<String>,
-    /// Only those of this principal
-    #[arg(long, requires = "issuer")]
-    subject: Option<String>,
-    /// Only those of this tenant
-    #[arg(long)]
-    tenant: Option<String>,
-    /// Begin after this session: the `next` of the page before
-    #[arg(long, value_name = "ID")]
-    after: Option<String>,
-    /// How many
-    #[arg(short = 'n', long, value_name = "COUNT", default_value_t = 100)]
-    #[arg(value_parser = clap::value_parser!(u32).range(1..=1000))]
-    count: u32,
+    #[command(flatten)]
+    which: OfPrincipals,
     #[command(flatten)]
     service: ServiceArguments,
 }
@@ -284,12 +271,13 @@ pub(super) fn who_am_i(arguments: &WhoAmIArguments, output: Output) -> Result<Ex
 }
 
 fn list(arguments: ListArguments, output: Output) -> Result<Exit, CommandError> {
+    let which = arguments.which;
     let request = v1::ListSessionsRequest {
-        issuer: arguments.issuer.unwrap_or_default(),
-        subject: arguments.subject.unwrap_or_default(),
-        tenant: arguments.tenant.unwrap_or_default(),
-        after: arguments.after.unwrap_or_default(),
-        count_max: arguments.count,
+        issuer: which.issuer.unwrap_or_default(),
+        subject: which.subject.unwrap_or_default(),
+        tenant: which.tenant.unwrap_or_default(),
+        after: which.after.unwrap_or_default(),
+        count_max: which.page.count_max,
     };
     let page = ask(&arguments.service, async |client| client.list_sessions(request).await)?.into_inner();
     let answer = ListAnswer {

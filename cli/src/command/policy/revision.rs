@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::CommandError;
 use super::test::mistakes;
+use crate::command::listing::Page;
 use crate::exit::Exit;
 use crate::files::{self, Access, Existing};
 use crate::output::{Output, Paint, printable};
@@ -90,10 +91,8 @@ pub(in crate::command) struct PageArguments {
     /// Begin before this one: the `next` of the page before
     #[arg(long, value_name = "NUMBER", default_value_t = 0)]
     before: u64,
-    /// How many
-    #[arg(short = 'n', long, value_name = "COUNT", default_value_t = 100)]
-    #[arg(value_parser = clap::value_parser!(u32).range(1..=1000))]
-    count: u32,
+    #[command(flatten)]
+    page: Page,
     #[command(flatten)]
     service: ServiceArguments,
 }
@@ -214,7 +213,7 @@ pub(super) fn roll_back(arguments: RollbackArguments, output: Output) -> Result<
 pub(super) fn history(arguments: &PageArguments, output: Output) -> Result<Exit, CommandError> {
     let request = v1::HistoryRequest {
         before: arguments.before,
-        count_max: arguments.count,
+        count_max: arguments.page.count_max,
     };
     let page = ask_policies(&arguments.service, async |client| client.history(request).await)?.into_inner();
     let activation = |activation: v1::PolicyActivation| ActivationAnswer {
@@ -249,7 +248,7 @@ pub(super) fn history(arguments: &PageArguments, output: Output) -> Result<Exit,
 pub(super) fn list(arguments: &PageArguments, output: Output) -> Result<Exit, CommandError> {
     let request = v1::ListRevisionsRequest {
         before: arguments.before,
-        count_max: arguments.count,
+        count_max: arguments.page.count_max,
     };
     let page = ask_policies(&arguments.service, async |client| client.list_revisions(request).await)?.into_inner();
     let answer = ListAnswer {
