@@ -6,6 +6,7 @@ mod device;
 mod explain;
 mod import;
 mod jwks;
+mod listing;
 mod pki;
 mod policy;
 mod risk;

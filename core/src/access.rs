@@ -8,7 +8,7 @@ use crate::peer::CertificateThumbprint;
 use crate::spiffe::SpiffeId;
 
 /// One request, as the policy service is asked about it. It holds neither headers nor credentials.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AccessRequest {
     /// Envoy's `x-request-id`.
     pub request_id: String,
@@ -33,7 +33,7 @@ pub struct AccessRequest {
 }
 
 /// The enforcement point that asks.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sidecar {
     /// Envoy's node id; empty where Envoy has none.
     pub node_id: String,
@@ -42,7 +42,7 @@ pub struct Sidecar {
 }
 
 /// The authenticated party, from a verified token.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Principal {
     /// `iss`.
     pub issuer: String,
@@ -125,14 +125,14 @@ pub struct Actor {
 }
 
 /// What is to be done.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Action {
     /// The request's method, as sent.
     pub method: String,
 }
 
 /// What it is to be done to.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Resource {
     /// Lower case, without port.
     pub host: String,
@@ -149,7 +149,7 @@ pub struct Resource {
 }
 
 /// The circumstances of a request.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Context {
     /// The address that the request came from, as `forwarded_for_trusted_hops` says.
     pub source_address: Option<IpAddr>,

@@ -1,12 +1,11 @@
 //! `picket risk explain`.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use picket_core::access::{AccessRequest, Action, Context, Possession, Principal, Resource, Sidecar};
+use picket_core::access::{AccessRequest, Action, Context, Principal, Resource, Sidecar};
 use picket_core::time::Timestamp;
 use picket_policy_service::configuration;
 use picket_policy_service::risk::{Address, Facts, Outcome, RiskEngine, RiskSettings, write_state};
@@ -19,44 +18,28 @@ const START_S: u64 = 1_700_000_000;
 fn request(subject: Option<&str>, address: &str) -> AccessRequest {
     AccessRequest {
         request_id: "r".into(),
-        traceparent: None,
         sidecar: Sidecar {
-            node_id: String::new(),
             workload: "orders".into(),
+            ..Sidecar::default()
         },
         route_rule: "orders-read".into(),
         principal: subject.map(|subject| Principal {
             issuer: "https://issuer.example".into(),
             subject: subject.into(),
-            tenant: None,
-            roles: vec![],
-            scopes: vec![],
-            acr: None,
-            amr: vec![],
-            auth_time_s: None,
-            session_id: None,
-            token_id: None,
-            issued_at_s: None,
-            expires_at_s: None,
-            actors: vec![],
-            is_bound: false,
+            ..Principal::default()
         }),
-        further_tokens: Vec::new(),
         peer: "spiffe://example.org/web".parse().ok(),
         action: Action { method: "GET".into() },
         resource: Resource {
             host: "orders.example.org".into(),
             path: "/".into(),
-            path_parameters: BTreeMap::new(),
-            classification: None,
-            security_zone: None,
-            tenant: None,
+            ..Resource::default()
         },
         context: Context {
             source_address: address.parse().ok(),
-            user_agent: None,
-            possession: Possession::default(),
+            ..Context::default()
         },
+        ..AccessRequest::default()
     }
 }
 

@@ -219,18 +219,8 @@ mod tests {
         let principal = Principal {
             issuer: "i".into(),
             subject: "s".into(),
-            tenant: None,
-            roles: vec![],
-            scopes: vec![],
-            acr: None,
-            amr: vec![],
-            auth_time_s: None,
-            session_id: None,
-            token_id: None,
-            issued_at_s: None,
             expires_at_s: Some(0),
-            actors: vec![],
-            is_bound: false,
+            ..Principal::default()
         };
         Rc::new(VerifiedToken {
             serial: 1,

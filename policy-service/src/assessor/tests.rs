@@ -1,9 +1,8 @@
-use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use picket_core::access::{Action, Context, Possession, Principal, Resource, Sidecar};
+use picket_core::access::{Action, Context, Principal, Resource, Sidecar};
 use serde_json::json;
 
 use super::*;
@@ -29,44 +28,27 @@ fn configuration(folder: &Path) -> Risk {
 fn request(subject: &str, address: &str) -> AccessRequest {
     AccessRequest {
         request_id: "r".into(),
-        traceparent: None,
         sidecar: Sidecar {
-            node_id: String::new(),
             workload: "orders".into(),
+            ..Sidecar::default()
         },
         route_rule: "orders-read".into(),
         principal: Some(Principal {
             issuer: "https://issuer.example".into(),
             subject: subject.into(),
-            tenant: None,
-            roles: vec![],
-            scopes: vec![],
-            acr: None,
-            amr: vec![],
-            auth_time_s: None,
-            session_id: None,
-            token_id: None,
-            issued_at_s: None,
-            expires_at_s: None,
-            actors: vec![],
-            is_bound: false,
+            ..Principal::default()
         }),
-        further_tokens: Vec::new(),
-        peer: None,
         action: Action { method: "GET".into() },
         resource: Resource {
             host: "orders.example.org".into(),
             path: "/".into(),
-            path_parameters: BTreeMap::new(),
-            classification: None,
-            security_zone: None,
-            tenant: None,
+            ..Resource::default()
         },
         context: Context {
             source_address: address.parse().ok(),
-            user_agent: None,
-            possession: Possession::default(),
+            ..Context::default()
         },
+        ..AccessRequest::default()
     }
 }
 

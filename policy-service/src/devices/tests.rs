@@ -105,7 +105,6 @@ fn request(certificate: Option<u8>, key: Option<u8>) -> AccessRequest {
     let text = str::to_owned;
     AccessRequest {
         request_id: text("request"),
-        traceparent: None,
         sidecar: Sidecar {
             node_id: text("node"),
             workload: text("orders"),
@@ -114,38 +113,22 @@ fn request(certificate: Option<u8>, key: Option<u8>) -> AccessRequest {
         principal: Some(Principal {
             issuer: text(ISSUER),
             subject: text("alice"),
-            tenant: None,
-            roles: vec![],
-            scopes: vec![],
-            acr: None,
-            amr: vec![],
-            auth_time_s: None,
-            session_id: None,
-            token_id: None,
-            issued_at_s: None,
-            expires_at_s: None,
-            actors: vec![],
-            is_bound: false,
+            ..Principal::default()
         }),
-        further_tokens: Vec::new(),
-        peer: None,
         action: Action { method: text("GET") },
         resource: Resource {
             host: text("orders"),
             path: text("/"),
-            path_parameters: [].into(),
-            classification: None,
-            security_zone: None,
-            tenant: None,
+            ..Resource::default()
         },
         context: Context {
-            source_address: None,
-            user_agent: None,
             possession: Possession {
                 certificate: certificate.map(|number| CertificateThumbprint([number; 32])),
                 key: key.map(|number| dpop::Thumbprint([number; 32])),
             },
+            ..Context::default()
         },
+        ..AccessRequest::default()
     }
 }
 

@@ -49,47 +49,35 @@ fn user(roles: &[&str]) -> Option<Principal> {
     Some(Principal {
         issuer: "https://issuer.example".into(),
         subject: "alice".into(),
-        tenant: None,
         roles: roles.iter().map(|role| (*role).to_owned()).collect(),
-        scopes: vec![],
-        acr: None,
-        amr: vec![],
-        auth_time_s: None,
-        session_id: None,
-        token_id: None,
-        issued_at_s: None,
         expires_at_s: Some(0),
-        actors: vec![],
-        is_bound: false,
+        ..Principal::default()
     })
 }
 
 fn request(principal: Option<Principal>, method: &str, route_rule: &str) -> AccessRequest {
     AccessRequest {
         request_id: "r".into(),
-        traceparent: None,
         sidecar: Sidecar {
-            node_id: String::new(),
             workload: "orders".into(),
+            ..Sidecar::default()
         },
         route_rule: route_rule.into(),
         principal,
-        further_tokens: Vec::new(),
         peer: "spiffe://example.org/web".parse().ok(),
         action: Action { method: method.into() },
         resource: Resource {
             host: "orders.example.org".into(),
             path: "/orders/7".into(),
             path_parameters: BTreeMap::from([("id".to_owned(), "7".to_owned())]),
-            classification: None,
-            security_zone: None,
-            tenant: None,
+            ..Resource::default()
         },
         context: Context {
             source_address: "10.1.2.3".parse().ok(),
             user_agent: Some("curl".into()),
-            possession: Possession::default(),
+            ..Context::default()
         },
+        ..AccessRequest::default()
     }
 }
 

@@ -1,9 +1,8 @@
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use picket_core::access::{AccessRequest, Action, Context, Possession, Principal, Resource, Sidecar};
+use picket_core::access::{AccessRequest, Action, Context, Principal, Resource, Sidecar};
 use picket_core::decision::{Attribute, Vary};
 use picket_core::risk::RiskLevel;
 use picket_core::time::Timestamp;
@@ -31,18 +30,10 @@ fn user(subject: &str) -> Principal {
     Principal {
         issuer: "https://issuer.example".into(),
         subject: subject.into(),
-        tenant: None,
-        roles: vec![],
-        scopes: vec![],
-        acr: None,
-        amr: vec![],
-        auth_time_s: None,
         session_id: Some("session-1".into()),
         token_id: Some("token-1".into()),
-        issued_at_s: None,
         expires_at_s: Some(0),
-        actors: vec![],
-        is_bound: false,
+        ..Principal::default()
     }
 }
 
@@ -50,29 +41,25 @@ fn user(subject: &str) -> Principal {
 fn request() -> AccessRequest {
     AccessRequest {
         request_id: "r".into(),
-        traceparent: None,
         sidecar: Sidecar {
-            node_id: String::new(),
             workload: "orders".into(),
+            ..Sidecar::default()
         },
         route_rule: "orders-read".into(),
         principal: Some(user("alice")),
-        further_tokens: Vec::new(),
         peer: "spiffe://example.org/web".parse().ok(),
         action: Action { method: "GET".into() },
         resource: Resource {
             host: "orders.example.org".into(),
             path: "/orders/7".into(),
-            path_parameters: BTreeMap::new(),
-            classification: None,
-            security_zone: None,
-            tenant: None,
+            ..Resource::default()
         },
         context: Context {
             source_address: "192.0.2.7".parse().ok(),
             user_agent: Some("curl".into()),
-            possession: Possession::default(),
+            ..Context::default()
         },
+        ..AccessRequest::default()
     }
 }
 

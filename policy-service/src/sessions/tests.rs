@@ -1,4 +1,4 @@
-use picket_core::access::{Action, Context, FurtherToken, Possession, Resource, Sidecar};
+use picket_core::access::{Action, Context, FurtherToken, Resource, Sidecar};
 
 use super::*;
 use crate::storage::{self, Freshness, Location, Part, Store};
@@ -76,7 +76,6 @@ fn request(sid: &str) -> AccessRequest {
     let text = str::to_owned;
     AccessRequest {
         request_id: text("request"),
-        traceparent: None,
         sidecar: Sidecar {
             node_id: text("node"),
             workload: text("orders"),
@@ -86,34 +85,23 @@ fn request(sid: &str) -> AccessRequest {
             issuer: text("https://issuer.example"),
             subject: text("alice"),
             tenant: Some(text("acme")),
-            roles: vec![],
-            scopes: vec![],
-            acr: None,
-            amr: vec![],
-            auth_time_s: None,
             session_id: Some(text(sid)),
             token_id: Some(text("token")),
             issued_at_s: Some(START / S),
-            expires_at_s: None,
-            actors: vec![],
-            is_bound: false,
+            ..Principal::default()
         }),
-        further_tokens: Vec::new(),
         peer: Some("spiffe://example.org/web".parse().unwrap()),
         action: Action { method: text("GET") },
         resource: Resource {
             host: text("orders"),
             path: text("/"),
-            path_parameters: [].into(),
-            classification: None,
-            security_zone: None,
-            tenant: None,
+            ..Resource::default()
         },
         context: Context {
-            source_address: None,
             user_agent: Some(text("browser")),
-            possession: Possession::default(),
+            ..Context::default()
         },
+        ..AccessRequest::default()
     }
 }
 
