@@ -7,8 +7,12 @@ use std::fmt::Write;
 /// RFC 9110 §5.5 allows less than a claim may hold: a line break would begin a header of the token's making, and a
 /// comma would add an element to a list.
 pub fn encode_into(out: &mut String, text: &str) {
+    let is_plain = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'%' | b',');
+    if text.bytes().all(is_plain) {
+        return out.push_str(text);
+    }
     for byte in text.bytes() {
-        if byte.is_ascii_graphic() && !matches!(byte, b'%' | b',') {
+        if is_plain(byte) {
             out.push(char::from(byte));
         } else {
             // Writing to a String cannot fail.

@@ -10,6 +10,9 @@ use serde_json::{Number, Value};
 /// Up to here members are compared each with each, which needs no memory; tokens have a dozen.
 const PAIRWISE_MEMBERS_MAX: usize = 16;
 
+/// Room for the members of most objects; an object without any takes none.
+const MEMBERS_EXPECTED: usize = 8;
+
 /// A JSON value without repeated members, whose text is borrowed where it holds no escapes. `serde_json` bounds its depth
 /// at 128.
 #[derive(Clone, Debug, PartialEq)]
@@ -55,20 +58,23 @@ pub fn is_within(text: &[u8], depth_max: usize, members_max: usize) -> bool {
     let (mut depth, mut members) = (0_usize, 0_usize);
     let (mut is_text, mut is_escaped) = (false, false);
     for byte in text {
-        match (is_text, byte) {
-            (true, _) if is_escaped => is_escaped = false,
-            (true, b'\\') => is_escaped = true,
-            (_, b'"') => is_text = !is_text,
-            (false, b'{' | b'[') => depth = depth.saturating_add(1),
-            (false, b'}' | b']') => depth = depth.saturating_sub(1),
-            (false, b':') => members = members.saturating_add(1),
-            (_, _) => {}
-        }
-        if depth > depth_max || members > members_max {
-            return false;
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'"' => is_text = !is_text,
+            b'\\' => is_escaped = is_text,
+            _ if is_text => {}
+            b'{' | b'[' => {
+                depth += 1;
+                if depth > depth_max {
+                    return false;
+                }
+            }
+            b'}' | b']' => depth = depth.saturating_sub(1),
+            b':' => members += 1,
+            _ => {}
         }
     }
-    true
+    members <= members_max
 }
 
 impl<'t> Members<'t> {
@@ -165,6 +171,9 @@ impl<'de> Visitor<'de> for JsonVisitor {
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Json<'de>, A::Error> {
         let mut object = Members(Vec::new());
         while let Some((Name(name), value)) = members.next_entry()? {
+            if object.0.is_empty() {
+                object.0.reserve_exact(MEMBERS_EXPECTED);
+            }
             object.0.push((name, value));
         }
         match object.repeated() {
