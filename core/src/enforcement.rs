@@ -23,7 +23,7 @@ use crate::access::{AccessRequest, Action, Context, FurtherToken, Resource, Side
 use crate::configuration::filter::{CredentialRequirement, Decider, FilterConfiguration, RouteRule};
 use crate::decision::{Decision, StepUp, Vary};
 use crate::dpop::{ProofChecker, ProofMemory};
-use crate::path::{self, TargetError};
+use crate::path::TargetError;
 use crate::peer::requirement::PeerRequirement;
 use crate::peer::{Peer, PeerError};
 use crate::reason::{DecidedBy, DenyReason};
@@ -293,8 +293,8 @@ impl Enforcer {
         let route = routes
             .find(&head.host, head.method, &head.target.path)
             .ok_or_else(no_rule)?;
-        check_segment_parameters(routes, &head, &route)?;
         let rule = self.configuration.rules.get(route.rule).ok_or_else(no_rule)?;
+        check_segment_parameters(routes, &head, &route, rule.decider)?;
         let mut identity = Identity::of(arrival, &self.configuration);
         check_source(&rule.source, &identity)?;
         check_peer(&rule.peers, &identity)?;
@@ -358,18 +358,15 @@ fn check_segment_parameters(
     routes: &RouteTable,
     head: &RequestHead<'_>,
     route: &RouteMatch<'_, '_>,
+    decider: Decider,
 ) -> Result<(), Refusal> {
     let Some(cut) = head.target.path_without_segment_parameters() else {
         return Ok(());
     };
     let is_captured = |(name, value): (&str, &str)| name != REST_PARAMETER && value.contains(';');
-    // What is cut may leave an empty segment behind, which is merged as always.
-    let other = path::parse_target(cut.as_bytes()).ok().and_then(|target| {
-        routes
-            .find(&head.host, head.method, &target.path)
-            .map(|other| other.rule)
-    });
-    if other == Some(route.rule) && !route.parameters().any(is_captured) {
+    let other = routes.find(&head.host, head.method, &cut).map(|other| other.rule);
+    let is_read = decider == Decider::PolicyService || route.parameters().any(is_captured);
+    if other == Some(route.rule) && !is_read {
         return Ok(());
     }
     Err(Refusal::new(DenyReason::RequestMalformed, DecidedBy::Request).because(TargetError::SegmentParameter))

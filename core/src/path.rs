@@ -1,9 +1,12 @@
 //! Request targets: one spelling for each path, so that what was decided is what the upstream is asked for.
 //!
-//! RFC 3986 §6.2.2 (percent-decoding of unreserved characters, dot segments) and the merging of slashes, in Envoy's
-//! order. What servers read differently (`%2F`, backslashes, `..;`) is refused, not guessed.
+//! RFC 3986 §6.2.2 (percent-decoding, dot segments) and the merging of slashes, in Envoy's order. What servers decode before they
+//! route has one spelling: besides unreserved characters those that stand for themselves in a segment (`%3A` is `:`), and what
+//! may not stand in a path as it is, is encoded (`|` is `%7C`). Not so `;`, which begins a parameter, and `+`, which some servers
+//! take for a space. What servers read differently (`%2F`, backslashes, `..;`) is refused, not guessed.
 
 use std::borrow::Cow;
+use std::fmt::Write as _;
 
 /// A longer target is refused. Envoy's own limit for all headers is 60 KiB.
 pub const TARGET_BYTES_MAX: usize = 8192;
@@ -50,8 +53,8 @@ impl Target<'_> {
         matches!(self.path, Cow::Owned(_))
     }
 
-    /// The path as servers read it that take what follows a `;` in a segment for a parameter (RFC 3986 §3.3) and cut it
-    /// off; `None`: it holds no `;`, so all servers read the same.
+    /// The path, normalised, as servers read it that take what follows a `;` in a segment for a parameter (RFC 3986 §3.3) and cut
+    /// it off; `None`: it holds no `;`, so all servers read the same.
     #[must_use]
     pub fn path_without_segment_parameters(&self) -> Option<String> {
         if !self.path.bytes().any(|b| b == b';') {
@@ -59,7 +62,10 @@ impl Target<'_> {
         }
         let cut = |segment: &str| segment.split(';').next().unwrap_or_default().to_owned();
         let segments: Vec<String> = self.path.split('/').map(cut).collect();
-        Some(segments.join("/"))
+        let cut = segments.join("/");
+        // What is cut may leave an empty segment behind, which is merged as always; dot segments with parameters were refused.
+        let merged = remove_dot_and_empty_segments(&cut).ok().flatten();
+        Some(merged.unwrap_or(cut))
     }
 
     /// Path and query, as they are forwarded.
@@ -86,18 +92,31 @@ pub fn parse_target(target: &[u8]) -> Result<Target<'_>, TargetError> {
     if target.len() > TARGET_BYTES_MAX {
         return Err(TargetError::TooLong);
     }
-    if target.iter().any(|b| !matches!(b, 0x21..=0x7e) || *b == b'#') {
+    let classes = classes_in(target);
+    if classes & INVALID != 0 {
         return Err(TargetError::Character);
     }
     let target = std::str::from_utf8(target).map_err(|_| TargetError::Character)?;
-    let (path, query) = match split_at_byte(target, b'?') {
+    let has_query = classes & QUESTION_MARK != 0;
+    let (path, query) = match has_query.then(|| split_at_byte(target, b'?')).flatten() {
         Some((path, query)) => (path, Some(query)),
         None => (target, None),
     };
     if !path.starts_with('/') {
         return Err(TargetError::NotAbsolute);
     }
-    let decoded = decode_unreserved(path)?;
+    let classes = if has_query {
+        classes_in(path.as_bytes())
+    } else {
+        classes
+    };
+    if classes & BACKSLASH != 0 {
+        return Err(TargetError::Ambiguous);
+    }
+    let decoded = match classes & SPELLED {
+        0 => Cow::Borrowed(path),
+        _ => decode_plain(path)?,
+    };
     let path = match remove_dot_and_empty_segments(&decoded)? {
         Some(normal) => Cow::Owned(normal),
         None => decoded,
@@ -105,19 +124,19 @@ pub fn parse_target(target: &[u8]) -> Result<Target<'_>, TargetError> {
     Ok(Target { path, query })
 }
 
-/// RFC 3986 §6.2.2.1 and §6.2.2.2: unreserved characters are decoded, all other encodings are in upper case.
-fn decode_unreserved(path: &str) -> Result<Cow<'_, str>, TargetError> {
-    if path.bytes().any(|b| b == b'\\') {
-        return Err(TargetError::Ambiguous);
-    }
-    let Some((before, _)) = split_at_byte(path, b'%') else {
-        return Ok(Cow::Borrowed(path));
-    };
+/// RFC 3986 §6.2.2.1 and §6.2.2.2: what is plain is decoded, what may not stand in a path is encoded, and all encodings are in
+/// upper case.
+fn decode_plain(path: &str) -> Result<Cow<'_, str>, TargetError> {
     let mut out = String::with_capacity(path.len());
-    out.push_str(before);
     let mut changed = false;
-    let mut bytes = path.bytes().skip(before.len());
+    let mut bytes = path.bytes();
     while let Some(byte) = bytes.next() {
+        if is_to_be_encoded(byte) {
+            // Writing to a String cannot fail.
+            let _ = write!(out, "%{byte:02X}");
+            changed = true;
+            continue;
+        }
         if byte != b'%' {
             out.push(char::from(byte));
             continue;
@@ -129,8 +148,8 @@ fn decode_unreserved(path: &str) -> Result<Cow<'_, str>, TargetError> {
             .ok_or(TargetError::Encoding)?;
         match value {
             b'/' | b'\\' | 0..=0x1f | 0x7f => return Err(TargetError::Ambiguous),
-            unreserved if is_unreserved(unreserved) => {
-                out.push(char::from(unreserved));
+            plain if is_plain(plain) => {
+                out.push(char::from(plain));
                 changed = true;
             }
             _ => {
@@ -192,9 +211,43 @@ fn hex_value(digit: u8) -> Option<u8> {
         .and_then(|value| u8::try_from(value).ok())
 }
 
-/// RFC 3986 §2.3.
-fn is_unreserved(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
+/// What stands for itself in a segment (`pchar`, RFC 3986 §3.3), but `;` and `+`.
+fn is_plain(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~!$&'()*,=:@".contains(&byte)
+}
+
+/// Visible characters that RFC 3986 allows nowhere in a path; what some clients send as it is.
+const fn is_to_be_encoded(byte: u8) -> bool {
+    matches!(byte, b'"' | b'<' | b'>' | b'^' | b'`' | b'{' | b'|' | b'}')
+}
+
+/// No byte of a target in origin form.
+const INVALID: u8 = 1;
+const QUESTION_MARK: u8 = 2;
+const BACKSLASH: u8 = 4;
+/// A path with it may have another normal form.
+const SPELLED: u8 = 8;
+
+/// Which of these are in a text: each byte is looked up once, as this is done for every request.
+fn classes_in(text: &[u8]) -> u8 {
+    const CLASSES: [u8; 256] = {
+        let mut classes = [0; 256];
+        let (mut byte, mut rest): (u8, &mut [u8]) = (0, &mut classes);
+        while let [class, after @ ..] = rest {
+            *class = match byte {
+                b'?' => QUESTION_MARK,
+                b'\\' => BACKSLASH,
+                b'%' => SPELLED,
+                byte if is_to_be_encoded(byte) => SPELLED,
+                b'#' | 0..=0x20 | 0x7f..=0xff => INVALID,
+                _ => 0,
+            };
+            (byte, rest) = (byte.wrapping_add(1), after);
+        }
+        classes
+    };
+    let class = |byte: &u8| CLASSES.get(usize::from(*byte)).copied().unwrap_or(INVALID);
+    text.iter().fold(0, |found, byte| found | class(byte))
 }
 
 #[cfg(test)]
@@ -227,6 +280,11 @@ mod tests {
     fn normalises_what_has_one_meaning() {
         check("/%61%2D%7e", Ok("/a-~"));
         check("/a%c3%a9", Ok("/a%C3%A9"));
+        check("/v1/orders%3apurge", Ok("/v1/orders:purge"));
+        check("/%21%24%26%27%28%29%2A%2C%3D%3A%40", Ok("/!$&'()*,=:@"));
+        check("/a|b%7c\"<>^`{}", Ok("/a%7Cb%7C%22%3C%3E%5E%60%7B%7D"));
+        // A parameter begins with `;`, and some servers take `+` for a space.
+        check("/a%3bb%2bc", Ok("/a%3Bb%2Bc"));
         check("/a//b///c", Ok("/a/b/c"));
         check("/a/./b/../c", Ok("/a/c"));
         check("/a/%2e%2E/b", Ok("/b"));
@@ -261,8 +319,30 @@ mod tests {
     }
 
     #[test]
+    fn what_is_left_without_parameters_is_a_normal_path() {
+        for (path, expected) in [
+            ("/a/b", None),
+            ("/a;v=1/b;w", Some("/a/b")),
+            ("/;x/admin/users", Some("/admin/users")),
+            ("/;/admin", Some("/admin")),
+            ("/admin/;x/secret", Some("/admin/secret")),
+            ("/admin/;x", Some("/admin/")),
+            ("/;", Some("/")),
+        ] {
+            let target = parse_target(path.as_bytes()).unwrap();
+            assert_eq!(target.path_without_segment_parameters().as_deref(), expected, "{path}");
+        }
+    }
+
+    #[test]
     fn a_normal_path_is_its_own_normal_form() {
-        for path in ["/%61//b/../c", "/a/.//../b%2e", "/%7Ea%3b/./", "/a//../b//"] {
+        for path in [
+            "/%61//b/../c",
+            "/a/.//../b%2e",
+            "/%7Ea%3b/./",
+            "/a//../b//",
+            "/a%3a|%3B+%2b",
+        ] {
             let once = parse_target(path.as_bytes()).unwrap().to_path_and_query();
             let again = parse_target(once.as_bytes()).unwrap();
             assert_eq!(

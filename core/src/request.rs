@@ -1,6 +1,7 @@
 //! The head of a request: all headers, read once, as bytes.
 
 use std::borrow::Cow;
+use std::net::Ipv6Addr;
 
 use crate::dpop::ProofHeader;
 use crate::path::{self, Target, TargetError, split_at_byte};
@@ -238,18 +239,21 @@ pub(crate) fn parse_host(authority: &[u8]) -> Result<(Cow<'_, str>, Option<u16>)
     let authority = std::str::from_utf8(authority).map_err(|_| RequestError::Authority)?;
     let (host, port) = match authority.strip_prefix('[') {
         Some(rest) => {
-            let (address, port) = rest.split_once(']').ok_or(RequestError::Authority)?;
-            address
-                .parse::<std::net::Ipv6Addr>()
-                .map_err(|_| RequestError::Authority)?;
-            (
-                authority.strip_suffix(port).unwrap_or(authority),
-                port.strip_prefix(':').or((!port.is_empty()).then_some("-")),
-            )
+            let (text, port) = rest.split_once(']').ok_or(RequestError::Authority)?;
+            let address: Ipv6Addr = text.parse().map_err(|_| RequestError::Authority)?;
+            // One form for each address (RFC 5952).
+            let canonical = format!("[{address}]");
+            let sent = authority.strip_suffix(port).unwrap_or(authority);
+            let host = if canonical == sent {
+                Cow::Borrowed(sent)
+            } else {
+                Cow::Owned(canonical)
+            };
+            (host, port.strip_prefix(':').or((!port.is_empty()).then_some("-")))
         }
         None => match split_at_byte(authority, b':') {
-            Some((host, port)) => (host, Some(port)),
-            None => (authority, None),
+            Some((host, port)) => (Cow::Borrowed(host), Some(port)),
+            None => (Cow::Borrowed(authority), None),
         },
     };
     let port = match port {
@@ -261,13 +265,13 @@ pub(crate) fn parse_host(authority: &[u8]) -> Result<(Cow<'_, str>, Option<u16>)
     };
     // A trailing dot names the same host (RFC 1034 §3.1), but another virtual host of Envoy's, so it is no name here; Envoy
     // takes it off where `strip_trailing_host_dot` is set.
-    let is_name = is_dns_name(host);
+    let is_name = is_dns_name(&host);
     if host.len() > HOST_BYTES_MAX || !(is_name || host.starts_with('[')) {
         return Err(RequestError::Authority);
     }
     let host = match host.bytes().any(|b| b.is_ascii_uppercase()) {
         true => Cow::Owned(host.to_ascii_lowercase()),
-        false => Cow::Borrowed(host),
+        false => host,
     };
     Ok((host, port))
 }

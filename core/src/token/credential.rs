@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use super::TokenError;
 use crate::reason::DenyReason;
-use crate::request::RequestHead;
+use crate::request::{RequestHead, is_spelling_of};
 
 /// More places to look for a credential are refused.
 pub const SOURCES_MAX: usize = 16;
@@ -198,11 +198,12 @@ impl CredentialSource {
         match self {
             Self::Authorization => authorization_credential(head.authorization),
             Self::Header { name, prefix } => {
-                let values = head
-                    .headers
-                    .iter()
-                    .filter(|(have, _)| have == name)
-                    .map(|(_, value)| *value);
+                // Some servers take another spelling of the name for it.
+                let headers = head.headers.iter().filter(|(have, _)| is_spelling_of(have, name));
+                if headers.clone().any(|(have, _)| have != name) {
+                    return Err(malformed("the header that holds the credential has another spelling"));
+                }
+                let values = headers.map(|(_, value)| *value);
                 let tokens = values.filter_map(|value| value.strip_prefix(prefix.as_bytes()));
                 bearer(tokens, "the header that holds the credential was sent more than once")
             }
@@ -218,10 +219,14 @@ impl CredentialSource {
                 )
             }
             Self::Query(wanted) => {
-                // Some servers separate parameters by `;` as well: what they could take for a second token is one.
-                let behind = |parameter: &'a str| parameter.split(';').skip(1).map(named);
-                let all = parameters(head).flat_map(|found| std::iter::once(found.clone()).chain(behind(found.2)));
-                let tokens = all.filter(|(name, _, _)| name == wanted);
+                // Some servers separate parameters by `;` as well, and would find a token there.
+                let mut behind = parameters(head).flat_map(|(_, _, parameter)| parameter.split(';').skip(1).map(named));
+                if behind.any(|(name, _, _)| name == *wanted) {
+                    return Err(malformed(
+                        "the query parameter that holds the credential stands behind a `;`",
+                    ));
+                }
+                let tokens = parameters(head).filter(|(name, _, _)| name == wanted);
                 bearer(
                     tokens.map(|(_, value, _)| value.as_bytes()),
                     "the query parameter that holds the credential was sent more than once",
@@ -315,11 +320,24 @@ fn authorization_credential(authorization: Option<&[u8]>) -> Result<Option<(&[u8
 
 /// RFC 6750 §2.1.
 pub(super) fn b64token(credential: &[u8]) -> Result<&str, TokenError> {
-    let is_b64token = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~' | b'+' | b'/' | b'=');
     std::str::from_utf8(credential)
         .ok()
         .filter(|token| !token.is_empty() && token.bytes().all(is_b64token))
         .ok_or_else(not_a_token)
+}
+
+/// Looked up: each byte of each new token is asked about.
+fn is_b64token(byte: u8) -> bool {
+    const IS_ONE: [bool; 256] = {
+        let mut table = [false; 256];
+        let (mut byte, mut rest): (u8, &mut [bool]) = (0, &mut table);
+        while let [is_one, after @ ..] = rest {
+            *is_one = byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'+' | b'/' | b'=');
+            (byte, rest) = (byte.wrapping_add(1), after);
+        }
+        table
+    };
+    IS_ONE.get(usize::from(byte)).is_some_and(|is_one| *is_one)
 }
 
 fn not_a_token() -> TokenError {
@@ -398,6 +416,18 @@ mod tests {
         check("/", &[("cookie", b"session=a; session=b")], malformed);
         check("/", &[("cookie", b"session=a"), ("cookie", b"session=b")], malformed);
         check("/", &[("x-token", b"v1:a"), ("x-token", b"v1:b")], malformed);
+    }
+
+    #[test]
+    fn refuses_one_that_only_some_servers_find() {
+        let malformed = Err(DenyReason::CredentialMalformed);
+        check("/?x=1;access_token=a", &[], malformed);
+        check("/?access_token=a;access_token=b", &[], malformed);
+        check("/?x=1;y=access_token", &[], Ok(None));
+        // CGI makes one name of both.
+        check("/", &[("x_token", b"v1:a")], malformed);
+        check("/", &[("x-token", b"v1:a"), ("x_token", b"v1:b")], malformed);
+        check("/", &[("x-tokens", b"v1:a")], Ok(None));
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
+use super::TOKEN_BYTES_MAX;
 use super::keys::Secret;
 use super::remote_keys::answer::{Answer, FetchError};
 use super::remote_keys::location::Location;
@@ -16,6 +17,8 @@ const DEPTH_MAX: usize = 16;
 /// Answers with more members, those of objects within them counted, are refused, as claims are.
 const MEMBERS_MAX: usize = 256;
 /// A longer client secret is refused.
+/// A longer answer is invalid: a part of it is remembered for each token, as of a JWT, whose claims are no longer.
+const ANSWER_BYTES_MAX: usize = TOKEN_BYTES_MAX;
 const CLIENT_SECRET_BYTES_MAX: usize = 1024;
 
 /// How a provider's tokens are looked up.
@@ -207,6 +210,9 @@ impl From<&FetchError> for IntrospectionResult {
 pub(super) fn read<'a>(answer: Result<Answer<'a>, FetchError>) -> Result<Activity<'a>, IntrospectionResult> {
     let document = answer.and_then(|answer| answer.document());
     let document = document.map_err(|error| IntrospectionResult::from(&error))?;
+    if document.len() > ANSWER_BYTES_MAX {
+        return Err(IntrospectionResult::Invalid);
+    }
     let members = object(document).ok_or(IntrospectionResult::Invalid)?;
     match members.get("active") {
         Some(Json::Bool(true)) => Ok(Activity::Active(members)),
@@ -341,9 +347,12 @@ mod tests {
             r#"{"active":true"#,
             &format!(r#"{{"active":true,"x":{}1{}}}"#, "[".repeat(16), "]".repeat(16)),
             &format!(r#"{{"active":true,"x":"{}"}}"#, "a".repeat(64 * 1024)),
+            &format!(r#"{{"active":true,"x":"{}"}}"#, "a".repeat(8193 - 22)),
         ] {
             assert_eq!(read_body("200", bad), Err(IntrospectionResult::Invalid), "{bad}");
         }
+        let largest = format!(r#"{{"active":true,"x":"{}"}}"#, "a".repeat(8192 - 22));
+        assert!(read_body("200", &largest).is_ok());
         let good = r#"{"active":true}"#;
         for status in ["201", "204", "302", "400", "401", "403"] {
             assert_eq!(read_body(status, good), Err(IntrospectionResult::Rejected), "{status}");

@@ -4,13 +4,16 @@ use serde_json::Value;
 
 use super::algorithm::{Scheme, TokenAlgorithm};
 use super::jws::Jws;
-use super::keys::{KeySource, VerificationKey};
+use super::keys::{KeyMaterial, KeySource, VerificationKey};
 use crate::dpop::Thumbprint;
 use crate::signature::SignatureVerifier;
 use crate::strict_json::{Json, Members};
 
 /// RFC 7518 §6.2.2, §6.3.2 and §6.4.1: what only the owner of a key may have. RFC 8037 §2 has `d` too.
 const PRIVATE_MEMBERS: [&str; 8] = ["d", "p", "q", "dp", "dq", "qi", "oth", "k"];
+
+/// The exponents that libraries give to RSA keys: 3 and 65537.
+const USUAL_EXPONENTS: [&[u8]; 2] = [&[3], &[1, 0, 1]];
 
 /// A JWS that has the right form. Nothing in it is true before [`OwnKeyJws::is_signed`].
 #[derive(Debug)]
@@ -84,5 +87,32 @@ fn public_key(jwk: &Json<'_>) -> Option<VerificationKey> {
     if PRIVATE_MEMBERS.iter().any(|name| members.get(name).is_some()) {
         return None;
     }
-    VerificationKey::parse(&Value::from(jwk.clone()), KeySource::Published).ok()?
+    let key = VerificationKey::parse(&Value::from(jwk.clone()), KeySource::Published).ok()??;
+    match key.material() {
+        // What it costs to check a signature is the exponent's, and whoever sends it has chosen it.
+        KeyMaterial::Rsa { exponent, .. } if !USUAL_EXPONENTS.contains(&exponent.as_slice()) => None,
+        KeyMaterial::Rsa { .. } | KeyMaterial::Ec { .. } | KeyMaterial::Ed25519(_) | KeyMaterial::Secret(_) => {
+            Some(key)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::strict_json;
+
+    /// The key of RFC 7515 §A.2.1.
+    const MODULUS: &str = "ofgWCuLjybRlzo0tZWJjNiuSfb4p4fAkd_wWJcyQoTbji9k0l8W26mPddxHmfHQp-Vaw-4qPCJrcS2mJPMEzP1Pt0Bm4d4QlL-yRT-SFd2lZS-pCgNMsD1W_YpRPEwOWvG6b32690r2jZ47soMZo9wGzjb_7OMg0LOL-bSf63kpaSHSXndS5z5rexMdbBYUsLA9e-KXBdQOS-UTo7WTBEMa2R2CapHg665xsmtdVMTBQY4uDZlxvb3qCo5ZwKh9kG4LT6_I5IhlJH7aGhyxXFvUK-DWNmoudF8NAco9_h9iaGNj8q2ethFkMLs91kzk2PAcDTW9gb54h4FRWyuXpoQ";
+
+    #[test]
+    fn a_sender_cannot_choose_an_exponent_that_is_dear() {
+        for (exponent, is_taken) in [("AQAB", true), ("Aw", true), ("_____w", false), ("BQ", false)] {
+            let jwk = json!({"kty": "RSA", "n": MODULUS, "e": exponent}).to_string();
+            let key = public_key(&strict_json::borrow(jwk.as_bytes()).unwrap());
+            assert_eq!(key.is_some(), is_taken, "{exponent}");
+        }
+    }
 }

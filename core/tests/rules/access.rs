@@ -374,6 +374,10 @@ fn a_segment_parameter_that_makes_a_difference_is_refused() {
     check("/admin", Some(DenyReason::AccessRuleReject));
     check("/admin;v=1", Some(DenyReason::RequestMalformed));
     check("/x;v=1/a", Some(DenyReason::RequestMalformed));
+    // What is cut leaves an empty segment behind, and servers merge those.
+    check("/;v=1/admin", Some(DenyReason::RequestMalformed));
+    check("/;/x/a", Some(DenyReason::RequestMalformed));
+    check("/x/;v=1/a", Some(DenyReason::AccessRuleReject));
     check("/other;v=1", None);
     check("/x/a;v=1", Some(DenyReason::AccessRuleReject));
 }

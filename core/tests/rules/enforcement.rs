@@ -247,6 +247,38 @@ fn a_malformed_request_is_refused_before_anything_else() {
 }
 
 #[test]
+fn what_servers_decode_before_they_route_has_one_spelling() {
+    let mut configuration = crate::support::configuration();
+    let rule = |id: &str, hosts: &str, path: &str, decision: &str| {
+        serde_json::json!({"id": id, "hosts": [hosts], "paths": [path], "peer": "none", "credential": "none",
+                           "decision": decision})
+    };
+    let rules = configuration["rules"].as_array_mut().unwrap();
+    rules.push(rule("any", "app.example.org", "/v1/{name}", "permit"));
+    rules.push(rule("purge", "app.example.org", "/v1/orders:purge", "deny"));
+    rules.push(rule("loop", "[::1]", "/{**}", "deny"));
+    rules.push(rule("all", "*", "/v2/{**}", "permit"));
+    let mut sidecar = Sidecar::with(&configuration);
+    let app = |host: &str, path: &str| Caller::new().header(":authority", host).get(path);
+    for (host, path) in [
+        ("app.example.org", "/v1/orders:purge"),
+        ("app.example.org", "/v1/orders%3Apurge"),
+        ("app.example.org", "/v1/%6frders%3apurge"),
+        ("[::1]", "/v2/a"),
+        ("[0:0:0:0:0:0:0:1]:8080", "/v2/a"),
+        ("[::0001]", "/v2/a"),
+    ] {
+        assert_eq!(
+            sidecar.refuses(&app(host, path)).reason,
+            DenyReason::RuleDeny,
+            "{host}{path}"
+        );
+    }
+    sidecar.permits(&app("app.example.org", "/v1/orders%2Bpurge"));
+    sidecar.permits(&app("[::2]", "/v2/a"));
+}
+
+#[test]
 fn a_segment_parameter_that_the_rules_make_a_difference_of_is_refused() {
     let mut configuration = crate::support::configuration();
     let open = |id: &str, path: &str, decision: &str| {
@@ -257,6 +289,10 @@ fn a_segment_parameter_that_the_rules_make_a_difference_of_is_refused() {
     rules.push(open("app", "/{**}", "permit"));
     rules.push(open("app-admin", "/admin/{**}", "deny"));
     rules.push(open("app-item", "/items/{id}", "permit"));
+    rules.push(
+        serde_json::json!({"id": "policy", "hosts": ["policy.example.org"], "paths": ["/{**}"], "peer": "none",
+                                  "credential": "none", "decision": "policy_service"}),
+    );
     let mut sidecar = Sidecar::with(&configuration);
     let app = |path: &str| Caller::new().header(":authority", "app.example.org").get(path);
     // Tomcat and Jetty read `/admin/users` and `/items/7` here.
@@ -276,6 +312,16 @@ fn a_segment_parameter_that_the_rules_make_a_difference_of_is_refused() {
     for path in ["/docs;v=1/a", "/docs/a;jsessionid=1", "/docs/a?b;c"] {
         sidecar.permits(&app(path));
     }
+    // A policy would see another path than such a server.
+    let policy = |path: &str| Caller::new().header(":authority", "policy.example.org").get(path);
+    for path in ["/;/admin/users", "/admin;x/users", "/docs/a;jsessionid=1"] {
+        assert_eq!(
+            sidecar.refuses(&policy(path)).reason,
+            DenyReason::RequestMalformed,
+            "{path}"
+        );
+    }
+    assert_eq!(sidecar.asks(&policy("/docs/a?b;c")).0.resource.path, "/docs/a");
     assert_eq!(sidecar.refuses(&app("/admin/a;x")).reason, DenyReason::RuleDeny);
 }
 
