@@ -98,11 +98,12 @@ instructions: ## Count the instructions of core's hot functions, and hold them t
 	$(CARGO) build --release -p picket-tests --bin picket-instructions
 	$(INSTRUCTIONS)
 
-check: ## Format, lints for both targets, boundaries, documents, the schema, licences
+check: ## Format, lints for both targets, whether the fuzz targets compile, boundaries, documents, the schema, licences
 	@rustup target list --installed 2>/dev/null | grep -qx $(WASM_TARGET) || rustup target add $(WASM_TARGET)
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	$(CARGO) clippy --target $(WASM_TARGET) -p picket-filter -p picket-core -- -D warnings
+	$(CARGO) check --manifest-path fuzz/Cargo.toml --no-default-features --locked
 	$(PYTHON) scripts/check-core-is-pure
 	$(PYTHON) scripts/check-documents
 	@mkdir -p "$(CARGO_TARGET_DIR)"
