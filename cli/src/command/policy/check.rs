@@ -14,8 +14,8 @@ pub(super) const ABOUT: &str = "\
 Loads a folder of policies as the policy service would, and tells every mistake with its file and line.
 
 The folder holds any number of *.cedar and, if wanted, entities.json. Every policy is checked against the schema: one that \
-does not type-check is refused. The schema is the service's own (`picket policy schema`), or the folder's schema.cedarschema. It exits with 0 where the service would load the folder, and with 1 \
-where it would not. A warning is not a mistake.
+does not type-check is refused. The schema is the service's own (`picket policy schema`), or the folder's \
+schema.cedarschema. It exits with 0 where the service would load the folder, and with 1 where it would not. A warning is not a mistake.
 
 Printed with the answer is the policy revision, which is also in each decision and each audit record.";
 
