@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use picket_core::access::AccessRequest;
 use picket_core::configuration::problems::shortened;
-use picket_core::decision::{Attribute, Decision, Effect, Vary};
+use picket_core::decision::{Decision, Effect, Vary};
 use picket_core::time::Timestamp as Time;
 use uuid::{NoContext, Timestamp, Uuid};
 
@@ -178,10 +178,9 @@ impl Decider {
             Effect::Permit => risk.missing_factors(assessment, principal),
             Effect::Deny => None,
         };
-        let of_device = known.device.filter(|_| assessment.vary.contains(Attribute::Device));
         let evaluation = Evaluation {
             vary: assessment.vary.attributes().fold(evaluation.vary, Vary::with),
-            same_for_ms: [evaluation.same_for_ms, of_device.and_then(|device| device.same_for_ms)]
+            same_for_ms: [evaluation.same_for_ms, known.risk_same_for_ms()]
                 .into_iter()
                 .flatten()
                 .min(),

@@ -25,7 +25,7 @@ use cedar_policy::authorization_errors::PolicyEvaluationError;
 use cedar_policy::{AuthorizationError, Authorizer, Decision, Entities, PolicyId, PolicySet, Request, Response};
 pub use jiff::tz::TimeZone;
 use picket_core::access::AccessRequest;
-use picket_core::decision::{Effect, StepUp, Vary};
+use picket_core::decision::{Attribute, Effect, StepUp, Vary};
 
 pub use changes::{ChangeKind, PolicyChange, changes};
 use compared::Compared;
@@ -76,6 +76,15 @@ pub struct Known<'a> {
     pub risk: Option<&'a Assessment>,
     /// Which device it comes from; `None`: none that is known.
     pub device: Option<&'a SeenDevice>,
+}
+
+impl Known<'_> {
+    /// For how many milliseconds time alone changes nothing of the risk: as long as nothing of the device that was looked at for it.
+    /// `None`: for ever.
+    pub(crate) fn risk_same_for_ms(&self) -> Option<u64> {
+        let looked_at_device = self.risk.is_some_and(|risk| risk.vary.contains(Attribute::Device));
+        self.device.filter(|_| looked_at_device)?.same_for_ms
+    }
 }
 
 /// What the policies say about one access request.

@@ -3,7 +3,7 @@
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
 use picket_core::configuration::problems::shortened;
-use picket_core::decision::{Attribute as Varying, Vary};
+use picket_core::decision::Vary;
 use picket_core::risk::RiskLevel;
 
 use super::Known;
@@ -35,6 +35,8 @@ pub(super) struct SeenRisk {
     pub(super) country: Option<String>,
     /// What was looked at for it.
     pub(super) vary: Vary,
+    /// As [`Known::risk_same_for_ms`].
+    same_for_ms: Option<u64>,
 }
 
 /// What a clock and a calendar on the wall show.
@@ -78,7 +80,7 @@ impl Moment {
     /// The same moment for a request of which this is known.
     pub(super) fn knowing(self, known: Known<'_>) -> Self {
         Self {
-            risk: known.risk.map(SeenRisk::from),
+            risk: known.risk.map(|risk| SeenRisk::of(risk, known.risk_same_for_ms())),
             device: known.device.cloned(),
             ..self
         }
@@ -141,13 +143,13 @@ impl Moment {
         let of_change = of_clock.and_then(|_| self.until_change());
         let ms = [of_age, of_clock, of_change].into_iter().flatten().min();
         let ms = ms.map(|ms| u64::try_from(ms).unwrap_or(0));
-        let risk_looks = |risk: &SeenRisk| looks(Attribute::Risk) && risk.vary.contains(Varying::Device);
-        let device = self.device.as_ref();
-        let device = device.filter(|_| looks(Attribute::Device) || self.risk.as_ref().is_some_and(risk_looks));
-        [ms, device.and_then(|device| device.same_for_ms)]
-            .into_iter()
-            .flatten()
-            .min()
+        let device = self.device.as_ref().filter(|_| looks(Attribute::Device));
+        let risk = self.risk.as_ref().filter(|_| looks(Attribute::Risk));
+        let known = [
+            device.and_then(|device| device.same_for_ms),
+            risk.and_then(|risk| risk.same_for_ms),
+        ];
+        known.into_iter().chain([ms]).flatten().min()
     }
 
     fn now_ms(&self) -> i64 {
@@ -186,8 +188,8 @@ impl Moment {
     }
 }
 
-impl From<&Assessment> for SeenRisk {
-    fn from(assessment: &Assessment) -> Self {
+impl SeenRisk {
+    fn of(assessment: &Assessment, same_for_ms: Option<u64>) -> Self {
         let counted = assessment.counted();
         Self {
             score: counted.map_or(0, |risk| risk.score.into()),
@@ -195,6 +197,7 @@ impl From<&Assessment> for SeenRisk {
             signals: assessment.counted_signals().collect(),
             country: assessment.country.map(String::from),
             vary: assessment.vary,
+            same_for_ms,
         }
     }
 }
