@@ -1,18 +1,24 @@
-//! A bounded map whose entries end: the least recently used one makes room, and nothing is served past its end.
+//! A bounded map whose entries end. A flood of keys that come once does not push out the ones that come often, and nothing is
+//! served past its end.
 
 use std::borrow::Borrow;
+use std::fmt;
 use std::hash::Hash;
 use std::num::NonZeroUsize;
 
 use foldhash::fast::SeedableRandomState;
-use lru::LruCache;
+use quick_cache::unsync::Cache as QuickCache;
+use quick_cache::{Lifecycle, UnitWeighter};
 
 use crate::time::Timestamp;
 
 /// A bounded cache. Its hashes are seeded by the caller, as clients choose the keys.
-#[derive(Debug)]
+///
+/// Eviction is that of `quick_cache` (S3-FIFO with CLOCK-PRO's ghosts): with more keys in turn than there is room for, the cache
+/// goes on serving most of what it holds, where a least-recently-used list would serve nothing.
 pub struct Cache<K: Hash + Eq, V> {
-    entries: LruCache<K, Entry<V>, SeedableRandomState>,
+    entries: QuickCache<K, Entry<V>, UnitWeighter, SeedableRandomState, CountEvictions>,
+    evictions: u64,
 }
 
 #[derive(Debug)]
@@ -21,18 +27,49 @@ struct Entry<V> {
     ends_at: Timestamp,
 }
 
+/// Counts the entries that made room for others before they had ended.
+#[derive(Clone, Copy, Debug)]
+struct CountEvictions;
+
+struct Evictions {
+    now: Timestamp,
+    count: u64,
+}
+
+impl Default for Evictions {
+    fn default() -> Self {
+        Self {
+            now: Timestamp::from_ms(0),
+            count: 0,
+        }
+    }
+}
+
+impl<K, V> Lifecycle<K, Entry<V>> for CountEvictions {
+    type RequestState = Evictions;
+
+    fn on_evict(&self, evictions: &mut Evictions, _key: K, entry: Entry<V>) {
+        if evictions.now < entry.ends_at {
+            evictions.count = evictions.count.saturating_add(1);
+        }
+    }
+}
+
 impl<K: Hash + Eq, V> Cache<K, V> {
     /// An empty cache of at most `entries_max` entries.
     #[must_use]
     pub fn new(entries_max: NonZeroUsize, seed: u64) -> Self {
         let hasher = SeedableRandomState::with_seed(seed, foldhash::SharedSeed::global_fixed());
+        let entries_max = entries_max.get();
+        let weight_max = u64::try_from(entries_max).unwrap_or(u64::MAX);
         Self {
-            entries: LruCache::with_hasher(entries_max, hasher),
+            entries: QuickCache::with(entries_max, weight_max, UnitWeighter, hasher, CountEvictions),
+            evictions: 0,
         }
     }
 
     /// The value, unless it has ended.
-    pub fn get<Q>(&mut self, key: &Q, now: Timestamp) -> Option<&V>
+    pub fn get<Q>(&self, key: &Q, now: Timestamp) -> Option<&V>
     where
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
@@ -43,9 +80,12 @@ impl<K: Hash + Eq, V> Cache<K, V> {
             .map(|entry| &entry.value)
     }
 
-    /// Keeps a value until `ends_at`.
-    pub fn put(&mut self, key: K, value: V, ends_at: Timestamp) {
-        self.entries.put(key, Entry { value, ends_at });
+    /// Keeps a value until `ends_at`. Another entry makes room for it where there is none.
+    pub fn put(&mut self, key: K, value: V, ends_at: Timestamp, now: Timestamp) {
+        let mut evictions = Evictions { now, count: 0 };
+        self.entries
+            .insert_with_lifecycle(key, Entry { value, ends_at }, &mut evictions);
+        self.evictions = self.evictions.saturating_add(evictions.count);
     }
 
     /// Forgets an entry.
@@ -54,14 +94,17 @@ impl<K: Hash + Eq, V> Cache<K, V> {
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        self.entries.pop(key);
+        self.entries.remove(key);
     }
 
-    /// Ends every entry whose value is to end. Looks at all of them: for what happens rarely.
+    /// Forgets every entry whose value is to end. Reads all of them: for what happens rarely.
     pub fn end_where(&mut self, is_to_end: impl Fn(&V) -> bool) {
-        for (_, entry) in self.entries.iter_mut().filter(|(_, entry)| is_to_end(&entry.value)) {
-            entry.ends_at = Timestamp::from_ms(0);
-        }
+        self.entries.retain(|_, entry| !is_to_end(&entry.value));
+    }
+
+    /// How many entries have made room for others before they had ended, since this was asked last.
+    pub fn take_evictions(&mut self) -> u64 {
+        std::mem::take(&mut self.evictions)
     }
 
     /// How many entries it holds, ended ones among them.
@@ -77,54 +120,116 @@ impl<K: Hash + Eq, V> Cache<K, V> {
     }
 }
 
+impl<K: Hash + Eq, V> fmt::Debug for Cache<K, V> {
+    /// Keys may be credentials: only their number is written.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Cache")
+            .field("entries", &self.entries.len())
+            .finish_non_exhaustive()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn serves_until_the_end_and_not_at_it() {
-        let mut cache = Cache::new(NonZeroUsize::MIN, 1);
-        cache.put("k".to_owned(), 7, Timestamp::from_ms(100));
-        assert_eq!(cache.get("k", Timestamp::from_ms(99)), Some(&7));
-        assert_eq!(cache.get("k", Timestamp::from_ms(100)), None);
+    const NOW: Timestamp = Timestamp::from_ms(0);
+    const END: Timestamp = Timestamp::from_ms(100);
+
+    fn cache<V>(entries_max: usize) -> Cache<u64, V> {
+        Cache::new(NonZeroUsize::new(entries_max).unwrap(), 1)
     }
 
     #[test]
-    fn what_is_removed_is_not_served() {
-        let mut cache = Cache::new(NonZeroUsize::MIN, 1);
-        cache.put("k".to_owned(), 7, Timestamp::from_ms(100));
-        cache.remove("k");
-        assert_eq!(cache.get("k", Timestamp::from_ms(0)), None);
+    fn serves_until_the_end_and_not_at_it() {
+        let mut cache = cache(1);
+        cache.put(1, 7, END, NOW);
+        assert_eq!(cache.get(&1, Timestamp::from_ms(99)), Some(&7));
+        assert_eq!(cache.get(&1, END), None);
+    }
+
+    #[test]
+    fn a_removed_entry_is_not_served() {
+        let mut cache = cache(1);
+        cache.put(1, 7, END, NOW);
+        cache.remove(&1);
+        assert_eq!(cache.get(&1, NOW), None);
         assert!(cache.is_empty());
     }
 
     #[test]
-    fn what_is_to_end_is_not_served() {
-        let mut cache = Cache::new(NonZeroUsize::new(4).unwrap(), 1);
-        let (now, end) = (Timestamp::from_ms(0), Timestamp::from_ms(100));
+    fn an_ended_entry_is_not_served() {
+        let mut cache = cache(4);
         for key in [1, 2, 3] {
-            cache.put(key, key, end);
+            cache.put(key, key, END, NOW);
         }
         cache.end_where(|value| value % 2 == 1);
         assert_eq!(
-            [1, 2, 3].map(|key| cache.get(&key, now).copied()),
+            [1, 2, 3].map(|key| cache.get(&key, NOW).copied()),
             [None, Some(2), None]
         );
-        cache.put(1, 1, end);
-        assert_eq!(cache.get(&1, now), Some(&1));
+        cache.put(1, 1, END, NOW);
+        assert_eq!(cache.get(&1, NOW), Some(&1));
+    }
+
+    /// How many of the last round's look-ups were served, in rounds over `keys` keys in turn.
+    fn hits_of_rounds(entries_max: usize, keys: u64) -> usize {
+        let mut cache = cache(entries_max);
+        let mut hits = 0;
+        for round in 0..20 {
+            hits = 0;
+            for key in 0..keys {
+                if cache.get(&key, NOW).is_some() {
+                    hits += 1;
+                } else {
+                    cache.put(key, (), END, NOW);
+                }
+                assert!(cache.len() <= entries_max, "round {round}");
+            }
+        }
+        hits
     }
 
     #[test]
-    fn the_least_recently_used_makes_room() {
-        let mut cache = Cache::new(NonZeroUsize::new(2).unwrap(), 1);
-        let (now, end) = (Timestamp::from_ms(0), Timestamp::from_ms(100));
-        for key in [1, 2] {
-            cache.put(key, key, end);
+    fn every_entry_that_has_room_is_served() {
+        for entries_max in [1, 2, 3, 10, 1_000] {
+            assert_eq!(hits_of_rounds(entries_max, entries_max as u64), entries_max);
         }
-        assert_eq!(cache.get(&1, now), Some(&1));
-        cache.put(3, 3, end);
-        assert_eq!(cache.get(&1, now), Some(&1));
-        assert_eq!(cache.get(&2, now), None);
-        assert_eq!(cache.len(), 2);
+    }
+
+    #[test]
+    fn more_keys_in_turn_than_room_are_served_in_part() {
+        assert!(hits_of_rounds(1_000, 1_200) > 700);
+        assert!(hits_of_rounds(1_000, 2_000) > 700);
+    }
+
+    #[test]
+    fn a_flood_of_new_keys_does_not_push_out_those_in_use() {
+        let mut cache = cache(100);
+        for key in 0..50 {
+            cache.put(key, (), END, NOW);
+            assert!(cache.get(&key, NOW).is_some());
+        }
+        for flood in 1_000..6_000 {
+            cache.put(flood, (), END, NOW);
+            let key = flood % 50;
+            assert!(cache.get(&key, NOW).is_some(), "{key} was pushed out");
+        }
+    }
+
+    #[test]
+    fn evictions_are_counted_unless_the_entry_had_ended() {
+        let mut cache = cache(2);
+        for key in 0..5 {
+            cache.put(key, (), END, NOW);
+        }
+        assert_eq!((cache.len(), cache.take_evictions()), (2, 3));
+        cache.put(1, (), END, NOW);
+        let _no_matter = cache.take_evictions();
+        for key in 5..7 {
+            cache.put(key, (), END, END);
+        }
+        assert_eq!((cache.len(), cache.take_evictions()), (2, 0));
     }
 }

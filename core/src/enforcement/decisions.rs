@@ -190,7 +190,7 @@ impl DecisionCache {
         let ends_at = tokens.ends_at().map_or(valid_until, |end| valid_until.min(end));
         // What is written to look for an answer goes at once; what is kept takes no more than it needs.
         key.0.shrink_to_fit();
-        self.known.put(key, Rc::clone(known), ends_at);
+        self.known.put(key, Rc::clone(known), ends_at, asked_at);
     }
 }
 

@@ -193,7 +193,7 @@ impl TokenVerifier {
         };
         // INVARIANT: no entry outlives the fetched keys as they are now; see also `fetched_keys::end_gone`.
         let ends_at = keys_end_at.map_or(verified.ends_at, |end| end.min(verified.ends_at));
-        self.verified.put(known, Rc::clone(&verified), ends_at);
+        self.verified.put(known, Rc::clone(&verified), ends_at, now);
         check_source(&verified, credential).map(|()| Sighting::Verified(verified))
     }
 

@@ -68,8 +68,9 @@ impl Memory {
     pub(super) fn keep(&self, thumbprint: Thumbprint, known: Known, generation: u64) {
         let mut inner = self.inner();
         if inner.generation == generation {
-            // It does not run out; the least recently used makes room.
-            inner.known.put(thumbprint, known, Timestamp::from_ms(u64::MAX));
+            // It does not run out.
+            let (now, never) = (Timestamp::from_ms(0), Timestamp::from_ms(u64::MAX));
+            inner.known.put(thumbprint, known, never, now);
         }
     }
 

@@ -63,7 +63,7 @@ impl Peers {
             return Rc::clone(peer);
         }
         let peer = Rc::new(self.read(certificate, now));
-        known.put(fingerprint, Rc::clone(&peer), END_OF_TIME);
+        known.put(fingerprint, Rc::clone(&peer), END_OF_TIME, now);
         peer
     }
 

@@ -144,7 +144,8 @@ impl Memory {
 impl Inner {
     /// What is remembered does not run out; the least recently used makes room.
     fn put(&mut self, id: SessionId, remembered: Remembered) {
-        self.sessions.put(id, remembered, Timestamp::from_ms(u64::MAX));
+        let (now, never) = (Timestamp::from_ms(0), Timestamp::from_ms(u64::MAX));
+        self.sessions.put(id, remembered, never, now);
     }
 }
 

@@ -148,7 +148,7 @@ impl TokenVerifier {
                 tail: asked.token.tail(),
                 bytes: Box::from(asked.token),
             };
-            self.verified.put(known, Rc::clone(&token), remembered_until);
+            self.verified.put(known, Rc::clone(&token), remembered_until, now);
         }
         Ok(token)
     }
@@ -160,7 +160,7 @@ impl TokenVerifier {
         let remembered_ms = settings.map_or(0, |settings| settings.cache_inactive_ms);
         if remembered_ms > 0 {
             let ends_at = asked.at.plus_ms(remembered_ms);
-            self.inactive.put(Box::from(asked.token), (), ends_at);
+            self.inactive.put(Box::from(asked.token), (), ends_at, asked.at);
         }
     }
 }
