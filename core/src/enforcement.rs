@@ -93,6 +93,15 @@ pub struct Notes {
     pub access: ObservedAccess,
 }
 
+/// How many cache entries made room for others before they had ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Evictions {
+    /// Of the cache of verified tokens. The decisions about such a token are not found any more.
+    pub tokens: u64,
+    /// Of the decision cache.
+    pub decisions: u64,
+}
+
 /// How the tokens of a request were verified, and whether each passed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Verifications([Option<(Verification, bool)>; CREDENTIALS_MAX]);
@@ -245,6 +254,14 @@ impl Enforcer {
         let mut notes = Notes::default();
         let step = self.step(arrival, Knowledge::Own, &mut notes);
         (step, notes)
+    }
+
+    /// The evictions since this was asked last.
+    pub fn take_evictions(&mut self) -> Evictions {
+        Evictions {
+            tokens: self.tokens.take_evictions(),
+            decisions: self.decisions.take_evictions(),
+        }
     }
 
     /// Decides about a request that waited, once its answer or its failure is there.

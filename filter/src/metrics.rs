@@ -6,7 +6,7 @@
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
-use picket_core::enforcement::{CacheUse, CallFailure, Notes, ObservedAccess, PermitReason, Verification};
+use picket_core::enforcement::{CacheUse, CallFailure, Evictions, Notes, ObservedAccess, PermitReason, Verification};
 use picket_core::reason::DenyReason;
 use picket_core::token::TokenAlgorithm;
 use picket_core::token::introspection::IntrospectionResult;
@@ -25,6 +25,8 @@ pub(crate) struct Metrics {
     denials: Vec<(DenyReason, Counter)>,
     cache_hit: Counter,
     cache_miss: Counter,
+    token_evictions: Counter,
+    decision_evictions: Counter,
     calls_answered: Counter,
     calls_unavailable: Counter,
     calls_invalid: Counter,
@@ -108,6 +110,8 @@ impl Metrics {
                 .collect(),
             cache_hit: cache("hit"),
             cache_miss: cache("miss"),
+            token_evictions: Counter::define("picket_token_cache_evictions"),
+            decision_evictions: Counter::define("picket_decision_cache_evictions"),
             calls_answered: call("answered"),
             calls_unavailable: call("unavailable"),
             calls_invalid: call("invalid"),
@@ -178,6 +182,11 @@ impl Metrics {
         }
     }
 
+    pub(crate) fn count_evictions(&self, evictions: Evictions) {
+        self.token_evictions.add(evictions.tokens);
+        self.decision_evictions.add(evictions.decisions);
+    }
+
     /// Counts a call to the policy service; `took_ms` is unknown where none was sent.
     pub(crate) fn count_call(&self, failure: Option<CallFailure>, took_ms: Option<u64>) {
         match failure {
@@ -244,8 +253,10 @@ impl Metrics {
             &self.access_would_not_accept,
             &self.access_audited,
         ];
+        let evictions = [&self.token_evictions, &self.decision_evictions];
         let single = [&self.cache_hit, &self.cache_miss]
             .into_iter()
+            .chain(evictions)
             .chain(calls)
             .chain(proofs)
             .chain(access);
@@ -284,7 +295,12 @@ impl Counter {
     }
 
     fn add_one(&self) {
-        self.pending.set(self.pending.get().saturating_add(1));
+        self.add(1);
+    }
+
+    fn add(&self, count: u64) {
+        let count = i64::try_from(count).unwrap_or(i64::MAX);
+        self.pending.set(self.pending.get().saturating_add(count));
     }
 
     fn flush(&self) {

@@ -112,6 +112,8 @@ impl RootContext for Root {
 
     fn on_tick(&mut self) {
         if let Some(shared) = &self.shared {
+            let evictions = shared.enforcer.borrow_mut().take_evictions();
+            shared.metrics.count_evictions(evictions);
             shared.metrics.flush();
         }
         if let Some((shared, fetches)) = self.fetching() {

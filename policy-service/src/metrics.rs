@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use picket_core::enforcement::{CacheUse, Notes, Verdict};
+use picket_core::enforcement::{CacheUse, Evictions, Notes, Verdict};
 use picket_core::risk::RiskLevel;
 use picket_core::time::Timestamp;
 use prometheus_client::encoding::{EncodeLabelSet, text};
@@ -31,6 +31,8 @@ pub struct Metrics {
     refused_callers: Family<RefusalLabel, Counter>,
     checks: Family<CheckLabels, Counter>,
     check_cache: Family<ResultLabel, Counter>,
+    check_token_evictions: Counter,
+    check_decision_evictions: Counter,
     check_observed: Family<ResultLabel, Counter>,
     authzen: Family<EndpointLabels, Counter>,
     handshake_failures: Counter,
@@ -139,6 +141,8 @@ impl Metrics {
             refused_callers: Family::default(),
             checks: Family::default(),
             check_cache: Family::default(),
+            check_token_evictions: Counter::default(),
+            check_decision_evictions: Counter::default(),
             check_observed: Family::default(),
             authzen: Family::default(),
             handshake_failures: Counter::default(),
@@ -217,6 +221,16 @@ impl Metrics {
             "ext_authz_decision_cache",
             "Whether the decision cache of external authorization had the answer",
             self.check_cache.clone(),
+        );
+        registry.register(
+            "ext_authz_token_cache_evictions",
+            "Verified tokens of external authorization that made room before they had ended",
+            self.check_token_evictions.clone(),
+        );
+        registry.register(
+            "ext_authz_decision_cache_evictions",
+            "Decisions of external authorization that made room before they had ended",
+            self.check_decision_evictions.clone(),
         );
         registry.register(
             "ext_authz_access_observed",
@@ -400,6 +414,12 @@ impl Metrics {
                 count(&self.check_observed, result);
             }
         }
+    }
+
+    /// Cache entries of external authorization that made room before they had ended.
+    pub(crate) fn check_evictions(&self, evictions: Evictions) {
+        self.check_token_evictions.inc_by(evictions.tokens);
+        self.check_decision_evictions.inc_by(evictions.decisions);
     }
 
     pub(crate) fn session_refused(&self, reason: &'static str) {

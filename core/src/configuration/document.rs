@@ -75,10 +75,10 @@ pub struct FilterDocument {
     /// always do. Default: false.
     #[deserr(default)]
     pub explain_permits: Option<bool>,
-    /// How many verified tokens a worker remembers, 1 to 100000. Default: 1000.
+    /// How many verified tokens a worker remembers, 1 to 100000. Default: `decision_cache_entries_max`, at most 100000.
     #[deserr(default)]
     pub token_cache_entries_max: Option<u32>,
-    /// How many decisions a worker remembers, 1 to 1000000. Default: 10000.
+    /// How many decisions a worker remembers, 1 to 1000000. Default: 10000, or `token_cache_entries_max` where that is more.
     #[deserr(default)]
     pub decision_cache_entries_max: Option<u32>,
 }

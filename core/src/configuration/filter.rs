@@ -44,7 +44,6 @@ const TIMEOUT_MS_DEFAULT: u32 = 500;
 const TIMEOUT_MS_MAX: u32 = 60_000;
 const TRANSACTION_LIFETIME_S_DEFAULT: u32 = 30;
 const TRANSACTION_LIFETIME_S_MAX: u32 = 300;
-const TOKEN_CACHE_ENTRIES_DEFAULT: u32 = 1_000;
 const TOKEN_CACHE_ENTRIES_MAX: u32 = 100_000;
 const DECISION_CACHE_ENTRIES_DEFAULT: u32 = 10_000;
 const DECISION_CACHE_ENTRIES_MAX: u32 = 1_000_000;
@@ -263,9 +262,8 @@ impl FilterConfiguration {
                 .and_then(NonZeroUsize::new)
                 .unwrap_or(NonZeroUsize::MIN)
         };
-        let (token_max, token_default) = (TOKEN_CACHE_ENTRIES_MAX, TOKEN_CACHE_ENTRIES_DEFAULT);
-        let (decision_max, decision_default) = (DECISION_CACHE_ENTRIES_MAX, DECISION_CACHE_ENTRIES_DEFAULT);
         let (tokens, decisions) = (document.token_cache_entries_max, document.decision_cache_entries_max);
+        let (token_default, decision_default) = cache_entries_defaults(tokens, decisions);
         let transaction_tokens = check_transaction_token(document.transaction_token, &document.workload, &mut check);
         let configuration = Self {
             owned_headers: owned_headers(&providers, transaction_tokens.is_some(), &peers),
@@ -283,10 +281,16 @@ impl FilterConfiguration {
             forward_credential: document.forward_credential.unwrap_or(false),
             identity_headers: check_identity_headers(document.identity_headers.as_deref(), &mut check),
             explain_permits: document.explain_permits.unwrap_or(false),
-            token_cache_entries_max: entries(tokens, token_max, token_default, "token_cache_entries_max", &mut check),
+            token_cache_entries_max: entries(
+                tokens,
+                TOKEN_CACHE_ENTRIES_MAX,
+                token_default,
+                "token_cache_entries_max",
+                &mut check,
+            ),
             decision_cache_entries_max: entries(
                 decisions,
-                decision_max,
+                DECISION_CACHE_ENTRIES_MAX,
                 decision_default,
                 "decision_cache_entries_max",
                 &mut check,
@@ -294,6 +298,19 @@ impl FilterConfiguration {
         };
         check.none_or(Some(configuration))
     }
+}
+
+/// How many tokens and decisions are cached where the configuration does not say it.
+///
+/// A cached decision is found by its verified token, so a token that made room takes its decisions along: there is room for as
+/// many tokens as decisions.
+fn cache_entries_defaults(tokens: Option<u32>, decisions: Option<u32>) -> (u32, u32) {
+    let token_default = decisions.unwrap_or(DECISION_CACHE_ENTRIES_DEFAULT);
+    let decision_default = tokens.unwrap_or(DECISION_CACHE_ENTRIES_DEFAULT);
+    (
+        token_default.clamp(1, TOKEN_CACHE_ENTRIES_MAX),
+        decision_default.clamp(DECISION_CACHE_ENTRIES_DEFAULT, DECISION_CACHE_ENTRIES_MAX),
+    )
 }
 
 /// The headers that are Picket's in this configuration, beside those that always are.

@@ -163,6 +163,11 @@ impl DecisionCache {
         self.known.get(key, now).map(Rc::clone)
     }
 
+    /// How many answers made room for others before they had ended, since this was asked last.
+    pub(super) fn take_evictions(&mut self) -> u64 {
+        self.known.take_evictions()
+    }
+
     /// Keeps an answer from the time of the question, as it may have been made at any time since, and never beyond the
     /// end of any of the tokens that came with it. `question` holds every attribute.
     pub(super) fn put(

@@ -164,6 +164,11 @@ impl TokenVerifier {
         }
     }
 
+    /// How many verified tokens made room for others before they had ended, since this was asked last.
+    pub fn take_evictions(&mut self) -> u64 {
+        self.verified.take_evictions()
+    }
+
     /// Verifies a token at `now`, and says in `how` whether a signature was checked, whatever its outcome; or says whom to ask
     /// about it.
     ///

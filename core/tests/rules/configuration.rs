@@ -33,6 +33,26 @@ fn the_example_has_no_mistake() {
 }
 
 #[test]
+fn a_cache_of_tokens_has_room_for_those_of_the_cached_decisions_by_default() {
+    let entries = |tokens: Option<u32>, decisions: Option<u32>| {
+        let mut document = configuration();
+        document["token_cache_entries_max"] = json!(tokens);
+        document["decision_cache_entries_max"] = json!(decisions);
+        let read = FilterConfiguration::parse(document.to_string().as_bytes()).unwrap();
+        (
+            read.token_cache_entries_max.get(),
+            read.decision_cache_entries_max.get(),
+        )
+    };
+    assert_eq!(entries(None, None), (10_000, 10_000));
+    assert_eq!(entries(None, Some(50)), (50, 50));
+    assert_eq!(entries(None, Some(1_000_000)), (100_000, 1_000_000));
+    assert_eq!(entries(Some(50), None), (50, 10_000));
+    assert_eq!(entries(Some(20_000), None), (20_000, 20_000));
+    assert_eq!(entries(Some(1), Some(2)), (1, 2));
+}
+
+#[test]
 fn each_mistake_is_told_with_its_path() {
     check(
         "/worklod",

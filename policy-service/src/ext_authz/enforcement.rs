@@ -217,7 +217,8 @@ impl Worker {
 
     fn arrived(&self, request: &ExternalRequest) -> Step {
         let now = now();
-        let (step, notes) = self.enforcer.borrow_mut().request_arrived(&Arrival {
+        let mut enforcer = self.enforcer.borrow_mut();
+        let (step, notes) = enforcer.request_arrived(&Arrival {
             headers: &request.headers(),
             connection: &Seen {
                 request,
@@ -227,6 +228,7 @@ impl Worker {
             now,
         });
         self.metrics.checked_with(&notes);
+        self.metrics.check_evictions(enforcer.take_evictions());
         step
     }
 
