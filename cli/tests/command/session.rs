@@ -58,6 +58,7 @@ impl Service {
             database_file = "audit.sqlite3"
             key_encryption_key_file = "audit-key"
             [sessions]
+            clock_skew_s = 0
             [roles]
             source = "token_and_store"
             [storage]

@@ -17,6 +17,8 @@ const ABSOLUTE_TIMEOUT_S: u32 = 12 * 60 * 60;
 /// More than a person's devices and programs, fewer than a stolen account's.
 const CONCURRENT_MAX: u32 = 100;
 const RETENTION_S: u32 = 7 * DAY_S;
+/// As far as tickets of Kerberos may be off (RFC 4120 §5.9.1), and as the filter lets providers set at most.
+const CLOCK_SKEW_S: u32 = 5 * 60;
 const SESSIONS_MAX: u32 = 1_000_000;
 /// So many tenants fill the storage together, unless the configuration says otherwise.
 const TENANTS_SHARING: u32 = 4;
@@ -39,6 +41,8 @@ pub(super) struct SessionsSection {
     tokens_without_id: Without,
     #[deserr(default = Ranged(RETENTION_S))]
     retention_s: Ranged<10, YEAR_S>,
+    #[deserr(default = Ranged(CLOCK_SKEW_S))]
+    clock_skew_s: Ranged<0, 600>,
     #[deserr(default = Ranged(SESSIONS_MAX))]
     sessions_max: Ranged<1, 100_000_000>,
     #[deserr(default)]
@@ -72,6 +76,7 @@ impl From<SessionsSection> for Settings {
                 reauthentication_interval_us: sessions.reauthentication_interval_s.map(|interval| us(interval.0)),
                 concurrent_max: sessions.concurrent_max.0,
                 retention_us: us(sessions.retention_s.0),
+                clock_skew_us: us(sessions.clock_skew_s.0),
             },
             fingerprint: sessions.fingerprint.into_iter().map(ClientPart::from).collect(),
             without_id: match sessions.tokens_without_id {

@@ -38,7 +38,7 @@ impl Sessions {
             .copied()
             .into_iter()
             .chain(further)
-            .try_for_each(|seen| rules::check_token(&seen, standing))
+            .try_for_each(|seen| rules::check_token(&seen, standing, &self.settings.limits))
     }
 
     /// Looks without asking the storage. `None`: it has to be asked.

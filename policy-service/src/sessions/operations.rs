@@ -175,7 +175,9 @@ impl Sessions {
         let revoked_us = standing.revocations.until_us(&session.principal, tenant.as_ref());
         Ok(if let Some(reason) = state.ended {
             Status::Over(reason)
-        } else if revoked_us.is_some_and(|until_us| state.first_seen_us <= until_us) {
+        } else if revoked_us
+            .is_some_and(|revoked_us| self.settings.limits.may_be_from_before(state.first_seen_us, revoked_us))
+        {
             Status::Over(EndReason::Revoked)
         } else {
             rules::timed_out(&state, &self.settings.limits, now_us).map_or(Status::Live, Status::Over)

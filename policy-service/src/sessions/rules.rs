@@ -24,6 +24,9 @@ pub struct Limits {
     pub concurrent_max: u32,
     /// How long a session is remembered after its last use and its idle timeout, in microseconds.
     pub retention_us: i64,
+    /// How far the clocks of issuers and replicas may be ahead of the clock by which something was revoked, in microseconds. A
+    /// token that was issued, or a session that began, within this time after a revocation may be from before it and is refused.
+    pub clock_skew_us: i64,
 }
 
 /// What the rules look at in a session.
@@ -145,11 +148,28 @@ impl Refusal {
     }
 }
 
+impl Refusal {
+    /// Whether the token is no longer accepted, so that only another one helps: its session has ended or was revoked.
+    #[must_use]
+    pub fn revokes_token(self) -> bool {
+        match self {
+            Self::Revoked | Self::Ended(_) => true,
+            Self::Lockdown | Self::ReauthenticationRequired | Self::IdMissing | Self::LimitReached => false,
+        }
+    }
+}
+
 impl Limits {
     /// How often a session's use is written down at most.
     #[must_use]
     pub fn write_interval_us(&self) -> i64 {
         (self.idle_timeout_us / IDLE_PARTS_PER_WRITE).min(WRITE_INTERVAL_US_MAX)
+    }
+
+    /// Whether a time of an issuer's or another replica's clock may be from before a revocation.
+    #[must_use]
+    pub fn may_be_from_before(&self, time_us: i64, revoked_us: i64) -> bool {
+        time_us <= revoked_us.saturating_add(self.clock_skew_us)
     }
 }
 
@@ -212,14 +232,19 @@ impl From<&Session> for SessionState {
 ///
 /// # Errors
 /// It is refused.
-pub(super) fn check_token(seen: &Seen, standing: &Standing) -> Result<(), Refusal> {
+pub(super) fn check_token(seen: &Seen, standing: &Standing, limits: &Limits) -> Result<(), Refusal> {
     if standing.lockdown.is_some() {
         return Err(Refusal::Lockdown);
     }
-    match standing.revocations.until_us(&seen.principal, seen.tenant.as_ref()) {
-        // `iat` has whole seconds, so a token of the same second may be from before. One without `iat` is not known to be later.
-        Some(until_us) if seen.issued_at_s.is_none_or(|iat| seconds(iat) <= until_us) => Err(Refusal::Revoked),
-        Some(_) | None => Ok(()),
+    let revoked_us = standing.revocations.until_us(&seen.principal, seen.tenant.as_ref());
+    // `iat` has whole seconds, so a token of the same second may be from before. One without `iat` is not known to be later.
+    let is_from_before = |revoked_us| {
+        seen.issued_at_s
+            .is_none_or(|iat| limits.may_be_from_before(seconds(iat), revoked_us))
+    };
+    match revoked_us.is_some_and(is_from_before) {
+        true => Err(Refusal::Revoked),
+        false => Ok(()),
     }
 }
 
@@ -230,7 +255,7 @@ pub(super) fn judge(state: &SessionState, seen: &Seen, standing: &Standing, limi
         return Verdict::Refused(Refusal::Ended(reason));
     }
     let revoked_us = standing.revocations.until_us(&seen.principal, seen.tenant.as_ref());
-    if revoked_us.is_some_and(|until_us| state.first_seen_us <= until_us) {
+    if revoked_us.is_some_and(|revoked_us| limits.may_be_from_before(state.first_seen_us, revoked_us)) {
         return Verdict::Refused(Refusal::Revoked);
     }
     if let Some(reason) = timed_out(state, limits, now_us) {

@@ -14,6 +14,7 @@ const SETTINGS: Settings = Settings {
         reauthentication_interval_us: None,
         concurrent_max: 2,
         retention_us: 86_400 * S,
+        clock_skew_us: 0,
     },
     fingerprint: Vec::new(),
     without_id: WithoutId::Deny,

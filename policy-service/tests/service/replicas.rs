@@ -34,7 +34,7 @@ struct Replica {
 impl Replica {
     async fn start(url: &str) -> Self {
         let setup = Setup::with(&format!(
-            "{CALLERS}[sessions]\n[storage]\npostgres_url_file = \"url\"\n"
+            "{CALLERS}[sessions]\nclock_skew_s = 0\n[storage]\npostgres_url_file = \"url\"\n"
         ));
         std::fs::write(setup.path("url"), url).unwrap();
         let service = setup.start();

@@ -16,6 +16,7 @@ pub(crate) const SQLITE: &str = r#"
     [sessions]
     idle_timeout_s = 60
     absolute_timeout_s = 600
+    clock_skew_s = 0
     [storage]
     sqlite_file = "storage.sqlite3"
 "#;

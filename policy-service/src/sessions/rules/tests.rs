@@ -11,6 +11,7 @@ const LIMITS: Limits = Limits {
     reauthentication_interval_us: Some(1800 * S),
     concurrent_max: 2,
     retention_us: 86_400 * S,
+    clock_skew_us: 0,
 };
 
 fn principal() -> PrincipalId {
@@ -133,6 +134,35 @@ fn standing(target: Target, until_us: i64) -> Standing {
 }
 
 #[test]
+fn within_the_clock_skew_after_a_revocation_a_token_or_a_session_may_be_from_before_it() {
+    let limits = Limits {
+        clock_skew_us: 300 * S,
+        ..LIMITS
+    };
+    let standing = standing(Target::Principal(principal()), START);
+    let check = |issued_after_s: i64| {
+        let seen = Seen {
+            issued_at_s: Some(START / S + issued_after_s),
+            ..seen()
+        };
+        check_token(&seen, &standing, &limits)
+    };
+    assert_eq!(check(1), Err(Refusal::Revoked));
+    assert_eq!(check(300), Err(Refusal::Revoked));
+    assert_eq!(check(301), Ok(()));
+    let check = |began_after_us: i64| {
+        let state = SessionState {
+            first_seen_us: START + began_after_us,
+            last_seen_us: START + began_after_us,
+            ..state()
+        };
+        judge(&state, &seen(), &standing, &limits, START + 310 * S)
+    };
+    assert_eq!(check(300 * S), Verdict::Refused(Refusal::Revoked));
+    assert!(matches!(check(300 * S + 1), Verdict::Holds { .. }));
+}
+
+#[test]
 fn a_revocation_covers_tokens_and_sessions_from_before_it_and_no_later_ones() {
     let at_us = START + 10 * S + S / 2;
     let acme = TenantId::of("acme");
@@ -145,13 +175,13 @@ fn a_revocation_covers_tokens_and_sessions_from_before_it_and_no_later_ones() {
             issued_at_s: Some(START / S + after_s),
             ..seen()
         };
-        assert_eq!(check_token(&issued(10), &standing), Err(Refusal::Revoked));
-        assert_eq!(check_token(&issued(11), &standing), Ok(()));
+        assert_eq!(check_token(&issued(10), &standing, &LIMITS), Err(Refusal::Revoked));
+        assert_eq!(check_token(&issued(11), &standing, &LIMITS), Ok(()));
         let unknown = Seen {
             issued_at_s: None,
             ..seen()
         };
-        assert_eq!(check_token(&unknown, &standing), Err(Refusal::Revoked));
+        assert_eq!(check_token(&unknown, &standing, &LIMITS), Err(Refusal::Revoked));
         // A later token does not revive a session from before.
         let now_us = START + 20 * S;
         let verdict = judge(&state(), &issued(15), &standing, &LIMITS, now_us);
@@ -180,7 +210,7 @@ fn a_revocation_covers_its_target_alone() {
         ),
         standing(Target::Tenant(TenantId::of("globex")), at_us),
     ] {
-        assert_eq!(check_token(&seen(), &standing), Ok(()));
+        assert_eq!(check_token(&seen(), &standing, &LIMITS), Ok(()));
     }
 }
 
@@ -208,7 +238,7 @@ fn lockdown_refuses_whatever_the_token_is() {
         }),
         ..Standing::default()
     };
-    assert_eq!(check_token(&seen(), &standing), Err(Refusal::Lockdown));
+    assert_eq!(check_token(&seen(), &standing, &LIMITS), Err(Refusal::Lockdown));
 }
 
 proptest! {
@@ -239,6 +269,6 @@ proptest! {
         let verdict = judge(&state, &seen, &standing, &LIMITS, now);
         let holds = matches!(verdict, Verdict::Holds { valid_for_us } if valid_for_us > 0);
         prop_assert!(holds || !matches!(verdict, Verdict::Holds { .. }), "{verdict:?}");
-        prop_assert!(check_token(&seen, &standing).is_ok() || revoked.is_some());
+        prop_assert!(check_token(&seen, &standing, &LIMITS).is_ok() || revoked.is_some());
     }
 }
