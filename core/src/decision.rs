@@ -32,6 +32,9 @@ pub struct Decision {
     pub risk: Option<Risk>,
     /// With a deny: how the same principal would be permitted.
     pub challenge: Option<Box<StepUp>>,
+    /// With a deny: the token is no longer accepted, as its session has ended or was revoked (RFC 6750 §3.1 `invalid_token`). The
+    /// caller has to sign in again.
+    pub is_token_revoked: bool,
     /// With a permit: what the upstream has to see to, each at most [`OBLIGATION_BYTES_MAX`] letters, digits, `.`, `_`, `-`,
     /// `:`, `=` and `/`; at most [`OBLIGATIONS_MAX`].
     pub obligations: Vec<String>,

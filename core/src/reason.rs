@@ -93,6 +93,8 @@ deny_reasons! {
     TokenAudienceMismatch => "token_audience_mismatch", 401, 16, "The token is for another audience.";
     /// Its issuer says that it is not active (RFC 7662 §2.2).
     TokenInactive => "token_inactive", 401, 16, "The token is not active.";
+    /// The policy service says that the token's session has ended or was revoked (RFC 6750 §3.1 `invalid_token`).
+    TokenRevoked => "token_revoked", 401, 16, "The token is no longer accepted: its session has ended or was revoked.";
     /// `exp` has passed.
     TokenExpired => "token_expired", 401, 16, "The token has expired.";
     /// `nbf` or `iat` lies in the future.

@@ -45,6 +45,7 @@ fn permits(sidecar: &mut Enforcer, headers: &[Header<'_>]) -> bool {
                 vary: Vary::EVERYTHING,
                 challenge: None,
                 obligations: Vec::new(),
+                is_token_revoked: false,
                 risk: None,
             };
             sidecar.answer_arrived(question.pending, Ok(decision), now)

@@ -305,6 +305,7 @@ impl Decider {
         }
     }
 
+            is_token_revoked: judgement.refusal.is_some_and(Refusal::revokes_token),
     /// The more unusual a request is, the sooner it is looked at anew, whether or not a policy reads the risk.
     fn shrunk_by(&self, risk: Option<&Assessment>, valid_for_ms: u32) -> u32 {
         match (&self.risk, risk) {

@@ -38,6 +38,9 @@ pub enum WireError {
     /// The effect is none that this version knows.
     #[error("field `effect` is unspecified or unknown")]
     Effect,
+    /// A permit says that the token was revoked.
+    #[error("field `token_revoked` goes with a deny")]
+    TokenRevoked,
     /// A challenge comes with a permit, asks for nothing, or holds a value that no header can carry.
     #[error("field `challenge` goes with a deny, and asks for something that a header can carry")]
     Challenge,
@@ -257,6 +260,7 @@ impl From<Decision> for v1::Decision {
             risk: decision.risk.map(v1::Risk::from),
             challenge: decision.challenge.map(|step_up| v1::Challenge::from(*step_up)),
             obligations: decision.obligations,
+            token_revoked: decision.is_token_revoked,
         }
     }
 }
@@ -275,6 +279,9 @@ impl TryFrom<v1::Decision> for Decision {
         if effect == Effect::Permit && challenge.is_some() {
             return Err(WireError::Challenge);
         }
+        if effect == Effect::Permit && message.token_revoked {
+            return Err(WireError::TokenRevoked);
+        }
         let is_carried_out = message.obligations.iter().all(|obligation| is_obligation(obligation));
         if !is_carried_out || message.obligations.len() > OBLIGATIONS_MAX {
             return Err(WireError::Obligations);
@@ -290,6 +297,7 @@ impl TryFrom<v1::Decision> for Decision {
             risk: message.risk.map(Risk::from),
             challenge,
             obligations: message.obligations,
+            is_token_revoked: message.token_revoked,
         })
     }
 }
@@ -622,6 +630,20 @@ mod tests {
             ..v1::Challenge::default()
         };
         assert!(Decision::try_from(whole(v1::Effect::Deny, injected)).is_err());
+    }
+
+    #[test]
+    fn a_permit_about_a_revoked_token_is_no_answer() {
+        let whole = |effect: v1::Effect| v1::Decision {
+            effect: effect.into(),
+            decision_id: "d".into(),
+            policy_revision: "p".into(),
+            token_revoked: true,
+            ..v1::Decision::default()
+        };
+        let read = Decision::try_from(whole(v1::Effect::Deny)).unwrap();
+        assert!(read.is_token_revoked && v1::Decision::from(read).token_revoked);
+        assert!(Decision::try_from(whole(v1::Effect::Permit)).is_err());
     }
 
     #[test]

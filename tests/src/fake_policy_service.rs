@@ -28,6 +28,8 @@ pub enum Mode {
     Permit,
     /// Denies, and says that a trusted device would be permitted.
     AsksForADevice,
+    /// Denies, and says that the token's session has ended.
+    SaysRevoked,
     /// Says nothing for as long as this is its mode; then does as the next mode says.
     Silent,
     /// Answers bytes that are no message.
@@ -159,6 +161,7 @@ async fn answer(mut respond: SendResponse<Bytes>, mut mode: watch::Receiver<Mode
     match mode {
         Mode::Permit => send(respond, framed(&permit()), "0"),
         Mode::AsksForADevice => send(respond, framed(&asking_for_a_device().encode_to_vec()), "0"),
+        Mode::SaysRevoked => send(respond, framed(&saying_revoked().encode_to_vec()), "0"),
         Mode::Garbled => send(respond, framed(&[0xff; 40]), "0"),
         Mode::CutShort => send(respond, Bytes::from_static(&[0, 0, 0, 1, 0, 1, 2, 3]), "0"),
         Mode::EmptyMessage => send(respond, framed(&[]), "0"),
@@ -189,6 +192,14 @@ async fn answer(mut respond: SendResponse<Bytes>, mut mode: watch::Receiver<Mode
 
 fn permit() -> Vec<u8> {
     decision(Effect::Permit, "decision-of-the-fake")
+}
+
+fn saying_revoked() -> Decision {
+    Decision {
+        token_revoked: true,
+        caller_reasons: vec!["session_ended".to_owned()],
+        ..of(Effect::Deny, "decision-of-the-fake")
+    }
 }
 
 fn asking_for_a_device() -> Decision {

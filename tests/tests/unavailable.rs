@@ -104,6 +104,31 @@ async fn a_deny_that_a_trusted_device_would_lift_says_so() {
     still_serves(&mut stack).await.unwrap();
 }
 
+/// RFC 6750 §3.1: `invalid_token` makes a client ask for another token.
+#[tokio::test]
+async fn a_deny_about_a_revoked_session_asks_for_another_token() {
+    let mut stack = Stack::start(Options::default().fake(Mode::SaysRevoked)).await.unwrap();
+    let mut session = Session::new(stack.keys(), stack.entrances());
+    let answer = session.send(&good("/orders/1", Protocol::Http1)).await.unwrap();
+    assert_eq!(answer.status, 401, "{answer:?}");
+    assert_eq!(answer.reason().as_deref(), Some("token_revoked"), "{answer:?}");
+    let challenge = answer.header("www-authenticate").unwrap_or_default();
+    assert!(challenge.contains("error=\"invalid_token\""), "{challenge}");
+    let document = answer.json().unwrap_or_default();
+    assert_eq!(
+        document.pointer("/reasons/0"),
+        Some(&"session_ended".into()),
+        "{document}"
+    );
+    let answer = session
+        .send(&good("/orders.v1.Orders/List", Protocol::Grpc))
+        .await
+        .unwrap();
+    assert_eq!((answer.status, answer.grpc_status()), (200, Some(16)), "{answer:?}");
+    stack.fake().unwrap().set(Mode::Permit);
+    still_serves(&mut stack).await.unwrap();
+}
+
 #[tokio::test]
 async fn a_slow_policy_service_is_given_up_on_in_time() {
     let mut stack = Stack::start(Options::default().fake(Mode::Silent)).await.unwrap();

@@ -14,8 +14,8 @@ use picket_tests::vectors::{LENIENT, SHIPPED, differences};
 /// Reasons that no request alone can cause: the first two need a policy service that fails (`unavailable.rs`), the third an Envoy
 /// that refuses the filter's calls, the fourth keys that are not there (`key_sets.rs`), the next three a certificate that expires
 /// while its connection is open, or comes with a header, and a rule with networks (`peers.rs`), the next two other settings and more proofs (`possession.rs`), the next two an introspection
-/// endpoint (`introspection.rs`), the next two access rules (`access_rules.rs`), the last a policy service with devices (`unavailable.rs`).
-const ELSEWHERE: [&str; 14] = [
+/// endpoint (`introspection.rs`), the next two access rules (`access_rules.rs`), the next a policy service with devices, the last one with sessions (`unavailable.rs`).
+const ELSEWHERE: [&str; 15] = [
     "policy_service_unavailable",
     "policy_service_answer_invalid",
     "host_failure",
@@ -30,6 +30,7 @@ const ELSEWHERE: [&str; 14] = [
     "access_rule_reject",
     "access_rule_no_accept",
     "device_not_trusted",
+    "token_revoked",
 ];
 
 async fn run(options: Options, vectors: &[Exchange]) {

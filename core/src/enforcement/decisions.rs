@@ -263,6 +263,7 @@ mod tests {
             risk: None,
             challenge: None,
             obligations: Vec::new(),
+            is_token_revoked: false,
         };
         let mut cache = DecisionCache::new(NonZeroUsize::MIN, 1, 1);
         let key = key_bytes(Vary::NOTHING, &[1, 2]).finish();

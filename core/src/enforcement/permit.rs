@@ -203,6 +203,7 @@ impl Permit {
 fn denied(known: &KnownDecision, decided_by: DecidedBy) -> Refusal {
     let step_up = known.decision.challenge.as_ref();
     let reason = match step_up {
+        _ if known.decision.is_token_revoked => DenyReason::TokenRevoked,
         None => DenyReason::PolicyDeny,
         // What asks for another authentication besides is told as one: that is where a client begins.
         Some(step_up) if !step_up.acr_values().is_empty() || step_up.max_age_s().is_some() => {

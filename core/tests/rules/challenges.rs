@@ -109,6 +109,30 @@ fn a_plain_deny_challenges_nobody() {
     assert!(!reply.body.contains("challenge"));
 }
 
+/// RFC 6750 §3.1: a client that reads `invalid_token` asks for another token, which a plain 403 does not make it do.
+#[test]
+fn a_revoked_token_is_told_as_an_invalid_one() {
+    let revoked = Decision {
+        is_token_revoked: true,
+        caller_reasons: vec!["session_ended".into()],
+        ..decision(Effect::Deny, 1000)
+    };
+    let mut sidecar = Sidecar::new();
+    let caller = Caller::new().get("/orders/7");
+    let (_, pending) = sidecar.asks(&caller);
+    let fresh = sidecar.answers(pending, Ok(revoked)).unwrap_err();
+    let cached = sidecar.refuses(&caller);
+    for refusal in [fresh, cached] {
+        let reply = reply(&refusal, "orders");
+        assert_eq!((refusal.reason, reply.status), (DenyReason::TokenRevoked, 401));
+        let expected = r#"Bearer realm="orders", error="invalid_token", error_description=""#;
+        assert!(header(&reply).starts_with(expected), "{}", header(&reply));
+        assert!(reply.body.contains(r#""reasons":["session_ended"]"#), "{}", reply.body);
+    }
+    let grpc = caller.header("content-type", "application/grpc");
+    assert_eq!(reply(&sidecar.refuses(&grpc), "orders").grpc_status, Some(16));
+}
+
 #[test]
 fn the_upstream_is_told_its_obligations_and_no_forged_ones() {
     let mut configuration = crate::support::configuration();

@@ -96,6 +96,7 @@ pub(crate) fn decision(effect: Effect, valid_for_ms: u32) -> Decision {
         risk: None,
         challenge: None,
         obligations: Vec::new(),
+        is_token_revoked: false,
     }
 }
 

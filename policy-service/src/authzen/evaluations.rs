@@ -237,6 +237,7 @@ mod tests {
             vary: Vary::EVERYTHING,
             challenge: StepUp::new(vec!["mfa".to_owned()], Some(300), true, true).map(Box::new),
             obligations: Vec::new(),
+            is_token_revoked: false,
             risk: None,
         };
         let challenge = json!({"acr_values": ["mfa"], "max_age": 300, "bound_token": true, "trusted_device": true});
@@ -251,6 +252,7 @@ mod tests {
             caller_reasons: Vec::new(),
             challenge: None,
             obligations: vec!["log".to_owned()],
+            is_token_revoked: false,
             ..decision
         };
         assert_eq!(

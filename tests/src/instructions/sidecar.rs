@@ -199,6 +199,7 @@ impl Sidecar {
             risk: None,
             challenge: None,
             obligations: Vec::new(),
+            is_token_revoked: false,
         };
         let verdict = self
             .enforcer
