@@ -106,6 +106,11 @@ impl Decider {
     ) -> Result<Decision, DecisionError> {
         let time_us = clock::now_unix_us();
         let mut judgement = self.judge_session(&request, presence, time_us).await?;
+        if let (Some(sessions), Some(principal), Presence::Client, None) =
+            (&self.sessions, &request.principal, presence, judgement.refusal)
+        {
+            sessions.record_claims(principal);
+        }
         let device = self.judge_device(&request, time_us).await?;
         // From here on the request has the roles that count, for the policies and for the record.
         let assigned = self.assign_roles(&mut request, time_us)?;
@@ -300,12 +305,12 @@ impl Decider {
                 .chain(device.vary.attributes())
                 .fold(evaluation.vary, Vary::with),
             challenge: evaluation.challenge.clone().map(Box::new),
+            is_token_revoked: judgement.refusal.is_some_and(Refusal::revokes_token),
             obligations: evaluation.obligations.clone(),
             risk: risk.and_then(Assessment::counted),
         }
     }
 
-            is_token_revoked: judgement.refusal.is_some_and(Refusal::revokes_token),
     /// The more unusual a request is, the sooner it is looked at anew, whether or not a policy reads the risk.
     fn shrunk_by(&self, risk: Option<&Assessment>, valid_for_ms: u32) -> u32 {
         match (&self.risk, risk) {

@@ -11,6 +11,7 @@ mod memory;
 mod model;
 mod operations;
 mod rules;
+mod token_claims;
 mod turns;
 mod upkeep;
 
@@ -32,6 +33,7 @@ pub use model::{EndReason, Ended, Fingerprint, NamedBy, PrincipalId, Session, Se
 pub(crate) use operations::{KnownPrincipal, OperationError, Status};
 pub use rules::{Limits, Lockdown, Refusal, Revocations, Standing, Target};
 use rules::{Seen, SessionState, Verdict};
+pub(crate) use token_claims::TokenClaims;
 use turns::Turns;
 
 const MICROSECONDS_PER_SECOND: i64 = 1_000_000;

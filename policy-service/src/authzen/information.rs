@@ -185,6 +185,28 @@ pub(super) fn access_request(document: Map<String, Value>, asked: &Asked) -> Res
     check.none_or(Some(request))
 }
 
+/// Whether a subject or a resource is of a type that this service knows nothing of. One that is missing is a mistake of its own.
+pub(super) fn has_unknown_type(document: &Map<String, Value>) -> bool {
+    let is_unknown = |member: &str, known: &[&str]| {
+        let kind = document.get(member).and_then(|entity| entity.get("type"));
+        kind.and_then(Value::as_str).is_some_and(|kind| !known.contains(&kind))
+    };
+    is_unknown("subject", &["user", "workload"]) || is_unknown("resource", &["route"])
+}
+
+/// The access request of a record about entities that this service knows nothing of.
+pub(super) fn about_nothing(asked: &Asked) -> AccessRequest {
+    AccessRequest {
+        request_id: asked.request_id.clone(),
+        traceparent: asked.traceparent.clone(),
+        sidecar: Sidecar {
+            node_id: String::new(),
+            workload: asked.caller.to_string(),
+        },
+        ..AccessRequest::default()
+    }
+}
+
 /// What is wrong with a resource by itself; each path begins with `resource`.
 pub(super) fn check_resource(resource: Value) -> Problems {
     let asked = Asked {

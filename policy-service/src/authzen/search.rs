@@ -16,7 +16,7 @@ use crate::audit::{SearchKind, SearchRecord, Searched};
 use crate::clock;
 use crate::decision::{DecisionError, Search, made_up_id};
 use crate::policy::METHODS;
-use crate::sessions::{KnownPrincipal, Sessions};
+use crate::sessions::{KnownPrincipal, Sessions, TokenClaims};
 
 /// Candidates that one page is made of at most: each is an evaluation.
 const CANDIDATES_MAX: u32 = 1_000;
@@ -64,17 +64,23 @@ pub(super) async fn search(
     let decider = &*served.decider;
     let kind = source.kind();
     let page = Page::take(kind.as_str(), &asked.caller, &mut document)?;
-    let template = source.template(&document, asked)?;
+    // Entities of other types may exist for other services: nothing is permitted about them here (§8).
+    let template = match information::has_unknown_type(&document) {
+        true => None,
+        false => Some(source.template(&document, asked)?),
+    };
     let time_us = clock::now_unix_us();
     // Whether a subject that is found has a session that holds is looked at one by one.
-    let refusal = match kind {
-        SearchKind::Subject => None,
-        SearchKind::Resource | SearchKind::Action => decider.session_refusal(&template, time_us).await?,
+    let refusal = match (kind, &template) {
+        (SearchKind::Subject, _) | (_, None) => None,
+        (SearchKind::Resource | SearchKind::Action, Some(template)) => {
+            decider.session_refusal(template, time_us).await?
+        }
     };
     let search = decider.search()?;
-    let found = match refusal {
-        Some(_) => Found::default(),
-        None => walk(&search, asked, &source, &document, &page).await?,
+    let found = match (&template, refusal) {
+        (None, _) | (_, Some(_)) => Found::default(),
+        (Some(_), None) => walk(&search, asked, &source, &document, &page).await?,
     };
     let searched = Searched {
         search_id: made_up_id(time_us),
@@ -88,7 +94,8 @@ pub(super) async fn search(
     if let (Some(refusal), Some(context)) = (refusal, context.as_object_mut()) {
         context.insert("reasons".to_owned(), json!([refusal.code()]));
     }
-    decider.searched(SearchRecord::new(template, searched)).await?;
+    let about = template.unwrap_or_else(|| information::about_nothing(asked));
+    decider.searched(SearchRecord::new(about, searched)).await?;
     Ok(json!({
         "page": { "next_token": found.next_token, "count": found.results.len() },
         "context": context,
@@ -106,6 +113,10 @@ async fn walk(
 ) -> Result<Found, Failure> {
     let limit = usize::try_from(page.limit).unwrap_or(usize::MAX);
     let mut found = Found::default();
+    // A page without results would be followed by itself.
+    if limit == 0 {
+        return Ok(found);
+    }
     let mut position = page.position.clone();
     loop {
         let candidates = source.candidates(position.as_deref(), document).await?;
@@ -253,11 +264,37 @@ fn subject(known: &KnownPrincipal, given: Option<&Value>) -> Option<Value> {
     if !is_wanted("issuer", Some(&known.issuer)) || !is_wanted("tenant", tenant) {
         return None;
     }
-    let properties = match tenant {
-        Some(tenant) => json!({ "issuer": known.issuer, "tenant": tenant }),
-        None => json!({ "issuer": known.issuer }),
-    };
+    let mut properties = Map::new();
+    if let Some(claims) = known.claims.as_deref() {
+        add_claims(&mut properties, claims, given);
+    }
+    properties.insert("issuer".to_owned(), json!(known.issuer));
+    properties.extend(tenant.map(|tenant| ("tenant".to_owned(), json!(tenant))));
     Some(json!({ "type": "user", "id": known.subject, "properties": properties }))
+}
+
+/// The claims of a principal's last token, but for those that the search assumes of everyone.
+fn add_claims(properties: &mut Map<String, Value>, claims: &TokenClaims, given: Option<&Value>) {
+    let mut add = |name: &str, value: Value| {
+        if given.is_none_or(|given| given.get(name).is_none()) {
+            properties.insert(name.to_owned(), value);
+        }
+    };
+    for (name, values) in [
+        ("roles", &claims.roles),
+        ("scopes", &claims.scopes),
+        ("amr", &claims.amr),
+    ] {
+        if !values.is_empty() {
+            add(name, json!(values));
+        }
+    }
+    if let Some(acr) = &claims.acr {
+        add("acr", json!(acr));
+    }
+    if let Some(auth_time_s) = claims.auth_time_s {
+        add("auth_time", json!(auth_time_s));
+    }
 }
 
 /// The subject with what the search assumes of everyone, such as roles.

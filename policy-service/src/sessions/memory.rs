@@ -10,6 +10,7 @@ use picket_core::time::Timestamp;
 use super::held::Held;
 use super::model::SessionId;
 use super::rules::{SessionState, Standing};
+use super::token_claims::LastClaims;
 use crate::storage::{Change, Freshness, Snapshot};
 
 /// Uses that wait to be written. Above it the oldest known use stays the last one, so a session may be ended too early.
@@ -21,6 +22,7 @@ pub(crate) struct Memory {
     /// What an operator has ordered.
     pub(super) standing: Snapshot<Standing>,
     pub(super) held: Held,
+    pub(super) claims: LastClaims,
 }
 
 struct Inner {
@@ -50,6 +52,7 @@ impl Memory {
             }),
             standing: Snapshot::new(freshness),
             held: Held::default(),
+            claims: LastClaims::new(seed),
         }
     }
 
@@ -71,7 +74,7 @@ impl Memory {
 
     /// A session that is remembered.
     pub(super) fn session(&self, id: SessionId) -> Option<SessionState> {
-        let mut inner = self.inner();
+        let inner = self.inner();
         inner
             .sessions
             .get(&id, Timestamp::from_ms(0))
@@ -142,7 +145,7 @@ impl Memory {
 }
 
 impl Inner {
-    /// What is remembered does not run out; the least recently used makes room.
+    /// What is remembered does not run out.
     fn put(&mut self, id: SessionId, remembered: Remembered) {
         let (now, never) = (Timestamp::from_ms(0), Timestamp::from_ms(u64::MAX));
         self.sessions.put(id, remembered, never, now);

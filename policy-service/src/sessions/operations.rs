@@ -1,8 +1,12 @@
 //! What operators do with sessions. What is acknowledged is durable, and known here to every decision from then on.
 
+use std::sync::Arc;
+
+use picket_core::access::Principal;
+
 use super::model::{EndReason, Ended, PrincipalId, Session, SessionId};
 use super::rules::{self, Lockdown, SessionState};
-use super::{Sessions, Target, TenantId};
+use super::{Sessions, Target, TenantId, TokenClaims};
 use crate::storage::{Filter, Part, Revocation, Since, StorageError};
 
 /// How many revocations of principals and tenants are held; what is older than any token is forgotten.
@@ -22,14 +26,17 @@ pub(crate) struct KnownPrincipal {
     pub(crate) issuer: String,
     pub(crate) subject: String,
     pub(crate) tenant: Option<String>,
+    /// Those of its last token; `None`: this process has not seen it.
+    pub(crate) claims: Option<Arc<TokenClaims>>,
 }
 
 impl KnownPrincipal {
     /// `None`: its names were cut, so what is left may be somebody else's.
-    fn of(session: Session) -> Option<Self> {
+    fn of(session: Session, claims: Option<Arc<TokenClaims>>) -> Option<Self> {
         let is_whole = PrincipalId::of(&session.issuer, &session.subject) == session.principal;
         let is_whole = is_whole && session.tenant.as_deref().is_none_or(super::model::is_whole);
         is_whole.then_some(Self {
+            claims,
             issuer: session.issuer,
             subject: session.subject,
             tenant: session.tenant,
@@ -82,6 +89,12 @@ impl Sessions {
         Ok(page)
     }
 
+    /// Remembers the claims of a client's token for searches.
+    pub(crate) fn record_claims(&self, principal: &Principal) {
+        let id = PrincipalId::of(&principal.issuer, &principal.subject);
+        self.memory.claims.record(id, principal);
+    }
+
     /// Principals that have a session which holds, in order of their ids. `None`: what is stored of one does not name it, or
     /// everything of it was revoked.
     pub(crate) async fn known_principals(
@@ -100,7 +113,9 @@ impl Sessions {
         let known = |session: Session| {
             let holds = lockdown.is_none() && self.status(&session, now_us)? == Status::Live;
             let principal = session.principal;
-            Ok((principal, Some(session).filter(|_| holds).and_then(KnownPrincipal::of)))
+            let claims = self.memory.claims.of(&principal);
+            let known = Some(session).filter(|_| holds);
+            Ok((principal, known.and_then(|session| KnownPrincipal::of(session, claims))))
         };
         sessions.into_iter().map(known).collect()
     }

@@ -105,7 +105,10 @@ async fn the_subjects_that_are_found_have_a_session_and_would_be_permitted() {
             vec!["bob"],
         ),
         (json!({"roles": ["reader"], "issuer": "https://other.example"}), vec![]),
-        (json!({}), vec![]),
+        // Those of each one's own token.
+        (json!({}), vec!["alice", "bob", "carol"]),
+        (json!({"roles": []}), vec![]),
+        (json!({"scopes": ["orders"], "roles": ["none"]}), vec![]),
     ] {
         for (limit, pages_min) in [(100, 1), (1, u32::try_from(expected.len()).unwrap())] {
             let mut document = who_may_read(&properties);
@@ -119,7 +122,12 @@ async fn the_subjects_that_are_found_have_a_session_and_would_be_permitted() {
             for subject in found {
                 let mut evaluation = document.clone();
                 evaluation["subject"] = subject.clone();
-                evaluation["subject"]["properties"]["roles"] = json!(["reader"]);
+                let own = &mut evaluation["subject"]["properties"];
+                if own.get("roles").is_none() {
+                    own["roles"] = json!(["reader"]);
+                } else {
+                    assert_eq!((&properties, &own["roles"]), (&json!({}), &json!(["reader"])));
+                }
                 evaluation["subject"]["properties"]["session_id"] = "any".into();
                 let answer = post(&setup, &service, EVALUATION, &evaluation).await.json();
                 assert_eq!(answer["decision"], true, "{subject}");
@@ -215,12 +223,10 @@ async fn the_resources_that_are_found_are_those_of_the_list_that_are_permitted()
     assert_eq!((&last.resource, &last.route_rule), (&None, &None));
     assert_eq!(last.principal.as_ref().unwrap().subject, "alice");
     assert_eq!(last.action.as_ref().unwrap().method, "GET");
-    // A page of another search, and one with nothing in it.
-    let document = what_may_be_read(&["reader"], json!({"limit": 0}));
-    let empty = search_as(ORDERS, &setup, &service, RESOURCE, &document);
-    let empty = empty.await.json();
-    assert_eq!((&empty["page"]["count"], &empty["results"]), (&json!(0), &json!([])));
-    let token = empty["page"]["next_token"].clone();
+    // A page of another search.
+    let document = what_may_be_read(&["reader"], json!({"limit": 1}));
+    let first = search_as(ORDERS, &setup, &service, RESOURCE, &document).await.json();
+    let token = first["page"]["next_token"].clone();
     let other = what_may_be_read(&["auditor"], json!({ "token": token }));
     let refused = search_as(ORDERS, &setup, &service, RESOURCE, &other).await;
     assert_eq!(
@@ -331,8 +337,8 @@ async fn a_search_for_resources_or_actions_that_is_malformed_is_told_with_the_fi
     let cases = [
         (with(&resources, "/resource", json!({})), "resource.type: is required"),
         (
-            with(&resources, "/resource", json!({"type": "file"})),
-            "resource.type: unknown value `file`",
+            with(&resources, "/resource", json!({"type": 7})),
+            "resource.type: expected",
         ),
         (
             with(&resources, "/subject/properties", json!({})),
@@ -346,6 +352,53 @@ async fn a_search_for_resources_or_actions_that_is_malformed_is_told_with_the_fi
     check_refused(ORDERS, RESOURCE, &cases).await;
     let without_id = with(&resources, "/resource", json!({"type": "route"}));
     check_refused(ORDERS, ACTION, &[(without_id, "resource.id: is required")]).await;
+}
+
+#[tokio::test]
+async fn entities_of_unknown_types_are_not_found() {
+    let (setup, service) = start_with(&format!("{CALLERS}{SQLITE}"), RESOURCES_FILE, |_| ());
+    let mut client = sessions::client(&setup, &service).await;
+    assert!(reasons(&mut client, asked("1")).await.is_empty());
+    let subjects = who_may_read(&json!({"roles": ["reader"]}));
+    let mut resources = what_may_be_read(&["reader"], json!({}));
+    let mut actions = read_order(&["reader"]);
+    for document in [&mut resources, &mut actions] {
+        document["subject"]["properties"]["session_id"] = "any".into();
+    }
+    for (caller, path, document) in [
+        (OPERATOR, SUBJECT, subjects),
+        (ORDERS, RESOURCE, resources),
+        (ORDERS, ACTION, actions),
+    ] {
+        let answer = search_as(caller, &setup, &service, path, &document).await.json();
+        assert_ne!(answer["page"]["count"], 0, "{path}");
+        for (member, entity) in [
+            ("/subject", json!({"type": "identity", "id": "CiRm"})),
+            ("/resource", json!({"type": "account", "id": "123"})),
+        ] {
+            let document = with(&document, member, entity);
+            let answer = search_as(caller, &setup, &service, path, &document).await;
+            assert_eq!(answer.status, 200, "{path} {member}: {}", answer.body);
+            let answer = answer.json();
+            assert_eq!(answer["results"], json!([]), "{path} {member}");
+            assert_eq!(answer["page"], json!({"next_token": "", "count": 0}));
+        }
+    }
+    assert_eq!(searches(&setup).len(), 9);
+}
+
+#[tokio::test]
+async fn a_page_without_results_is_the_last_one() {
+    let (setup, service) = start_with("", RESOURCES_FILE, |_| ());
+    for (path, document) in [
+        (RESOURCE, what_may_be_read(&["reader"], json!({}))),
+        (ACTION, read_order(&["reader"])),
+    ] {
+        let mut document = document;
+        document["page"] = json!({"limit": 0});
+        let (found, pages) = all_pages(ORDERS, &setup, &service, path, &document).await;
+        assert_eq!((found.len(), pages), (0, 1), "{path}");
+    }
 }
 
 #[tokio::test]

@@ -1,0 +1,97 @@
+//! The claims of each principal's last token, for searches: a session's row has no roles.
+
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use picket_core::access::Principal;
+use picket_core::cache::Cache;
+use picket_core::time::Timestamp;
+
+use super::PrincipalId;
+
+/// Principals whose claims are remembered. Each takes less than its token, which the filter limits.
+const PRINCIPALS_MAX: NonZeroUsize = NonZeroUsize::new(10_000).unwrap();
+
+/// What a policy can read of a token, besides issuer, subject and tenant.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct TokenClaims {
+    /// The roles of the token alone.
+    pub(crate) roles: Vec<String>,
+    /// `scope` or `scp`.
+    pub(crate) scopes: Vec<String>,
+    /// `acr`.
+    pub(crate) acr: Option<String>,
+    /// `amr`.
+    pub(crate) amr: Vec<String>,
+    /// `auth_time`, in seconds since the epoch.
+    pub(crate) auth_time_s: Option<i64>,
+}
+
+/// The claims of the last token of each principal that this process has seen.
+pub(super) struct LastClaims(Mutex<Cache<PrincipalId, Arc<TokenClaims>>>);
+
+impl TokenClaims {
+    fn are_of(&self, principal: &Principal) -> bool {
+        self.roles == principal.roles
+            && self.scopes == principal.scopes
+            && self.acr == principal.acr
+            && self.amr == principal.amr
+            && self.auth_time_s == principal.auth_time_s
+    }
+}
+
+impl From<&Principal> for TokenClaims {
+    fn from(principal: &Principal) -> Self {
+        Self {
+            roles: principal.roles.clone(),
+            scopes: principal.scopes.clone(),
+            acr: principal.acr.clone(),
+            amr: principal.amr.clone(),
+            auth_time_s: principal.auth_time_s,
+        }
+    }
+}
+
+impl LastClaims {
+    /// `seed` is random: clients choose parts of the keys.
+    pub(super) fn new(seed: u64) -> Self {
+        Self(Mutex::new(Cache::new(PRINCIPALS_MAX, seed)))
+    }
+
+    /// Remembers a token's claims in the place of those of the principal's token before.
+    pub(super) fn record(&self, id: PrincipalId, principal: &Principal) {
+        let (now, never) = (Timestamp::from_ms(0), Timestamp::from_ms(u64::MAX));
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.get(&id, now).is_none_or(|claims| !claims.are_of(principal)) {
+            known.put(id, Arc::new(principal.into()), never, now);
+        }
+    }
+
+    /// The claims of a principal's last token; `None`: this process has not seen one, or others took its place.
+    pub(super) fn of(&self, id: &PrincipalId) -> Option<Arc<TokenClaims>> {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(id, Timestamp::from_ms(0)).cloned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn principal(roles: &[&str]) -> Principal {
+        Principal {
+            roles: roles.iter().map(|role| (*role).to_owned()).collect(),
+            ..Principal::default()
+        }
+    }
+
+    #[test]
+    fn the_last_token_counts() {
+        let claims = LastClaims::new(1);
+        let (alice, bob) = (PrincipalId::of("i", "alice"), PrincipalId::of("i", "bob"));
+        claims.record(alice, &principal(&["reader"]));
+        claims.record(alice, &principal(&["reader", "writer"]));
+        assert_eq!(claims.of(&alice).unwrap().roles, ["reader", "writer"]);
+        assert_eq!(claims.of(&bob), None);
+    }
+}
