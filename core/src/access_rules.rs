@@ -82,10 +82,19 @@ pub enum Condition {
     Method(Values<NamePattern>),
     /// The path in its normal form.
     Path(Values<PathPattern>),
-    /// A header, whose fields are joined with a comma (RFC 9110 §5.3).
+    /// A header: each of its fields, and all of them joined with a comma (RFC 9110 §5.3).
     Header(Box<str>, Values<NamePattern>),
     /// A claim of the token: a text, or any text of an array.
     Claim(ClaimIndex, Values<NamePattern>),
+}
+
+/// On which side a rule errs where a request can be read in more than one way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Polarity {
+    /// A match refuses the request, or counts it: one reading that matches is enough.
+    Rejecting,
+    /// A match lets the request go on: every reading must match.
+    Accepting,
 }
 
 /// The values of a condition.
@@ -95,6 +104,17 @@ pub struct Values<T> {
     pub any_of: Vec<T>,
     /// None of these may fit.
     pub none_of: Vec<T>,
+}
+
+/// What servers could read of a header that a request has several times, or in several spellings.
+#[derive(Debug)]
+pub(crate) struct Readings<R> {
+    /// Each field by itself; never none.
+    pub(crate) fields: Vec<R>,
+    /// All fields as one.
+    pub(crate) joined: Option<R>,
+    /// The parts of a field that the proxy may have joined: they count where it is a match that refuses.
+    pub(crate) parts: Vec<R>,
 }
 
 impl AccessRules {
@@ -125,6 +145,28 @@ impl AccessRule {
 impl<T> Values<T> {
     /// Whether the values hold, `fits` telling of each whether it is the request's.
     pub(crate) fn hold(&self, fits: impl Fn(&T) -> bool) -> bool {
-        (self.any_of.is_empty() || self.any_of.iter().any(&fits)) && !self.none_of.iter().any(&fits)
+        self.any_fits(&fits) && self.none_fits(&fits)
+    }
+
+    fn any_fits(&self, fits: impl Fn(&T) -> bool) -> bool {
+        self.any_of.is_empty() || self.any_of.iter().any(fits)
+    }
+
+    fn none_fits(&self, fits: impl Fn(&T) -> bool) -> bool {
+        !self.none_of.iter().any(fits)
+    }
+
+    /// Whether the values hold of a request that has several readings; `fits` tells whether an entry fits a reading.
+    pub(crate) fn hold_of<R>(&self, readings: &Readings<R>, polarity: Polarity, fits: impl Fn(&T, &R) -> bool) -> bool {
+        let any_fits = |reading: &R| self.any_fits(|entry| fits(entry, reading));
+        let none_fits = |reading: &R| self.none_fits(|entry| fits(entry, reading));
+        let Readings { fields, joined, parts } = readings;
+        let mut wholes = fields.iter().chain(joined);
+        let mut all = wholes.clone().chain(parts);
+        match polarity {
+            Polarity::Rejecting => all.any(any_fits) && wholes.any(none_fits),
+            // Values that are each accepted need not be accepted as one text; a text that must not fit is one all the same.
+            Polarity::Accepting => fields.iter().all(any_fits) && all.all(none_fits),
+        }
     }
 }

@@ -214,6 +214,20 @@ pub fn is_spelling_of(name: &str, wanted: &str) -> bool {
     name.len() == wanted.len() && begins_with_spelling_of(name, wanted)
 }
 
+/// A field's value without the spaces and tabs around it, which are no part of it (RFC 9110 §5.5): over HTTP/2 a client can send
+/// them, and a server behind HTTP/1.1 does not see them.
+pub(crate) fn trimmed(value: &[u8]) -> &[u8] {
+    let is_blank = |b: &u8| matches!(b, b' ' | b'\t');
+    let mut value = value;
+    while let Some((_, rest)) = value.split_first().filter(|(first, _)| is_blank(first)) {
+        value = rest;
+    }
+    while let Some((_, rest)) = value.split_last().filter(|(last, _)| is_blank(last)) {
+        value = rest;
+    }
+    value
+}
+
 fn begins_with_spelling_of(name: &str, wanted: &str) -> bool {
     let same = |(have, want): (&u8, &u8)| match want.is_ascii_alphanumeric() {
         false => !have.is_ascii_alphanumeric(),

@@ -10,7 +10,7 @@ use super::document::{
 };
 use super::filter::{check_name, parse_each};
 use super::problems::Problems;
-use crate::access_rules::{AccessRule, AccessRules, ClaimIndex, Condition, Values};
+use crate::access_rules::{AccessRule, AccessRules, ClaimIndex, Condition, Polarity, Values};
 use crate::request;
 use crate::spiffe::TrustDomain;
 use crate::token::claim_path::ClaimPath;
@@ -46,14 +46,15 @@ pub(super) fn check_access(
         claims: Vec::new(),
         check: &mut *check,
     };
-    let mut read =
-        |list: Option<Vec<AccessRuleDocument>>, path: &str, effect| list.map(|list| reader.rules(&list, path, effect));
+    let mut read = |list: Option<Vec<AccessRuleDocument>>, path: &str, polarity| {
+        list.map(|list| reader.rules(&list, path, polarity))
+    };
     let rules = AccessRules {
-        reject: read(reject, "access.reject", Effect::Reject).unwrap_or_default(),
-        accept: read(accept, "access.accept", Effect::Accept),
-        audit: read(audit, "access.audit", Effect::Reject).unwrap_or_default(),
-        observed_reject: read(observe.reject, "access.observe.reject", Effect::Reject).unwrap_or_default(),
-        observed_accept: read(observe.accept, "access.observe.accept", Effect::Accept),
+        reject: read(reject, "access.reject", Polarity::Rejecting).unwrap_or_default(),
+        accept: read(accept, "access.accept", Polarity::Accepting),
+        audit: read(audit, "access.audit", Polarity::Rejecting).unwrap_or_default(),
+        observed_reject: read(observe.reject, "access.observe.reject", Polarity::Rejecting).unwrap_or_default(),
+        observed_accept: read(observe.accept, "access.observe.accept", Polarity::Accepting),
         claims: Vec::new(),
         trust_domains: trust_domains.clone(),
     };
@@ -62,13 +63,6 @@ pub(super) fn check_access(
         check.add("access", format_args!("expected at most {CLAIMS_MAX} different claims"));
     }
     AccessRules { claims, ..rules }
-}
-
-/// What a match does for the caller.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Effect {
-    Reject,
-    Accept,
 }
 
 struct Reader<'r> {
@@ -83,23 +77,23 @@ type List<'d> = Option<&'d [String]>;
 type Lists<'d> = (List<'d>, List<'d>);
 
 impl Reader<'_> {
-    fn rules(&mut self, documents: &[AccessRuleDocument], path: &str, effect: Effect) -> Vec<AccessRule> {
-        let rule = |(index, document)| self.rule(document, &format!("{path}[{index}]"), effect);
+    fn rules(&mut self, documents: &[AccessRuleDocument], path: &str, polarity: Polarity) -> Vec<AccessRule> {
+        let rule = |(index, document)| self.rule(document, &format!("{path}[{index}]"), polarity);
         documents.iter().enumerate().map(rule).collect()
     }
 
-    fn rule(&mut self, document: &AccessRuleDocument, path: &str, effect: Effect) -> AccessRule {
+    fn rule(&mut self, document: &AccessRuleDocument, path: &str, polarity: Polarity) -> AccessRule {
         check_name(&document.id, &mut self.ids, &format!("{path}.id"), self.check);
         let from = self.each(
             document.from.as_deref(),
             &format!("{path}.from"),
-            |reader, source, path| reader.source(source, path, effect),
+            |reader, source, path| reader.source(source, path, polarity),
         );
         let to = self.each(document.to.as_deref(), &format!("{path}.to"), Self::operation);
         let when = self.each(
             document.when.as_deref(),
             &format!("{path}.when"),
-            |reader, condition, path| reader.condition(condition, path, effect),
+            |reader, condition, path| reader.condition(condition, path, polarity),
         );
         AccessRule {
             id: document.id.clone(),
@@ -123,7 +117,7 @@ impl Reader<'_> {
         }
     }
 
-    fn source(&mut self, document: &AccessSourceDocument, path: &str, effect: Effect) -> Vec<Condition> {
+    fn source(&mut self, document: &AccessSourceDocument, path: &str, polarity: Polarity) -> Vec<Condition> {
         let lists = |list: &'_ Option<Vec<String>>, not: &'_ Option<Vec<String>>| list.is_some() || not.is_some();
         let d = document;
         let names_peers = lists(&d.peers, &d.not_peers)
@@ -137,10 +131,10 @@ impl Reader<'_> {
             "namespaces",
             d.namespaces.is_some(),
             d.not_namespaces.is_some(),
-            effect,
+            polarity,
         );
         let (accounts, not_accounts) = (d.service_accounts.is_some(), d.not_service_accounts.is_some());
-        self.check_favour(path, "service_accounts", accounts, not_accounts, effect);
+        self.check_favour(path, "service_accounts", accounts, not_accounts, polarity);
         let conditions = [
             self.pair(&d.peers, &d.not_peers, path, "peers").map(Condition::Peer),
             self.pair(&d.namespaces, &d.not_namespaces, path, "namespaces")
@@ -182,7 +176,7 @@ impl Reader<'_> {
         self.some_of(conditions.into_iter().flatten().collect(), path)
     }
 
-    fn condition(&mut self, document: &AccessConditionDocument, path: &str, effect: Effect) -> Option<Condition> {
+    fn condition(&mut self, document: &AccessConditionDocument, path: &str, polarity: Polarity) -> Option<Condition> {
         let lists = (document.values.as_deref(), document.not_values.as_deref());
         if lists == (None, None) {
             self.check.add(path, "expected at least one of `values`, `not_values`");
@@ -196,7 +190,7 @@ impl Reader<'_> {
                 let claim = self.claim(claim, path)?;
                 Some(Condition::Claim(claim, self.values(lists, path)))
             }
-            (None, None, Some(attribute)) => Some(self.attribute(attribute, lists, path, effect)),
+            (None, None, Some(attribute)) => Some(self.attribute(attribute, lists, path, polarity)),
             (_, _, _) => {
                 self.check
                     .add(path, "expected exactly one of `header`, `claim`, `attribute`");
@@ -205,7 +199,13 @@ impl Reader<'_> {
         }
     }
 
-    fn attribute(&mut self, attribute: AttributeDocument, lists: Lists<'_>, path: &str, effect: Effect) -> Condition {
+    fn attribute(
+        &mut self,
+        attribute: AttributeDocument,
+        lists: Lists<'_>,
+        path: &str,
+        polarity: Polarity,
+    ) -> Condition {
         match attribute {
             AttributeDocument::Peer => {
                 self.check_trusts(path);
@@ -213,7 +213,7 @@ impl Reader<'_> {
             }
             AttributeDocument::Namespace => {
                 self.check_trusts(path);
-                self.check_favour(path, "values", lists.0.is_some(), lists.1.is_some(), effect);
+                self.check_favour(path, "values", lists.0.is_some(), lists.1.is_some(), polarity);
                 Condition::Namespace(self.values(lists, path))
             }
             AttributeDocument::Principal => Condition::Principal(self.values(lists, path)),
@@ -313,14 +313,14 @@ impl Reader<'_> {
     }
 
     /// Whoever rules another trust domain gives names to namespaces there as well, so none may count in the caller's favour.
-    fn check_favour(&mut self, path: &str, name: &str, values: bool, not_values: bool, effect: Effect) {
-        let in_favour = match effect {
-            Effect::Accept => values,
-            Effect::Reject => not_values,
+    fn check_favour(&mut self, path: &str, name: &str, values: bool, not_values: bool, polarity: Polarity) {
+        let in_favour = match polarity {
+            Polarity::Accepting => values,
+            Polarity::Rejecting => not_values,
         };
         if in_favour && self.trust_domains.len() > 1 {
             let expected = "expected `peers` instead, as the filter has several `trust_domains`";
-            let prefix = if effect == Effect::Reject { "not_" } else { "" };
+            let prefix = if polarity == Polarity::Rejecting { "not_" } else { "" };
             self.check.add(format!("{path}.{prefix}{name}"), expected);
         }
     }

@@ -6,14 +6,48 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::identity::Identity;
 use super::{Arrival, Notes, Refusal};
-use crate::access_rules::{AccessRule, AccessRules, ClaimIndex, Condition, NamePattern, Values, fits_namespace};
+use crate::access_rules::{
+    AccessRule, AccessRules, ClaimIndex, Condition, NamePattern, Polarity, Readings, Values, fits_namespace,
+};
 use crate::path::TargetError;
 use crate::reason::{DecidedBy, DenyReason};
-use crate::request::RequestHead;
+use crate::request::{self, Header, RequestHead};
 use crate::source_address::Network;
 use crate::spiffe::SpiffeId;
 
 const AUTHORITY: &str = ":authority";
+/// The headers of requests for which Envoy 1.40 has a place of their own (`ALL_INLINE_HEADERS` and the custom ones of its
+/// extensions).
+const JOINED_HEADERS: [&str; 28] = [
+    "accept",
+    "accept-encoding",
+    "access-control-request-headers",
+    "access-control-request-method",
+    "authorization",
+    "cache-control",
+    "content-encoding",
+    "content-type",
+    "expect",
+    "grpc-accept-encoding",
+    "grpc-timeout",
+    "if-match",
+    "if-modified-since",
+    "if-none-match",
+    "if-range",
+    "if-unmodified-since",
+    "origin",
+    "pragma",
+    "referer",
+    "te",
+    "user-agent",
+    "via",
+    "x-client-trace-id",
+    "x-forwarded-client-cert",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-port",
+    "x-forwarded-proto",
+];
 
 /// What access rules say that do not decide.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -74,11 +108,13 @@ struct Facts<'a> {
 impl Facts<'_> {
     /// Rejection comes before acceptance.
     fn refused(&self, path: &str) -> Option<DenyReason> {
-        if self.any_matches(&self.rules.reject, path) {
+        if self.any_matches(&self.rules.reject, Polarity::Rejecting, path) {
             return Some(DenyReason::AccessRuleReject);
         }
         match &self.rules.accept {
-            Some(accept) if !self.any_matches(accept, path) => Some(DenyReason::AccessRuleNoAccept),
+            Some(accept) if !self.any_matches(accept, Polarity::Accepting, path) => {
+                Some(DenyReason::AccessRuleNoAccept)
+            }
             Some(_) | None => None,
         }
     }
@@ -91,22 +127,24 @@ impl Facts<'_> {
             observed_accept,
             ..
         } = self.rules;
-        let accepts =
-            |rules: &Option<Vec<AccessRule>>| rules.as_ref().is_some_and(|rules| self.any_matches(rules, path));
+        let accepts = |rules: &Option<Vec<AccessRule>>| {
+            let any_matches = |rules: &Vec<_>| self.any_matches(rules, Polarity::Accepting, path);
+            rules.as_ref().is_some_and(any_matches)
+        };
         ObservedAccess {
-            would_reject: self.any_matches(observed_reject, path),
+            would_reject: self.any_matches(observed_reject, Polarity::Rejecting, path),
             would_not_accept: observed_accept.is_some() && !accepts(observed_accept) && !accepts(accept),
-            is_audited: self.any_matches(audit, path),
+            is_audited: self.any_matches(audit, Polarity::Rejecting, path),
         }
     }
 
-    fn any_matches(&self, rules: &[AccessRule], path: &str) -> bool {
+    fn any_matches(&self, rules: &[AccessRule], polarity: Polarity, path: &str) -> bool {
         rules
             .iter()
-            .any(|rule| rule.matches(|condition| self.holds(condition, path)))
+            .any(|rule| rule.matches(|condition| self.holds(condition, polarity, path)))
     }
 
-    fn holds(&self, condition: &Condition, path: &str) -> bool {
+    fn holds(&self, condition: &Condition, polarity: Polarity, path: &str) -> bool {
         match condition {
             Condition::Peer(values) => {
                 let peer = self.peer();
@@ -141,7 +179,7 @@ impl Facts<'_> {
             }
             Condition::Method(values) => values.hold(|pattern| pattern.fits(self.head.method.as_bytes())),
             Condition::Path(values) => values.hold(|pattern| pattern.fits(path)),
-            Condition::Header(name, values) => header_holds(self.header(name).as_deref(), values),
+            Condition::Header(name, values) => self.header_holds(name, values, polarity),
             Condition::Claim(claim, values) => {
                 let texts = self.claim(*claim);
                 values.hold(|pattern| texts.iter().any(|text| pattern.fits(text.as_bytes())))
@@ -166,17 +204,44 @@ impl Facts<'_> {
             .as_deref()
     }
 
-    /// RFC 9110 §5.3: several fields of one name are one list.
-    fn header(&self, name: &str) -> Option<Cow<'_, [u8]>> {
-        let mut values = self.head.headers.iter().filter(|(have, _)| *have == name);
-        let (_, first) = values.next()?;
-        let mut joined = Cow::Borrowed(*first);
-        for (_, more) in values {
-            let joined = joined.to_mut();
-            joined.push(b',');
-            joined.extend_from_slice(more);
+    /// Most requests have the header once or not at all.
+    fn header_holds(&self, name: &str, values: &Values<NamePattern>, polarity: Polarity) -> bool {
+        let mut fields = self.fields(name);
+        match (fields.next(), fields.next()) {
+            (None, _) => values.hold(|_| false),
+            (Some((have, value)), None) if have == name && !(value.contains(&b',') && is_joined(name)) => {
+                values.hold(|pattern| fits_header(pattern, value))
+            }
+            (Some(_), _) => values.hold_of(&self.readings(name), polarity, |pattern, reading| {
+                reading.as_deref().is_some_and(|value| fits_header(pattern, value))
+            }),
         }
-        Some(joined)
+    }
+
+    /// The fields of a header in all its spellings, without the white space around their values (RFC 9110 §5.5): some servers
+    /// take `x_role` for `x-role`.
+    fn fields<'h>(&'h self, name: &'h str) -> impl Iterator<Item = Header<'h>> {
+        let fields = self.head.headers.iter();
+        let fields = fields.filter(|(have, _)| request::is_spelling_of(have, name));
+        fields.map(|(have, value)| (*have, request::trimmed(value)))
+    }
+
+    /// `None` stands for the header that a server does not find, as it takes no other spelling for the name.
+    fn readings<'h>(&'h self, name: &'h str) -> Readings<Option<Cow<'h, [u8]>>> {
+        let by_name: Vec<&[u8]> = self
+            .fields(name)
+            .filter(|(have, _)| *have == name)
+            .map(|(_, value)| value)
+            .collect();
+        let absent = by_name.is_empty().then_some(None);
+        let fields = self.fields(name).map(|(_, value)| Some(Cow::Borrowed(value)));
+        let joined_fields = by_name.iter().filter(|_| is_joined(name));
+        let parts = joined_fields.flat_map(|value| value.split(|b| *b == b','));
+        Readings {
+            parts: parts.map(|part| Some(Cow::Borrowed(request::trimmed(part)))).collect(),
+            fields: fields.chain(absent).collect(),
+            joined: (by_name.len() > 1).then(|| Some(Cow::Owned(by_name.join(&b","[..])))),
+        }
     }
 
     fn claim(&self, claim: ClaimIndex) -> &[Box<str>] {
@@ -187,9 +252,14 @@ impl Facts<'_> {
     }
 }
 
+/// Whether Envoy makes one field of several of this name, with a comma between two of them, before any filter sees them.
+fn is_joined(name: &str) -> bool {
+    name.starts_with("x-envoy-") || JOINED_HEADERS.contains(&name)
+}
+
 /// A header that is there and empty is there.
-fn header_holds(value: Option<&[u8]>, values: &Values<NamePattern>) -> bool {
-    values.hold(|pattern| value.is_some_and(|value| pattern.is_presence() || pattern.fits(value)))
+fn fits_header(pattern: &NamePattern, value: &[u8]) -> bool {
+    pattern.is_presence() || pattern.fits(value)
 }
 
 fn within(values: &Values<Network>, address: Option<IpAddr>) -> bool {

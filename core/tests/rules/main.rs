@@ -17,6 +17,7 @@ mod credentials;
 mod enforcement;
 mod enrollment;
 mod forwarded;
+mod header_fields;
 mod introspection;
 mod key_sets;
 mod peers;
