@@ -153,7 +153,7 @@ pub struct Resource {
 pub struct Context {
     /// The address that the request came from, as `forwarded_for_trusted_hops` says.
     pub source_address: Option<IpAddr>,
-    /// `user-agent`, cut at [`USER_AGENT_BYTES_MAX`].
+    /// `user-agent`, whole, of at most [`USER_AGENT_BYTES_MAX`] bytes as they were sent; never empty.
     pub user_agent: Option<String>,
     /// What the sender has proved to hold.
     pub possession: Possession,
@@ -169,8 +169,20 @@ pub struct Possession {
     pub key: Option<Thumbprint>,
 }
 
-/// More of a `user-agent` than this is of no use to a policy, and its length is the client's choice.
-pub const USER_AGENT_BYTES_MAX: usize = 256;
+/// A longer `user-agent` is refused where the policy service decides: its length is the client's choice, and a policy that saw a
+/// part of it would decide about another value than the upstream reads. Those of browsers have up to some 500 bytes.
+pub const USER_AGENT_BYTES_MAX: usize = 1024;
+/// The bytes of a `user-agent` by which a client is recognized: remembered hashes are of so many.
+const USER_AGENT_PREFIX_BYTES: usize = 256;
+
+impl Context {
+    /// The beginning of `user-agent` by which a client is recognized: whole characters of its first 256 bytes.
+    #[must_use]
+    pub fn user_agent_prefix(&self) -> Option<&str> {
+        let agent = self.user_agent.as_deref()?;
+        agent.get(..agent.floor_char_boundary(USER_AGENT_PREFIX_BYTES))
+    }
+}
 
 #[cfg(test)]
 mod tests {

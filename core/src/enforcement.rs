@@ -16,10 +16,11 @@ mod reply;
 mod several;
 mod tokens;
 
+use std::borrow::Cow;
 use std::cell::{Cell, OnceCell};
 use std::rc::Rc;
 
-use crate::access::{AccessRequest, Action, Context, FurtherToken, Resource, Sidecar, USER_AGENT_BYTES_MAX};
+use crate::access::{AccessRequest, Action, Context, FurtherToken, Resource, Sidecar};
 use crate::configuration::filter::{CredentialRequirement, Decider, FilterConfiguration, RouteRule};
 use crate::decision::{Decision, StepUp, Vary};
 use crate::dpop::{ProofChecker, ProofMemory};
@@ -27,7 +28,7 @@ use crate::path::TargetError;
 use crate::peer::requirement::PeerRequirement;
 use crate::peer::{Peer, PeerError};
 use crate::reason::{DecidedBy, DenyReason};
-use crate::request::{Caller, Header, RequestHead};
+use crate::request::{self, Caller, Header, RequestError, RequestHead};
 use crate::route::{REST_PARAMETER, RouteMatch, RouteTable, RuleIndex};
 use crate::signature::SignatureVerifier;
 use crate::source_address::SourceRequirement;
@@ -303,8 +304,8 @@ impl Enforcer {
     }
 
     fn decide(&mut self, arrival: &Arrival<'_>, knowledge: Knowledge, notes: &mut Notes) -> Result<Step, Refusal> {
-        let head = RequestHead::parse(arrival.headers)
-            .map_err(|error| Refusal::new(DenyReason::RequestMalformed, DecidedBy::Request).because(error))?;
+        let head = RequestHead::parse(arrival.headers).map_err(malformed)?;
+        check_method(head.method, &self.configuration)?;
         let routes = &self.configuration.routes;
         let no_rule = || Refusal::new(DenyReason::NoRule, DecidedBy::Local);
         let route = routes
@@ -312,6 +313,9 @@ impl Enforcer {
             .ok_or_else(no_rule)?;
         let rule = self.configuration.rules.get(route.rule).ok_or_else(no_rule)?;
         check_segment_parameters(routes, &head, &route, rule.decider)?;
+        if rule.decider == Decider::PolicyService {
+            head.check_user_agent().map_err(malformed)?;
+        }
         let mut identity = Identity::of(arrival, &self.configuration);
         check_source(&rule.source, &identity)?;
         check_peer(&rule.peers, &identity)?;
@@ -369,6 +373,18 @@ fn request_id(head: &RequestHead<'_>, seed: u64, requests_without_id: &Cell<u64>
     head.request_id().map_or_else(made_up, str::to_owned)
 }
 
+fn malformed(error: impl std::fmt::Display) -> Refusal {
+    Refusal::new(DenyReason::RequestMalformed, DecidedBy::Request).because(error)
+}
+
+/// Methods have a case (RFC 9110 §9.1), but not to every server.
+fn check_method(method: &str, configuration: &FilterConfiguration) -> Result<(), Refusal> {
+    match request::is_registered_method(method) || configuration.further_methods.contains(method) {
+        true => Ok(()),
+        false => Err(malformed(RequestError::UnknownMethod(method.into()))),
+    }
+}
+
 /// Some servers cut off what follows a `;` in a segment, and some do not. Where the rules cannot tell which path is meant,
 /// or a policy would see another value than the upstream, the request is refused.
 fn check_segment_parameters(
@@ -386,7 +402,7 @@ fn check_segment_parameters(
     if other == Some(route.rule) && !is_read {
         return Ok(());
     }
-    Err(Refusal::new(DenyReason::RequestMalformed, DecidedBy::Request).because(TargetError::SegmentParameter))
+    Err(malformed(TargetError::SegmentParameter))
 }
 
 fn check_source(required: &SourceRequirement, identity: &Identity<'_>) -> Result<(), Refusal> {
@@ -501,16 +517,10 @@ fn access_request(
         },
         context: Context {
             source_address: identity.source_address(),
-            user_agent: user_agent(head).map(str::to_owned),
+            user_agent: head.user_agent().map(Cow::into_owned),
             possession: identity.possession(),
         },
     }
-}
-
-/// The part of the user agent that policies see: whole characters of its first bytes.
-fn user_agent<'h>(head: &RequestHead<'h>) -> Option<&'h str> {
-    let agent = head.user_agent.filter(|agent| !agent.is_empty())?;
-    agent.get(..agent.floor_char_boundary(USER_AGENT_BYTES_MAX))
 }
 
 impl Refusal {

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::net::Ipv6Addr;
 
+use crate::access::USER_AGENT_BYTES_MAX;
 use crate::dpop::ProofHeader;
 use crate::path::{self, Target, TargetError, split_at_byte};
 
@@ -14,6 +15,10 @@ pub const HEADERS_MAX: usize = 256;
 pub const REQUEST_ID_BYTES_MAX: usize = 128;
 /// RFC 9449 §4.1, in lower case as the proxy gives names.
 pub const PROOF_HEADER: &str = "dpop";
+/// RFC 9110 §7.6.1, in lower case as the proxy gives names.
+pub const CONNECTION_HEADER: &str = "connection";
+/// The options of `connection` that reach the upstream. Every other one names a header that the next hop would drop.
+const CONNECTION_OPTIONS: [&str; 2] = ["upgrade", "keep-alive"];
 /// RFC 1035 §2.3.4.
 const HOST_BYTES_MAX: usize = 255;
 /// Methods are short tokens; the longest one registered with IANA has 17 characters.
@@ -39,8 +44,10 @@ pub struct RequestHead<'a> {
     pub authorization: Option<&'a [u8]>,
     /// `dpop`, as received: only where a token needs it does its number matter.
     pub proof: ProofHeader<'a>,
-    /// `user-agent`, where it is text.
-    pub user_agent: Option<&'a str>,
+    /// `user-agent`, as received.
+    user_agent: Option<&'a [u8]>,
+    /// Whether there is a `connection`: Envoy leaves it in requests for an upgrade alone.
+    has_connection: bool,
     /// `x-request-id`, as received: few requests need it read.
     request_id: Option<&'a [u8]>,
     /// `traceparent`, as received.
@@ -95,6 +102,12 @@ pub enum RequestError {
     /// The method is not a token.
     #[error("the method is not a token of at most {METHOD_BYTES_MAX} characters")]
     Method,
+    /// Some servers take `delete` for `DELETE`, and rules do not.
+    #[error("the method `{0}` is neither registered with IANA nor one of `further_methods`")]
+    UnknownMethod(Box<str>),
+    /// Policies would see a part of it.
+    #[error("the header `user-agent` is longer than {USER_AGENT_BYTES_MAX} bytes")]
+    UserAgentTooLong,
     /// The authority is not a host with an optional port.
     #[error("the authority is not a host name or address with an optional port")]
     Authority,
@@ -153,6 +166,7 @@ impl<'a> RequestHead<'a> {
         let mut single = SingleValued::default();
         let mut forged = Vec::new();
         let mut proof = ProofHeader::None;
+        let mut has_connection = false;
         for (name, value) in headers {
             if let Some((name, slot)) = single.slot(name)
                 && slot.replace(value).is_some()
@@ -165,6 +179,7 @@ impl<'a> RequestHead<'a> {
             if *name == PROOF_HEADER {
                 proof = proof.and(value);
             }
+            has_connection |= *name == CONNECTION_HEADER;
         }
         let authority = single.authority.ok_or(RequestError::Missing(":authority"))?;
         // RFC 9113 §8.3.1: a host field that says something else makes the request malformed.
@@ -180,12 +195,49 @@ impl<'a> RequestHead<'a> {
             target: path::parse_target(single.path.ok_or(RequestError::Missing(":path"))?)?,
             authorization: single.authorization,
             proof,
-            user_agent: single.user_agent.and_then(|value| std::str::from_utf8(value).ok()),
+            user_agent: single.user_agent.map(trimmed).filter(|agent| !agent.is_empty()),
+            has_connection,
             request_id: single.request_id,
             traceparent: single.traceparent,
             is_grpc: single.content_type.is_some_and(is_grpc_content_type),
             forged,
         })
+    }
+
+    /// `user-agent` as policies see it, where it is not empty: UTF-8 or, where it is none, ISO 8859-1 (RFC 9110 §5.5), in which
+    /// every byte is a character.
+    #[must_use]
+    pub fn user_agent(&self) -> Option<Cow<'a, str>> {
+        let agent = self.user_agent?;
+        Some(match std::str::from_utf8(agent) {
+            Ok(text) => text.into(),
+            Err(_) => agent.iter().copied().map(char::from).collect(),
+        })
+    }
+
+    /// Whether policies see the whole user agent.
+    pub(crate) fn check_user_agent(&self) -> Result<(), RequestError> {
+        match self.user_agent {
+            Some(agent) if agent.len() > USER_AGENT_BYTES_MAX => Err(RequestError::UserAgentTooLong),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// `connection` without the names of headers; empty: nothing is left of it. `None`: it names none.
+    #[must_use]
+    pub fn connection_without_names(&self) -> Option<String> {
+        if !self.has_connection {
+            return None;
+        }
+        let fields = self.headers.iter().filter(|(name, _)| *name == CONNECTION_HEADER);
+        let options = fields.flat_map(|(_, value)| value.split(|b| *b == b','));
+        let options = options.map(trimmed).filter(|option| !option.is_empty());
+        let known = |option: &[u8]| {
+            let mut all = CONNECTION_OPTIONS.into_iter();
+            all.find(|known| option.eq_ignore_ascii_case(known.as_bytes()))
+        };
+        let kept: Vec<&str> = options.clone().filter_map(known).collect();
+        (kept.len() < options.count()).then(|| kept.join(", "))
     }
 
     /// `x-request-id`, where it is short visible text.
@@ -234,6 +286,27 @@ fn begins_with_spelling_of(name: &str, wanted: &str) -> bool {
         true => have.eq_ignore_ascii_case(want),
     };
     name.len() >= wanted.len() && name.as_bytes().iter().zip(wanted.as_bytes()).all(same)
+}
+
+/// Whether a method is in IANA's registry (RFC 9110 §16.1.1), apart from `*` and `PRI`, which no request has.
+#[must_use]
+pub fn is_registered_method(method: &str) -> bool {
+    matches!(
+        method,
+        "GET" | "HEAD" | "POST" | "PUT" | "DELETE" | "CONNECT" | "OPTIONS" | "TRACE" | "PATCH" | "QUERY"
+            // WebDAV and its relatives: RFC 3253, 3648, 3744, 4437, 4791, 4918, 5323, 5842.
+            | "ACL" | "BASELINE-CONTROL" | "BIND" | "CHECKIN" | "CHECKOUT" | "COPY" | "LABEL" | "LOCK" | "MERGE"
+            | "MKACTIVITY" | "MKCALENDAR" | "MKCOL" | "MKREDIRECTREF" | "MKWORKSPACE" | "MOVE" | "ORDERPATCH"
+            | "PROPFIND" | "PROPPATCH" | "REBIND" | "REPORT" | "SEARCH" | "UNBIND" | "UNCHECKOUT" | "UNLOCK"
+            | "UPDATE" | "UPDATEREDIRECTREF" | "VERSION-CONTROL"
+            // RFC 2068.
+            | "LINK" | "UNLINK"
+    )
+}
+
+/// Whether a method can be added to the registered ones: a token (RFC 9110 §9.1) without letters in lower case.
+pub(crate) fn is_upper_case_method(method: &str) -> bool {
+    parse_method(method.as_bytes()).is_ok_and(|method| !method.bytes().any(|b| b.is_ascii_lowercase()))
 }
 
 /// RFC 9110 §9.1 and §5.6.2.
@@ -436,18 +509,77 @@ mod tests {
     }
 
     #[test]
+    fn a_user_agent_is_text_whatever_its_bytes() {
+        let agent = |value: &'static [u8]| {
+            let all = headers(&[("user-agent", value)]);
+            RequestHead::parse(&all).unwrap().user_agent().map(Cow::into_owned)
+        };
+        for (sent, read) in [
+            (b"bot".as_slice(), Some("bot")),
+            (b" \tbot ", Some("bot")),
+            ("b\u{f6}t".as_bytes(), Some("b\u{f6}t")),
+            (b"b\xf6t", Some("b\u{f6}t")),
+            (b"bot\xff\x80", Some("bot\u{ff}\u{80}")),
+            // One byte that is not UTF-8 makes all of it ISO 8859-1.
+            (b"\xc3\xb6\xff", Some("\u{c3}\u{b6}\u{ff}")),
+            (b"", None),
+            (b" ", None),
+        ] {
+            assert_eq!(agent(sent).as_deref(), read, "{sent:?}");
+        }
+    }
+
+    #[test]
+    fn a_connection_keeps_its_options_and_loses_names() {
+        let kept = |fields: &[&'static [u8]]| {
+            let fields: Vec<Header<'_>> = fields.iter().map(|value| ("connection", *value)).collect();
+            let all = headers(&fields);
+            RequestHead::parse(&all).unwrap().connection_without_names()
+        };
+        let unchanged: [&[&[u8]]; 6] = [
+            &[],
+            &[b"upgrade"],
+            &[b"Keep-Alive , UPGRADE"],
+            &[b"Upgrade", b"keep-alive"],
+            &[b""],
+            &[b",,upgrade,"],
+        ];
+        for fields in unchanged {
+            assert_eq!(kept(fields), None, "{fields:?}");
+        }
+        let changed: [(&[&[u8]], &str); 9] = [
+            (&[b"Upgrade, x-picket-subject, txn-token"], "upgrade"),
+            (&[b"x-picket-subject"], ""),
+            (&[b"close"], ""),
+            (&[b"X-Picket-Subject\t,keep-alive,\tUpgrade"], "keep-alive, upgrade"),
+            (&[b"upgrade", b"txn-token"], "upgrade"),
+            (&[b"authorization", b"Upgrade"], "upgrade"),
+            (&[b"upgrade x-picket-subject"], ""),
+            (&[b"upgrade,\xff"], "upgrade"),
+            (&[b"\"upgrade\",upgrade"], "upgrade"),
+        ];
+        for (fields, expected) in changed {
+            assert_eq!(kept(fields).as_deref(), Some(expected), "{fields:?}");
+        }
+    }
+
+    #[test]
+    fn a_registered_method_is_in_upper_case() {
+        for method in ["GET", "DELETE", "QUERY", "VERSION-CONTROL", "UPDATEREDIRECTREF"] {
+            assert!(is_registered_method(method) && is_upper_case_method(method), "{method}");
+        }
+        for method in ["delete", "Delete", "GET ", "PURGE", "*", "PRI", ""] {
+            assert!(!is_registered_method(method), "{method}");
+        }
+        assert!(is_upper_case_method("M-SEARCH") && is_upper_case_method("X_2"));
+        assert!(!is_upper_case_method("M-SEARCh") && !is_upper_case_method("A B") && !is_upper_case_method(""));
+    }
+
+    #[test]
     fn bytes_that_are_not_text_are_read_as_absent_or_refused() {
-        let all = headers(&[
-            ("user-agent", b"\xff"),
-            ("x-request-id", b"\xff"),
-            ("traceparent", b"a b"),
-            ("x-other", b"\xff"),
-        ]);
+        let all = headers(&[("x-request-id", b"\xff"), ("traceparent", b"a b"), ("x-other", b"\xff")]);
         let head = RequestHead::parse(&all).unwrap();
-        assert_eq!(
-            (head.user_agent, head.request_id(), head.traceparent()),
-            (None, None, None)
-        );
+        assert_eq!((head.request_id(), head.traceparent()), (None, None));
         assert_eq!(
             RequestHead::parse(&headers(&[(":method", b"G\xff")])),
             Err(RequestError::Method)

@@ -16,6 +16,7 @@ mod source;
 mod step_up;
 mod syntax;
 mod trace;
+mod user_agent;
 
 use std::cell::Cell;
 use std::collections::{BTreeSet, HashMap};
@@ -174,8 +175,25 @@ impl PolicyEngine {
     pub fn evaluate_knowing(&self, request: &AccessRequest, now_us: u64, known: Known<'_>) -> Evaluation {
         Moment::new(now_us, &self.time_zone)
             .map(|moment| moment.knowing(known))
-            .and_then(|moment| self.evaluate_at(request, &moment))
+            .and_then(|moment| self.evaluate_readings(request, &moment))
             .unwrap_or_else(|error| Evaluation::failed(&error))
+    }
+
+    /// A user agent that may be several fields must be permitted as a whole and as each of them.
+    fn evaluate_readings(&self, request: &AccessRequest, moment: &Moment) -> Result<Evaluation, ModelError> {
+        let evaluation = self.evaluate_at(request, moment)?;
+        if evaluation.effect == Effect::Deny || !evaluation.vary.contains(Attribute::UserAgent) {
+            return Ok(evaluation);
+        }
+        for field in user_agent::possible_fields(request.context.user_agent.as_deref())? {
+            let mut reading = request.clone();
+            reading.context.user_agent = Some(field.to_owned());
+            let of_field = self.evaluate_at(&reading, moment)?;
+            if of_field.effect == Effect::Deny {
+                return Ok(of_field);
+            }
+        }
+        Ok(evaluation)
     }
 
     fn evaluate_at(&self, request: &AccessRequest, moment: &Moment) -> Result<Evaluation, ModelError> {

@@ -344,7 +344,7 @@ impl Sessions {
             .fingerprint
             .iter()
             .map(|part| match part {
-                ClientPart::UserAgent => ("user_agent", request.context.user_agent.as_deref()),
+                ClientPart::UserAgent => ("user_agent", request.context.user_agent_prefix()),
                 ClientPart::Peer => ("peer", request.peer.as_ref().map(SpiffeId::as_str)),
             })
             .collect();

@@ -36,6 +36,8 @@ pub struct Options {
     pub inbound_edits: Vec<(String, String)>,
     /// The issuer's keys are fetched, and not in the configuration.
     pub fetched_keys: Option<FetchedKeys>,
+    /// A Cedar policy beside the shipped ones, for the real policy service.
+    pub further_policy: Option<String>,
     /// Who enforces at the callee.
     pub enforcement: Enforcement,
 }
@@ -67,6 +69,7 @@ impl Default for Options {
             explain_permits: true,
             inbound_edits: Vec::new(),
             fetched_keys: None,
+            further_policy: None,
             enforcement: Enforcement::Filter,
         }
     }
@@ -99,6 +102,13 @@ impl Options {
     pub fn fetching(mut self, issuer: SocketAddr, settings: &str) -> Self {
         let settings = settings.to_owned();
         self.fetched_keys = Some(FetchedKeys { issuer, settings });
+        self
+    }
+
+    /// With a Cedar policy beside the shipped ones.
+    #[must_use]
+    pub fn policy(mut self, policy: &str) -> Self {
+        self.further_policy = Some(policy.to_owned());
         self
     }
 
@@ -199,6 +209,9 @@ impl Stack {
             Some(mode) => Decider::Fake(FakePolicyService::start(&keys, mode).await?),
             None => {
                 let mut settings = policy_service_settings(&places, &keys, folder.path(), Bond::Attached, &options);
+                if let Some(policy) = &options.further_policy {
+                    settings.policies = with_policy(&settings.policies, policy, folder.path())?;
+                }
                 settings.filter_configuration = filter_configuration(&places.root, &sites, &options, folder.path())?;
                 Decider::Real(Box::new(PolicyService::start(settings).await?))
             }
@@ -348,6 +361,17 @@ pub fn policy_service_settings(
         sections: String::new(),
         bond,
     }
+}
+
+/// A folder with the files of another one, and this policy.
+fn with_policy(shipped: &Path, policy: &str, folder: &Path) -> Result<PathBuf> {
+    let policies = folder.join("policies");
+    fs::create_dir(&policies)?;
+    for name in ["orders.cedar", "entities.json"] {
+        fs::copy(shipped.join(name), policies.join(name))?;
+    }
+    fs::write(policies.join("further.cedar"), policy)?;
+    Ok(policies)
 }
 
 /// What the filter would be configured with, in a file for the policy service, where that is who is asked.

@@ -4,8 +4,8 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result};
 use bytes::{BufMut, Bytes, BytesMut};
@@ -27,8 +27,15 @@ pub const COUNT_PATH: &str = "/echo-upstream/count";
 #[derive(Debug)]
 pub struct Upstream {
     address: SocketAddr,
-    requests: Arc<AtomicU64>,
+    received: Arc<Received>,
     accepts: JoinHandle<()>,
+}
+
+/// What reached it.
+#[derive(Debug, Default)]
+struct Received {
+    requests: AtomicU64,
+    last: Mutex<Value>,
 }
 
 impl Upstream {
@@ -40,11 +47,11 @@ impl Upstream {
         let listener = TcpListener::bind(address)
             .await
             .with_context(|| format!("cannot listen on {address}"))?;
-        let requests = Arc::new(AtomicU64::new(0));
+        let received = Arc::default();
         Ok(Self {
             address: listener.local_addr()?,
-            requests: Arc::clone(&requests),
-            accepts: tokio::spawn(accept(listener, requests)),
+            received: Arc::clone(&received),
+            accepts: tokio::spawn(accept(listener, received)),
         })
     }
 
@@ -55,7 +62,16 @@ impl Upstream {
 
     /// How many requests reached it.
     pub fn requests(&self) -> u64 {
-        self.requests.load(Ordering::SeqCst)
+        self.received.requests.load(Ordering::SeqCst)
+    }
+
+    /// What the last request was, as it is echoed: for an answer whose body Envoy does not hand over. Null: there was none.
+    pub fn last(&self) -> Value {
+        self.received
+            .last
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Runs until the task is cancelled.
@@ -73,19 +89,19 @@ impl Drop for Upstream {
     }
 }
 
-async fn accept(listener: TcpListener, requests: Arc<AtomicU64>) {
+async fn accept(listener: TcpListener, received: Arc<Received>) {
     loop {
         // An error here is about one connection that was gone before it was accepted.
         if let Ok((stream, _)) = listener.accept().await {
-            tokio::spawn(serve(stream, Arc::clone(&requests)));
+            tokio::spawn(serve(stream, Arc::clone(&received)));
         }
     }
 }
 
-async fn serve(stream: TcpStream, requests: Arc<AtomicU64>) {
+async fn serve(stream: TcpStream, received: Arc<Received>) {
     let service = service_fn(move |request| {
-        let requests = Arc::clone(&requests);
-        async move { Ok::<_, Infallible>(echo(request, &requests).await) }
+        let received = Arc::clone(&received);
+        async move { Ok::<_, Infallible>(echo(request, &received).await) }
     });
     let mut server = auto::Builder::new(TokioExecutor::new());
     server.http1().max_headers(400).max_buf_size(256 * 1024);
@@ -96,11 +112,11 @@ async fn serve(stream: TcpStream, requests: Arc<AtomicU64>) {
 
 type Body = UnsyncBoxBody<Bytes, Infallible>;
 
-async fn echo(request: Request<Incoming>, requests: &AtomicU64) -> Response<Body> {
+async fn echo(request: Request<Incoming>, received: &Received) -> Response<Body> {
     if request.uri().path() == COUNT_PATH {
-        return plain(&json!({ "requests": requests.load(Ordering::SeqCst) }));
+        return plain(&json!({ "requests": received.requests.load(Ordering::SeqCst) }));
     }
-    requests.fetch_add(1, Ordering::SeqCst);
+    received.requests.fetch_add(1, Ordering::SeqCst);
     let (head, mut body) = request.into_parts();
     let mut body_bytes = 0;
     let mut trailers = Vec::new();
@@ -124,6 +140,11 @@ async fn echo(request: Request<Incoming>, requests: &AtomicU64) -> Response<Body
         "body_complete": complete,
         "trailers": trailers,
     });
+    received
+        .last
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .clone_from(&echo);
     let is_grpc = head
         .headers
         .get(http::header::CONTENT_TYPE)

@@ -58,6 +58,10 @@ pub struct FilterDocument {
     pub dpop: Option<DpopDocument>,
     /// The route rules; the most specific one wins. A request that matches none is denied.
     pub rules: Vec<RuleDocument>,
+    /// Methods in upper case that requests may have beside those that are registered with IANA and those that a rule names, at
+    /// most 100. A request with another method is refused. Default: none.
+    #[deserr(default)]
+    pub further_methods: Option<Vec<String>>,
     /// What is refused or accepted whatever the route rule, looked at before it decides. Default: nothing.
     #[deserr(default)]
     pub access: Option<AccessDocument>,

@@ -38,6 +38,8 @@ const NAME_BYTES_MAX: usize = 64;
 const SCOPES_MAX: usize = 64;
 /// Up to here a serialized `GrpcService` with the name is ASCII, which the SDK's `&str` parameter needs.
 const CLUSTER_BYTES_MAX: usize = 125;
+/// Each is short, and so is their list.
+const FURTHER_METHODS_MAX: usize = 100;
 /// Of what policies see of a rule.
 const LABEL_BYTES_MAX: usize = 256;
 const TIMEOUT_MS_DEFAULT: u32 = 500;
@@ -72,6 +74,8 @@ pub struct FilterConfiguration {
     pub rules: Vec<RouteRule>,
     /// Which rule a request falls under.
     pub routes: RouteTable,
+    /// The methods that requests may have beside the registered ones.
+    pub further_methods: BTreeSet<Box<str>>,
     /// What is refused or accepted before a rule decides.
     pub access: AccessRules,
     /// Whether the credential and its proof reach the upstream.
@@ -253,6 +257,7 @@ impl FilterConfiguration {
             &trust_domains,
             &mut check,
         );
+        let further_methods = check_methods(document.further_methods, &document.rules, &mut check);
         let Providers { providers, sources } = check_providers(document.providers.unwrap_or_default(), &mut check);
         let (rules, routes) = check_rules(document.rules, &trust_domains, &providers, &mut check);
         let entries = |value, max, default, path, check: &mut Problems| {
@@ -277,6 +282,7 @@ impl FilterConfiguration {
             dpop: check_dpop(document.dpop, &mut check),
             rules,
             routes,
+            further_methods,
             access: check_access(document.access, &trust_domains, &mut check),
             forward_credential: document.forward_credential.unwrap_or(false),
             identity_headers: check_identity_headers(document.identity_headers.as_deref(), &mut check),
@@ -382,6 +388,31 @@ fn check_identity_headers(names: Option<&[String]>, check: &mut Problems) -> Ide
         }
     }
     headers
+}
+
+/// Those that are listed, and those that route rules name, which [`add_routes`] checks.
+fn check_methods(listed: Option<Vec<String>>, rules: &[RuleDocument], check: &mut Problems) -> BTreeSet<Box<str>> {
+    let listed = listed.unwrap_or_default();
+    if listed.len() > FURTHER_METHODS_MAX {
+        check.add(
+            "further_methods",
+            format_args!("expected at most {FURTHER_METHODS_MAX} methods"),
+        );
+    }
+    for (index, method) in listed.iter().enumerate() {
+        if !request::is_upper_case_method(method) {
+            let found = shortened(method);
+            check.add(
+                format!("further_methods[{index}]"),
+                format_args!("expected a method in upper case, found `{found}`"),
+            );
+        }
+    }
+    let named = rules.iter().filter_map(|rule| rule.methods.as_ref()).flatten();
+    let all = listed.iter().chain(named);
+    all.filter(|method| !request::is_registered_method(method))
+        .map(|method| Box::from(method.as_str()))
+        .collect()
 }
 
 fn check_rules(

@@ -7,7 +7,6 @@ use std::rc::Rc;
 
 use super::identity::Identity;
 use super::tokens::Tokens;
-use super::user_agent;
 use crate::access::Possession;
 use crate::cache::Cache;
 use crate::decision::{Attribute, Decision, Vary};
@@ -76,7 +75,7 @@ impl DecisionKey {
                     Some(IpAddr::V4(address)) => key.push(&address.octets()),
                     Some(IpAddr::V6(address)) => key.push(&address.octets()),
                 },
-                Attribute::UserAgent => key.push(user_agent(head).unwrap_or_default().as_bytes()),
+                Attribute::UserAgent => key.push(head.user_agent().unwrap_or_default().as_bytes()),
                 Attribute::Device => key.push_possession(identity.possession()),
             }
         }

@@ -12,7 +12,7 @@ use crate::dpop::ProofHeader;
 use crate::identity_headers::{DECISION_ID, OBLIGATIONS, PEER, ROUTE_RULE};
 use crate::peer::requirement::PeerRequirement;
 use crate::reason::{DecidedBy, DenyReason};
-use crate::request::{Caller, PROOF_HEADER, RequestHead};
+use crate::request::{CONNECTION_HEADER, Caller, PROOF_HEADER, RequestHead};
 use crate::time::Timestamp;
 use crate::token::VerifiedToken;
 use crate::token::credential::{CredentialSources, SourceSet};
@@ -74,6 +74,8 @@ pub(super) struct Forwarding {
     sources: CredentialSources,
     /// What is left of the header `cookie`; empty: it goes. `None`: it stays as it is.
     cookies: Option<Box<str>>,
+    /// What is left of the header `connection`, likewise.
+    connection: Option<Box<str>>,
     removes_proof: bool,
     next_nonce: Option<Box<str>>,
     path: Option<Box<str>>,
@@ -137,19 +139,21 @@ impl Permit {
         self.decided_by
     }
 
-    /// The headers that must not reach the upstream: forged copies of ours, and the credential.
+    /// The headers that must not reach the upstream: forged copies of ours, the credential, and a `connection` that names headers.
     pub fn headers_to_remove(&self) -> impl Iterator<Item = &str> {
         let Forwarding {
             removed,
             sources,
             cookies,
+            connection,
             ..
         } = &self.forwarding;
-        // What is kept of the cookies is set again.
+        // What is kept of the cookies, and of `connection`, is set again.
         let credentials = sources.headers(*removed).chain(cookies.is_some().then_some(COOKIE));
+        let connection = connection.is_some().then_some(CONNECTION_HEADER);
         let proof = self.forwarding.removes_proof.then_some(PROOF_HEADER);
         let forged = self.forwarding.forged.iter().map(String::as_str);
-        forged.chain(credentials).chain(proof)
+        forged.chain(credentials).chain(proof).chain(connection)
     }
 
     /// The headers that the upstream gets, each with one value, in place of any that the request has.
@@ -157,6 +161,7 @@ impl Permit {
         let Forwarding {
             tokens,
             cookies,
+            connection,
             peer,
             sets_peer,
             rule_id,
@@ -168,12 +173,13 @@ impl Permit {
             .iter()
             .filter(|_| *sets_peer)
             .filter_map(|peer| peer.as_ref().as_ref().ok());
-        let cookies = cookies.as_deref().filter(|kept| !kept.is_empty());
+        let [cookies, connection] = [cookies, connection].map(|kept| kept.as_deref().filter(|kept| !kept.is_empty()));
         let transaction_token = self.transaction_token.as_deref();
         principal
             .chain(claims_of_others)
             .map(|(name, value)| (name.as_ref(), value.as_str()))
             .chain(cookies.map(|kept| (COOKIE, kept)))
+            .chain(connection.map(|kept| (CONNECTION_HEADER, kept)))
             .chain(transaction_token.map(|token| (transaction_token::HEADER, token)))
             .chain(peer.map(|peer| (PEER, peer.id.as_str())))
             .chain(rule_id.as_deref().map(|id| (ROUTE_RULE, id)))
@@ -255,6 +261,7 @@ impl Forwarding {
             removed,
             sources: sources.clone(),
             cookies: sources.cookies_without(removed, head).map(String::into_boxed_str),
+            connection: head.connection_without_names().map(String::into_boxed_str),
             removes_proof: looks_at_credential && !configuration.forward_credential && head.proof != ProofHeader::None,
             next_nonce: identity.next_nonce.as_deref().map(Box::from),
             tokens: identity.tokens.clone(),

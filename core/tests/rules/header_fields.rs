@@ -1,10 +1,13 @@
 //! Header fields that are repeated, in another spelling, or in unusual bytes: no reading of a request escapes a rule.
 
+use picket_core::access::USER_AGENT_BYTES_MAX;
+use picket_core::configuration::filter::FilterConfiguration;
+use picket_core::decision::Effect;
 use picket_core::enforcement::Step;
 use picket_core::reason::DenyReason;
 use serde_json::{Value, json};
 
-use crate::support::{Caller, Sidecar, configuration};
+use crate::support::{Caller, Sidecar, configuration, decision};
 
 /// A condition, the fields of a request, and whether the condition matches in a rule that rejects and in one that accepts.
 type Case = (&'static str, &'static [(&'static str, &'static str)], bool, bool);
@@ -161,5 +164,137 @@ fn a_rule_reads_every_field_of_a_header() {
         assert_eq!(notes.would_not_accept, !accepts, "observe.accept: {case}");
         // What could be meant is counted.
         assert_eq!(observed(json!({"audit": rule})).is_audited, *rejects, "audit: {case}");
+    }
+}
+
+#[test]
+fn a_method_is_registered_configured_or_refused() {
+    let mut document = configuration();
+    document["further_methods"] = json!(["PURGE"]);
+    document["rules"][0]["methods"] = json!(["GET", "BAN"]);
+    let mut sidecar = Sidecar::with(&document);
+    for method in ["GET", "HEAD", "DELETE", "QUERY", "PROPFIND", "PURGE", "BAN"] {
+        assert_eq!(refused(&mut sidecar, &caller(&[]).method(method)), None, "{method}");
+    }
+    for method in [
+        "get", "Get", "delete", "dELETE", "purge", "BREW", "X", "GET-", "\u{212a}",
+    ] {
+        let caller = caller(&[]).method(method);
+        assert_eq!(
+            refused(&mut sidecar, &caller),
+            Some(DenyReason::RequestMalformed),
+            "{method}"
+        );
+    }
+    assert_eq!(
+        sidecar.refuses(&caller(&[]).method("delete")).detail.as_deref(),
+        Some("the method `delete` is neither registered with IANA nor one of `further_methods`")
+    );
+}
+
+#[test]
+fn a_rejection_of_a_method_holds_for_each_way_to_write_it() {
+    let mut rejecting = with_access(&json!({"reject": [{"id": "r", "to": [{"methods": ["DELETE"]}]}]}));
+    let mut unless_get = with_access(&json!({"reject": [{"id": "r", "to": [{"not_methods": ["GET"]}]}]}));
+    for method in ["DELETE", "delete", "Delete"] {
+        assert!(
+            refused(&mut rejecting, &caller(&[]).method(method)).is_some(),
+            "{method}"
+        );
+        assert!(
+            refused(&mut unless_get, &caller(&[]).method(method)).is_some(),
+            "{method}"
+        );
+    }
+}
+
+#[test]
+fn further_methods_are_in_upper_case_and_few() {
+    for (methods, path) in [
+        (json!(["purge"]), "further_methods[0]"),
+        (json!(["PURGE", ""]), "further_methods[1]"),
+        (json!(["A B"]), "further_methods[0]"),
+        (json!(["A".repeat(33)]), "further_methods[0]"),
+        (json!(vec!["PURGE"; 101]), "further_methods"),
+    ] {
+        let mut document = configuration();
+        document["further_methods"] = methods;
+        let problems = FilterConfiguration::parse(document.to_string().as_bytes()).unwrap_err();
+        assert_eq!(problems.as_slice()[0].path, path, "{problems}");
+    }
+}
+
+/// A request about which the policy service is asked.
+fn asking(agent: &[u8]) -> Caller {
+    Caller::new().get("/orders/1").header_bytes("user-agent", agent)
+}
+
+#[test]
+fn policies_see_the_whole_user_agent_or_the_request_is_refused() {
+    let longest = vec![b'a'; USER_AGENT_BYTES_MAX];
+    for (agent, seen) in [
+        (b"bot".as_slice(), Some("bot".to_owned())),
+        (b" bot\t", Some("bot".to_owned())),
+        (b"bot\xe9", Some("bot\u{e9}".to_owned())),
+        (b"bot,bot", Some("bot,bot".to_owned())),
+        (b"", None),
+        (&longest, Some("a".repeat(USER_AGENT_BYTES_MAX))),
+    ] {
+        assert_eq!(Sidecar::new().asks(&asking(agent)).0.context.user_agent, seen);
+    }
+    let detail = |caller: &Caller| {
+        let refusal = Sidecar::new().refuses(caller);
+        assert_eq!(refusal.reason, DenyReason::RequestMalformed);
+        refusal.detail.unwrap()
+    };
+    let too_long = [longest.as_slice(), b"a"].concat();
+    assert_eq!(
+        detail(&asking(&too_long)),
+        "the header `user-agent` is longer than 1024 bytes"
+    );
+    let twice = asking(b"bot").header_bytes("user-agent", b"bot");
+    assert_eq!(detail(&twice), "the header `user-agent` was sent more than once");
+    // A rule that decides alone does not look at it.
+    Sidecar::new().permits(&caller(&[]).header_bytes("user-agent", &too_long));
+}
+
+#[test]
+fn a_decision_is_kept_for_one_user_agent() {
+    let mut sidecar = Sidecar::new();
+    let (_, pending) = sidecar.asks(&asking(b"bot\xe9"));
+    sidecar.answers(pending, Ok(decision(Effect::Permit, 60_000))).unwrap();
+    sidecar.permits(&asking(b"bot\xe9"));
+    // The same text in UTF-8.
+    sidecar.permits(&asking("bot\u{e9}".as_bytes()));
+    for other in [b"bot".as_slice(), b"bot\xe8", b"bot\xe9\xe9", b""] {
+        sidecar.asks(&asking(other));
+    }
+}
+
+#[test]
+fn what_is_forwarded_names_no_header_that_the_next_hop_would_drop() {
+    let forwarded = |fields: &[(&str, &str)]| {
+        let (permit, _) = Sidecar::new().permits(&caller(fields));
+        let removed = permit.headers_to_remove().any(|name| name == "connection");
+        let set = permit.headers_to_set().find(|(name, _)| *name == "connection");
+        (removed, set.map(|(_, value)| value.to_owned()))
+    };
+    let set = |value: &str| (true, Some(value.to_owned()));
+    assert_eq!(forwarded(&[]), (false, None));
+    assert_eq!(forwarded(&[("connection", "Upgrade")]), (false, None));
+    assert_eq!(forwarded(&[("connection", "Upgrade, Keep-Alive")]), (false, None));
+    for names in [
+        "x-picket-subject",
+        "txn-token",
+        "authorization",
+        "x-role",
+        "X_PICKET_PEER",
+        "host",
+    ] {
+        let fields = format!("{names}, Upgrade");
+        assert_eq!(forwarded(&[("connection", &fields)]), set("upgrade"), "{names}");
+        assert_eq!(forwarded(&[("connection", names)]), (true, None), "{names}");
+        let two = [("connection", "upgrade"), ("connection", names)];
+        assert_eq!(forwarded(&two), set("upgrade"), "{names}");
     }
 }

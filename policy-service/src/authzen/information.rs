@@ -175,10 +175,7 @@ pub(super) fn access_request(document: Map<String, Value>, asked: &Asked) -> Res
         resource: read_resource(resource.properties, &mut check),
         context: Context {
             source_address,
-            user_agent: context
-                .user_agent
-                .map(|agent| cut(&agent))
-                .filter(|agent| !agent.is_empty()),
+            user_agent: read_user_agent(context.user_agent, &mut check),
             possession,
         },
     };
@@ -312,11 +309,11 @@ fn read_resource(properties: ResourceProperties, check: &mut Problems) -> Resour
     }
 }
 
-/// RFC 9110 §9.1 and §5.6.2.
+/// RFC 9110 §9.1 and §5.6.2. Which methods there are is known to the enforcement point; a policy knows them in upper case.
 fn check_method(name: &str, check: &mut Problems) {
-    let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+    let token = |b: u8| b.is_ascii_uppercase() || b.is_ascii_digit() || b"!#$%&'*+-.^_`|~".contains(&b);
     if name.is_empty() || name.len() > METHOD_BYTES_MAX || !name.bytes().all(token) {
-        let expected = "expected an HTTP method: a token of at most";
+        let expected = "expected an HTTP method in upper case: a token of at most";
         check.add("action.name", format_args!("{expected} {METHOD_BYTES_MAX} characters"));
     }
 }
@@ -342,10 +339,14 @@ fn not_empty(text: String, path: &str, check: &mut Problems) -> String {
     text
 }
 
-/// As the filter cuts it.
-fn cut(agent: &str) -> String {
-    agent
-        .get(..agent.floor_char_boundary(USER_AGENT_BYTES_MAX))
-        .unwrap_or_default()
-        .to_owned()
+/// As the filter takes it: whole, or not at all.
+fn read_user_agent(agent: Option<String>, check: &mut Problems) -> Option<String> {
+    let agent = present(agent.map(|agent| agent.trim_matches([' ', '\t']).to_owned()))?;
+    if agent.len() > USER_AGENT_BYTES_MAX {
+        check.add(
+            "context.user_agent",
+            format_args!("expected at most {USER_AGENT_BYTES_MAX} bytes"),
+        );
+    }
+    Some(agent)
 }

@@ -400,3 +400,55 @@ fn the_longest_policy_is_validated_and_evaluated_on_a_small_stack_and_a_longer_o
     let errors = loaded(&chain("true&&", 170_000)).unwrap_err();
     assert!(errors.to_string().contains("more than 256 clauses"), "{errors}");
 }
+
+#[test]
+fn a_user_agent_that_may_be_several_fields_is_permitted_as_each_of_them() {
+    let evaluate = |policies: &str, agent: &str| {
+        let folder = folder(&[("a.cedar", policies)]);
+        let engine = load(folder.path()).unwrap();
+        let mut request = request(user(&[]), "GET", "orders-read");
+        request.context.user_agent = Some(agent.to_owned());
+        engine.evaluate(&request, NOW_US)
+    };
+    let permit = r#"@id("p") permit (principal, action, resource);"#;
+    let forbid = format!(
+        r#"{permit} @id("f") forbid (principal, action, resource) when {{ context has user_agent && context.user_agent == "bot" }};"#
+    );
+    for agent in [
+        "bot",
+        "bot,bot",
+        "curl,bot",
+        "bot, curl",
+        "bot,",
+        "a (,bot",
+        "a (x, y),bot",
+    ] {
+        let evaluation = evaluate(&forbid, agent);
+        assert_eq!(evaluation.effect, Effect::Deny, "{agent}");
+        assert_eq!(evaluation.policy_ids, ["f"], "{agent}");
+        assert_eq!(evaluation.errors, [""; 0], "{agent}");
+        // Nobody looks at it.
+        assert_eq!(evaluate(permit, agent).effect, Effect::Permit, "{agent}");
+    }
+    for agent in [
+        "curl",
+        "robot",
+        "curl, wget",
+        "app iPhone10,5",
+        "Mozilla/5.0 (KHTML, bot)",
+    ] {
+        assert_eq!(evaluate(&forbid, agent).effect, Effect::Permit, "{agent}");
+    }
+    let many = vec!["a"; 100].join(",");
+    let evaluation = evaluate(&forbid, &many);
+    assert_eq!(
+        (evaluation.effect, evaluation.errors.len()),
+        (Effect::Deny, 1),
+        "{evaluation:?}"
+    );
+    assert_eq!(evaluate(permit, &many).effect, Effect::Permit);
+    // What permits must permit each of them.
+    let only = r#"@id("p") permit (principal, action, resource) when { context has user_agent && context.user_agent like "cu*" };"#;
+    assert_eq!(evaluate(only, "curl/1, curl/2").effect, Effect::Permit);
+    assert_eq!(evaluate(only, "curl/1, bot").effect, Effect::Deny);
+}

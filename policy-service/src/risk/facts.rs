@@ -79,7 +79,7 @@ impl Facts {
             place: Place::of(source, address),
             coordinates: address.coordinates,
             standing: None,
-            device: Fingerprint::of("device", &[request.context.user_agent.as_deref(), peer]),
+            device: Fingerprint::of("device", &[request.context.user_agent_prefix(), peer]),
             session,
             token,
             peer: peer.map(|peer| Fingerprint::of("peer", &[Some(peer)])),

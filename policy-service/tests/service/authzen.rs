@@ -297,6 +297,14 @@ async fn what_is_malformed_is_told_with_the_field() {
             "action.name: expected an HTTP method",
         ),
         (
+            with("/action/name", "delete".into()),
+            "action.name: expected an HTTP method in upper case",
+        ),
+        (
+            with("/context", json!({"user_agent": "a".repeat(1025)})),
+            "context.user_agent: expected at most 1024 bytes",
+        ),
+        (
             with("/resource/properties/host", "Orders:80".into()),
             "resource.properties.host: expected a host in lower case",
         ),
