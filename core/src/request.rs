@@ -40,7 +40,7 @@ pub struct RequestHead<'a> {
     pub port: Option<u16>,
     /// Normalised path, and query.
     pub target: Target<'a>,
-    /// `authorization`, as received.
+    /// `authorization`, without white space around it.
     pub authorization: Option<&'a [u8]>,
     /// `dpop`, as received: only where a token needs it does its number matter.
     pub proof: ProofHeader<'a>,
@@ -193,7 +193,7 @@ impl<'a> RequestHead<'a> {
             host,
             port,
             target: path::parse_target(single.path.ok_or(RequestError::Missing(":path"))?)?,
-            authorization: single.authorization,
+            authorization: single.authorization.map(trimmed),
             proof,
             user_agent: single.user_agent.map(trimmed).filter(|agent| !agent.is_empty()),
             has_connection,
@@ -204,15 +204,20 @@ impl<'a> RequestHead<'a> {
         })
     }
 
-    /// `user-agent` as policies see it, where it is not empty: UTF-8 or, where it is none, ISO 8859-1 (RFC 9110 §5.5), in which
-    /// every byte is a character.
+    /// `user-agent` as policies see it, where it is not empty: UTF-8, in which a byte that is no part of a character is one of
+    /// ISO 8859-1 (RFC 9110 §5.5). So no byte hides others.
     #[must_use]
     pub fn user_agent(&self) -> Option<Cow<'a, str>> {
         let agent = self.user_agent?;
-        Some(match std::str::from_utf8(agent) {
-            Ok(text) => text.into(),
-            Err(_) => agent.iter().copied().map(char::from).collect(),
-        })
+        if let Ok(text) = std::str::from_utf8(agent) {
+            return Some(text.into());
+        }
+        let mut text = String::with_capacity(agent.len().saturating_mul(2));
+        for chunk in agent.utf8_chunks() {
+            text.push_str(chunk.valid());
+            text.extend(chunk.invalid().iter().copied().map(char::from));
+        }
+        Some(text.into())
     }
 
     /// Whether policies see the whole user agent.
@@ -520,8 +525,9 @@ mod tests {
             ("b\u{f6}t".as_bytes(), Some("b\u{f6}t")),
             (b"b\xf6t", Some("b\u{f6}t")),
             (b"bot\xff\x80", Some("bot\u{ff}\u{80}")),
-            // One byte that is not UTF-8 makes all of it ISO 8859-1.
-            (b"\xc3\xb6\xff", Some("\u{c3}\u{b6}\u{ff}")),
+            // One byte that is not UTF-8 does not hide what is.
+            (b"b\xc3\xb6t,\xff", Some("b\u{f6}t,\u{ff}")),
+            (b"\xc3bot\xe2\x82", Some("\u{c3}bot\u{e2}\u{82}")),
             (b"", None),
             (b" ", None),
         ] {

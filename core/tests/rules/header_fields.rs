@@ -298,3 +298,16 @@ fn what_is_forwarded_names_no_header_that_the_next_hop_would_drop() {
         assert_eq!(forwarded(&two), set("upgrade"), "{names}");
     }
 }
+
+#[test]
+fn white_space_hides_no_credential() {
+    let mut document = configuration();
+    document["rules"] = json!([
+        {"id": "any", "hosts": ["*"], "paths": ["/{**}"], "peer": "none", "credential": "optional", "decision": "permit"},
+    ]);
+    for value in [" Bearer forged", "\tBearer forged", "Bearer forged "] {
+        let caller = caller(&[("authorization", value)]);
+        let refused = refused(&mut Sidecar::with(&document), &caller);
+        assert_eq!(refused, Some(DenyReason::TokenMalformed), "{value:?}");
+    }
+}
