@@ -563,7 +563,7 @@ impl From<PeerError> for Refusal {
     fn from(error: PeerError) -> Self {
         let reason = match error {
             PeerError::Missing | PeerError::NotForwarded => DenyReason::PeerMissing,
-            PeerError::Unverified => DenyReason::PeerUnverified,
+            PeerError::Unverified | PeerError::Untrusted(_) => DenyReason::PeerUnverified,
             PeerError::Malformed(_) | PeerError::Forwarded(_) => DenyReason::PeerMalformed,
             PeerError::NotYetValid => DenyReason::PeerNotYetValid,
             PeerError::Expired => DenyReason::PeerExpired,

@@ -11,11 +11,11 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
 
-use self::forwarded::ForwardedError;
+use self::forwarded::{ElementDefect, ForwardedError};
 use crate::spiffe::SpiffeId;
 use crate::time::Timestamp;
 
-pub use certificate::CertificateError;
+pub use certificate::{CertificateError, Extension};
 
 /// A larger certificate is refused; ordinary ones have 1 to 4 KiB in PEM.
 pub const CERTIFICATE_BYTES_MAX: usize = 64 * 1024;
@@ -55,6 +55,9 @@ pub enum PeerError {
     /// A certificate was presented, but the proxy did not validate it, or is too old to say so.
     #[error("the proxy did not validate the client certificate")]
     Unverified,
+    /// The proxy accepted the certificate, and the mesh's authorities do not vouch for it.
+    #[error(transparent)]
+    Untrusted(#[from] ChainError),
     /// The certificate is not an X.509-SVID for clients.
     #[error(transparent)]
     Malformed(#[from] CertificateError),
@@ -72,6 +75,53 @@ pub enum PeerError {
     Expired,
 }
 
+/// Why the mesh's authorities do not vouch for a certificate (RFC 5280 §6), where it is not the proxy that checks this.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ChainError {
+    /// No authority has the name of its issuer.
+    #[error("the client certificate was issued by none of the mesh's authorities")]
+    UnknownIssuer,
+    /// The signature is not that authority's, or of an algorithm that is not checked.
+    #[error("the client certificate's signature is not by the authority that it names")]
+    Signature,
+    /// It has an extension that must be understood and is not.
+    #[error("the client certificate has a critical extension that is not supported")]
+    CriticalExtension,
+    /// Another rule of RFC 5280.
+    #[error("the client certificate fails the path validation of RFC 5280")]
+    Other,
+}
+
+impl PeerError {
+    /// Whether nobody has presented a certificate: not the connection, and not the caller of a trusted hop.
+    #[must_use]
+    pub fn is_absence(self) -> bool {
+        match self {
+            Self::Missing | Self::NotForwarded => true,
+            Self::Unverified
+            | Self::Untrusted(_)
+            | Self::Malformed(_)
+            | Self::Forwarded(_)
+            | Self::NotYetValid
+            | Self::Expired => false,
+        }
+    }
+
+    /// Whether nobody has presented a certificate that names a workload: none at all, or one without a URI.
+    #[must_use]
+    pub fn names_no_workload(self) -> bool {
+        let is_nobody = matches!(
+            self,
+            Self::Malformed(CertificateError::NoUri)
+                | Self::Forwarded(ForwardedError::Element {
+                    defect: ElementDefect::Nobody,
+                    ..
+                })
+        );
+        is_nobody || self.is_absence()
+    }
+}
+
 /// Tells the peer. Its validity is left to [`Peer::check_validity`], as a connection may outlive it.
 ///
 /// # Errors
@@ -82,6 +132,11 @@ pub fn identify(evidence: PeerEvidence<'_>) -> Result<Peer, PeerError> {
         return Err(PeerError::Unverified);
     }
     Ok(certificate::read_pem(pem)?)
+}
+
+/// A SPIFFE ID with a path; `None`: it is a trust domain's own, and names no workload (X.509-SVID §5.2).
+fn workload(id: SpiffeId) -> Option<SpiffeId> {
+    (!id.path().is_empty()).then_some(id)
 }
 
 /// Tells the SPIFFE ID of a certificate in DER that TLS has already validated, its dates included.

@@ -149,7 +149,7 @@ deny_reasons! {
     SourceNotAllowed => "source_not_allowed", 403, 7, "Requests from the caller's address are not allowed here.";
     /// The connection has no client certificate, or is a trusted hop's that forwarded none.
     PeerMissing => "peer_missing", 403, 7, "A client certificate is required.";
-    /// Envoy did not validate the client certificate.
+    /// Envoy did not validate the client certificate, or by external authorization the mesh's authorities do not vouch for it.
     PeerUnverified => "peer_unverified", 403, 7, "The client certificate was not verified.";
     /// The certificate is not an X.509-SVID that a client may use, or what a trusted hop forwarded is none.
     PeerMalformed => "peer_malformed", 403, 7, "The client certificate is not an X.509-SVID for clients.";

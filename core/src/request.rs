@@ -111,6 +111,9 @@ pub enum RequestError {
     /// The authority is not a host with an optional port.
     #[error("the authority is not a host name or address with an optional port")]
     Authority,
+    /// RFC 1034 §3.1 allows it, and another virtual host of Envoy's may have the name with it.
+    #[error("the authority's host ends with a dot")]
+    AuthorityTrailingDot,
     /// `host` names another host than `:authority`: the upstream might believe either.
     #[error("the headers `host` and `:authority` differ")]
     HostDiffers,
@@ -326,7 +329,7 @@ fn parse_method(method: &[u8]) -> Result<&str, RequestError> {
 /// RFC 3986 §3.2.2 without percent-encoding: a DNS name, an IPv4 address, or an IPv6 address in brackets; then a port.
 ///
 /// # Errors
-/// [`RequestError::Authority`] for anything else.
+/// [`RequestError::Authority`] and [`RequestError::AuthorityTrailingDot`] for anything else.
 pub(crate) fn parse_host(authority: &[u8]) -> Result<(Cow<'_, str>, Option<u16>), RequestError> {
     let authority = std::str::from_utf8(authority).map_err(|_| RequestError::Authority)?;
     let (host, port) = match authority.strip_prefix('[') {
@@ -359,7 +362,10 @@ pub(crate) fn parse_host(authority: &[u8]) -> Result<(Cow<'_, str>, Option<u16>)
     // takes it off where `strip_trailing_host_dot` is set.
     let is_name = is_dns_name(&host);
     if host.len() > HOST_BYTES_MAX || !(is_name || host.starts_with('[')) {
-        return Err(RequestError::Authority);
+        return Err(match host.strip_suffix('.') {
+            Some(host) if is_dns_name(host) => RequestError::AuthorityTrailingDot,
+            Some(_) | None => RequestError::Authority,
+        });
     }
     let host = match host.bytes().any(|b| b.is_ascii_uppercase()) {
         true => Cow::Owned(host.to_ascii_lowercase()),
@@ -482,10 +488,13 @@ mod tests {
             "a b",
             "é",
             "h:1:2",
-            "orders.example.org.",
-            "orders.example.org.:80",
+            "orders.example.org..",
+            ".orders.example.org.",
         ] {
             assert_eq!(host(bad), Err(RequestError::Authority), "{bad}");
+        }
+        for bad in ["orders.example.org.", "orders.example.org.:80", "127.0.0.1."] {
+            assert_eq!(host(bad), Err(RequestError::AuthorityTrailingDot), "{bad}");
         }
     }
 

@@ -159,10 +159,11 @@ pub(super) fn check_certificate(token: &VerifiedToken, identity: &Identity<'_>) 
     let Some(wanted) = token.confirmation.certificate else {
         return Ok(());
     };
-    let peer = identity.peer().as_ref().as_ref();
-    match peer.is_ok_and(|peer| peer.thumbprint == Some(CertificateThumbprint(wanted))) {
-        true => Ok(()),
-        false => Err(Refusal::new(DenyReason::TokenCertificateMismatch, DecidedBy::Token)),
+    let refusal = Refusal::new(DenyReason::TokenCertificateMismatch, DecidedBy::Token);
+    match identity.peer().as_ref() {
+        Ok(peer) if peer.thumbprint == Some(CertificateThumbprint(wanted)) => Ok(()),
+        Ok(_) => Err(refusal),
+        Err(error) => Err(refusal.because(error)),
     }
 }
 

@@ -3,6 +3,8 @@
 //! Signature and chain are the proxy's to validate. What is checked here is what it leaves open, or tells incompletely:
 //! Envoy's own property shows the first of several URIs alone.
 
+use std::fmt;
+
 use x509_cert::der::asn1::{Any, ObjectIdentifier};
 use x509_cert::der::oid::AssociatedOid;
 use x509_cert::der::{Decode, Tag, Tagged, pem};
@@ -12,8 +14,8 @@ use x509_cert::name::Name;
 use x509_cert::time::{Time, Validity};
 use x509_cert::{Certificate, TbsCertificate};
 
-use super::{CERTIFICATE_BYTES_MAX, CertificateThumbprint, Peer};
-use crate::spiffe::SpiffeId;
+use super::{CERTIFICATE_BYTES_MAX, CertificateThumbprint, Peer, workload};
+use crate::spiffe::{SpiffeId, SpiffeIdError};
 use crate::time::Timestamp;
 
 /// RFC 7468 §5.1.
@@ -24,43 +26,101 @@ const CLIENT_AUTHENTICATION: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.
 /// Why a certificate is not an X.509-SVID for clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CertificateError {
-    /// Over [`CERTIFICATE_BYTES_MAX`], or not a certificate, or an extension that is read is not what RFC 5280 says.
-    #[error("the client certificate cannot be read")]
-    Encoding,
-    /// Not exactly one URI, or it is not a workload's SPIFFE ID.
-    #[error("the client certificate is not an X.509-SVID with exactly one SPIFFE ID that has a path")]
-    SpiffeId,
-    /// A name holds a control character.
-    #[error("a name in the client certificate holds a control character")]
-    Name,
-    /// It may sign certificates or revocation lists.
-    #[error("the client certificate is one of a certificate authority")]
+    /// Over [`CERTIFICATE_BYTES_MAX`].
+    #[error("the client certificate is longer than {CERTIFICATE_BYTES_MAX} bytes")]
+    TooLong,
+    /// Not exactly one block of RFC 7468 with this label.
+    #[error("the client certificate is not exactly one PEM block `{PEM_LABEL}`")]
+    Pem,
+    /// Not what RFC 5280 §4.1 says.
+    #[error("the client certificate is not an X.509 certificate in DER")]
+    Der,
+    /// An extension is there twice.
+    #[error("the client certificate has its extension `{0}` more than once")]
+    RepeatedExtension(Extension),
+    /// An extension is not what RFC 5280 §4.2.1 says.
+    #[error("the client certificate's extension `{0}` is malformed")]
+    MalformedExtension(Extension),
+    /// X.509-SVID §2: none where there must be exactly one.
+    #[error("the client certificate has no URI in `subjectAltName`, where an X.509-SVID has its SPIFFE ID")]
+    NoUri,
+    /// X.509-SVID §2: so many where there must be exactly one.
+    #[error("the client certificate has {0} URIs in `subjectAltName`, where an X.509-SVID has exactly one")]
+    SeveralUris(usize),
+    /// SPIFFE-ID §2.
+    #[error("the URI in the client certificate is not a SPIFFE ID: {0}")]
+    SpiffeId(#[from] SpiffeIdError),
+    /// X.509-SVID §5.2: a SPIFFE ID without a path is the trust domain's own.
+    #[error("the SPIFFE ID in the client certificate has no path, and so names no workload")]
+    NoPath,
+    /// A name in the subject holds a control character.
+    #[error("a name in the client certificate's subject holds a control character")]
+    SubjectName,
+    /// A name of this extension holds a control character.
+    #[error("a name in the client certificate's `subjectAltName` holds a control character")]
+    AlternativeName,
+    /// X.509-SVID §5.2: `CA: TRUE`.
+    #[error("the client certificate is one of a certificate authority: its basic constraints say `CA: TRUE`")]
     Authority,
-    /// Its key usage, or its extended key usage, leaves out what a client does.
-    #[error("the client certificate is not for clients: `digitalSignature` or `clientAuth` is missing")]
-    Usage,
+    /// X.509-SVID §5.2.
+    #[error("the client certificate is one of a certificate authority: its key usage has `keyCertSign` or `cRLSign`")]
+    AuthorityKeyUsage,
+    /// X.509-SVID §4.3.
+    #[error("the client certificate is not for clients: its key usage has no `digitalSignature`")]
+    KeyUsage,
+    /// X.509-SVID §4.4.
+    #[error("the client certificate is not for clients: its extended key usage has no `clientAuth`")]
+    ExtendedKeyUsage,
+}
+
+/// An extension that is read (RFC 5280 §4.2.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extension {
+    /// Its names.
+    SubjectAltName,
+    /// Whether it is an authority's.
+    BasicConstraints,
+    /// What its key may do.
+    KeyUsage,
+    /// What it may be used for.
+    ExtendedKeyUsage,
+}
+
+impl fmt::Display for Extension {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::SubjectAltName => "subjectAltName",
+            Self::BasicConstraints => "basicConstraints",
+            Self::KeyUsage => "keyUsage",
+            Self::ExtendedKeyUsage => "extKeyUsage",
+        })
+    }
 }
 
 pub(super) fn read_pem(text: &[u8]) -> Result<Peer, CertificateError> {
     if text.len() > CERTIFICATE_BYTES_MAX {
-        return Err(CertificateError::Encoding);
+        return Err(CertificateError::TooLong);
     }
     match pem::decode_vec(text) {
         Ok((PEM_LABEL, der)) => read_der(&der),
-        Ok(_) | Err(_) => Err(CertificateError::Encoding),
+        Ok(_) | Err(_) => Err(CertificateError::Pem),
     }
 }
 
 pub(super) fn read_der(der: &[u8]) -> Result<Peer, CertificateError> {
     if der.len() > CERTIFICATE_BYTES_MAX {
-        return Err(CertificateError::Encoding);
+        return Err(CertificateError::TooLong);
     }
-    let certificate = Certificate::from_der(der).map_err(|_| CertificateError::Encoding)?;
+    let certificate = Certificate::from_der(der).map_err(|_| CertificateError::Der)?;
     let tbs = &certificate.tbs_certificate;
     check_usage(tbs)?;
-    let names = extension::<SubjectAltName>(tbs)?.ok_or(CertificateError::SpiffeId)?.0;
-    if !is_clean_name(&tbs.subject) || !names.iter().all(is_clean) {
-        return Err(CertificateError::Name);
+    let names = extension::<SubjectAltName>(tbs, Extension::SubjectAltName)?;
+    let names = names.map(|names| names.0).unwrap_or_default();
+    if !is_clean_name(&tbs.subject) {
+        return Err(CertificateError::SubjectName);
+    }
+    if !names.iter().all(is_clean) {
+        return Err(CertificateError::AlternativeName);
     }
     let (starts_at, ends_at) = times(&tbs.validity);
     Ok(Peer {
@@ -83,39 +143,48 @@ fn spiffe_id(names: &[GeneralName]) -> Result<SpiffeId, CertificateError> {
         | GeneralName::IpAddress(_)
         | GeneralName::RegisteredId(_) => None,
     });
-    let (Some(uri), None) = (uris.next(), uris.next()) else {
-        return Err(CertificateError::SpiffeId);
-    };
-    let id: SpiffeId = uri.parse().map_err(|_| CertificateError::SpiffeId)?;
-    match id.path() {
-        "" => Err(CertificateError::SpiffeId),
-        _ => Ok(id),
+    let uri = uris.next().ok_or(CertificateError::NoUri)?;
+    match uris.count() {
+        0 => workload(uri.parse()?).ok_or(CertificateError::NoPath),
+        more => Err(CertificateError::SeveralUris(1 + more)),
     }
 }
 
 /// X.509-SVID §5.2: no authority. §4.3: `digitalSignature` is set; where there is no key usage at all, which §4.3 forbids
 /// issuers, §5.2 has nothing to refuse. §4.4: where uses are named, being a client is among them.
 fn check_usage(tbs: &TbsCertificate) -> Result<(), CertificateError> {
-    let constraints = extension::<BasicConstraints>(tbs)?;
-    let usage = extension::<KeyUsage>(tbs)?;
-    let signs = |usage: &KeyUsage| usage.key_cert_sign() || usage.crl_sign();
-    if constraints.is_some_and(|constraints| constraints.ca) || usage.as_ref().is_some_and(signs) {
+    let constraints = extension::<BasicConstraints>(tbs, Extension::BasicConstraints)?;
+    if constraints.is_some_and(|constraints| constraints.ca) {
         return Err(CertificateError::Authority);
     }
-    let uses = extension::<ExtendedKeyUsage>(tbs)?;
-    let is_for_clients = uses.is_none_or(|uses| uses.0.contains(&CLIENT_AUTHENTICATION));
-    if !is_for_clients || usage.is_some_and(|usage| !usage.digital_signature()) {
-        return Err(CertificateError::Usage);
+    let usage = extension::<KeyUsage>(tbs, Extension::KeyUsage)?;
+    if let Some(usage) = usage {
+        if usage.key_cert_sign() || usage.crl_sign() {
+            return Err(CertificateError::AuthorityKeyUsage);
+        }
+        if !usage.digital_signature() {
+            return Err(CertificateError::KeyUsage);
+        }
     }
-    Ok(())
+    let uses = extension::<ExtendedKeyUsage>(tbs, Extension::ExtendedKeyUsage)?;
+    match uses.is_none_or(|uses| uses.0.contains(&CLIENT_AUTHENTICATION)) {
+        true => Ok(()),
+        false => Err(CertificateError::ExtendedKeyUsage),
+    }
 }
 
 /// RFC 5280 §4.2: an extension occurs once; a second one is an error here.
-fn extension<'a, T>(tbs: &'a TbsCertificate) -> Result<Option<T>, CertificateError>
+fn extension<'a, T>(tbs: &'a TbsCertificate, name: Extension) -> Result<Option<T>, CertificateError>
 where
     T: Decode<'a> + AssociatedOid,
 {
-    let found = tbs.get::<T>().map_err(|_| CertificateError::Encoding)?;
+    let found = tbs.get::<T>().map_err(|_| {
+        let all = tbs.extensions.iter().flatten();
+        match all.filter(|extension| extension.extn_id == T::OID).count() {
+            0 | 1 => CertificateError::MalformedExtension(name),
+            _ => CertificateError::RepeatedExtension(name),
+        }
+    })?;
     Ok(found.map(|(_, value)| value))
 }
 

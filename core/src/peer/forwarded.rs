@@ -9,13 +9,15 @@ use std::collections::BTreeSet;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use super::{CertificateThumbprint, Peer, PeerError, certificate};
+use super::{CertificateThumbprint, Peer, PeerError, certificate, workload};
 use crate::request::Header;
-use crate::spiffe::SpiffeId;
+use crate::spiffe::{SpiffeId, SpiffeIdError};
 use crate::time::Timestamp;
 
 /// What is longer is refused; Envoy's default limit for all headers is 60 KiB.
 const FORWARDED_BYTES_MAX: usize = 64 * 1024;
+/// More proxies in a row would be a loop.
+const ELEMENTS_MAX: usize = 32;
 
 /// Which peers are trusted hops, and what they write.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,24 +39,90 @@ pub enum ForwardedHeader {
     ClientCert,
 }
 
-/// Why a trusted hop's header tells of no peer.
+/// Why a trusted hop's header tells of no peer. Bytes are those of all fields, joined by commas.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ForwardedError {
-    /// It is too long, or not what its specification says.
-    #[error("the forwarded client certificate's header is malformed")]
-    Syntax,
+    /// Over [`FORWARDED_BYTES_MAX`].
+    #[error("the header `{0}` is longer than {FORWARDED_BYTES_MAX} bytes")]
+    TooLong(&'static str),
+    /// Envoy's text form is broken.
+    #[error("the header `x-forwarded-client-cert` is malformed at byte {at}: expected {expected}")]
+    Text {
+        /// How many bytes stand before the place.
+        at: usize,
+        /// In words.
+        expected: &'static str,
+    },
+    /// It begins like Envoy's JSON form, and is not JSON, or an object has two members of one name.
+    #[error("the header `x-forwarded-client-cert` is malformed at byte {at}: expected JSON without repeated members")]
+    Json {
+        /// How many bytes stand before the place.
+        at: usize,
+    },
+    /// More proxies in a row would be a loop.
+    #[error("the header `x-forwarded-client-cert` has more than {ELEMENTS_MAX} elements")]
+    TooManyElements,
+    /// An element is not what a hop writes, or says nothing about a workload.
+    #[error("element {number} of the header `x-forwarded-client-cert`: {defect}")]
+    Element {
+        /// Its number from the left, where the first is 1.
+        number: usize,
+        /// What is wrong.
+        defect: ElementDefect,
+    },
+    /// RFC 9440 §2.2, RFC 9651 §3.3.5.
+    #[error("the header `client-cert` is not one byte sequence between colons")]
+    ByteSequence,
+    /// RFC 9651 §4.2.7, RFC 4648 §4.
+    #[error("the byte sequence of the header `client-cert` is not base64 with its padding")]
+    Base64,
     /// Fewer elements than hops.
     #[error("the forwarded client certificate's header has not gone through all trusted hops")]
     TooFewHops,
     /// An element that should be about a hop is about another peer.
     #[error("the forwarded client certificate came through a peer that is no trusted hop")]
     UnknownHop,
-    /// Neither a certificate nor exactly one SPIFFE ID that has a path.
-    #[error("the forwarded client certificate's header has neither a certificate nor exactly one SPIFFE ID")]
+}
+
+/// What is wrong with an element of `x-forwarded-client-cert`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ElementDefect {
+    /// In the JSON form.
+    #[error("expected an object")]
+    NoObject,
+    /// In the JSON form.
+    #[error("expected `{0}` to be a string")]
+    NoString(&'static str),
+    /// In the JSON form.
+    #[error("expected `uri` to be an array of strings")]
+    NoArray,
+    /// In the text form.
+    #[error("`Cert` is not percent-encoded")]
+    PercentEncoding,
+    /// A member that an element has once is there again.
+    #[error("`{0}` is there more than once")]
+    Repeated(&'static str),
+    /// Not the SHA-256 digest that Envoy writes.
+    #[error("`Hash` is not 64 hexadecimal digits")]
+    Hash,
+    /// Neither a certificate nor a name.
+    #[error("it has neither `Cert` nor `URI`")]
     Nobody,
-    /// Certificate, SPIFFE ID and hash belong to different peers.
-    #[error("the forwarded client certificate is not the one that its header names")]
-    Contradiction,
+    /// X.509-SVID §2: a workload has exactly one.
+    #[error("it has {0} times `URI`, and an X.509-SVID has exactly one")]
+    SeveralUris(usize),
+    /// SPIFFE-ID §2.
+    #[error("`URI` is not a SPIFFE ID: {0}")]
+    SpiffeId(#[from] SpiffeIdError),
+    /// X.509-SVID §5.2.
+    #[error("the SPIFFE ID in `URI` has no path, and so names no workload")]
+    NoPath,
+    /// They belong to different peers.
+    #[error("`URI` is not the one in `Cert`")]
+    OtherUri,
+    /// They belong to different peers.
+    #[error("`Hash` is not the one of `Cert`")]
+    OtherHash,
 }
 
 /// What one hop says of its own caller's certificate. A list has more than one entry only where it is malformed, or the
@@ -90,12 +158,12 @@ impl ForwardedPeer {
     ) -> Result<Peer, PeerError> {
         // A hop adds to the end, so the last element is the direct peer's word about its own caller. The one before is
         // that caller's word, and as good as it is a hop itself.
-        let mut elements = self.elements(headers)?.into_iter().rev();
+        let mut elements = self.elements(headers)?.into_iter().enumerate().rev();
         let (mut starts_at, mut ends_at) = (hop.starts_at, hop.ends_at);
         let mut hops_left = self.hops;
         loop {
-            let element = elements.next().ok_or(ForwardedError::TooFewHops)?;
-            let peer = element.peer()?;
+            let (index, element) = elements.next().ok_or(ForwardedError::TooFewHops)?;
+            let peer = element.peer(index + 1)?;
             peer.check_validity(now)?;
             (starts_at, ends_at) = (starts_at.max(peer.starts_at), ends_at.min(peer.ends_at));
             let id = canonical(peer.id);
@@ -124,7 +192,7 @@ impl ForwardedPeer {
         // RFC 9110 §5.3: the fields of a list are one list.
         let value = fields.join(&b',');
         if value.len() > FORWARDED_BYTES_MAX {
-            return Err(ForwardedError::Syntax.into());
+            return Err(ForwardedError::TooLong(name).into());
         }
         Ok(match self.header {
             ForwardedHeader::XForwardedClientCert => xfcc::read(&value)?,
@@ -155,52 +223,55 @@ impl ForwardedHeader {
 }
 
 impl Element {
-    fn peer(&self) -> Result<Peer, PeerError> {
+    fn peer(&self, number: usize) -> Result<Peer, PeerError> {
         let certified = match self.certificates.as_slice() {
             [] => None,
             [Certificate::Pem(pem)] => Some(certificate::read_pem(pem)?),
             [Certificate::Der(der)] => Some(certificate::read_der(der)?),
-            _ => return Err(ForwardedError::Syntax.into()),
+            _ => return Err(ElementDefect::Repeated("Cert").of(number).into()),
         };
+        let peer = self.agree(certified);
+        peer.map_err(|defect| defect.of(number).into())
+    }
+
+    /// The peer of the certificate, where there is one and all else that is said agrees; else the one that is named.
+    fn agree(&self, certified: Option<Peer>) -> Result<Peer, ElementDefect> {
         // Envoy writes an empty URI where the certificate has none.
         let uris: Vec<_> = self.uris.iter().filter(|uri| !uri.is_empty()).collect();
         let named = match uris.as_slice() {
             [] => None,
-            [uri] => Some(workload(uri)?),
-            _ => return Err(ForwardedError::Nobody.into()),
+            [uri] => Some(named(uri)?),
+            several => return Err(ElementDefect::SeveralUris(several.len())),
         };
         let thumbprint = match self.hashes.as_slice() {
             [] => None,
-            [hash] => Some(thumbprint(hash).ok_or(ForwardedError::Syntax)?),
-            _ => return Err(ForwardedError::Syntax.into()),
+            [hash] => Some(thumbprint(hash).ok_or(ElementDefect::Hash)?),
+            _ => return Err(ElementDefect::Repeated("Hash")),
         };
         match (certified, named) {
-            (Some(peer), named) => {
-                let is_other = named.is_some_and(|id| id != peer.id);
-                if is_other || thumbprint.is_some() && thumbprint != peer.thumbprint {
-                    return Err(ForwardedError::Contradiction.into());
-                }
-                Ok(peer)
-            }
+            (Some(peer), Some(id)) if id != peer.id => Err(ElementDefect::OtherUri),
+            (Some(peer), _) if thumbprint.is_some() && thumbprint != peer.thumbprint => Err(ElementDefect::OtherHash),
+            (Some(peer), _) => Ok(peer),
             (None, Some(id)) => Ok(Peer {
                 thumbprint,
                 ..Peer::known_by_name(id)
             }),
-            (None, None) => Err(ForwardedError::Nobody.into()),
+            (None, None) => Err(ElementDefect::Nobody),
         }
     }
 }
 
-/// As in a certificate: X.509-SVID §5.2.
-fn workload(uri: &[u8]) -> Result<SpiffeId, ForwardedError> {
-    let id: SpiffeId = std::str::from_utf8(uri)
-        .ok()
-        .and_then(|uri| uri.parse().ok())
-        .ok_or(ForwardedError::Nobody)?;
-    match id.path() {
-        "" => Err(ForwardedError::Nobody),
-        _ => Ok(id),
+impl ElementDefect {
+    fn of(self, number: usize) -> ForwardedError {
+        ForwardedError::Element { number, defect: self }
     }
+}
+
+/// As in a certificate: X.509-SVID §5.2.
+fn named(uri: &[u8]) -> Result<SpiffeId, ElementDefect> {
+    // What is not UTF-8 has another character than a SPIFFE ID, wherever that stands.
+    let id: SpiffeId = String::from_utf8_lossy(uri).parse()?;
+    workload(id).ok_or(ElementDefect::NoPath)
 }
 
 /// 64 hexadecimal digits.
@@ -217,15 +288,18 @@ fn hex_byte(high: u8, low: u8) -> Option<u8> {
     Some(digit(high)? << 4 | digit(low)?)
 }
 
-/// RFC 9440 §2.2: one byte sequence (RFC 9651 §3.3.5), which is the certificate in DER.
+/// RFC 9440 §2.2: one byte sequence (RFC 9651 §3.3.5), which is the certificate in DER. RFC 9651 §4.2: around it are spaces.
 fn client_cert(value: &[u8]) -> Result<Element, ForwardedError> {
-    let encoded = value
-        .trim_ascii()
-        .strip_prefix(b":")
-        .and_then(|rest| rest.strip_suffix(b":"));
-    let der = encoded.and_then(|encoded| STANDARD.decode(encoded).ok());
+    let mut value = value;
+    while let Some(rest) = value.strip_prefix(b" ").or_else(|| value.strip_suffix(b" ")) {
+        value = rest;
+    }
+    let encoded = value.strip_prefix(b":").and_then(|rest| rest.strip_suffix(b":"));
+    let encoded = encoded.filter(|encoded| !encoded.contains(&b':'));
+    let encoded = encoded.ok_or(ForwardedError::ByteSequence)?;
+    let der = STANDARD.decode(encoded).map_err(|_| ForwardedError::Base64)?;
     Ok(Element {
-        certificates: vec![Certificate::Der(der.ok_or(ForwardedError::Syntax)?)],
+        certificates: vec![Certificate::Der(der)],
         ..Element::default()
     })
 }

@@ -48,14 +48,27 @@ fn peer(sidecar: &mut Sidecar, caller: &Caller) -> Result<String, String> {
 /// Checks whom a header that the gateway forwards is about, where it is the one hop.
 #[track_caller]
 fn check(value: &str, expected: Result<&str, &str>) {
-    let got = peer(&mut sidecar(XFCC, 1), &through_the_gateway().header(XFCC, value));
-    assert_eq!(got.as_deref().map_err(String::as_str), expected, "{value}");
+    check_peer(&mut sidecar(XFCC, 1), value, expected);
 }
 
-const MALFORMED: Result<&str, &str> = Err("the forwarded client certificate's header is malformed");
-const NOBODY: Result<&str, &str> =
-    Err("the forwarded client certificate's header has neither a certificate nor exactly one SPIFFE ID");
-const CONTRADICTION: Result<&str, &str> = Err("the forwarded client certificate is not the one that its header names");
+/// Of a detail the expected part must be there.
+#[track_caller]
+fn check_peer(sidecar: &mut Sidecar, value: &str, expected: Result<&str, &str>) {
+    let got = peer(sidecar, &through_the_gateway().header(XFCC, value));
+    match (&got, expected) {
+        (Err(detail), Err(expected)) => assert!(detail.contains(expected), "{value}: {detail}, not {expected}"),
+        (got, expected) => assert_eq!(got.as_deref().map_err(String::as_str), expected, "{value}"),
+    }
+}
+
+const MALFORMED: Result<&str, &str> = Err("the header `x-forwarded-client-cert` is malformed at byte ");
+const NOBODY: Result<&str, &str> = Err("it has neither `Cert` nor `URI`");
+const NO_SPIFFE_ID: Result<&str, &str> = Err("`URI` is not a SPIFFE ID: ");
+const TWO_URIS: Result<&str, &str> = Err("it has 2 times `URI`");
+const HASH: Result<&str, &str> = Err("`Hash` is not 64 hexadecimal digits");
+const ENCODING: Result<&str, &str> = Err("`Cert` is not percent-encoded");
+const OTHER_URI: Result<&str, &str> = Err("`URI` is not the one in `Cert`");
+const OTHER_HASH: Result<&str, &str> = Err("`Hash` is not the one of `Cert`");
 
 fn pem_of(id: &str) -> String {
     certificate(|parameters| parameters.subject_alt_names = vec![uri(id)]).pem()
@@ -179,15 +192,26 @@ fn the_text_form_is_read_with_its_quotes_and_escapes() {
         "Cert=%zz;URI=spiffe://example.org/web",
         "{\"uri\":[\"spiffe://example.org/web\"]}",
     ] {
-        let expected = if value == "URI=" { NOBODY } else { MALFORMED };
+        let expected = match value {
+            "URI=" => NOBODY,
+            value if value.starts_with("Hash") => HASH,
+            value if value.starts_with("Cert") => ENCODING,
+            _ => MALFORMED,
+        };
         check(value, expected);
     }
     let twice = format!("Hash={hash};Hash={hash};URI={WEB}");
-    check(&twice, MALFORMED);
+    check(
+        &twice,
+        Err("element 1 of the header `x-forwarded-client-cert`: `Hash` is there more than once"),
+    );
     let many = vec![format!("URI={WEB}"); 33].join(",");
-    check(&many, MALFORMED);
+    check(&many, Err("has more than 32 elements"));
     check(many.split_once(',').unwrap().1, Ok(WEB));
-    check(&format!("Subject=\"{}\";URI={WEB}", "a".repeat(64 * 1024)), MALFORMED);
+    check(
+        &format!("Subject=\"{}\";URI={WEB}", "a".repeat(64 * 1024)),
+        Err("the header `x-forwarded-client-cert` is longer than 65536 bytes"),
+    );
 }
 
 #[test]
@@ -200,19 +224,22 @@ fn a_certificate_or_exactly_one_id_is_needed_and_all_that_is_there_agrees() {
     check(&format!("Cert={cert}"), Ok(WEB));
     check(&format!("Hash={thumbprint:?};Cert=\"{cert}\";URI={WEB}"), Ok(WEB));
     check(&format!("Cert=\"{cert}\";URI="), Ok(WEB));
-    check(&format!("Cert=\"{cert}\";URI={ADMIN}"), CONTRADICTION);
-    check(&format!("Cert=\"{cert}\";Hash={other_hash}"), CONTRADICTION);
-    check(&format!("Cert=\"{cert}\";URI={WEB};URI={ADMIN}"), NOBODY);
-    check(&format!("Cert=\"{cert}\";Cert=\"{cert}\""), MALFORMED);
-    check(&format!("URI={WEB};URI={WEB}"), NOBODY);
+    check(&format!("Cert=\"{cert}\";URI={ADMIN}"), OTHER_URI);
+    check(&format!("Cert=\"{cert}\";Hash={other_hash}"), OTHER_HASH);
+    check(&format!("Cert=\"{cert}\";URI={WEB};URI={ADMIN}"), TWO_URIS);
+    check(
+        &format!("Cert=\"{cert}\";Cert=\"{cert}\""),
+        Err("`Cert` is there more than once"),
+    );
+    check(&format!("URI={WEB};URI={WEB}"), TWO_URIS);
     check("By=spiffe://example.org/web", NOBODY);
     check("DNS=spiffe://example.org/web", NOBODY);
-    check("URI=https://example.org/web", NOBODY);
-    check("URI=spiffe://example.org", NOBODY);
-    check("URI=spiffe://example.org/web%2F", NOBODY);
-    check("Cert=\"\"", Err("the client certificate cannot be read"));
+    check("URI=https://example.org/web", NO_SPIFFE_ID);
+    check("URI=spiffe://example.org", Err("the SPIFFE ID in `URI` has no path"));
+    check("URI=spiffe://example.org/web%2F", NO_SPIFFE_ID);
+    check("Cert=\"\"", Err("is not exactly one PEM block"));
     let two = certificate(|parameters| parameters.subject_alt_names.push(uri(ADMIN))).pem();
-    let no_svid = Err("the client certificate is not an X.509-SVID with exactly one SPIFFE ID that has a path");
+    let no_svid = Err("the client certificate has 2 URIs in `subjectAltName`");
     check(&format!("Cert=\"{}\"", encoded(&two)), no_svid);
     check(&format!("Cert=\"{}\";URI={WEB}", encoded(&two)), no_svid);
 }
@@ -230,23 +257,36 @@ fn the_json_form_is_read_as_envoy_writes_it() {
     let element = |element: Value| json!([element]).to_string();
     check(&format!(" {}", element(json!({"cert": pem}))), Ok(WEB));
     check(&element(json!({"uri": [WEB]})), Ok(WEB));
-    check(&element(json!({"uri": [WEB, ADMIN]})), NOBODY);
+    check(&element(json!({"uri": [WEB, ADMIN]})), TWO_URIS);
     check(&element(json!({"uri": []})), NOBODY);
     check(&element(json!({"URI": [WEB]})), NOBODY);
     check(&element(json!({"by": [WEB]})), NOBODY);
-    check(&element(json!({"uri": [ADMIN], "cert": pem})), CONTRADICTION);
-    check(&element(json!({"cert": pem, "hash": "0".repeat(64)})), CONTRADICTION);
+    check(&element(json!({"uri": [ADMIN], "cert": pem})), OTHER_URI);
+    check(&element(json!({"cert": pem, "hash": "0".repeat(64)})), OTHER_HASH);
     check(
         &element(json!({"cert": encoded(&pem)})),
-        Err("the client certificate cannot be read"),
+        Err("is not exactly one PEM block"),
+    );
+    let of_strings = "element 1 of the header `x-forwarded-client-cert`: expected `uri` to be an array of strings";
+    check(&element(json!({"uri": WEB})), Err(of_strings));
+    check(&element(json!({"uri": [1]})), Err(of_strings));
+    check(
+        &element(json!({"uri": [WEB], "cert": [pem]})),
+        Err("expected `cert` to be a string"),
+    );
+    check(
+        &element(json!({"uri": [WEB], "hash": 1})),
+        Err("expected `hash` to be a string"),
+    );
+    check(
+        &element(json!([WEB])),
+        Err("element 1 of the header `x-forwarded-client-cert`: expected an object"),
+    );
+    check(
+        &json!([{"uri": [ADMIN]}, WEB]).to_string(),
+        Err("element 2 of the header"),
     );
     for malformed in [
-        element(json!({"uri": WEB})),
-        element(json!({"uri": [1]})),
-        element(json!({"uri": [WEB], "cert": [pem]})),
-        element(json!({"uri": [WEB], "hash": 1})),
-        element(json!([WEB])),
-        element(json!(WEB)),
         format!(r#"[{{"uri":["{WEB}"],"uri":["{ADMIN}"]}}]"#),
         format!(r#"[{{"uri":["{WEB}"]}}"#),
         format!(r#"[{{"uri":["{WEB}"]}}],URI={ADMIN}"#),
@@ -297,10 +337,7 @@ fn the_last_element_is_the_hops_own_and_no_element_before_it_changes_that() {
 
 #[test]
 fn behind_two_hops_the_element_counts_that_the_first_of_them_wrote() {
-    let check = |value: &str, expected: Result<&str, &str>| {
-        let got = peer(&mut sidecar(XFCC, 2), &through_the_gateway().header(XFCC, value));
-        assert_eq!(got.as_deref().map_err(String::as_str), expected, "{value}");
-    };
+    let check = |value: &str, expected: Result<&str, &str>| check_peer(&mut sidecar(XFCC, 2), value, expected);
     let edge = encoded(&pem_of(EDGE));
     check(&format!("URI={WEB},URI={EDGE}"), Ok(WEB));
     check(&format!("URI={ADMIN},URI={WEB},Cert=\"{edge}\";URI={EDGE}"), Ok(WEB));
@@ -313,7 +350,10 @@ fn behind_two_hops_the_element_counts_that_the_first_of_them_wrote() {
     check(&format!("URI={EDGE}"), too_few);
     check(&format!("URI={WEB}"), unknown);
     check(&format!("URI={WEB},By={EDGE}"), NOBODY);
-    check(&format!("By={WEB},URI={EDGE}"), NOBODY);
+    check(
+        &format!("By={WEB},URI={EDGE}"),
+        Err("element 1 of the header `x-forwarded-client-cert`: it has neither"),
+    );
 }
 
 #[test]
@@ -368,35 +408,73 @@ fn a_client_cert_field_is_one_byte_sequence() {
         of(&through_the_gateway().header("client-cert", &format!(" {field} "))).as_deref(),
         Ok(WEB)
     );
-    let malformed = MALFORMED.map(str::to_owned).map_err(str::to_owned);
-    assert_eq!(of(&caller.clone().one_more_header("client-cert", &field)), malformed);
+    let no_sequence = "the header `client-cert` is not one byte sequence between colons";
+    let no_base64 = "the byte sequence of the header `client-cert` is not base64 with its padding";
+    let twice = of(&caller.clone().one_more_header("client-cert", &field));
+    assert_eq!(twice, Err(no_sequence.to_owned()));
     let inner = field.trim_matches(':');
-    for bad in [
-        "",
-        ":",
-        inner,
-        &format!("{inner}:"),
-        &format!("{field};a=b"),
-        &format!("{field}, {field}"),
-        &format!(":{inner}=:"),
-        &format!(
-            ":{}:",
-            inner.trim_end_matches('=').replace('+', "-").replace('/', "_") + "-"
+    let no_certificate = "the client certificate is not an X.509 certificate in DER";
+    for (bad, expected) in [
+        ("", no_sequence),
+        (":", no_sequence),
+        (inner, no_sequence),
+        (&format!("{inner}:"), no_sequence),
+        (&format!("{field};a=b"), no_sequence),
+        (&format!("{field}, {field}"), no_sequence),
+        (&format!("\"{inner}\""), no_sequence),
+        (&format!(":{inner}=:"), no_base64),
+        (&format!(":{}:", "A".repeat(5)), no_base64),
+        (":AA:", no_base64),
+        (":AB==:", no_base64),
+        (&format!(": {inner}:"), no_base64),
+        (&format!(":{}-:", inner.trim_end_matches('=')), no_base64),
+        ("::", no_certificate),
+        (":AA==:", no_certificate),
+    ] {
+        let got = of(&through_the_gateway().header("client-cert", bad));
+        assert_eq!(got, Err(expected.to_owned()), "{bad}");
+    }
+}
+
+#[test]
+fn the_detail_says_where_the_header_is_malformed() {
+    for (value, at, expected) in [
+        ("", 0, "a key"),
+        ("  ", 2, "a key"),
+        (";", 0, "a key"),
+        ("=x", 0, "a key"),
+        ("URI", 3, "`=` after a key"),
+        ("URI =a", 3, "`=` after a key"),
+        ("By=a;URI", 8, "`=` after a key"),
+        ("By=a;", 5, "a key"),
+        ("By=a;;URI=b", 5, "a key"),
+        ("By=a, ,URI=b", 6, "a key"),
+        ("Subject=\"a", 10, "the closing quote of a value"),
+        ("Subject=\"a\\", 11, "the closing quote of a value"),
+        (
+            "By=a,Subject=\"a\" b",
+            17,
+            "`;`, `,` or the end after a value in quotes",
         ),
-        &format!(": {inner}:"),
-        &format!("\"{inner}\""),
+        ("By=ab\"c", 5, "no quote within a value without quotes"),
     ] {
-        assert_eq!(
-            of(&through_the_gateway().header("client-cert", bad)),
-            malformed,
-            "{bad}"
-        );
+        let detail = format!("the header `x-forwarded-client-cert` is malformed at byte {at}: expected {expected}");
+        let got = peer(&mut sidecar(XFCC, 1), &through_the_gateway().header(XFCC, value));
+        assert_eq!(got, Err(detail), "{value}");
     }
-    for (bytes, expected) in [
-        ("::", "the client certificate cannot be read"),
-        (":AA==:", "the client certificate cannot be read"),
-    ] {
-        let got = of(&through_the_gateway().header("client-cert", bytes));
-        assert_eq!(got, Err(expected.to_owned()), "{bytes}");
+    // All fields are one text, joined by commas.
+    let fields = through_the_gateway()
+        .header(XFCC, "By=a")
+        .one_more_header(XFCC, "By=b;URI");
+    let detail = peer(&mut sidecar(XFCC, 1), &fields).unwrap_err();
+    assert!(detail.contains("at byte 13: expected `=` after a key"), "{detail}");
+    for (value, at) in [("[", 0), ("[{\"uri\":1,}]", 10), (" [1", 2), ("[]x", 2)] {
+        let got = peer(&mut sidecar(XFCC, 1), &through_the_gateway().header(XFCC, value));
+        let detail = format!("is malformed at byte {at}: expected JSON without repeated members");
+        assert!(got.as_ref().is_err_and(|got| got.contains(&detail)), "{value}: {got:?}");
     }
+    check(
+        &format!("URI={ADMIN},URI=a;URI=b"),
+        Err("element 2 of the header `x-forwarded-client-cert`: it has 2"),
+    );
 }

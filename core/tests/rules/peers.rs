@@ -1,20 +1,19 @@
 //! Which certificates prove a peer.
 
 use picket_core::peer::{
-    CERTIFICATE_BYTES_MAX, CertificateError, CertificateThumbprint, Peer, PeerError, PeerEvidence, identify,
+    CERTIFICATE_BYTES_MAX, CertificateError, CertificateThumbprint, Extension, Peer, PeerError, PeerEvidence, identify,
     spiffe_id_of_der,
 };
 use picket_core::reason::{DecidedBy, DenyReason};
-use picket_core::spiffe::{SPIFFE_ID_BYTES_MAX, SpiffeId, TRUST_DOMAIN_BYTES_MAX};
+use picket_core::spiffe::{SPIFFE_ID_BYTES_MAX, SpiffeId, SpiffeIdError, TRUST_DOMAIN_BYTES_MAX};
 use picket_core::time::Timestamp;
 use rcgen::string::BmpString;
 use rcgen::{
     BasicConstraints, CertificateParams, CustomExtension, DnType, DnValue, ExtendedKeyUsagePurpose, IsCa, KeyPair,
     KeyUsagePurpose, OtherNameValue, SanType,
 };
-use serde_json::json;
 
-use crate::support::{Caller, NOW_S, Sidecar, configuration, decision};
+use crate::support::{Caller, NOW_S, Sidecar, decision};
 
 const WEB: &str = "spiffe://example.org/web";
 
@@ -67,17 +66,24 @@ fn check_uris(uris: &[&str], expected: Result<&str, CertificateError>) {
 #[test]
 fn exactly_one_uri_that_is_a_spiffe_id_is_needed() {
     check_uris(&[WEB], Ok(WEB));
-    let refused = Err(CertificateError::SpiffeId);
-    check_uris(&[], refused);
-    check_uris(&[WEB, "spiffe://example.org/admin"], refused);
-    check_uris(&[WEB, WEB], refused);
-    check_uris(&[WEB, "https://example.org"], refused);
-    check_uris(&["https://example.org"], refused);
+    let (none, two) = (Err(CertificateError::NoUri), Err(CertificateError::SeveralUris(2)));
+    check_uris(&[], none);
+    check_uris(&[WEB, "spiffe://example.org/admin"], two);
+    check_uris(&[WEB, WEB], two);
+    check_uris(&[WEB, "https://example.org"], two);
+    check_uris(
+        &["https://example.org", "urn:a", WEB],
+        Err(CertificateError::SeveralUris(3)),
+    );
+    check_uris(
+        &["https://example.org"],
+        Err(CertificateError::SpiffeId(SpiffeIdError::Scheme)),
+    );
     let dns = || SanType::DnsName("example.org".try_into().unwrap());
     check("a DNS name beside it", Ok(WEB), |parameters| {
         parameters.subject_alt_names.insert(0, dns());
     });
-    check("a DNS name alone", refused, |parameters| {
+    check("a DNS name alone", none, |parameters| {
         parameters.subject_alt_names = vec![dns()];
     });
 }
@@ -95,34 +101,35 @@ fn the_id_is_one_of_a_workload_up_to_each_border_of_the_specification() {
     ] {
         check_uris(&[good], Ok(good));
     }
-    for bad in [
-        "spiffe://example.org",
-        "spiffe://example.org/",
-        "spiffe://example.org/a/",
-        "spiffe://example.org//a",
-        "spiffe://example.org/.",
-        "spiffe://example.org/a/../b",
-        "spiffe://example.org/%61",
-        "spiffe://example.org/a?b",
-        "spiffe://example.org/a#b",
-        "spiffe://example.org/*",
-        "spiffe://Example.org/a",
-        "spiffe://example.org:443/a",
-        "spiffe://u@example.org/a",
-        "spiffe:///a",
-        "SPIFFE://example.org/a",
-        "spiffe:/example.org/a",
-        "",
-        &format!("{longest}a"),
-        &widest.replace("/a", "e/a"),
+    use SpiffeIdError::{Path, Scheme, TooLong, TrustDomain};
+    check_uris(&["spiffe://example.org"], Err(CertificateError::NoPath));
+    for (bad, expected) in [
+        ("spiffe://example.org/", Path),
+        ("spiffe://example.org/a/", Path),
+        ("spiffe://example.org//a", Path),
+        ("spiffe://example.org/.", Path),
+        ("spiffe://example.org/a/../b", Path),
+        ("spiffe://example.org/%61", Path),
+        ("spiffe://example.org/a?b", Path),
+        ("spiffe://example.org/a#b", Path),
+        ("spiffe://example.org/*", Path),
+        ("spiffe://Example.org/a", TrustDomain),
+        ("spiffe://example.org:443/a", TrustDomain),
+        ("spiffe://u@example.org/a", TrustDomain),
+        ("spiffe:///a", TrustDomain),
+        ("SPIFFE://example.org/a", Scheme),
+        ("spiffe:/example.org/a", Scheme),
+        ("", Scheme),
+        (&format!("{longest}a"), TooLong),
+        (&widest.replace("/a", "e/a"), TooLong),
     ] {
-        check_uris(&[bad], Err(CertificateError::SpiffeId));
+        check_uris(&[bad], Err(CertificateError::SpiffeId(expected)));
     }
 }
 
 #[test]
 fn a_control_character_in_any_name_is_refused() {
-    let refused = Err(CertificateError::Name);
+    let refused = Err(CertificateError::AlternativeName);
     for control in ["\0", "\n", "\x1f", "\x7f"] {
         let text = format!("a{control}b");
         check_uris(&[&format!("spiffe://example.org/{text}")], refused);
@@ -145,9 +152,13 @@ fn a_control_character_in_any_name_is_refused() {
             DnValue::BmpString(BmpString::try_from(text.as_str()).unwrap()),
         ];
         for value in values {
-            check(&format!("{value:?}"), refused, |parameters| {
-                parameters.distinguished_name.push(DnType::OrganizationName, value);
-            });
+            check(
+                &format!("{value:?}"),
+                Err(CertificateError::SubjectName),
+                |parameters| {
+                    parameters.distinguished_name.push(DnType::OrganizationName, value);
+                },
+            );
         }
     }
     check("text in other scripts", Ok(WEB), |parameters| {
@@ -168,9 +179,13 @@ fn an_authority_is_no_peer() {
         parameters.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     });
     for usage in [KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign] {
-        check(&format!("{usage:?}"), refused, |parameters| {
-            parameters.key_usages = vec![KeyUsagePurpose::DigitalSignature, usage];
-        });
+        check(
+            &format!("{usage:?}"),
+            Err(CertificateError::AuthorityKeyUsage),
+            |parameters| {
+                parameters.key_usages = vec![KeyUsagePurpose::DigitalSignature, usage];
+            },
+        );
     }
     check("explicitly none", Ok(WEB), |parameters| {
         parameters.is_ca = IsCa::ExplicitNoCa;
@@ -181,7 +196,7 @@ fn an_authority_is_no_peer() {
 fn where_uses_are_named_they_are_those_of_a_client() {
     use ExtendedKeyUsagePurpose::{Any, ClientAuth, CodeSigning, ServerAuth};
     use KeyUsagePurpose::{DigitalSignature, KeyAgreement, KeyEncipherment};
-    let refused = Err(CertificateError::Usage);
+    let refused = Err(CertificateError::KeyUsage);
     for (usages, expected) in [
         (vec![DigitalSignature], Ok(WEB)),
         (vec![DigitalSignature, KeyEncipherment, KeyAgreement], Ok(WEB)),
@@ -192,6 +207,7 @@ fn where_uses_are_named_they_are_those_of_a_client() {
             parameters.key_usages = usages;
         });
     }
+    let refused = Err(CertificateError::ExtendedKeyUsage);
     for (usages, expected) in [
         (vec![ClientAuth], Ok(WEB)),
         (vec![ServerAuth, ClientAuth], Ok(WEB)),
@@ -212,26 +228,44 @@ fn an_extension_that_is_there_twice_or_cannot_be_read_is_refused() {
     let names = [&[0x30, 28, 0x86, 26], admin.as_slice()].concat();
     let (alternative_name, constraints, usage) = ([2, 5, 29, 17], [2, 5, 29, 19], [2, 5, 29, 15]);
     let extension = |oid: &[u64], content: Vec<u8>| CustomExtension::from_oid_content(oid, content);
-    for (name, added) in [
-        ("two lists of names", vec![extension(&alternative_name, names)]),
+    let malformed = CertificateError::MalformedExtension;
+    let repeated = CertificateError::RepeatedExtension;
+    for (name, expected, added) in [
+        (
+            "two lists of names",
+            repeated(Extension::SubjectAltName),
+            vec![extension(&alternative_name, names)],
+        ),
         (
             "constraints of garbage",
+            malformed(Extension::BasicConstraints),
             vec![extension(&constraints, vec![0x30, 0x05, 1])],
         ),
         (
             "constraints with more behind",
+            malformed(Extension::BasicConstraints),
             vec![extension(&constraints, vec![0x30, 0, 0x30, 0])],
         ),
-        ("key usage of garbage", vec![extension(&usage, vec![0xff])]),
+        (
+            "key usage of garbage",
+            malformed(Extension::KeyUsage),
+            vec![extension(&usage, vec![0xff])],
+        ),
         (
             "two key usages",
+            repeated(Extension::KeyUsage),
             vec![
                 extension(&usage, vec![3, 2, 7, 0x80]),
                 extension(&usage, vec![3, 2, 7, 0x80]),
             ],
         ),
+        (
+            "extended key usage of garbage",
+            malformed(Extension::ExtendedKeyUsage),
+            vec![extension(&[2, 5, 29, 37], vec![0x30, 2, 5])],
+        ),
     ] {
-        check(name, Err(CertificateError::Encoding), |parameters| {
+        check(name, Err(expected), |parameters| {
             parameters.custom_extensions = added;
         });
     }
@@ -252,18 +286,61 @@ fn the_proxy_must_have_validated_the_certificate() {
     assert_eq!(evidence(Some(false), Some(pem.as_bytes())), Err(PeerError::Unverified));
     assert_eq!(evidence(None, Some(pem.as_bytes())), Err(PeerError::Unverified));
     assert_eq!(evidence(Some(true), None), Err(PeerError::Missing));
-    let malformed = Err(PeerError::Malformed(CertificateError::Encoding));
     let long = vec![b'a'; CERTIFICATE_BYTES_MAX + 1];
-    for bytes in [
-        b"-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n".as_slice(),
-        b"\xff",
-        b"",
-        pem.replace("CERTIFICATE", "PUBLIC KEY").as_bytes(),
-        pem.repeat(2).as_bytes(),
-        &long,
+    for (bytes, expected) in [
+        (
+            b"-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n".as_slice(),
+            CertificateError::Der,
+        ),
+        (
+            b"-----BEGIN CERTIFICATE-----\nA===\n-----END CERTIFICATE-----\n",
+            CertificateError::Pem,
+        ),
+        (b"\xff", CertificateError::Pem),
+        (b"", CertificateError::Pem),
+        (
+            pem.replace("CERTIFICATE", "PUBLIC KEY").as_bytes(),
+            CertificateError::Pem,
+        ),
+        (pem.repeat(2).as_bytes(), CertificateError::Pem),
+        (&long, CertificateError::TooLong),
     ] {
-        assert_eq!(evidence(Some(true), Some(bytes)), malformed);
+        let expected = Err(PeerError::Malformed(expected));
+        assert_eq!(evidence(Some(true), Some(bytes)), expected);
     }
+}
+
+#[test]
+fn no_two_defects_share_a_detail() {
+    use SpiffeIdError::{Path, Scheme, TooLong, TrustDomain};
+    let of_extension = [
+        Extension::SubjectAltName,
+        Extension::BasicConstraints,
+        Extension::KeyUsage,
+        Extension::ExtendedKeyUsage,
+    ];
+    let malformed = of_extension.map(CertificateError::MalformedExtension);
+    let repeated = of_extension.map(CertificateError::RepeatedExtension);
+    let ids = [Path, Scheme, TooLong, TrustDomain].map(CertificateError::SpiffeId);
+    let others = [
+        CertificateError::TooLong,
+        CertificateError::Pem,
+        CertificateError::Der,
+        CertificateError::NoUri,
+        CertificateError::SeveralUris(2),
+        CertificateError::NoPath,
+        CertificateError::SubjectName,
+        CertificateError::AlternativeName,
+        CertificateError::Authority,
+        CertificateError::AuthorityKeyUsage,
+        CertificateError::KeyUsage,
+        CertificateError::ExtendedKeyUsage,
+    ];
+    let all = [&malformed[..], &repeated, &ids, &others].concat();
+    let mut details: Vec<String> = all.iter().map(CertificateError::to_string).collect();
+    details.sort_unstable();
+    details.dedup();
+    assert_eq!(details.len(), all.len());
 }
 
 #[test]
@@ -326,15 +403,4 @@ fn a_peer_that_expires_while_its_request_waits_or_while_its_decision_is_cached_i
         .unwrap_err();
     assert_eq!(refusal.reason, DenyReason::PeerExpired);
     assert_eq!(sidecar.refuses(&caller).reason, DenyReason::PeerExpired);
-}
-
-#[test]
-fn a_policy_sees_no_expired_peer_where_the_rule_asks_for_none() {
-    let mut configuration = configuration();
-    configuration["rules"][0]["peer"] = json!("none");
-    configuration["rules"][0].as_object_mut().unwrap().remove("peers");
-    let mut sidecar = Sidecar::with(&configuration);
-    let caller = Caller::new().get("/orders/7");
-    assert!(sidecar.asks(&caller).0.peer.is_some());
-    assert_eq!(sidecar.asks(&caller.peer_valid(0, NOW_S)).0.peer, None);
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use percent_encoding::percent_decode_str;
 use picket_core::cache::Cache;
 use picket_core::enforcement::PeerResult;
-use picket_core::peer::{self, CERTIFICATE_BYTES_MAX, PeerError, PeerEvidence};
+use picket_core::peer::{self, CERTIFICATE_BYTES_MAX, CertificateError, ChainError, PeerError, PeerEvidence};
 use picket_core::time::Timestamp;
 use ring::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
 use rustls::server::WebPkiClientVerifier;
@@ -55,7 +55,7 @@ impl Peers {
             return Rc::new(Err(PeerError::Missing));
         }
         if certificate.len() > ENCODED_BYTES_MAX {
-            return Rc::new(Err(PeerError::Unverified));
+            return Rc::new(Err(CertificateError::TooLong.into()));
         }
         let fingerprint = fingerprint(certificate.as_bytes());
         let mut known = self.known.borrow_mut();
@@ -67,37 +67,43 @@ impl Peers {
         peer
     }
 
+    /// As in the filter, what the certificate itself lacks is named first.
     fn read(&self, certificate: &str, now: Timestamp) -> PeerResult {
         let pem: Vec<u8> = percent_decode_str(certificate).collect();
-        let read = peer::identify(PeerEvidence {
+        let peer = peer::identify(PeerEvidence {
             is_validated: Some(true),
             certificate_pem: Some(&pem),
-        });
+        })?;
         // Core looks at the dates, for each request. The chain is asked about a time at which they hold.
-        let at = match &read {
-            Ok(peer) => now
-                .max(peer.starts_at)
-                .min(Timestamp::from_ms(peer.ends_at.as_ms().saturating_sub(1))),
-            Err(_) => now,
-        };
-        match self.is_trusted(&pem, at) {
-            true => read,
-            false => Err(PeerError::Unverified),
-        }
+        let last = Timestamp::from_ms(peer.ends_at.as_ms().saturating_sub(1));
+        self.check_chain(&pem, now.max(peer.starts_at).min(last))?;
+        Ok(peer)
     }
 
-    fn is_trusted(&self, pem: &[u8], at: Timestamp) -> bool {
+    fn check_chain(&self, pem: &[u8], at: Timestamp) -> Result<(), ChainError> {
         let at = UnixTime::since_unix_epoch(Duration::from_millis(at.as_ms()));
-        let Ok(certificate) = CertificateDer::from_pem_slice(pem) else {
-            return false;
-        };
-        match self.verifier.verify_client_cert(&certificate, &[], at) {
-            Ok(_) => true,
-            Err(error) => {
-                tracing::debug!(%error, "a peer's certificate is not trusted");
-                false
-            }
-        }
+        let certificate = CertificateDer::from_pem_slice(pem).map_err(|_| ChainError::Other)?;
+        let checked = self.verifier.verify_client_cert(&certificate, &[], at);
+        checked.map(|_| ()).map_err(|error| {
+            tracing::debug!(%error, "a peer's certificate is not trusted");
+            chain_error(&error)
+        })
+    }
+}
+
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "rustls has more of them, and may get others"
+)]
+fn chain_error(error: &rustls::Error) -> ChainError {
+    let rustls::Error::InvalidCertificate(error) = error else {
+        return ChainError::Other;
+    };
+    match error {
+        rustls::CertificateError::UnknownIssuer => ChainError::UnknownIssuer,
+        rustls::CertificateError::BadSignature => ChainError::Signature,
+        rustls::CertificateError::UnhandledCriticalExtension => ChainError::CriticalExtension,
+        _ => ChainError::Other,
     }
 }
 
@@ -112,7 +118,10 @@ fn fingerprint(certificate: &[u8]) -> Fingerprint {
 #[cfg(test)]
 mod tests {
     use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-    use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType, date_time_ymd};
+    use rcgen::{
+        BasicConstraints, CertificateParams, CustomExtension, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+        KeyUsagePurpose, SanType, date_time_ymd,
+    };
 
     use super::*;
 
@@ -136,14 +145,19 @@ mod tests {
         }
 
         fn certificate(&self, uris: &[&str], years: (i32, i32)) -> String {
+            self.certificate_with(&|parameters| {
+                let names = uris.iter().map(|uri| SanType::URI((*uri).try_into().unwrap()));
+                parameters.subject_alt_names = names.collect();
+                parameters.not_before = date_time_ymd(years.0, 1, 1);
+                parameters.not_after = date_time_ymd(years.1, 1, 1);
+            })
+        }
+
+        /// One of `web`, with a change.
+        fn certificate_with(&self, change: &dyn Fn(&mut CertificateParams)) -> String {
             let mut parameters = CertificateParams::default();
-            for uri in uris {
-                parameters
-                    .subject_alt_names
-                    .push(SanType::URI((*uri).try_into().unwrap()));
-            }
-            parameters.not_before = date_time_ymd(years.0, 1, 1);
-            parameters.not_after = date_time_ymd(years.1, 1, 1);
+            parameters.subject_alt_names = vec![SanType::URI("spiffe://example.org/web".try_into().unwrap())];
+            change(&mut parameters);
             let key = KeyPair::generate().unwrap();
             let pem = parameters.signed_by(&key, &self.issuer).unwrap().pem();
             utf8_percent_encode(&pem, NON_ALPHANUMERIC).to_string()
@@ -171,18 +185,74 @@ mod tests {
     fn a_certificate_of_another_authority_proves_nothing() {
         let peers = Authority::new().peers();
         let web = Authority::new().certificate(&["spiffe://example.org/web"], (2020, 2040));
-        for certificate in [web.as_str(), "nonsense", "%", &"a".repeat(ENCODED_BYTES_MAX + 1)] {
-            assert_eq!(*peers.identify(certificate, NOW), Err(PeerError::Unverified));
+        let malformed = |error| Err(PeerError::Malformed(error));
+        for (certificate, expected) in [
+            (web.as_str(), Err(PeerError::Untrusted(ChainError::Signature))),
+            ("nonsense", malformed(CertificateError::Pem)),
+            ("%", malformed(CertificateError::Pem)),
+            (&"a".repeat(ENCODED_BYTES_MAX + 1), malformed(CertificateError::TooLong)),
+            ("", Err(PeerError::Missing)),
+        ] {
+            assert_eq!(*peers.identify(certificate, NOW), expected);
         }
-        assert_eq!(*peers.identify("", NOW), Err(PeerError::Missing));
     }
 
     #[test]
-    fn what_a_trusted_certificate_lacks_is_told_as_the_filter_tells_it() {
+    fn what_is_wrong_with_a_certificate_is_told_as_the_filter_tells_it() {
         let authority = Authority::new();
         let peers = authority.peers();
-        let two = authority.certificate(&["spiffe://example.org/web", "spiffe://example.org/b"], (2020, 2040));
-        assert!(matches!(*peers.identify(&two, NOW), Err(PeerError::Malformed(_))));
+        let check = |change: &dyn Fn(&mut CertificateParams), expected| {
+            let certificate = authority.certificate_with(change);
+            assert_eq!(*peers.identify(&certificate, NOW), Err(expected));
+        };
+        let malformed = PeerError::Malformed;
+        check(&|to| to.subject_alt_names.clear(), malformed(CertificateError::NoUri));
+        check(
+            &|to| to.is_ca = IsCa::Ca(BasicConstraints::Unconstrained),
+            malformed(CertificateError::Authority),
+        );
+        check(
+            &|to| to.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth],
+            malformed(CertificateError::ExtendedKeyUsage),
+        );
+        check(
+            &|to| to.key_usages = vec![KeyUsagePurpose::KeyEncipherment],
+            malformed(CertificateError::KeyUsage),
+        );
+        let mut critical = CustomExtension::from_oid_content(&[1, 2, 3, 4], vec![5, 0]);
+        critical.set_criticality(true);
+        check(
+            &|to| to.custom_extensions = vec![critical.clone()],
+            PeerError::Untrusted(ChainError::CriticalExtension),
+        );
+        check(
+            &|to| {
+                to.subject_alt_names
+                    .push(SanType::URI("spiffe://example.org/b".try_into().unwrap()))
+            },
+            malformed(CertificateError::SeveralUris(2)),
+        );
+    }
+
+    #[test]
+    fn an_authority_of_another_name_is_not_the_issuer() {
+        let mut other = CertificateParams::default();
+        other.distinguished_name.push(DnType::CommonName, "other");
+        other.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        let stranger = Authority {
+            pem: String::new(),
+            issuer: Issuer::new(other, key),
+        };
+        let web = stranger.certificate(&["spiffe://example.org/web"], (2020, 2040));
+        let unknown = Err(PeerError::Untrusted(ChainError::UnknownIssuer));
+        assert_eq!(*Authority::new().peers().identify(&web, NOW), unknown);
+    }
+
+    #[test]
+    fn a_certificate_out_of_its_dates_is_left_to_core() {
+        let authority = Authority::new();
+        let peers = authority.peers();
         for (years, expected) in [
             ((2010, 2012), PeerError::Expired),
             ((2038, 2040), PeerError::NotYetValid),

@@ -5,76 +5,88 @@
 //! `\"` occur. All elements are read, also those that do not count: a quote that one of them leaves open would else
 //! swallow the next one. In the JSON form the header is an array of objects; a proxy goes on in the form that it finds.
 
-use super::{Certificate, Element, ForwardedError, hex_byte};
+use super::{Certificate, ELEMENTS_MAX, Element, ElementDefect, ForwardedError, hex_byte};
 use crate::strict_json::{self, Json};
 
-/// More proxies in a row would be a loop.
-const ELEMENTS_MAX: usize = 32;
-
 pub(super) fn read(value: &[u8]) -> Result<Vec<Element>, ForwardedError> {
-    let value = trim_start(value);
-    let elements = match value.first() {
+    let elements = match trim_start(value).first() {
         Some(b'[') => json_elements(value)?,
         Some(_) | None => text_elements(value)?,
     };
     if elements.len() > ELEMENTS_MAX {
-        return Err(ForwardedError::Syntax);
+        return Err(ForwardedError::TooManyElements);
     }
     Ok(elements)
 }
 
+/// What was expected at the beginning of this rest of the text.
+struct Expected<'t>(&'static str, &'t [u8]);
+
 fn text_elements(value: &[u8]) -> Result<Vec<Element>, ForwardedError> {
+    let at = |Expected(expected, rest): Expected<'_>| ForwardedError::Text {
+        at: value.len().saturating_sub(rest.len()),
+        expected,
+    };
     let mut elements = vec![Element::default()];
     let mut rest = value;
     loop {
-        let (key, after) = read_key(rest)?;
-        let (value, after) = read_value(after)?;
+        let (key, after) = read_key(rest).map_err(at)?;
+        let (member, after) = read_value(after).map_err(at)?;
+        let number = elements.len();
         if let Some(element) = elements.last_mut() {
-            add(element, key, value)?;
+            add(element, key, member).map_err(|defect| defect.of(number))?;
         }
-        match trim_start(after).split_first() {
+        let after = trim_start(after);
+        match after.split_first() {
             None => return Ok(elements),
             Some((b';', after)) => rest = after,
             Some((b',', after)) => {
                 elements.push(Element::default());
                 rest = after;
             }
-            Some(_) => return Err(ForwardedError::Syntax),
+            Some(_) => return Err(at(Expected("`;`, `,` or the end after a value in quotes", after))),
         }
     }
 }
 
 /// A key, and what follows its `=`.
-fn read_key(text: &[u8]) -> Result<(&[u8], &[u8]), ForwardedError> {
+fn read_key(text: &[u8]) -> Result<(&[u8], &[u8]), Expected<'_>> {
     let text = trim_start(text);
     let end = text.iter().position(|byte| !byte.is_ascii_alphanumeric());
-    let (key, after) = end
-        .and_then(|end| text.split_at_checked(end))
-        .ok_or(ForwardedError::Syntax)?;
+    let (key, after) = text.split_at_checked(end.unwrap_or(text.len())).unwrap_or((text, &[]));
     match after.split_first() {
-        Some((b'=', after)) if !key.is_empty() => Ok((key, after)),
-        Some(_) | None => Err(ForwardedError::Syntax),
+        _ if key.is_empty() => Err(Expected("a key", after)),
+        Some((b'=', after)) => Ok((key, after)),
+        Some(_) | None => Err(Expected("`=` after a key", after)),
     }
 }
 
 /// A value without its quotes and backslashes, and what follows it.
-fn read_value(text: &[u8]) -> Result<(Vec<u8>, &[u8]), ForwardedError> {
+fn read_value(text: &[u8]) -> Result<(Vec<u8>, &[u8]), Expected<'_>> {
     let Some((b'"', mut rest)) = text.split_first() else {
         let end = text.iter().position(|byte| matches!(byte, b';' | b','));
         let (value, after) = text.split_at_checked(end.unwrap_or(text.len())).unwrap_or((text, &[]));
-        return match value.contains(&b'"') {
-            true => Err(ForwardedError::Syntax),
-            false => Ok((value.trim_ascii_end().to_vec(), after)),
+        return match value.iter().position(|byte| *byte == b'"') {
+            Some(quote) => Err(Expected(
+                "no quote within a value without quotes",
+                text.get(quote..).unwrap_or_default(),
+            )),
+            None => Ok((value.trim_ascii_end().to_vec(), after)),
         };
     };
+    let unclosed = Expected("the closing quote of a value", &[]);
     let mut value = Vec::new();
     loop {
-        let (byte, after) = rest.split_first().ok_or(ForwardedError::Syntax)?;
+        let Some((byte, after)) = rest.split_first() else {
+            return Err(unclosed);
+        };
         rest = after;
         match byte {
             b'"' => return Ok((value, rest)),
             b'\\' => {
-                let (escaped, after) = rest.split_first().ok_or(ForwardedError::Syntax)?;
+                let Some((escaped, after)) = rest.split_first() else {
+                    return Err(unclosed);
+                };
                 rest = after;
                 value.push(*escaped);
             }
@@ -84,10 +96,10 @@ fn read_value(text: &[u8]) -> Result<(Vec<u8>, &[u8]), ForwardedError> {
 }
 
 /// Keys are compared without their case. Those that say nothing about who the peer is are passed over.
-fn add(element: &mut Element, key: &[u8], value: Vec<u8>) -> Result<(), ForwardedError> {
+fn add(element: &mut Element, key: &[u8], value: Vec<u8>) -> Result<(), ElementDefect> {
     match key.to_ascii_lowercase().as_slice() {
         b"cert" => {
-            let pem = percent_decoded(&value).ok_or(ForwardedError::Syntax)?;
+            let pem = percent_decoded(&value).ok_or(ElementDefect::PercentEncoding)?;
             element.certificates.push(Certificate::Pem(pem));
         }
         b"uri" => element.uris.push(value),
@@ -112,33 +124,46 @@ fn percent_decoded(text: &[u8]) -> Option<Vec<u8>> {
 /// Envoy's members are `by`, `hash`, `cert`, `chain`, `subject`, `uri` and `dns`; `uri` is an array, and `cert` is not
 /// encoded further.
 fn json_elements(value: &[u8]) -> Result<Vec<Element>, ForwardedError> {
-    let Ok(Json::Array(objects)) = strict_json::borrow(value) else {
-        return Err(ForwardedError::Syntax);
+    let json = strict_json::borrow(value).map_err(|error| ForwardedError::Json {
+        // A header is one line, whose columns are counted from 1.
+        at: error.column().saturating_sub(1),
+    })?;
+    // It begins with a bracket.
+    let Json::Array(objects) = json else {
+        return Err(ForwardedError::Json { at: 0 });
     };
-    objects.iter().map(json_element).collect()
+    let numbered = (1..).zip(&objects);
+    numbered
+        .map(|(number, object)| json_element(object).map_err(|defect: ElementDefect| defect.of(number)))
+        .collect()
 }
 
-fn json_element(object: &Json<'_>) -> Result<Element, ForwardedError> {
+fn json_element(object: &Json<'_>) -> Result<Element, ElementDefect> {
     let Json::Object(members) = object else {
-        return Err(ForwardedError::Syntax);
+        return Err(ElementDefect::NoObject);
     };
     let text = |json: &Json<'_>| match json {
-        Json::String(text) => Ok(text.as_bytes().to_vec()),
-        Json::Null | Json::Bool(_) | Json::Number(_) | Json::Array(_) | Json::Object(_) => Err(ForwardedError::Syntax),
+        Json::String(text) => Some(text.as_bytes().to_vec()),
+        Json::Null | Json::Bool(_) | Json::Number(_) | Json::Array(_) | Json::Object(_) => None,
     };
     let uris = match members.get("uri") {
         None => Vec::new(),
-        Some(Json::Array(uris)) => uris.iter().map(text).collect::<Result<_, _>>()?,
+        Some(Json::Array(uris)) => {
+            let uris = uris.iter().map(text).collect::<Option<_>>();
+            uris.ok_or(ElementDefect::NoArray)?
+        }
         Some(Json::Null | Json::Bool(_) | Json::Number(_) | Json::String(_) | Json::Object(_)) => {
-            return Err(ForwardedError::Syntax);
+            return Err(ElementDefect::NoArray);
         }
     };
-    let certificate = members.get("cert").map(text).transpose()?;
-    let hash = members.get("hash").map(text).transpose()?;
+    let member = |name| match members.get(name) {
+        None => Ok(None),
+        Some(json) => text(json).map(Some).ok_or(ElementDefect::NoString(name)),
+    };
     Ok(Element {
-        certificates: certificate.map(Certificate::Pem).into_iter().collect(),
+        certificates: member("cert")?.map(Certificate::Pem).into_iter().collect(),
         uris,
-        hashes: hash.into_iter().collect(),
+        hashes: member("hash")?.into_iter().collect(),
     })
 }
 
