@@ -36,7 +36,7 @@ pub struct AccessRules {
     pub observed_accept: Option<Vec<AccessRule>>,
     /// The claims that conditions look at; kept with each verified token.
     pub claims: Vec<ClaimPath>,
-    /// Whose peers count: one of another trust domain is nobody here.
+    /// Whose peers count: what one of another trust domain is called says nothing here.
     pub trust_domains: BTreeSet<TrustDomain>,
 }
 
@@ -97,6 +97,17 @@ pub(crate) enum Polarity {
     Accepting,
 }
 
+/// Whether a request matches a condition, a rule or one of several, in Kleene's logic: what is unknown is neither.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Match<U> {
+    /// It does not.
+    No,
+    /// It has what the condition asks for, and nobody can tell what that is.
+    Unknown(U),
+    /// It does.
+    Yes,
+}
+
 /// The values of a condition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Values<T> {
@@ -135,10 +146,52 @@ impl AccessRules {
 }
 
 impl AccessRule {
-    /// Whether a request matches of which `holds` tells what it is asked.
-    pub(crate) fn matches(&self, holds: impl Fn(&Condition) -> bool) -> bool {
-        let one_of = |all: &[Vec<Condition>]| all.is_empty() || all.iter().any(|each| each.iter().all(&holds));
-        one_of(&self.from) && one_of(&self.to) && self.when.iter().all(&holds)
+    /// Whether a request matches, of which `condition` tells whether it matches a condition.
+    pub(crate) fn matches<U: Copy>(&self, condition: impl Fn(&Condition) -> Match<U>) -> Match<U> {
+        let all_of = |conditions: &[Condition]| Match::all(conditions.iter().map(&condition));
+        let one_of = |each: &[Vec<Condition>]| match each {
+            [] => Match::Yes,
+            each => Match::any(each.iter().map(|conditions| all_of(conditions))),
+        };
+        let lists = [&self.from, &self.to].into_iter().map(|each| one_of(each));
+        Match::all(lists.chain(std::iter::once_with(|| all_of(&self.when))))
+    }
+}
+
+impl<U: Copy> Match<U> {
+    /// Whether all match: what stands behind the first that does not is not asked.
+    pub(crate) fn all(each: impl IntoIterator<Item = Self>) -> Self {
+        let mut all = Self::Yes;
+        for one in each {
+            match (one, all) {
+                (Self::No, _) => return Self::No,
+                (Self::Unknown(_), Self::Yes) => all = one,
+                (Self::Unknown(_) | Self::Yes, _) => {}
+            }
+        }
+        all
+    }
+
+    /// Whether one matches: what stands behind the first that does is not asked.
+    pub(crate) fn any(each: impl IntoIterator<Item = Self>) -> Self {
+        let mut any = Self::No;
+        for one in each {
+            match (one, any) {
+                (Self::Yes, _) => return Self::Yes,
+                (Self::Unknown(_), Self::No) => any = one,
+                (Self::Unknown(_) | Self::No, _) => {}
+            }
+        }
+        any
+    }
+}
+
+impl<U> From<bool> for Match<U> {
+    fn from(is_match: bool) -> Self {
+        match is_match {
+            true => Self::Yes,
+            false => Self::No,
+        }
     }
 }
 

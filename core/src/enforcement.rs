@@ -341,17 +341,18 @@ impl Enforcer {
         if rule.decider != Decider::PolicyService {
             return Permit::grant(Grounds::Rule(rule), forwarding, arrival.now).map(|permit| Step::Decided(Ok(permit)));
         }
-        let key = DecisionKey::new(self.decisions.vary(route.rule), route.rule, &head, &identity);
+        let key = DecisionKey::new(self.decisions.vary(route.rule), route.rule, &head, &identity)?;
         if let Some(known) = self.decisions.get(&key, arrival.now) {
             notes.cache = Some(CacheUse::Hit);
             return Permit::grant(Grounds::Decision(&known, DecidedBy::Cache), forwarding, arrival.now)
                 .map(|permit| Step::Decided(Ok(permit)));
         }
+        let question = DecisionKey::new(Vary::EVERYTHING, route.rule, &head, &identity)?;
         notes.cache = Some(CacheUse::Miss);
         let request_id = id().to_owned();
         let pending = Pending {
             rule: route.rule,
-            question: DecisionKey::new(Vary::EVERYTHING, route.rule, &head, &identity),
+            question,
             asked_at: arrival.now,
             forwarding,
             caller: Caller {
@@ -406,10 +407,15 @@ fn check_segment_parameters(
 }
 
 fn check_source(required: &SourceRequirement, identity: &Identity<'_>) -> Result<(), Refusal> {
-    if required.is_any() || required.allows(identity.source_address()) {
+    if required.is_any() {
         return Ok(());
     }
-    Err(Refusal::new(DenyReason::SourceNotAllowed, DecidedBy::Local))
+    let refusal = Refusal::new(DenyReason::SourceNotAllowed, DecidedBy::Local);
+    match identity.source_address() {
+        Ok(address) if required.allows(address) => Ok(()),
+        Ok(_) => Err(refusal),
+        Err(error) => Err(refusal.because(error)),
+    }
 }
 
 fn check_peer(required: &PeerRequirement, identity: &Identity<'_>) -> Result<(), Refusal> {
@@ -516,7 +522,7 @@ fn access_request(
             tenant: rule.tenant.clone(),
         },
         context: Context {
-            source_address: identity.source_address(),
+            source_address: identity.source_address().ok(),
             user_agent: head.user_agent().map(Cow::into_owned),
             possession: identity.possession(),
         },

@@ -65,8 +65,9 @@ impl Connection for Connections {
         address(DESTINATION_ADDRESS)
     }
 
+    /// Bytes that are no text do not make the name absent: a rule that rejects names could be avoided so.
     fn server_name(&self) -> Option<String> {
-        host::property(SERVER_NAME).and_then(|name| String::from_utf8(name).ok())
+        host::property(SERVER_NAME).map(|name| String::from_utf8_lossy(&name).into_owned())
     }
 }
 

@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
 use picket_tests::client::session::Session;
-use picket_tests::exchange::{RequestSpec, Via};
+use picket_tests::exchange::{Protocol, RequestSpec, Via};
 use picket_tests::fake_policy_service::Mode;
 use picket_tests::proof::still_serves;
 use picket_tests::stack::{Options, Stack};
@@ -117,4 +117,63 @@ async fn what_is_observed_is_counted_and_refuses_nothing() {
     .await
     .unwrap();
     still_serves(&mut stack).await.unwrap();
+}
+
+/// A callee that rejects a peer and an address on a rule that asks for neither, behind one proxy.
+fn with_rejections() -> Options {
+    let (workload, trusted) = ("workload: orders", "trust_domains: [ example.org ]");
+    let access = "reject: [ { id: peer, from: [ { peers: [ 'spiffe://example.org/billing' ] } ] }, \
+                  { id: address, from: [ { source_addresses: [ 203.0.113.7 ] } ] } ]";
+    let margin = "\n                    ";
+    let health = "paths: [ \"/healthz\" ]";
+    Options::default()
+        .edit(workload, &format!("{workload}{margin}forwarded_for_trusted_hops: 2"))
+        .edit(trusted, &format!("{trusted}{margin}access: {{ {access} }}"))
+        .edit(health, &format!("{health}{margin}  peer: none"))
+}
+
+async fn check_rejections(options: Options) {
+    let stack = Stack::start(options).await.unwrap();
+    let mut session = Session::new(stack.keys(), stack.entrances());
+    for (peer, address, reason) in [
+        ("web", "198.51.100.9", "local_permit"),
+        ("web", "198.51.100.9:51342", "local_permit"),
+        ("web", "[2001:db8::7]:51342", "local_permit"),
+        ("web", "203.0.113.7", "access_rule_reject"),
+        ("web", "203.0.113.7:51342", "access_rule_reject"),
+        ("web", "[::ffff:203.0.113.7]:51342", "access_rule_reject"),
+        ("web", "unknown", "access_rule_reject"),
+        ("web", "203.0.113.7, ", "access_rule_reject"),
+        ("billing", "198.51.100.9", "access_rule_reject"),
+        ("two-names", "198.51.100.9", "peer_malformed"),
+        ("no-name", "198.51.100.9", "peer_malformed"),
+        ("not-spiffe", "198.51.100.9", "peer_malformed"),
+        ("foreign", "198.51.100.9", "peer_not_allowed"),
+    ] {
+        for protocol in [Protocol::Http1, Protocol::Http2] {
+            let request = RequestSpec {
+                via: Via::Direct,
+                peer: Some(peer.to_owned()),
+                protocol,
+                path: "/healthz".to_owned(),
+                headers: vec![("x-forwarded-for".to_owned(), address.to_owned())],
+                ..RequestSpec::default()
+            };
+            let before = stack.upstream().requests();
+            let answer = session.send(&request).await.unwrap();
+            assert_eq!(answer.reason().as_deref(), Some(reason), "{peer} {address}: {answer:?}");
+            let is_forwarded = stack.upstream().requests() > before;
+            assert_eq!(is_forwarded, reason == "local_permit", "{peer} {address}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_peer_or_an_address_that_nobody_can_read_does_not_pass_a_rejection() {
+    check_rejections(with_rejections()).await;
+}
+
+#[tokio::test]
+async fn nor_does_it_where_the_policy_service_answers_envoy() {
+    check_rejections(with_rejections().externally()).await;
 }

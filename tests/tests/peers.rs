@@ -274,7 +274,9 @@ async fn behind_a_trusted_hop_the_address_is_what_it_forwarded() {
     let mut session = Session::new(stack.keys(), stack.entrances());
     for (headers, reason) in [
         (&[("x-forwarded-for", "10.0.0.1")][..], "policy_permit"),
+        (&[("x-forwarded-for", "10.0.0.1:51342")], "policy_permit"),
         (&[("x-forwarded-for", "192.0.2.1, 10.0.0.1")], "policy_permit"),
+        (&[("x-forwarded-for", "192.0.2.1:51342")], "source_not_allowed"),
         (
             &[("x-forwarded-for", "192.0.2.1"), ("x-forwarded-for", "10.0.0.1")],
             "policy_permit",

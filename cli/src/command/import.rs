@@ -62,7 +62,9 @@ pub(super) struct IstioArguments {
     /// The Envoy cluster through which key sets are fetched
     #[arg(long, value_name = "CLUSTER")]
     keys_cluster: Option<String>,
-    /// The listener has `use_remote_address: true`: needed for `ipBlocks` and `source.ip`, which mean the connection's own address
+    /// The listener has `use_remote_address: true`, `xff_num_trusted_hops: 0` and no `original_ip_detection_extensions`, so that
+    /// `source.address` is the connection's own: needed for `ipBlocks` and `source.ip`. On another listener a caller that writes
+    /// `x-forwarded-for` would choose its address
     #[arg(long)]
     use_remote_address: bool,
 }

@@ -47,7 +47,7 @@ pub struct FilterDocument {
     pub forwarded_peer: Option<ForwardedPeerDocument>,
     /// Which address of `x-forwarded-for` is where a request comes from, counted from the right, 0 to 32; 0 is the
     /// connection's own. An Envoy with `use_remote_address` has added the connection's as the last one, so 2 is what
-    /// the caller itself wrote there. Default: 0.
+    /// the caller itself wrote there. A port behind an address does not count; an empty entry does. Default: 0.
     #[deserr(default)]
     pub forwarded_for_trusted_hops: Option<u32>,
     /// The issuers whose tokens are accepted. Required unless every rule has `credential: none`.

@@ -7,12 +7,13 @@ use std::net::{IpAddr, SocketAddr};
 use super::identity::Identity;
 use super::{Arrival, Notes, Refusal};
 use crate::access_rules::{
-    AccessRule, AccessRules, ClaimIndex, Condition, NamePattern, Polarity, Readings, Values, fits_namespace,
+    AccessRule, AccessRules, ClaimIndex, Condition, Match, NamePattern, PeerPattern, Polarity, Readings,
+    ServiceAccountName, Values, fits_namespace,
 };
 use crate::path::TargetError;
 use crate::reason::{DecidedBy, DenyReason};
 use crate::request::{self, Header, RequestHead};
-use crate::source_address::Network;
+use crate::source_address::{Network, SourceAddressError};
 use crate::spiffe::SpiffeId;
 
 const AUTHORITY: &str = ":authority";
@@ -48,6 +49,10 @@ const JOINED_HEADERS: [&str; 28] = [
     "x-forwarded-port",
     "x-forwarded-proto",
 ];
+
+/// What the details of two refusals say.
+const NO_DESTINATION: &str = "the proxy gives no IP address of the connection's destination";
+const FOREIGN_PEER: &str = "the peer's trust domain is none of the filter's";
 
 /// What access rules say that do not decide.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -92,8 +97,22 @@ pub(super) fn check(
     }
     match refused {
         None => Ok(()),
-        Some(reason) => Err(Refusal::new(reason, DecidedBy::Local)),
+        Some((reason, None)) => Err(Refusal::new(reason, DecidedBy::Local)),
+        Some((reason, Some(unknown))) => Err(facts.refusal(reason, unknown)),
     }
+}
+
+/// What a request has, and nobody can tell what it is. To take it for absent would let a caller choose to be nobody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Unknown {
+    /// A peer that proves nothing now, or one of a foreign trust domain.
+    Peer,
+    /// Where the connection comes from.
+    ConnectionAddress,
+    /// Where the request comes from.
+    SourceAddress,
+    /// What the connection was made to.
+    Destination,
 }
 
 struct Facts<'a> {
@@ -106,16 +125,36 @@ struct Facts<'a> {
 }
 
 impl Facts<'_> {
-    /// Rejection comes before acceptance.
-    fn refused(&self, path: &str) -> Option<DenyReason> {
-        if self.any_matches(&self.rules.reject, Polarity::Rejecting, path) {
-            return Some(DenyReason::AccessRuleReject);
+    /// Rejection comes before acceptance. What is unknown is in nobody's favour: for a rule that rejects it is a match, for one
+    /// that accepts it is none.
+    fn refused(&self, path: &str) -> Option<(DenyReason, Option<Unknown>)> {
+        match self.any_matches(&self.rules.reject, Polarity::Rejecting, path) {
+            Match::No => {}
+            Match::Unknown(unknown) => return Some((DenyReason::AccessRuleReject, Some(unknown))),
+            Match::Yes => return Some((DenyReason::AccessRuleReject, None)),
         }
-        match &self.rules.accept {
-            Some(accept) if !self.any_matches(accept, Polarity::Accepting, path) => {
-                Some(DenyReason::AccessRuleNoAccept)
-            }
-            Some(_) | None => None,
+        let accept = self.rules.accept.as_ref()?;
+        match self.any_matches(accept, Polarity::Accepting, path) {
+            Match::No => Some((DenyReason::AccessRuleNoAccept, None)),
+            Match::Unknown(unknown) => Some((DenyReason::AccessRuleNoAccept, Some(unknown))),
+            Match::Yes => None,
+        }
+    }
+
+    /// The refusal where a rule depends on what is unknown: with the reason of the peer, or a detail about the address.
+    fn refusal(&self, reason: DenyReason, unknown: Unknown) -> Refusal {
+        let refusal = Refusal::new(reason, DecidedBy::Local);
+        match unknown {
+            Unknown::Peer => match self.identity.peer().as_ref() {
+                Ok(_) => Refusal::new(DenyReason::PeerNotAllowed, DecidedBy::Peer).because(FOREIGN_PEER),
+                Err(error) => (*error).into(),
+            },
+            Unknown::ConnectionAddress => refusal.because(SourceAddressError::NoConnectionAddress),
+            Unknown::SourceAddress => match self.identity.source_address() {
+                Ok(_) => refusal,
+                Err(error) => refusal.because(error),
+            },
+            Unknown::Destination => refusal.because(NO_DESTINATION),
         }
     }
 
@@ -128,46 +167,43 @@ impl Facts<'_> {
             ..
         } = self.rules;
         let accepts = |rules: &Option<Vec<AccessRule>>| {
-            let any_matches = |rules: &Vec<_>| self.any_matches(rules, Polarity::Accepting, path);
-            rules.as_ref().is_some_and(any_matches)
+            let is_match = |rules: &Vec<_>| self.any_matches(rules, Polarity::Accepting, path) == Match::Yes;
+            rules.as_ref().is_some_and(is_match)
         };
+        let could_match = |rules| self.any_matches(rules, Polarity::Rejecting, path) != Match::No;
         ObservedAccess {
-            would_reject: self.any_matches(observed_reject, Polarity::Rejecting, path),
+            would_reject: could_match(observed_reject),
             would_not_accept: observed_accept.is_some() && !accepts(observed_accept) && !accepts(accept),
-            is_audited: self.any_matches(audit, Polarity::Rejecting, path),
+            is_audited: could_match(audit),
         }
     }
 
-    fn any_matches(&self, rules: &[AccessRule], polarity: Polarity, path: &str) -> bool {
-        rules
-            .iter()
-            .any(|rule| rule.matches(|condition| self.holds(condition, polarity, path)))
+    fn any_matches(&self, rules: &[AccessRule], polarity: Polarity, path: &str) -> Match<Unknown> {
+        let rules = rules.iter();
+        Match::any(rules.map(|rule| rule.matches(|condition| self.matches(condition, polarity, path))))
     }
 
-    fn holds(&self, condition: &Condition, polarity: Polarity, path: &str) -> bool {
-        match condition {
-            Condition::Peer(values) => {
-                let peer = self.peer();
-                values.hold(|pattern| peer.is_some_and(|id| pattern.fits(id)))
+    fn matches(&self, condition: &Condition, polarity: Polarity, path: &str) -> Match<Unknown> {
+        let holds = match condition {
+            Condition::Peer(values) => return self.peer_holds(values, PeerPattern::fits),
+            Condition::Namespace(values) => return self.peer_holds(values, fits_namespace),
+            Condition::ServiceAccount(values) => return self.peer_holds(values, ServiceAccountName::fits),
+            Condition::ConnectionAddress(values) => {
+                let address = self.arrival.connection.source_address();
+                return within(values, address.ok_or(Unknown::ConnectionAddress));
             }
-            Condition::Namespace(values) => {
-                let peer = self.peer();
-                values.hold(|pattern| peer.is_some_and(|id| fits_namespace(pattern, id)))
+            Condition::SourceAddress(values) => {
+                let address = self.identity.source_address();
+                return within(values, address.map_err(|_| Unknown::SourceAddress));
             }
-            Condition::ServiceAccount(values) => {
-                let peer = self.peer();
-                values.hold(|account| peer.is_some_and(|id| account.fits(id)))
+            Condition::DestinationAddress(values) => return within(values, self.destination().map(|to| to.ip())),
+            Condition::DestinationPort(values) => {
+                let port = self.destination().map(|to| to.port());
+                return known(port, |port| values.hold(|wanted| port == *wanted));
             }
             Condition::Principal(values) => {
                 let principal = self.identity.tokens.principal().map(|token| &token.principal);
                 values.hold(|pattern| principal.is_some_and(|who| pattern.fits(&who.issuer, &who.subject)))
-            }
-            Condition::ConnectionAddress(values) => within(values, self.arrival.connection.source_address()),
-            Condition::SourceAddress(values) => within(values, self.identity.source_address()),
-            Condition::DestinationAddress(values) => within(values, self.destination().map(|to| to.ip())),
-            Condition::DestinationPort(values) => {
-                let port = self.destination().map(|to| to.port());
-                values.hold(|wanted| port == Some(*wanted))
             }
             Condition::ServerName(values) => {
                 let name = self.server_name();
@@ -184,18 +220,28 @@ impl Facts<'_> {
                 let texts = self.claim(*claim);
                 values.hold(|pattern| texts.iter().any(|text| pattern.fits(text.as_bytes())))
             }
+        };
+        holds.into()
+    }
+
+    fn peer_holds<T>(&self, values: &Values<T>, fits: impl Fn(&T, &SpiffeId) -> bool) -> Match<Unknown> {
+        known(self.peer(), |peer| {
+            values.hold(|value| peer.is_some_and(|id| fits(value, id)))
+        })
+    }
+
+    /// `None`: there is no client certificate, on the connection or behind a trusted hop.
+    fn peer(&self) -> Result<Option<&SpiffeId>, Unknown> {
+        match self.identity.peer().as_ref() {
+            Ok(peer) if self.rules.trust_domains.contains(peer.id.trust_domain()) => Ok(Some(&peer.id)),
+            Err(error) if error.is_absence() => Ok(None),
+            Ok(_) | Err(_) => Err(Unknown::Peer),
         }
     }
 
-    /// A peer of another trust domain is nobody.
-    fn peer(&self) -> Option<&SpiffeId> {
-        self.identity
-            .peer_id()
-            .filter(|id| self.rules.trust_domains.contains(id.trust_domain()))
-    }
-
-    fn destination(&self) -> Option<SocketAddr> {
-        *self.destination.get_or_init(|| self.arrival.connection.destination())
+    fn destination(&self) -> Result<SocketAddr, Unknown> {
+        let destination = self.destination.get_or_init(|| self.arrival.connection.destination());
+        destination.ok_or(Unknown::Destination)
     }
 
     fn server_name(&self) -> Option<&str> {
@@ -262,6 +308,13 @@ fn fits_header(pattern: &NamePattern, value: &[u8]) -> bool {
     pattern.is_presence() || pattern.fits(value)
 }
 
-fn within(values: &Values<Network>, address: Option<IpAddr>) -> bool {
-    values.hold(|network| address.is_some_and(|address| network.contains(address)))
+fn within(values: &Values<Network>, address: Result<IpAddr, Unknown>) -> Match<Unknown> {
+    known(address, |address| values.hold(|network| network.contains(address)))
+}
+
+fn known<T>(found: Result<T, Unknown>, holds: impl FnOnce(T) -> bool) -> Match<Unknown> {
+    match found {
+        Ok(value) => holds(value).into(),
+        Err(unknown) => Match::Unknown(unknown),
+    }
 }

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::rc::Rc;
 
+use super::Refusal;
 use super::identity::Identity;
 use super::tokens::Tokens;
 use crate::access::Possession;
@@ -60,26 +61,38 @@ pub(super) struct KnownDecision {
 }
 
 impl DecisionKey {
-    pub(super) fn new(vary: Vary, rule: RuleIndex, head: &RequestHead<'_>, identity: &Identity<'_>) -> Self {
+    /// A refusal where the request has one of the attributes, and nobody can tell what it is.
+    pub(super) fn new(
+        vary: Vary,
+        rule: RuleIndex,
+        head: &RequestHead<'_>,
+        identity: &Identity<'_>,
+    ) -> Result<Self, Refusal> {
         let serials = identity.tokens.iter().map(|token| token.serial.to_le_bytes());
         let rule = u64::try_from(rule).unwrap_or(u64::MAX);
         let mut key = KeyBytes::new(vary, rule.to_le_bytes(), serials);
         for attribute in key.vary.attributes() {
             match attribute {
-                Attribute::Peer => key.push(identity.peer_id().map_or("", SpiffeId::as_str).as_bytes()),
+                Attribute::Peer => {
+                    let peer = identity.peer_for_policies()?;
+                    key.push(peer.map_or("", SpiffeId::as_str).as_bytes());
+                }
                 Attribute::Method => key.push(head.method.as_bytes()),
                 Attribute::Host => key.push(head.host.as_bytes()),
                 Attribute::Path => key.push(head.target.path.as_bytes()),
-                Attribute::SourceAddress => match identity.source_address() {
+                Attribute::SourceAddress => match identity.source_for_policies()? {
                     None => key.push(&[]),
                     Some(IpAddr::V4(address)) => key.push(&address.octets()),
                     Some(IpAddr::V6(address)) => key.push(&address.octets()),
                 },
                 Attribute::UserAgent => key.push(head.user_agent().unwrap_or_default().as_bytes()),
-                Attribute::Device => key.push_possession(identity.possession()),
+                Attribute::Device => {
+                    identity.peer_for_policies()?;
+                    key.push_possession(identity.possession());
+                }
             }
         }
-        key.finish()
+        Ok(key.finish())
     }
 
     /// The key of the same request under fewer attributes. `None`: this key lacks one of them.

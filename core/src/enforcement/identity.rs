@@ -5,11 +5,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
 use super::tokens::Tokens;
-use super::{Arrival, PeerResult};
+use super::{Arrival, PeerResult, Refusal};
 use crate::access::Possession;
 use crate::configuration::filter::FilterConfiguration;
 use crate::dpop::Thumbprint;
-use crate::source_address;
+use crate::reason::{DecidedBy, DenyReason};
+use crate::source_address::{self, SourceAddressError};
 use crate::spiffe::SpiffeId;
 use crate::token::credential::SourceSet;
 
@@ -40,7 +41,7 @@ pub(super) struct Identity<'a> {
     arrival: &'a Arrival<'a>,
     configuration: &'a FilterConfiguration,
     peer: OnceCell<Rc<PeerResult>>,
-    source_address: OnceCell<Option<IpAddr>>,
+    source_address: OnceCell<Result<IpAddr, SourceAddressError>>,
 }
 
 impl<'a> Identity<'a> {
@@ -85,14 +86,41 @@ impl<'a> Identity<'a> {
     }
 
     /// Where the request comes from; IPv4 that is mapped to IPv6 is IPv4.
-    pub(super) fn source_address(&self) -> Option<IpAddr> {
-        *self.source_address.get_or_init(|| {
-            let address = match usize::try_from(self.configuration.forwarded_for_trusted_hops) {
-                Ok(0) => self.arrival.connection.source_address(),
-                Ok(nth) => source_address::forwarded_for(self.arrival.headers, nth),
-                Err(_) => None,
+    pub(super) fn source_address(&self) -> Result<IpAddr, &SourceAddressError> {
+        let address = self.source_address.get_or_init(|| {
+            let address = match self.configuration.forwarded_for_trusted_hops {
+                0 => {
+                    let address = self.arrival.connection.source_address();
+                    address.ok_or(SourceAddressError::NoConnectionAddress)
+                }
+                hops => source_address::forwarded_for(self.arrival.headers, hops),
             };
             address.map(|address| address.to_canonical())
-        })
+        });
+        address.as_ref().copied()
+    }
+
+    /// The peer, for a policy; `None`: nobody has presented a certificate that names a workload.
+    ///
+    /// A policy would take a peer that proves nothing for absent, and a `forbid` about it would say nothing. So such a peer is
+    /// refused.
+    pub(super) fn peer_for_policies(&self) -> Result<Option<&SpiffeId>, Refusal> {
+        match self.peer().as_ref() {
+            Ok(peer) => Ok(Some(&peer.id)),
+            Err(error) if error.names_no_workload() => Ok(None),
+            Err(error) => Err((*error).into()),
+        }
+    }
+
+    /// Where the request comes from, for a policy; `None`: nobody has said it. What was said and cannot be read is refused, as
+    /// with [`Self::peer_for_policies`].
+    pub(super) fn source_for_policies(&self) -> Result<Option<IpAddr>, Refusal> {
+        match self.source_address() {
+            Ok(address) => Ok(Some(address)),
+            Err(SourceAddressError::NoConnectionAddress | SourceAddressError::TooFewEntries(_)) => Ok(None),
+            Err(error @ SourceAddressError::NoAddress { .. }) => {
+                Err(Refusal::new(DenyReason::RequestMalformed, DecidedBy::Request).because(error))
+            }
+        }
     }
 }

@@ -218,12 +218,14 @@ fn behind_trusted_hops_the_address_is_the_one_that_they_forwarded() {
         (&["10.0.0.1, 192.0.2.1"][..], true),
         (&["10.0.0.1", "192.0.2.1"], true),
         (&["192.0.2.7, 10.0.0.1, 192.0.2.1"], true),
+        (&["10.0.0.1:80, 192.0.2.1"], true),
+        (&["[2001:db8::1]:80, 192.0.2.1"], true),
         (&["10.0.0.1, 192.0.2.1, 192.0.2.2"], false),
         (&["10.9.0.1, 192.0.2.1"], false),
         // Too few, none, or no address: nobody knows where it comes from.
         (&["10.0.0.1"], false),
         (&[], false),
-        (&["10.0.0.1:80, 192.0.2.1"], false),
+        (&["10.0.0.1:http, 192.0.2.1"], false),
         (&["unknown, 192.0.2.1"], false),
         (&["10.0.0.1, , 192.0.2.1"], false),
     ] {

@@ -10,6 +10,7 @@
 )]
 
 mod access;
+mod addresses;
 mod callers;
 mod challenges;
 mod configuration;
@@ -27,3 +28,4 @@ mod published;
 mod several;
 mod support;
 mod tokens;
+mod unreadable_peers;

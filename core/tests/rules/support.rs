@@ -365,10 +365,11 @@ impl Caller {
     }
 
     pub(crate) fn no_peer(self) -> Self {
-        Self {
-            peer: Err(PeerError::Missing),
-            ..self
-        }
+        self.peer_result(Err(PeerError::Missing))
+    }
+
+    pub(crate) fn peer_result(self, peer: PeerResult) -> Self {
+        Self { peer, ..self }
     }
 
     pub(crate) fn from(self, address: &str) -> Self {

@@ -87,7 +87,8 @@ pub struct AccessSourceDocument {
     /// Principals that the token does not name.
     #[deserr(default)]
     pub not_principals: Option<Vec<String>>,
-    /// Networks that the connection comes from.
+    /// Networks that the connection comes from: Envoy's `source.address`. That is the connection's own address where the
+    /// listener has `use_remote_address: true`, `xff_num_trusted_hops: 0` and no `original_ip_detection_extensions`.
     #[deserr(default)]
     pub connection_addresses: Option<Vec<String>>,
     /// Networks that the connection does not come from.
