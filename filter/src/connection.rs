@@ -52,7 +52,7 @@ impl Connection for Connections {
             return Rc::clone(known);
         }
         let peer = Rc::new(read_peer());
-        peers.put(id, Rc::clone(&peer), END_OF_TIME);
+        peers.put(id, Rc::clone(&peer), END_OF_TIME, Timestamp::from_ms(0));
         peer
     }
 
