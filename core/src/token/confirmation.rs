@@ -7,6 +7,9 @@ use super::TokenError;
 use super::jws::malformed;
 use crate::strict_json::{Json, Members};
 
+const NO_CERTIFICATE_HASH: &str = "`cnf.x5t#S256` is not a SHA-256 hash in base64url without padding";
+const NO_KEY_HASH: &str = "`cnf.jkt` is not a SHA-256 hash in base64url without padding";
+
 /// A SHA-256 hash.
 pub type Digest = [u8; 32];
 
@@ -32,8 +35,8 @@ impl Confirmation {
             Some(_) => return Err(malformed("`cnf` is not an object")),
         };
         let confirmation = Self {
-            certificate: digest(members, "x5t#S256")?,
-            key: digest(members, "jkt")?,
+            certificate: digest(members, "x5t#S256", NO_CERTIFICATE_HASH)?,
+            key: digest(members, "jkt", NO_KEY_HASH)?,
         };
         match confirmation.is_bound() {
             true => Ok(confirmation),
@@ -48,16 +51,14 @@ impl Confirmation {
     }
 }
 
-fn digest(members: &Members<'_>, name: &str) -> Result<Option<Digest>, TokenError> {
+fn digest(members: &Members<'_>, name: &str, detail: &'static str) -> Result<Option<Digest>, TokenError> {
     let encoded = match members.get(name) {
         None => return Ok(None),
         Some(Json::String(encoded)) => encoded,
-        Some(_) => return Err(not_a_digest()),
+        Some(_) => return Err(malformed(detail)),
     };
-    let bytes = URL_SAFE_NO_PAD.decode(encoded.as_bytes()).map_err(|_| not_a_digest())?;
-    Digest::try_from(bytes).map(Some).map_err(|_| not_a_digest())
-}
-
-fn not_a_digest() -> TokenError {
-    malformed("a member of `cnf` is not a SHA-256 hash in base64url")
+    let bytes = URL_SAFE_NO_PAD
+        .decode(encoded.as_bytes())
+        .map_err(|_| malformed(detail))?;
+    Digest::try_from(bytes).map(Some).map_err(|_| malformed(detail))
 }

@@ -531,4 +531,50 @@ mod certificates {
         let bearer = Caller::new().get("/local").bearer(&token).certificate([7; 32]);
         assert_eq!(sidecar.refuses(&bearer).reason, DenyReason::TokenSentAsBearer);
     }
+
+    #[test]
+    fn the_detail_names_the_member_that_is_no_hash() {
+        let mut sidecar = Sidecar::new();
+        let hash = URL_SAFE_NO_PAD.encode([7; 32]);
+        for (member, value) in [
+            ("x5t#S256", json!(format!("{hash}="))),
+            ("x5t#S256", json!(hash.get(1..))),
+            ("x5t#S256", json!(7)),
+            ("jkt", json!(format!("{hash}="))),
+            ("jkt", json!("")),
+            ("jkt", json!(null)),
+        ] {
+            let token = sidecar.token(&[("cnf", json!({member: value}))]);
+            let refusal = sidecar.refuses(&Caller::new().get("/local").bearer(&token));
+            assert_eq!(refusal.reason, DenyReason::TokenMalformed);
+            let detail = format!("`cnf.{member}` is not a SHA-256 hash in base64url without padding");
+            assert_eq!(refusal.detail, Some(detail), "{value}");
+        }
+    }
+
+    #[test]
+    fn a_mismatch_says_why_the_connection_has_no_certificate() {
+        let mut document = configuration();
+        document["rules"] = json!([
+            {"id": "a", "hosts": ["*"], "paths": ["/a"], "peer": "none", "decision": "permit"},
+        ]);
+        let mut sidecar = Sidecar::with(&document);
+        let caller = Caller::new()
+            .get("/a")
+            .bearer(&token(&sidecar, [7; 32]))
+            .certificate([7; 32]);
+        sidecar.permits(&caller);
+        for (caller, detail) in [
+            (
+                caller.clone().peer_valid(0, NOW_S),
+                Some("the client certificate has expired"),
+            ),
+            (caller.clone().no_peer(), Some("no client certificate was presented")),
+            (caller.certificate([8; 32]), None),
+        ] {
+            let refusal = sidecar.refuses(&caller);
+            assert_eq!(refusal.reason, DenyReason::TokenCertificateMismatch);
+            assert_eq!(refusal.detail.as_deref(), detail);
+        }
+    }
 }
