@@ -81,9 +81,15 @@ pub enum ChainError {
     /// No authority has the name of its issuer.
     #[error("the client certificate was issued by none of the mesh's authorities")]
     UnknownIssuer,
-    /// The signature is not that authority's, or of an algorithm that is not checked.
+    /// The signature is not that authority's.
     #[error("the client certificate's signature is not by the authority that it names")]
     Signature,
+    /// The signature's algorithm is none that is checked.
+    #[error("the client certificate is signed with an algorithm that is not supported")]
+    Algorithm,
+    /// It has a name that its authority may not give (RFC 5280 §4.2.1.10).
+    #[error("the client certificate has a name that its authority may not give")]
+    NameConstraint,
     /// It has an extension that must be understood and is not.
     #[error("the client certificate has a critical extension that is not supported")]
     CriticalExtension,

@@ -102,7 +102,13 @@ fn chain_error(error: &rustls::Error) -> ChainError {
     match error {
         rustls::CertificateError::UnknownIssuer => ChainError::UnknownIssuer,
         rustls::CertificateError::BadSignature => ChainError::Signature,
-        rustls::CertificateError::UnhandledCriticalExtension => ChainError::CriticalExtension,
+        rustls::CertificateError::UnsupportedSignatureAlgorithmContext { .. }
+        | rustls::CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => ChainError::Algorithm,
+        rustls::CertificateError::Other(other) => match other.0.downcast_ref() {
+            Some(webpki::Error::UnsupportedCriticalExtension) => ChainError::CriticalExtension,
+            Some(webpki::Error::NameConstraintViolation) => ChainError::NameConstraint,
+            Some(_) | None => ChainError::Other,
+        },
         _ => ChainError::Other,
     }
 }
@@ -119,8 +125,8 @@ fn fingerprint(certificate: &[u8]) -> Fingerprint {
 mod tests {
     use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
     use rcgen::{
-        BasicConstraints, CertificateParams, CustomExtension, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-        KeyUsagePurpose, SanType, date_time_ymd,
+        BasicConstraints, CertificateParams, CustomExtension, DnType, ExtendedKeyUsagePurpose, GeneralSubtree, IsCa,
+        Issuer, KeyPair, KeyUsagePurpose, NameConstraints, SanType, date_time_ymd,
     };
 
     use super::*;
@@ -136,6 +142,10 @@ mod tests {
         fn new() -> Self {
             let mut parameters = CertificateParams::default();
             parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+            Self::of(parameters)
+        }
+
+        fn of(parameters: CertificateParams) -> Self {
             let key = KeyPair::generate().unwrap();
             let pem = parameters.self_signed(&key).unwrap().pem();
             Self {
@@ -235,16 +245,28 @@ mod tests {
     }
 
     #[test]
+    fn a_name_that_the_authority_may_not_give_is_refused() {
+        let mut constrained = CertificateParams::default();
+        constrained.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        constrained.name_constraints = Some(NameConstraints {
+            permitted_subtrees: vec![GeneralSubtree::DnsName("inside.example".to_owned())],
+            excluded_subtrees: Vec::new(),
+        });
+        let authority = Authority::of(constrained);
+        let web = authority.certificate_with(&|parameters| {
+            let name = SanType::DnsName("outside.example".try_into().unwrap());
+            parameters.subject_alt_names.push(name);
+        });
+        let expected = Err(PeerError::Untrusted(ChainError::NameConstraint));
+        assert_eq!(*authority.peers().identify(&web, NOW), expected);
+    }
+
+    #[test]
     fn an_authority_of_another_name_is_not_the_issuer() {
         let mut other = CertificateParams::default();
         other.distinguished_name.push(DnType::CommonName, "other");
         other.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().unwrap();
-        let stranger = Authority {
-            pem: String::new(),
-            issuer: Issuer::new(other, key),
-        };
-        let web = stranger.certificate(&["spiffe://example.org/web"], (2020, 2040));
+        let web = Authority::of(other).certificate(&["spiffe://example.org/web"], (2020, 2040));
         let unknown = Err(PeerError::Untrusted(ChainError::UnknownIssuer));
         assert_eq!(*Authority::new().peers().identify(&web, NOW), unknown);
     }
