@@ -74,8 +74,8 @@ pub enum Condition {
     DestinationAddress(Values<Network>),
     /// The port that the connection was made to.
     DestinationPort(Values<u16>),
-    /// The server name that TLS asked for.
-    ServerName(Values<NamePattern>),
+    /// The server name that TLS asked for, without regard to case (RFC 6066 §3).
+    ServerName(Values<AuthorityPattern>),
     /// The authority, port included, without regard to case.
     Host(Values<AuthorityPattern>),
     /// The method.

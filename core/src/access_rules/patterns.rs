@@ -13,7 +13,7 @@ const SPIFFE: &str = "spiffe://";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NamePattern(Kind);
 
-/// A pattern of the authority as it was sent, port included, compared without regard to ASCII case.
+/// A pattern of the authority as it was sent, port included, or of a server name, compared without regard to ASCII case.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuthorityPattern(Kind);
 

@@ -271,8 +271,19 @@ fn claims_are_texts_or_arrays_of_texts() {
 #[test]
 fn a_server_name_is_what_tls_asked_for() {
     check(
+        &json!({"when": [{"attribute": "server_name", "values": ["A.example.org"]}]}),
+        &[
+            caller().server_name("a.example.org"),
+            caller().server_name("A.EXAMPLE.ORG"),
+        ],
+        &[caller().server_name("b.example.org")],
+    );
+    check(
         &json!({"when": [{"attribute": "server_name", "values": ["*.example.org"]}]}),
-        &[caller().server_name("a.example.org")],
+        &[
+            caller().server_name("a.example.org"),
+            caller().server_name("A.Example.ORG"),
+        ],
         &[caller().server_name("a.example.com"), caller()],
     );
 }
