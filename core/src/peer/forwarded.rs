@@ -288,13 +288,9 @@ fn hex_byte(high: u8, low: u8) -> Option<u8> {
     Some(digit(high)? << 4 | digit(low)?)
 }
 
-/// RFC 9440 §2.2: one byte sequence (RFC 9651 §3.3.5), which is the certificate in DER. RFC 9651 §4.2: around it are spaces.
+/// RFC 9440 §2.2: one byte sequence (RFC 9651 §3.3.5), which is the certificate in DER.
 fn client_cert(value: &[u8]) -> Result<Element, ForwardedError> {
-    let mut value = value;
-    while let Some(rest) = value.strip_prefix(b" ").or_else(|| value.strip_suffix(b" ")) {
-        value = rest;
-    }
-    let encoded = value.strip_prefix(b":").and_then(|rest| rest.strip_suffix(b":"));
+    let encoded = trim_spaces(value).strip_prefix(b":").and_then(|rest| rest.strip_suffix(b":"));
     let encoded = encoded.filter(|encoded| !encoded.contains(&b':'));
     let encoded = encoded.ok_or(ForwardedError::ByteSequence)?;
     let der = STANDARD.decode(encoded).map_err(|_| ForwardedError::Base64)?;
@@ -302,4 +298,12 @@ fn client_cert(value: &[u8]) -> Result<Element, ForwardedError> {
         certificates: vec![Certificate::Der(der)],
         ..Element::default()
     })
+}
+
+/// RFC 9651 §4.2: spaces around a field's value are discarded, and no other white space is.
+fn trim_spaces(value: &[u8]) -> &[u8] {
+    let is_other = |byte: &u8| *byte != b' ';
+    let (start, last) = (value.iter().position(is_other), value.iter().rposition(is_other));
+    let inner = start.zip(last).and_then(|(start, last)| value.get(start..=last));
+    inner.unwrap_or_default()
 }

@@ -430,6 +430,13 @@ fn a_client_cert_field_is_one_byte_sequence() {
         (&format!(":{}-:", inner.trim_end_matches('=')), no_base64),
         ("::", no_certificate),
         (":AA==:", no_certificate),
+        // RFC 9651 §4.2: spaces alone are discarded.
+        (&format!("\t{field}"), no_sequence),
+        (&format!("{field}\t"), no_sequence),
+        (&format!(" \t{field} "), no_sequence),
+        (&format!("\x0c{field}"), no_sequence),
+        (&format!("{field} \x0c"), no_sequence),
+        (&format!("\r\n{field}"), no_sequence),
     ] {
         let got = of(&through_the_gateway().header("client-cert", bad));
         assert_eq!(got, Err(expected.to_owned()), "{bad}");
