@@ -245,6 +245,11 @@ fn an_active_token_must_fit_like_any_other() {
         (json!({"scope": 7}), Err(DenyReason::IntrospectionUnavailable)),
         (json!({"token_type": 7}), Err(DenyReason::IntrospectionUnavailable)),
         (json!({"token_type": "DPoP"}), Err(DenyReason::IntrospectionUnavailable)),
+        // RFC 9449 §6.2: such an answer says `DPoP`, if it says a type.
+        (
+            json!({"token_type": "Bearer", "cnf": {"jkt": thumbprint()}}),
+            Err(DenyReason::IntrospectionUnavailable),
+        ),
         (json!({"cnf": {"kid": "k"}}), Err(DenyReason::IntrospectionUnavailable)),
         (
             json!({"cnf": {"jkt": thumbprint()}}),
@@ -558,6 +563,10 @@ fn the_scheme_promises_a_bound_token_and_its_challenge_says_how() {
     let caller = possession::caller(TOKEN).header("dpop", &proof(TOKEN, &[]));
     for (answer, reason) in [
         (r#"{"active":false}"#.to_owned(), DenyReason::TokenInactive),
+        (
+            active(json!({"token_type": "bearer", "cnf": {"jkt": thumbprint()}})),
+            DenyReason::IntrospectionUnavailable,
+        ),
         (active(json!({})), DenyReason::TokenNotBound),
     ] {
         let (verdict, _) = asks_and_hears(&mut sidecar, &caller, &answer);
@@ -565,7 +574,8 @@ fn the_scheme_promises_a_bound_token_and_its_challenge_says_how() {
         assert_eq!(refusal.reason, reason);
         let reply = reply(&refusal, "orders");
         let challenge = reply.headers.iter().find(|(name, _)| *name == "www-authenticate");
-        assert!(challenge.unwrap().1.starts_with("DPoP "), "{reply:?}");
+        let scheme = challenge.and_then(|(_, value)| value.split(' ').next());
+        assert_eq!(scheme, (reply.status == 401).then_some("DPoP"), "{reply:?}");
         sidecar.later_ms(5_000);
     }
 }

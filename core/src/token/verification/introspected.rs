@@ -195,23 +195,26 @@ fn check_issuer(members: &Members<'_>, provider: &Provider) -> Result<(), TokenE
     }
 }
 
-/// RFC 7662 §2.2 `token_type`, where it is said: a type that asks for a proof which nobody here checks is refused.
+/// RFC 7662 §2.2 `token_type`, where it is said: a type that asks for a proof which nobody here checks is refused. RFC 9449 §6.2:
+/// with `cnf.jkt` it must be `DPoP`.
 fn check_kind(members: &Members<'_>) -> Result<(), TokenError> {
     let kind = match members.get("token_type") {
         None | Some(Json::Null) => return Ok(()),
         Some(Json::String(kind)) => kind,
         Some(_) => return Err(malformed("`token_type` is not a string")),
     };
-    // RFC 6749 §5.1: compared without regard to case.
-    if kind.eq_ignore_ascii_case("bearer") {
-        return Ok(());
-    }
     let names_key = matches!(members.get("cnf"), Some(Json::Object(cnf)) if cnf.get("jkt").is_some());
-    match kind.eq_ignore_ascii_case("dpop") {
-        true if names_key => Ok(()),
-        // RFC 9449 §6.2.
-        true => Err(malformed("`token_type` is `DPoP`, and `cnf` names no key")),
-        false => Err(TokenError::new(
+    // RFC 6749 §5.1: compared without regard to case.
+    match () {
+        () if kind.eq_ignore_ascii_case("bearer") => match names_key {
+            false => Ok(()),
+            true => Err(malformed("`token_type` is `Bearer`, and `cnf` names a key")),
+        },
+        () if kind.eq_ignore_ascii_case("dpop") => match names_key {
+            true => Ok(()),
+            false => Err(malformed("`token_type` is `DPoP`, and `cnf` names no key")),
+        },
+        () => Err(TokenError::new(
             DenyReason::TokenClaimRefused,
             "`token_type` is neither `Bearer` nor `DPoP`",
         )),
