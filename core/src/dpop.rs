@@ -37,7 +37,7 @@ pub struct DpopSettings {
     pub schemes: Vec<UriScheme>,
     /// How long after `iat` a proof is good, in milliseconds.
     pub proof_age_ms_max: u64,
-    /// How far `iat` may lie in the future, in milliseconds.
+    /// How far `iat` and `nbf` may lie in the future, and `exp` in the past, in milliseconds.
     pub clock_skew_ms: u64,
     /// Whether a proof must hold a nonce of ours.
     pub nonce: NonceRequirement,
@@ -140,9 +140,12 @@ pub enum ProofError {
     /// RFC 9449 §4.3, 11.
     #[error("the proof is too old")]
     TooOld,
-    /// RFC 9449 §4.3, 11.
-    #[error("`iat` lies in the future")]
-    InTheFuture,
+    /// RFC 9449 §4.3, 11, and RFC 7519 §4.1.5.
+    #[error("`{0}` lies in the future")]
+    InTheFuture(&'static str),
+    /// RFC 7519 §4.1.4.
+    #[error("`exp` has passed")]
+    Expired,
     /// RFC 9449 §4.3, 12: the proof is about another token.
     #[error("`ath` is not the hash of the token")]
     AccessTokenHash,
@@ -248,14 +251,9 @@ impl ProofChecker {
         if proof.claims.access_token_hash != binding.access_token_hash.0 {
             return Err(ProofError::AccessTokenHash);
         }
-        let issued_at = proof.claims.issued_at;
-        if issued_at > now.plus_ms(settings.clock_skew_ms) {
-            return Err(ProofError::InTheFuture);
-        }
-        let ends_at = issued_at.plus_ms(settings.proof_age_ms_max);
-        if now >= ends_at {
-            return Err(ProofError::TooOld);
-        }
+        let times = &proof.claims.times;
+        times.check(now, settings.clock_skew_ms, settings.proof_age_ms_max)?;
+        let ends_at = times.issued_at.plus_ms(settings.proof_age_ms_max);
         let next_nonce = self.check_nonce(proof.claims.nonce.as_deref(), now)?;
         if !proof.is_signed(self.signatures.as_ref()) {
             return Err(ProofError::Signature);

@@ -5,13 +5,13 @@ use crate::signature::SignatureVerifier;
 use crate::strict_json::{Json, Members};
 use crate::time::Timestamp;
 use crate::token::TokenAlgorithm;
-use crate::token::own_key::{OwnKeyError, OwnKeyJws};
+use crate::token::own_key::{OwnKeyError, OwnKeyJws, ProofTimeError, ProofTimes};
 
 /// `typ` of such a proof: none passes for a token or a DPoP proof, and none of those for it (RFC 8725 §3.11).
 pub const PROOF_TYPE: &str = "picket-device+jwt";
 /// How long after `iat` a proof is good, in milliseconds.
 pub const PROOF_AGE_MS_MAX: u64 = 300_000;
-/// How far `iat` may lie in the future, in milliseconds.
+/// How far `iat` and `nbf` may lie in the future, and `exp` in the past, in milliseconds.
 pub const CLOCK_SKEW_MS: u64 = 60_000;
 /// A longer challenge is none that was given out.
 const CHALLENGE_BYTES_MAX: usize = 256;
@@ -62,9 +62,12 @@ pub enum EnrollmentError {
     /// It was made too long ago.
     #[error("the proof is too old")]
     TooOld,
-    /// It was made in the future.
-    #[error("`iat` lies in the future")]
-    InTheFuture,
+    /// It was made in the future, or is not good yet.
+    #[error("`{0}` lies in the future")]
+    InTheFuture(&'static str),
+    /// It is not good any more.
+    #[error("`exp` has passed")]
+    Expired,
     /// The key did not sign it.
     #[error("the signature is not the key's")]
     Signature,
@@ -86,13 +89,8 @@ impl EnrollmentProof {
         if text(&claims, "aud")? != audience {
             return Err(EnrollmentError::Audience);
         }
-        let issued_at = issued_at(&claims)?;
-        if issued_at > now.plus_ms(CLOCK_SKEW_MS) {
-            return Err(EnrollmentError::InTheFuture);
-        }
-        if now >= issued_at.plus_ms(PROOF_AGE_MS_MAX) {
-            return Err(EnrollmentError::TooOld);
-        }
+        let times = ProofTimes::read(&claims).map_err(EnrollmentError::Claim)?;
+        times.check(now, CLOCK_SKEW_MS, PROOF_AGE_MS_MAX)?;
         let challenge = text(&claims, "nonce")?;
         if challenge.len() > CHALLENGE_BYTES_MAX {
             return Err(EnrollmentError::Claim("nonce"));
@@ -114,18 +112,14 @@ fn text<'c>(claims: &'c Members<'_>, name: &'static str) -> Result<&'c str, Enro
     }
 }
 
-/// RFC 7519 §2 NumericDate, in whole seconds.
-fn issued_at(claims: &Members<'_>) -> Result<Timestamp, EnrollmentError> {
-    /// The year 9999.
-    const NUMERIC_DATE_S_MAX: i64 = 253_402_300_799;
-    let seconds = match claims.get("iat") {
-        Some(Json::Number(number)) => number.as_i64(),
-        Some(_) | None => None,
-    };
-    seconds
-        .filter(|seconds| (0..=NUMERIC_DATE_S_MAX).contains(seconds))
-        .map(Timestamp::from_s)
-        .ok_or(EnrollmentError::Claim("iat"))
+impl From<ProofTimeError> for EnrollmentError {
+    fn from(error: ProofTimeError) -> Self {
+        match error {
+            ProofTimeError::TooOld => Self::TooOld,
+            ProofTimeError::InTheFuture(claim) => Self::InTheFuture(claim),
+            ProofTimeError::Expired => Self::Expired,
+        }
+    }
 }
 
 impl From<OwnKeyError> for EnrollmentError {

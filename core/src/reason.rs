@@ -125,7 +125,7 @@ deny_reasons! {
     DpopProofMissing => "dpop_proof_missing", 401, 16, "A DPoP proof is required.";
     /// The proof breaks a rule of RFC 9449 §4.3.
     DpopProofInvalid => "dpop_proof_invalid", 401, 16, "The DPoP proof is not valid for this request.";
-    /// The proof's `iat` lies too far in the past or in the future.
+    /// The proof's `iat` lies too far in the past or in the future, its `exp` in the past, or its `nbf` in the future.
     DpopProofStale => "dpop_proof_stale", 401, 16, "The DPoP proof was not made just now.";
     /// The proof was used before.
     DpopProofReplayed => "dpop_proof_replayed", 401, 16, "The DPoP proof was used before.";

@@ -37,7 +37,7 @@ pub struct DpopDocument {
     /// How long after its `iat` a proof is good, 1 to 300 seconds. Default: 60.
     #[deserr(default)]
     pub proof_age_s_max: Option<u32>,
-    /// How far `iat` may lie in the future, 0 to 60 seconds. Default: 5.
+    /// How far `iat` and `nbf` may lie in the future and `exp` in the past, 0 to 60 seconds. Default: 5.
     #[deserr(default)]
     pub clock_skew_s: Option<u32>,
     /// Whether a proof must hold a nonce of this sidecar. Default: `none`.

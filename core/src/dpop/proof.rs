@@ -6,9 +6,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use super::{ProofError, Thumbprint};
 use crate::signature::SignatureVerifier;
 use crate::strict_json::{Json, Members};
-use crate::time::Timestamp;
 use crate::token::TokenAlgorithm;
-use crate::token::own_key::{OwnKeyError, OwnKeyJws};
+use crate::token::own_key::{OwnKeyError, OwnKeyJws, ProofTimeError, ProofTimes};
 
 /// RFC 9449 §4.2 suggests 96 random bits or a UUID; what is far longer is no identifier.
 pub(super) const PROOF_ID_BYTES_MAX: usize = 256;
@@ -31,8 +30,8 @@ pub(super) struct ProofClaims {
     pub(super) method: String,
     /// `htu`, as sent.
     pub(super) uri: String,
-    /// `iat`, fractions of a second cut off.
-    pub(super) issued_at: Timestamp,
+    /// `iat`, `exp` and `nbf`.
+    pub(super) times: ProofTimes,
     /// `ath`.
     pub(super) access_token_hash: [u8; 32],
     /// `nonce`.
@@ -73,6 +72,16 @@ impl From<OwnKeyError> for ProofError {
     }
 }
 
+impl From<ProofTimeError> for ProofError {
+    fn from(error: ProofTimeError) -> Self {
+        match error {
+            ProofTimeError::TooOld => Self::TooOld,
+            ProofTimeError::InTheFuture(claim) => Self::InTheFuture(claim),
+            ProofTimeError::Expired => Self::Expired,
+        }
+    }
+}
+
 impl ProofClaims {
     fn read(claims: &Members<'_>) -> Result<Self, ProofError> {
         let id = text(claims, "jti")?;
@@ -88,7 +97,7 @@ impl ProofClaims {
             id: id.to_owned(),
             method: text(claims, "htm")?.to_owned(),
             uri: text(claims, "htu")?.to_owned(),
-            issued_at: issued_at(claims)?,
+            times: ProofTimes::read(claims).map_err(ProofError::Claim)?,
             access_token_hash,
             nonce: match claims.get("nonce") {
                 None => None,
@@ -105,21 +114,4 @@ fn text<'c>(claims: &'c Members<'_>, name: &'static str) -> Result<&'c str, Proo
         Some(Json::String(text)) if !text.is_empty() => Ok(text),
         Some(_) | None => Err(ProofError::Claim(name)),
     }
-}
-
-/// RFC 7519 §2 NumericDate, in whole seconds; what no clock shows is none.
-fn issued_at(claims: &Members<'_>) -> Result<Timestamp, ProofError> {
-    /// The year 9999.
-    const NUMERIC_DATE_S_MAX: i64 = 253_402_300_799;
-    let seconds = match claims.get("iat") {
-        Some(Json::Number(number)) => number.as_i64().or_else(|| {
-            let whole = number.as_f64()?.floor();
-            format!("{whole:.0}").parse().ok()
-        }),
-        Some(_) | None => None,
-    };
-    seconds
-        .filter(|seconds| (0..=NUMERIC_DATE_S_MAX).contains(seconds))
-        .map(Timestamp::from_s)
-        .ok_or(ProofError::Claim("iat"))
 }

@@ -59,7 +59,8 @@ impl<'u> TargetUri<'u> {
         let authority = without_query.split('/').next()?;
         let path = without_query.strip_prefix(authority)?;
         // RFC 3986 §6.2.3: an empty port is the default one, an empty path is the root.
-        let (host, port) = request::parse_host(authority.strip_suffix(':').unwrap_or(authority).as_bytes()).ok()?;
+        let authority = authority.strip_suffix(':').unwrap_or(authority);
+        let (host, port) = parse_host(authority)?;
         let path = if path.is_empty() { "/" } else { path };
         Some(Self {
             scheme,
@@ -75,6 +76,23 @@ impl<'u> TargetUri<'u> {
             && self.host == head.host
             && self.port == head.port.unwrap_or(self.scheme.default_port())
             && self.path == head.target.path
+    }
+}
+
+/// Host and port. A trailing dot names the same host (RFC 1034 §3.1), and Envoy takes it off the request's authority where
+/// `strip_trailing_host_dot` is set.
+fn parse_host(authority: &str) -> Option<(Cow<'_, str>, Option<u16>)> {
+    let is_name = !authority.starts_with('[');
+    match authority.split_once(".:").filter(|_| is_name) {
+        Some((host, port)) => {
+            let dotless = format!("{host}:{port}");
+            let (host, port) = request::parse_host(dotless.as_bytes()).ok()?;
+            Some((Cow::Owned(host.into_owned()), port))
+        }
+        None => {
+            let dotless = authority.strip_suffix('.').filter(|_| is_name);
+            request::parse_host(dotless.unwrap_or(authority).as_bytes()).ok()
+        }
     }
 }
 
@@ -102,6 +120,9 @@ mod tests {
             "HTTPS://API.Example.ORG/a/b",
             "https://api.example.org:443/a/b",
             "https://api.example.org:/a/b",
+            "https://api.example.org./a/b",
+            "https://API.example.org.:443/a/b",
+            "https://api.example.org.:/a/b",
             "https://api.example.org/a/./x/../b",
             "https://api.example.org/%61/%62",
             "https://api.example.org/a//b",
@@ -115,6 +136,8 @@ mod tests {
         }
         assert!(is_of("https://h", "h", "/", BOTH) && is_of("https://h?q", "h", "/", BOTH));
         assert!(is_of("https://[::1]:8443/a", "[::1]:8443", "/a", BOTH));
+        assert!(!is_of("https://[::1]./a", "[::1]", "/a", BOTH));
+        assert!(!is_of("https://[::1.]/a", "[::1]", "/a", BOTH));
         assert!(is_of("http://h:80/a%c3%a9", "h", "/a%C3%A9", BOTH));
     }
 
@@ -142,7 +165,13 @@ mod tests {
             "https://h::/a/b",
             "https://h:443:443/a/b",
             "https://hh/a/b",
-            "https://h./a/b",
+            "https://h../a/b",
+            "https://h.:444/a/b",
+            "https://h..:443/a/b",
+            "https://.h/a/b",
+            "https://./a/b",
+            "https://.:443/a/b",
+            "https://h.:443.:443/a/b",
             "https://h.evil/a/b",
             "https://evil#@h/a/b",
             "https://evil?h/a/b",

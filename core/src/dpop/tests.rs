@@ -363,10 +363,27 @@ fn a_proof_is_good_for_a_minute_and_not_before_it_is_made() {
     assert_eq!(check_at(-60, 0), Err(ProofError::TooOld));
     assert_eq!(check_at(-59, 1000), Err(ProofError::TooOld));
     assert_eq!(check_at(5, 0), Ok(()));
-    assert_eq!(check_at(6, 0), Err(ProofError::InTheFuture));
-    assert_eq!(check_at(6, 999), Err(ProofError::InTheFuture));
+    assert_eq!(check_at(6, 0), Err(ProofError::InTheFuture("iat")));
+    assert_eq!(check_at(6, 999), Err(ProofError::InTheFuture("iat")));
     assert_eq!(check_at(6, 1000), Ok(()));
     check_claims(&[("iat", json!(1_800_000_000.9))], Ok(()));
+}
+
+/// RFC 7519 §4.1.4 and §4.1.5; the times themselves are tried in `token::own_key`.
+#[test]
+fn a_proof_is_good_no_longer_than_it_says_of_itself() {
+    for (claim, value, expected) in [
+        ("exp", json!(NOW_S - 5), Err(ProofError::Expired)),
+        ("exp", json!(NOW_S - 4), Ok(())),
+        ("exp", json!(NOW_S + 3600), Ok(())),
+        ("nbf", json!(NOW_S + 5), Ok(())),
+        ("nbf", json!(NOW_S + 6), Err(ProofError::InTheFuture("nbf"))),
+        ("nbf", json!(1_800_000_005.1), Err(ProofError::InTheFuture("nbf"))),
+        ("exp", json!("soon"), Err(ProofError::Claim("exp"))),
+        ("nbf", json!([NOW_S]), Err(ProofError::Claim("nbf"))),
+    ] {
+        check_claims(&[(claim, value)], expected);
+    }
 }
 
 #[test]

@@ -181,7 +181,7 @@ impl From<ProofError> for Refusal {
             | ProofError::Method
             | ProofError::Uri
             | ProofError::AccessTokenHash => DenyReason::DpopProofInvalid,
-            ProofError::TooOld | ProofError::InTheFuture => DenyReason::DpopProofStale,
+            ProofError::TooOld | ProofError::InTheFuture(_) | ProofError::Expired => DenyReason::DpopProofStale,
             ProofError::OtherKey => DenyReason::DpopKeyMismatch,
             ProofError::Nonce => DenyReason::DpopNonceRequired,
             ProofError::Replayed => DenyReason::DpopProofReplayed,

@@ -1,5 +1,7 @@
 //! A JWS that comes with the key that signed it (`jwk`, RFC 7515 §4.1.3): it proves that its sender holds that key, and no more.
 
+mod times;
+
 use serde_json::Value;
 
 use super::algorithm::{Scheme, TokenAlgorithm};
@@ -8,6 +10,8 @@ use super::keys::{KeyMaterial, KeySource, VerificationKey};
 use crate::dpop::Thumbprint;
 use crate::signature::SignatureVerifier;
 use crate::strict_json::{Json, Members};
+
+pub(crate) use times::{ProofTimeError, ProofTimes};
 
 /// RFC 7518 §6.2.2, §6.3.2 and §6.4.1: what only the owner of a key may have. RFC 8037 §2 has `d` too.
 const PRIVATE_MEMBERS: [&str; 8] = ["d", "p", "q", "dp", "dq", "qi", "oth", "k"];

@@ -84,7 +84,16 @@ fn what_a_proof_has_to_say_it_says() {
         EnrollmentError::Claim("nonce")
     );
     assert_eq!(of_claim("iat", (NOW_S - 300).into()), EnrollmentError::TooOld);
-    assert_eq!(of_claim("iat", (NOW_S + 61).into()), EnrollmentError::InTheFuture);
+    assert_eq!(
+        of_claim("iat", (NOW_S + 61).into()),
+        EnrollmentError::InTheFuture("iat")
+    );
+    assert_eq!(of_claim("exp", (NOW_S - 60).into()), EnrollmentError::Expired);
+    assert_eq!(
+        of_claim("nbf", (NOW_S + 61).into()),
+        EnrollmentError::InTheFuture("nbf")
+    );
+    assert_eq!(of_claim("exp", "soon".into()), EnrollmentError::Claim("exp"));
     for iat in [NOW_S - 299, NOW_S + 60] {
         assert!(check(&proof(&[], &[("iat", iat.into())])).is_ok());
     }

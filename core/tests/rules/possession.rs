@@ -204,11 +204,14 @@ fn each_thing_wrong_with_a_proof_has_its_reason_and_its_error() {
         DenyReason::DpopProofStale,
         proof_error,
     );
-    check_proof(
-        &[&changed("iat", (NOW_S + 6).into())],
-        DenyReason::DpopProofStale,
-        proof_error,
-    );
+    for (claim, seconds) in [("iat", NOW_S + 6), ("exp", NOW_S - 5), ("exp", 0), ("nbf", NOW_S + 6)] {
+        check_proof(
+            &[&changed(claim, seconds.into())],
+            DenyReason::DpopProofStale,
+            proof_error,
+        );
+    }
+    check_proof(&[&changed("exp", "soon".into())], invalid, proof_error);
     let other = sidecar_token_bound_to_another_key();
     let refusal = Sidecar::new().refuses(&caller(&other).header("dpop", &proof(&other, &[])));
     // RFC 9449 figure 16.
@@ -220,6 +223,33 @@ fn each_thing_wrong_with_a_proof_has_its_reason_and_its_error() {
             DenyReason::DpopKeyMismatch.title()
         ),
     );
+}
+
+/// RFC 1034 §3.1: Envoy takes the dot off the request's host where it is told to.
+#[test]
+fn a_host_with_a_trailing_dot_is_the_same_host() {
+    let mut sidecar = Sidecar::new();
+    let token = bound_token(&sidecar);
+    for (id, htu, expected) in [
+        ("a", "https://orders.example.org./local", Ok(())),
+        ("b", "https://orders.example.org.:443/local", Ok(())),
+        (
+            "c",
+            "https://orders.example.org../local",
+            Err(DenyReason::DpopProofInvalid),
+        ),
+        (
+            "d",
+            "https://orders.example.org.evil/local",
+            Err(DenyReason::DpopProofInvalid),
+        ),
+    ] {
+        let caller = caller(&token).header("dpop", &proof(&token, &[("jti", id.into()), ("htu", htu.into())]));
+        match expected {
+            Ok(()) => drop(sidecar.permits(&caller)),
+            Err(reason) => assert_eq!(sidecar.refuses(&caller).reason, reason, "{htu}"),
+        }
+    }
 }
 
 fn sidecar_token_bound_to_another_key() -> String {
