@@ -250,6 +250,12 @@ impl Enforcer {
         &self.configuration
     }
 
+    /// The nonce that proofs of possession are to hold now (RFC 9449 §9); `None`: none are required.
+    #[must_use]
+    pub fn nonce(&self, now: Timestamp) -> Option<String> {
+        self.proofs.nonce(now)
+    }
+
     /// Decides about a request, or says what to ask; and what happened on the way, for metrics.
     pub fn request_arrived(&mut self, arrival: &Arrival<'_>) -> (Step, Notes) {
         let mut notes = Notes::default();

@@ -18,6 +18,9 @@ use crate::http_answer::with_answer;
 use crate::root::Shared;
 use crate::{clock, introspection_call, policy_call};
 
+/// RFC 9449 §8.2.
+const NONCE_HEADER: &str = "dpop-nonce";
+
 pub(crate) struct Request {
     /// `None`: no configuration was accepted, so the request is refused.
     shared: Option<Rc<Shared>>,
@@ -46,6 +49,7 @@ enum State {
         reason: &'static str,
         decided_by: DecidedBy,
         next_nonce: Option<String>,
+        owns_nonces: bool,
     },
     /// Refused.
     Refused,
@@ -166,6 +170,7 @@ impl Request {
             reason: permit.reason().code(),
             decided_by: permit.decided_by(),
             next_nonce: permit.next_nonce().map(str::to_owned),
+            owns_nonces: permit.owns_nonces(),
         };
         Action::Continue
     }
@@ -285,13 +290,17 @@ impl HttpContext for Request {
             reason,
             decided_by,
             next_nonce,
+            owns_nonces,
         } = &self.state
         else {
             return Action::Continue;
         };
         if let Some(nonce) = next_nonce {
             // RFC 9449 §8.2: from a cache the nonce would be an old one.
-            set_response_headers([("dpop-nonce", nonce.as_str()), ("cache-control", "no-store")]);
+            set_response_headers([(NONCE_HEADER, nonce.as_str()), ("cache-control", "no-store")]);
+        } else if *owns_nonces {
+            // With one of the upstream's the client's next proof would be refused, which is all that a failure here does.
+            let _ = host::remove_header(MapType::HttpResponseHeaders, NONCE_HEADER);
         }
         if self.shared.as_ref().is_some_and(|shared| shared.explain_permits) {
             set_response_headers([

@@ -20,6 +20,8 @@ use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
+/// A request header whose value the answer has in `dpop-nonce`, as from an upstream that checks proofs itself.
+pub const NONCE_TO_ANSWER: &str = "x-echo-dpop-nonce";
 /// The path on which it says how many requests it got, without counting the question.
 pub const COUNT_PATH: &str = "/echo-upstream/count";
 
@@ -149,7 +151,11 @@ async fn echo(request: Request<Incoming>, received: &Received) -> Response<Body>
         .headers
         .get(http::header::CONTENT_TYPE)
         .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"));
-    if is_grpc { grpc(&echo) } else { plain(&echo) }
+    let mut response = if is_grpc { grpc(&echo) } else { plain(&echo) };
+    if let Some(nonce) = head.headers.get(NONCE_TO_ANSWER) {
+        response.headers_mut().insert("dpop-nonce", nonce.clone());
+    }
+    response
 }
 
 fn plain(echo: &Value) -> Response<Body> {

@@ -13,6 +13,7 @@ use picket_tests::fake_policy_service::Mode;
 use picket_tests::proof::still_serves;
 use picket_tests::stack::{Options, Stack, WORKERS};
 use picket_tests::token::TokenSpec;
+use picket_tests::upstream::NONCE_TO_ANSWER;
 use picket_tests::wait;
 use tokio::task::JoinSet;
 
@@ -183,6 +184,42 @@ async fn a_response_brings_the_next_nonce_before_the_last_one_ends() {
     );
     let answer = send(&mut connection, &with_nonce(&stack, &token, &next)).await;
     assert_eq!(answer.reason().as_deref(), Some("policy_permit"), "{answer:?}");
+}
+
+/// A response's `dpop-nonce`, where the upstream sends one of its own beside a proof that holds.
+async fn nonce_beside_the_upstreams(options: Options) -> (String, Option<String>) {
+    let stack = Stack::start(options).await.unwrap();
+    let token = bound_token(&stack);
+    let mut connection = connect(&stack).await;
+    let refusal = send(&mut connection, &request(&stack, &token, ProofSpec::default())).await;
+    let ours = refusal.header("dpop-nonce").unwrap_or_default();
+    let spec = RequestSpec {
+        scheme: Scheme::Dpop,
+        proof: Some(ProofSpec::default().claim("nonce", ours.as_str())),
+        headers: vec![(NONCE_TO_ANSWER.to_owned(), "upstreams-own".to_owned())],
+        ..RequestSpec::default()
+    };
+    let bytes = spec.proved(stack.keys(), Some(&token)).unwrap().http1(Some(&token));
+    let answer = send(&mut connection, &bytes).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    (ours, answer.header("dpop-nonce"))
+}
+
+#[tokio::test]
+async fn where_nonces_are_required_the_upstreams_own_reaches_no_client() {
+    let options = |dpop: &str| {
+        let with_settings = format!("dpop: {dpop}\n                    forward_credential: false");
+        Options::default().edit("forward_credential: false", &with_settings)
+    };
+    // An hour's window: the nonce of the second request is that of the first.
+    let required = "{ nonce: required, nonce_window_s: 3600 }";
+    let (_, with_filter) = nonce_beside_the_upstreams(options(required)).await;
+    assert_eq!(with_filter, None);
+    // Envoy's external authorization can put another value in its place, and not remove it.
+    let (ours, externally) = nonce_beside_the_upstreams(options(required).externally()).await;
+    assert_eq!(externally, Some(ours));
+    let (_, without) = nonce_beside_the_upstreams(options("{}")).await;
+    assert_eq!(without.as_deref(), Some("upstreams-own"));
 }
 
 #[tokio::test]

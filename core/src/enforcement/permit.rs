@@ -8,7 +8,7 @@ use super::tokens::Tokens;
 use super::{Challenge, PeerResult, Refusal};
 use crate::configuration::filter::{CredentialRequirement, Decider, FilterConfiguration, RouteRule};
 use crate::decision::Effect;
-use crate::dpop::ProofHeader;
+use crate::dpop::{NonceRequirement, ProofHeader};
 use crate::identity_headers::{DECISION_ID, OBLIGATIONS, PEER, ROUTE_RULE};
 use crate::peer::requirement::PeerRequirement;
 use crate::reason::{DecidedBy, DenyReason};
@@ -78,6 +78,7 @@ pub(super) struct Forwarding {
     connection: Option<Box<str>>,
     removes_proof: bool,
     next_nonce: Option<Box<str>>,
+    owns_nonces: bool,
     path: Option<Box<str>>,
     tokens: Tokens,
     /// `None`: the rule does not check it.
@@ -203,6 +204,13 @@ impl Permit {
     pub fn next_nonce(&self) -> Option<&str> {
         self.forwarding.next_nonce.as_deref()
     }
+
+    /// Whether clients get their nonces here alone (RFC 9449 §8.2): one of the upstream's would take the place of ours in the next
+    /// proof, so no `dpop-nonce` of its response reaches the client.
+    #[must_use]
+    pub fn owns_nonces(&self) -> bool {
+        self.forwarding.owns_nonces
+    }
 }
 
 /// What the policy service's deny says to the caller: that this is final, or how to come back.
@@ -264,6 +272,7 @@ impl Forwarding {
             connection: head.connection_without_names().map(String::into_boxed_str),
             removes_proof: looks_at_credential && !configuration.forward_credential && head.proof != ProofHeader::None,
             next_nonce: identity.next_nonce.as_deref().map(Box::from),
+            owns_nonces: configuration.dpop.nonce != NonceRequirement::NotRequired,
             tokens: identity.tokens.clone(),
             peer: checks_peer.then(|| Rc::clone(identity.peer())),
             sets_peer: sets.has(PEER),

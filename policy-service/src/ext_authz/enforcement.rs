@@ -287,7 +287,10 @@ impl Worker {
     fn answer(&self, answer: oneshot::Sender<CheckResponse>, verdict: &Verdict) {
         self.metrics.checked(verdict);
         let response = match verdict {
-            Ok(permit) => response::permitted(permit, self.explanations),
+            Ok(permit) => {
+                let nonce = self.enforcer.borrow().nonce(now());
+                response::permitted(permit, self.explanations, nonce.as_deref())
+            }
             Err(refusal) => response::refused(refusal, &self.realm),
         };
         // Where nobody waits any more, Envoy has refused the request itself.

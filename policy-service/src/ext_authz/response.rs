@@ -11,6 +11,8 @@ use picket_proto::external::envoy::r#type::v3::HttpStatus;
 use picket_proto::external::google::rpc::Status;
 
 const OK: i32 = 0;
+/// RFC 9449 §8.2.
+const NONCE_HEADER: &str = "dpop-nonce";
 /// What stands for a code that is out of range: never OK.
 const PERMISSION_DENIED: i32 = 7;
 
@@ -23,8 +25,9 @@ pub(super) enum Explanations {
     Withheld,
 }
 
-/// Forward as the permit says: what the filter does with it.
-pub(super) fn permitted(permit: &Permit, explanations: Explanations) -> CheckResponse {
+/// Forward as the permit says: what the filter does with it. Envoy cannot remove a header of the response here, so the nonce that
+/// is given out now takes the place of the upstream's own, where that sends one.
+pub(super) fn permitted(permit: &Permit, explanations: Explanations, nonce: Option<&str>) -> CheckResponse {
     let set: Vec<(&str, &str)> = permit.headers_to_set().collect();
     // Envoy removes after it has set, and setting replaces all that the request has of that name.
     let is_set = |name: &&str| set.iter().any(|(wanted, _)| wanted == name);
@@ -33,7 +36,7 @@ pub(super) fn permitted(permit: &Permit, explanations: Explanations) -> CheckRes
     let mut told = Vec::new();
     if let Some(nonce) = permit.next_nonce() {
         // RFC 9449 §8.2: from a cache the nonce would be an old one.
-        told.extend([("dpop-nonce", nonce), ("cache-control", "no-store")]);
+        told.extend([(NONCE_HEADER, nonce), ("cache-control", "no-store")]);
     }
     if explanations == Explanations::Given {
         told.extend([
@@ -41,10 +44,15 @@ pub(super) fn permitted(permit: &Permit, explanations: Explanations) -> CheckRes
             ("x-picket-decided-by", permit.decided_by().as_str()),
         ]);
     }
+    let mut response_headers = overwriting(told);
+    if permit.next_nonce().is_none() {
+        let nonce = nonce.map(|nonce| (NONCE_HEADER, nonce));
+        response_headers.extend(with_action(HeaderAppendAction::OverwriteIfExists, nonce));
+    }
     let response = OkHttpResponse {
         headers: overwriting(path.into_iter().chain(set.iter().copied())),
         headers_to_remove: removed.into_iter().map(str::to_owned).collect(),
-        response_headers_to_add: overwriting(told),
+        response_headers_to_add: response_headers,
     };
     CheckResponse {
         status: Some(Status { code: OK }),
@@ -76,13 +84,20 @@ pub(super) fn refused(refusal: &Refusal, realm: &str) -> CheckResponse {
 }
 
 fn overwriting<'a>(headers: impl IntoIterator<Item = (&'a str, &'a str)>) -> Vec<HeaderValueOption> {
+    with_action(HeaderAppendAction::OverwriteIfExistsOrAdd, headers)
+}
+
+fn with_action<'a>(
+    action: HeaderAppendAction,
+    headers: impl IntoIterator<Item = (&'a str, &'a str)>,
+) -> Vec<HeaderValueOption> {
     let option = |(name, value): (&str, &str)| HeaderValueOption {
         header: Some(HeaderValue {
             key: name.to_owned(),
             value: value.to_owned(),
             raw_value: Vec::new(),
         }),
-        append_action: HeaderAppendAction::OverwriteIfExistsOrAdd.into(),
+        append_action: action.into(),
         keep_empty_value: true,
     };
     headers.into_iter().map(option).collect()
