@@ -6,6 +6,7 @@
 //! decided twice, and continuing takes a [`Permit`], so none goes on without a decision.
 
 mod access;
+mod challenge;
 mod decisions;
 mod identity;
 mod introspection;
@@ -28,18 +29,19 @@ use crate::path::TargetError;
 use crate::peer::requirement::PeerRequirement;
 use crate::peer::{Peer, PeerError};
 use crate::reason::{DecidedBy, DenyReason};
-use crate::request::{self, Caller, Header, RequestError, RequestHead};
+use crate::request::{self, AUTHORIZATION, Caller, Header, RequestError, RequestHead};
 use crate::route::{REST_PARAMETER, RouteMatch, RouteTable, RuleIndex};
 use crate::signature::SignatureVerifier;
 use crate::source_address::SourceRequirement;
 use crate::time::Timestamp;
-use crate::token::credential::{CREDENTIALS_MAX, Credential};
+use crate::token::credential::{CREDENTIALS_MAX, Credential, CredentialError};
 use crate::token::introspection::IntrospectionResult;
 use crate::token::provider::ProviderIndex;
 use crate::token::{Sighting, TokenError, TokenVerifier, VerifiedToken};
 
 pub use crate::token::Verification;
 pub use access::ObservedAccess;
+use challenge::Schemes;
 pub use decisions::CacheUse;
 use decisions::{DecisionCache, DecisionKey, KnownDecision};
 pub use identity::Connection;
@@ -179,6 +181,11 @@ pub enum ChallengeScheme {
         /// The nonce for the next proof; `None`: none is needed.
         nonce: Option<String>,
     },
+    /// RFC 9449 §7.2: either will do. What was wrong is told of `Bearer`.
+    BearerOrDpop {
+        /// The algorithms for proofs, separated by spaces.
+        algorithms: Rc<str>,
+    },
 }
 
 /// The rules of one filter configuration, with its caches.
@@ -285,6 +292,7 @@ impl Enforcer {
             forwarding,
             caller,
         } = pending;
+        let used = challenge::scheme_of(forwarding.tokens());
         let verdict = answer.map_err(Refusal::from).and_then(|decision| {
             forwarding.check_tokens(now)?;
             forwarding
@@ -297,7 +305,13 @@ impl Enforcer {
                 .put(rule, &question, &known, asked_at, forwarding.tokens());
             Permit::grant(Grounds::Decision(&known, DecidedBy::PolicyService), forwarding, now)
         });
-        verdict.map_err(|refusal| Refusal { caller, ..refusal })
+        verdict.map_err(|refusal| {
+            let refusal = Refusal { caller, ..refusal };
+            match self.configuration.rules.get(rule) {
+                Some(rule) => Schemes::new(&self.configuration, rule, &self.proofs, now).name_in(refusal, used),
+                None => refusal,
+            }
+        })
     }
 
     fn step(&mut self, arrival: &Arrival<'_>, knowledge: Knowledge, notes: &mut Notes) -> Step {
@@ -310,7 +324,7 @@ impl Enforcer {
     }
 
     fn decide(&mut self, arrival: &Arrival<'_>, knowledge: Knowledge, notes: &mut Notes) -> Result<Step, Refusal> {
-        let head = RequestHead::parse(arrival.headers).map_err(malformed)?;
+        let head = RequestHead::parse(arrival.headers)?;
         check_method(head.method, &self.configuration)?;
         let routes = &self.configuration.routes;
         let no_rule = || Refusal::new(DenyReason::NoRule, DecidedBy::Local);
@@ -320,7 +334,7 @@ impl Enforcer {
         let rule = self.configuration.rules.get(route.rule).ok_or_else(no_rule)?;
         check_segment_parameters(routes, &head, &route, rule.decider)?;
         if rule.decider == Decider::PolicyService {
-            head.check_user_agent().map_err(malformed)?;
+            head.check_user_agent()?;
         }
         let mut identity = Identity::of(arrival, &self.configuration);
         check_source(&rule.source, &identity)?;
@@ -350,8 +364,10 @@ impl Enforcer {
         let key = DecisionKey::new(self.decisions.vary(route.rule), route.rule, &head, &identity)?;
         if let Some(known) = self.decisions.get(&key, arrival.now) {
             notes.cache = Some(CacheUse::Hit);
-            return Permit::grant(Grounds::Decision(&known, DecidedBy::Cache), forwarding, arrival.now)
-                .map(|permit| Step::Decided(Ok(permit)));
+            let verdict = Permit::grant(Grounds::Decision(&known, DecidedBy::Cache), forwarding, arrival.now);
+            let schemes = Schemes::new(&self.configuration, rule, &self.proofs, arrival.now);
+            let used = challenge::scheme_of(&identity.tokens);
+            return Ok(Step::Decided(verdict.map_err(|refusal| schemes.name_in(refusal, used))));
         }
         let question = DecisionKey::new(Vary::EVERYTHING, route.rule, &head, &identity)?;
         notes.cache = Some(CacheUse::Miss);
@@ -380,15 +396,11 @@ fn request_id(head: &RequestHead<'_>, seed: u64, requests_without_id: &Cell<u64>
     head.request_id().map_or_else(made_up, str::to_owned)
 }
 
-fn malformed(error: impl std::fmt::Display) -> Refusal {
-    Refusal::new(DenyReason::RequestMalformed, DecidedBy::Request).because(error)
-}
-
 /// Methods have a case (RFC 9110 §9.1), but not to every server.
 fn check_method(method: &str, configuration: &FilterConfiguration) -> Result<(), Refusal> {
     match request::is_registered_method(method) || configuration.further_methods.contains(method) {
         true => Ok(()),
-        false => Err(malformed(RequestError::UnknownMethod(method.into()))),
+        false => Err(RequestError::UnknownMethod(method.into()).into()),
     }
 }
 
@@ -409,7 +421,7 @@ fn check_segment_parameters(
     if other == Some(route.rule) && !is_read {
         return Ok(());
     }
-    Err(malformed(TargetError::SegmentParameter))
+    Err(RequestError::from(TargetError::SegmentParameter).into())
 }
 
 fn check_source(required: &SourceRequirement, identity: &Identity<'_>) -> Result<(), Refusal> {
@@ -444,7 +456,7 @@ fn find_credential<'a>(
     if rule.credential == CredentialRequirement::NotRequired {
         return Ok(None);
     }
-    let found = configuration.credential_sources.find(head).map_err(Refusal::from)?;
+    let found = configuration.credential_sources.find(rule.credential_sources, head)?;
     match (&rule.credential, found) {
         (CredentialRequirement::Required(_) | CredentialRequirement::All(_), None) => {
             Err(Refusal::from(TokenError::missing()))
@@ -467,12 +479,11 @@ fn verify_token(
 
 /// Whether the rule takes tokens of this provider.
 fn check_provider(rule: &RouteRule, provider: ProviderIndex) -> Result<(), Refusal> {
-    let of = match &rule.credential {
-        CredentialRequirement::Required(of) | CredentialRequirement::Optional(of) => of.as_ref(),
-        CredentialRequirement::All(of) => Some(of),
-        CredentialRequirement::NotRequired => None,
-    };
-    match of.is_none_or(|providers| providers.contains(&provider)) {
+    match rule
+        .credential
+        .providers()
+        .is_none_or(|providers| providers.contains(&provider))
+    {
         true => Ok(()),
         false => Err(Refusal::new(DenyReason::TokenProviderRefused, DecidedBy::Token)),
     }
@@ -565,9 +576,35 @@ impl Refusal {
     }
 }
 
+impl From<RequestError> for Refusal {
+    fn from(error: RequestError) -> Self {
+        let reason = match error {
+            // RFC 6750 §3.1: as where a proxy has joined the two by a comma.
+            RequestError::Repeated(AUTHORIZATION) => DenyReason::CredentialMalformed,
+            RequestError::Repeated(_)
+            | RequestError::TooManyHeaders
+            | RequestError::Missing(_)
+            | RequestError::Method
+            | RequestError::UnknownMethod(_)
+            | RequestError::UserAgentTooLong
+            | RequestError::Authority
+            | RequestError::AuthorityTrailingDot
+            | RequestError::HostDiffers
+            | RequestError::Target(_) => DenyReason::RequestMalformed,
+        };
+        Self::new(reason, DecidedBy::Request).because(error)
+    }
+}
+
 impl From<TokenError> for Refusal {
     fn from(error: TokenError) -> Self {
         Self::new(error.reason, DecidedBy::Token).because(error)
+    }
+}
+
+impl From<CredentialError> for Refusal {
+    fn from(error: CredentialError) -> Self {
+        Self::new(DenyReason::CredentialMalformed, DecidedBy::Token).because(error)
     }
 }
 

@@ -13,6 +13,8 @@ pub const OWNED_HEADER_PREFIX: &str = "x-picket-";
 pub const HEADERS_MAX: usize = 256;
 /// A longer request id or traceparent is replaced or dropped; both are the client's to choose in some meshes.
 pub const REQUEST_ID_BYTES_MAX: usize = 128;
+/// RFC 9110 §11.6.2, in lower case as the proxy gives names.
+pub const AUTHORIZATION: &str = "authorization";
 /// RFC 9449 §4.1, in lower case as the proxy gives names.
 pub const PROOF_HEADER: &str = "dpop";
 /// RFC 9110 §7.6.1, in lower case as the proxy gives names.

@@ -1,4 +1,5 @@
-//! Attacks as data: `tests/vectors/attacks.json`, and the rules and providers that they are tried on.
+//! Attacks as data: `tests/vectors/attacks.json`, those on the places of credentials in `tests/vectors/credentials.json`, and the
+//! rules and providers that they are tried on.
 
 use std::collections::BTreeMap;
 
@@ -11,6 +12,7 @@ use crate::forge::{Forge, ForgedToken};
 /// The issuer of second tokens, which has the keys of the first one's.
 pub const CLIENTS: &str = "https://clients.example";
 const ATTACKS: &str = include_str!("../vectors/attacks.json");
+const CREDENTIALS: &str = include_str!("../vectors/credentials.json");
 
 /// One attack, or a harmless request that looks like one.
 #[derive(Debug, Clone, Deserialize)]
@@ -44,9 +46,11 @@ pub struct Attack {
 /// All of them.
 ///
 /// # Errors
-/// When the file is malformed.
+/// When a file is malformed.
 pub fn all() -> Result<Vec<Attack>> {
-    serde_json::from_str(ATTACKS).context("attacks.json")
+    let mut all: Vec<Attack> = serde_json::from_str(ATTACKS).context("attacks.json")?;
+    all.extend(serde_json::from_str::<Vec<Attack>>(CREDENTIALS).context("credentials.json")?);
+    Ok(all)
 }
 
 /// The rules that they are tried on.
@@ -63,6 +67,11 @@ pub fn rules() -> Vec<Value> {
     vec![
         rule("forge", "/forge", &["forge"], None),
         rule("forge-main-only", "/forge/main-only", &["main"], None),
+        rule("forge-any", "/forge/any", &["forge", "clients", "main"], None),
+        json!({
+            "id": "forge-optional", "hosts": ["orders.example.org"], "paths": ["/forge/optional"], "decision": "permit",
+            "credential": "optional", "providers": ["forge"],
+        }),
         rule("forge-scoped", "/forge/scoped", &["forge"], Some(&["orders.admin"])),
         json!({
             "id": "forge-both", "hosts": ["orders.example.org"], "paths": ["/forge/both"], "decision": "permit",

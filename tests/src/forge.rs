@@ -179,7 +179,10 @@ impl Forge {
             "subjects": ["alice", "root-*"],
             "lifetime_s_max": 3600,
             "required_claims": [{ "claim": "/realm/env", "values": ["prod"] }],
-            "sources": [{ "header": "authorization" }, { "cookie": "session" }, { "query": "access_token" }],
+            "sources": [
+                { "header": "authorization" }, { "header": "x-forge-token", "prefix": "Token " },
+                { "cookie": "session" }, { "query": "access_token" },
+            ],
             "claim_headers": [{ "claim": "email", "header": "x-user-email" }],
         }))
     }

@@ -38,6 +38,17 @@ pub(super) fn check_credential(
     }
 }
 
+/// Where the tokens that a rule takes may be sent.
+pub(super) fn places_of(credential: &CredentialRequirement, providers: &[Provider]) -> SourceSet {
+    match credential.providers() {
+        None => SourceSet::ALL,
+        Some(of) => of
+            .iter()
+            .filter_map(|provider| providers.get(*provider))
+            .fold(SourceSet::default(), |all, provider| all.union(provider.sources)),
+    }
+}
+
 /// The providers of these names, and a problem for each name that no provider has.
 fn find_each(names: &[String], path: &str, providers: &[Provider], check: &mut Problems) -> Vec<ProviderIndex> {
     let mut indexes = Vec::new();

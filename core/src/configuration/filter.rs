@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use std::rc::Rc;
 
 use super::access::check_access;
-use super::credentials::check_credential;
+use super::credentials::{check_credential, places_of};
 use super::document::{
     CredentialDocument, DecisionDocument, FilterDocument, NeedDocument, PolicyServiceDocument, RuleDocument,
     TransactionTokenDocument,
@@ -25,7 +25,7 @@ use crate::route::{HostPattern, PathTemplate, RouteTable};
 use crate::source_address::SourceRequirement;
 use crate::spiffe::TrustDomain;
 use crate::strict_json;
-use crate::token::credential::CredentialSources;
+use crate::token::credential::{CredentialSources, SourceSet};
 use crate::token::provider::{Provider, ProviderIndex};
 use crate::transaction_token::{self, TransactionTokens};
 
@@ -112,6 +112,8 @@ pub struct RouteRule {
     pub peers: PeerRequirement,
     /// Whether a token is required, and whose.
     pub credential: CredentialRequirement,
+    /// Where its providers' tokens may be sent; what stands in the places of others is no credential here.
+    pub credential_sources: SourceSet,
     /// The scopes that the token must all have.
     pub scopes: Vec<String>,
     /// Which tokens need a proof of possession.
@@ -140,6 +142,18 @@ pub enum CredentialRequirement {
     Optional(Option<Vec<ProviderIndex>>),
     /// No; one that is sent is not looked at.
     NotRequired,
+}
+
+impl CredentialRequirement {
+    /// Whose tokens are taken. `None`: any provider's.
+    #[must_use]
+    pub fn providers(&self) -> Option<&[ProviderIndex]> {
+        match self {
+            Self::Required(of) | Self::Optional(of) => of.as_deref(),
+            Self::All(of) => Some(of),
+            Self::NotRequired => None,
+        }
+    }
 }
 
 /// Which tokens need a proof that the caller holds what they are bound to.
@@ -431,10 +445,12 @@ fn check_rules(
         let path = format!("rules[{index}]");
         check_name(&document.id, &mut ids, &format!("{path}.id"), check);
         add_routes(&document, &path, &rules, &mut routes, check);
+        let credential = check_credential(&document, &path, providers, check);
         rules.push(RouteRule {
             source: check_source(&document, &path, check),
             peers: check_peers(&document, &path, trust_domains, check),
-            credential: check_credential(&document, &path, providers, check),
+            credential_sources: places_of(&credential, providers),
+            credential,
             scopes: check_scopes(&document, &path, check),
             possession: check_possession(&document, &path, check),
             decider: decider(&document),

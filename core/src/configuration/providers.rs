@@ -168,6 +168,13 @@ pub(super) fn check_providers(documents: Vec<ProviderDocument>, check: &mut Prob
         checked.extend(provider.map(|provider| (index, provider)));
     }
     check_places(&checked, check);
+    if let Some((one, other)) = all.sources.confusable() {
+        let found = format_args!("found {one} and {other}");
+        check.add(
+            "providers",
+            format_args!("expected `sources` that no server takes for one another, {found}"),
+        );
+    }
     all.providers = checked.into_iter().map(|(_, provider)| provider).collect();
     all
 }

@@ -36,6 +36,8 @@ pub(super) struct Identity<'a> {
     pub(super) tokens: Tokens,
     /// Where they were, of the configuration's sources.
     pub(super) credential_sources: SourceSet,
+    /// The places of other providers that hold something: it does not count here, and nobody has verified it.
+    pub(super) unverified_sources: SourceSet,
     /// For the response: what the client's next proof must hold instead of what this one held.
     pub(super) next_nonce: Option<String>,
     arrival: &'a Arrival<'a>,
@@ -50,6 +52,7 @@ impl<'a> Identity<'a> {
         Self {
             tokens: Tokens::default(),
             credential_sources: SourceSet::default(),
+            unverified_sources: SourceSet::default(),
             next_nonce: None,
             arrival,
             configuration,

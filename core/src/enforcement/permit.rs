@@ -68,8 +68,9 @@ pub(super) enum Grounds<'a> {
 /// How a request is to be changed when it is forwarded.
 #[derive(Debug)]
 pub(super) struct Forwarding {
+    /// Headers that the upstream would believe.
     forged: Vec<String>,
-    /// Where the credentials are that go.
+    /// Where the verified credentials are that go.
     removed: SourceSet,
     sources: CredentialSources,
     /// What is left of the header `cookie`; empty: it goes. `None`: it stays as it is.
@@ -252,23 +253,27 @@ impl Forwarding {
         let checks_peer = rule.peers != PeerRequirement::NotRequired;
         let looks_at_credential = rule.credential != CredentialRequirement::NotRequired;
         let sources = &configuration.credential_sources;
+        let unverified = identity.unverified_sources;
         let removed = match configuration.forward_credential {
             true => SourceSet::default(),
             false => identity.credential_sources,
         };
-        let kept_query = sources.query_without(removed, head);
+        let emptied = removed.union(unverified);
+        let kept_query = sources.query_without(emptied, head);
         let query = match &kept_query {
             Some(kept) => (!kept.is_empty()).then_some(kept.as_str()),
             None => head.target.query,
         };
         let rewrites = head.target.is_rewritten() || kept_query.is_some();
+        // In whatever spelling: a server that reads it would take it for verified.
+        let unverified = sources.headers_read_as(unverified, head);
         let forged = head.forged.iter().copied().chain(configuration.forged_in(head));
         Self {
-            forged: forged.map(str::to_owned).collect(),
+            forged: forged.chain(unverified).map(str::to_owned).collect(),
             path: rewrites.then(|| head.target.with_query(query).into_boxed_str()),
             removed,
             sources: sources.clone(),
-            cookies: sources.cookies_without(removed, head).map(String::into_boxed_str),
+            cookies: sources.cookies_without(emptied, head).map(String::into_boxed_str),
             connection: head.connection_without_names().map(String::into_boxed_str),
             removes_proof: looks_at_credential && !configuration.forward_credential && head.proof != ProofHeader::None,
             next_nonce: identity.next_nonce.as_deref().map(Box::from),

@@ -1,11 +1,10 @@
 //! Proof of possession: a token that is bound is good only for who holds what it is bound to.
 
-use std::rc::Rc;
-
+use super::challenge::Schemes;
 use super::identity::Identity;
 use super::introspection::{Introspection, Knowledge};
 use super::tokens::Tokens;
-use super::{ChallengeScheme, Notes, Refusal, check_provider, check_rule_takes, find_credential, verify_token};
+use super::{Notes, Refusal, check_provider, check_rule_takes, find_credential, verify_token};
 use crate::configuration::filter::{CredentialRequirement, FilterConfiguration, PossessionRequirement, RouteRule};
 use crate::dpop::{AccessTokenHash, KeyBinding, ProofChecker, ProofError, Thumbprint};
 use crate::peer::CertificateThumbprint;
@@ -43,10 +42,15 @@ impl CredentialCheck<'_> {
         knowledge: Knowledge,
         notes: &mut Notes,
     ) -> Result<Progress, Refusal> {
+        if self.rule.credential != CredentialRequirement::NotRequired {
+            let (sources, own) = (&self.configuration.credential_sources, self.rule.credential_sources);
+            identity.unverified_sources = sources.occupied_beside(own, self.head);
+        }
         if let CredentialRequirement::All(providers) = &self.rule.credential {
             return self.run_all(providers, identity, knowledge, notes);
         }
-        let found = find_credential(self.configuration, self.rule, self.head);
+        let found = find_credential(self.configuration, self.rule, self.head)
+            .map_err(|refusal| self.misplaced(refusal, identity.unverified_sources));
         let scheme = found.as_ref().ok().and_then(|found| found.map(|found| found.scheme));
         let result = found.and_then(|found| match found {
             None => Ok(Progress::Done),
@@ -63,7 +67,8 @@ impl CredentialCheck<'_> {
         notes: &mut Notes,
     ) -> Result<Progress, Refusal> {
         knowledge.check_own()?;
-        let found = self.configuration.credential_sources.find_all(self.head);
+        let sources = &self.configuration.credential_sources;
+        let found = sources.find_all(self.rule.credential_sources, self.head);
         let found = found.map_err(|error| self.challenged(error.into(), None))?;
         // Only one place knows schemes.
         let dpop = found
@@ -72,8 +77,19 @@ impl CredentialCheck<'_> {
             .find(|scheme| *scheme == CredentialScheme::Dpop);
         match self.check_all(providers, &found, identity, notes) {
             Ok(()) => Ok(Progress::Done),
-            Err(refusal) => Err(self.challenged(refusal, dpop)),
+            Err(refusal) => Err(self.challenged(self.misplaced(refusal, identity.unverified_sources), dpop)),
         }
+    }
+
+    /// Where a credential is missing, and there is one that does not count, the caller is told so.
+    fn misplaced(&self, refusal: Refusal, unverified: SourceSet) -> Refusal {
+        if refusal.reason != DenyReason::CredentialMissing || unverified == SourceSet::default() {
+            return refusal;
+        }
+        let places = self.configuration.credential_sources.names(unverified);
+        refusal.because(format_args!(
+            "no token was sent in a place of the rule's providers, though in one of others: {places}"
+        ))
     }
 
     fn check(
@@ -139,17 +155,8 @@ impl CredentialCheck<'_> {
     }
 
     /// Tells a client that has to prove possession how (RFC 9449 §7.1).
-    fn challenged(&self, mut refusal: Refusal, scheme: Option<CredentialScheme>) -> Refusal {
-        let needs_proof = scheme == Some(CredentialScheme::Dpop)
-            || self.rule.possession == PossessionRequirement::Required
-            || refusal.reason == DenyReason::TokenSentAsBearer;
-        if needs_proof {
-            refusal.challenge.get_or_insert_default().scheme = ChallengeScheme::Dpop {
-                algorithms: Rc::clone(self.proofs.algorithm_names()),
-                nonce: self.proofs.nonce(self.now),
-            };
-        }
-        refusal
+    fn challenged(&self, refusal: Refusal, used: Option<CredentialScheme>) -> Refusal {
+        Schemes::new(self.configuration, self.rule, self.proofs, self.now).name_in(refusal, used)
     }
 }
 

@@ -57,12 +57,13 @@ pub fn reply(refusal: &Refusal, realm: &str) -> Reply {
     }
 }
 
-/// RFC 6750 §3, RFC 9449 §7.1 and RFC 9470 §3: the realm, for a credential that was sent what is wrong with it, and what it lacks.
+/// RFC 6750 §3, RFC 9449 §7 and RFC 9470 §3: the realm, for a credential that was sent what is wrong with it, and what it lacks.
 fn challenge(refusal: &Refusal, realm: &str) -> String {
     let challenge = refusal.challenge.as_deref();
-    let (scheme, algorithms) = match challenge.map(|challenge| &challenge.scheme) {
-        None | Some(ChallengeScheme::Bearer) => ("Bearer", None),
-        Some(ChallengeScheme::Dpop { algorithms, .. }) => ("DPoP", Some(algorithms)),
+    let (scheme, algorithms, other) = match challenge.map(|challenge| &challenge.scheme) {
+        None | Some(ChallengeScheme::Bearer) => ("Bearer", None, None),
+        Some(ChallengeScheme::Dpop { algorithms, .. }) => ("DPoP", Some(algorithms), None),
+        Some(ChallengeScheme::BearerOrDpop { algorithms }) => ("Bearer", None, Some(algorithms)),
     };
     let mut text = format!("{scheme} realm=\"{realm}\"");
     let mut add = |name: &str, value: &str| text.push_str(&format!(", {name}=\"{value}\""));
@@ -80,6 +81,9 @@ fn challenge(refusal: &Refusal, realm: &str) -> String {
     if let Some(step_up) = challenge.and_then(|challenge| challenge.step_up.as_deref()) {
         add_step_up(step_up, add);
     }
+    if let Some(algorithms) = other {
+        text.push_str(&format!(", DPoP realm=\"{realm}\", algs=\"{algorithms}\""));
+    }
     text
 }
 
@@ -95,7 +99,7 @@ fn add_step_up(step_up: &StepUp, mut add: impl FnMut(&str, &str)) {
 
 fn nonce(refusal: &Refusal) -> Option<&str> {
     match &refusal.challenge.as_deref()?.scheme {
-        ChallengeScheme::Bearer => None,
+        ChallengeScheme::Bearer | ChallengeScheme::BearerOrDpop { .. } => None,
         ChallengeScheme::Dpop { nonce, .. } => nonce.as_deref(),
     }
 }

@@ -2,6 +2,7 @@
 //! sender; and there is no other.
 
 use std::cmp::Ordering;
+use std::fmt::Display;
 use std::rc::Rc;
 
 use super::identity::Identity;
@@ -29,11 +30,22 @@ impl CredentialCheck<'_> {
         match credentials.len().cmp(&wanted.len()) {
             Ordering::Equal => {}
             Ordering::Less => return Err(missing()),
-            Ordering::Greater => return Err(malformed("the request has more credentials than the rule asks for")),
+            Ordering::Greater => {
+                let places = self.configuration.credential_sources.names(sources(credentials));
+                return Err(malformed(format_args!(
+                    "the request has more credentials than the rule asks for: in {places}"
+                )));
+            }
         }
         let mut found = Vec::with_capacity(credentials.len());
         for credential in credentials {
             found.push((credential, self.verified(credential, notes)?));
+        }
+        if let Some((first, second)) = of_one_provider(&found) {
+            let places = self.configuration.credential_sources.names(sources([first, second]));
+            return Err(malformed(format_args!(
+                "two of the credentials are one provider's: in {places}"
+            )));
         }
         let mut ordered = wanted.iter().map(|provider| one_of(*provider, &found));
         let (credential, principal) = ordered.next().ok_or_else(missing)??;
@@ -53,9 +65,7 @@ impl CredentialCheck<'_> {
         check_certificate(principal, identity)?;
         identity.next_nonce = self.check_possession(credential, principal, notes)?;
         check_rule_takes(self.rule, principal)?;
-        identity.credential_sources = credentials
-            .iter()
-            .fold(SourceSet::default(), |all, one| all.union(SourceSet::of(one.source)));
+        identity.credential_sources = sources(credentials);
         identity.tokens = Tokens::all(Rc::clone(principal), others);
         Ok(())
     }
@@ -69,16 +79,29 @@ impl CredentialCheck<'_> {
     }
 }
 
-/// The provider's own. As there are as many credentials as providers, and none is of another one, a provider that has none
-/// means that another has two.
+/// Where these credentials are.
+fn sources<'c, 'h: 'c>(credentials: impl IntoIterator<Item = &'c Credential<'h>>) -> SourceSet {
+    let places = credentials.into_iter().map(|one| SourceSet::of(one.source));
+    places.fold(SourceSet::default(), SourceSet::union)
+}
+
+/// The first two of one provider.
+fn of_one_provider<'c, 'h>(found: &[Found<'c, 'h>]) -> Option<(&'c Credential<'h>, &'c Credential<'h>)> {
+    found.iter().enumerate().find_map(|(index, (credential, token))| {
+        let earlier = found.iter().take(index);
+        let mut same = earlier.filter(|(_, other)| other.provider == token.provider);
+        same.next().map(|(first, _)| (*first, *credential))
+    })
+}
+
+/// The provider's own. As there are as many credentials as providers, none is of another one, and no two are of the same, each
+/// has one.
 fn one_of<'f, 'c, 'h>(
     provider: ProviderIndex,
     found: &'f [Found<'c, 'h>],
 ) -> Result<(&'c Credential<'h>, &'f Rc<VerifiedToken>), Refusal> {
     let mut own = found.iter().filter(|(_, token)| token.provider == provider);
-    let (credential, token) = own
-        .next()
-        .ok_or_else(|| malformed("two of the credentials are one provider's"))?;
+    let (credential, token) = own.next().ok_or_else(missing)?;
     Ok((credential, token))
 }
 
@@ -87,6 +110,6 @@ fn missing() -> Refusal {
     Refusal::new(DenyReason::CredentialMissing, DecidedBy::Token).because(detail)
 }
 
-fn malformed(detail: &'static str) -> Refusal {
+fn malformed(detail: impl Display) -> Refusal {
     Refusal::new(DenyReason::CredentialMalformed, DecidedBy::Token).because(detail)
 }

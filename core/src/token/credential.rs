@@ -1,21 +1,24 @@
 //! Where a request carries its credential. A request with two is refused: the upstream, or the next proxy, might read the
-//! other one. Where a rule asks for several, there are exactly so many.
+//! other one. Where a rule asks for several, there are exactly so many. The places of providers that the rule does not take are
+//! emptied, so that the upstream reads no token there that nobody has verified.
 
-use std::borrow::Cow;
+mod authorization;
+mod spelling;
+
+use std::fmt;
 use std::rc::Rc;
 
 use super::TokenError;
 use crate::reason::DenyReason;
-use crate::request::{RequestHead, is_spelling_of};
+use crate::request::{AUTHORIZATION, RequestHead, is_spelling_of};
 
 /// More places to look for a credential are refused.
 pub const SOURCES_MAX: usize = 16;
 /// No rule asks for more credentials than that in one request: the signature of each may have to be checked.
 pub const CREDENTIALS_MAX: usize = 4;
-const AUTHORIZATION: &str = "authorization";
 const COOKIE: &str = "cookie";
 
-/// A place where tokens may be sent.
+/// A place where tokens may be sent. `Display` names it for a caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CredentialSource {
     /// The header `authorization`, with the scheme `Bearer` (RFC 6750 §2.1) or `DPoP` (RFC 9449 §7.1).
@@ -53,6 +56,23 @@ pub struct Credential<'a> {
     pub source: usize,
 }
 
+/// Why a request's credential has no single reading. `Display` names places, and nothing of what they hold.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CredentialError {
+    /// Two places have one each.
+    #[error("the request has more than one credential: in {0} and in {1}")]
+    Several(CredentialSource, CredentialSource),
+    /// One place has two.
+    #[error("{0}, which holds the credential, was sent more than once")]
+    Repeated(CredentialSource),
+    /// Only some servers would find it: the name, scheme or prefix has another spelling or stands behind something else.
+    #[error("{0} does not hold one credential as it should: some servers find one there, and others none")]
+    Misread(CredentialSource),
+    /// Beside the credential stands what is no text.
+    #[error("a cookie beside {0}, which holds the credential, is not text")]
+    NotText(CredentialSource),
+}
+
 /// Every place where any provider's tokens may be sent, each once. It is cheap to clone: a waiting request keeps one.
 #[derive(Clone, Debug, Default)]
 pub struct CredentialSources(Rc<Vec<CredentialSource>>);
@@ -61,7 +81,23 @@ pub struct CredentialSources(Rc<Vec<CredentialSource>>);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SourceSet(u16);
 
+/// What a header field, cookie or query parameter is to a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reading<'a> {
+    /// It has nothing to do with it.
+    Other,
+    /// It is the place, and empty.
+    Empty,
+    /// It is the place, and holds this.
+    Token(&'a [u8]),
+    /// Some servers take it for the place, and others do not.
+    Misread,
+}
+
 impl SourceSet {
+    /// All of them.
+    pub const ALL: Self = Self(u16::MAX);
+
     /// The source of this index alone; none where there can be no such index.
     #[must_use]
     pub fn of(source: usize) -> Self {
@@ -106,31 +142,93 @@ impl CredentialSources {
         Some(set)
     }
 
-    /// The one credential of a request. `None`: it has none.
+    /// Two places whose names are one to many servers: no request could use either.
+    #[must_use]
+    pub fn confusable(&self) -> Option<(&CredentialSource, &CredentialSource)> {
+        let behind = |index: usize| self.0.iter().skip(index).skip(1);
+        let places = self.0.iter().enumerate();
+        let mut pairs = places.flat_map(|(index, one)| behind(index).map(move |other| (one, other)));
+        pairs.find(|(one, other)| one.is_confused_with(other))
+    }
+
+    /// The one credential of a request in these places. `None`: it has none there.
     ///
     /// # Errors
-    /// When it has several, or one that is malformed.
-    pub fn find<'a>(&self, head: &RequestHead<'a>) -> Result<Option<Credential<'a>>, TokenError> {
-        let mut found = None;
-        for credential in self.each(head) {
-            if found.replace(credential?).is_some() {
-                return Err(malformed("the request has more than one credential"));
+    /// When it has several, or one that can be read in two ways.
+    pub fn find<'a>(
+        &self,
+        within: SourceSet,
+        head: &RequestHead<'a>,
+    ) -> Result<Option<Credential<'a>>, CredentialError> {
+        let mut found: Option<Credential<'a>> = None;
+        for credential in self.each(within, head) {
+            let credential = credential?;
+            if let Some(first) = found.replace(credential) {
+                return Err(self.several(&first, &credential));
             }
         }
         Ok(found)
     }
 
-    /// Every credential of a request, in the order of their places, each of which has one at most.
+    /// Every credential of a request in these places, in the order of the places, each of which has one at most.
     ///
     /// # Errors
-    /// When one is malformed.
-    pub fn find_all<'a>(&self, head: &RequestHead<'a>) -> Result<Vec<Credential<'a>>, TokenError> {
-        self.each(head).collect()
+    /// When one can be read in two ways.
+    pub fn find_all<'a>(
+        &self,
+        within: SourceSet,
+        head: &RequestHead<'a>,
+    ) -> Result<Vec<Credential<'a>>, CredentialError> {
+        self.each(within, head).collect()
     }
 
-    fn each<'a>(&self, head: &RequestHead<'a>) -> impl Iterator<Item = Result<Credential<'a>, TokenError>> {
+    /// The other places that hold something which a server could take for a credential.
+    #[must_use]
+    pub fn occupied_beside(&self, within: SourceSet, head: &RequestHead<'_>) -> SourceSet {
+        let mut occupied = SourceSet::default();
+        if within == SourceSet::ALL {
+            return occupied;
+        }
+        for (index, place) in self.0.iter().enumerate() {
+            if !within.contains(index) && !matches!(place.read(head), Ok(None)) {
+                occupied = occupied.union(SourceSet::of(index));
+            }
+        }
+        occupied
+    }
+
+    fn several(&self, first: &Credential<'_>, second: &Credential<'_>) -> CredentialError {
+        let place = |credential: &Credential<'_>| {
+            let place = self.0.get(credential.source).cloned();
+            place.unwrap_or(CredentialSource::Authorization)
+        };
+        CredentialError::Several(place(first), place(second))
+    }
+
+    /// Whether the header `authorization` is one of these places.
+    #[must_use]
+    pub fn take_authorization(&self, within: SourceSet) -> bool {
+        self.places(within)
+            .any(|place| *place == CredentialSource::Authorization)
+    }
+
+    /// The names of these places, for a caller.
+    #[must_use]
+    pub fn names(&self, of: SourceSet) -> String {
+        let names: Vec<String> = self.places(of).map(ToString::to_string).collect();
+        names.join(", ")
+    }
+
+    fn each<'a>(
+        &self,
+        within: SourceSet,
+        head: &RequestHead<'a>,
+    ) -> impl Iterator<Item = Result<Credential<'a>, CredentialError>> {
         let places = self.0.iter().enumerate();
         places.filter_map(move |(source, place)| {
+            if !within.contains(source) {
+                return None;
+            }
             let found = place.read(head).transpose()?;
             Some(found.map(|(token, scheme)| Credential { token, scheme, source }))
         })
@@ -141,6 +239,18 @@ impl CredentialSources {
         self.places(taken).filter_map(CredentialSource::header)
     }
 
+    /// The headers of a request that a server could take for these places, each as it was sent.
+    pub fn headers_read_as<'h>(&self, taken: SourceSet, head: &RequestHead<'h>) -> impl Iterator<Item = &'h str> {
+        // Most requests have nothing there, and no header is looked at again.
+        let headers = if taken == SourceSet::default() {
+            &[]
+        } else {
+            head.headers
+        };
+        let names = headers.iter().map(|(name, _)| *name);
+        names.filter(move |name| self.headers(taken).any(|wanted| is_spelling_of(name, wanted)))
+    }
+
     /// The header `cookie` without the credentials of these places; empty: nothing is left. `None`: it holds none of them.
     #[must_use]
     pub fn cookies_without(&self, taken: SourceSet, head: &RequestHead<'_>) -> Option<String> {
@@ -148,8 +258,8 @@ impl CredentialSources {
         if taken.is_empty() {
             return None;
         }
-        let kept = cookies(head).filter(|(name, _, _)| !taken.iter().any(|taken| taken.as_bytes() == *name));
-        let kept: Vec<&[u8]> = kept.map(|(_, _, crumb)| crumb).collect();
+        let is_kept = |crumb: &Crumb<'_>| taken.iter().all(|wanted| crumb.read(wanted) == Reading::Other);
+        let kept: Vec<&[u8]> = crumbs(head).filter(is_kept).map(|crumb| crumb.text).collect();
         Some(String::from_utf8_lossy(&kept.join(&b"; "[..])).into_owned())
     }
 
@@ -160,8 +270,11 @@ impl CredentialSources {
         if taken.is_empty() {
             return None;
         }
-        let kept = parameters(head).filter(|(name, _, _)| !taken.contains(&name.as_ref()));
-        let kept: Vec<&str> = kept.map(|(_, _, parameter)| parameter).collect();
+        let is_kept = |parameter: &&str| {
+            let mut readings = taken.iter().map(|wanted| read_parameter(parameter, wanted));
+            readings.all(|reading| reading == Reading::Other)
+        };
+        let kept: Vec<&str> = parameters(head).filter(is_kept).collect();
         Some(kept.join("&"))
     }
 
@@ -172,6 +285,18 @@ impl CredentialSources {
 }
 
 impl CredentialSource {
+    fn is_confused_with(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Cookie(name), Self::Cookie(other)) | (Self::Query(name), Self::Query(other)) => {
+                name != other && spelling::is_read_as(name, other)
+            }
+            (Self::Header { name, .. }, Self::Header { name: other, .. }) => {
+                name != other && is_spelling_of(name, other)
+            }
+            _ => false,
+        }
+    }
+
     fn header(&self) -> Option<&str> {
         match self {
             Self::Authorization => Some(AUTHORIZATION),
@@ -194,128 +319,185 @@ impl CredentialSource {
         }
     }
 
-    fn read<'a>(&self, head: &RequestHead<'a>) -> Result<Option<(&'a [u8], CredentialScheme)>, TokenError> {
-        match self {
-            Self::Authorization => authorization_credential(head.authorization),
-            Self::Header { name, prefix } => {
-                // Some servers take another spelling of the name for it.
-                let headers = head.headers.iter().filter(|(have, _)| is_spelling_of(have, name));
-                if headers.clone().any(|(have, _)| have != name) {
-                    return Err(malformed("the header that holds the credential has another spelling"));
-                }
-                let values = headers.map(|(_, value)| *value);
-                let tokens = values.filter_map(|value| value.strip_prefix(prefix.as_bytes()));
-                bearer(tokens, "the header that holds the credential was sent more than once")
+    fn read<'a>(&self, head: &RequestHead<'a>) -> Result<Option<(&'a [u8], CredentialScheme)>, CredentialError> {
+        let token = match self {
+            Self::Authorization => {
+                let Some(value) = head.authorization else {
+                    return Ok(None);
+                };
+                let (reading, scheme) = authorization::read(value);
+                let token = self.only([reading].into_iter())?;
+                return Ok(token.map(|token| (token, scheme)));
             }
+            Self::Header { name, prefix } => self.read_header(name, prefix, head)?,
             Self::Cookie(wanted) => {
-                let lines = head.headers.iter().filter(|(name, _)| *name == COOKIE);
-                if lines.clone().any(|(_, line)| std::str::from_utf8(line).is_err()) {
-                    return Err(malformed("a cookie is not text"));
+                let token = self.only(crumbs(head).map(|crumb| crumb.read(wanted)))?;
+                let is_text = |line: &[u8]| std::str::from_utf8(line).is_ok();
+                if token.is_some() && !cookie_lines(head).all(is_text) {
+                    return Err(CredentialError::NotText(self.clone()));
                 }
-                let tokens = cookies(head).filter(|(name, _, _)| *name == wanted.as_bytes());
-                bearer(
-                    tokens.map(|(_, value, _)| value),
-                    "the cookie that holds the credential was sent more than once",
-                )
+                token
             }
-            Self::Query(wanted) => {
-                // Some servers separate parameters by `;` as well, and would find a token there.
-                let mut behind = parameters(head).flat_map(|(_, _, parameter)| parameter.split(';').skip(1).map(named));
-                if behind.any(|(name, _, _)| name == *wanted) {
-                    return Err(malformed(
-                        "the query parameter that holds the credential stands behind a `;`",
-                    ));
+            Self::Query(wanted) => self.only(parameters(head).map(|parameter| read_parameter(parameter, wanted)))?,
+        };
+        Ok(token.map(|token| (token, CredentialScheme::Bearer)))
+    }
+
+    fn read_header<'a>(
+        &self,
+        wanted: &str,
+        prefix: &str,
+        head: &RequestHead<'a>,
+    ) -> Result<Option<&'a [u8]>, CredentialError> {
+        let fields = head.headers.iter().filter(|(name, _)| is_spelling_of(name, wanted));
+        let token = self.only(fields.clone().map(|(name, value)| match *name == wanted {
+            true => read_prefixed(value, prefix.as_bytes()),
+            // Some servers take another spelling of the name for it.
+            false => Reading::Misread,
+        }))?;
+        match token.is_some() && fields.count() > 1 {
+            true => Err(CredentialError::Repeated(self.clone())),
+            false => Ok(token),
+        }
+    }
+
+    /// The one token among what was read for this place.
+    fn only<'a>(&self, readings: impl Iterator<Item = Reading<'a>>) -> Result<Option<&'a [u8]>, CredentialError> {
+        let mut found = None;
+        for reading in readings {
+            match reading {
+                Reading::Other | Reading::Empty => {}
+                Reading::Misread => return Err(CredentialError::Misread(self.clone())),
+                Reading::Token(token) => {
+                    if found.replace(token).is_some() {
+                        return Err(CredentialError::Repeated(self.clone()));
+                    }
                 }
-                let tokens = parameters(head).filter(|(name, _, _)| name == wanted);
-                bearer(
-                    tokens.map(|(_, value, _)| value.as_bytes()),
-                    "the query parameter that holds the credential was sent more than once",
-                )
             }
+        }
+        Ok(found)
+    }
+}
+
+impl fmt::Display for CredentialSource {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Authorization => formatter.write_str("the header `authorization`"),
+            Self::Header { name, .. } => write!(formatter, "the header `{name}`"),
+            Self::Cookie(name) => write!(formatter, "the cookie `{name}`"),
+            Self::Query(name) => write!(formatter, "the query parameter `{name}`"),
         }
     }
 }
 
-fn bearer<'a>(
-    mut tokens: impl Iterator<Item = &'a [u8]>,
-    repeated: &'static str,
-) -> Result<Option<(&'a [u8], CredentialScheme)>, TokenError> {
-    let token = tokens.next();
-    match tokens.next() {
-        None => Ok(token.map(|token| (token, CredentialScheme::Bearer))),
-        Some(_) => Err(malformed(repeated)),
+/// A header's value to a place whose tokens have this prefix. Servers that look for the prefix without regard to case, or
+/// anywhere in the value, find a token where it does not begin so.
+fn read_prefixed<'a>(value: &'a [u8], prefix: &[u8]) -> Reading<'a> {
+    if let Some(token) = value.strip_prefix(prefix) {
+        return Reading::Token(token);
+    }
+    let is_space = |b: u8| matches!(b, b' ' | b'\t');
+    let is_same = |(have, want): (&u8, &u8)| have.eq_ignore_ascii_case(want) || is_space(*have) && is_space(*want);
+    let mut parts = value.windows(prefix.len().max(1));
+    // The proxy takes white space off the end of a value.
+    let is_prefix_alone = value.eq_ignore_ascii_case(prefix.trim_ascii_end());
+    match is_prefix_alone || parts.any(|part| part.iter().zip(prefix).all(is_same)) {
+        true => Reading::Misread,
+        false => Reading::Other,
     }
 }
 
-/// The cookies of a request (RFC 6265 §4.2.1; several header lines by RFC 9113 §8.2.3): name, value, and both as sent.
-fn cookies<'a>(head: &RequestHead<'a>) -> impl Iterator<Item = (&'a [u8], &'a [u8], &'a [u8])> {
+/// A cookie as it was sent, with its name and its value.
+struct Crumb<'a> {
+    name: &'a [u8],
+    value: &'a [u8],
+    text: &'a [u8],
+}
+
+impl<'a> Crumb<'a> {
+    fn new(text: &'a [u8]) -> Self {
+        let (name, value) = split_at(text, b'=').unwrap_or((text, &[]));
+        Self {
+            name: name.trim_ascii(),
+            value: value.trim_ascii(),
+            text,
+        }
+    }
+
+    fn read(&self, wanted: &str) -> Reading<'a> {
+        if self.name == wanted.as_bytes() {
+            return match unquoted(self.value) {
+                [] => Reading::Empty,
+                token => Reading::Token(token),
+            };
+        }
+        // Servers that follow RFC 2109 take a comma for the end of a cookie, and Python's white space as well.
+        let ends = |b: &u8| matches!(b, b',' | b' ' | b'\t');
+        let is_hidden = |text: &'a [u8]| {
+            text.split(ends)
+                .skip(1)
+                .map(Crumb::new)
+                .any(|part| part.is_misread(wanted))
+        };
+        match self.is_misread(wanted) || self.text.iter().any(ends) && is_hidden(self.text) {
+            true => Reading::Misread,
+            false => Reading::Other,
+        }
+    }
+
+    /// Whether some servers take its name for the wanted one. An empty one does no harm.
+    fn is_misread(&self, wanted: &str) -> bool {
+        !unquoted(self.value).is_empty() && spelling::is_read_as(&String::from_utf8_lossy(self.name), wanted)
+    }
+}
+
+/// RFC 6265 §4.1.1: the quotes around a value are no part of it to most servers.
+fn unquoted(value: &[u8]) -> &[u8] {
+    let inner = value.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\""));
+    inner.unwrap_or(value)
+}
+
+/// Cookies may come in several lines (RFC 9113 §8.2.3).
+fn cookie_lines<'a>(head: &RequestHead<'a>) -> impl Iterator<Item = &'a [u8]> {
     let lines = head.headers.iter().filter(|(name, _)| *name == COOKIE);
-    lines
-        .flat_map(|(_, value)| value.split(|b| *b == b';'))
-        .filter_map(|crumb| {
-            let crumb = crumb.trim_ascii();
-            let at = crumb.iter().position(|b| *b == b'=').unwrap_or(crumb.len());
-            let (name, value) = crumb.split_at_checked(at)?;
-            let value = value.get(1..).unwrap_or_default();
-            (!crumb.is_empty()).then(|| (name.trim_ascii(), value.trim_ascii(), crumb))
-        })
+    lines.map(|(_, line)| *line)
 }
 
-/// The query parameters of a request: name, value, and both as sent.
-fn parameters<'a>(head: &RequestHead<'a>) -> impl Iterator<Item = (Cow<'a, str>, &'a str, &'a str)> {
+/// The cookies of a request (RFC 6265 §4.2.1).
+fn crumbs<'a>(head: &RequestHead<'a>) -> impl Iterator<Item = Crumb<'a>> {
+    let texts = cookie_lines(head).flat_map(|line| line.split(|b| *b == b';'));
+    let texts = texts.map(<[u8]>::trim_ascii).filter(|text| !text.is_empty());
+    texts.map(Crumb::new)
+}
+
+/// The query parameters of a request, as they were sent.
+fn parameters<'a>(head: &RequestHead<'a>) -> impl Iterator<Item = &'a str> {
     let query = head.target.query.unwrap_or_default();
-    query.split('&').filter(|parameter| !parameter.is_empty()).map(named)
+    query.split('&').filter(|parameter| !parameter.is_empty())
 }
 
-fn named(parameter: &str) -> (Cow<'_, str>, &str, &str) {
-    let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
-    (decoded(name), value, parameter)
-}
-
-/// A parameter's name as a server reads it: percent-decoded, so that no spelling of it is overlooked.
-fn decoded(name: &str) -> Cow<'_, str> {
-    if !name.contains('%') {
-        return name.into();
+fn read_parameter<'a>(parameter: &'a str, wanted: &str) -> Reading<'a> {
+    let name = |part: &'a str| part.split('=').next().unwrap_or_default();
+    // Few servers decode `%uXXXX`: with it the name is another spelling.
+    let is_decoded_by_all = |name: &str| !name.contains("%u") && !name.contains("%U");
+    let is_encoded = |name: &str| name.contains('%') && is_decoded_by_all(name) && spelling::decoded(name) == wanted;
+    let is_wanted = |name: &str| name == wanted || is_encoded(name);
+    // Some servers separate parameters by `;` as well, and would find a token there.
+    let mut parts = parameter.split(';');
+    let first = parts.next().map(name).unwrap_or_default();
+    if parts.map(name).any(|name| spelling::is_read_as(name, wanted)) {
+        return Reading::Misread;
     }
-    let mut bytes = Vec::with_capacity(name.len());
-    let mut rest = name.as_bytes();
-    while let Some((first, after)) = rest.split_first() {
-        let encoded = (*first == b'%')
-            .then(|| after.split_at_checked(2))
-            .flatten()
-            .and_then(|(digits, after)| {
-                let digits = std::str::from_utf8(digits).ok()?;
-                u8::from_str_radix(digits, 16).ok().map(|byte| (byte, after))
-            });
-        let (byte, after) = encoded.unwrap_or((*first, after));
-        bytes.push(byte);
-        rest = after;
+    match () {
+        () if is_wanted(first) => Reading::Token(parameter.split_once('=').map_or(b"", |(_, token)| token.as_bytes())),
+        () if spelling::is_read_as(first, wanted) => Reading::Misread,
+        () => Reading::Other,
     }
-    String::from_utf8_lossy(&bytes).into_owned().into()
 }
 
-/// What an `authorization` header offers (RFC 6750 §2.1, RFC 9449 §7.1). `None`: there is none, or it is of another scheme.
-fn authorization_credential(authorization: Option<&[u8]>) -> Result<Option<(&[u8], CredentialScheme)>, TokenError> {
-    let Some(value) = authorization else { return Ok(None) };
-    let (scheme, rest) = match value.iter().position(|b| !b.is_ascii_alphabetic()) {
-        Some(end) => value.split_at_checked(end).unwrap_or((value, &[])),
-        None => (value, &[][..]),
-    };
-    // RFC 9110 §11.1: the scheme is compared without regard to case.
-    let scheme = match () {
-        () if scheme.eq_ignore_ascii_case(b"bearer") => CredentialScheme::Bearer,
-        () if scheme.eq_ignore_ascii_case(b"dpop") => CredentialScheme::Dpop,
-        () if scheme
-            .get(..6)
-            .is_some_and(|start| start.eq_ignore_ascii_case(b"bearer")) =>
-        {
-            return Err(not_a_token());
-        }
-        () => return Ok(None),
-    };
-    let spaces = rest.iter().take_while(|b| **b == b' ').count();
-    let token = rest.get(spaces..).filter(|_| spaces > 0).ok_or_else(not_a_token)?;
-    Ok(Some((token, scheme)))
+fn split_at(text: &[u8], byte: u8) -> Option<(&[u8], &[u8])> {
+    let at = text.iter().position(|b| *b == byte)?;
+    text.get(..at).zip(text.get(at.saturating_add(1)..))
 }
 
 /// RFC 6750 §2.1.
@@ -341,11 +523,7 @@ fn is_b64token(byte: u8) -> bool {
 }
 
 fn not_a_token() -> TokenError {
-    malformed("the credential is not one token")
-}
-
-fn malformed(detail: &'static str) -> TokenError {
-    TokenError::new(DenyReason::CredentialMalformed, detail)
+    TokenError::new(DenyReason::CredentialMalformed, "the credential is not one token")
 }
 
 #[cfg(test)]
@@ -379,7 +557,8 @@ mod tests {
     #[track_caller]
     fn check(path: &str, extra: &[Header<'_>], expected: Found<'_>) {
         with_head(path, extra, |head| {
-            let found = sources().find(head).map_err(|error| error.reason);
+            let found = sources().find(SourceSet::ALL, head);
+            let found = found.map_err(|_| DenyReason::CredentialMalformed);
             let found = found.map(|found| found.map(|found| (std::str::from_utf8(found.token).unwrap(), found.source)));
             assert_eq!(found, expected);
         });
@@ -399,7 +578,7 @@ mod tests {
         check("/", &[("cookie", b"x=1"), ("cookie", b"session=a")], Ok(Some(("a", 2))));
         check("/?x=1&access_token=a", &[], Ok(Some(("a", 3))));
         check("/?access%5Ftoken=a", &[], Ok(Some(("a", 3))));
-        check("/?access_tokens=a&Access_token=b", &[], Ok(None));
+        check("/?access_tokens=a&xaccess_token=b", &[], Ok(None));
     }
 
     #[test]
@@ -432,8 +611,19 @@ mod tests {
 
     #[test]
     fn refuses_a_scheme_without_a_token() {
-        for bad in [&b"Bearer"[..], b"Bearerabc", b"Bearer,a", b"DPoP", b"Bearer\ta"] {
-            check("/", &[("authorization", bad)], Err(DenyReason::CredentialMalformed));
+        check(
+            "/",
+            &[("authorization", b"Bearerabc")],
+            Err(DenyReason::CredentialMalformed),
+        );
+        for bad in [&b"Bearer"[..], b"Bearer,a", b"DPoP", b"Bearer\ta", b"Bearer=a"] {
+            with_head("/", &[("authorization", bad)], |head| {
+                let found = sources().find(SourceSet::ALL, head).unwrap().unwrap();
+                assert_eq!(
+                    b64token(found.token).unwrap_err().reason,
+                    DenyReason::CredentialMalformed
+                );
+            });
         }
     }
 
@@ -460,7 +650,7 @@ mod tests {
     fn takes_out_the_credential_and_nothing_else() {
         let check = |path: &str, extra: &[Header<'_>], expected: (&[&str], Option<&str>, Option<&str>)| {
             with_head(path, extra, |head| {
-                let found = sources().find(head).unwrap().unwrap();
+                let found = sources().find(SourceSet::ALL, head).unwrap().unwrap();
                 let (headers, cookies, query) = without(&sources(), SourceSet::of(found.source), head);
                 assert_eq!((cookies.as_deref(), query.as_deref()), (expected.1, expected.2));
                 assert_eq!(headers, expected.0);
@@ -490,7 +680,7 @@ mod tests {
         let taken = sources.add([cookies, parameters].concat()).unwrap();
         let headers: [Header<'_>; 1] = [("cookie", b"client=b; x=1; session=a")];
         with_head("/?device=d&x=%20&user=c", &headers, |head| {
-            let found = sources.find_all(head).unwrap();
+            let found = sources.find_all(SourceSet::ALL, head).unwrap();
             let found: Vec<_> = found.iter().map(|found| found.token).collect();
             assert_eq!(found, [b"a", b"b", b"c", b"d"]);
             let expected = (vec![], Some("x=1".to_owned()), Some("x=%20".to_owned()));

@@ -43,7 +43,12 @@ fn check(decision: Decision, reason: DenyReason, parameters: &str, member: &Valu
     assert_eq!((refusal.reason, reply.status), (reason, 401));
     let title = reason.title();
     let error = reason.challenge_error().unwrap();
-    let expected = format!(r#"Bearer realm="orders", error="{error}", error_description="{title}"{parameters}"#);
+    // A token that is bound to a key would come with the other scheme.
+    let other = match reason {
+        DenyReason::TokenNotBound => r#", DPoP realm="orders", algs="RS256 RS384 RS512 ES256 ES384 ES512 EdDSA""#,
+        _ => "",
+    };
+    let expected = format!(r#"Bearer realm="orders", error="{error}", error_description="{title}"{parameters}{other}"#);
     assert_eq!(header(&reply), expected);
     let body: Value = serde_json::from_str(&reply.body).unwrap();
     assert_eq!(&body["challenge"], member);

@@ -190,9 +190,10 @@ fn a_place_of_one_provider_is_none_of_another() {
     }
     document["rules"][1]["providers"] = json!(["other"]);
     let mut sidecar = Sidecar::with(&document);
+    // Where only tokens of `other` are taken, nobody looks at the place of ours.
     assert_eq!(
         sidecar.refuses(&local().bearer(&ours)).reason,
-        DenyReason::TokenProviderRefused
+        DenyReason::CredentialMissing
     );
     sidecar.permits(&local().no_bearer().get(&format!("/local?t={others}")));
 }

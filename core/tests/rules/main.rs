@@ -14,6 +14,7 @@ mod addresses;
 mod callers;
 mod challenges;
 mod configuration;
+mod credential_places;
 mod credentials;
 mod enforcement;
 mod enrollment;

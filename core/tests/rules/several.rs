@@ -172,11 +172,20 @@ fn there_are_exactly_as_many_as_the_rule_names() {
     let refusal = check_refused(&mut sidecar, &Caller::new().get("/local"), missing);
     assert_eq!(reply(&refusal, "orders").status, 401);
     check_refused(&mut sidecar, &with_client(&client).no_bearer(), missing);
-    // One more, good as it is: of a provider that the rule does not name, or of one that it does.
+    // One more, good as it is, of a provider that the rule names.
     let one_more = |cookie: String| with_client(&client).header("cookie", &cookie);
-    check_refused(&mut sidecar, &one_more(format!("device={device}")), malformed);
-    check_refused(&mut sidecar, &one_more(format!("user={user}")), malformed);
-    check_refused(&mut sidecar, &one_more("client=".into()), malformed);
+    let refusal = check_refused(&mut sidecar, &one_more(format!("user={user}")), malformed);
+    assert_eq!(
+        refusal.detail.as_deref(),
+        Some(
+            "the request has more credentials than the rule asks for: in the header `authorization`, the cookie `user`, the \
+             header `x-client-token`"
+        )
+    );
+    // One of a provider that it does not name is none here, and an empty one is none anywhere.
+    for cookie in [format!("device={device}"), "device=stale".into(), "client=".into()] {
+        sidecar.permits(&one_more(cookie));
+    }
     let twice = with_client(&client).one_more_header("x-client-token", &client);
     check_refused(&mut sidecar, &twice, malformed);
 }
@@ -190,14 +199,14 @@ fn no_two_are_of_one_provider_and_none_of_another() {
     let refusal = check_refused(&mut sidecar, &two_users, DenyReason::CredentialMalformed);
     assert_eq!(
         refusal.detail.as_deref(),
-        Some("two of the credentials are one provider's")
+        Some("two of the credentials are one provider's: in the header `authorization`, the cookie `user`")
     );
     let two_clients = with_client(&client)
         .no_bearer()
         .header("cookie", &format!("client={client}"));
     check_refused(&mut sidecar, &two_clients, DenyReason::CredentialMalformed);
     let other = local().header("cookie", &format!("device={device}"));
-    check_refused(&mut sidecar, &other, DenyReason::TokenProviderRefused);
+    check_refused(&mut sidecar, &other, DenyReason::CredentialMissing);
 }
 
 #[test]
@@ -535,7 +544,7 @@ fn a_provider_without_keys_is_none_of_several() {
 }
 
 /// Whatever comes in whichever places: the rule is fulfilled by one good user and one good client, each in a place of its own,
-/// and by nothing else.
+/// and by nothing else. What is in the places of devices, which the rule does not name, counts for nothing and goes.
 #[test]
 fn nothing_but_one_of_each_is_taken() {
     let mut sidecar = sidecar();
@@ -568,7 +577,7 @@ fn nothing_but_one_of_each_is_taken() {
                 caller = caller.one_more_header("cookie", &format!("{name}={token}"));
             }
         }
-        let present = (0..PLACES).filter(|place| kind_in(*place).is_some()).count();
+        let present = [0, 1, 3, 4].iter().filter(|place| kind_in(**place).is_some()).count();
         let has_user = kind_in(0) == Some(0) || kind_in(3) == Some(0);
         let has_client = kind_in(1) == Some(2) || kind_in(4) == Some(2);
         let Step::Decided(verdict) = sidecar.sends(&caller).0 else {
@@ -580,7 +589,8 @@ fn nothing_but_one_of_each_is_taken() {
             let told = upstream(&permit);
             assert_eq!(told.get("x-picket-subject").map(String::as_str), Some("alice"));
             assert_eq!(told.get("cookie"), None);
+            assert!(permit.rewritten_path().is_none_or(|path| path == "/local"));
         }
     }
-    assert_eq!(taken, 4);
+    assert_eq!(taken, 4 * choices.pow(2));
 }
