@@ -11,6 +11,7 @@ mod decisions;
 mod identity;
 mod introspection;
 mod key_sets;
+mod path_readings;
 mod permit;
 mod possession;
 mod reply;
@@ -25,12 +26,12 @@ use crate::access::{AccessRequest, Action, Context, FurtherToken, Resource, Side
 use crate::configuration::filter::{CredentialRequirement, Decider, FilterConfiguration, RouteRule};
 use crate::decision::{Decision, StepUp, Vary};
 use crate::dpop::{ProofChecker, ProofMemory};
-use crate::path::TargetError;
+use crate::path::{Delimiters, TargetError};
 use crate::peer::requirement::PeerRequirement;
 use crate::peer::{Peer, PeerError};
 use crate::reason::{DecidedBy, DenyReason};
 use crate::request::{self, AUTHORIZATION, Caller, Header, RequestError, RequestHead};
-use crate::route::{REST_PARAMETER, RouteMatch, RouteTable, RuleIndex};
+use crate::route::{RouteMatch, RuleIndex};
 use crate::signature::SignatureVerifier;
 use crate::source_address::SourceRequirement;
 use crate::time::Timestamp;
@@ -49,6 +50,7 @@ use identity::Identity;
 use introspection::Knowledge;
 pub use introspection::{Introspection, PendingIntrospection};
 pub use key_sets::KeyFetch;
+use path_readings::PathReadings;
 use permit::{Forwarding, Grounds};
 pub use permit::{Permit, PermitReason};
 use possession::{CredentialCheck, Progress};
@@ -327,12 +329,18 @@ impl Enforcer {
         let head = RequestHead::parse(arrival.headers)?;
         check_method(head.method, &self.configuration)?;
         let routes = &self.configuration.routes;
-        let no_rule = || Refusal::new(DenyReason::NoRule, DecidedBy::Local);
+        let no_rule = || match head.target.delimiters.intersects(Delimiters::ENCODED_SLASH) {
+            true => Refusal::malformed(TargetError::EncodedSlash),
+            false => Refusal::new(DenyReason::NoRule, DecidedBy::Local),
+        };
+        if self.configuration.refuses_double_encoding && head.target.is_double_encoded() {
+            return Err(Refusal::malformed(TargetError::DoubleEncoding));
+        }
         let route = routes
             .find(&head.host, head.method, &head.target.path)
             .ok_or_else(no_rule)?;
         let rule = self.configuration.rules.get(route.rule).ok_or_else(no_rule)?;
-        check_segment_parameters(routes, &head, &route, rule.decider)?;
+        let path_readings = PathReadings::check(routes, &head, route.rule, rule)?;
         if rule.decider == Decider::PolicyService {
             head.check_user_agent()?;
         }
@@ -350,7 +358,14 @@ impl Enforcer {
         if let Progress::ToAsk(introspection) = credential_check.run(&mut identity, knowledge, notes)? {
             return Ok(Step::Introspect(introspection));
         }
-        access::check(&self.configuration.access, arrival, &head, &identity, notes)?;
+        access::check(
+            &self.configuration.access,
+            arrival,
+            &head,
+            &path_readings,
+            &identity,
+            notes,
+        )?;
         // Made once, and only where somebody asks for it.
         let made = OnceCell::new();
         let id = || {
@@ -402,26 +417,6 @@ fn check_method(method: &str, configuration: &FilterConfiguration) -> Result<(),
         true => Ok(()),
         false => Err(RequestError::UnknownMethod(method.into()).into()),
     }
-}
-
-/// Some servers cut off what follows a `;` in a segment, and some do not. Where the rules cannot tell which path is meant,
-/// or a policy would see another value than the upstream, the request is refused.
-fn check_segment_parameters(
-    routes: &RouteTable,
-    head: &RequestHead<'_>,
-    route: &RouteMatch<'_, '_>,
-    decider: Decider,
-) -> Result<(), Refusal> {
-    let Some(cut) = head.target.path_without_segment_parameters() else {
-        return Ok(());
-    };
-    let is_captured = |(name, value): (&str, &str)| name != REST_PARAMETER && value.contains(';');
-    let other = routes.find(&head.host, head.method, &cut).map(|other| other.rule);
-    let is_read = decider == Decider::PolicyService || route.parameters().any(is_captured);
-    if other == Some(route.rule) && !is_read {
-        return Ok(());
-    }
-    Err(RequestError::from(TargetError::SegmentParameter).into())
 }
 
 fn check_source(required: &SourceRequirement, identity: &Identity<'_>) -> Result<(), Refusal> {
@@ -554,6 +549,11 @@ impl Refusal {
             caller,
             ..Self::new(DenyReason::HostFailure, DecidedBy::Local)
         }
+    }
+
+    /// A refusal of a request that has no reading, or more than one.
+    fn malformed(error: impl std::fmt::Display) -> Self {
+        Self::new(DenyReason::RequestMalformed, DecidedBy::Request).because(error)
     }
 
     fn new(reason: DenyReason, decided_by: DecidedBy) -> Self {

@@ -1,12 +1,25 @@
-//! Request targets: one spelling for each path, so that what was decided is what the upstream is asked for.
+//! Request targets: one spelling for each path, so that what was decided is what the upstream is
+//! asked for.
 //!
-//! RFC 3986 §6.2.2 (percent-decoding, dot segments) and the merging of slashes, in Envoy's order. What servers decode before they
-//! route has one spelling: besides unreserved characters those that stand for themselves in a segment (`%3A` is `:`), and what
-//! may not stand in a path as it is, is encoded (`|` is `%7C`). Not so `;`, which begins a parameter, and `+`, which some servers
-//! take for a space. What servers read differently (`%2F`, backslashes, `..;`) is refused, not guessed.
+//! RFC 3986 §6.2.2 (percent-decoding, dot segments) and the merging of slashes, in Envoy's order.
+//! What servers decode before they route has one spelling: besides unreserved characters those that
+//! stand for themselves in a segment (`%3A` is `:`), and what may not stand in a path as it is, is
+//! encoded (`|` is `%7C`). Not so `;`, which begins a parameter, and `+`, which some servers take
+//! for a space: both are forwarded as they were sent, and rules compare them with `%3B` and `%2B`
+//! as one.
+//!
+//! Backslashes, controls and dot segments that are hidden behind a delimiter are refused. Servers
+//! disagree about `;`, `%2F`, `%3F` and `%23` ([`Delimiters`]): [`Target::other_readings`] are the
+//! paths that they make of them.
+
+mod delimiters;
+mod readings;
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
+
+pub use delimiters::Delimiters;
+pub(crate) use readings::decode_sub_delimiters;
 
 /// A longer target is refused. Envoy's own limit for all headers is 60 KiB.
 pub const TARGET_BYTES_MAX: usize = 8192;
@@ -18,6 +31,10 @@ pub struct Target<'a> {
     pub path: Cow<'a, str>,
     /// As received, without the question mark.
     pub query: Option<&'a str>,
+    /// Those in the path, in any spelling.
+    pub delimiters: Delimiters,
+    /// Whether the path holds `%3B` or `%2B`.
+    has_encoded_sub_delimiter: bool,
 }
 
 /// Why a request target is refused. `Display` says what was expected and never repeats the target.
@@ -35,15 +52,28 @@ pub enum TargetError {
     /// `%` without two hexadecimal digits.
     #[error("the request target holds an incomplete percent-encoding")]
     Encoding,
-    /// `%2F`, `%5C`, a backslash or an encoded control character: servers disagree about their meaning.
-    #[error("the path holds a backslash, an encoded slash or an encoded control character")]
+    /// `%5C`, a backslash, an encoded control character, or ASCII in more bytes than it has in
+    /// UTF-8: servers disagree about their meaning.
+    #[error("the path holds a backslash, an encoded control character or an overlong UTF-8 sequence")]
     Ambiguous,
-    /// `..` with nothing left to leave, or a dot segment with a `;` parameter.
-    #[error("the path holds dot segments that lead above its root or carry parameters")]
+    /// `..` with nothing left to leave, or a dot segment beside an encoded slash or before another
+    /// delimiter.
+    #[error(
+        "the path holds dot segments that lead above its root, carry parameters or hide behind an encoded delimiter"
+    )]
     DotSegment,
-    /// A `;` that decides which rule the path falls under, or that a path parameter would hold.
-    #[error("the path holds a `;` parameter where the route rules make a difference of it")]
-    SegmentParameter,
+    /// `%2F`, which the path's rule does not allow.
+    #[error("the path holds an encoded slash (`%2F`), which `allow_in_path` of its route rule does not name")]
+    EncodedSlash,
+    /// `;`, `%3B`, `%3F` or `%23`, which a policy would read and the path's rule does not allow.
+    #[error("the path holds `;`, `%3B`, `%3F` or `%23`, which a policy would read and `allow_in_path` does not name")]
+    Delimiter,
+    /// Of the paths that servers make of a delimiter, one falls under another rule.
+    #[error("the path holds `;`, `%3B`, `%3F`, `%23` or `%2F`, and some servers read it as a path of another rule")]
+    OtherReading,
+    /// Decoded twice, it is another path, and the configuration refuses such.
+    #[error("the path is encoded twice")]
+    DoubleEncoding,
 }
 
 impl Target<'_> {
@@ -51,21 +81,6 @@ impl Target<'_> {
     #[must_use]
     pub fn is_rewritten(&self) -> bool {
         matches!(self.path, Cow::Owned(_))
-    }
-
-    /// The path, normalised, as servers read it that take what follows a `;` in a segment for a parameter (RFC 3986 §3.3) and cut
-    /// it off; `None`: it holds no `;`, so all servers read the same.
-    #[must_use]
-    pub fn path_without_segment_parameters(&self) -> Option<String> {
-        if !self.path.bytes().any(|b| b == b';') {
-            return None;
-        }
-        let cut = |segment: &str| segment.split(';').next().unwrap_or_default().to_owned();
-        let segments: Vec<String> = self.path.split('/').map(cut).collect();
-        let cut = segments.join("/");
-        // What is cut may leave an empty segment behind, which is merged as always; dot segments with parameters were refused.
-        let merged = remove_dot_and_empty_segments(&cut).ok().flatten();
-        Some(merged.unwrap_or(cut))
     }
 
     /// Path and query, as they are forwarded.
@@ -113,22 +128,59 @@ pub fn parse_target(target: &[u8]) -> Result<Target<'_>, TargetError> {
     if classes & BACKSLASH != 0 {
         return Err(TargetError::Ambiguous);
     }
+    let mut found = Found {
+        delimiters: match classes & SEMICOLON {
+            0 => Delimiters::NONE,
+            _ => Delimiters::SEMICOLON,
+        },
+        has_encoded_sub_delimiter: false,
+    };
     let decoded = match classes & SPELLED {
         0 => Cow::Borrowed(path),
-        _ => decode_plain(path)?,
+        _ => decode_plain(path, &mut found)?,
     };
+    if !found.delimiters.is_empty() {
+        readings::check_dot_segments(&decoded)?;
+    }
     let path = match remove_dot_and_empty_segments(&decoded)? {
         Some(normal) => Cow::Owned(normal),
         None => decoded,
     };
-    Ok(Target { path, query })
+    Ok(Target {
+        path,
+        query,
+        delimiters: found.delimiters,
+        has_encoded_sub_delimiter: found.has_encoded_sub_delimiter,
+    })
+}
+
+/// What a path holds that has more than one reading.
+struct Found {
+    delimiters: Delimiters,
+    has_encoded_sub_delimiter: bool,
+}
+
+impl Found {
+    /// Notes a byte that stays encoded.
+    fn add_encoded(&mut self, byte: u8) {
+        let delimiter = match byte {
+            b'/' => Delimiters::ENCODED_SLASH,
+            b'?' => Delimiters::ENCODED_QUESTION_MARK,
+            b'#' => Delimiters::ENCODED_HASH,
+            b';' => Delimiters::SEMICOLON,
+            _ => Delimiters::NONE,
+        };
+        self.delimiters = self.delimiters.with(delimiter);
+        self.has_encoded_sub_delimiter |= matches!(byte, b';' | b'+');
+    }
 }
 
 /// RFC 3986 §6.2.2.1 and §6.2.2.2: what is plain is decoded, what may not stand in a path is encoded, and all encodings are in
 /// upper case.
-fn decode_plain(path: &str) -> Result<Cow<'_, str>, TargetError> {
+fn decode_plain<'p>(path: &'p str, found: &mut Found) -> Result<Cow<'p, str>, TargetError> {
     let mut out = String::with_capacity(path.len());
     let mut changed = false;
+    let mut encoded_before = 0;
     let mut bytes = path.bytes();
     while let Some(byte) = bytes.next() {
         if is_to_be_encoded(byte) {
@@ -139,6 +191,7 @@ fn decode_plain(path: &str) -> Result<Cow<'_, str>, TargetError> {
         }
         if byte != b'%' {
             out.push(char::from(byte));
+            encoded_before = 0;
             continue;
         }
         let (high, low) = bytes.next().zip(bytes.next()).ok_or(TargetError::Encoding)?;
@@ -146,13 +199,18 @@ fn decode_plain(path: &str) -> Result<Cow<'_, str>, TargetError> {
             .zip(hex_value(low))
             .map(|(h, l)| h << 4 | l)
             .ok_or(TargetError::Encoding)?;
+        if is_overlong(encoded_before, value) {
+            return Err(TargetError::Ambiguous);
+        }
+        encoded_before = value;
         match value {
-            b'/' | b'\\' | 0..=0x1f | 0x7f => return Err(TargetError::Ambiguous),
+            b'\\' | 0..=0x1f | 0x7f => return Err(TargetError::Ambiguous),
             plain if is_plain(plain) => {
                 out.push(char::from(plain));
                 changed = true;
             }
             _ => {
+                found.add_encoded(value);
                 let (upper_high, upper_low) = (high.to_ascii_uppercase(), low.to_ascii_uppercase());
                 changed |= (upper_high, upper_low) != (high, low);
                 out.push('%');
@@ -174,10 +232,6 @@ fn remove_dot_and_empty_segments(path: &str) -> Result<Option<String>, TargetErr
     // A path that ends in a dot segment names a folder: it keeps its last slash.
     let mut ends_with_slash = false;
     for segment in path.split('/').skip(1) {
-        let name = segment.split(';').next().unwrap_or_default();
-        if matches!(name, "." | "..") && name != segment {
-            return Err(TargetError::DotSegment);
-        }
         ends_with_slash = matches!(segment, "" | "." | "..");
         match segment {
             "." => {}
@@ -211,6 +265,15 @@ fn hex_value(digit: u8) -> Option<u8> {
         .and_then(|value| u8::try_from(value).ok())
 }
 
+/// Whether two bytes begin a character in more bytes than UTF-8 gives it (RFC 3629 §3): lenient
+/// decoders read `%C0%AF` as a slash.
+const fn is_overlong(first: u8, second: u8) -> bool {
+    matches!(
+        (first, second),
+        (0xc0 | 0xc1, 0x80..=0xbf) | (0xe0, 0x80..=0x9f) | (0xf0, 0x80..=0x8f)
+    )
+}
+
 /// What stands for itself in a segment (`pchar`, RFC 3986 §3.3), but `;` and `+`.
 fn is_plain(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~!$&'()*,=:@".contains(&byte)
@@ -227,6 +290,7 @@ const QUESTION_MARK: u8 = 2;
 const BACKSLASH: u8 = 4;
 /// A path with it may have another normal form.
 const SPELLED: u8 = 8;
+const SEMICOLON: u8 = 16;
 
 /// Which of these are in a text: each byte is looked up once, as this is done for every request.
 fn classes_in(text: &[u8]) -> u8 {
@@ -238,6 +302,7 @@ fn classes_in(text: &[u8]) -> u8 {
                 b'?' => QUESTION_MARK,
                 b'\\' => BACKSLASH,
                 b'%' => SPELLED,
+                b';' => SEMICOLON,
                 byte if is_to_be_encoded(byte) => SPELLED,
                 b'#' | 0..=0x20 | 0x7f..=0xff => INVALID,
                 _ => 0,
@@ -270,6 +335,10 @@ mod tests {
             "/a;v=1/b",
             "/a:b@c!$&'()*+,=",
             "/a?x=%2f..//\\",
+            "/a%2Fb",
+            "/a/...;x",
+            "/a%3F../b",
+            "/%C3%80%E0%A0%80%F0%90%80%80",
         ] {
             check(path, Ok(path));
             assert!(!parse_target(path.as_bytes()).unwrap().is_rewritten(), "{path}");
@@ -285,6 +354,7 @@ mod tests {
         check("/a|b%7c\"<>^`{}", Ok("/a%7Cb%7C%22%3C%3E%5E%60%7B%7D"));
         // A parameter begins with `;`, and some servers take `+` for a space.
         check("/a%3bb%2bc", Ok("/a%3Bb%2Bc"));
+        check("/a%2fb%3f%23", Ok("/a%2Fb%3F%23"));
         check("/a//b///c", Ok("/a/b/c"));
         check("/a/./b/../c", Ok("/a/c"));
         check("/a/%2e%2E/b", Ok("/b"));
@@ -299,10 +369,44 @@ mod tests {
 
     #[test]
     fn refuses_what_servers_read_differently() {
-        for path in ["/a%2fb", "/a%2Fb", "/a\\b", "/a%5cb", "/a%00", "/a%0a", "/a%7F"] {
+        for path in [
+            "/a\\b",
+            "/a%5cb",
+            "/a%00",
+            "/a%0a",
+            "/a%7F",
+            "/a%C0%AFb",
+            "/%c0%ae%c0%ae/b",
+            "/a%e0%80%af",
+            "/a%F0%80%80%AF",
+            "/a%C1%9Cb",
+        ] {
             check(path, Err(TargetError::Ambiguous));
         }
-        for path in ["/..", "/a/../..", "/%2e%2e/a", "/a/..;/b", "/a/.;x/b", "/a/%2e%2e;x/b"] {
+        for path in [
+            "/..",
+            "/a/../..",
+            "/%2e%2e/a",
+            "/a/..;/b",
+            "/a/.;x/b",
+            "/a/%2e%2e;x/b",
+            "/a/..%3B/b",
+            "/a/..%3b/b",
+            "/a/.%3B/b",
+            "/a/%2e%2E%3bx/b",
+            "/a/.%2e%3B;/b",
+            "/a/..%3Fx",
+            "/a/..%23",
+            "/a/.%3f",
+            "/a/..%2Fb",
+            "/a/..%2fb",
+            "/a%2F..",
+            "/a%2F../b",
+            "/a%2F.%2Fb",
+            "/a%2F..;x/b",
+            "/a%2f%2e%2e%2fb",
+            "/..%3B",
+        ] {
             check(path, Err(TargetError::DotSegment));
         }
         for path in ["/a%", "/a%4", "/a%zz", "/a%+1"] {
@@ -316,22 +420,6 @@ mod tests {
         }
         check("", Err(TargetError::NotAbsolute));
         check(&format!("/{}", "a".repeat(TARGET_BYTES_MAX)), Err(TargetError::TooLong));
-    }
-
-    #[test]
-    fn what_is_left_without_parameters_is_a_normal_path() {
-        for (path, expected) in [
-            ("/a/b", None),
-            ("/a;v=1/b;w", Some("/a/b")),
-            ("/;x/admin/users", Some("/admin/users")),
-            ("/;/admin", Some("/admin")),
-            ("/admin/;x/secret", Some("/admin/secret")),
-            ("/admin/;x", Some("/admin/")),
-            ("/;", Some("/")),
-        ] {
-            let target = parse_target(path.as_bytes()).unwrap();
-            assert_eq!(target.path_without_segment_parameters().as_deref(), expected, "{path}");
-        }
     }
 
     #[test]

@@ -1,13 +1,16 @@
-//! Route rules: which rule a request falls under. The most specific one wins; two that tie are a mistake.
+//! Route rules: which rule a request falls under. The most specific one wins; two that tie are a
+//! mistake.
 //!
-//! Specific means, in this order: the host (exact, then the longest `*.` suffix, then `*`); the path, segment by segment
-//! from the left (literal, then `{name}`, then `{**}`); the method (named, then any).
+//! Specific means, in this order: the host (exact, then the longest `*.` suffix, then `*`); the
+//! path, segment by segment from the left (literal, then `{name}`, then `{**}`); the method (named,
+//! then any). In literals `%3B` is `;` and `%2B` is `+`.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
 use std::str::FromStr;
 
-use crate::path::split_at_byte;
+use crate::path::{Delimiters, decode_sub_delimiters, split_at_byte};
 
 /// Templates with more segments are refused; a request's path may have more, which only `{**}` matches.
 pub const TEMPLATE_SEGMENTS_MAX: usize = 64;
@@ -35,6 +38,7 @@ pub enum HostPattern {
 pub struct PathTemplate {
     segments: Vec<Segment>,
     text: String,
+    delimiters: Delimiters,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -172,6 +176,23 @@ impl RouteTable {
     /// Finds the most specific rule for a host in lower case, a method and a normalised path.
     #[must_use]
     pub fn find<'t, 'p>(&'t self, host: &str, method: &str, path: &'p str) -> Option<RouteMatch<'t, 'p>> {
+        self.find_of(host, method, path, |_| true)
+    }
+
+    /// Whether a rule matches, whatever more specific ones do as well.
+    #[must_use]
+    pub fn rule_matches(&self, rule: RuleIndex, host: &str, method: &str, path: &str) -> bool {
+        self.find_of(host, method, path, |found| found == rule).is_some()
+    }
+
+    /// The most specific of the rules that are wanted.
+    fn find_of<'t, 'p>(
+        &'t self,
+        host: &str,
+        method: &str,
+        path: &'p str,
+        is_wanted: impl Fn(RuleIndex) -> bool,
+    ) -> Option<RouteMatch<'t, 'p>> {
         let segments = path.strip_prefix('/')?;
         let suffixes = host
             .match_indices('.')
@@ -180,7 +201,7 @@ impl RouteTable {
         let mut values = Vec::new();
         let leaf = tables
             .into_iter()
-            .find_map(|node| node.find(Some(segments), method, &mut values))?;
+            .find_map(|node| node.find(Some(segments), method, &is_wanted, &mut values))?;
         Some(RouteMatch {
             rule: leaf.rule,
             names: &leaf.names,
@@ -194,37 +215,55 @@ impl Node {
     ///
     /// Each node is visited once at most, as each is reached by one sequence of segments; the depth is bounded by
     /// [`TEMPLATE_SEGMENTS_MAX`], whatever the request's path.
-    fn find<'p>(&self, left: Option<&'p str>, method: &str, values: &mut Vec<&'p str>) -> Option<&Leaf> {
+    fn find<'p>(
+        &self,
+        left: Option<&'p str>,
+        method: &str,
+        is_wanted: &impl Fn(RuleIndex) -> bool,
+        values: &mut Vec<&'p str>,
+    ) -> Option<&Leaf> {
         let Some(left) = left else {
-            return self.here.find(method);
+            return self.here.find(method, is_wanted);
         };
         let (segment, after) = match split_at_byte(left, b'/') {
             Some((segment, after)) => (segment, Some(after)),
             None => (left, None),
         };
         if let Some(leaf) = self
-            .literals
-            .get(segment)
-            .and_then(|node| node.find(after, method, values))
+            .literal(segment)
+            .and_then(|node| node.find(after, method, is_wanted, values))
         {
             return Some(leaf);
         }
         // An empty segment (a trailing slash) is no value.
         if let Some(node) = self.parameter.as_deref().filter(|_| !segment.is_empty())
-            && let Some(leaf) = node.find(after, method, values)
+            && let Some(leaf) = node.find(after, method, is_wanted, values)
         {
             values.push(segment);
             return Some(leaf);
         }
-        let leaf = self.rest.find(method)?;
+        let leaf = self.rest.find(method, is_wanted)?;
         values.push(left);
         Some(leaf)
+    }
+
+    /// What follows a segment that stands in a template as it is.
+    fn literal(&self, segment: &str) -> Option<&Self> {
+        if let Some(node) = self.literals.get(segment) {
+            return Some(node);
+        }
+        match decode_sub_delimiters(segment) {
+            Cow::Borrowed(_) => None,
+            Cow::Owned(decoded) => self.literals.get(&decoded),
+        }
     }
 }
 
 impl Leaves {
-    fn find(&self, method: &str) -> Option<&Leaf> {
-        self.by_method.get(method).or(self.any_method.as_ref())
+    fn find(&self, method: &str, is_wanted: impl Fn(RuleIndex) -> bool) -> Option<&Leaf> {
+        let is_wanted = |leaf: &&Leaf| is_wanted(leaf.rule);
+        let of_method = self.by_method.get(method).filter(is_wanted);
+        of_method.or_else(|| self.any_method.as_ref().filter(is_wanted))
     }
 }
 
@@ -256,6 +295,12 @@ impl PathTemplate {
             Segment::Literal(_) => None,
         })
     }
+
+    /// Those in its literals.
+    #[must_use]
+    pub fn delimiters(&self) -> Delimiters {
+        self.delimiters
+    }
 }
 
 impl FromStr for PathTemplate {
@@ -265,10 +310,10 @@ impl FromStr for PathTemplate {
         let rest = text.strip_prefix('/').ok_or(PatternError::Path)?;
         // What is literal must be what a normalised path can hold.
         let literal_form = text.replace(['{', '}'], "x").replace("**", "x");
-        match crate::path::parse_target(literal_form.as_bytes()) {
-            Ok(target) if !target.is_rewritten() && target.query.is_none() => {}
+        let delimiters = match crate::path::parse_target(literal_form.as_bytes()) {
+            Ok(target) if !target.is_rewritten() && target.query.is_none() => target.delimiters,
             Ok(_) | Err(_) => return Err(PatternError::Path),
-        }
+        };
         let segments = rest.split('/').map(Segment::from_str).collect::<Result<Vec<_>, _>>()?;
         if segments.len() > TEMPLATE_SEGMENTS_MAX {
             return Err(PatternError::TooManySegments);
@@ -279,6 +324,7 @@ impl FromStr for PathTemplate {
         let template = Self {
             segments,
             text: text.to_owned(),
+            delimiters,
         };
         let mut names: Vec<_> = template.parameters().collect();
         names.sort_unstable();
@@ -308,7 +354,7 @@ impl FromStr for Segment {
         if text.contains(['{', '}', '*']) {
             Err(PatternError::Parameter)
         } else {
-            Ok(Self::Literal(text.to_owned()))
+            Ok(Self::Literal(decode_sub_delimiters(text).into_owned()))
         }
     }
 }
@@ -397,6 +443,37 @@ mod tests {
     }
 
     #[test]
+    fn a_literal_has_two_spellings_of_a_semicolon_and_of_a_plus() {
+        let table = table(&[("h", "", "/c++/{id}"), ("h", "", "/d%2B/%3Bx"), ("h", "", "/{**}")]);
+        for path in ["/c++/a%2Bb", "/c%2B+/a%2Bb", "/c%2B%2B/a%2Bb"] {
+            check(&table, "h", "GET", path, Some((0, &[("id", "a%2Bb")])));
+        }
+        for path in ["/d+/;x", "/d%2B/;x", "/d+/%3Bx", "/d%2B/%3Bx"] {
+            check(&table, "h", "GET", path, Some((1, &[])));
+        }
+        check(&table, "h", "GET", "/c%20%20/a", Some((2, &[("rest", "c%20%20/a")])));
+    }
+
+    #[test]
+    fn a_less_specific_rule_matches_as_well() {
+        let table = table(&[
+            ("h", "GET", "/a/{id}"),
+            ("h", "", "/a/{id}"),
+            ("*", "", "/{**}"),
+            ("h", "", "/a/b"),
+            ("h", "PUT", "/a/{**}"),
+        ]);
+        let matching = |method, path| -> Vec<usize> {
+            (0..5)
+                .filter(|rule| table.rule_matches(*rule, "h", method, path))
+                .collect()
+        };
+        assert_eq!(matching("GET", "/a/b"), [0, 1, 2, 3]);
+        assert_eq!(matching("PUT", "/a/c"), [1, 2, 4]);
+        assert_eq!(matching("GET", "/a"), [2]);
+    }
+
+    #[test]
     fn a_tie_names_the_other_rule() {
         let mut table = table(&[("h", "GET", "/a/{id}")]);
         let mut insert = |method, path: &str| table.insert(&"h".parse().unwrap(), method, &path.parse().unwrap(), 9);
@@ -404,6 +481,8 @@ mod tests {
         assert_eq!(insert(Some("PUT"), "/a/{id}"), Ok(()));
         assert_eq!(insert(None, "/a/{id}"), Ok(()));
         assert_eq!(insert(None, "/a/{x}"), Err(Tie { with: 9 }));
+        assert_eq!(insert(None, "/c+"), Ok(()));
+        assert_eq!(insert(None, "/c%2B"), Err(Tie { with: 9 }));
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! What values are compared with: a text, the beginning or the end of one, or any that is there.
 
+use std::borrow::Cow;
 use std::str::FromStr;
 
-use crate::path;
+use crate::path::{self, decode_sub_delimiters};
 use crate::route::TEMPLATE_SEGMENTS_MAX;
 use crate::spiffe::{self, SpiffeId};
 
@@ -104,6 +105,16 @@ impl Kind {
         }
     }
 
+    fn map(self, change: fn(&str) -> Cow<'_, str>) -> Self {
+        let change = |text: Box<str>| Box::from(&*change(&text));
+        match self {
+            Self::Present => Self::Present,
+            Self::Exact(text) => Self::Exact(change(text)),
+            Self::Prefix(text) => Self::Prefix(change(text)),
+            Self::Suffix(text) => Self::Suffix(change(text)),
+        }
+    }
+
     fn fits(&self, value: &[u8]) -> bool {
         match self {
             Self::Present => !value.is_empty(),
@@ -160,6 +171,7 @@ impl FromStr for AuthorityPattern {
 }
 
 impl PathPattern {
+    /// `path`: as rules are compared with it ([`path::Target::path_for_rules`]).
     pub(crate) fn fits(&self, path: &str) -> bool {
         let (segments, end) = match self {
             Self::Text(text) => return text.fits(path.as_bytes()),
@@ -194,7 +206,7 @@ impl FromStr for PathPattern {
             Kind::Suffix(end) => is_normal(&format!("/x{end}")),
         };
         match could_fit {
-            true => Ok(Self::Text(NamePattern(pattern))),
+            true => Ok(Self::Text(NamePattern(pattern.map(decode_sub_delimiters)))),
             false => Err(PatternError::Path),
         }
     }
@@ -217,7 +229,7 @@ fn template(text: &str) -> Result<PathPattern, PatternError> {
     let segment = |segment: &&str| match *segment {
         "{*}" => Ok(None),
         literal if literal.contains('{') => Err(PatternError::Template),
-        literal => Ok(Some(Box::from(literal))),
+        literal => Ok(Some(Box::from(&*decode_sub_delimiters(literal)))),
     };
     Ok(PathPattern::Template {
         segments: segments.iter().map(segment).collect::<Result<_, _>>()?,
@@ -402,6 +414,11 @@ mod tests {
             &["/foo/buzz/bar", "/foo/a/b/bar/"],
         );
         check("/{**}", fits, &["/", "/a", "/a/b/"], &[]);
+        // `%3B` is `;`, and `%2B` is `+`.
+        check("/c%2B%2B", fits, &["/c++"], &[]);
+        check("/a%3B*", fits, &["/a;x"], &["/a"]);
+        check("*%2B", fits, &["/a+"], &[]);
+        check("/{*}/%3Bx", fits, &["/a/;x"], &[]);
         check("/{*}/", fits, &["/a/"], &["/a", "//", "/a/b"]);
     }
 

@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::dpop::{DpopDocument, PossessionDocument};
 use super::problems::Problems;
 use super::providers::ProviderDocument;
+use crate::path::Delimiters;
 
 pub use access::{
     AccessConditionDocument, AccessDocument, AccessOperationDocument, AccessRuleDocument, AccessSourceDocument,
@@ -62,6 +63,9 @@ pub struct FilterDocument {
     /// most 100. A request with another method is refused. Default: none.
     #[deserr(default)]
     pub further_methods: Option<Vec<String>>,
+    /// Which spellings of paths are refused. Default: the default of each of its fields.
+    #[deserr(default)]
+    pub paths: Option<PathsDocument>,
     /// What is refused or accepted whatever the route rule, looked at before it decides. Default: nothing.
     #[deserr(default)]
     pub access: Option<AccessDocument>,
@@ -128,6 +132,10 @@ pub struct RuleDocument {
     pub methods: Option<Vec<String>>,
     /// Path templates such as `/orders/{id}` and `/files/{**}`.
     pub paths: Vec<String>,
+    /// The delimiters that are data in this rule's paths, as its upstream takes them for data.
+    /// Default: none.
+    #[deserr(default)]
+    pub allow_in_path: Option<Vec<PathDelimiterDocument>>,
     /// From which networks requests may come, such as `10.0.0.0/8`, 1 to 1000. Default: any.
     #[deserr(default)]
     pub source_addresses: Option<Vec<String>>,
@@ -165,6 +173,68 @@ pub struct RuleDocument {
     /// The tenant that policies see as the resource's owner. Default: none.
     #[deserr(default)]
     pub tenant: Option<String>,
+}
+
+/// Spellings of paths.
+#[derive(Debug, Deserr)]
+#[deserr(deny_unknown_fields, error = Problems)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(deny_unknown_fields))]
+pub struct PathsDocument {
+    /// What becomes of a path that is another one once it is decoded again, such as `/a%252Fb`.
+    /// Default: `allow`.
+    #[deserr(default)]
+    pub double_encoding: Option<DoubleEncodingDocument>,
+}
+
+/// What becomes of a path that is encoded twice.
+#[derive(Clone, Copy, Debug, Deserr, PartialEq, Eq)]
+#[deserr(error = Problems)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename_all = "snake_case")
+)]
+pub enum DoubleEncodingDocument {
+    /// It is read as one that is encoded once: no server behind Picket decodes twice.
+    #[deserr(rename = "allow")]
+    Allow,
+    /// It is refused.
+    #[deserr(rename = "refuse")]
+    Refuse,
+}
+
+/// A delimiter that servers read differently.
+#[derive(Clone, Copy, Debug, Deserr, PartialEq, Eq)]
+#[deserr(error = Problems)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename_all = "snake_case")
+)]
+pub enum PathDelimiterDocument {
+    /// `%2F`, a slash within a segment.
+    #[deserr(rename = "encoded_slash")]
+    EncodedSlash,
+    /// `;` and `%3B`.
+    #[deserr(rename = "semicolon")]
+    Semicolon,
+    /// `%3F`.
+    #[deserr(rename = "encoded_question_mark")]
+    EncodedQuestionMark,
+    /// `%23`.
+    #[deserr(rename = "encoded_hash")]
+    EncodedHash,
+}
+
+impl From<PathDelimiterDocument> for Delimiters {
+    fn from(document: PathDelimiterDocument) -> Self {
+        match document {
+            PathDelimiterDocument::EncodedSlash => Self::ENCODED_SLASH,
+            PathDelimiterDocument::Semicolon => Self::SEMICOLON,
+            PathDelimiterDocument::EncodedQuestionMark => Self::ENCODED_QUESTION_MARK,
+            PathDelimiterDocument::EncodedHash => Self::ENCODED_HASH,
+        }
+    }
 }
 
 /// Whether something is needed.

@@ -7,8 +7,8 @@ use std::rc::Rc;
 use super::access::check_access;
 use super::credentials::{check_credential, places_of};
 use super::document::{
-    CredentialDocument, DecisionDocument, FilterDocument, NeedDocument, PolicyServiceDocument, RuleDocument,
-    TransactionTokenDocument,
+    CredentialDocument, DecisionDocument, DoubleEncodingDocument, FilterDocument, NeedDocument, PolicyServiceDocument,
+    RuleDocument, TransactionTokenDocument,
 };
 use super::dpop::{check_dpop, check_possession};
 use super::introspection::read_secrets;
@@ -18,6 +18,7 @@ use super::providers::{Providers, check_providers};
 use crate::access_rules::AccessRules;
 use crate::dpop::DpopSettings;
 use crate::identity_headers::{self, IdentityHeaders};
+use crate::path::Delimiters;
 use crate::peer::requirement::PeerRequirement;
 use crate::peer::resolution::PeerResolution;
 use crate::request::{self, RequestHead};
@@ -76,6 +77,8 @@ pub struct FilterConfiguration {
     pub routes: RouteTable,
     /// The methods that requests may have beside the registered ones.
     pub further_methods: BTreeSet<Box<str>>,
+    /// Whether a path that is encoded twice is refused.
+    pub refuses_double_encoding: bool,
     /// What is refused or accepted before a rule decides.
     pub access: AccessRules,
     /// Whether the credential and its proof reach the upstream.
@@ -106,6 +109,8 @@ pub struct PolicyServiceSettings {
 pub struct RouteRule {
     /// Its name.
     pub id: Rc<str>,
+    /// The delimiters that are data in its paths.
+    pub allow_in_path: Delimiters,
     /// From where requests may come.
     pub source: SourceRequirement,
     /// Who may call.
@@ -297,6 +302,8 @@ impl FilterConfiguration {
             rules,
             routes,
             further_methods,
+            refuses_double_encoding: document.paths.and_then(|paths| paths.double_encoding)
+                == Some(DoubleEncodingDocument::Refuse),
             access: check_access(document.access, &trust_domains, &mut check),
             forward_credential: document.forward_credential.unwrap_or(false),
             identity_headers: check_identity_headers(document.identity_headers.as_deref(), &mut check),
@@ -444,9 +451,11 @@ fn check_rules(
     for (index, document) in documents.into_iter().enumerate() {
         let path = format!("rules[{index}]");
         check_name(&document.id, &mut ids, &format!("{path}.id"), check);
-        add_routes(&document, &path, &rules, &mut routes, check);
+        let allow_in_path = check_allow_in_path(&document, &path, check);
+        add_routes(&document, allow_in_path, &path, &rules, &mut routes, check);
         let credential = check_credential(&document, &path, providers, check);
         rules.push(RouteRule {
+            allow_in_path,
             source: check_source(&document, &path, check),
             peers: check_peers(&document, &path, trust_domains, check),
             credential_sources: places_of(&credential, providers),
@@ -461,6 +470,18 @@ fn check_rules(
         });
     }
     (rules, routes)
+}
+
+fn check_allow_in_path(document: &RuleDocument, path: &str, check: &mut Problems) -> Delimiters {
+    let Some(names) = document.allow_in_path.as_deref() else {
+        return Delimiters::NONE;
+    };
+    if names.is_empty() {
+        check.add(format!("{path}.allow_in_path"), "expected at least one, or no field");
+    }
+    names
+        .iter()
+        .fold(Delimiters::NONE, |all, name| all.with(Delimiters::from(*name)))
 }
 
 /// What policies see of a rule. An empty text would be none to them.
@@ -505,7 +526,14 @@ fn check_scopes(document: &RuleDocument, path: &str, check: &mut Problems) -> Ve
 }
 
 /// Enters each host, method and path of a rule into the table; a rule that repeats itself is a mistake as well.
-fn add_routes(document: &RuleDocument, path: &str, rules: &[RouteRule], routes: &mut RouteTable, check: &mut Problems) {
+fn add_routes(
+    document: &RuleDocument,
+    allowed: Delimiters,
+    path: &str,
+    rules: &[RouteRule],
+    routes: &mut RouteTable,
+    check: &mut Problems,
+) {
     for (name, list) in [("hosts", &document.hosts), ("paths", &document.paths)] {
         if list.is_empty() {
             check.add(format!("{path}.{name}"), "expected at least one");
@@ -528,6 +556,16 @@ fn add_routes(document: &RuleDocument, path: &str, rules: &[RouteRule], routes: 
     }
     let hosts: Vec<_> = parse_each::<HostPattern>(&document.hosts, &format!("{path}.hosts"), check);
     let paths: Vec<_> = parse_each::<PathTemplate>(&document.paths, &format!("{path}.paths"), check);
+    for (index, template) in &paths {
+        if template
+            .delimiters()
+            .without(allowed)
+            .intersects(Delimiters::ENCODED_SLASH)
+        {
+            let expected = "expected `allow_in_path` to name `encoded_slash`, as the path holds `%2F`";
+            check.add(format!("{path}.paths[{index}]"), expected);
+        }
+    }
     for (host, (index, template)) in hosts
         .iter()
         .flat_map(|(_, host)| paths.iter().map(move |path| (host, path)))

@@ -5,7 +5,7 @@ use std::cell::OnceCell;
 use std::net::{IpAddr, SocketAddr};
 
 use super::identity::Identity;
-use super::{Arrival, Notes, Refusal};
+use super::{Arrival, Notes, PathReadings, Refusal};
 use crate::access_rules::{
     AccessRule, AccessRules, ClaimIndex, Condition, Match, NamePattern, PeerPattern, Polarity, Readings,
     ServiceAccountName, Values, fits_namespace,
@@ -70,6 +70,7 @@ pub(super) fn check(
     rules: &AccessRules,
     arrival: &Arrival<'_>,
     head: &RequestHead<'_>,
+    path_readings: &PathReadings,
     identity: &Identity<'_>,
     notes: &mut Notes,
 ) -> Result<(), Refusal> {
@@ -84,16 +85,14 @@ pub(super) fn check(
         destination: OnceCell::new(),
         server_name: OnceCell::new(),
     };
-    notes.access = facts.observed(&head.target.path);
-    let refused = facts.refused(&head.target.path);
-    // Some servers cut off what follows a `;` in a segment, and some do not. Where the rules say otherwise then, nobody knows
-    // which path is meant.
-    if let Some(cut) = head.target.path_without_segment_parameters()
-        && facts.refused(&cut) != refused
-    {
-        return Err(
-            Refusal::new(DenyReason::RequestMalformed, DecidedBy::Request).because(TargetError::SegmentParameter)
-        );
+    let path = head.target.path_for_rules();
+    notes.access = facts.observed(&path);
+    let refused = facts.refused(&path);
+    // Servers read the path differently: where the rules do not say the same of each reading,
+    // nobody knows which one is meant.
+    let reason = |refused: Option<(DenyReason, Option<Unknown>)>| refused.map(|(reason, _)| reason);
+    if path_readings.any_differs(reason(refused), |other| reason(facts.refused(other))) {
+        return Err(Refusal::malformed(TargetError::OtherReading));
     }
     match refused {
         None => Ok(()),

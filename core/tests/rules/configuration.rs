@@ -57,9 +57,29 @@ fn each_mistake_is_told_with_its_path() {
     check(
         "/worklod",
         "x".into(),
-        "worklod: unknown field, expected one of `workload`, `policy_service`, `trust_domains`, `trust_domain_aliases`, `forwarded_peer`, `forwarded_for_trusted_hops`, `providers`, `dpop`, `rules`, `further_methods`, `access`, `forward_credential`, `identity_headers`, `transaction_token`, `explain_permits`, `token_cache_entries_max`, `decision_cache_entries_max`",
+        "worklod: unknown field, expected one of `workload`, `policy_service`, `trust_domains`, `trust_domain_aliases`, `forwarded_peer`, `forwarded_for_trusted_hops`, `providers`, `dpop`, `rules`, `further_methods`, `paths`, `access`, `forward_credential`, `identity_headers`, `transaction_token`, `explain_permits`, `token_cache_entries_max`, `decision_cache_entries_max`",
     );
     check("/workload", Value::Null, "workload: is required");
+    check(
+        "/paths",
+        json!({"double_encoding": "decode"}),
+        "paths.double_encoding: unknown value `decode`, expected one of `allow`, `refuse`",
+    );
+    check(
+        "/rules/0/allow_in_path",
+        json!(["slash"]),
+        "rules[0].allow_in_path[0]: unknown value `slash`, expected one of `encoded_slash`, `semicolon`, `encoded_question_mark`, `encoded_hash`",
+    );
+    check(
+        "/rules/0/allow_in_path",
+        json!([]),
+        "rules[0].allow_in_path: expected at least one, or no field",
+    );
+    check(
+        "/rules/1/paths",
+        json!(["/local", "/queues/%2F/{name}"]),
+        "rules[1].paths[1]: expected `allow_in_path` to name `encoded_slash`, as the path holds `%2F`",
+    );
     check(
         "/workload",
         "a b".into(),

@@ -296,20 +296,15 @@ fn a_segment_parameter_that_the_rules_make_a_difference_of_is_refused() {
     let mut sidecar = Sidecar::with(&configuration);
     let app = |path: &str| Caller::new().header(":authority", "app.example.org").get(path);
     // Tomcat and Jetty read `/admin/users` and `/items/7` here.
-    for path in [
-        "/admin;x/users",
-        "/;x/admin/users",
-        "/admin;/users",
-        "/items/7;x",
-        "/items;x/7",
-    ] {
+    for path in ["/admin;x/users", "/;x/admin/users", "/admin;/users", "/items;x/7"] {
         assert_eq!(
             sidecar.refuses(&app(path)).reason,
             DenyReason::RequestMalformed,
             "{path}"
         );
     }
-    for path in ["/docs;v=1/a", "/docs/a;jsessionid=1", "/docs/a?b;c"] {
+    // What `{id}` captures is read by policies alone, and none is asked here.
+    for path in ["/docs;v=1/a", "/docs/a;jsessionid=1", "/docs/a?b;c", "/items/7;x"] {
         sidecar.permits(&app(path));
     }
     // A policy would see another path than such a server.

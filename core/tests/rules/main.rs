@@ -22,6 +22,7 @@ mod forwarded;
 mod header_fields;
 mod introspection;
 mod key_sets;
+mod paths;
 mod peers;
 mod possession;
 mod properties;

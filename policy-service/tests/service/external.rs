@@ -177,6 +177,10 @@ async fn a_refusal_is_answered_as_the_filter_would_answer_it() {
         ("/stock/screws", &billing, None, 403, "peer_not_allowed"),
         ("/elsewhere", &web, None, 403, "no_rule"),
         ("/stock/a%2fb", &web, None, 400, "request_malformed"),
+        ("/stock/..%3B/healthz", &web, None, 400, "request_malformed"),
+        ("/stock/a%3Bb", &web, None, 400, "request_malformed"),
+        ("/stock/a%3f", &web, None, 400, "request_malformed"),
+        ("/stock/a%23b", &web, None, 400, "request_malformed"),
         (
             "/healthz",
             &web,
