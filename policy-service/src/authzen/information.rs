@@ -8,9 +8,10 @@ use deserr::Deserr;
 use picket_core::access::{
     AccessRequest, Action, Context, Possession, Principal, Resource, Sidecar, USER_AGENT_BYTES_MAX,
 };
+use picket_core::configuration::document::PathDelimiterDocument;
 use picket_core::configuration::problems::{self, Problems};
 use picket_core::dpop::Thumbprint;
-use picket_core::path;
+use picket_core::path::{self, Delimiters, TargetError};
 use picket_core::peer::CertificateThumbprint;
 use picket_core::spiffe::SpiffeId;
 use serde_json::{Map, Value, json};
@@ -110,6 +111,8 @@ struct ResourceProperties {
     tenant: Option<String>,
     #[deserr(default)]
     path_parameters: Option<BTreeMap<String, String>>,
+    #[deserr(default)]
+    allow_in_path: Option<Vec<PathDelimiterDocument>>,
 }
 
 #[derive(Debug, Default, Deserr)]
@@ -281,6 +284,7 @@ fn read_resource(properties: ResourceProperties, check: &mut Problems) -> Resour
         security_zone,
         tenant,
         path_parameters,
+        allow_in_path,
     } = properties;
     let is_host = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'-' | b'_');
     let is_ipv6 = host
@@ -291,14 +295,7 @@ fn read_resource(properties: ResourceProperties, check: &mut Problems) -> Resour
         let expected = "expected a host in lower case, without a port";
         check.add("resource.properties.host", expected);
     }
-    match path::parse_target(path.as_bytes()) {
-        Ok(target) if target.query.is_none() && target.path == path.as_str() => {}
-        Ok(target) => check.add(
-            "resource.properties.path",
-            format_args!("expected the normal form without a query, `{}`", target.path),
-        ),
-        Err(error) => check.add("resource.properties.path", error),
-    }
+    check_path(&path, &allow_in_path.unwrap_or_default(), check);
     Resource {
         host,
         path,
@@ -306,6 +303,26 @@ fn read_resource(properties: ResourceProperties, check: &mut Problems) -> Resour
         classification: present(classification),
         security_zone: present(security_zone),
         tenant: present(tenant),
+    }
+}
+
+/// As the filter takes it where a policy decides.
+fn check_path(path: &str, allowed: &[PathDelimiterDocument], check: &mut Problems) {
+    const PLACE: &str = "resource.properties.path";
+    let allowed = allowed
+        .iter()
+        .fold(Delimiters::NONE, |all, one| all.with(Delimiters::from(*one)));
+    match path::parse_target(path.as_bytes()) {
+        Ok(target) if target.query.is_some() || target.path != path => check.add(
+            PLACE,
+            format_args!("expected the normal form without a query, `{}`", target.path),
+        ),
+        Ok(target) => match target.delimiters.without(allowed) {
+            left if left.is_empty() => {}
+            left if left.intersects(Delimiters::ENCODED_SLASH) => check.add(PLACE, TargetError::EncodedSlash),
+            _ => check.add(PLACE, TargetError::Delimiter),
+        },
+        Err(error) => check.add(PLACE, error),
     }
 }
 

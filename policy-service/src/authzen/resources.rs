@@ -17,13 +17,14 @@ const BYTES_MAX: u64 = 4 * 1024 * 1024;
 const DEPTH_MAX: usize = 8;
 const MEMBERS_MAX: usize = 400_000;
 const ENTITY: [&str; 3] = ["type", "id", "properties"];
-const PROPERTIES: [&str; 6] = [
+const PROPERTIES: [&str; 7] = [
     "host",
     "path",
     "classification",
     "security_zone",
     "tenant",
     "path_parameters",
+    "allow_in_path",
 ];
 
 /// Resources as an evaluation names them, in the order of the file.
@@ -125,6 +126,14 @@ mod tests {
     fn every_mistake_is_told_with_its_place() {
         let good = r#"{"type": "route", "id": "orders-read", "properties": {"host": "orders", "path": "/orders"}}"#;
         assert_eq!(read(&format!("[{good}, {good}]")).unwrap().from(1).len(), 1);
+        let allowed = |path: &str| {
+            good.replace("/orders", path)
+                .replace("\"path\"", r#""allow_in_path": ["encoded_slash", "semicolon"], "path""#)
+        };
+        for path in ["/a%2Fb", "/a;b", "/a%3Bb", "/a;b%2Fc"] {
+            assert!(read(&format!("[{}]", allowed(path))).is_ok(), "{path}");
+            assert!(read(&format!("[{}]", good.replace("/orders", path))).is_err(), "{path}");
+        }
         for (text, expected) in [
             ("{", "it is not JSON: "),
             ("{}", "expected an array of resources"),
@@ -140,6 +149,18 @@ mod tests {
             (
                 &format!("[{}]", good.replace("/orders", "/a/../b")),
                 "[0].properties.path: expected the normal form without a query, `/b`",
+            ),
+            (
+                &format!("[{}]", good.replace("/orders", "/a/..%3B/b")),
+                "[0].properties.path: the path holds dot segments",
+            ),
+            (
+                &format!("[{}]", good.replace("/orders", "/a%2Fb")),
+                "[0].properties.path: the path holds an encoded slash",
+            ),
+            (
+                &format!("[{}]", allowed("/a%23")),
+                "[0].properties.path: the path holds `;`, `%3B`, `%3F` or `%23`",
             ),
             (
                 &format!("[{}]", good.replace("orders-read", "")),

@@ -317,6 +317,18 @@ async fn what_is_malformed_is_told_with_the_field() {
             "resource.properties.path: expected the normal form without a query, `/b`",
         ),
         (
+            with("/resource/properties/path", "/a/..%3B/b".into()),
+            "resource.properties.path: the path holds dot segments",
+        ),
+        (
+            with("/resource/properties/path", "/orders/7%3Bx".into()),
+            "resource.properties.path: the path holds `;`, `%3B`, `%3F` or `%23`",
+        ),
+        (
+            with("/resource/properties/path", "/orders/a%2Fb".into()),
+            "resource.properties.path: the path holds an encoded slash",
+        ),
+        (
             with("/context/source_address", "here".into()),
             "context.source_address: expected an IP address",
         ),
