@@ -5,6 +5,7 @@ mod credentials;
 pub mod document;
 pub mod dpop;
 pub mod filter;
+pub mod hints;
 mod introspection;
 mod peers;
 pub mod problems;

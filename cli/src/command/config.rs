@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::{Subcommand, ValueEnum};
 use picket_core::configuration::document::FilterDocument;
 use picket_core::configuration::filter::FilterConfiguration;
+use picket_core::configuration::hints;
 use picket_core::configuration::problems::{Problem, Problems};
 use serde::Serialize;
 
@@ -20,6 +21,9 @@ Reads a configuration as the filter or the policy service would, and tells every
 The name says whose it is: `.json` is the filter's (what stands under `configuration` in Envoy's Wasm filter, or under \
 `pluginConfig` in Istio's WasmPlugin), `.toml` is the policy service's. It exits with 0 where there is no mistake, and \
 with 1 where there is one.
+
+A hint is not a mistake: of the filter's configuration it names the paths that many servers take for one of a rule (other \
+letter case, with or without a slash at the end, with `.json`), and that fall under another rule which asks for less.
 
 The files and folders that the policy service's configuration names must be there; the policies in them are checked by \
 `picket policy check`, and whether a key and its certificate belong together shows when the service starts. Overrides \
@@ -76,6 +80,8 @@ struct Answer<'a> {
     file: &'a Path,
     kind: Kind,
     problems: &'a [Problem],
+    #[serde(skip_serializing_if = "<[Problem]>::is_empty")]
+    hints: &'a [Problem],
 }
 
 pub(super) fn run(command: Command, output: Output) -> Result<Exit, CommandError> {
@@ -101,7 +107,17 @@ fn check(arguments: &CheckArguments, output: Output) -> Result<Exit, CommandErro
         Kind::PolicyService => picket_policy_service::configuration::check(file).err(),
     };
     let problems: &[Problem] = problems.as_ref().map_or(&[], Problems::as_slice);
-    output.print(&text_of(file, problems, output), &Answer { file, kind, problems })?;
+    let hints = match kind {
+        Kind::Filter => hints::hints(text.as_bytes()),
+        Kind::PolicyService => Vec::new(),
+    };
+    let answer = Answer {
+        file,
+        kind,
+        problems,
+        hints: &hints,
+    };
+    output.print(&text_of(&answer, output), &answer)?;
     Ok(Exit::of_check(problems))
 }
 
@@ -119,19 +135,18 @@ fn kind_by_name(file: &Path) -> Option<Kind> {
     }
 }
 
-fn text_of(file: &Path, problems: &[Problem], output: Output) -> String {
-    if problems.is_empty() {
-        return format!("{}: {}\n", file.display(), output.paint(Paint::Good, "no mistake"));
-    }
+fn text_of(answer: &Answer<'_>, output: Output) -> String {
+    let file = answer.file.display();
     let mut text = String::new();
-    for problem in problems {
-        // Writing to a String cannot fail.
-        let _ = writeln!(
-            text,
-            "{}: {}",
-            file.display(),
-            output.paint(Paint::Bad, &problem.to_string())
-        );
+    // Writing to a String cannot fail.
+    for hint in answer.hints {
+        let _ = writeln!(text, "{file}: {hint} {}", output.paint(Paint::Dim, "(a hint)"));
+    }
+    if answer.problems.is_empty() {
+        let _ = writeln!(text, "{file}: {}", output.paint(Paint::Good, "no mistake"));
+    }
+    for problem in answer.problems {
+        let _ = writeln!(text, "{file}: {}", output.paint(Paint::Bad, &problem.to_string()));
     }
     text
 }

@@ -53,6 +53,32 @@ fn a_filter_configuration_without_a_mistake_is_accepted() {
 }
 
 #[test]
+fn a_hint_is_no_mistake() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("filter.json");
+    let mut document = filter_document();
+    let mut admin = document["rules"][0].clone();
+    admin["id"] = json!("admin");
+    admin["paths"] = json!(["/admin/{**}"]);
+    admin["decision"] = json!("deny");
+    document["rules"][0]["paths"] = json!(["/{**}"]);
+    document["rules"].as_array_mut().unwrap().push(admin);
+    fs::write(&file, document.to_string()).unwrap();
+    let answer = picket(&["config", "check", text(&file)]);
+    answer.expect(0);
+    let [hint, end] = answer.stdout.lines().collect::<Vec<_>>()[..] else {
+        panic!("{}", answer.stdout);
+    };
+    let expected =
+        "rules[1].paths[0]: a server that takes `/Admin/` or `/admin` for `/admin/{**}` is reached under rule `health`";
+    assert!(hint.contains(expected) && hint.ends_with("(a hint)"), "{hint}");
+    assert!(end.ends_with("no mistake"), "{end}");
+    let answer = picket(&["config", "check", text(&file), "--output", "json"]).json();
+    assert_eq!(answer["problems"], json!([]));
+    assert_eq!(answer["hints"][0]["path"], "rules[1].paths[0]");
+}
+
+#[test]
 fn what_has_a_default_may_be_left_out() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("filter.json");
