@@ -249,8 +249,10 @@ impl Node {
 
     /// What follows a segment that stands in a template as it is.
     fn literal(&self, segment: &str) -> Option<&Self> {
-        if let Some(node) = self.literals.get(segment) {
-            return Some(node);
+        let as_sent = self.literals.get(segment);
+        // Most segments that are no literal stand where no template has one.
+        if as_sent.is_some() || self.literals.is_empty() {
+            return as_sent;
         }
         match decode_sub_delimiters(segment) {
             Cow::Borrowed(_) => None,
