@@ -7,6 +7,7 @@
 //! was.
 
 pub(crate) mod database_file;
+pub(crate) mod database_schema;
 mod devices;
 mod keeper;
 mod policies;
@@ -94,6 +95,20 @@ pub enum StorageError {
     /// The store has ended, or a write beside this one failed.
     #[error("storage: it was not written")]
     NotDone,
+    /// The database has something that could change or discard a write.
+    #[error("storage: {database}: {object} is not Picket's, and could change or discard what is written: remove it")]
+    Altered {
+        /// Which.
+        database: String,
+        /// A trigger, rule, view, table or index.
+        object: String,
+    },
+    /// Another connection's notification did not reach the one that listens.
+    #[error(
+        "storage: notifications of the database do not arrive, so changes by other replicas are not known: connect to \
+         PostgreSQL itself, or to a connection pooler in session mode (PgBouncer's `pool_mode = session`)"
+    )]
+    Unheard,
     /// A row is not what this program writes.
     #[error("storage: a row of `{0}` is malformed")]
     Malformed(&'static str),
@@ -117,6 +132,8 @@ impl StorageError {
             Self::Overloaded => "overloaded",
             Self::TimedOut => "timed_out",
             Self::NotDone => "not_written",
+            Self::Altered { .. } => "schema_altered",
+            Self::Unheard => "notifications_lost",
             Self::Malformed(_) => "row_malformed",
             Self::Stale(_) => "not_confirmed",
         }

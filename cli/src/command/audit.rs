@@ -22,9 +22,12 @@ const TAIL_RECORDS_MAX: i64 = 10_000;
 const VERIFY_ABOUT: &str = "\
 Verifies that the audit log is what the policy service wrote: every record is there, in its order, unaltered, and opens.
 
+The file that ends in `-head` beside the database says up to which record the log was acknowledged: copy it along with the \
+database and its `-wal`. Without it a log that was not closed does not verify. A log whose service has ended in good order \
+is the database alone.
+
 It prints the head: the number and the hash of the last record. Keep it somewhere else. Given to a later run as \
---expect-head, it also finds that the whole database was put back to an older state or replaced, which no log can tell \
-by itself.
+--expect-head, it also finds that all files were put back to an older state or replaced, which no log can tell by itself.
 
 It exits with 0 where the log verifies, with 1 where it does not (and names the first record that is wrong), and with 3 \
 where it cannot be read. It writes nothing, and the service may be running.";

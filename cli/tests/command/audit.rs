@@ -31,6 +31,10 @@ impl Log {
         picket(&[&arguments[..], further].concat())
     }
 
+    fn beside(&self, ending: &str) -> PathBuf {
+        PathBuf::from(format!("{}{ending}", text(&self.database)))
+    }
+
     /// Changes the database behind the service's back.
     fn tamper(&self, statement: &str) {
         let connection = rusqlite::Connection::open(&self.database).unwrap();
@@ -153,10 +157,75 @@ fn a_log_that_was_put_back_is_found_by_the_head_that_was_noted() {
     append(&log.database, 6..=7);
     let head = log.picket("verify", &["--output", "json"]).json()["head"].clone();
     fs::write(&log.database, older).unwrap();
+    let answer = log.picket("verify", &[]);
+    answer.expect(1);
+    assert!(
+        answer.stdout.contains("record 6: missing, with all up to record 7"),
+        "{}",
+        answer.stdout
+    );
+    // With the file that tells, the log has lost what it can tell by itself.
+    fs::remove_file(log.beside("-head")).unwrap();
     log.picket("verify", &[]).expect(0);
     let answer = log.picket("verify", &["--expect-head", head.as_str().unwrap()]);
     answer.expect(1);
     assert!(answer.stdout.contains("record 6: missing"), "{}", answer.stdout);
+}
+
+/// As evidence of a service that was killed: a copy of its files while it runs.
+#[test]
+fn records_that_went_with_the_write_ahead_log_are_named_and_evidence_stays_as_it_is() {
+    let log = log();
+    let (writing, writer) = open(&log.database);
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    for number in 6..=9 {
+        runtime
+            .block_on(writing.append(1_700_000_000_000_000 + number, &decision(number, "permit")))
+            .unwrap();
+    }
+    let folder = log.database.parent().unwrap().join("evidence");
+    fs::create_dir(&folder).unwrap();
+    let copy = Log {
+        database: folder.join("audit.sqlite3"),
+        key: log.key.clone(),
+        _folder: tempfile::tempdir().unwrap(),
+    };
+    for ending in ["", "-wal", "-head"] {
+        fs::copy(log.beside(ending), copy.beside(ending)).unwrap();
+    }
+    writer.close();
+    let listing = || {
+        let entries = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap());
+        let mut files: Vec<_> = entries
+            .map(|entry| (entry.file_name(), entry.metadata().unwrap().modified().unwrap()))
+            .collect();
+        files.sort();
+        files
+    };
+    let before = listing();
+    let answer = copy.picket("verify", &[]);
+    answer.expect(0);
+    assert!(answer.stdout.contains("verified, 9 records"), "{}", answer.stdout);
+    copy.picket("tail", &["-n", "3"]).expect(0);
+    assert_eq!(listing(), before);
+    fs::remove_file(copy.beside("-wal")).unwrap();
+    let before = listing();
+    let answer = copy.picket("verify", &[]);
+    answer.expect(1);
+    assert!(
+        answer.stdout.contains("record 6: missing, with all up to record 9"),
+        "{}",
+        answer.stdout
+    );
+    fs::remove_file(copy.beside("-head")).unwrap();
+    let answer = copy.picket("verify", &[]);
+    answer.expect(1);
+    assert!(
+        answer.stdout.contains("`-head` beside the database is missing"),
+        "{}",
+        answer.stdout
+    );
+    assert_eq!(listing().len(), before.len() - 1);
 }
 
 #[test]

@@ -13,6 +13,7 @@ pub const HASH_BYTES: usize = 32;
 const RECORD_DOMAIN: &[u8] = b"picket audit record v1\0";
 const SEAL_DOMAIN: &[u8] = b"picket audit seal v1\0";
 const HEAD_DOMAIN: &[u8] = b"picket audit head v1\0";
+const ACKNOWLEDGED_DOMAIN: &[u8] = b"picket audit acknowledged v1\0";
 
 /// The SHA-256 hash of a record, which covers all records before it.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -102,6 +103,9 @@ impl End {
         hash: Hash::GENESIS,
     };
 
+    /// The length of [`Self::to_bytes`].
+    pub(super) const BYTES: usize = 8 + HASH_BYTES;
+
     pub(super) fn to_bytes(self) -> Vec<u8> {
         [&self.seq.to_be_bytes(), self.hash.as_bytes()].concat()
     }
@@ -115,6 +119,53 @@ impl End {
     }
 }
 
+/// The head in the database: the end of the chain, and whether its writer is done with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct SealedHead {
+    pub(super) end: End,
+    pub(super) writing: Writing,
+}
+
+/// Whether the database alone has all that was acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Writing {
+    /// A writer may have acknowledged more: the file beside the database names the last record.
+    Open,
+    /// The writer has ended as it should, and this is the last record.
+    Closed,
+}
+
+const OPEN: u8 = 1;
+const CLOSED: u8 = 2;
+
+impl SealedHead {
+    pub(super) fn to_bytes(self) -> Vec<u8> {
+        let mut bytes = self.end.to_bytes();
+        bytes.push(match self.writing {
+            Writing::Open => OPEN,
+            Writing::Closed => CLOSED,
+        });
+        bytes
+    }
+
+    pub(super) fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (end, writing) = bytes.split_at_checked(End::BYTES)?;
+        Some(Self {
+            end: End::from_bytes(end)?,
+            writing: match writing {
+                [OPEN] => Writing::Open,
+                // Version 1 of the log had no file beside it.
+                [] | [CLOSED] => Writing::Closed,
+                _ => return None,
+            },
+        })
+    }
+}
+
 pub(super) fn head_associated_data(key_id: &KeyId) -> Vec<u8> {
     [HEAD_DOMAIN, key_id.as_bytes()].concat()
+}
+
+pub(super) fn acknowledged_associated_data(key_id: &KeyId) -> Vec<u8> {
+    [ACKNOWLEDGED_DOMAIN, key_id.as_bytes()].concat()
 }

@@ -7,7 +7,10 @@ use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use ring::rand::{SecureRandom, SystemRandom};
 
 const KEY_BYTES: usize = 32;
-const KEY_ID_BYTES: usize = 16;
+pub(super) const KEY_ID_BYTES: usize = 16;
+const TAG_BYTES: usize = 16;
+/// The length of a data key in its wrapped form.
+pub(super) const WRAPPED_KEY_BYTES: usize = NONCE_LEN + KEY_BYTES + TAG_BYTES;
 /// 64 characters and a line's end; a larger file is not a key.
 const FILE_BYTES_MAX: u64 = 256;
 const WRAP_DOMAIN: &[u8] = b"picket audit data key v1\0";
@@ -136,6 +139,11 @@ impl fmt::Debug for KeyId {
 impl Sealer {
     pub(super) fn id(&self) -> KeyId {
         self.id
+    }
+
+    /// The length of so much content once it is sealed.
+    pub(super) const fn sealed_bytes(content_bytes: usize) -> usize {
+        NONCE_LEN + content_bytes + TAG_BYTES
     }
 
     /// The nonce, the ciphertext and the tag.

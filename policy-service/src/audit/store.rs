@@ -1,5 +1,7 @@
 //! The SQLite database that holds the log, and its one writer's side of it.
 
+pub(super) mod head_file;
+mod reading;
 mod schema;
 
 use std::path::Path;
@@ -7,11 +9,13 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
-use super::chain::{End, Place, head_associated_data};
+use super::chain::{End, Place, Writing};
 use super::key::{KeyEncryptionKey, KeyError, Sealer};
 use super::verify::{self, VerifyError};
-use crate::storage::database_file::{self, DatabaseFile, DatabaseFileError};
-use schema::check_version;
+use crate::storage::database_file::{DatabaseFile, DatabaseFileError, WAL};
+use crate::storage::database_schema::{self, DatabaseSchema, SchemaError};
+use head_file::{HeadFile, HeadFileError};
+pub(super) use reading::read;
 pub(super) use schema::{RecordRow, rows};
 
 /// How many pages of the write-ahead log are moved into the database at once, within a commit. SQLite's own thousand take 10 ms
@@ -46,6 +50,15 @@ pub enum StoreError {
     /// A number does not fit SQLite's integers.
     #[error("the audit log is full: sequence numbers are used up")]
     Full,
+    /// A table, index, trigger or view that could change or discard what is written.
+    #[error("the audit database: {0}, and could change or discard what is written")]
+    Altered(String),
+    /// The file that names the last acknowledged record cannot be written.
+    #[error("the audit log's `-head` file: {0}")]
+    HeadFile(#[source] std::io::Error),
+    /// The files were written each time that they were read.
+    #[error("the audit log was changed while it was read: try again")]
+    Changing,
     /// What is in the database does not verify, so nothing may be added to it.
     #[error("the audit log does not verify: {0}")]
     Unverified(Box<VerifyError>),
@@ -62,7 +75,37 @@ impl StoreError {
             Self::Newer { .. } => "schema_newer",
             Self::Key(_) => "sealing_failed",
             Self::Full => "full",
+            Self::Altered(_) => "schema_altered",
+            Self::HeadFile(_) => "head_file_failed",
+            Self::Changing => "changing",
             Self::Unverified(_) => "unverified",
+        }
+    }
+}
+
+impl From<VerifyError> for StoreError {
+    fn from(error: VerifyError) -> Self {
+        match error {
+            VerifyError::Store(error) => error,
+            VerifyError::Broken(_) => Self::Unverified(Box::new(error)),
+        }
+    }
+}
+
+impl From<SchemaError> for StoreError {
+    fn from(error: SchemaError) -> Self {
+        match error {
+            SchemaError::Sqlite(error) => Self::Sqlite(error),
+            SchemaError::Altered(_) => Self::Altered(error.to_string()),
+        }
+    }
+}
+
+impl From<HeadFileError> for StoreError {
+    fn from(error: HeadFileError) -> Self {
+        match error {
+            HeadFileError::Write(error) => Self::HeadFile(error),
+            HeadFileError::Key(error) => Self::Key(error),
         }
     }
 }
@@ -73,19 +116,22 @@ pub(super) struct Entry {
     pub(super) content: Vec<u8>,
 }
 
-/// The writer's database. INVARIANT: `end` is what the database's head says, or `None` while that is not known.
+/// The writer's database. INVARIANT: `end` is what the database's head and the file beside it say, or `None` while that is not
+/// known.
 pub(super) struct Store {
     connection: Connection,
+    schema: DatabaseSchema,
     key: KeyEncryptionKey,
     sealer: Sealer,
     end: Option<End>,
+    head: HeadFile,
     file: DatabaseFile,
 }
 
 impl Store {
     /// Opens the log for writing: locks it, brings it to the current schema, checks its end and adds a data key.
     pub(super) fn open(file: &Path, key: KeyEncryptionKey, now_us: i64) -> Result<Self, StoreError> {
-        let owned = DatabaseFile::own(file)?;
+        let mut owned = DatabaseFile::own(file)?;
         let mut connection = Connection::open_with_flags(
             file,
             OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
@@ -93,25 +139,33 @@ impl Store {
         configure(&connection)?;
         let (mut sealer, wrapped) = key.new_data_key()?;
         schema::migrate(&mut connection, &mut sealer, &wrapped, now_us)?;
-        let end = verify::end_of(&connection, &key).map_err(|error| StoreError::Unverified(Box::new(error)))?;
+        let mut schema = DatabaseSchema::of(&schema::MIGRATIONS)?;
+        schema.check(&connection)?;
+        let acknowledged = head_file::read(file)?;
+        let end = verify::end_of(&connection, &key, acknowledged.as_deref())?;
         schema::add_data_key(&connection, &sealer, &wrapped, now_us)?;
-        Ok(Self {
+        // The file is there before the head asks for it.
+        let mut head = HeadFile::open(file, wrapped)?;
+        head.write(&mut sealer, end)?;
+        owned.watch(WAL)?;
+        owned.watch(head_file::ENDING)?;
+        let mut store = Self {
             connection,
+            schema,
             key,
             sealer,
             end: Some(end),
+            head,
             file: owned,
-        })
+        };
+        store.append(&[])?;
+        store.checkpoint()?;
+        Ok(store)
     }
 
-    /// Writes all entries in one transaction, which is durable when this returns.
+    /// Writes all entries in one transaction, which is durable and named in the file beside the database when this returns.
     pub(super) fn append(&mut self, entries: &[Entry]) -> Result<(), StoreError> {
-        let from = self.known_end()?;
-        // A failed commit may still have reached the disk, so after any failure the end is read anew.
-        self.end = None;
-        let end = self.write(from, entries)?;
-        self.end = Some(end);
-        Ok(())
+        self.append_as(entries, Writing::Open)
     }
 
     /// Writes the head anew, to see whether writing works again.
@@ -119,17 +173,34 @@ impl Store {
         self.append(&[])
     }
 
+    /// Says in the database that it has everything. Dropping the store moves the write-ahead log into it.
+    pub(super) fn finish(&mut self) -> Result<(), StoreError> {
+        self.append_as(&[], Writing::Closed)
+    }
+
+    fn append_as(&mut self, entries: &[Entry], writing: Writing) -> Result<(), StoreError> {
+        let from = self.known_end()?;
+        // A failed commit may still have reached the disk, so after any failure the end is read anew.
+        self.end = None;
+        let end = self.write(from, entries, writing)?;
+        // Afterwards: what it names is there, also where the machine fails in between.
+        self.head.write(&mut self.sealer, end)?;
+        self.end = Some(end);
+        Ok(())
+    }
+
     fn known_end(&self) -> Result<End, StoreError> {
         self.file.check()?;
         match self.end {
             Some(end) => Ok(end),
             None => {
-                verify::end_of(&self.connection, &self.key).map_err(|error| StoreError::Unverified(Box::new(error)))
+                let acknowledged = head_file::read(self.file.path())?;
+                Ok(verify::end_of(&self.connection, &self.key, acknowledged.as_deref())?)
             }
         }
     }
 
-    fn write(&mut self, from: End, entries: &[Entry]) -> Result<End, StoreError> {
+    fn write(&mut self, from: End, entries: &[Entry], writing: Writing) -> Result<End, StoreError> {
         let transaction = self
             .connection
             .transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -147,24 +218,23 @@ impl Store {
             schema::insert(&transaction, &place, &sealed, hash)?;
             end = End { seq, hash };
         }
-        let key_id = self.sealer.id();
-        let sealed = self.sealer.seal(&head_associated_data(&key_id), &end.to_bytes())?;
-        schema::set_head(&transaction, &key_id, &sealed)?;
+        schema::set_head(&transaction, &mut self.sealer, end, writing)?;
+        self.schema.check(&transaction)?;
         transaction.commit()?;
         Ok(end)
     }
-}
 
-/// Opens a log for reading, beside a running writer or not.
-pub(super) fn open_read_only(file: &Path) -> Result<Connection, StoreError> {
-    // SQLite says of a missing file no more than that it cannot open it.
-    std::fs::metadata(file).map_err(|source| database_file::failed(file, source))?;
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(file, flags)?;
-    connection.busy_timeout(BUSY_TIMEOUT)?;
-    connection.pragma_update(None, "trusted_schema", false)?;
-    check_version(&connection)?;
-    Ok(connection)
+    /// Moves the head that says `Open` into the database, so that it is there without the write-ahead log. Somebody who reads the
+    /// log meanwhile is in the way for a while; then it gets there with the next records.
+    fn checkpoint(&self) -> Result<(), StoreError> {
+        let is_blocked: bool = self
+            .connection
+            .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
+        if is_blocked {
+            tracing::warn!("somebody reads the audit log, so its write-ahead log stays for a while");
+        }
+        Ok(())
+    }
 }
 
 /// SQLite's settings. FULL makes each commit in WAL mode wait for the disk; NORMAL would lose the last ones with the power.
@@ -173,6 +243,6 @@ fn configure(connection: &Connection) -> Result<(), StoreError> {
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
-    connection.pragma_update(None, "trusted_schema", false)?;
+    database_schema::disable_triggers(connection)?;
     Ok(())
 }

@@ -14,6 +14,8 @@ use rusqlite::Connection;
 use super::*;
 use crate::storage::DatabaseFileError;
 
+mod evidence;
+
 const KEY: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
 const OTHER_KEY: &str = "ff112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
 

@@ -7,10 +7,11 @@ use std::path::Path;
 use rusqlite::Connection;
 use serde::Serialize;
 
-use super::chain::{End, Hash, head_associated_data};
+use super::chain::{End, Hash, SealedHead, Writing, head_associated_data};
 use super::key::{KeyEncryptionKey, KeyId, Opener};
 use super::record::{DecisionRecord, Event, Record};
-use super::store::{self, RecordRow, StoreError, rows};
+use super::store::{self, RecordRow, StoreError, head_file, rows};
+use crate::storage::DatabaseFileError;
 
 /// A log that verified.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -84,6 +85,17 @@ pub enum Finding {
     /// There is no head.
     #[error("missing")]
     HeadMissing,
+    /// The file beside the database that names the last acknowledged record is not there, and the log was not closed.
+    #[error(
+        "the file with the ending `-head` beside the database is missing. It says up to which record the log was \
+         acknowledged, and the log was not closed: copy it together with the database and its `-wal`"
+    )]
+    HeadFileMissing,
+    /// That file does not open.
+    #[error(
+        "the file with the ending `-head` beside the database does not open: altered, or of a log with another key"
+    )]
+    HeadFileBroken,
     /// The head that was noted elsewhere is of another history.
     #[error("has another hash than the one that was noted: the log was replaced")]
     NotTheNoted,
@@ -98,6 +110,12 @@ pub enum VerifyError {
     /// It is not what was written.
     #[error("{0}")]
     Broken(Problem),
+}
+
+impl From<DatabaseFileError> for VerifyError {
+    fn from(error: DatabaseFileError) -> Self {
+        Self::Store(error.into())
+    }
 }
 
 impl fmt::Display for Problem {
@@ -149,39 +167,42 @@ fn walk(
     expected_head: Option<Head>,
     mut each: impl FnMut(Record),
 ) -> Result<Report, VerifyError> {
-    let mut connection = store::open_read_only(database)?;
-    // One transaction sees one state, however much is appended meanwhile.
-    let snapshot = connection.transaction()?;
-    let mut keys = Keys::new(&snapshot, key);
-    // First of all, as a wrong key would else be told as a fault of the first record.
-    let head = open_head(&mut keys)?;
-    let mut end = End::EMPTY;
-    let mut noted = expected_head.filter(|noted| noted.seq > 0);
-    rows::each_record(&snapshot, |row| {
-        let (next, record) = follow(&mut keys, end, row)?;
-        end = next;
-        each(record);
-        match noted {
-            Some(expected) if expected.seq == end.seq && expected.hash != end.hash => {
-                Err(broken(end.seq, Finding::NotTheNoted))
+    store::read(database, |log| {
+        // One transaction sees one state, however much is appended meanwhile.
+        let snapshot = log.connection.transaction()?;
+        let mut keys = Keys::new(&snapshot, key);
+        // First of all, as a wrong key would else be told as a fault of the first record.
+        let head = open_head(&mut keys)?;
+        let acknowledged = acknowledged(head, log.head_file.as_deref(), key)?;
+        let mut end = End::EMPTY;
+        let noted = expected_head.map(|head| End {
+            seq: head.seq,
+            hash: head.hash,
+        });
+        let mut expected = [(noted, Finding::NotTheNoted), (acknowledged, Finding::NotTheHead)];
+        rows::each_record(&snapshot, |row| {
+            let (next, record) = follow(&mut keys, end, row)?;
+            end = next;
+            each(record);
+            for (expected, finding) in &mut expected {
+                match expected.take_if(|expected| expected.seq == end.seq) {
+                    Some(expected) if expected != end => return Err(broken(end.seq, *finding)),
+                    Some(_) | None => {}
+                }
             }
-            Some(expected) if expected.seq == end.seq => {
-                noted = None;
-                Ok(())
-            }
-            Some(_) | None => Ok(()),
+            Ok::<_, VerifyError>(())
+        })?;
+        check_end(end, head.end)?;
+        let missing = expected.iter().filter_map(|(expected, _)| *expected);
+        if let Some(through) = missing.map(|expected| expected.seq).max().filter(|seq| *seq > 0) {
+            return Err(broken(end.seq + 1, Finding::Missing { through }));
         }
-    })?;
-    check_end(end, head)?;
-    if let Some(noted) = noted {
-        let through = noted.seq;
-        return Err(broken(end.seq + 1, Finding::Missing { through }));
-    }
-    Ok(Report {
-        records: end.seq,
-        first_seq: (end.seq > 0).then_some(1),
-        last_seq: (end.seq > 0).then_some(end.seq),
-        head_hash: end.hash,
+        Ok(Report {
+            records: end.seq,
+            first_seq: (end.seq > 0).then_some(1),
+            last_seq: (end.seq > 0).then_some(end.seq),
+            head_hash: end.hash,
+        })
     })
 }
 
@@ -190,29 +211,42 @@ fn walk(
 /// # Errors
 /// The database cannot be read, or one of these records is not what was written.
 pub fn tail(database: &Path, key: &KeyEncryptionKey, count: u32) -> Result<Vec<Record>, VerifyError> {
-    let mut connection = store::open_read_only(database)?;
-    let snapshot = connection.transaction()?;
-    let mut keys = Keys::new(&snapshot, key);
-    let mut before: Option<End> = None;
-    let mut records = Vec::new();
-    for row in rows::last_records(&snapshot, count)? {
-        let from = before.unwrap_or_else(|| assumed_before(&row));
-        let (end, record) = follow(&mut keys, from, row)?;
-        before = Some(end);
-        records.push(record);
-    }
-    Ok(records)
+    store::read(database, |log| {
+        let snapshot = log.connection.transaction()?;
+        let mut keys = Keys::new(&snapshot, key);
+        let mut before: Option<End> = None;
+        let mut records = Vec::new();
+        for row in rows::last_records(&snapshot, count)? {
+            let from = before.unwrap_or_else(|| assumed_before(&row));
+            let (end, record) = follow(&mut keys, from, row)?;
+            before = Some(end);
+            records.push(record);
+        }
+        Ok(records)
+    })
 }
 
-/// Checks the last record against the sealed head, and returns the end of the chain.
-pub(super) fn end_of(connection: &Connection, key: &KeyEncryptionKey) -> Result<End, VerifyError> {
+/// Checks the last record against the sealed head and the file beside the database, and returns the end of the chain.
+pub(super) fn end_of(
+    connection: &Connection,
+    key: &KeyEncryptionKey,
+    head_file: Option<&[u8]>,
+) -> Result<End, VerifyError> {
     let mut keys = Keys::new(connection, key);
     let head = open_head(&mut keys)?;
+    let acknowledged = acknowledged(head, head_file, key)?.unwrap_or(End::EMPTY);
     let mut end = End::EMPTY;
     for row in rows::last_records(connection, 1)? {
         end = follow(&mut keys, assumed_before(&row), row)?.0;
     }
-    check_end(end, head)?;
+    check_end(end, head.end)?;
+    if acknowledged.seq > end.seq {
+        let through = acknowledged.seq;
+        return Err(broken(end.seq + 1, Finding::Missing { through }));
+    }
+    if acknowledged.seq > 0 && rows::hash(connection, acknowledged.seq)? != Some(acknowledged.hash) {
+        return Err(broken(acknowledged.seq, Finding::NotTheHead));
+    }
     Ok(end)
 }
 
@@ -263,15 +297,31 @@ fn assumed_before(row: &Result<RecordRow, i64>) -> End {
     })
 }
 
-fn open_head(keys: &mut Keys<'_>) -> Result<End, VerifyError> {
+fn open_head(keys: &mut Keys<'_>) -> Result<SealedHead, VerifyError> {
     let broken = |finding| VerifyError::Broken(Problem { seq: None, finding });
     let (key_id, sealed) = rows::head(keys.connection)?.ok_or_else(|| broken(Finding::HeadMissing))?;
     let key_id = KeyId::from_slice(&key_id).ok_or_else(|| broken(Finding::Malformed))?;
     let opener = keys.opener(&key_id)?.map_err(broken)?;
     opener
         .open(&head_associated_data(&key_id), &sealed)
-        .and_then(|bytes| End::from_bytes(&bytes))
+        .and_then(|bytes| SealedHead::from_bytes(&bytes))
         .ok_or_else(|| broken(Finding::SealBroken))
+}
+
+/// The last acknowledged record that the file beside the database names; `None` where there is no such file, and none is needed.
+fn acknowledged(
+    head: SealedHead,
+    head_file: Option<&[u8]>,
+    key: &KeyEncryptionKey,
+) -> Result<Option<End>, VerifyError> {
+    let broken = |finding| VerifyError::Broken(Problem { seq: None, finding });
+    match (head_file, head.writing) {
+        (Some(content), _) => head_file::acknowledged(content, key)
+            .map(Some)
+            .ok_or_else(|| broken(Finding::HeadFileBroken)),
+        (None, Writing::Open) => Err(broken(Finding::HeadFileMissing)),
+        (None, Writing::Closed) => Ok(None),
+    }
 }
 
 fn check_end(end: End, head: End) -> Result<(), VerifyError> {

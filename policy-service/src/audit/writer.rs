@@ -207,6 +207,14 @@ enum Next {
 
 impl Writer {
     fn run(mut self) {
+        self.serve();
+        if let Err(error) = self.store.finish() {
+            // Nothing is lost: the log stays open, and is verified with the file beside it.
+            tracing::warn!(%error, "the audit log was not closed");
+        }
+    }
+
+    fn serve(&mut self) {
         let (mut closing, mut busy) = (false, false);
         while !closing {
             match self.next(&mut closing, busy) {

@@ -1,8 +1,14 @@
 //! The file of a SQLite database that one process owns: private, locked, and noticed when it is replaced.
 
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The ending of the file that the owner locks.
+const LOCK: &str = ".lock";
+/// The ending of SQLite's write-ahead log. It has what was committed last, also after the owner was killed.
+pub(crate) const WAL: &str = "-wal";
 
 /// Why a database's file cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -19,14 +25,19 @@ pub enum DatabaseFileError {
     #[error("`{0}` is written by another process")]
     Locked(String),
     /// The file at the path is no longer the one that was opened, so what is written would be lost.
-    #[error("`{0}` was moved or replaced while it was open")]
+    #[error("`{0}` was moved, removed or replaced while it was open")]
     Replaced(String),
 }
+
+/// A process that only asks whether somebody writes has the lock for some microseconds ([`is_owned`]).
+const LOCK_ATTEMPTS: u32 = 10;
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// A database's file, owned for as long as this lives; the operating system gives the lock back when the process dies.
 pub(crate) struct DatabaseFile {
     file: PathBuf,
-    identity: Identity,
+    /// The database and the files beside it that must stay what they are.
+    watched: Vec<(PathBuf, Identity)>,
     _lock: File,
 }
 
@@ -37,38 +48,71 @@ impl DatabaseFile {
         let lock = lock(file)?;
         Ok(Self {
             file: file.to_owned(),
-            identity: Identity::of(file)?,
+            watched: vec![(file.to_owned(), Identity::of(file)?)],
             _lock: lock,
         })
     }
 
-    /// Fails where the path leads to another file by now.
+    pub(crate) fn path(&self) -> &Path {
+        &self.file
+    }
+
+    /// From now on the file beside the database with this ending must stay what it is, too.
+    pub(crate) fn watch(&mut self, ending: &str) -> Result<(), DatabaseFileError> {
+        let path = beside(&self.file, ending)?;
+        let identity = Identity::of(&path)?;
+        self.watched.push((path, identity));
+        Ok(())
+    }
+
+    /// Fails where a path leads to another file by now.
     pub(crate) fn check(&self) -> Result<(), DatabaseFileError> {
-        match Identity::of(&self.file) {
-            Ok(identity) if identity == self.identity => Ok(()),
-            Ok(_) | Err(_) => Err(DatabaseFileError::Replaced(self.file.display().to_string())),
+        for (path, expected) in &self.watched {
+            match Identity::of(path) {
+                Ok(identity) if identity == *expected => {}
+                Ok(_) | Err(_) => return Err(DatabaseFileError::Replaced(path.display().to_string())),
+            }
         }
+        Ok(())
     }
 }
 
-/// A lock beside the database: closing any handle of the database itself would release SQLite's own locks. It is the same one
-/// by whichever link the database is reached.
+/// The file beside a database with this ending. It is the same one by whichever link the database is reached.
+pub(crate) fn beside(file: &Path, ending: &str) -> Result<PathBuf, DatabaseFileError> {
+    let mut path = file
+        .canonicalize()
+        .map_err(|source| failed(file, source))?
+        .into_os_string();
+    path.push(ending);
+    Ok(PathBuf::from(path))
+}
+
+/// Whether a process owns the database at this moment.
+pub(crate) fn is_owned(file: &Path) -> Result<bool, DatabaseFileError> {
+    // A copy has no lock beside it, and what cannot be opened is locked by nobody who could be asked.
+    let Ok(lock) = File::open(beside(file, LOCK)?) else {
+        return Ok(false);
+    };
+    Ok(matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)))
+}
+
+/// A lock beside the database: closing any handle of the database itself would release SQLite's own locks.
 fn lock(file: &Path) -> Result<File, DatabaseFileError> {
-    let real = file.canonicalize().map_err(|source| failed(file, source))?;
-    let mut path = real.into_os_string();
-    path.push(".lock");
-    let path = PathBuf::from(path);
+    let path = beside(file, LOCK)?;
     create_private(&path)?;
     let lock = File::open(&path).map_err(|source| failed(&path, source))?;
-    match lock.try_lock() {
-        Ok(()) => Ok(lock),
-        Err(std::fs::TryLockError::WouldBlock) => Err(DatabaseFileError::Locked(file.display().to_string())),
-        Err(std::fs::TryLockError::Error(source)) => Err(failed(&path, source)),
+    for _ in 0..LOCK_ATTEMPTS {
+        match lock.try_lock() {
+            Ok(()) => return Ok(lock),
+            Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_PAUSE),
+            Err(TryLockError::Error(source)) => return Err(failed(&path, source)),
+        }
     }
+    Err(DatabaseFileError::Locked(file.display().to_string()))
 }
 
 /// Creates a file that nobody else may read, where there is none. SQLite gives its WAL the same permissions.
-fn create_private(file: &Path) -> Result<(), DatabaseFileError> {
+pub(crate) fn create_private(file: &Path) -> Result<(), DatabaseFileError> {
     let mut options = File::options();
     options.write(true).create(true).truncate(false);
     #[cfg(unix)]

@@ -261,9 +261,14 @@ pub(crate) struct Service {
 impl Service {
     /// The next log line with this message.
     pub(crate) fn line(&self, message: &str) -> serde_json::Value {
+        self.line_that(|line| line["message"] == message)
+    }
+
+    /// The next log line of which this is true.
+    pub(crate) fn line_that(&self, is_it: impl Fn(&serde_json::Value) -> bool) -> serde_json::Value {
         loop {
             let line = self.lines.recv_timeout(DEADLINE).unwrap();
-            if line["message"] == message {
+            if is_it(&line) {
                 return line;
             }
         }
@@ -284,9 +289,12 @@ impl Service {
     }
 
     pub(crate) fn terminate(&self) {
-        let status = Command::new("kill")
-            .args(["-TERM", &self.child.id().to_string()])
-            .status();
+        self.signal("-TERM");
+    }
+
+    pub(crate) fn signal(&self, signal: &str) {
+        let pid = self.child.id().to_string();
+        let status = Command::new("kill").args([signal, &pid]).status();
         assert!(status.unwrap().success());
     }
 

@@ -3,14 +3,16 @@
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::StoreError;
-use crate::audit::chain::{End, Hash, Place, head_associated_data};
+use crate::audit::chain::{End, Hash, Place, SealedHead, Writing, head_associated_data};
 use crate::audit::key::{KeyId, Sealer};
+use crate::storage::database_schema::one_row;
 
 /// "Pikt": tells an audit log from another program's database (`PRAGMA application_id`).
 const APPLICATION_ID: i64 = 0x5069_6b74;
 
 /// What brings a database from version n to n + 1 (`PRAGMA user_version`). Entries are added, never changed.
-const MIGRATIONS: [&str; 1] = ["
+pub(super) const MIGRATIONS: [&str; 2] = [
+    "
     CREATE TABLE audit_data_key (
         id BLOB PRIMARY KEY,
         wrapped BLOB NOT NULL,
@@ -29,7 +31,10 @@ const MIGRATIONS: [&str; 1] = ["
         key_id BLOB NOT NULL,
         sealed BLOB NOT NULL
     ) STRICT;
-"];
+",
+    // No other table, but a head that version 1 cannot open: it says whether the log is closed.
+    "",
+];
 
 /// A row of the record table, not yet believed.
 pub(in crate::audit) struct RecordRow {
@@ -60,18 +65,19 @@ pub(super) fn migrate(
 ) -> Result<(), StoreError> {
     let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
     if tables > 0 {
-        // There is one version so far, so an existing log needs no step.
-        return check_version(connection);
+        check_version(connection)?;
     }
+    let done = usize::try_from(user_version(connection)?).unwrap_or(0);
     let transaction = connection.transaction()?;
-    for migration in MIGRATIONS {
+    for migration in MIGRATIONS.iter().skip(done) {
         transaction.execute_batch(migration)?;
     }
     transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
     transaction.pragma_update(None, "user_version", version_known())?;
-    add_data_key(&transaction, sealer, wrapped, now_us)?;
-    let sealed = sealer.seal(&head_associated_data(&sealer.id()), &End::EMPTY.to_bytes())?;
-    set_head(&transaction, &sealer.id(), &sealed)?;
+    if tables == 0 {
+        add_data_key(&transaction, sealer, wrapped, now_us)?;
+        set_head(&transaction, sealer, End::EMPTY, Writing::Closed)?;
+    }
     transaction.commit()?;
     Ok(())
 }
@@ -87,12 +93,16 @@ pub(super) fn add_data_key(
         "INSERT INTO audit_data_key (id, wrapped, created_us) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
         params![sealer.id().as_bytes(), wrapped, now_us],
     )?;
-    Ok(())
+    // A record whose key is lost could never be opened.
+    match rows::wrapped_key(connection, &sealer.id())? {
+        Some(stored) if stored == wrapped => Ok(()),
+        Some(_) | None => Err(StoreError::Sqlite(rusqlite::Error::StatementChangedRows(0))),
+    }
 }
 
 pub(super) fn insert(connection: &Connection, place: &Place, sealed: &[u8], hash: Hash) -> Result<(), StoreError> {
     let seq = i64::try_from(place.seq).map_err(|_| StoreError::Full)?;
-    connection
+    let written = connection
         .prepare_cached(
             "INSERT INTO audit_record (seq, time_us, prev_hash, key_id, sealed, hash) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
         )?
@@ -104,17 +114,25 @@ pub(super) fn insert(connection: &Connection, place: &Place, sealed: &[u8], hash
             sealed,
             hash.as_bytes()
         ])?;
-    Ok(())
+    Ok(one_row(written)?)
 }
 
-pub(super) fn set_head(connection: &Connection, key_id: &KeyId, sealed: &[u8]) -> Result<(), StoreError> {
-    connection
+/// Seals the head and writes it.
+pub(super) fn set_head(
+    connection: &Connection,
+    sealer: &mut Sealer,
+    end: End,
+    writing: Writing,
+) -> Result<(), StoreError> {
+    let (key_id, head) = (sealer.id(), SealedHead { end, writing });
+    let sealed = sealer.seal(&head_associated_data(&key_id), &head.to_bytes())?;
+    let written = connection
         .prepare_cached(
             "INSERT INTO audit_head (id, key_id, sealed) VALUES (1, ?1, ?2)
              ON CONFLICT (id) DO UPDATE SET key_id = excluded.key_id, sealed = excluded.sealed",
         )?
         .execute(params![key_id.as_bytes(), sealed])?;
-    Ok(())
+    Ok(one_row(written)?)
 }
 
 /// Reading, for verification.
@@ -148,6 +166,15 @@ pub(in crate::audit) mod rows {
         let mut records = statement.query_map([count], record)?.collect::<Result<Vec<_>, _>>()?;
         records.reverse();
         Ok(records)
+    }
+
+    /// The hash of the record with this number, where there is such a record.
+    pub(in crate::audit) fn hash(connection: &Connection, seq: u64) -> Result<Option<Hash>, rusqlite::Error> {
+        let seq = i64::try_from(seq).unwrap_or(i64::MAX);
+        let hash: Option<Vec<u8>> = connection
+            .query_row("SELECT hash FROM audit_record WHERE seq = ?1", [seq], |row| row.get(0))
+            .optional()?;
+        Ok(hash.and_then(|hash| Hash::from_slice(&hash)))
     }
 
     /// A data key in its wrapped form.

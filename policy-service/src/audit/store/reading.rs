@@ -1,0 +1,148 @@
+//! Opening a log for reading: beside its writer, or as evidence that must stay as it is.
+
+use std::fmt::Write as _;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, OpenFlags};
+
+use super::schema::check_version;
+use super::{BUSY_TIMEOUT, StoreError, head_file};
+use crate::audit::verify::VerifyError;
+use crate::storage::database_file::{self, DatabaseFileError, WAL};
+use crate::storage::database_schema::disable_triggers;
+
+/// SQLite's file system layer without locks: it needs no file that is shared with other processes.
+const WITHOUT_LOCKS: &std::ffi::CStr = c"unix-none";
+const SHARED_MEMORY: &str = "-shm";
+/// How often a log is read anew whose writer has started or ended meanwhile.
+const ATTEMPTS: u32 = 5;
+
+/// A log that is open for reading.
+pub(in crate::audit) struct Reading {
+    pub(in crate::audit) connection: Connection,
+    /// What the file beside the database says, read before the database: a writer writes it after the records that it names.
+    pub(in crate::audit) head_file: Option<Vec<u8>>,
+}
+
+/// Reads a log, once more where its writer has started or ended meanwhile. Nothing is written, neither to the files nor beside
+/// them.
+pub(in crate::audit) fn read<T>(
+    database: &Path,
+    mut read: impl FnMut(&mut Reading) -> Result<T, VerifyError>,
+) -> Result<T, VerifyError> {
+    for _ in 0..ATTEMPTS {
+        let before = Files::of(database)?;
+        let access = before.access(database)?;
+        let result = Reading::open(database, access)
+            .map_err(VerifyError::from)
+            .and_then(|mut reading| read(&mut reading));
+        // SQLite itself holds a reader and a writer apart, where both take its locks.
+        if access == Access::BesideWriter || Files::of(database)? == before {
+            return result;
+        }
+    }
+    Err(VerifyError::Store(StoreError::Changing))
+}
+
+/// How SQLite reads the files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Access {
+    /// With SQLite's locks, as the writer takes them.
+    BesideWriter,
+    /// Nobody writes. The index of the write-ahead log is made in memory.
+    WithWal,
+    /// Nobody writes, and the database is all that there is.
+    DatabaseAlone,
+}
+
+impl Reading {
+    fn open(database: &Path, access: Access) -> Result<Self, StoreError> {
+        let head_file = head_file::read(database)?;
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = match access {
+            Access::BesideWriter => Connection::open_with_flags(database, flags)?,
+            Access::WithWal => {
+                let connection = Connection::open_with_flags_and_vfs(database, flags, WITHOUT_LOCKS)?;
+                connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
+                connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+                connection
+            }
+            Access::DatabaseAlone => {
+                Connection::open_with_flags(immutable(database), flags | OpenFlags::SQLITE_OPEN_URI)?
+            }
+        };
+        connection.busy_timeout(BUSY_TIMEOUT)?;
+        disable_triggers(&connection)?;
+        check_version(&connection)?;
+        Ok(Self { connection, head_file })
+    }
+}
+
+/// The files of a log, as they are at one moment.
+#[derive(PartialEq, Eq)]
+struct Files {
+    database: FileState,
+    wal: Option<FileState>,
+    head: Option<FileState>,
+}
+
+#[derive(PartialEq, Eq)]
+struct FileState {
+    inode: (u64, u64),
+    bytes: u64,
+    modified_ns: (i64, i64),
+}
+
+impl Files {
+    /// SQLite says of a missing database no more than that it cannot open it.
+    fn of(database: &Path) -> Result<Self, DatabaseFileError> {
+        let beside = |ending| database_file::beside(database, ending);
+        Ok(Self {
+            database: FileState::of(database).map_err(|source| database_file::failed(database, source))?,
+            wal: FileState::of(&beside(WAL)?).ok(),
+            head: FileState::of(&beside(head_file::ENDING)?).ok(),
+        })
+    }
+
+    fn access(&self, database: &Path) -> Result<Access, DatabaseFileError> {
+        // A write-ahead log that was removed under its writer is not made anew, nor is one without content.
+        if self.wal.as_ref().is_none_or(|wal| wal.bytes == 0) {
+            return Ok(Access::DatabaseAlone);
+        }
+        let is_shared = database_file::beside(database, SHARED_MEMORY)?.exists();
+        Ok(match is_shared && database_file::is_owned(database)? {
+            true => Access::BesideWriter,
+            false => Access::WithWal,
+        })
+    }
+}
+
+impl FileState {
+    fn of(file: &Path) -> std::io::Result<Self> {
+        let metadata = std::fs::metadata(file)?;
+        Ok(Self {
+            inode: (metadata.dev(), metadata.ino()),
+            bytes: metadata.len(),
+            modified_ns: (metadata.mtime(), metadata.mtime_nsec()),
+        })
+    }
+}
+
+/// SQLite's name for a file that nobody changes: it looks for no other file beside it (<https://www.sqlite.org/uri.html>).
+fn immutable(database: &Path) -> PathBuf {
+    let mut uri = String::from("file:");
+    for byte in database.as_os_str().as_bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'.' | b'-' | b'_' => uri.push(char::from(*byte)),
+            _ => {
+                // Writing to a string does not fail.
+                let _never = write!(uri, "%{byte:02X}");
+            }
+        }
+    }
+    uri.push_str("?immutable=1");
+    PathBuf::from(uri)
+}
