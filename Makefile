@@ -59,6 +59,8 @@ test: test-needs build tools ## All tests: units, vectors and end to end against
 test-needs:
 	@command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || \
 	  { echo "error: PostgreSQL is missing: apt-get install postgresql" >&2; exit 1; }
+	@ls /usr/sbin/pgbouncer /usr/bin/pgbouncer 2>/dev/null | grep -q . || \
+	  { echo "error: PgBouncer is missing: apt-get install pgbouncer" >&2; exit 1; }
 
 trap-hunt: build tools ## Mutated requests against the real Envoy: PICKET_TRAP_HUNT_REQUESTS, PICKET_TRAP_HUNT_SEED
 	$(CARGO) test -p picket-tests --test trap_hunt -- --nocapture

@@ -25,6 +25,7 @@ mod roles;
 pub mod service;
 pub mod sessions;
 pub mod storage;
+pub mod tls_failure;
 
 pub use assessor::{GeoipError, RiskError, ThreatListError};
 pub use ext_authz::StartError;

@@ -192,6 +192,8 @@ impl Turns {
         for _ in 0..AT_START_ATTEMPTS {
             match self.turn(0).await {
                 Ok(()) => return Ok(()),
+                // Somebody has to change the database or how it is reached: waiting changes nothing.
+                Err(error @ (StorageError::Unheard | StorageError::Altered { .. })) => return Err(error),
                 Err(error) => last = error,
             }
             tokio::time::sleep(AT_START_PAUSE).await;

@@ -54,26 +54,35 @@ pub struct PostgresStore {
 }
 
 impl PostgresStore {
-    /// Connects, brings the database to the current schema, and begins to listen.
+    /// Connects, begins to listen, and brings the database to the current schema.
     ///
     /// # Errors
-    /// The database cannot be reached, is another program's, or is of a later version.
+    /// The database cannot be reached, its notifications do not arrive, it is another program's, or it is of a later version.
     pub async fn connect(url: &str, ca_file: Option<&Path>, observer: Observer) -> Result<Self, StorageError> {
         let connector = Arc::new(Connector::new(url, ca_file)?);
-        let mut client = connector.connect().await?;
-        in_time(schema::migrate(&mut client)).await?;
-        let listener = Arc::new(Listener::default());
-        let listening = tokio::spawn(Arc::clone(&listener).run(Arc::clone(&connector), observer));
-        Ok(Self {
+        let client = connector.connect().await?;
+        let listener = Arc::new(Listener::new());
+        let store = Self {
+            listening: tokio::spawn(Arc::clone(&listener).run(Arc::clone(&connector), observer)),
+            listener,
             connector,
             idle: Mutex::new(vec![client]),
             slots: Semaphore::new(CONNECTIONS_MAX),
             order_slots: Semaphore::new(ORDER_CONNECTIONS_MAX),
             look_slots: Semaphore::new(LOOK_CONNECTIONS_MAX),
             cleaning_slots: Semaphore::new(CLEANING_CONNECTIONS_MAX),
-            listener,
-            listening,
-        })
+        };
+        // First, as a connection pooler that keeps them back also mixes up the statements of its clients.
+        store
+            .listener
+            .probe(async |probe| {
+                store
+                    .order(async |client| statements::notify(client, probe).await)
+                    .await
+            })
+            .await?;
+        store.order(async |client| schema::migrate(client).await).await?;
+        Ok(store)
     }
 
     /// Does something for a request.
@@ -214,8 +223,9 @@ impl SessionStore for PostgresStore {
 #[async_trait]
 impl Probe for PostgresStore {
     async fn probe(&self) -> Result<(), StorageError> {
-        self.listener.probe().await?;
-        self.order(async |client| statements::probe(client).await).await
+        self.listener
+            .probe(async |probe| self.order(async |client| statements::probe(client, probe).await).await)
+            .await
     }
 }
 

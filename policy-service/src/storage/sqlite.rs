@@ -15,7 +15,8 @@ use async_trait::async_trait;
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 use tokio::sync::{Semaphore, oneshot};
 
-use super::database_file::DatabaseFile;
+use super::database_file::{DatabaseFile, WAL};
+use super::database_schema::{DatabaseSchema, SchemaError, disable_triggers};
 use super::{Concurrency, Counts, Creation, Filter, Forgotten, Probe, Revocation, SessionStore, Since, StorageError};
 use super::{DeviceChange, DeviceStore, NewDevice};
 use crate::devices::{Device, DeviceId, DeviceState, Enrollment, Posture, Thumbprint};
@@ -53,11 +54,16 @@ impl SqliteStore {
     /// # Errors
     /// It cannot be opened or locked, is another program's, or is of a later version.
     pub fn open(file: &Path) -> Result<Self, StorageError> {
-        let owned = DatabaseFile::own(file)?;
+        let mut owned = DatabaseFile::own(file)?;
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let mut connection = Connection::open_with_flags(file, flags).map_err(backend)?;
         configure(&connection).map_err(backend)?;
         schema::migrate(&mut connection, file)?;
+        let mut schema = DatabaseSchema::of(&schema::MIGRATIONS).map_err(backend)?;
+        schema.check(&connection).map_err(|error| refused(file, error))?;
+        // A first write makes the write-ahead log.
+        statements::probe(&connection).map_err(backend)?;
+        owned.watch(WAL)?;
         let readers = (0..READERS)
             .map(|_| reader(file))
             .collect::<Result<Vec<_>, _>>()
@@ -65,7 +71,7 @@ impl SqliteStore {
         let (writes, queue) = sync_channel(QUEUE_WRITES_MAX);
         std::thread::Builder::new()
             .name("storage".to_owned())
-            .spawn(move || run(connection, &owned, &queue))
+            .spawn(move || run(connection, schema, &owned, &queue))
             .map_err(|error| StorageError::Statement(format!("cannot start the writer: {error}")))?;
         Ok(Self {
             writes,
@@ -273,7 +279,7 @@ fn configure(connection: &Connection) -> Result<(), rusqlite::Error> {
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
-    connection.pragma_update(None, "trusted_schema", false)?;
+    disable_triggers(connection)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
     Ok(())
 }
@@ -282,13 +288,13 @@ fn reader(file: &Path) -> Result<Connection, rusqlite::Error> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(file, flags)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
-    connection.pragma_update(None, "trusted_schema", false)?;
+    disable_triggers(&connection)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
     Ok(connection)
 }
 
 /// The writer's thread: it waits for one write and takes those behind it along.
-fn run(mut connection: Connection, file: &DatabaseFile, queue: &Receiver<Job>) {
+fn run(mut connection: Connection, mut schema: DatabaseSchema, file: &DatabaseFile, queue: &Receiver<Job>) {
     while let Ok(first) = queue.recv() {
         let mut jobs = vec![first];
         while jobs.len() < BATCH_WRITES_MAX {
@@ -298,10 +304,7 @@ fn run(mut connection: Connection, file: &DatabaseFile, queue: &Receiver<Job>) {
             }
         }
         let mut replies = Vec::with_capacity(jobs.len());
-        let committed = file
-            .check()
-            .map_err(StorageError::from)
-            .and_then(|()| commit(&mut connection, jobs, &mut replies).map_err(backend));
+        let committed = commit(&mut connection, &mut schema, file, jobs, &mut replies);
         for reply in replies {
             reply(committed.clone());
         }
@@ -309,12 +312,35 @@ fn run(mut connection: Connection, file: &DatabaseFile, queue: &Receiver<Job>) {
 }
 
 /// All or none: a write that fails takes those beside it along, which are told so.
-fn commit(connection: &mut Connection, jobs: Vec<Job>, replies: &mut Vec<Reply>) -> Result<(), rusqlite::Error> {
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+fn commit(
+    connection: &mut Connection,
+    schema: &mut DatabaseSchema,
+    file: &DatabaseFile,
+    jobs: Vec<Job>,
+    replies: &mut Vec<Reply>,
+) -> Result<(), StorageError> {
+    let transaction = connection
+        .transaction_with_behavior(TransactionBehavior::Immediate)
+        .map_err(backend)?;
     for job in jobs {
-        replies.push(job(&transaction)?);
+        replies.push(job(&transaction).map_err(backend)?);
     }
-    transaction.commit()
+    // Afterwards, so that whoever waits is told why nothing is committed.
+    schema
+        .check(&transaction)
+        .map_err(|error| refused(file.path(), error))?;
+    file.check()?;
+    transaction.commit().map_err(backend)
+}
+
+fn refused(file: &Path, error: SchemaError) -> StorageError {
+    match error {
+        SchemaError::Sqlite(error) => backend(error),
+        SchemaError::Altered(object) => StorageError::Altered {
+            database: format!("database `{}`", file.display()),
+            object,
+        },
+    }
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "it is the argument of `map_err`")]

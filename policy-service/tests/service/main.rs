@@ -9,11 +9,14 @@
 )]
 
 mod admin;
+mod audit_log;
 mod authzen;
 mod authzen_search;
 mod devices;
 mod external;
 mod harness;
+#[path = "../storage/pgbouncer.rs"]
+mod pgbouncer;
 mod policies;
 #[path = "../storage/postgres.rs"]
 mod postgres;
@@ -22,6 +25,8 @@ mod risk;
 mod risk_admin;
 mod roles;
 mod sessions;
+mod signals;
+mod start;
 
 use std::path::Path;
 

@@ -11,6 +11,7 @@ use picket_proto::v1;
 use picket_proto::v1::admin_client::AdminClient;
 use picket_proto::v1::policy_decision_client::PolicyDecisionClient;
 use rustls::version::TLS13;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tonic::Code;
@@ -18,12 +19,21 @@ use tonic::transport::Channel;
 
 use crate::admin::{CALLERS, OPERATOR};
 use crate::harness::{Service, Setup};
+use crate::pgbouncer::PgBouncer;
 use crate::postgres::Server;
 use crate::sessions::{asked, client, reasons};
 
 const DEADLINE: Duration = Duration::from_secs(60);
 /// Decisions from memory end so long after the last word from the database; with room for a slow machine.
 const CUT_OFF_MAX: Duration = Duration::from_secs(15);
+
+fn setup(url: &str) -> Setup {
+    let setup = Setup::with(&format!(
+        "{CALLERS}[sessions]\nclock_skew_s = 0\n[storage]\npostgres_url_file = \"url\"\n"
+    ));
+    std::fs::write(setup.path("url"), url).unwrap();
+    setup
+}
 
 struct Replica {
     setup: Setup,
@@ -33,10 +43,7 @@ struct Replica {
 
 impl Replica {
     async fn start(url: &str) -> Self {
-        let setup = Setup::with(&format!(
-            "{CALLERS}[sessions]\nclock_skew_s = 0\n[storage]\npostgres_url_file = \"url\"\n"
-        ));
-        std::fs::write(setup.path("url"), url).unwrap();
+        let setup = setup(url);
         let service = setup.start();
         let decisions = client(&setup, &service).await;
         Self {
@@ -74,37 +81,68 @@ fn id(sid: &str) -> SessionId {
 struct Wire {
     port: u16,
     is_cut: watch::Sender<bool>,
+    /// Whether it keeps notifications back, as a connection pooler in transaction mode does.
+    is_deaf: watch::Sender<bool>,
 }
 
 impl Wire {
     async fn to(port: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (is_cut, cut) = watch::channel(false);
+        let (is_deaf, deaf) = watch::channel(false);
         let wire = Self {
             port: listener.local_addr().unwrap().port(),
             is_cut,
+            is_deaf,
         };
         tokio::spawn(async move {
             while let Ok((near, _)) = listener.accept().await {
-                tokio::spawn(carry(near, SocketAddr::from(([127, 0, 0, 1], port)), cut.clone()));
+                let far = SocketAddr::from(([127, 0, 0, 1], port));
+                tokio::spawn(carry(near, far, cut.clone(), deaf.clone()));
             }
         });
         wire
     }
+
+    /// The database over the wire.
+    fn url(&self, server: &Server, url: &str) -> String {
+        url.replace(&format!(":{}/", server.port), &format!(":{}/", self.port))
+    }
 }
 
 /// Carries bytes until the wire is cut; then it is silent, as a network is, and neither end is told.
-async fn carry(mut near: TcpStream, far: SocketAddr, mut cut: watch::Receiver<bool>) {
+async fn carry(near: TcpStream, far: SocketAddr, mut cut: watch::Receiver<bool>, deaf: watch::Receiver<bool>) {
     if *cut.borrow() {
         let _mended = cut.wait_for(|cut| !cut).await;
         return;
     }
-    let mut far = TcpStream::connect(far).await.unwrap();
+    let (mut near_in, mut near_out) = near.into_split();
+    let (mut far_in, mut far_out) = TcpStream::connect(far).await.unwrap().into_split();
     tokio::select! {
-        _ended = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
+        _ended = tokio::io::copy(&mut near_in, &mut far_out) => {}
+        _ended = carry_messages(&mut far_in, &mut near_out, deaf) => {}
         _cut = cut.wait_for(|cut| *cut) => {}
     }
     let _mended = cut.wait_for(|cut| !cut).await;
+}
+
+/// Carries what the server sends: a byte for the kind, and the length of what follows, itself included (PostgreSQL 15, §55.7).
+async fn carry_messages(
+    server: &mut (impl AsyncReadExt + Unpin),
+    client: &mut (impl AsyncWriteExt + Unpin),
+    deaf: watch::Receiver<bool>,
+) -> std::io::Result<()> {
+    const NOTIFICATION_RESPONSE: u8 = b'A';
+    loop {
+        let mut message = vec![server.read_u8().await?];
+        let length = server.read_u32().await?;
+        message.extend(length.to_be_bytes());
+        message.resize(1 + usize::try_from(length).unwrap(), 0);
+        server.read_exact(&mut message[5..]).await?;
+        if message[0] != NOTIFICATION_RESPONSE || !*deaf.borrow() {
+            client.write_all(&message).await?;
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -112,7 +150,7 @@ async fn nothing_that_was_acknowledged_is_lost_and_a_revocation_reaches_every_re
     let server = Server::start();
     let url = server.database().await;
     let wire = Wire::to(server.port).await;
-    let cut_url = url.replace(&format!(":{}/", server.port), &format!(":{}/", wire.port));
+    let cut_url = wire.url(&server, &url);
     let mut first = Replica::start(&url).await;
     let mut second = Replica::start(&url).await;
     let mut third = Replica::start(&cut_url).await;
@@ -171,6 +209,70 @@ async fn nothing_that_was_acknowledged_is_lost_and_a_revocation_reaches_every_re
     let begin = Instant::now();
     let answered = loop {
         match third.decisions.decide(asked("all")).await {
+            Ok(decision) => break decision.into_inner(),
+            Err(status) => assert!(begin.elapsed() < DEADLINE, "{status:?}"),
+        }
+    };
+    assert_eq!(answered.caller_reasons, ["session_revoked"]);
+}
+
+/// It writes and reads as ever, so nothing but what it hears tells it apart from one that works.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_hears_no_notifications_gives_no_decision_and_does_not_start() {
+    let server = Server::start();
+    let url = server.database().await;
+    let wire = Wire::to(server.port).await;
+    let first = Replica::start(&url).await;
+    let mut deaf = Replica::start(&wire.url(&server, &url)).await;
+    assert!(reasons(&mut deaf.decisions, asked("one")).await.is_empty());
+    wire.is_deaf.send_replace(true);
+    let begin = Instant::now();
+    let request = v1::RevokeSessionRequest {
+        id: id("one").to_string(),
+    };
+    assert!(
+        first
+            .admin()
+            .await
+            .revoke_session(request)
+            .await
+            .unwrap()
+            .into_inner()
+            .changed
+    );
+    let refused = loop {
+        match deaf.decisions.decide(asked("one")).await {
+            Ok(_) => assert!(begin.elapsed() < CUT_OFF_MAX, "a replica that hears nothing goes on"),
+            Err(status) => break status,
+        }
+    };
+    assert_eq!(refused.code(), Code::Unavailable, "{refused:?}");
+    println!("a replica that hears nothing stopped after {:?}", begin.elapsed());
+    let (head, body) = deaf.service.get("/readyz");
+    assert!(head.starts_with("HTTP/1.1 503 "), "{head}");
+    assert!(
+        body.contains(r#""storage":"notifications_lost""#) || body.contains(r#""storage":"unreachable""#),
+        "{body}"
+    );
+    let line = deaf.service.line_that(|line| line["reason"] == "notifications_lost");
+    assert!(
+        line["error"].as_str().unwrap().contains("pool_mode = session"),
+        "{line}"
+    );
+
+    // Another one does not start, neither there nor behind a real pooler in transaction mode.
+    let pooler = PgBouncer::start(&server, "transaction");
+    for url in [wire.url(&server, &url), pooler.url(&server, &url)] {
+        let setup = setup(&url);
+        let (status, said) = setup.start_in_vain();
+        assert!(!status.success());
+        assert!(said.contains("notifications of the database do not arrive"), "{said}");
+    }
+
+    wire.is_deaf.send_replace(false);
+    let begin = Instant::now();
+    let answered = loop {
+        match deaf.decisions.decide(asked("one")).await {
             Ok(decision) => break decision.into_inner(),
             Err(status) => assert!(begin.elapsed() < DEADLINE, "{status:?}"),
         }

@@ -9,8 +9,11 @@
 
 mod cases;
 mod devices;
+mod discarded;
 mod outages;
+mod pgbouncer;
 mod policies;
+mod pooler;
 mod postgres;
 mod roles;
 mod schema;
@@ -96,6 +99,8 @@ async fn every_case_holds_in_sqlite() {
     roles::run(&backend).await;
     roles::the_limit_holds_in_sqlite(&backend.fresh().await).await;
     schema::sqlite_refuses_what_is_not_its_own(&backend.fresh().await, backend.0.path()).await;
+    discarded::sqlite_acknowledges_nothing_that_the_database_discards(&backend).await;
+    discarded::a_write_ahead_log_that_is_taken_away_ends_the_writes(&backend.fresh().await).await;
 }
 
 #[tokio::test]
@@ -118,6 +123,9 @@ async fn every_case_holds_in_postgresql() {
     outages::a_statement_that_is_refused_costs_no_connection(&backend.server, backend.folder.path()).await;
     outages::a_new_session_costs_the_same_however_many_have_ended(&backend.server, backend.folder.path()).await;
     outages::a_connection_that_says_nothing_is_made_anew(&backend.server, backend.folder.path()).await;
+    discarded::postgres_acknowledges_nothing_that_the_database_discards(&backend.server, backend.folder.path()).await;
+    discarded::postgres_refuses_what_could_discard(&backend.server, backend.folder.path()).await;
+    pooler::a_pooler_that_keeps_notifications_back_is_refused(&backend.server, backend.folder.path()).await;
     // Last, as it is about all databases of the server.
     outages::where_nothing_can_be_written_nothing_is_confirmed(&backend.server, backend.folder.path()).await;
 }

@@ -137,13 +137,13 @@ pub(crate) async fn execute(url: &str, sql: &str) {
     driver.await.unwrap().unwrap();
 }
 
-struct User {
+pub(crate) struct User {
     uid: u32,
     gid: u32,
 }
 
 /// PostgreSQL refuses to be run by root, so root runs it as the user of Debian's package.
-fn user(folder: &Path) -> Option<User> {
+pub(crate) fn user(folder: &Path) -> Option<User> {
     if fs::metadata(folder).unwrap().uid() != 0 {
         return None;
     }
@@ -159,7 +159,7 @@ fn user(folder: &Path) -> Option<User> {
     })
 }
 
-fn as_user(user: Option<&User>, program: &Path) -> Command {
+pub(crate) fn as_user(user: Option<&User>, program: &Path) -> Command {
     match user {
         Some(user) => {
             let mut command = Command::new("setpriv");

@@ -4,7 +4,7 @@ use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Row, Transaction};
 
 use super::schema::get;
-use super::statements::query;
+use super::statements::{query, write_rows};
 use super::{StorageError, backend};
 use crate::devices::{
     ChallengeDigest, Device, DeviceId, DeviceState, Enrollment, OsName, OsVersion, Posture, Thumbprint,
@@ -130,7 +130,7 @@ pub(super) async fn enroll(client: &mut Client, new: &NewDevice) -> Result<Devic
         return Ok(DeviceChange::TooMany);
     }
     let device = devices::enrolled(read_enrollment(&answered)?, new);
-    run(
+    write_row(
         &transaction,
         "INSERT INTO picket.device (id, owner, issuer, subject, tenant, label, state, enrolled_us, changed_us)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
@@ -168,7 +168,7 @@ pub(super) async fn set_state(
         Some(Err(instead)) => return Ok(instead),
         Some(Ok(device)) => device,
     };
-    run(
+    write_row(
         &transaction,
         "UPDATE picket.device SET state = $1, changed_us = $2 WHERE id = $3",
         &[&state.as_str(), &now_us, &id.as_bytes()],
@@ -187,7 +187,7 @@ pub(super) async fn report(client: &mut Client, id: DeviceId, posture: &Posture)
     let Some(device) = locked(&transaction, id).await? else {
         return Ok(DeviceChange::Missing);
     };
-    run(
+    write_row(
         &transaction,
         "UPDATE picket.device SET os = $1, os_version = $2, is_disk_encrypted = $3, is_managed = $4, failures = $5,
              reported_us = $6, reporter = $7
@@ -249,7 +249,7 @@ pub(super) async fn remove_thumbprint(
         Ok(device) => device,
         Err(instead) => return Ok(instead),
     };
-    run(
+    write_row(
         &transaction,
         "DELETE FROM picket.device_thumbprint WHERE thumbprint = $1",
         &[&thumbprint.to_bytes()],
@@ -303,12 +303,16 @@ async fn insert_thumbprint(transaction: &Transaction<'_>, id: DeviceId, thumbpri
 
 async fn touch(transaction: &Transaction<'_>, device: &mut Device, now_us: i64) -> Result<()> {
     device.changed_us = now_us;
-    run(
+    write_row(
         transaction,
         "UPDATE picket.device SET changed_us = $1 WHERE id = $2",
         &[&now_us, &device.id.as_bytes()],
     )
     .await
+}
+
+async fn write_row(transaction: &Transaction<'_>, sql: &str, parameters: &[Parameter<'_>]) -> Result<()> {
+    write_rows(transaction, sql, parameters, 1).await
 }
 
 async fn run(transaction: &Transaction<'_>, sql: &str, parameters: &[Parameter<'_>]) -> Result<()> {

@@ -5,7 +5,7 @@ use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Row, Transaction};
 
 use super::schema::get;
-use super::statements::query;
+use super::statements::{query, write_rows};
 use super::{PostgresStore, backend};
 use crate::storage::{
     ACTIVATIONS_MAX, Activated, Activation, Choice, Order, PolicyStore, REVISIONS_MAX, Revision, RevisionFile,
@@ -97,23 +97,23 @@ async fn activate(client: &mut Client, choice: &Choice, order: &Order) -> Result
         }
     };
     let previous = previous.map(stored);
-    transaction
-        .execute(
-            "WITH activation AS (
-                 INSERT INTO picket.policy_activation (id, revision, previous, caller, comment, at_us)
-                 VALUES ($1, $2, $3, $4, $5, $6)
-             ) SELECT pg_notify('picket_storage', 'policies')",
-            &[
-                &stored(activations + 1),
-                &stored(number),
-                &previous,
-                &order.caller,
-                &order.comment,
-                &order.at_us,
-            ],
-        )
-        .await
-        .map_err(backend)?;
+    write_rows(
+        &transaction,
+        "WITH activation AS (
+             INSERT INTO picket.policy_activation (id, revision, previous, caller, comment, at_us)
+             VALUES ($1, $2, $3, $4, $5, $6) RETURNING 1
+         ) SELECT pg_notify('picket_storage', 'policies') FROM activation",
+        &[
+            &stored(activations + 1),
+            &stored(number),
+            &previous,
+            &order.caller,
+            &order.comment,
+            &order.at_us,
+        ],
+        1,
+    )
+    .await?;
     transaction.commit().await.map_err(backend)?;
     Ok(Activated::Done(number))
 }
@@ -126,26 +126,25 @@ async fn insert(
     order: &Order,
 ) -> Result<()> {
     let number = stored(number);
-    transaction
-        .execute(
-            &format!("INSERT INTO picket.policy_revision ({COLUMNS}) VALUES ($1, $2, $3, $4, $5)"),
-            &[&number, &digest, &order.caller, &order.comment, &order.at_us],
-        )
-        .await
-        .map_err(backend)?;
+    write_rows(
+        transaction,
+        &format!("INSERT INTO picket.policy_revision ({COLUMNS}) VALUES ($1, $2, $3, $4, $5)"),
+        &[&number, &digest, &order.caller, &order.comment, &order.at_us],
+        1,
+    )
+    .await?;
     let (names, texts): (Vec<&str>, Vec<&str>) = files
         .iter()
         .map(|file| (file.name.as_str(), file.text.as_str()))
         .unzip();
     // All in one statement: a thousand round trips would be too late.
-    transaction
-        .execute(
-            "INSERT INTO picket.policy_file (revision, name, content) SELECT $1, * FROM unnest($2::text[], $3::text[])",
-            &[&number, &names, &texts],
-        )
-        .await
-        .map_err(backend)?;
-    Ok(())
+    write_rows(
+        transaction,
+        "INSERT INTO picket.policy_file (revision, name, content) SELECT $1, * FROM unnest($2::text[], $3::text[])",
+        &[&number, &names, &texts],
+        files.len(),
+    )
+    .await
 }
 
 async fn revision(client: &Client, number: u64) -> Result<Option<(Revision, Vec<RevisionFile>)>> {

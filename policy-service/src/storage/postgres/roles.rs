@@ -6,7 +6,7 @@ use tokio_postgres::{Client, Row};
 
 use super::policies::{number, stored};
 use super::schema::get;
-use super::statements::query;
+use super::statements::{Parameters, expect_rows, query, write_rows};
 use super::{PostgresStore, backend};
 use crate::storage::{Assigned, ROLE_ASSIGNMENTS_MAX, RoleAssignment, RoleFilter, RoleKey, RoleStore, StorageError};
 
@@ -38,13 +38,16 @@ impl RoleStore for PostgresStore {
         let rows = self
             .order(async |client| {
                 let (issuer, subject, role, tenant) = parameters;
-                let parameters: &super::statements::Parameters<'_> = &[
+                let parameters: &Parameters<'_> = &[
                     (issuer, Type::TEXT),
                     (subject, Type::TEXT),
                     (role, Type::TEXT),
                     (tenant, Type::TEXT),
                 ];
-                query(client, &sql, parameters).await
+                let rows = query(client, &sql, parameters).await?;
+                let left = format!("SELECT 1 FROM picket.role_assignment WHERE {OF_KEY}");
+                expect_rows(client, &left, parameters, 0).await?;
+                Ok(rows)
             })
             .await?;
         Ok(!rows.is_empty())
@@ -58,7 +61,7 @@ impl RoleStore for PostgresStore {
         let (after, count_max) = (stored(after), i64::from(count_max));
         let rows = self
             .look(async |client| {
-                let parameters: &super::statements::Parameters<'_> = &[
+                let parameters: &Parameters<'_> = &[
                     (&after, Type::INT8),
                     (&count_max, Type::INT8),
                     (&filter.issuer, Type::TEXT),
@@ -94,7 +97,7 @@ async fn assign(client: &mut Client, assignment: &RoleAssignment) -> Result<Assi
             let delete = format!("DELETE FROM picket.role_assignment WHERE {OF_KEY}");
             let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 4] =
                 [&key.issuer, &key.subject, &key.role, &key.tenant];
-            transaction.execute(&delete, &parameters).await.map_err(backend)?;
+            write_rows(&transaction, &delete, &parameters, 1).await?;
         }
         None => {
             let delete = "DELETE FROM picket.role_assignment WHERE until_us <= $1";
@@ -111,24 +114,24 @@ async fn assign(client: &mut Client, assignment: &RoleAssignment) -> Result<Assi
     if number(&row, 0)? >= ROLE_ASSIGNMENTS_MAX {
         return Ok(Assigned::TooMany);
     }
-    transaction
-        .execute(
-            "WITH assigned AS (
-                 INSERT INTO picket.role_assignment (issuer, subject, role, tenant, until_us, author, at_us)
-                 VALUES ($1, $2, $3, $4, $5, $6, $7)
-             ) SELECT pg_notify('picket_storage', 'roles')",
-            &[
-                &key.issuer,
-                &key.subject,
-                &key.role,
-                &key.tenant,
-                &assignment.until_us,
-                &assignment.author,
-                &assignment.at_us,
-            ],
-        )
-        .await
-        .map_err(backend)?;
+    write_rows(
+        &transaction,
+        "WITH assigned AS (
+             INSERT INTO picket.role_assignment (issuer, subject, role, tenant, until_us, author, at_us)
+             VALUES ($1, $2, $3, $4, $5, $6, $7) RETURNING 1
+         ) SELECT pg_notify('picket_storage', 'roles') FROM assigned",
+        &[
+            &key.issuer,
+            &key.subject,
+            &key.role,
+            &key.tenant,
+            &assignment.until_us,
+            &assignment.author,
+            &assignment.at_us,
+        ],
+        1,
+    )
+    .await?;
     transaction.commit().await.map_err(backend)?;
     Ok(Assigned::Done)
 }

@@ -1,6 +1,6 @@
 //! The tables, in a schema of their own, and how a database comes to them.
 
-use tokio_postgres::Client;
+use tokio_postgres::{Client, GenericClient};
 
 use super::{StorageError, backend};
 
@@ -131,6 +131,34 @@ const MIGRATIONS: [&str; 4] = [
 ",
 ];
 
+/// What could change or discard a write: triggers but for those of references, rules, policies on rows, and relations that are no
+/// tables of this program. A trigger on `TRUNCATE` cannot, and some replication needs one.
+const FOREIGN: &str = "
+    SELECT current_database()::text, format('trigger `%s` on `%s`', tgname, relname)
+        FROM pg_trigger JOIN pg_class ON pg_class.oid = tgrelid
+        WHERE relnamespace = 'picket'::regnamespace AND NOT tgisinternal AND tgenabled <> 'D' AND tgtype & 28 <> 0
+    UNION ALL SELECT current_database()::text, format('rule `%s` on `%s`', rulename, relname)
+        FROM pg_rewrite JOIN pg_class ON pg_class.oid = ev_class
+        WHERE relnamespace = 'picket'::regnamespace AND ev_enabled <> 'D'
+    UNION ALL SELECT current_database()::text, format('row security of `%s`', relname)
+        FROM pg_class WHERE relnamespace = 'picket'::regnamespace AND relrowsecurity
+    UNION ALL SELECT current_database()::text, format('relation `%s`', relname)
+        FROM pg_class WHERE relnamespace = 'picket'::regnamespace AND relkind IN ('v', 'm', 'f', 'p')
+    UNION ALL SELECT current_database()::text, format('inheritance of `%s`', relname)
+        FROM pg_inherits JOIN pg_class ON pg_class.oid = inhparent WHERE relnamespace = 'picket'::regnamespace
+    LIMIT 1";
+
+/// Fails where the schema has something that could change or discard a write.
+pub(super) async fn check(client: &impl GenericClient) -> Result<(), StorageError> {
+    let foreign = client.query_typed(FOREIGN, &[]).await.map_err(backend)?;
+    let Some(row) = foreign.first() else { return Ok(()) };
+    let database: String = get(row, 0)?;
+    Err(StorageError::Altered {
+        database: format!("schema `picket` of database `{database}`"),
+        object: get(row, 1)?,
+    })
+}
+
 /// Brings a database to the current version; a new one gets empty tables.
 pub(super) async fn migrate(client: &mut Client) -> Result<(), StorageError> {
     let transaction = client.transaction().await.map_err(backend)?;
@@ -176,6 +204,7 @@ pub(super) async fn migrate(client: &mut Client) -> Result<(), StorageError> {
         .execute("UPDATE picket.version SET number = $1", &[&known])
         .await
         .map_err(backend)?;
+    check(&transaction).await?;
     transaction.commit().await.map_err(backend)
 }
 

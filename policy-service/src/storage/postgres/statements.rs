@@ -3,7 +3,8 @@
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Row, Transaction};
 
-use super::schema::get;
+use super::listener::Probe;
+use super::schema::{self, get};
 use super::{CLEANING_TIMEOUT, StorageError, backend};
 use crate::sessions::{
     EndReason, Ended, Fingerprint, Lockdown, NamedBy, PrincipalId, Session, SessionId, Standing, Target,
@@ -109,7 +110,40 @@ pub(super) async fn end(client: &Client, id: SessionId, ended: &Ended, seen_unti
         ],
     )
     .await?;
+    if rows.is_empty() {
+        let live = "SELECT 1 FROM picket.session WHERE id = $1 AND ended_us IS NULL AND last_seen_us <= $2";
+        let parameters: &Parameters<'_> = &[(&id.as_bytes(), Type::BYTEA), (&seen_until_us, Type::INT8)];
+        expect_rows(client, live, parameters, 0).await?;
+    }
     Ok(!rows.is_empty())
+}
+
+/// Fails where a statement has left another number of rows than it should.
+pub(super) async fn expect_rows(
+    client: &Client,
+    sql: &str,
+    parameters: &Parameters<'_>,
+    expected: usize,
+) -> Result<()> {
+    match query(client, sql, parameters).await?.len() {
+        rows if rows == expected => Ok(()),
+        _ => Err(StorageError::NotDone),
+    }
+}
+
+/// Executes a statement that writes so many rows, or selects them from those that it has written. Something in the database may
+/// have discarded them without an error.
+pub(super) async fn write_rows(
+    transaction: &Transaction<'_>,
+    sql: &str,
+    parameters: &[&(dyn ToSql + Sync)],
+    expected: usize,
+) -> Result<()> {
+    let written = transaction.execute(sql, parameters).await.map_err(backend)?;
+    match usize::try_from(written) {
+        Ok(rows) if rows == expected => Ok(()),
+        Ok(_) | Err(_) => Err(StorageError::NotDone),
+    }
 }
 
 pub(super) async fn touch(client: &Client, seen: &[(SessionId, i64)]) -> Result<()> {
@@ -295,13 +329,15 @@ pub(super) async fn standing(client: &mut Client) -> Result<Standing> {
 pub(super) async fn revoke(client: &Client, revocation: &Revocation) -> Result<()> {
     let (kind, target) = revocation.target.key();
     // It is told whether or not it changes something: whoever acknowledges it must know it everywhere.
-    query(
+    expect_rows(
         client,
         "WITH stored AS (
              INSERT INTO picket.revocation AS stored (kind, target, label, until_us, caller) VALUES ($1, $2, $3, $4, $5)
-             ON CONFLICT (kind, target) DO UPDATE SET until_us = excluded.until_us, caller = excluded.caller
-             WHERE excluded.until_us > stored.until_us
-         ) SELECT pg_notify('picket_storage', 'standing')",
+             ON CONFLICT (kind, target) DO UPDATE SET
+                 caller = CASE WHEN excluded.until_us > stored.until_us THEN excluded.caller ELSE stored.caller END,
+                 until_us = greatest(stored.until_us, excluded.until_us)
+             RETURNING until_us
+         ) SELECT pg_notify('picket_storage', 'standing') FROM stored WHERE until_us >= $4",
         &[
             (&kind, Type::TEXT),
             (&target, Type::BYTEA),
@@ -309,9 +345,9 @@ pub(super) async fn revoke(client: &Client, revocation: &Revocation) -> Result<(
             (&revocation.until_us, Type::INT8),
             (&revocation.caller, Type::TEXT),
         ],
+        1,
     )
     .await
-    .map(drop)
 }
 
 pub(super) async fn set_lockdown(client: &Client, lockdown: Option<&Lockdown>) -> Result<bool> {
@@ -334,14 +370,29 @@ pub(super) async fn set_lockdown(client: &Client, lockdown: Option<&Lockdown>) -
             query(client, &delete, &[]).await?
         }
     };
+    let left = usize::from(lockdown.is_some());
+    expect_rows(client, "SELECT 1 FROM picket.lockdown", &[], left).await?;
     Ok(!rows.is_empty())
 }
 
-pub(super) async fn probe(client: &Client) -> Result<()> {
-    // A server that stands by for another, or whose disk is full, takes no write.
-    query(client, "UPDATE picket.probe SET count = (count + 1) % 1000", &[])
-        .await
-        .map(drop)
+/// Notifies whoever listens, and does nothing else.
+pub(super) async fn notify(client: &Client, probe: Probe<'_>) -> Result<()> {
+    let parameters: &Parameters<'_> = &[(&probe.channel, Type::TEXT), (&probe.number.to_string(), Type::TEXT)];
+    expect_rows(client, "SELECT pg_notify($1, $2)", parameters, 1).await
+}
+
+/// Writes, as a server that stands by for another or whose disk is full does not, notifies, and asks for what could discard a
+/// write.
+pub(super) async fn probe(client: &Client, probe: Probe<'_>) -> Result<()> {
+    expect_rows(
+        client,
+        "WITH written AS (UPDATE picket.probe SET count = (count + 1) % 1000 RETURNING 1)
+         SELECT pg_notify($1, $2) FROM written",
+        &[(&probe.channel, Type::TEXT), (&probe.number.to_string(), Type::TEXT)],
+        1,
+    )
+    .await?;
+    schema::check(client).await
 }
 
 pub(super) async fn query(client: &Client, sql: &str, parameters: &Parameters<'_>) -> Result<Vec<Row>> {

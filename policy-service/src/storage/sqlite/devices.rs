@@ -8,6 +8,7 @@ use crate::devices::{
 };
 use crate::sessions::PrincipalId;
 use crate::storage::Filter;
+use crate::storage::database_schema::one_row;
 use crate::storage::devices::{self, DeviceChange, NewDevice};
 
 type Result<T> = std::result::Result<T, rusqlite::Error>;
@@ -104,10 +105,11 @@ pub(super) fn enroll(connection: &Connection, new: &NewDevice) -> Result<DeviceC
         return Ok(DeviceChange::TooMany);
     }
     let device = devices::enrolled(enrollment, new);
-    connection
+    let answered = connection
         .prepare_cached("DELETE FROM enrollment WHERE challenge = ?1")?
         .execute([new.challenge.as_bytes()])?;
-    connection
+    one_row(answered)?;
+    let written = connection
         .prepare_cached(
             "INSERT INTO device (id, owner, issuer, subject, tenant, label, state, enrolled_us, changed_us)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
@@ -123,6 +125,7 @@ pub(super) fn enroll(connection: &Connection, new: &NewDevice) -> Result<DeviceC
             device.enrolled_us,
             device.changed_us,
         ])?;
+    one_row(written)?;
     insert_thumbprint(connection, device.id, new.thumbprint)?;
     Ok(DeviceChange::Done(Box::new(device)))
 }
@@ -138,9 +141,10 @@ pub(super) fn set_state(
             Ok(device) => device,
             Err(instead) => return Ok(instead),
         };
-        connection
+        let written = connection
             .prepare_cached("UPDATE device SET state = ?1, changed_us = ?2 WHERE id = ?3")?
             .execute(params![state.as_str(), now_us, id.as_bytes()])?;
+        one_row(written)?;
         Ok(DeviceChange::Done(Box::new(Device {
             state,
             changed_us: now_us,
@@ -151,7 +155,7 @@ pub(super) fn set_state(
 
 pub(super) fn report(connection: &Connection, id: DeviceId, posture: &Posture) -> Result<DeviceChange> {
     change(connection, id, |device| {
-        connection
+        let written = connection
             .prepare_cached(
                 "UPDATE device SET os = ?1, os_version = ?2, is_disk_encrypted = ?3, is_managed = ?4, failures = ?5,
                      reported_us = ?6, reporter = ?7
@@ -167,6 +171,7 @@ pub(super) fn report(connection: &Connection, id: DeviceId, posture: &Posture) -
                 posture.reporter,
                 id.as_bytes(),
             ])?;
+        one_row(written)?;
         Ok(DeviceChange::Done(Box::new(Device {
             posture: Some(posture.clone()),
             ..device
@@ -200,9 +205,10 @@ pub(super) fn remove_thumbprint(
         if let Err(instead) = devices::check_removal(device, thumbprint) {
             return Ok(instead);
         }
-        connection
+        let removed = connection
             .prepare_cached("DELETE FROM device_thumbprint WHERE thumbprint = ?1")?
             .execute([thumbprint.to_bytes()])?;
+        one_row(removed)?;
         touched(connection, id, now_us)
     })
 }
@@ -219,9 +225,10 @@ fn change(
 }
 
 fn touched(connection: &Connection, id: DeviceId, now_us: i64) -> Result<DeviceChange> {
-    connection
+    let written = connection
         .prepare_cached("UPDATE device SET changed_us = ?1 WHERE id = ?2")?
         .execute(params![now_us, id.as_bytes()])?;
+    one_row(written)?;
     let device = device(connection, id)?.ok_or(rusqlite::Error::QueryReturnedNoRows)?;
     Ok(DeviceChange::Done(Box::new(device)))
 }
@@ -234,10 +241,10 @@ fn owner_of(connection: &Connection, thumbprint: Thumbprint) -> Result<Option<De
 }
 
 fn insert_thumbprint(connection: &Connection, id: DeviceId, thumbprint: Thumbprint) -> Result<()> {
-    connection
+    let written = connection
         .prepare_cached("INSERT INTO device_thumbprint (thumbprint, device) VALUES (?1, ?2)")?
-        .execute(params![thumbprint.to_bytes(), id.as_bytes()])
-        .map(drop)
+        .execute(params![thumbprint.to_bytes(), id.as_bytes()])?;
+    one_row(written)
 }
 
 fn read_device(row: &Row<'_>) -> Result<Device> {

@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::SqliteStore;
+use crate::storage::database_schema::one_row;
 use crate::storage::{
     ACTIVATIONS_MAX, Activated, Activation, Choice, Order, PolicyStore, REVISIONS_MAX, Revision, RevisionFile,
     StorageError,
@@ -74,7 +75,7 @@ fn activate(connection: &Connection, choice: &Choice, order: &Order) -> Result<A
             number
         }
     };
-    connection
+    let written = connection
         .prepare_cached(
             "INSERT INTO policy_activation (id, revision, previous, caller, comment, at_us) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
         )?
@@ -86,11 +87,12 @@ fn activate(connection: &Connection, choice: &Choice, order: &Order) -> Result<A
             order.comment,
             order.at_us
         ])?;
+    one_row(written)?;
     Ok(Activated::Done(number))
 }
 
 fn insert(connection: &Connection, number: u64, digest: &str, files: &[RevisionFile], order: &Order) -> Result<()> {
-    connection
+    let written = connection
         .prepare_cached(&format!(
             "INSERT INTO policy_revision ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5)"
         ))?
@@ -101,10 +103,11 @@ fn insert(connection: &Connection, number: u64, digest: &str, files: &[RevisionF
             order.comment,
             order.at_us
         ])?;
+    one_row(written)?;
     let mut statement =
         connection.prepare_cached("INSERT INTO policy_file (revision, name, content) VALUES (?1, ?2, ?3)")?;
     for file in files {
-        statement.execute(params![stored(number), file.name, file.text])?;
+        one_row(statement.execute(params![stored(number), file.name, file.text])?)?;
     }
     Ok(())
 }

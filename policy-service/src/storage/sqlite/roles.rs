@@ -5,6 +5,8 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::SqliteStore;
 use super::policies::{number, stored};
+use super::statements::none;
+use crate::storage::database_schema::one_row;
 use crate::storage::{Assigned, ROLE_ASSIGNMENTS_MAX, RoleAssignment, RoleFilter, RoleKey, RoleStore, StorageError};
 
 type Result<T> = std::result::Result<T, rusqlite::Error>;
@@ -67,7 +69,7 @@ fn assign(connection: &Connection, assignment: &RoleAssignment) -> Result<Assign
     if count >= ROLE_ASSIGNMENTS_MAX {
         return Ok(Assigned::TooMany);
     }
-    connection
+    let written = connection
         .prepare_cached(
             "INSERT INTO role_assignment (issuer, subject, role, tenant, until_us, author, at_us)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
@@ -81,13 +83,17 @@ fn assign(connection: &Connection, assignment: &RoleAssignment) -> Result<Assign
             assignment.author,
             assignment.at_us
         ])?;
+    one_row(written)?;
     Ok(Assigned::Done)
 }
 
 fn withdraw(connection: &Connection, key: &RoleKey) -> Result<bool> {
+    let of_key = params![key.issuer, key.subject, key.role, key.tenant];
     let changed = connection
         .prepare_cached(&format!("DELETE FROM role_assignment WHERE {OF_KEY}"))?
-        .execute(params![key.issuer, key.subject, key.role, key.tenant])?;
+        .execute(of_key)?;
+    let left = format!("SELECT count(*) FROM role_assignment WHERE {OF_KEY}");
+    none(connection, &left, of_key)?;
     Ok(changed > 0)
 }
 

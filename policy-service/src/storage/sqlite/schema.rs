@@ -10,7 +10,7 @@ use super::{StorageError, backend};
 const APPLICATION_ID: i64 = 0x5069_6b73;
 
 /// What brings a database from version n to n + 1 (`PRAGMA user_version`). Entries are added, never changed.
-const MIGRATIONS: [&str; 4] = [
+pub(super) const MIGRATIONS: [&str; 4] = [
     "
     CREATE TABLE session (
         id BLOB PRIMARY KEY,

@@ -6,6 +6,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use crate::sessions::{
     EndReason, Ended, Fingerprint, Lockdown, NamedBy, PrincipalId, Session, SessionId, Standing, Target,
 };
+use crate::storage::database_schema::one_row;
 use crate::storage::{Concurrency, Counts, Creation, Filter, Forgotten, Revocation, Since};
 
 type Result<T> = std::result::Result<T, rusqlite::Error>;
@@ -88,7 +89,22 @@ pub(super) fn end(connection: &Connection, id: SessionId, ended: &Ended, seen_un
             id.as_bytes(),
             seen_until_us
         ])?;
+    if changed == 0 {
+        let live = "SELECT count(*) FROM session WHERE id = ?1 AND ended_us IS NULL AND last_seen_us <= ?2";
+        none(connection, live, params![id.as_bytes(), seen_until_us])?;
+    }
     Ok(changed > 0)
+}
+
+/// Fails where rows are left that a statement should have changed or deleted.
+pub(super) fn none(connection: &Connection, count: &str, parameters: &[&dyn rusqlite::ToSql]) -> Result<()> {
+    let rows: i64 = connection
+        .prepare_cached(count)?
+        .query_row(parameters, |row| row.get(0))?;
+    match rows {
+        0 => Ok(()),
+        _ => Err(rusqlite::Error::StatementChangedRows(0)),
+    }
 }
 
 pub(super) fn touch(connection: &Connection, seen: &[(SessionId, i64)]) -> Result<()> {
@@ -210,11 +226,12 @@ pub(super) fn standing(connection: &Connection) -> Result<Standing> {
 
 pub(super) fn revoke(connection: &Connection, revocation: &Revocation) -> Result<()> {
     let (kind, target) = revocation.target.key();
-    connection
+    let written = connection
         .prepare_cached(
             "INSERT INTO revocation (kind, target, label, until_us, caller) VALUES (?1, ?2, ?3, ?4, ?5)
-             ON CONFLICT (kind, target) DO UPDATE SET until_us = excluded.until_us, caller = excluded.caller
-             WHERE excluded.until_us > revocation.until_us",
+             ON CONFLICT (kind, target) DO UPDATE SET
+                 caller = iif(excluded.until_us > until_us, excluded.caller, caller),
+                 until_us = max(until_us, excluded.until_us)",
         )?
         .execute(params![
             kind,
@@ -223,7 +240,7 @@ pub(super) fn revoke(connection: &Connection, revocation: &Revocation) -> Result
             revocation.until_us,
             revocation.caller
         ])?;
-    Ok(())
+    one_row(written)
 }
 
 pub(super) fn set_lockdown(connection: &Connection, lockdown: Option<&Lockdown>) -> Result<bool> {
@@ -233,14 +250,19 @@ pub(super) fn set_lockdown(connection: &Connection, lockdown: Option<&Lockdown>)
             .execute(params![lockdown.at_us, lockdown.caller])?,
         None => connection.prepare_cached("DELETE FROM lockdown")?.execute([])?,
     };
+    let wrong = match lockdown {
+        Some(_) => "SELECT 1 - count(*) FROM lockdown",
+        None => "SELECT count(*) FROM lockdown",
+    };
+    none(connection, wrong, &[])?;
     Ok(changed > 0)
 }
 
 pub(super) fn probe(connection: &Connection) -> Result<()> {
-    connection
+    let written = connection
         .prepare_cached("UPDATE probe SET count = (count + 1) % 1000")?
         .execute([])?;
-    Ok(())
+    one_row(written)
 }
 
 fn read_session(row: &Row<'_>) -> Result<Session> {
