@@ -1,6 +1,7 @@
 //! The service as a whole: start, serve, stop.
 
 mod health;
+mod signals;
 mod stored;
 
 use std::net::SocketAddr;
@@ -87,7 +88,8 @@ pub enum ServiceError {
     Grpc(String),
 }
 
-/// Runs the service until SIGTERM or SIGINT; then it finishes the calls in flight and closes the audit log.
+/// Runs the service until SIGTERM or SIGINT; then it finishes the calls in flight and closes the audit log. SIGHUP, SIGUSR1 and
+/// SIGUSR2 are logged, and nothing else.
 ///
 /// # Errors
 /// It could not start, or a part of it ended by itself.
@@ -117,6 +119,7 @@ struct Service {
 
 impl Service {
     async fn start(configuration: &Configuration, logging: &Logging) -> Result<Self, ServiceError> {
+        signals::ignore()?;
         let (folder, metrics) = stored::load_folder(configuration)?;
         let tls = Tls::new(&configuration.grpc, Protocol::Http2)?;
         let risk = configuration.risk.as_ref().map(|risk| Upkeep::start(risk, &metrics));

@@ -16,6 +16,7 @@ use picket_tests::scenario::{self, Outcome};
 use picket_tests::stack::{Options, Stack};
 use picket_tests::upstream::Upstream;
 use serde_json::Value;
+use tokio::signal::unix::{SignalKind, signal};
 
 /// How many of the last audit records the demo shows.
 const RECORDS_SHOWN: &str = "6";
@@ -55,8 +56,8 @@ fn main() -> ExitCode {
     };
     let result = runtime.block_on(async {
         match arguments.command {
-            Subcommands::Run => demo().await,
-            Subcommands::Up => up().await,
+            Subcommands::Run => unless_ended(demo()).await,
+            Subcommands::Up => unless_ended(up()).await,
             Subcommands::Down => down().await,
             Subcommands::Upstream { listen } => upstream(listen).await,
         }
@@ -67,6 +68,20 @@ fn main() -> ExitCode {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Does something that starts processes, and gives it up at a signal that ends this one: what was started ends with it, also where
+/// the terminal is closed.
+async fn unless_ended(work: impl Future<Output = Result<()>>) -> Result<()> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        result = work => result,
+        _ = hangup.recv() => bail!("ended by SIGHUP"),
+        _ = interrupt.recv() => bail!("ended by SIGINT"),
+        _ = terminate.recv() => bail!("ended by SIGTERM"),
     }
 }
 
