@@ -1,5 +1,8 @@
 //! Calls to a running policy service, over mutual TLS.
 
+mod tls;
+
+use std::error::Error;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -75,6 +78,19 @@ impl OptionalServiceArguments {
     }
 }
 
+impl ServiceArguments {
+    /// The host and the port of the address; the brackets of an IPv6 address are no part of the host.
+    fn host_and_port(&self) -> Option<(&str, &str)> {
+        let (host, port) = self.address.rsplit_once(':')?;
+        Some((host.trim_matches(['[', ']']), port))
+    }
+
+    /// The name that the service's certificate must have.
+    fn name<'a>(&'a self, host: &'a str) -> &'a str {
+        self.server_name.as_deref().unwrap_or(host)
+    }
+}
+
 /// Why the policy service did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ServiceError {
@@ -88,6 +104,14 @@ pub(crate) enum ServiceError {
         #[source]
         source: tonic::transport::Error,
     },
+    #[error("`{flag} {}`: {problem}", file.display())]
+    Credentials {
+        flag: &'static str,
+        file: PathBuf,
+        problem: String,
+    },
+    #[error("cannot use the connection to the policy service at `{address}`: {meaning}")]
+    Tls { address: String, meaning: String },
     #[error("no runtime")]
     Runtime(#[source] std::io::Error),
     #[error("the policy service says {}: {}", .0.code(), crate::output::printable(.0.message()))]
@@ -140,7 +164,33 @@ pub(crate) fn ask_over<T>(
         .enable_all()
         .build()
         .map_err(ServiceError::Runtime)?;
-    runtime.block_on(async { Ok(question(connect(arguments).await?).await?) })
+    let tls = tls::read(arguments)?;
+    runtime.block_on(async {
+        let answered = async { Ok(question(connect(arguments).await?).await?) }.await;
+        match answered {
+            Err(error) if is_about_the_connection(&error) => match tls::find_failure(arguments, tls).await {
+                Some(meaning) => Err(ServiceError::Tls {
+                    address: arguments.address.clone(),
+                    meaning,
+                }),
+                None => Err(error),
+            },
+            answered => answered,
+        }
+    })
+}
+
+/// Whether the service has said nothing: what it says itself has no cause here.
+fn is_about_the_connection(error: &ServiceError) -> bool {
+    match error {
+        ServiceError::Connect { .. } => true,
+        ServiceError::Refused(status) => status.source().is_some(),
+        ServiceError::File(_)
+        | ServiceError::Address(_)
+        | ServiceError::Credentials { .. }
+        | ServiceError::Tls { .. }
+        | ServiceError::Runtime(_) => false,
+    }
 }
 
 async fn connect(arguments: &ServiceArguments) -> Result<Channel, ServiceError> {
@@ -150,18 +200,14 @@ async fn connect(arguments: &ServiceArguments) -> Result<Channel, ServiceError> 
         source,
     };
     let invalid = || ServiceError::Address(address.clone());
-    let (host, _port) = address.rsplit_once(':').ok_or_else(invalid)?;
-    let name = arguments
-        .server_name
-        .as_deref()
-        .unwrap_or(host.trim_matches(['[', ']']));
+    let (host, _port) = arguments.host_and_port().ok_or_else(invalid)?;
     let tls = ClientTlsConfig::new()
         .ca_certificate(Certificate::from_pem(files::read_text(&arguments.ca)?))
         .identity(Identity::from_pem(
             files::read_text(&arguments.certificate)?,
             files::read_text(&arguments.key)?,
         ))
-        .domain_name(name);
+        .domain_name(arguments.name(host));
     Endpoint::from_shared(format!("https://{address}"))
         .map_err(|_| invalid())?
         .timeout(TIMEOUT)

@@ -25,7 +25,7 @@ const OF_ALICE: [&str; 8] = [
 pub(crate) struct Service {
     _folder: tempfile::TempDir,
     pub(crate) keys: PathBuf,
-    port: u16,
+    pub(crate) port: u16,
 }
 
 impl Service {
@@ -168,6 +168,7 @@ fn an_operator_looks_revokes_and_locks_down() {
     let service = Service::start();
     crate::revision::activates_and_rolls_back(&service);
     crate::role::assigns_and_withdraws(&service);
+    crate::tls::names_the_side_and_the_certificate(&service);
     looks(&service);
     reports_and_explains_risk(&service);
     revokes(&service);

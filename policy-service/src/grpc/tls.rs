@@ -60,13 +60,25 @@ pub enum TlsError {
         file: String,
     },
     /// The certificate and the key do not belong together, or are of a kind that is not supported.
-    #[error("certificate and key: {0}")]
-    Certificate(#[source] rustls::Error),
+    #[error("grpc.certificate_file: `{certificate}`, with grpc.key_file: `{key}`: {source}")]
+    Certificate {
+        /// The file with the certificate.
+        certificate: String,
+        /// The file with the key.
+        key: String,
+        /// Why.
+        source: rustls::Error,
+    },
+    /// TLS 1.3 is not available.
+    #[error("TLS 1.3: {0}")]
+    Version(#[source] rustls::Error),
     /// A client authority is not usable.
-    #[error("{key}: client authorities: {source}")]
+    #[error("{key}: `{file}`: a certificate in it cannot be an authority: {source}")]
     ClientAuthority {
         /// The key of the configuration that names the file.
         key: &'static str,
+        /// The file.
+        file: String,
         /// Why.
         source: rustls::Error,
     },
@@ -86,10 +98,14 @@ impl Tls {
             .map_err(|source| pem_error("grpc.key_file", "a private key", &configuration.key_file, source))?;
         let mut server = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&TLS13])
-            .map_err(TlsError::Certificate)?
+            .map_err(TlsError::Version)?
             .with_client_cert_verifier(verifier)
             .with_single_cert(chain, key)
-            .map_err(TlsError::Certificate)?;
+            .map_err(|source| TlsError::Certificate {
+                certificate: configuration.certificate_file.display().to_string(),
+                key: configuration.key_file.display().to_string(),
+                source,
+            })?;
         server.alpn_protocols = vec![protocol.name().to_vec()];
         // Without resumption, every connection proves its certificate anew.
         server.send_tls13_tickets = 0;
@@ -106,7 +122,11 @@ pub(crate) fn provider() -> Arc<CryptoProvider> {
 pub(crate) fn authorities(key: &'static str, file: &Path) -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
     for authority in certificates(key, file)? {
-        let refused = |source| TlsError::ClientAuthority { key, source };
+        let refused = |source| TlsError::ClientAuthority {
+            key,
+            file: file.display().to_string(),
+            source,
+        };
         roots.add(authority).map_err(refused)?;
     }
     Ok(roots)
