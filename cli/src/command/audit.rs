@@ -41,8 +41,8 @@ Examples:
 const TAIL_ABOUT: &str = "\
 Prints the last records of the audit log, the latest one last: number, time, effect, who, what, route rule and policies.
 
-It checks these records and not those before them: that is what `picket audit verify` does. With --output json it prints \
-everything that each record holds.";
+It checks these records, not those before them, and not whether later ones are missing: that is what \
+`picket audit verify` does. With --output json it prints everything that each record holds.";
 
 const TAIL_EXAMPLES: &str = "\
 Examples:
