@@ -50,7 +50,7 @@ pub enum StoreError {
     /// A number does not fit SQLite's integers.
     #[error("the audit log is full: sequence numbers are used up")]
     Full,
-    /// A table, index, trigger or view that could change or discard what is written.
+    /// A table that was altered, or an index or a trigger on one, that could change or discard what is written.
     #[error("the audit database: {0}, and could change or discard what is written")]
     Altered(String),
     /// The file that names the last acknowledged record cannot be written.

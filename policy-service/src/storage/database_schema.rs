@@ -1,4 +1,5 @@
-//! The tables and indexes of a SQLite database that this program owns. Anything else in it could change or discard a write.
+//! The tables of a SQLite database that this program owns, and everything that is attached to them: a trigger, another index or an
+//! altered table could change or discard a write. Tables of others are their business (Litestream, for one, has some).
 
 use std::collections::BTreeMap;
 
@@ -11,13 +12,21 @@ pub(crate) enum SchemaError {
     /// SQLite's own error.
     #[error(transparent)]
     Sqlite(#[from] rusqlite::Error),
-    /// A table, index, trigger or view that is not as this program made it.
+    /// A table, or an index or a trigger on one, that is not as this program made it.
     #[error("`{0}` is not as Picket made it")]
     Altered(String),
 }
 
-/// The schema as the migrations make it, by kind and name.
-type Objects = BTreeMap<(String, String), String>;
+/// The kind and the name.
+type Name = (String, String);
+type Objects = BTreeMap<Name, Object>;
+
+#[derive(PartialEq, Eq)]
+struct Object {
+    /// The table that it is or is attached to; SQLite takes letters of either case for the same.
+    table: String,
+    sql: String,
+}
 
 /// What the schema must be, and when it was checked last.
 pub(crate) struct DatabaseSchema {
@@ -48,8 +57,9 @@ impl DatabaseSchema {
         if self.checked_at == Some(version) {
             return Ok(());
         }
-        let found = objects(connection)?;
-        let differs = |(name, sql): (&(String, String), &String), other: &Objects| other.get(name) != Some(sql);
+        let mut found = objects(connection)?;
+        found.retain(|_, object| self.expected.values().any(|expected| expected.table == object.table));
+        let differs = |(name, object): (&Name, &Object), other: &Objects| other.get(name) != Some(object);
         let altered = found.iter().find(|object| differs(*object, &self.expected));
         let missing = self.expected.iter().find(|object| differs(*object, &found));
         if let Some(((kind, name), _)) = altered.or(missing) {
@@ -83,12 +93,17 @@ fn objects(connection: &Connection) -> Result<Objects, rusqlite::Error> {
     // What SQLite makes by itself, such as the index of a primary key or statistics, has a reserved name.
     connection
         .prepare(
-            "SELECT type, name, coalesce(sql, '') FROM sqlite_schema WHERE name NOT LIKE 'sqlite\\_%' ESCAPE '\\'",
+            "SELECT type, name, lower(tbl_name), coalesce(sql, '') FROM sqlite_schema
+             WHERE name NOT LIKE 'sqlite\\_%' ESCAPE '\\'",
         )?
         .query_map([], |row| {
-            let sql: String = row.get(2)?;
-            // SQLite quotes the name of a table that was renamed.
-            Ok(((row.get(0)?, row.get(1)?), sql.replace('"', "")))
+            let sql: String = row.get(3)?;
+            let object = Object {
+                table: row.get(2)?,
+                // SQLite quotes the name of a table that was renamed.
+                sql: sql.replace('"', ""),
+            };
+            Ok(((row.get(0)?, row.get(1)?), object))
         })?
         .collect()
 }
@@ -109,9 +124,12 @@ mod tests {
     }
 
     #[test]
-    fn what_the_migrations_made_is_accepted_and_so_is_what_sqlite_adds() {
+    fn what_the_migrations_made_is_accepted_and_so_is_what_others_have() {
         for sql in [
             "",
+            "CREATE TABLE two (id INTEGER); CREATE UNIQUE INDEX two_by_id ON two (id);
+             CREATE TRIGGER t AFTER INSERT ON two BEGIN DELETE FROM one; END",
+            "CREATE VIEW v AS SELECT * FROM one",
             "INSERT INTO one VALUES (1, 'a'); ANALYZE",
             "ALTER TABLE one RENAME TO two; ALTER TABLE two RENAME TO one",
         ] {
@@ -133,8 +151,11 @@ mod tests {
                 "CREATE TRIGGER t AFTER INSERT ON one BEGIN DELETE FROM one; END",
                 "trigger t",
             ),
-            ("CREATE VIEW v AS SELECT * FROM one", "view v"),
-            ("CREATE TABLE two (id INTEGER)", "table two"),
+            (
+                "CREATE TRIGGER t BEFORE INSERT ON ONE BEGIN SELECT RAISE(IGNORE); END",
+                "trigger t",
+            ),
+            ("ALTER TABLE one RENAME TO two", "index one_by_name"),
             ("CREATE UNIQUE INDEX u ON one (id, name)", "index u"),
             ("DROP INDEX one_by_name", "index one_by_name"),
             ("ALTER TABLE one ADD COLUMN more TEXT", "table one"),
