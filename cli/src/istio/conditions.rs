@@ -138,16 +138,12 @@ pub(super) fn peer(value: &str, trust_domain: &str) -> Result<String, String> {
     }
 }
 
-/// Istio splits it at the last slash, so the beginning of an issuer is not one.
-pub(super) fn principal<'i>(value: &str, mut issuers: impl Iterator<Item = &'i String>) -> Result<String, String> {
-    let issuer = value.rsplit_once('/').map(|(issuer, _)| issuer);
-    let is_prefix = value.ends_with('*') && !value.starts_with('*');
-    if is_prefix && !issuers.any(|known| Some(known.as_str()) == issuer) {
-        return Err(format!(
-            "expected a known issuer before the last slash, as only subjects can have a beginning, found `{value}`"
-        ));
-    }
-    parsed::<PrincipalPattern>(value)
+/// The filter splits it as it is split here, as its providers are of the same issuers.
+pub(super) fn principal<'i>(value: &str, issuers: impl Iterator<Item = &'i String>) -> Result<String, String> {
+    let issuers: Vec<&str> = issuers.map(String::as_str).collect();
+    PrincipalPattern::parse(value, &issuers)
+        .map(|_| value.to_owned())
+        .map_err(|error| format!("{error}, found `{value}`"))
 }
 
 /// Istio's default namespace is the document's.

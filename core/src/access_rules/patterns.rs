@@ -18,7 +18,8 @@ pub struct NamePattern(Kind);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuthorityPattern(Kind);
 
-/// A pattern of paths in normal form, or a template in which `{*}` is one segment and `{**}`, as the last one, all the rest.
+/// A pattern of paths in normal form, or a template in which `{*}` is one segment and `{**}` any number of them. Behind `{**}`
+/// there are literal segments alone, as in Envoy's URI templates.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PathPattern {
     /// The whole path, its beginning or its end.
@@ -33,20 +34,23 @@ pub enum PathPattern {
 }
 
 /// What follows the segments of a template.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TemplateEnd {
     /// Nothing.
     Here,
     /// A slash, and anything or nothing.
     Rest,
+    /// A slash, at least one segment, and this text, which begins with a slash.
+    RestBefore(Box<str>),
 }
 
 /// A pattern of SPIFFE IDs: `spiffe://example.org/ns/shop/sa/web`, `spiffe://example.org/ns/shop/*`, `*/sa/web`, `*`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerPattern(Kind);
 
-/// A principal as `ISSUER/SUBJECT`: what follows the last slash is the subject, as issuers are URLs. `ISSUER/abc*` is the beginning
-/// of a subject, `*abc` the end of an issuer and the whole subject, `*` any principal.
+/// A principal as `ISSUER/SUBJECT`. Both can hold slashes, so the issuer is the longest one that is known and that a slash
+/// follows. `ISSUER/abc*` is the beginning of a subject, `*ISSUER/SUBJECT` the end of an issuer and a whole subject, `*abc` the
+/// end of a subject, `*` any principal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PrincipalPattern {
     issuer: Kind,
@@ -72,11 +76,14 @@ pub enum PatternError {
     /// No principal could fit.
     #[error("expected `ISSUER/SUBJECT`, `ISSUER/SUBJECT*`, `*ISSUER/SUBJECT`, `*SUBJECT` or `*`")]
     Principal,
+    /// No token can be of its issuer.
+    #[error("expected the issuer of a provider before a slash, as no other token can match")]
+    Issuer,
     /// No path in normal form could fit.
     #[error("expected a path in normal form, its beginning before a `*`, or its end after one")]
     Path,
     /// Not a template.
-    #[error("expected `{{*}}` or, as the last one, `{{**}}` as a whole segment of a path in normal form")]
+    #[error("expected `{{*}}`, or `{{**}}` as the last of both, as whole segments of a path in normal form")]
     Template,
     /// Not a service account.
     #[error("expected a Kubernetes service account as `NAMESPACE/SERVICE_ACCOUNT`")]
@@ -177,15 +184,22 @@ impl PathPattern {
             Self::Text(text) => return text.fits(path.as_bytes()),
             Self::Template { segments, end } => (segments, end),
         };
-        let mut have = path.split('/').skip(1);
-        let fits = segments.iter().all(|wanted| match (wanted, have.next()) {
-            (None, Some(have)) => !have.is_empty(),
-            (Some(wanted), Some(have)) => **wanted == *have,
-            (_, None) => false,
-        });
-        fits && match end {
-            TemplateEnd::Here => have.next().is_none(),
-            TemplateEnd::Rest => have.next().is_some(),
+        let mut rest = path.strip_prefix('/');
+        for wanted in segments {
+            let Some(text) = rest else { return false };
+            let (have, behind) = text
+                .split_once('/')
+                .map_or((text, None), |(have, behind)| (have, Some(behind)));
+            let fits = wanted.as_ref().map_or(!have.is_empty(), |wanted| **wanted == *have);
+            if !fits {
+                return false;
+            }
+            rest = behind;
+        }
+        match end {
+            TemplateEnd::Here => rest.is_none(),
+            TemplateEnd::Rest => rest.is_some(),
+            TemplateEnd::RestBefore(tail) => rest.is_some_and(|rest| rest.ends_with(&**tail)),
         }
     }
 }
@@ -218,14 +232,18 @@ fn template(text: &str) -> Result<PathPattern, PatternError> {
         .ok_or(PatternError::Template)?
         .split('/')
         .collect();
-    let end = match segments.pop_if(|last| *last == "{**}") {
-        Some(_) => TemplateEnd::Rest,
-        None => TemplateEnd::Here,
-    };
     let literal_form = text.replace("{**}", "x").replace("{*}", "x");
     if segments.len() > TEMPLATE_SEGMENTS_MAX || literal_form.contains(['{', '}', '*']) || !is_normal(&literal_form) {
         return Err(PatternError::Template);
     }
+    let end = match segments.iter().position(|segment| *segment == "{**}") {
+        None => TemplateEnd::Here,
+        Some(rest) => match segments.split_off(rest).get(1..) {
+            None | Some([]) => TemplateEnd::Rest,
+            Some(tail) if tail.iter().any(|segment| segment.contains('{')) => return Err(PatternError::Template),
+            Some(tail) => TemplateEnd::RestBefore(format!("/{}", tail.join("/")).into()),
+        },
+    };
     let segment = |segment: &&str| match *segment {
         "{*}" => Ok(None),
         literal if literal.contains('{') => Err(PatternError::Template),
@@ -280,25 +298,49 @@ impl PrincipalPattern {
     }
 }
 
-impl FromStr for PrincipalPattern {
-    type Err = PatternError;
-
-    fn from_str(text: &str) -> Result<Self, PatternError> {
-        let pattern = |issuer, subject| Ok(Self { issuer, subject });
-        let exact = |text: &str| match text.is_empty() {
-            true => Err(PatternError::Principal),
-            false => Ok(Kind::Exact(text.into())),
+impl PrincipalPattern {
+    /// Reads a pattern of the principals of these issuers.
+    ///
+    /// # Errors
+    /// It is not of the form, or no token of these issuers can match.
+    pub fn parse(text: &str, issuers: &[&str]) -> Result<Self, PatternError> {
+        let (issuer, subject) = match Kind::parse(text)? {
+            Kind::Present => (Kind::Present, Kind::Present),
+            Kind::Exact(text) => {
+                let is_known = |issuer: &str, subject: &str| issuers.contains(&issuer) && !subject.is_empty();
+                let (issuer, subject) = split(&text, is_known)?;
+                (Kind::Exact(issuer.into()), Kind::Exact(subject.into()))
+            }
+            Kind::Prefix(text) => match split(&text, |issuer, _| issuers.contains(&issuer))? {
+                (issuer, "") => (Kind::Exact(issuer.into()), Kind::Present),
+                (issuer, start) => (Kind::Exact(issuer.into()), Kind::Prefix(start.into())),
+            },
+            Kind::Suffix(text) => {
+                let is_end = |end: &str, _: &str| issuers.iter().any(|issuer| issuer.ends_with(end));
+                match split(&text, is_end) {
+                    Ok((_, "")) => return Err(PatternError::Principal),
+                    Ok(("", subject)) => (Kind::Present, Kind::Exact(subject.into())),
+                    Ok((end, subject)) => (Kind::Suffix(end.into()), Kind::Exact(subject.into())),
+                    // It is the end of a subject.
+                    Err(_) => (Kind::Present, Kind::Suffix(text)),
+                }
+            }
         };
-        match (Kind::parse(text)?, text.rsplit_once('/')) {
-            (Kind::Present, _) => pattern(Kind::Present, Kind::Present),
-            (Kind::Suffix(subject), None) => pattern(Kind::Present, Kind::Suffix(subject)),
-            (Kind::Suffix(_), Some((issuer, subject))) => pattern(Kind::parse(issuer)?, exact(subject)?),
-            (Kind::Prefix(_), Some((issuer, "*"))) => pattern(exact(issuer)?, Kind::Present),
-            (Kind::Prefix(_), Some((issuer, subject))) => pattern(exact(issuer)?, Kind::parse(subject)?),
-            (Kind::Exact(_), Some((issuer, subject))) => pattern(exact(issuer)?, exact(subject)?),
-            (Kind::Prefix(_) | Kind::Exact(_), None) => Err(PatternError::Principal),
-        }
+        Ok(Self { issuer, subject })
     }
+}
+
+/// `ISSUER/SUBJECT` in two, with the longest issuer for which both are known.
+fn split(text: &str, is_known: impl Fn(&str, &str) -> bool) -> Result<(&str, &str), PatternError> {
+    let mut splits = text
+        .rmatch_indices('/')
+        .filter_map(|(slash, _)| text.split_at_checked(slash))
+        .filter_map(|(issuer, behind)| Some((issuer, behind.strip_prefix('/')?)));
+    let found = splits.find(|(issuer, subject)| is_known(issuer, subject));
+    found.ok_or(match text.contains('/') {
+        true => PatternError::Issuer,
+        false => PatternError::Principal,
+    })
 }
 
 impl ServiceAccountName {
@@ -420,6 +462,18 @@ mod tests {
         check("*%2B", fits, &["/a+"], &[]);
         check("/{*}/%3Bx", fits, &["/a/;x"], &[]);
         check("/{*}/", fits, &["/a/"], &["/a", "//", "/a/b"]);
+        check(
+            "/foo/{**}/",
+            fits,
+            &["/foo/bar/", "/foo/a/b/"],
+            &["/foo/bar", "/foo/", "/foo"],
+        );
+        check(
+            "/{*}/{**}/admin/x",
+            fits,
+            &["/a/b/admin/x", "/a/b/c/admin/x", "/a/admin/admin/x"],
+            &["/a/admin/x", "/admin/x", "/a/b/admin/x/", "/a/b/xadmin/x"],
+        );
     }
 
     #[test]
@@ -430,8 +484,10 @@ mod tests {
             assert_eq!(bad.parse::<PathPattern>(), Err(PatternError::Path), "{bad}");
         }
         for bad in [
-            "/foo/{**}/",
-            "/{**}/a",
+            "/{**}/{*}",
+            "/{**}/a/{**}",
+            "/{**}a",
+            "/{**}//",
             "/x{*}",
             "/{*}x",
             "/{id}",
@@ -503,45 +559,111 @@ mod tests {
     }
 
     #[test]
-    fn a_principal_is_split_at_the_last_slash() {
-        let fits = |pattern: &PrincipalPattern, value: &str| {
-            let (issuer, subject) = value.split_once(' ').unwrap();
-            pattern.fits(issuer, subject)
-        };
-        check(
-            "https://i.example/alice",
-            fits,
-            &["https://i.example alice"],
-            &["https://i.example alice2", "https: /i.example/alice"],
-        );
-        check(
-            "https://i.example/*",
-            fits,
-            &["https://i.example alice"],
-            &["https://i.example ", "https://i.example/x alice"],
-        );
-        check(
-            "https://i.example/al*",
-            fits,
-            &["https://i.example alice"],
-            &["https://i.example bob"],
-        );
-        check(
-            "*/alice",
-            fits,
-            &["https://i.example alice"],
-            &["https://i.example bob"],
-        );
-        check(
-            "*.example/alice",
-            fits,
-            &["https://i.example alice"],
-            &["https://i.test alice", "https://i.example xalice"],
-        );
-        check("*ice", fits, &["https://i.example alice"], &["https://i.example alic"]);
-        check("*", fits, &["i a"], &["i "]);
-        for bad in ["alice", "al*", "/alice", "https://i.example/", "*/"] {
-            assert_eq!(bad.parse::<PrincipalPattern>(), Err(PatternError::Principal), "{bad}");
+    fn a_principal_is_split_after_the_longest_issuer_that_is_known() {
+        const ISSUERS: [&str; 4] = [
+            "https://i.example",
+            "https://i.example/tenants/7",
+            "https://j.example/",
+            "urn:k",
+        ];
+        // A pattern; issuers and subjects that match, and that do not.
+        for (pattern, matching, others) in [
+            (
+                "https://i.example/alice",
+                &["https://i.example alice"][..],
+                &["https://i.example alice2", "https: /i.example/alice", "urn:k alice"][..],
+            ),
+            (
+                "https://i.example/users/7/alice",
+                &["https://i.example users/7/alice"],
+                &["https://i.example/users/7 alice", "https://i.example alice"],
+            ),
+            (
+                "https://i.example/tenants/7/alice",
+                &["https://i.example/tenants/7 alice"],
+                &["https://i.example tenants/7/alice"],
+            ),
+            (
+                "https://i.example/tenants/7/a/b",
+                &["https://i.example/tenants/7 a/b"],
+                &["https://i.example tenants/7/a/b", "https://i.example/tenants/7/a b"],
+            ),
+            (
+                "https://i.example/tenants/7/",
+                &["https://i.example tenants/7/"],
+                &["https://i.example/tenants/7 a"],
+            ),
+            (
+                "https://j.example//alice",
+                &["https://j.example/ alice"],
+                &["https://j.example /alice"],
+            ),
+            (
+                "urn:k/spiffe://e.org/a",
+                &["urn:k spiffe://e.org/a"],
+                &["urn:k a", "urn:k/spiffe://e.org a"],
+            ),
+            (
+                "https://i.example/*",
+                &["https://i.example alice", "https://i.example a/b"],
+                &["https://i.example ", "https://i.example/tenants/7 alice"],
+            ),
+            (
+                "https://i.example/al*",
+                &["https://i.example alice"],
+                &["https://i.example bob"],
+            ),
+            (
+                "https://i.example/a/b*",
+                &["https://i.example a/bc"],
+                &["https://i.example/a bc"],
+            ),
+            (
+                "*/alice",
+                &["https://i.example alice", "urn:k alice"],
+                &["https://i.example bob"],
+            ),
+            (
+                "*/users/7",
+                &["https://i.example users/7"],
+                &["https://i.example/users 7"],
+            ),
+            (
+                "*.example/alice",
+                &["https://i.example alice"],
+                &["https://i.test alice", "https://i.example xalice"],
+            ),
+            ("*.example/a/b", &["https://i.example a/b"], &["https://i.example/a b"]),
+            ("*ers/7", &["https://i.example users/7"], &["https://i.example 7"]),
+            ("*ice", &["https://i.example alice"], &["https://i.example alic"]),
+            ("*", &["i a"], &["i "]),
+        ] {
+            let parsed = PrincipalPattern::parse(pattern, &ISSUERS).unwrap();
+            for (values, expected) in [(matching, true), (others, false)] {
+                for value in values {
+                    let (issuer, subject) = value.split_once(' ').unwrap();
+                    assert_eq!(parsed.fits(issuer, subject), expected, "{pattern} {value}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_principal_that_no_token_can_have_is_none() {
+        let known = ["https://i.example"];
+        for (pattern, issuers, expected) in [
+            ("alice", &known[..], PatternError::Principal),
+            ("al*", &known, PatternError::Principal),
+            ("*/", &known, PatternError::Principal),
+            ("a*b", &known, PatternError::Text),
+            ("/alice", &known, PatternError::Issuer),
+            ("https://i.example/", &known, PatternError::Issuer),
+            ("https://other.example/alice", &known, PatternError::Issuer),
+            ("https://i.example.org/alice", &known, PatternError::Issuer),
+            ("https://i.exam*", &known, PatternError::Issuer),
+            ("https://i.example/alice", &[], PatternError::Issuer),
+        ] {
+            assert_eq!(PrincipalPattern::parse(pattern, issuers), Err(expected), "{pattern}");
         }
     }
 }

@@ -8,12 +8,13 @@ use super::document::{
     AccessConditionDocument, AccessDocument, AccessOperationDocument, AccessRuleDocument, AccessSourceDocument,
     AttributeDocument,
 };
-use super::filter::{check_name, parse_each};
+use super::filter::{check_name, parse_each_with};
 use super::problems::Problems;
-use crate::access_rules::{AccessRule, AccessRules, ClaimIndex, Condition, Polarity, Values};
+use crate::access_rules::{AccessRule, AccessRules, ClaimIndex, Condition, Polarity, PrincipalPattern, Values};
 use crate::request;
 use crate::spiffe::TrustDomain;
 use crate::token::claim_path::ClaimPath;
+use crate::token::provider::Provider;
 
 /// Rules and their entries are tried one by one, so their numbers bound a request's cost.
 const RULES_MAX: usize = 1_000;
@@ -26,6 +27,7 @@ const HOST: &str = "host";
 pub(super) fn check_access(
     document: Option<AccessDocument>,
     trust_domains: &BTreeSet<TrustDomain>,
+    providers: &[Provider],
     check: &mut Problems,
 ) -> AccessRules {
     let AccessDocument {
@@ -42,6 +44,7 @@ pub(super) fn check_access(
     }
     let mut reader = Reader {
         trust_domains,
+        issuers: providers.iter().map(|provider| provider.issuer.as_str()).collect(),
         ids: BTreeSet::new(),
         claims: Vec::new(),
         check: &mut *check,
@@ -67,6 +70,8 @@ pub(super) fn check_access(
 
 struct Reader<'r> {
     trust_domains: &'r BTreeSet<TrustDomain>,
+    /// Of the providers.
+    issuers: Vec<&'r str>,
     ids: BTreeSet<String>,
     claims: Vec<ClaimPath>,
     check: &'r mut Problems,
@@ -141,8 +146,7 @@ impl Reader<'_> {
                 .map(Condition::Namespace),
             self.pair(&d.service_accounts, &d.not_service_accounts, path, "service_accounts")
                 .map(Condition::ServiceAccount),
-            self.pair(&d.principals, &d.not_principals, path, "principals")
-                .map(Condition::Principal),
+            self.principals(d, path),
             self.pair(
                 &d.connection_addresses,
                 &d.not_connection_addresses,
@@ -216,7 +220,15 @@ impl Reader<'_> {
                 self.check_favour(path, "values", lists.0.is_some(), lists.1.is_some(), polarity);
                 Condition::Namespace(self.values(lists, path))
             }
-            AttributeDocument::Principal => Condition::Principal(self.values(lists, path)),
+            AttributeDocument::Principal => Condition::Principal(Values {
+                any_of: self.principal_entries(lists.0, &format!("{path}.values")),
+                none_of: self.principal_entries(lists.1, &format!("{path}.not_values")),
+            }),
+            AttributeDocument::ServiceAccount => {
+                self.check_trusts(path);
+                self.check_favour(path, "values", lists.0.is_some(), lists.1.is_some(), polarity);
+                Condition::ServiceAccount(self.values(lists, path))
+            }
             AttributeDocument::ConnectionAddress => Condition::ConnectionAddress(self.values(lists, path)),
             AttributeDocument::SourceAddress => Condition::SourceAddress(self.values(lists, path)),
             AttributeDocument::DestinationAddress => Condition::DestinationAddress(self.values(lists, path)),
@@ -260,18 +272,38 @@ impl Reader<'_> {
         }
     }
 
+    fn principals(&mut self, document: &AccessSourceDocument, path: &str) -> Option<Condition> {
+        let lists = (document.principals.as_deref(), document.not_principals.as_deref());
+        (lists != (None, None)).then(|| {
+            Condition::Principal(Values {
+                any_of: self.principal_entries(lists.0, &format!("{path}.principals")),
+                none_of: self.principal_entries(lists.1, &format!("{path}.not_principals")),
+            })
+        })
+    }
+
+    fn principal_entries(&mut self, list: List<'_>, path: &str) -> Vec<PrincipalPattern> {
+        let list = self.checked(list, path);
+        let parse = |text: &str| PrincipalPattern::parse(text, &self.issuers);
+        let entries = parse_each_with(list, path, parse, self.check).into_iter();
+        entries.map(|(_, value)| value).collect()
+    }
+
     fn entries<T>(&mut self, list: List<'_>, path: &str) -> Vec<T>
     where
         T: FromStr,
         T::Err: Display,
     {
+        let list = self.checked(list, path);
+        let entries = parse_each_with(list, path, str::parse::<T>, self.check).into_iter();
+        entries.map(|(_, value)| value).collect()
+    }
+
+    /// As much of a list as it may have.
+    fn checked<'d>(&mut self, list: List<'d>, path: &str) -> &'d [String] {
         self.check_length(list.map(<[String]>::len), path);
         let list = list.unwrap_or_default();
-        let list = list.get(..ENTRIES_MAX).unwrap_or(list);
-        parse_each(list, path, self.check)
-            .into_iter()
-            .map(|(_, value)| value)
-            .collect()
+        list.get(..ENTRIES_MAX).unwrap_or(list)
     }
 
     fn header(&mut self, name: &str, path: &str) -> Box<str> {

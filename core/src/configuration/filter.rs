@@ -289,6 +289,7 @@ impl FilterConfiguration {
         let (tokens, decisions) = (document.token_cache_entries_max, document.decision_cache_entries_max);
         let (token_default, decision_default) = cache_entries_defaults(tokens, decisions);
         let transaction_tokens = check_transaction_token(document.transaction_token, &document.workload, &mut check);
+        let access = check_access(document.access, &trust_domains, &providers, &mut check);
         let configuration = Self {
             owned_headers: owned_headers(&providers, transaction_tokens.is_some(), &peers),
             transaction_tokens,
@@ -304,7 +305,7 @@ impl FilterConfiguration {
             further_methods,
             refuses_double_encoding: document.paths.and_then(|paths| paths.double_encoding)
                 == Some(DoubleEncodingDocument::Refuse),
-            access: check_access(document.access, &trust_domains, &mut check),
+            access,
             forward_credential: document.forward_credential.unwrap_or(false),
             identity_headers: check_identity_headers(document.identity_headers.as_deref(), &mut check),
             explain_permits: document.explain_permits.unwrap_or(false),
@@ -634,11 +635,19 @@ where
     T: std::str::FromStr,
     T::Err: std::fmt::Display,
 {
+    parse_each_with(texts, path, str::parse::<T>, check)
+}
+
+/// As [`parse_each`], for values that are read in another way.
+pub(super) fn parse_each_with<T, E: std::fmt::Display>(
+    texts: &[String],
+    path: &str,
+    parse: impl Fn(&str) -> Result<T, E>,
+    check: &mut Problems,
+) -> Vec<(usize, T)> {
     let mut values = Vec::new();
     for (index, text) in texts.iter().enumerate() {
-        let result = text
-            .parse::<T>()
-            .map_err(|error| format!("{error}, found `{}`", shortened(text)));
+        let result = parse(text).map_err(|error| format!("{error}, found `{}`", shortened(text)));
         values.extend(
             check
                 .take(&format!("{path}[{index}]"), result)

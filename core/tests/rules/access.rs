@@ -149,6 +149,79 @@ fn principals_are_issuer_and_subject() {
 }
 
 #[test]
+fn a_subject_with_slashes_is_what_follows_the_issuer() {
+    let of = |subject: &str| with_claims(&[("sub", json!(subject))]);
+    let (nested, plain) = (of("users/7/alice"), of("alice"));
+    for principal in [
+        "https://issuer.example/users/7/alice",
+        "https://issuer.example/users/*",
+        "*/users/7/alice",
+        "*.example/users/7/alice",
+        "*7/alice",
+    ] {
+        for rule in [
+            json!({"from": [{"principals": [principal]}]}),
+            json!({"when": [{"attribute": "principal", "values": [principal]}]}),
+        ] {
+            check(&rule, from_ref(&nested), &[plain.clone(), caller()]);
+        }
+        for rule in [
+            json!({"from": [{"not_principals": [principal]}]}),
+            json!({"when": [{"attribute": "principal", "not_values": [principal]}]}),
+        ] {
+            check(&rule, &[plain.clone(), caller()], from_ref(&nested));
+        }
+    }
+}
+
+#[test]
+fn a_principal_of_an_issuer_that_no_provider_has_is_a_mistake() {
+    let mut document = configuration();
+    document["access"] = json!({"reject": [
+        {"id": "a", "from": [{"principals": ["https://other.example/a", "https://issuer.example/a/b"], "not_principals": ["a/b"]}]},
+        {"id": "b", "when": [{"attribute": "principal", "values": ["https://other.example/*"], "not_values": ["*"]}]},
+    ]});
+    let problems = FilterConfiguration::parse(document.to_string().as_bytes()).unwrap_err();
+    let lines: Vec<String> = problems.as_slice().iter().map(ToString::to_string).collect();
+    let expected = "expected the issuer of a provider before a slash, as no other token can match";
+    assert_eq!(
+        lines,
+        [
+            format!("access.reject[0].from[0].principals[0]: {expected}, found `https://other.example/a`"),
+            format!("access.reject[0].from[0].not_principals[0]: {expected}, found `a/b`"),
+            format!("access.reject[1].when[0].values[0]: {expected}, found `https://other.example/*`"),
+        ]
+    );
+}
+
+#[test]
+fn a_service_account_is_an_attribute_too() {
+    check(
+        &json!({"when": [{"attribute": "service_account", "values": ["shop/web"]}]}),
+        &[caller()],
+        &[caller().no_peer(), caller().peer("spiffe://example.org/ns/ops/sa/web")],
+    );
+    let mut document = configuration();
+    document["trust_domains"] = json!(["example.org", "other.org"]);
+    document["access"] = json!({"accept": [
+        {"id": "a", "when": [{"attribute": "service_account", "values": ["shop/web"], "not_values": ["web"]}]},
+    ]});
+    let problems = FilterConfiguration::parse(document.to_string().as_bytes()).unwrap_err();
+    let paths: Vec<&str> = problems
+        .as_slice()
+        .iter()
+        .map(|problem| problem.path.as_str())
+        .collect();
+    assert_eq!(
+        paths,
+        [
+            "access.accept[0].when[0].values",
+            "access.accept[0].when[0].not_values[0]"
+        ]
+    );
+}
+
+#[test]
 fn operations_are_host_with_port_port_method_and_path() {
     check(
         &json!({"to": [{"hosts": ["Orders.example.org"]}]}),

@@ -81,7 +81,8 @@ pub struct AccessSourceDocument {
     /// Kubernetes service accounts that the peer does not have.
     #[deserr(default)]
     pub not_service_accounts: Option<Vec<String>>,
-    /// Principals of tokens, as `ISSUER/SUBJECT`, or `*` for any: what follows the last slash is the subject.
+    /// Principals of tokens, as `ISSUER/SUBJECT`, or `*` for any. The issuer is the longest one of a provider that a slash
+    /// follows; the rest is the subject.
     #[deserr(default)]
     pub principals: Option<Vec<String>>,
     /// Principals that the token does not name.
@@ -125,7 +126,8 @@ pub struct AccessOperationDocument {
     /// Methods that it does not have.
     #[deserr(default)]
     pub not_methods: Option<Vec<String>>,
-    /// Paths in normal form, without query; or templates in which `{*}` is one segment and `{**}`, as the last one, all the rest.
+    /// Paths in normal form, without query; or templates in which `{*}` is one segment and `{**}` any number of them. Behind
+    /// `{**}` there can be literal segments.
     #[deserr(default)]
     pub paths: Option<Vec<String>>,
     /// Paths that it does not have.
@@ -172,6 +174,9 @@ pub enum AttributeDocument {
     /// As `namespaces` of a source.
     #[deserr(rename = "namespace")]
     Namespace,
+    /// As `service_accounts` of a source.
+    #[deserr(rename = "service_account")]
+    ServiceAccount,
     /// As `principals` of a source.
     #[deserr(rename = "principal")]
     Principal,
