@@ -23,7 +23,9 @@ use std::cell::{Cell, OnceCell};
 use std::rc::Rc;
 
 use crate::access::{AccessRequest, Action, Context, FurtherToken, Resource, Sidecar};
-use crate::configuration::filter::{CredentialRequirement, Decider, FilterConfiguration, RouteRule};
+use crate::configuration::filter::{
+    CredentialRequirement, Decider, FilterConfiguration, PreflightCredential, RouteRule,
+};
 use crate::decision::{Decision, StepUp, Vary};
 use crate::dpop::{ProofChecker, ProofMemory};
 use crate::path::{Delimiters, TargetError};
@@ -448,7 +450,8 @@ fn find_credential<'a>(
     rule: &RouteRule,
     head: &RequestHead<'a>,
 ) -> Result<Option<Credential<'a>>, Refusal> {
-    if rule.credential == CredentialRequirement::NotRequired {
+    let exempts_preflights = rule.preflights == PreflightCredential::NotRequired;
+    if rule.credential == CredentialRequirement::NotRequired || (exempts_preflights && is_preflight(head)) {
         return Ok(None);
     }
     let found = configuration.credential_sources.find(rule.credential_sources, head)?;
@@ -458,6 +461,16 @@ fn find_credential<'a>(
         }
         (_, found) => Ok(found),
     }
+}
+
+/// The CORS-preflight request of the Fetch standard, as Envoy's JWT filter knows it.
+fn is_preflight(head: &RequestHead<'_>) -> bool {
+    let has = |wanted: &str| {
+        head.headers
+            .iter()
+            .any(|(name, value)| *name == wanted && !value.is_empty())
+    };
+    head.method == "OPTIONS" && has("origin") && has("access-control-request-method")
 }
 
 fn verify_token(

@@ -42,6 +42,15 @@ pub fn encode_list(texts: &[String]) -> String {
     out
 }
 
+/// A list as a header value, each text as it is. `None`: a header cannot hold it (RFC 9110 §5.5), or a text of several has a
+/// comma, which would add an element.
+#[must_use]
+pub fn raw_list(texts: &[String]) -> Option<String> {
+    let is_raw = |text: &String| !text.chars().any(char::is_control) && text.trim_matches(' ') == text;
+    let is_list = texts.len() == 1 || !texts.iter().any(|text| text.contains(','));
+    (is_list && texts.iter().all(is_raw)).then(|| texts.join(","))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -52,5 +61,25 @@ mod tests {
         assert_eq!(encode("a\r\nx-admin: 1"), "a%0D%0Ax-admin:%201");
         assert_eq!(encode("50%,é"), "50%25%2C%C3%A9");
         assert_eq!(encode_list(&["a,b".into(), "c".into(), String::new()]), "a%2Cb,c,");
+    }
+
+    #[test]
+    fn a_raw_text_is_as_it_is_or_none() {
+        let raw = |texts: &[&str]| raw_list(&texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>());
+        for (texts, expected) in [
+            (&["Ada Lovelace"][..], Some("Ada Lovelace")),
+            (&["50%, é"], Some("50%, é")),
+            (&["a", "b c"], Some("a,b c")),
+            (&[""], Some("")),
+            (&["a,b", "c"], None),
+            (&["a\r\nx-admin: 1"], None),
+            (&["a\u{85}b"], None),
+            (&["a\tb"], None),
+            (&[" a"], None),
+            (&["a "], None),
+            (&["a", "b\0"], None),
+        ] {
+            assert_eq!(raw(texts).as_deref(), expected, "{texts:?}");
+        }
     }
 }

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::document::{CredentialDocument, RuleDocument};
-use super::filter::CredentialRequirement;
+use super::document::{CredentialDocument, NeedDocument, RuleDocument};
+use super::filter::{CredentialRequirement, PreflightCredential};
 use super::problems::{Problems, shortened};
 use crate::token::credential::{CREDENTIALS_MAX, SOURCES_MAX, SourceSet};
 use crate::token::provider::{Provider, ProviderIndex};
@@ -46,6 +46,19 @@ pub(super) fn places_of(credential: &CredentialRequirement, providers: &[Provide
             .iter()
             .filter_map(|provider| providers.get(*provider))
             .fold(SourceSet::default(), |all, provider| all.union(provider.sources)),
+    }
+}
+
+/// `credential: all` has a check of its own, and with `credential: none` there is nothing to leave out.
+pub(super) fn check_preflights(document: &RuleDocument, path: &str, check: &mut Problems) -> PreflightCredential {
+    match (document.preflight_credential, document.credential) {
+        (None | Some(NeedDocument::Required), _) => PreflightCredential::AsRule,
+        (Some(NeedDocument::None), Some(CredentialDocument::All | CredentialDocument::None)) => {
+            let expected = "expected `none` only beside `credential: required` or `optional`";
+            check.add(format!("{path}.preflight_credential"), expected);
+            PreflightCredential::AsRule
+        }
+        (Some(NeedDocument::None), _) => PreflightCredential::NotRequired,
     }
 }
 

@@ -151,6 +151,10 @@ pub struct RuleDocument {
     /// Whether a token is required. Default: `required`.
     #[deserr(default)]
     pub credential: Option<CredentialDocument>,
+    /// Whether a CORS preflight (`OPTIONS` with `origin` and `access-control-request-method`) is held to `credential`. With
+    /// `none` a token in it is not looked at, so that it is nobody's to access rules and policies. Default: `required`.
+    #[deserr(default)]
+    pub preflight_credential: Option<NeedDocument>,
     /// The names of the providers whose tokens are accepted; with `credential: all` 2 to 4, of each of which a token must come.
     /// Default: all.
     #[deserr(default)]

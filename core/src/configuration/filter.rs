@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use std::rc::Rc;
 
 use super::access::check_access;
-use super::credentials::{check_credential, places_of};
+use super::credentials::{check_credential, check_preflights, places_of};
 use super::document::{
     CredentialDocument, DecisionDocument, DoubleEncodingDocument, FilterDocument, NeedDocument, PolicyServiceDocument,
     RuleDocument, TransactionTokenDocument,
@@ -119,6 +119,8 @@ pub struct RouteRule {
     pub credential: CredentialRequirement,
     /// Where its providers' tokens may be sent; what stands in the places of others is no credential here.
     pub credential_sources: SourceSet,
+    /// Whether CORS preflights are held to `credential`.
+    pub preflights: PreflightCredential,
     /// The scopes that the token must all have.
     pub scopes: Vec<String>,
     /// Which tokens need a proof of possession.
@@ -159,6 +161,15 @@ impl CredentialRequirement {
             Self::NotRequired => None,
         }
     }
+}
+
+/// Whether a CORS preflight is held to a rule's credential requirement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PreflightCredential {
+    /// Like every other request.
+    AsRule,
+    /// A token in it is not looked at.
+    NotRequired,
 }
 
 /// Which tokens need a proof that the caller holds what they are bound to.
@@ -461,6 +472,7 @@ fn check_rules(
             peers: check_peers(&document, &path, trust_domains, check),
             credential_sources: places_of(&credential, providers),
             credential,
+            preflights: check_preflights(&document, &path, check),
             scopes: check_scopes(&document, &path, check),
             possession: check_possession(&document, &path, check),
             decider: decider(&document),

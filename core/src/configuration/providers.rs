@@ -17,7 +17,7 @@ use crate::token::algorithm::Scheme;
 use crate::token::claim_path::ClaimPath;
 use crate::token::credential::{CredentialSource, CredentialSources, SOURCES_MAX, SourceSet};
 use crate::token::keys::{KeySet, KeySource};
-use crate::token::provider::{ClaimHeader, Expiry, Provider, ProviderKeys, RequiredClaim, TextPattern};
+use crate::token::provider::{ClaimEncoding, ClaimHeader, Expiry, Provider, ProviderKeys, RequiredClaim, TextPattern};
 use crate::token::remote_keys::RemoteKeys;
 use crate::transaction_token;
 
@@ -91,6 +91,10 @@ pub struct ProviderDocument {
     /// Claims that the upstream gets as headers. A client's copy of such a header is removed.
     #[deserr(default)]
     pub claim_headers: Option<Vec<ClaimHeaderDocument>>,
+    /// Claims whose texts are lists, separated by spaces, to access rules: names, or JSON Pointers. `scope` and `permission` always
+    /// are. At most 64. Default: none.
+    #[deserr(default)]
+    pub space_delimited_claims: Option<Vec<String>>,
     /// A header in which the upstream gets the token's claims, in base64url as they stand in it. Default: none.
     #[deserr(default)]
     pub payload_header: Option<String>,
@@ -134,8 +138,29 @@ pub struct SourceDocument {
 pub struct ClaimHeaderDocument {
     /// A name, or a JSON Pointer (RFC 6901).
     pub claim: String,
-    /// The header's name. Text is percent-encoded outside visible ASCII, arrays are separated by commas.
+    /// The header's name. Arrays are separated by commas.
     pub header: String,
+    /// How texts are written. Default: `percent`.
+    #[deserr(default)]
+    pub encoding: Option<ClaimEncodingDocument>,
+}
+
+/// How the texts of claims are written into headers.
+#[derive(Clone, Copy, Debug, Deserr, PartialEq, Eq)]
+#[deserr(error = Problems)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename_all = "snake_case")
+)]
+pub enum ClaimEncodingDocument {
+    /// Percent-encoded outside visible ASCII, and for `%` and `,`.
+    #[deserr(rename = "percent")]
+    Percent,
+    /// As they are. One that no header can hold as it is (with a control character, or a space at an end), and an array with a
+    /// comma in a text, make no header.
+    #[deserr(rename = "raw")]
+    Raw,
 }
 
 /// The providers, and every place where their tokens may be sent.
@@ -221,6 +246,7 @@ fn check_provider(
     let tenant_claim = claim(document.tenant_claim.as_deref(), "tenant_claim", check);
     let roles_claim = claim(document.roles_claim.as_deref(), "roles_claim", check);
     let (claim_headers, payload_header) = check_headers(&document, path, check);
+    let space_delimited_claims = check_space_delimited(&document, path, check);
     let required_claims = check_required_claims(document.required_claims, path, check);
     let sources_of_keys = (document.keys, document.remote_keys, document.introspection);
     let keys = check_keys(sources_of_keys, &document.issuer, path, check)?;
@@ -239,6 +265,7 @@ fn check_provider(
         tenant_claim,
         roles_claim,
         claim_headers,
+        space_delimited_claims,
         payload_header,
         sources,
     })
@@ -465,11 +492,28 @@ fn check_headers(document: &ProviderDocument, path: &str, check: &mut Problems) 
         let path = format!("{path}.claim_headers[{index}]");
         let claim = check_claim(&document.claim, &format!("{path}.claim"), check);
         let header = header(&document.header, &format!("{path}.header"), check);
-        claim_headers.extend(claim.zip(header).map(|(claim, header)| ClaimHeader { claim, header }));
+        let encoding = match document.encoding {
+            None | Some(ClaimEncodingDocument::Percent) => ClaimEncoding::Percent,
+            Some(ClaimEncodingDocument::Raw) => ClaimEncoding::Raw,
+        };
+        claim_headers.extend(claim.zip(header).map(|(claim, header)| ClaimHeader {
+            claim,
+            header,
+            encoding,
+        }));
     }
     let payload = document.payload_header.as_deref();
     let payload = payload.and_then(|name| header(name, &format!("{path}.payload_header"), check));
     (claim_headers, payload)
+}
+
+fn check_space_delimited(document: &ProviderDocument, path: &str, check: &mut Problems) -> Vec<ClaimPath> {
+    let path = format!("{path}.space_delimited_claims");
+    let list = check_list(document.space_delimited_claims.as_deref(), &path, check);
+    let claims = list.unwrap_or_default().iter().enumerate();
+    claims
+        .filter_map(|(index, text)| check_claim(text, &format!("{path}[{index}]"), check))
+        .collect()
 }
 
 fn check_required_claims(

@@ -7,7 +7,7 @@ use super::TokenError;
 use super::claim_path::ClaimPath;
 use super::confirmation::Confirmation;
 use super::jws::malformed;
-use super::provider::{Expiry, Provider, RequiredClaim};
+use super::provider::{ClaimEncoding, Expiry, Provider, RequiredClaim};
 use crate::access::{Actor, Principal};
 use crate::header_value;
 use crate::reason::DenyReason;
@@ -216,31 +216,39 @@ fn actors(claims: &Members<'_>) -> Result<Vec<Actor>, TokenError> {
 fn headers(claims: &Members<'_>, provider: &Provider) -> Result<Vec<(Cow<'static, str>, String)>, TokenError> {
     let mut headers = Vec::new();
     for claim_header in &provider.claim_headers {
-        let value = match claim_header.claim.find(claims) {
+        let elements = match claim_header.claim.find(claims) {
             None | Some(Json::Null | Json::Object(_)) => continue,
             Some(Json::Array(elements)) => {
                 let elements: Option<Vec<String>> = elements.iter().map(scalar).collect();
-                let elements = elements.ok_or(malformed("an array that makes a header holds objects or arrays"))?;
-                header_value::encode_list(&elements)
+                elements.ok_or(malformed("an array that makes a header holds objects or arrays"))?
             }
-            Some(value) => header_value::encode(&scalar(value).unwrap_or_default()),
+            Some(value) => vec![scalar(value).unwrap_or_default()],
         };
-        headers.push((Cow::Owned(claim_header.header.to_string()), value));
+        let value = match claim_header.encoding {
+            ClaimEncoding::Percent => Some(header_value::encode_list(&elements)),
+            ClaimEncoding::Raw => header_value::raw_list(&elements),
+        };
+        headers.extend(value.map(|value| (Cow::Owned(claim_header.header.to_string()), value)));
     }
     Ok(headers)
 }
 
 /// The texts of a claim for access rules: a string, or the strings of an array; other values are no texts. The strings of
-/// [`SPACE_DELIMITED`] are arrays. Source: Istio's conditions, and `spaceDelimitedClaims` of its JWTRule.
-pub(super) fn texts_of(path: &ClaimPath, claims: &Members<'_>) -> Box<[Box<str>]> {
+/// [`SPACE_DELIMITED`] and of the provider's `space_delimited_claims` are arrays. Source: Istio's conditions, and
+/// `spaceDelimitedClaims` of its JWTRule.
+pub(super) fn texts_of(path: &ClaimPath, claims: &Members<'_>, provider: &Provider) -> Box<[Box<str>]> {
     /// RFC 8693 §4.2 `scope`, and what some issuers write for it.
     const SPACE_DELIMITED: [&str; 2] = ["scope", "permission"];
+    let is_list = || {
+        path.name().is_some_and(|name| SPACE_DELIMITED.contains(&name))
+            || provider.space_delimited_claims.contains(path)
+    };
     let text = |value: &Json<'_>| match value {
         Json::String(text) => Some(Box::from(text.as_ref())),
         Json::Null | Json::Bool(_) | Json::Number(_) | Json::Array(_) | Json::Object(_) => None,
     };
     match path.find(claims) {
-        Some(Json::String(list)) if path.name().is_some_and(|name| SPACE_DELIMITED.contains(&name)) => {
+        Some(Json::String(list)) if is_list() => {
             list.split(' ').filter(|item| !item.is_empty()).map(Box::from).collect()
         }
         Some(Json::Array(elements)) => elements.iter().filter_map(text).collect(),

@@ -44,6 +44,8 @@ pub struct Provider {
     pub roles_claim: Option<ClaimPath>,
     /// Claims that the upstream gets as headers.
     pub claim_headers: Vec<ClaimHeader>,
+    /// Claims whose texts are lists to access rules, beside `scope` and `permission`.
+    pub space_delimited_claims: Vec<ClaimPath>,
     /// The header in which the upstream gets all claims, as they stand in the token.
     pub payload_header: Option<Rc<str>>,
     /// Where its tokens may be sent.
@@ -95,6 +97,17 @@ pub struct ClaimHeader {
     pub claim: ClaimPath,
     /// The header's name, in lower case.
     pub header: Rc<str>,
+    /// How its texts are written.
+    pub encoding: ClaimEncoding,
+}
+
+/// How the texts of a claim are written into a header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClaimEncoding {
+    /// Percent-encoded outside visible ASCII.
+    Percent,
+    /// As they are; what no header can hold makes none.
+    Raw,
 }
 
 /// A text, or a beginning of texts.

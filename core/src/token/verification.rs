@@ -268,7 +268,7 @@ impl TokenVerifier {
             condition_claims: self
                 .condition_claims
                 .iter()
-                .map(|path| claims::texts_of(path, &claims))
+                .map(|path| claims::texts_of(path, &claims, provider))
                 .collect(),
             fetched_key: fetched_until.is_some().then_some(key),
             starts_at: checked.starts_at,

@@ -342,6 +342,31 @@ fn claims_are_texts_or_arrays_of_texts() {
 }
 
 #[test]
+fn a_claim_is_split_at_spaces_where_its_provider_says_so() {
+    let mut document = configuration();
+    document["access"] = json!({"reject": [{"id": "r", "when": [{"claim": "/groups", "values": ["admin"]}]}]});
+    document["rules"] = json!([
+        {"id": "any", "hosts": ["*"], "paths": ["/{**}"], "peer": "none", "credential": "optional", "decision": "permit"},
+    ]);
+    let mut plain = Sidecar::with(&document);
+    document["providers"][0]["space_delimited_claims"] = json!(["groups", "/a/b"]);
+    let mut split = Sidecar::with(&document);
+    for (groups, is_plain, is_split) in [
+        ("admin", true, true),
+        ("staff admin", false, true),
+        ("staff  administrator", false, false),
+    ] {
+        let caller = with_claims(&[("groups", json!(groups))]);
+        let got = (refused(&mut plain, &caller), refused(&mut split, &caller));
+        let rejected = |is: bool| is.then_some(DenyReason::AccessRuleReject);
+        assert_eq!(got, (rejected(is_plain), rejected(is_split)), "{groups}");
+    }
+    document["providers"][0]["space_delimited_claims"] = json!(["a", ""]);
+    let problems = FilterConfiguration::parse(document.to_string().as_bytes()).unwrap_err();
+    assert_eq!(problems.as_slice()[0].path, "providers[0].space_delimited_claims");
+}
+
+#[test]
 fn a_server_name_is_what_tls_asked_for() {
     check(
         &json!({"when": [{"attribute": "server_name", "values": ["A.example.org"]}]}),

@@ -330,6 +330,12 @@ fn rules_name_providers_and_scopes_that_make_sense() {
 }
 
 #[test]
+fn preflights_are_exempt_from_a_credential_that_is_asked_for() {
+    let expected = "rules[3].preflight_credential: expected `none` only beside `credential: required` or `optional`";
+    check("/rules/3/preflight_credential", json!("none"), expected);
+}
+
+#[test]
 fn lists_of_peers_and_networks_are_checked_entry_by_entry() {
     let peers = |name: &str, entries: Value| problems("/rules/0/peers", json!({name: entries}));
     let nothing = "expected 1 to 1000 entries, or no field";

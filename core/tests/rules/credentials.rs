@@ -305,6 +305,67 @@ fn claims_become_headers_that_no_client_can_forge() {
 }
 
 #[test]
+fn a_claim_can_be_a_header_as_it_is_where_a_header_can_hold_it() {
+    let provider = json!({"claim_headers": [{"claim": "name", "header": "x-name", "encoding": "raw"}]});
+    let mut sidecar = sidecar(provider, json!({}));
+    for (name, expected) in [
+        (json!("Ada Lovelace"), Some("Ada Lovelace")),
+        (json!("50%, Zoë"), Some("50%, Zoë")),
+        (json!(["a b", "c"]), Some("a b,c")),
+        (json!(7), Some("7")),
+        (json!(true), Some("true")),
+        (json!("a\r\nx-admin: 1"), None),
+        (json!("a\0b"), None),
+        (json!(" a"), None),
+        (json!(["a,b", "c"]), None),
+        (json!({"a": 1}), None),
+    ] {
+        let token = sidecar.token(&[("name", name.clone())]);
+        let caller = local().bearer(&token).header("x-name", "root");
+        let (permit, _) = sidecar.permits(&caller);
+        assert_eq!(upstream(&permit).get("x-name").map(String::as_str), expected, "{name}");
+        assert!(permit.headers_to_remove().any(|removed| removed == "x-name"), "{name}");
+    }
+}
+
+#[test]
+fn a_preflight_needs_no_credential_where_the_rule_says_so() {
+    let both = [
+        ("origin", "https://a.example"),
+        ("access-control-request-method", "PUT"),
+    ];
+    let preflight = |headers: &[(&str, &str)]| {
+        let caller = local().method("OPTIONS");
+        headers
+            .iter()
+            .fold(caller, |caller, (name, value)| caller.header(name, value))
+    };
+    for credential in ["required", "optional"] {
+        let of = |preflights: &str| json!({"credential": credential, "preflight_credential": preflights});
+        let mut exempt = sidecar(json!({}), of("none"));
+        let mut held = sidecar(json!({}), of("required"));
+        for caller in [preflight(&both).bearer("bad"), preflight(&both).no_bearer()] {
+            let (permit, _) = exempt.permits(&caller);
+            assert!(!upstream(&permit).contains_key("x-picket-subject"), "{credential}");
+        }
+        // A good token is nobody's either.
+        let token = exempt.token(&[]);
+        let (permit, _) = exempt.permits(&preflight(&both).bearer(&token));
+        assert!(!upstream(&permit).contains_key("x-picket-subject"), "{credential}");
+        held.refuses(&preflight(&both).bearer("bad"));
+        for other in [
+            preflight(&both[..1]),
+            preflight(&both[1..]),
+            preflight(&[("origin", ""), both[1]]),
+            preflight(&both).method("GET"),
+            preflight(&both).method("options"),
+        ] {
+            exempt.refuses(&other.bearer("bad"));
+        }
+    }
+}
+
+#[test]
 fn who_acts_for_the_subject_is_told_from_the_last_to_the_first() {
     let mut sidecar = Sidecar::new();
     // RFC 8693 §4.1, the second example.

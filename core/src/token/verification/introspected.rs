@@ -137,7 +137,7 @@ impl TokenVerifier {
             condition_claims: self
                 .condition_claims
                 .iter()
-                .map(|path| claims::texts_of(path, members))
+                .map(|path| claims::texts_of(path, members, provider))
                 .collect(),
             fetched_key: None,
             starts_at: checked.starts_at,
