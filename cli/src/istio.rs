@@ -43,14 +43,17 @@ pub struct Workload {
     pub keys_cluster: Option<String>,
     /// How its listener tells where a connection comes from.
     pub connection_address: ConnectionAddress,
+    /// Which address of `x-forwarded-for` is the request's (`forwarded_for_trusted_hops`); `None`: nobody knows.
+    pub forwarded_for_trusted_hops: Option<u32>,
 }
 
-/// What Envoy takes for the address of a connection (`use_remote_address` of its HTTP connection manager).
+/// What Envoy takes for the address of a connection (`use_remote_address` and `xff_num_trusted_hops` of its HTTP connection
+/// manager).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConnectionAddress {
-    /// `true`: the connection's own.
+    /// `true` and 0: the connection's own.
     Own,
-    /// `false`, or nobody knows: what `x-forwarded-for` says, where a request has that.
+    /// Anything else, or nobody knows: what `x-forwarded-for` says, where a request has that.
     Forwarded,
 }
 
@@ -126,6 +129,13 @@ fn configuration(files: &[(String, String)], workload: &Workload, findings: &mut
         .into_iter()
         .filter(|document| document.applies_to(workload, findings))
         .collect();
+    if !documents
+        .iter()
+        .any(|document| matches!(document.kind, Kind::AuthorizationPolicy(_)))
+    {
+        let message = "no AuthorizationPolicy is about the workload (--namespace, --labels): nothing is denied";
+        findings.note("", "", message);
+    }
     let mut authentication = Authentication::default();
     let mut access = Access::default();
     for document in &documents {
@@ -158,13 +168,18 @@ fn whole(workload: &Workload, authentication: &Authentication, access: Access) -
         configuration.insert("providers".to_owned(), json!(authentication.providers));
         configuration.insert("forward_credential".to_owned(), json!(authentication.forwards()));
     }
-    configuration.insert(
-        "rules".to_owned(),
-        json!([{
-            "id": "istio", "hosts": ["*"], "paths": ["/{**}"], "peer": "none",
-            "credential": authentication.credential(), "decision": "permit",
-        }]),
-    );
+    if let Some(hops) = workload.forwarded_for_trusted_hops {
+        configuration.insert("forwarded_for_trusted_hops".to_owned(), json!(hops));
+    }
+    let mut rule = json!({
+        "id": "istio", "hosts": ["*"], "paths": ["/{**}"], "peer": "none",
+        "credential": authentication.credential(), "decision": "permit",
+    });
+    if let (Some(members), false) = (rule.as_object_mut(), authentication.providers.is_empty()) {
+        // Istio has its JWT filter pass preflights by (`bypass_cors_preflight`).
+        members.insert("preflight_credential".to_owned(), json!("none"));
+    }
+    configuration.insert("rules".to_owned(), json!([rule]));
     let access = access.into_value();
     if access.as_object().is_some_and(|members| !members.is_empty()) {
         configuration.insert("access".to_owned(), access);

@@ -70,6 +70,17 @@ async fn rejection_comes_before_acceptance_and_before_the_cache() {
 }
 
 #[tokio::test]
+async fn a_subject_with_slashes_is_what_follows_the_issuer() {
+    let access = "reject: [ { id: a, from: [ { principals: [ 'https://issuer.example/users/7/alice' ] } ] } ]";
+    let stack = Stack::start(with_access(access)).await.unwrap();
+    let mut session = Session::new(stack.keys(), stack.entrances());
+    for (subject, reason) in [("users/7/alice", "access_rule_reject"), ("alice", "policy_permit")] {
+        let answer = session.send(&request(&[], &TokenSpec::of(subject))).await.unwrap();
+        assert_eq!(answer.reason().as_deref(), Some(reason), "{subject}: {answer:?}");
+    }
+}
+
+#[tokio::test]
 async fn envoy_says_what_the_connection_was_made_to() {
     check(
         "accept: [ { id: a, from: [ { connection_addresses: [ 127.0.0.0/8 ] } ], \

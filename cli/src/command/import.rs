@@ -19,7 +19,10 @@ The files are YAML, of one or more documents, such as `kubectl get -o yaml` writ
 --namespace or the root namespace, and by the labels that their selectors name. The configuration goes to standard output; what it \
 cannot express goes to standard error, and then the command exits with 1. Nothing that cannot be expressed lets more pass: what \
 Istio would refuse is refused, and some of what it would let pass may be refused as well. Where that cannot be, no configuration \
-is printed.
+is printed. A line that begins with `note:` is about something that is imported and may mean something else than it seems.
+
+Addresses depend on the listener, which the command does not see: --use-remote-address and --forwarded-for-trusted-hops say what \
+it is. Without them `ipBlocks` and `remoteIpBlocks` cannot be expressed.
 
 The verdicts are those of Istio's reference for requests that Picket takes at all: it is stricter about malformed ones, and about \
 tokens, which need a `sub`.";
@@ -67,6 +70,11 @@ pub(super) struct IstioArguments {
     /// `x-forwarded-for` would choose its address
     #[arg(long)]
     use_remote_address: bool,
+    /// Which address of `x-forwarded-for` is the request's, from the right: needed for `remoteIpBlocks` and `remote.ip`, and written
+    /// as `forwarded_for_trusted_hops`. With `use_remote_address: true` 1 is the connection's own and 2 what the nearest proxy wrote;
+    /// 0 is what the listener itself takes for the caller's address
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=32))]
+    forwarded_for_trusted_hops: Option<u32>,
 }
 
 pub(super) fn run(command: Command, output: Output) -> Result<Exit, CommandError> {
@@ -91,6 +99,7 @@ fn import_istio(arguments: IstioArguments, output: Output) -> Result<Exit, Comma
             true => ConnectionAddress::Own,
             false => ConnectionAddress::Forwarded,
         },
+        forwarded_for_trusted_hops: arguments.forwarded_for_trusted_hops,
     };
     let import = istio::import(&texts, &workload);
     match output.format() {

@@ -18,8 +18,8 @@ pub(super) struct Authentication {
     pub(super) providers: Vec<Value>,
     /// Of the providers.
     pub(super) issuers: BTreeSet<String>,
-    /// Claims whose conditions cannot be expressed, as they are to be split at spaces.
-    pub(super) split_claims: BTreeSet<String>,
+    /// Where key sets are fetched.
+    key_hosts: BTreeSet<String>,
     names: BTreeSet<String>,
     rules: usize,
     forwarding: usize,
@@ -42,6 +42,15 @@ impl Authentication {
             self.rules = self.rules.saturating_add(1);
             let name = unique_name(document, index, &mut self.names);
             self.add_rule(&document.title, &path, rule, &name, workload, findings);
+        }
+        self.key_hosts.extend(spec.jwt_rules.iter().filter_map(key_host));
+        if self.key_hosts.len() > 1 && workload.keys_cluster.is_some() {
+            let hosts: Vec<&str> = self.key_hosts.iter().map(String::as_str).collect();
+            let message = format!(
+                "one cluster (--keys-cluster) has to reach all key sets: {}",
+                hosts.join(", ")
+            );
+            findings.note(&document.title, "spec.jwtRules", message);
         }
         if self.forwarding != 0 && self.forwarding != self.rules {
             findings.problem(
@@ -105,17 +114,6 @@ impl Authentication {
         findings: &mut Findings,
     ) {
         self.forwarding = self.forwarding.saturating_add(usize::from(rule.forward_original_token));
-        for (index, claim) in rule.space_delimited_claims.iter().enumerate() {
-            if !SPACE_DELIMITED.contains(&claim.as_str()) {
-                self.split_claims.insert(claim.clone());
-                let field = format!("{path}.spaceDelimitedClaims[{index}]");
-                findings.problem(
-                    title,
-                    field,
-                    "claims other than `scope` and `permission` are not split at spaces",
-                );
-            }
-        }
         match rule.failure_mode.as_deref() {
             None | Some("PERMISSIVE") => {}
             Some("STRICT") => {
@@ -132,6 +130,7 @@ impl Authentication {
                 "a token that is not good is always refused",
             ),
         }
+        note_claim_headers(title, path, rule, findings);
         let (sources, lost) = sources(rule);
         for place in &lost {
             let message = format!("{place} is no place that a provider can have: what is sent there is refused");
@@ -162,24 +161,37 @@ impl Authentication {
         workload: &Workload,
         findings: &mut Findings,
     ) -> Option<Value> {
-        let Some(issuer) = rule.issuer.clone().filter(|issuer| !issuer.is_empty()) else {
+        if rule.issuer.as_ref().is_none_or(String::is_empty) {
             findings.problem(
                 title,
                 format!("{path}.issuer"),
                 "a provider without an issuer cannot be expressed: it is left out",
             );
             return None;
-        };
-        if self.issuers.contains(&issuer) {
-            findings.problem(
-                title,
-                format!("{path}.issuer"),
-                "several rules for one issuer cannot be expressed: this one is left out",
-            );
-            return None;
         }
         let keys = keys(title, path, rule, workload, findings)?;
-        checked(title, path, provider(rule, name, keys, sources), findings)
+        self.checked(title, path, provider(rule, name, keys, sources), findings)
+    }
+
+    /// A provider that the filter would refuse beside the others is left out.
+    fn checked(&self, title: &str, path: &str, provider: Value, findings: &mut Findings) -> Option<Value> {
+        let providers: Vec<&Value> = self.providers.iter().chain([&provider]).collect();
+        let configuration = json!({
+            "workload": "w", "providers": providers,
+            "rules": [{"id": "r", "hosts": ["*"], "paths": ["/{**}"], "peer": "none", "decision": "permit"}],
+        });
+        match FilterConfiguration::from_value(configuration) {
+            Ok(_) => Some(provider),
+            Err(problems) => {
+                findings.problem(
+                    title,
+                    path,
+                    "the filter would not take this provider, so it is left out:",
+                );
+                add_all(findings, title, &problems);
+                None
+            }
+        }
     }
 }
 
@@ -191,7 +203,8 @@ fn keys(
     workload: &Workload,
     findings: &mut Findings,
 ) -> Option<(&'static str, Value)> {
-    let (inline, uri) = (rule.jwks.as_deref(), rule.jwks_uri.as_deref());
+    let uri = uri_of(rule);
+    let inline = rule.jwks.as_deref();
     match (
         inline.filter(|text| !text.is_empty()),
         uri.filter(|text| !text.is_empty()),
@@ -221,6 +234,10 @@ fn keys(
                 findings.problem(title, format!("{path}.jwksUri"), message);
                 return None;
             };
+            if uri.is_some_and(names_certificates) {
+                let message = "expected a JWK set, as certificates are not read: until the URI is another, all tokens of the issuer are refused";
+                findings.problem(title, format!("{path}.jwksUri"), message);
+            }
             let mut keys = match uri {
                 Some(uri) => json!({"uri": uri, "cluster": cluster, "allow_http": uri.starts_with("http:")}),
                 // Istio discovers the key set of an issuer without one.
@@ -239,6 +256,29 @@ fn keys(
             Some(("remote_keys", keys))
         }
     }
+}
+
+fn uri_of(rule: &JwtRule) -> Option<&str> {
+    rule.jwks_uri.as_deref().or(rule.jwks_uri_of_proto.as_deref())
+}
+
+/// The host that a key set is fetched from.
+fn key_host(rule: &JwtRule) -> Option<String> {
+    let is_inline = rule.jwks.as_ref().is_some_and(|text| !text.is_empty());
+    let uri = uri_of(rule).or(rule.issuer.as_deref()).filter(|_| !is_inline)?;
+    let (_, rest) = uri.split_once("://")?;
+    rest.split('/').next().map(str::to_ascii_lowercase)
+}
+
+/// Whether a URI is known to lead to X.509 certificates, by the names that issuers have for them.
+fn names_certificates(uri: &str) -> bool {
+    const EXTENSIONS: [&str; 5] = [".pem", ".crt", ".cer", ".der", ".p7b"];
+    let uri = uri.to_ascii_lowercase();
+    let path = uri.split(['?', '#']).next().unwrap_or_default();
+    path.split('/').any(|segment| segment.starts_with("x509"))
+        || EXTENSIONS.iter().any(|extension| path.ends_with(extension))
+        // Google's older form; `/oauth2/v3/certs` is a JWK set.
+        || path.ends_with("/oauth2/v1/certs")
 }
 
 fn timeout_ms(text: &str) -> Option<u32> {
@@ -273,10 +313,35 @@ fn provider(rule: &JwtRule, name: &str, (keys_member, keys): (&str, Value), sour
     if !rule.output_claim_to_headers.is_empty() {
         let claims = rule.output_claim_to_headers.iter();
         let claims = claims
-            .map(|each| json!({"claim": pointer(each.claim.split('.')), "header": each.header.to_ascii_lowercase()}));
+            .map(|each| json!({"claim": pointer(each.claim.split('.')), "header": each.header.to_ascii_lowercase(), "encoding": "raw"}));
         set("claim_headers", claims.collect());
     }
+    let split = rule.space_delimited_claims.iter();
+    let split: Vec<String> = split
+        .filter(|claim| !SPACE_DELIMITED.contains(&claim.as_str()))
+        .map(|claim| pointer(std::iter::once(claim.as_str())))
+        .collect();
+    if !split.is_empty() {
+        set("space_delimited_claims", json!(split));
+    }
     provider
+}
+
+/// What Istio and the filter both make of claims that go into headers, and what the filter makes of them alone.
+fn note_claim_headers(title: &str, path: &str, rule: &JwtRule, findings: &mut Findings) {
+    for (index, each) in rule.output_claim_to_headers.iter().enumerate() {
+        let path = format!("{path}.outputClaimToHeaders[{index}].claim");
+        if let Some((object, _)) = each.claim.split_once('.') {
+            let message = format!(
+                "`{}` is a member within the claim `{object}`, as in Istio: a claim of this very name makes no header",
+                each.claim
+            );
+            findings.note(title, path.clone(), message);
+        }
+        let message =
+            "an array makes a header of its texts with commas between, and a text with a control character none";
+        findings.note(title, path, message);
+    }
 }
 
 /// Where tokens may be sent, and places that cannot be expressed. Istio's default places are the header `Authorization` and the
@@ -302,26 +367,6 @@ fn sources(rule: &JwtRule) -> (Vec<Value>, Vec<Value>) {
     sources.extend(rule.from_params.iter().map(|name| json!({"query": name})));
     sources.extend(rule.from_cookies.iter().map(|name| json!({"cookie": name})));
     (sources, lost)
-}
-
-/// A provider that the filter would refuse is left out.
-fn checked(title: &str, path: &str, provider: Value, findings: &mut Findings) -> Option<Value> {
-    let alone = json!({
-        "workload": "w", "providers": [provider],
-        "rules": [{"id": "r", "hosts": ["*"], "paths": ["/{**}"], "peer": "none", "decision": "permit"}],
-    });
-    match FilterConfiguration::from_value(alone) {
-        Ok(_) => Some(provider),
-        Err(problems) => {
-            findings.problem(
-                title,
-                path,
-                "the filter would not take this provider, so it is left out:",
-            );
-            add_all(findings, title, &problems);
-            None
-        }
-    }
 }
 
 /// RFC 6901.

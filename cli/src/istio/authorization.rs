@@ -5,14 +5,10 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value, json};
 
 use super::authentication::{Authentication, pointer};
-use super::conditions::{self, Leaning, Lists, Reader};
+use super::conditions::{self, Context, Leaning, Lists, Reader, ValueKind};
 use super::documents::Document;
 use super::specs::{ActionName, AuthorizationPolicySpec, Operation, Rule, Source, When};
-use super::{ConnectionAddress, Findings, Workload, unique_name};
-
-const CONNECTION_ADDRESS: &str = "where the listener has not `use_remote_address: true`, the connection's address is what `x-forwarded-for` \
-     says, which its caller may have written: set that and say so by --use-remote-address, or ask for the address of the request (`remoteIpBlocks`, \
-     `remote.ip`), and name by `forwarded_for_trusted_hops` which proxy is believed about it";
+use super::{Findings, Workload, unique_name};
 
 /// The access rules of all AuthorizationPolicies of a workload.
 #[derive(Debug, Default)]
@@ -50,13 +46,21 @@ impl Access {
                 Leaning::Narrower
             }
         };
+        if action != ActionName::Custom && spec.provider.is_some() {
+            let message = "is for the action `CUSTOM` alone, and not looked at";
+            findings.note(&document.title, "spec.provider", message);
+        }
+        let context = Context {
+            workload,
+            namespace: &document.namespace,
+            issuers: &authentication.issuers,
+        };
         let mut policy = Policy {
             document,
-            workload,
-            authentication,
             reader: Reader {
                 title: &document.title,
                 leaning,
+                context,
                 findings,
             },
         };
@@ -116,8 +120,6 @@ fn custom(document: &Document, spec: &AuthorizationPolicySpec, findings: &mut Fi
 
 struct Policy<'p> {
     document: &'p Document,
-    workload: &'p Workload,
-    authentication: &'p Authentication,
     reader: Reader<'p>,
 }
 
@@ -170,61 +172,37 @@ impl Policy<'_> {
     }
 
     fn source(&mut self, source: &Source, path: &str) -> Part {
-        let (trust_domain, namespace) = (&self.workload.trust_domain, &self.document.namespace);
-        let issuers = &self.authentication.issuers;
+        use ValueKind::{ConnectionAddress, Peer, Principal, RequestAddress, ServiceAccount, Text, TrustDomain};
         let s = source;
-        let known = self.workload.connection_address;
-        let connection = |value: &str| connection_address(value, known);
-        let peer = |value: &str| conditions::peer(value, trust_domain);
-        let principal = |value: &str| conditions::principal(value, issuers.iter());
-        let account = |value: &str| conditions::service_account(value, namespace);
         let mut fields = Fields::new(&mut self.reader, path);
-        fields.add("principals", "peers", &s.principals, &s.not_principals, peer);
+        // Trust domains are peers to the filter: they come behind them.
+        fields.add("principals", "peers", Peer, &s.principals, &s.not_principals);
         fields.add(
-            "requestPrincipals",
-            "principals",
-            &s.request_principals,
-            &s.not_request_principals,
-            principal,
+            "trustDomains",
+            "peers",
+            TrustDomain,
+            &s.trust_domains,
+            &s.not_trust_domains,
         );
-        fields.add(
-            "namespaces",
-            "namespaces",
-            &s.namespaces,
-            &s.not_namespaces,
-            conditions::text,
-        );
-        fields.add(
-            "serviceAccounts",
-            "service_accounts",
-            &s.service_accounts,
-            &s.not_service_accounts,
-            account,
-        );
-        fields.add(
-            "ipBlocks",
-            "connection_addresses",
-            &s.ip_blocks,
-            &s.not_ip_blocks,
-            connection,
-        );
-        fields.add(
-            "remoteIpBlocks",
-            "source_addresses",
-            &s.remote_ip_blocks,
-            &s.not_remote_ip_blocks,
-            conditions::network,
-        );
+        let (list, not) = (&s.request_principals, &s.not_request_principals);
+        fields.add("requestPrincipals", "principals", Principal, list, not);
+        fields.add("namespaces", "namespaces", Text, &s.namespaces, &s.not_namespaces);
+        let (list, not) = (&s.service_accounts, &s.not_service_accounts);
+        fields.add("serviceAccounts", "service_accounts", ServiceAccount, list, not);
+        let (list, not) = (&s.ip_blocks, &s.not_ip_blocks);
+        fields.add("ipBlocks", "connection_addresses", ConnectionAddress, list, not);
+        let (list, not) = (&s.remote_ip_blocks, &s.not_remote_ip_blocks);
+        fields.add("remoteIpBlocks", "source_addresses", RequestAddress, list, not);
         fields.finish()
     }
 
     fn operation(&mut self, operation: &Operation, path: &str) -> Part {
         let o = operation;
         let mut fields = Fields::new(&mut self.reader, path);
-        fields.add("hosts", "hosts", &o.hosts, &o.not_hosts, conditions::host);
-        fields.add("methods", "methods", &o.methods, &o.not_methods, conditions::text);
-        fields.add("paths", "paths", &o.paths, &o.not_paths, conditions::path);
-        fields.add("ports", "ports", &o.ports, &o.not_ports, conditions::port);
+        fields.add("hosts", "hosts", ValueKind::Host, &o.hosts, &o.not_hosts);
+        fields.add("methods", "methods", ValueKind::Method, &o.methods, &o.not_methods);
+        fields.add("paths", "paths", ValueKind::Path, &o.paths, &o.not_paths);
+        fields.add("ports", "ports", ValueKind::Port, &o.ports, &o.not_ports);
         fields.finish()
     }
 
@@ -233,25 +211,12 @@ impl Policy<'_> {
             self.reader.problem(path, "expected `values` or `notValues`");
             return self.left_out();
         }
-        let Some((member, name)) = self.key(&condition.key, path) else {
+        let Some((member, name, kind)) = self.key(&condition.key, path) else {
             return self.left_out();
         };
-        let (trust_domain, issuers) = (&self.workload.trust_domain, &self.authentication.issuers);
-        let known = self.workload.connection_address;
-        let form = |value: &str| match name.as_str() {
-            _ if member != "attribute" => conditions::text(value),
-            "peer" => conditions::peer(value, trust_domain),
-            "principal" => conditions::principal(value, issuers.iter()),
-            "connection_address" => connection_address(value, known),
-            "source_address" | "destination_address" => conditions::network(value),
-            "destination_port" => conditions::port(value),
-            _ => conditions::text(value),
-        };
         let (values, not_values) = (format!("{path}.values"), format!("{path}.notValues"));
-        match self
-            .reader
-            .lists((&condition.values, &values), (&condition.not_values, &not_values), form)
-        {
+        let lists = (&*condition.values, &*values);
+        match self.reader.lists(kind, lists, (&condition.not_values, &not_values)) {
             Lists::Absent => Part::Always,
             Lists::Never => Part::Never,
             Lists::Some(any_of, none_of) => {
@@ -263,21 +228,23 @@ impl Policy<'_> {
         }
     }
 
-    /// The member of a condition that says what it looks at. `None`: it cannot be expressed.
-    fn key(&mut self, key: &str, path: &str) -> Option<(&'static str, String)> {
-        let attribute = |name: &str| Some(("attribute", name.to_owned()));
-        let claim = |name: &str| Some(("claim", name.to_owned()));
+    /// The member of a condition that says what it looks at, and what its values are. `None`: it cannot be expressed.
+    fn key(&mut self, key: &str, path: &str) -> Option<(&'static str, String, ValueKind)> {
+        let attribute = |name: &str, kind| Some(("attribute", name.to_owned(), kind));
+        let claim = |name: &str| Some(("claim", name.to_owned(), ValueKind::Claim));
         match key {
-            "source.ip" => attribute("connection_address"),
-            "remote.ip" => attribute("source_address"),
-            "source.namespace" => attribute("namespace"),
-            "source.principal" => attribute("peer"),
-            "request.auth.principal" => attribute("principal"),
+            "source.ip" => attribute("connection_address", ValueKind::ConnectionAddress),
+            "remote.ip" => attribute("source_address", ValueKind::RequestAddress),
+            "source.namespace" => attribute("namespace", ValueKind::Text),
+            "source.principal" => attribute("peer", ValueKind::Peer),
+            "source.serviceAccount" => attribute("service_account", ValueKind::ServiceAccount),
+            "source.trustDomain" => attribute("peer", ValueKind::TrustDomain),
+            "request.auth.principal" => attribute("principal", ValueKind::Principal),
             "request.auth.audiences" => claim("aud"),
             "request.auth.presenter" => claim("azp"),
-            "destination.ip" => attribute("destination_address"),
-            "destination.port" => attribute("destination_port"),
-            "connection.sni" => attribute("server_name"),
+            "destination.ip" => attribute("destination_address", ValueKind::DestinationAddress),
+            "destination.port" => attribute("destination_port", ValueKind::Port),
+            "connection.sni" => attribute("server_name", ValueKind::Text),
             _ => match (bracketed(key, "request.headers"), bracketed(key, "request.auth.claims")) {
                 (Some(names), None) => self.header(&names, path),
                 (None, Some(names)) => self.claim(&names, path),
@@ -290,30 +257,26 @@ impl Policy<'_> {
         }
     }
 
-    fn header(&mut self, names: &[&str], path: &str) -> Option<(&'static str, String)> {
-        let name = names.first().filter(|_| names.len() == 1)?.to_ascii_lowercase();
+    fn header(&mut self, names: &[&str], path: &str) -> Option<(&'static str, String, ValueKind)> {
         let is_token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+        let name = names.join("][").to_ascii_lowercase();
         if name == "host" || name.starts_with("x-picket-") || !name.bytes().all(is_token) {
             let message =
                 format!("the header `{name}` cannot be looked at; hosts, methods and paths have fields of their own");
             self.reader.problem(&format!("{path}.key"), message);
             return None;
         }
-        Some(("header", name))
+        Some(("header", name, ValueKind::Text))
     }
 
-    fn claim(&mut self, names: &[&str], path: &str) -> Option<(&'static str, String)> {
-        let is_split = names.len() == 1
-            && names
-                .iter()
-                .any(|name| self.authentication.split_claims.contains(*name));
+    fn claim(&mut self, names: &[&str], path: &str) -> Option<(&'static str, String, ValueKind)> {
         let claim = pointer(names.iter().copied());
-        if is_split || claim.parse::<picket_core::token::claim_path::ClaimPath>().is_err() {
+        if claim.parse::<picket_core::token::claim_path::ClaimPath>().is_err() {
             self.reader
                 .problem(&format!("{path}.key"), "the claim cannot be looked at");
             return None;
         }
-        Some(("claim", claim))
+        Some(("claim", claim, ValueKind::Claim))
     }
 
     /// What is left of something that cannot be expressed.
@@ -345,14 +308,7 @@ impl<'f, 'r> Fields<'f, 'r> {
         }
     }
 
-    fn add(
-        &mut self,
-        istio: &str,
-        ours: &str,
-        values: &[String],
-        not_values: &[String],
-        form: impl Fn(&str) -> Result<String, String>,
-    ) {
+    fn add(&mut self, istio: &str, ours: &str, kind: ValueKind, values: &[String], not_values: &[String]) {
         self.asks |= !values.is_empty() || !not_values.is_empty();
         let mut letters = istio.chars();
         let capital: String = letters
@@ -362,7 +318,7 @@ impl<'f, 'r> Fields<'f, 'r> {
             .chain(letters)
             .collect();
         let (path, not_path) = (format!("{}.{istio}", self.path), format!("{}.not{capital}", self.path));
-        match self.reader.lists((values, &path), (not_values, &not_path), form) {
+        match self.reader.lists(kind, (values, &path), (not_values, &not_path)) {
             Lists::Absent => {}
             Lists::Never => self.is_never = true,
             Lists::Some(any_of, none_of) if ours == "ports" => {
@@ -415,14 +371,6 @@ fn alternatives(parts: Vec<Part>) -> Part {
     match some.is_empty() {
         true => Part::Never,
         false => Part::Some(Value::Array(some)),
-    }
-}
-
-/// A network of connections, where the filter can know what a connection's address is.
-fn connection_address(value: &str, known: ConnectionAddress) -> Result<String, String> {
-    match known {
-        ConnectionAddress::Own => conditions::network(value),
-        ConnectionAddress::Forwarded => Err(CONNECTION_ADDRESS.to_owned()),
     }
 }
 

@@ -1,5 +1,6 @@
 //! The values of conditions: each in the filter's form, or named where it has none.
 
+use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -10,7 +11,24 @@ use picket_core::access_rules::{
 use picket_core::source_address::Network;
 use serde_json::{Map, Value, json};
 
-use super::Findings;
+use super::{ConnectionAddress, Findings, Workload};
+
+/// In Istio's documents this is the mesh's own trust domain, whatever its name is.
+const OWN_TRUST_DOMAIN: &str = "cluster.local";
+
+/// Why an address of a connection cannot be looked at.
+const CONNECTION_ADDRESS_UNKNOWN: &str = "without `use_remote_address: true`, and with `xff_num_trusted_hops` above 0, the listener takes the \
+     connection's address from `x-forwarded-for`, which its caller may have written: set the first and not the second, and say so by \
+     --use-remote-address; or ask for the address of the request (`remoteIpBlocks`, `remote.ip`), and name by \
+     --forwarded-for-trusted-hops (`forwarded_for_trusted_hops`) which one counts";
+
+const CONNECTION_ADDRESS_NOTE: &str = "is the connection's own address only while the listener has `use_remote_address: true` and \
+     `xff_num_trusted_hops: 0`";
+
+/// Why an address of a request cannot be looked at.
+const REQUEST_ADDRESS_UNKNOWN: &str = "Istio takes this address from `x-forwarded-for`, and the shipped listener (`use_remote_address: true`) does \
+     not: name by --forwarded-for-trusted-hops which address of the header counts, from the right. With `use_remote_address: true` 1 is \
+     the connection's own and 2 what the nearest proxy wrote; 0 is what the listener itself takes for the caller's address";
 
 /// What becomes of a rule of which a part cannot be expressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,10 +50,38 @@ pub(super) enum Lists {
     Some(Vec<String>, Vec<String>),
 }
 
+/// What the values of a field or of a condition are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ValueKind {
+    Text,
+    Claim,
+    Host,
+    Method,
+    Path,
+    Port,
+    Peer,
+    TrustDomain,
+    ServiceAccount,
+    Principal,
+    ConnectionAddress,
+    RequestAddress,
+    DestinationAddress,
+}
+
+/// What values are written with.
+#[derive(Clone, Copy)]
+pub(super) struct Context<'c> {
+    pub(super) workload: &'c Workload,
+    /// The document's.
+    pub(super) namespace: &'c str,
+    pub(super) issuers: &'c BTreeSet<String>,
+}
+
 /// Reads values of one document.
 pub(super) struct Reader<'r> {
     pub(super) title: &'r str,
     pub(super) leaning: Leaning,
+    pub(super) context: Context<'r>,
     pub(super) findings: &'r mut Findings,
 }
 
@@ -44,17 +90,17 @@ impl Reader<'_> {
         self.findings.problem(self.title, path, message);
     }
 
-    /// The values that `form` can write; of the others, what the leaning makes of them.
+    /// The values that the filter has a form for; of the others, what the leaning makes of them.
     ///
     /// INVARIANT: with [`Leaning::Wider`] the lists hold wherever all the values would, with [`Leaning::Narrower`] nowhere else.
     pub(super) fn lists(
         &mut self,
+        kind: ValueKind,
         (values, path): (&[String], &str),
         (not_values, not_path): (&[String], &str),
-        form: impl Fn(&str) -> Result<String, String>,
     ) -> Lists {
-        let written = self.written(values, path, &form);
-        let not_written = self.written(not_values, not_path, &form);
+        let written = self.written(kind, values, path);
+        let not_written = self.written(kind, not_values, not_path);
         let is_short = written.len() < values.len();
         let any_of = match (is_short, self.leaning) {
             (true, Leaning::Wider) => Vec::new(),
@@ -70,19 +116,121 @@ impl Reader<'_> {
         }
     }
 
-    fn written(&mut self, values: &[String], path: &str, form: impl Fn(&str) -> Result<String, String>) -> Vec<String> {
+    fn written(&mut self, kind: ValueKind, values: &[String], path: &str) -> Vec<String> {
         let mut written = Vec::new();
         for (index, value) in values.iter().enumerate() {
-            match form(value) {
-                Ok(text) => written.push(text),
-                Err(message) => self.problem(&format!("{path}[{index}]"), message),
+            let path = format!("{path}[{index}]");
+            match self.context.write(kind, value) {
+                Ok(text) => {
+                    if let Some(note) = note(kind, value) {
+                        self.findings.note(self.title, path, note);
+                    }
+                    written.push(text);
+                }
+                Err(message) => self.problem(&path, message),
             }
         }
         written
     }
 }
 
-/// Puts two lists into an object, those that are not empty.
+impl Context<'_> {
+    /// A value in the filter's form, or why it has none.
+    fn write(&self, kind: ValueKind, value: &str) -> Result<String, String> {
+        match kind {
+            ValueKind::Text | ValueKind::Claim | ValueKind::Method => parsed::<NamePattern>(value),
+            ValueKind::Host => parsed::<AuthorityPattern>(value),
+            ValueKind::Path => parsed::<PathPattern>(value),
+            ValueKind::Port => port(value),
+            ValueKind::Peer => self.peer(value),
+            ValueKind::TrustDomain => self.peers_of(value),
+            ValueKind::ServiceAccount => self.service_account(value),
+            ValueKind::Principal => self.principal(value),
+            ValueKind::ConnectionAddress => match self.workload.connection_address {
+                ConnectionAddress::Own => network(value),
+                ConnectionAddress::Forwarded => Err(CONNECTION_ADDRESS_UNKNOWN.to_owned()),
+            },
+            ValueKind::RequestAddress => match self.workload.forwarded_for_trusted_hops {
+                Some(_) => network(value),
+                None => Err(REQUEST_ADDRESS_UNKNOWN.to_owned()),
+            },
+            ValueKind::DestinationAddress => network(value),
+        }
+    }
+
+    fn is_own(&self, trust_domain: &str) -> bool {
+        trust_domain == self.workload.trust_domain || trust_domain == OWN_TRUST_DOMAIN
+    }
+
+    /// Istio writes SPIFFE IDs without their scheme.
+    fn peer(&self, value: &str) -> Result<String, String> {
+        if value.starts_with('*') {
+            return parsed::<PeerPattern>(value);
+        }
+        let own = &self.workload.trust_domain;
+        match value.split_once('/') {
+            Some((domain, rest)) if self.is_own(domain) => parsed::<PeerPattern>(&format!("spiffe://{own}/{rest}")),
+            Some(_) | None => Err(format!(
+                "expected the trust domain `{own}` (--trust-domain) before the first slash, found `{value}`"
+            )),
+        }
+    }
+
+    /// The pattern of all peers of a trust domain. The filter knows peers of the mesh's own alone.
+    fn peers_of(&self, trust_domain: &str) -> Result<String, String> {
+        match trust_domain == "*" || self.is_own(trust_domain) {
+            true => Ok("*".to_owned()),
+            false => Err(format!(
+                "expected the trust domain `{}` (--trust-domain), as the filter takes no peer of another, found `{trust_domain}`",
+                self.workload.trust_domain
+            )),
+        }
+    }
+
+    /// Istio's default namespace is the document's.
+    fn service_account(&self, value: &str) -> Result<String, String> {
+        match value.contains('/') {
+            true => parsed::<ServiceAccountName>(value),
+            false => parsed::<ServiceAccountName>(&format!("{}/{value}", self.namespace)),
+        }
+    }
+
+    /// The filter splits it as it is split here, as its providers are of the same issuers.
+    fn principal(&self, value: &str) -> Result<String, String> {
+        let issuers: Vec<&str> = self.issuers.iter().map(String::as_str).collect();
+        PrincipalPattern::parse(value, &issuers)
+            .map(|_| value.to_owned())
+            .map_err(|error| format!("{error}, found `{value}`"))
+    }
+}
+
+/// What Istio and the filter both make of a value, and its author may not expect.
+fn note(kind: ValueKind, value: &str) -> Option<String> {
+    let is_no_text = |value: Value| value.is_boolean() || value.is_number() || value.is_null();
+    match kind {
+        ValueKind::Claim if serde_json::from_str(value).is_ok_and(is_no_text) => Some(format!(
+            "`{value}` fits a claim that is this text, and no boolean or number: neither here nor in Istio"
+        )),
+        ValueKind::Method if value.bytes().any(|byte| byte.is_ascii_lowercase()) => Some(format!(
+            "methods are compared with their case, and sent in upper case: `{value}` fits no usual method"
+        )),
+        ValueKind::Host if value.starts_with('*') && value != "*" && !has_port(value) => {
+            Some(format!("`{value}` fits an authority without a port alone, as in Istio"))
+        }
+        ValueKind::Host if !value.ends_with('*') && !has_port(value) => Some(format!(
+            "`{value}` fits an authority without a port alone, as in Istio; `{value}:*` fits one with a port"
+        )),
+        ValueKind::ConnectionAddress => Some(CONNECTION_ADDRESS_NOTE.to_owned()),
+        _ => None,
+    }
+}
+
+fn has_port(authority: &str) -> bool {
+    let port = authority.rsplit_once(':').map(|(_, port)| port);
+    port.is_some_and(|port| !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+/// Puts two lists into an object, those that are not empty. A list of peers that is there says more than one of trust domains.
 pub(super) fn insert(
     object: &mut Map<String, Value>,
     name: &str,
@@ -90,10 +238,15 @@ pub(super) fn insert(
     any_of: &[String],
     none_of: &[String],
 ) {
-    for (name, list) in [(name, any_of), (not_name, none_of)] {
-        if !list.is_empty() {
-            object.insert(name.to_owned(), json!(list));
-        }
+    if !any_of.is_empty() && !object.contains_key(name) {
+        object.insert(name.to_owned(), json!(any_of));
+    }
+    if none_of.is_empty() {
+        return;
+    }
+    match object.get_mut(not_name).and_then(Value::as_array_mut) {
+        Some(list) => list.extend(none_of.iter().map(|text| json!(text))),
+        None => drop(object.insert(not_name.to_owned(), json!(none_of))),
     }
 }
 
@@ -107,55 +260,14 @@ where
         .map_err(|error| format!("{error}, found `{text}`"))
 }
 
-pub(super) fn text(value: &str) -> Result<String, String> {
-    parsed::<NamePattern>(value)
-}
-
-pub(super) fn host(value: &str) -> Result<String, String> {
-    parsed::<AuthorityPattern>(value)
-}
-
-pub(super) fn path(value: &str) -> Result<String, String> {
-    parsed::<PathPattern>(value)
-}
-
-pub(super) fn port(value: &str) -> Result<String, String> {
+fn port(value: &str) -> Result<String, String> {
     let port = value.parse::<u16>();
     port.map(|port| port.to_string())
         .map_err(|_| format!("expected a port, found `{value}`"))
 }
 
-/// Istio writes SPIFFE IDs without their scheme.
-pub(super) fn peer(value: &str, trust_domain: &str) -> Result<String, String> {
-    if value.starts_with('*') {
-        return parsed::<PeerPattern>(value);
-    }
-    match value.split_once('/') {
-        Some((domain, _)) if domain == trust_domain => parsed::<PeerPattern>(&format!("spiffe://{value}")),
-        Some(_) | None => Err(format!(
-            "expected the trust domain `{trust_domain}` (--trust-domain) before the first slash, found `{value}`"
-        )),
-    }
-}
-
-/// The filter splits it as it is split here, as its providers are of the same issuers.
-pub(super) fn principal<'i>(value: &str, issuers: impl Iterator<Item = &'i String>) -> Result<String, String> {
-    let issuers: Vec<&str> = issuers.map(String::as_str).collect();
-    PrincipalPattern::parse(value, &issuers)
-        .map(|_| value.to_owned())
-        .map_err(|error| format!("{error}, found `{value}`"))
-}
-
-/// Istio's default namespace is the document's.
-pub(super) fn service_account(value: &str, namespace: &str) -> Result<String, String> {
-    match value.contains('/') {
-        true => parsed::<ServiceAccountName>(value),
-        false => parsed::<ServiceAccountName>(&format!("{namespace}/{value}")),
-    }
-}
-
 /// Istio takes an address with a prefix length for the network that it is in.
-pub(super) fn network(value: &str) -> Result<String, String> {
+fn network(value: &str) -> Result<String, String> {
     let wrong = || format!("expected a network or an address, found `{value}`");
     let (address, length) = match value.split_once('/') {
         None => return parsed::<Network>(value),
@@ -203,12 +315,28 @@ mod tests {
         let lists = |leaning, values: &[&str], not_values: &[&str]| {
             let mut findings = Findings::default();
             let owned = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+            let workload = Workload {
+                name: String::new(),
+                namespace: String::new(),
+                labels: std::collections::BTreeMap::new(),
+                root_namespace: String::new(),
+                trust_domain: "example.org".to_owned(),
+                keys_cluster: None,
+                connection_address: ConnectionAddress::Own,
+                forwarded_for_trusted_hops: None,
+            };
+            let context = Context {
+                workload: &workload,
+                namespace: "",
+                issuers: &BTreeSet::new(),
+            };
             let mut reader = Reader {
                 title: "t",
                 leaning,
+                context,
                 findings: &mut findings,
             };
-            let lists = reader.lists((&owned(values), "v"), (&owned(not_values), "n"), text);
+            let lists = reader.lists(ValueKind::Text, (&owned(values), "v"), (&owned(not_values), "n"));
             (lists, findings.problems.len())
         };
         let some = |values: &[&str], not_values: &[&str]| {

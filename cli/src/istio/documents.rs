@@ -89,6 +89,12 @@ fn read_one(file: &str, value: Value, findings: &mut Findings) -> Result<Option<
     let (namespace, name) = (text("namespace"), text("name"));
     let title = format!("{kind} {namespace}/{name}");
     let is_known = matches!(kind.as_str(), "AuthorizationPolicy" | "RequestAuthentication");
+    if version.starts_with(GROUP) && kind == "PeerAuthentication" {
+        let message =
+            "is not imported, and the filter asks for no peer: have the listener require a client certificate";
+        findings.problem(&title, "", message);
+        return Ok(None);
+    }
     if !version.starts_with(GROUP) || !is_known {
         findings.note(
             &title,

@@ -94,6 +94,10 @@ pub(super) struct Source {
     pub(super) remote_ip_blocks: Vec<String>,
     #[deserr(default)]
     pub(super) not_remote_ip_blocks: Vec<String>,
+    #[deserr(default)]
+    pub(super) trust_domains: Vec<String>,
+    #[deserr(default)]
+    pub(super) not_trust_domains: Vec<String>,
 }
 
 #[derive(Debug, Default, Deserr)]
@@ -149,6 +153,9 @@ pub(super) struct JwtRule {
     pub(super) audiences: Vec<String>,
     #[deserr(default)]
     pub(super) jwks_uri: Option<String>,
+    /// The same, as the resource definition has it too.
+    #[deserr(default, rename = "jwks_uri")]
+    pub(super) jwks_uri_of_proto: Option<String>,
     #[deserr(default)]
     pub(super) jwks: Option<String>,
     #[deserr(default)]

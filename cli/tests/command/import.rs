@@ -99,7 +99,44 @@ spec:
     assert!(answer.stderr.contains("--use-remote-address"), "{}", answer.stderr);
     let answer = run(by_address, &["--use-remote-address"]);
     answer.expect(0);
+    assert!(
+        answer
+            .stderr
+            .starts_with("note: AuthorizationPolicy shop/web: spec.rules[0].from[0].source.ipBlocks[0]: "),
+        "{}",
+        answer.stderr
+    );
+    assert_eq!(answer.stderr.lines().count(), 1);
+    let by_request = "  rules: [ { from: [ { source: { remoteIpBlocks: [ 10.0.0.0/8 ] } } ] } ]\n";
+    for listener in [&[][..], &["--use-remote-address"]] {
+        let answer = run(by_request, listener);
+        answer.expect(1);
+        assert!(
+            answer.stderr.contains("--forwarded-for-trusted-hops"),
+            "{}",
+            answer.stderr
+        );
+    }
+    let answer = run(by_request, &["--forwarded-for-trusted-hops", "2"]);
+    answer.expect(0);
     assert_eq!(answer.stderr, "");
+    let configuration: Value = serde_json::from_str(&answer.stdout).unwrap();
+    assert_eq!(configuration["forwarded_for_trusted_hops"], 2);
+    run(by_request, &["--forwarded-for-trusted-hops", "33"]).expect(2);
+    let of_nobody = "  rules: [ { from: [ { source: { requestPrincipals: [ https://issuer.example/a/b ] } } ] } ]\n";
+    let answer = run(of_nobody, &[]);
+    answer.expect(1);
+    assert!(
+        answer
+            .stderr
+            .contains("requestPrincipals[0]: expected the issuer of a provider"),
+        "{}",
+        answer.stderr
+    );
+    let lower_case = "  rules: [ { to: [ { operation: { methods: [ get ] } } ] } ]\n";
+    let answer = run(lower_case, &[]);
+    answer.expect(0);
+    assert!(answer.stderr.starts_with("note: "), "{}", answer.stderr);
     let for_a_gateway = "  rules: [ {} ]\n  targetRefs: [ { kind: Gateway, name: waypoint } ]\n";
     let answer = run(for_a_gateway, &["--use-remote-address"]);
     answer.expect(1);

@@ -4,7 +4,11 @@
 //! documents themselves (`reference.rs`). `cfg(test)` is always set here; it tells clippy that the helpers are tests too.
 
 #[cfg(test)]
+mod addresses;
+#[cfg(test)]
 mod examples;
+#[cfg(test)]
+mod fields;
 #[cfg(test)]
 mod random;
 #[cfg(test)]

@@ -89,6 +89,7 @@ pub(crate) fn workload(namespace: &str, labels: &[(&str, &str)]) -> Workload {
         trust_domain: "cluster.local".into(),
         keys_cluster: None,
         connection_address: ConnectionAddress::Own,
+        forwarded_for_trusted_hops: Some(0),
     }
 }
 
