@@ -11,6 +11,8 @@ mod load;
 mod model;
 mod moment;
 mod needs;
+mod occurrence;
+mod roles;
 mod schema;
 mod source;
 mod step_up;
@@ -40,6 +42,7 @@ use model::{Model, ModelError};
 use moment::Moment;
 pub use moment::time_zone;
 use needs::Needs;
+use roles::NamedRoles;
 pub use schema::SCHEMA;
 pub use trace::{Clause, ClauseKind, Outcome, Place, PolicyKind, PolicyTrace, Trace, TraceError, TracedPolicy, Tracer};
 
@@ -68,6 +71,7 @@ struct Loaded {
     places: HashMap<PolicyId, Place>,
     revision: String,
     warnings: Vec<PolicyError>,
+    roles: NamedRoles,
 }
 
 /// What is known of a request besides what it says.
@@ -156,6 +160,12 @@ impl PolicyEngine {
     #[must_use]
     pub fn warnings(&self) -> &[PolicyError] {
         &self.loaded.warnings
+    }
+
+    /// The roles of policies that nothing else names: neither `entities.json`, nor these, which tests have.
+    #[must_use]
+    pub fn role_warnings(&self, tested: &BTreeSet<String>) -> Vec<PolicyError> {
+        self.loaded.roles.warnings(tested)
     }
 
     /// Evaluates the policies over one request, so many microseconds after the epoch. It cannot fail: any error is a deny.

@@ -16,7 +16,7 @@ pub use coverage::{ConditionCoverage, Coverage, PolicyCoverage};
 pub use document::{DocumentError, DocumentErrors, FILE_BYTES_MAX};
 pub use matrix::{CELLS_MAX, Cell, MATRIX_FILE, Matrix, MatrixReport, Row, Table, Verdict, read_matrix};
 pub use request::TimedRequest;
-pub use requests::{NamedRequest, read_requests};
+pub use requests::{NamedRequest, read_requests, tested_roles};
 pub use run::{CaseReport, FileReport, Mismatch, Report, run};
 
 #[cfg(test)]

@@ -56,6 +56,217 @@ fn a_policy_that_does_not_type_check_is_named_with_file_and_line() {
     assert!(answer["revision"].is_null());
 }
 
+/// The lines of `policy check` about a folder with one more policy.
+fn checked(folder: &Path, scope: &str, clauses: &str) -> Vec<String> {
+    let policy = format!("@id(\"x\")\npermit ({scope})\n{clauses};\n");
+    fs::write(folder.join("x.cedar"), policy).unwrap();
+    let answer = picket(&["policy", "check", text(folder)]);
+    let place = format!("{}:", folder.join("x.cedar").display());
+    let lines = answer.stdout.lines().filter_map(|line| line.strip_prefix(&place));
+    lines.map(str::to_owned).collect()
+}
+
+/// Each of these is taken for a rule by who wrote it, and holds for nobody.
+#[test]
+fn a_name_that_no_request_can_have_is_told_with_the_nearest() {
+    let shipped = copy_of_shipped();
+    const ANY: &str = "principal, action, resource";
+    // A policy's scope and clauses, the line, and what is said, in parts.
+    for (scope, clauses, line, expected) in [
+        (
+            "principal in Picket::Role::\"clrek\", action, resource",
+            "",
+            2,
+            &["`clrek`", "did you mean `clerk`?", "(a warning)"][..],
+        ),
+        (
+            "principal in Picket::Role::\"Reader\", action, resource",
+            "",
+            2,
+            &["`Reader`", "did you mean `reader`?"],
+        ),
+        (
+            "principal in Picket::Role::\"dispatcher\", action, resource",
+            "",
+            2,
+            &["`dispatcher`", "entities.json"],
+        ),
+        (
+            ANY,
+            "unless { principal in Picket::Role::\"audtor\" }",
+            3,
+            &["`audtor`", "did you mean `auditor`?"],
+        ),
+        (
+            ANY,
+            "unless { principal has tenat }",
+            3,
+            &["`principal`", "`tenat`", "did you mean `tenant`?"],
+        ),
+        (
+            ANY,
+            "unless { context has devise && context.devise.is_trusted }",
+            3,
+            &["`devise`", "did you mean `device`?"],
+        ),
+        (
+            ANY,
+            "unless { context has device && context.device has trust_scor }",
+            3,
+            &["`context.device`", "did you mean `trust_score`?"],
+        ),
+        (
+            ANY,
+            "when { true }\nunless { context has device.is_trustd }",
+            4,
+            &["`is_trustd`", "did you mean `is_trusted`?"],
+        ),
+        (
+            ANY,
+            "unless { resource has colour }",
+            3,
+            &["`resource` never has the attribute `colour`"],
+        ),
+        (
+            "principal, action == Picket::Action::\"read\", resource",
+            "",
+            2,
+            &["`Picket::Action::\"read\"`", "`action in"],
+        ),
+        (
+            ANY,
+            "unless { action == Picket::Action::\"read\" }",
+            3,
+            &["`Picket::Action::\"read\"`", "`action in"],
+        ),
+        (
+            ANY,
+            "unless { [Picket::Action::\"write\"].contains(action) }",
+            3,
+            &["`Picket::Action::\"write\"`"],
+        ),
+        (
+            ANY,
+            "unless { principal is Picket::Role }",
+            3,
+            &["`principal is Picket::Role` is true of no request"],
+        ),
+    ] {
+        let lines = checked(shipped.path(), scope, clauses);
+        let found = lines
+            .iter()
+            .find(|found| found.starts_with(&format!("{line}: ")) && expected.iter().all(|part| found.contains(part)));
+        assert!(found.is_some(), "{scope} {clauses}: {lines:#?}");
+        picket(&["policy", "check", text(shipped.path())]).expect(0);
+    }
+    for (condition, expected) in [
+        (
+            "context has risk && context.risk.level == \"hihg\"",
+            "`context.risk.level` is never `hihg`; did you mean `high`?",
+        ),
+        (
+            "context has risk && context.risk.signals.contains(\"new_locaton\")",
+            "did you mean `new_location`?",
+        ),
+        (
+            "context has risk && context.risk.signals.containsAny([\"new_device\", \"newdevice\"])",
+            "`newdevice`; did you mean `new_device`?",
+        ),
+        (
+            "context has device && [\"trustd\", \"enrolled\"].contains(context.device.state)",
+            "did you mean `trusted`?",
+        ),
+        (
+            "context.method == \"get\"",
+            "`context.method` is never `get`; did you mean `GET`?",
+        ),
+        ("\"POTS\" != context.method", "did you mean `POST`?"),
+    ] {
+        let lines = checked(shipped.path(), ANY, &format!("unless {{ {condition} }}"));
+        assert!(
+            lines.iter().any(|line| line.contains(expected)),
+            "{condition}: {lines:#?}"
+        );
+    }
+    // What the validator refuses it refuses with the nearest name.
+    for (scope, clauses, expected) in [
+        (
+            "principal, action == Picket::Action::\"GTE\", resource",
+            "",
+            "did you mean `Picket::Action::\"GET\"`?",
+        ),
+        (
+            "principal is Picket::Usr, action, resource",
+            "",
+            "did you mean `Picket::User`?",
+        ),
+        (ANY, "when { resource.tenat == \"a\" }", "did you mean `tenant`?"),
+    ] {
+        let lines = checked(shipped.path(), scope, clauses);
+        assert!(
+            lines.iter().any(|line| line.contains(expected)),
+            "{scope} {clauses}: {lines:#?}"
+        );
+        picket(&["policy", "check", text(shipped.path())]).expect(1);
+    }
+}
+
+#[test]
+fn what_a_request_can_have_is_not_warned_of() {
+    let folder = copy_of_shipped();
+    for (scope, clauses) in [
+        (
+            "principal in Picket::Role::\"clerk\", action in Picket::Action::\"read\", resource",
+            "",
+        ),
+        (
+            "principal, action, resource",
+            "when { principal is Picket::User && principal has tenant && resource has tenant }",
+        ),
+        (
+            "principal, action, resource",
+            "when { context has device.is_trusted && context has risk && context.risk has country }",
+        ),
+        (
+            "principal, action, resource",
+            "unless { action == Picket::Action::\"GET\" || action in Picket::Action::\"write\" }",
+        ),
+        (
+            "principal, action, resource",
+            "when { resource.hasTag(\"anything\") && principal is Picket::Anonymous }",
+        ),
+    ] {
+        assert_eq!(checked(folder.path(), scope, clauses), [""; 0], "{scope} {clauses}");
+    }
+    // An attribute of the folder's own schema; and roles where nothing names one.
+    let folder = tempfile::tempdir().unwrap();
+    let own = picket(&["policy", "schema"])
+        .stdout
+        .replace("route_rule: String,", "route_rule: String, floor?: Long,");
+    fs::write(folder.path().join("schema.cedarschema"), own).unwrap();
+    let role = "principal in Picket::Role::\"anything\", action, resource";
+    assert_eq!(checked(folder.path(), role, "when { resource has floor }"), [""; 0]);
+}
+
+#[test]
+fn the_examples_have_no_warning() {
+    let examples = shipped().join("examples");
+    let folders: Vec<_> = fs::read_dir(examples)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    assert!(folders.len() > 5);
+    for folder in folders.into_iter().chain([shipped()]) {
+        let answer = picket(&["policy", "check", text(&folder), "--output", "json"]).json();
+        assert_eq!(
+            answer["warnings"].as_array().unwrap().len(),
+            0,
+            "{}: {answer}",
+            folder.display()
+        );
+    }
+}
+
 #[test]
 fn a_folder_without_a_policy_has_a_mistake_and_one_that_is_not_there_cannot_be_checked() {
     let folder = tempfile::tempdir().unwrap();

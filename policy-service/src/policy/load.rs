@@ -1,6 +1,6 @@
 //! Loading policies: every mistake of every file, each with its line.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -15,6 +15,8 @@ use super::errors::{Found, PolicyErrors, line_at, line_of, message, with_causes}
 use super::files::{ENTITIES_FILE, POLICY_EXTENSION, PolicyFiles, SCHEMA_FILE};
 use super::index::Index;
 use super::model::Model;
+use super::occurrence::{self, Requests};
+use super::roles::NamedRoles;
 use super::schema;
 use super::source::File;
 use super::trace::Place;
@@ -55,10 +57,16 @@ fn load_into(files: &PolicyFiles, mut found: Found) -> Result<PolicyEngine, Poli
     let policies = Policies::parse(&files, &mut found);
     let prepared = schema.and_then(|schema| {
         policies.validate(&schema, &mut found, &mut warnings);
+        if found.is_empty() {
+            policies.warn_of_impossible(&schema, &schema::attribute_names(own_schema), &mut warnings);
+        }
         let entities = load_entities(directory, &files, &schema, &mut found);
         let model = schema::check(directory, own_schema, &schema, &mut found);
         Some((entities?, model?))
     });
+    let declared = prepared.iter().flat_map(|(entities, _)| entities.iter());
+    let declared = declared.map(cedar_policy::Entity::uid).filter(occurrence::is_role);
+    let declared: BTreeSet<String> = declared.map(|role| role.id().unescaped().to_owned()).collect();
     // The index relies on policies that the validator has accepted.
     let prepared = prepared.filter(|_| found.is_empty()).and_then(|(entities, model)| {
         let entities = refused_by(directory, LoadedEntities::new(entities, model.actions()), &mut found);
@@ -73,6 +81,10 @@ fn load_into(files: &PolicyFiles, mut found: Found) -> Result<PolicyEngine, Poli
                 entities,
                 model,
                 places: policies.places(),
+                roles: NamedRoles {
+                    declared,
+                    in_policies: policies.roles(),
+                },
                 revision: revision(&files),
                 warnings: warnings.into_warnings(),
             }),
@@ -216,6 +228,42 @@ impl<'a> Policies<'a> {
         for warning in result.validation_warnings() {
             self.tell(warning.policy_id(), warning, warnings);
         }
+    }
+
+    /// What is true of no request is not wrong, but hardly meant.
+    fn warn_of_impossible(&self, schema: &Schema, attributes: &BTreeSet<String>, warnings: &mut Found) {
+        let requests = Requests::new(schema, attributes);
+        for policy in self.set.policies() {
+            for impossible in requests.impossible_in(policy) {
+                if let Some(place) = self.place_of(policy.id(), &impossible.name) {
+                    let message = format!("for policy `{}`, {}", policy.id(), impossible.message);
+                    warnings.add(&place.file, Some(place.line), message);
+                }
+            }
+        }
+    }
+
+    /// Each role with the place where each policy names it first.
+    fn roles(&self) -> BTreeMap<String, Vec<Place>> {
+        let mut roles: BTreeMap<String, Vec<Place>> = BTreeMap::new();
+        for policy in self.set.policies() {
+            for role in occurrence::roles_in(policy) {
+                let place = self.place_of(policy.id(), &format!("{role:?}"));
+                roles.entry(role).or_default().extend(place);
+            }
+        }
+        roles
+    }
+
+    /// Where a policy has a text first; else where it begins.
+    fn place_of(&self, id: &PolicyId, text: &str) -> Option<Place> {
+        let origin = self.origins.get(id)?;
+        let mut lines = origin.file.text.lines().skip(origin.line.saturating_sub(1));
+        let behind = lines.position(|line| line.contains(text)).unwrap_or(0);
+        Some(Place {
+            file: origin.file.path.clone(),
+            line: origin.line.saturating_add(behind),
+        })
     }
 
     fn places(&self) -> HashMap<PolicyId, Place> {

@@ -1,5 +1,6 @@
 //! The schema that policies are checked against: the service's own, or one that stands beside the policies.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use cedar_policy::{Schema, SchemaFragment};
@@ -75,12 +76,37 @@ pub(super) fn check(directory: &Path, own: Option<&File>, schema: &Schema, found
     Some(model)
 }
 
+/// The JSON form of a schema.
+fn document(text: &str) -> Option<Value> {
+    let (fragment, _) = SchemaFragment::from_cedarschema_str(text).ok()?;
+    fragment.to_json_value().ok()
+}
+
+/// The names of all attributes in a schema, whatever has them.
+pub(super) fn attribute_names(own: Option<&File>) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    if let Some(document) = document(own.map_or(SCHEMA, |own| &own.text)) {
+        add_attributes(&document, &mut names);
+    }
+    names
+}
+
+fn add_attributes(value: &Value, names: &mut BTreeSet<String>) {
+    for (name, member) in value.as_object().into_iter().flatten() {
+        if name == "attributes" {
+            names.extend(
+                member
+                    .as_object()
+                    .into_iter()
+                    .flat_map(|members| members.keys().cloned()),
+            );
+        }
+        add_attributes(member, names);
+    }
+}
+
 /// What the service's schema names and another one does not, such as `Picket.RiskContext.score`.
 fn missing(schema: &str) -> Vec<String> {
-    let document = |text| {
-        let (fragment, _) = SchemaFragment::from_cedarschema_str(text).ok()?;
-        fragment.to_json_value().ok()
-    };
     let mut names = Vec::new();
     if let (Some(Value::Object(shipped)), Some(own)) = (document(SCHEMA), document(schema)) {
         for (namespace, shipped) in &shipped {
@@ -110,6 +136,15 @@ fn add_missing(name: &str, shipped: &Value, own: Option<&Value>, names: &mut Vec
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn attributes_are_named_at_every_depth() {
+        let names = attribute_names(None);
+        for name in ["tenant", "device", "trust_score", "spiffe_id", "weekday"] {
+            assert!(names.contains(name), "{name}");
+        }
+        assert!(!names.contains("Picket") && !names.contains("type"), "{names:?}");
+    }
 
     #[test]
     fn what_a_schema_lacks_is_named() {

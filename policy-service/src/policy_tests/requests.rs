@@ -1,13 +1,15 @@
 //! Requests by name, from whichever file has some.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use picket_core::configuration::problems::{self, Problems};
+use picket_core::decision::Effect;
 use serde_json::Value;
 
-use super::cases::cases;
+use super::cases::{Case, FOLDER, cases, read};
 use super::document::{DocumentErrors, read_yaml};
-use super::matrix::matrix;
+use super::matrix::{MATRIX_FILE, matrix};
 use super::request::{RequestDocument, TimedRequest};
 
 /// A request and what it is called in its file.
@@ -30,9 +32,40 @@ pub fn read_requests(file: &Path) -> Result<Vec<NamedRequest>, DocumentErrors> {
     found.none_or(requests.unwrap_or_default())
 }
 
+/// The roles that tests and matrix of a folder of policies give to principals. Cases that expect a deny by no policy are left
+/// out: their roles may be wrong on purpose.
+///
+/// # Errors
+/// Every mistake of the files.
+pub fn tested_roles(directory: &Path) -> Result<BTreeSet<String>, DocumentErrors> {
+    let (tests, matrix) = (directory.join(FOLDER), directory.join(MATRIX_FILE));
+    let mut roles = BTreeSet::new();
+    if tests.exists() {
+        let cases = read(&tests)?.into_iter().flat_map(|file| file.cases);
+        let counts = |case: &Case| {
+            let names_policies = case.expected.policy_ids.as_ref().is_none_or(|ids| !ids.is_empty());
+            case.expected.effect == Effect::Permit || names_policies
+        };
+        roles.extend(cases.filter(counts).flat_map(|case| roles_of(case.request)));
+    }
+    if matrix.exists() {
+        let requests = read_requests(&matrix)?.into_iter();
+        roles.extend(requests.flat_map(|named| roles_of(named.request)));
+    }
+    Ok(roles)
+}
+
+fn roles_of(request: TimedRequest) -> Vec<String> {
+    request
+        .request
+        .principal
+        .map(|principal| principal.roles)
+        .unwrap_or_default()
+}
+
 fn requests(document: Value) -> Result<Vec<NamedRequest>, Problems> {
     if document.get("cases").is_some() {
-        let of_case = |case: super::Case| NamedRequest {
+        let of_case = |case: Case| NamedRequest {
             name: case.name,
             request: case.request,
         };

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use picket_policy_service::policy::{PolicyEngine, PolicyError, PolicyErrors};
+use picket_policy_service::policy_tests;
 use serde::Serialize;
 
 use super::{CommandError, load};
@@ -16,6 +17,10 @@ Loads a folder of policies as the policy service would, and tells every mistake 
 The folder holds any number of *.cedar and, if wanted, entities.json. Every policy is checked against the schema: one that \
 does not type-check is refused. The schema is the service's own (`picket policy schema`), or the folder's \
 schema.cedarschema. It exits with 0 where the service would load the folder, and with 1 where it would not. A warning is not a mistake.
+
+Warnings are about names that no request can have, each with the nearest one that it can: an attribute behind `has` that the schema \
+does not have there, an action that is a group and compared with `==`, and a role that is in neither entities.json, nor a test that \
+it makes a difference to, nor matrix.yaml.
 
 Printed with the answer is the policy revision, which is also in each decision and each audit record.";
 
@@ -52,10 +57,19 @@ pub(super) fn run(arguments: &Arguments, output: Output) -> Result<Exit, Command
         revision: engine.map(PolicyEngine::revision),
         policies: engine.map(PolicyEngine::policy_count),
         problems,
-        warnings: engine.map_or(&[], PolicyEngine::warnings),
+        warnings: &engine.map(|engine| warnings(engine, directory)).unwrap_or_default(),
     };
     output.print(&text_of(&answer, output), &answer)?;
     Ok(Exit::of_check(problems))
+}
+
+/// Those of the service, and those about roles, which tests may name. Tests with a mistake name none that would count.
+fn warnings(engine: &PolicyEngine, directory: &Path) -> Vec<PolicyError> {
+    let roles = policy_tests::tested_roles(directory).map(|tested| engine.role_warnings(&tested));
+    let mut warnings = engine.warnings().to_vec();
+    warnings.extend(roles.unwrap_or_default());
+    warnings.sort();
+    warnings
 }
 
 fn text_of(answer: &Answer<'_>, output: Output) -> String {
