@@ -28,7 +28,7 @@ use tokio::sync::{Semaphore, watch};
 use crate::clock::{self, Stopwatch};
 use crate::configuration::{AuthZen, Role};
 use crate::decision::{Decider, made_up_id};
-use crate::grpc::{Caller, Callers, Refusal, Tls, incoming};
+use crate::grpc::{Caller, Callers, Refusal, Tls, incoming, record_role_refusal};
 use crate::metrics::Metrics;
 use failure::Failure;
 pub(crate) use resources::Resources;
@@ -266,16 +266,17 @@ impl Served {
     fn admitted(&self, caller: &Caller, role: Role) -> Result<Arc<str>, Failure> {
         match caller {
             Caller::Allowed(caller, roles) if roles.allow(role) => Ok(Arc::clone(caller)),
-            Caller::Allowed(..) => Err(self.refused(Refusal::Role)),
-            Caller::Refused(refusal) => Err(self.refused(*refusal)),
-        }
-    }
-
-    fn refused(&self, refusal: Refusal) -> Failure {
-        self.metrics.refused(refusal.as_str());
-        match refusal {
-            Refusal::NoSpiffeId => Failure::CallerUnknown,
-            Refusal::NotListed | Refusal::Role => Failure::CallerRefused,
+            Caller::Allowed(caller, _) => {
+                record_role_refusal(caller, &self.metrics);
+                Err(Failure::CallerRefused)
+            }
+            Caller::Refused(caller) => {
+                caller.record(&self.metrics);
+                Err(match caller.reason {
+                    Refusal::NoSpiffeId => Failure::CallerUnknown,
+                    Refusal::NotListed | Refusal::Role => Failure::CallerRefused,
+                })
+            }
         }
     }
 

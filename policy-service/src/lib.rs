@@ -15,6 +15,7 @@ pub mod devices;
 mod ext_authz;
 mod grpc;
 mod http;
+mod log_budget;
 mod logging;
 pub mod metrics;
 pub mod policy;

@@ -35,7 +35,7 @@ pub struct Metrics {
     check_decision_evictions: Counter,
     check_observed: Family<ResultLabel, Counter>,
     authzen: Family<EndpointLabels, Counter>,
-    handshake_failures: Counter,
+    handshake_failures: Family<CauseLabel, Counter>,
     evaluation_errors: Counter,
     observed: Counter,
     decide_seconds: Histogram,
@@ -104,6 +104,11 @@ struct RefusalReasonLabel {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CauseLabel {
+    cause: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct CheckLabels {
     outcome: &'static str,
     reason: &'static str,
@@ -145,7 +150,7 @@ impl Metrics {
             check_decision_evictions: Counter::default(),
             check_observed: Family::default(),
             authzen: Family::default(),
-            handshake_failures: Counter::default(),
+            handshake_failures: Family::default(),
             evaluation_errors: Counter::default(),
             observed: Counter::default(),
             decide_seconds: Histogram::new(SECONDS),
@@ -437,8 +442,8 @@ impl Metrics {
         self.sessions.set(i64::try_from(sessions).unwrap_or(i64::MAX));
     }
 
-    pub(crate) fn handshake_failed(&self) {
-        self.handshake_failures.inc();
+    pub(crate) fn handshake_failed(&self, cause: &'static str) {
+        self.handshake_failures.get_or_create(&CauseLabel { cause }).inc();
     }
 
     pub(crate) fn committed(&self, commit: Commit) {

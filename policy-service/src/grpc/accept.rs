@@ -1,6 +1,7 @@
 //! Accepting connections. Handshakes run beside each other and never hold up the next connection.
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::caller::{Caller, Callers};
+use super::handshake_failure::HandshakeFailure;
 use super::handshakes::{Handshakes, Place};
 use super::tls::Tls;
 use crate::connection::Connection;
@@ -70,10 +72,10 @@ async fn accept(listener: TcpListener, handshake: Handshake) {
         match accepted {
             Ok((stream, address)) => match handshakes.begin(address.ip()) {
                 Some(place) => {
-                    tokio::spawn(handshake.clone().run(stream, place));
+                    tokio::spawn(handshake.clone().run(stream, address.ip(), place));
                 }
                 // Dropping the stream closes it; the client tries again.
-                None => handshake.metrics.handshake_failed(),
+                None => HandshakeFailure::NoPlace.record(address.ip(), &handshake.metrics),
             },
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection");
@@ -84,28 +86,25 @@ async fn accept(listener: TcpListener, handshake: Handshake) {
 }
 
 impl Handshake {
-    async fn run(self, stream: TcpStream, place: Place) {
+    async fn run(self, stream: TcpStream, address: IpAddr, place: Place) {
         // Without it, small answers wait for the other end's acknowledgement; with an error it is only slower.
         let _slower = stream.set_nodelay(true);
         let stream = match tokio::time::timeout(HANDSHAKE_TIMEOUT, self.tls.0.accept(stream)).await {
             Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => {
-                tracing::debug!(%error, "TLS handshake failed");
-                return self.metrics.handshake_failed();
-            }
-            Err(_) => return self.metrics.handshake_failed(),
+            Ok(Err(error)) => return HandshakeFailure::from(&error).record(address, &self.metrics),
+            Err(_) => return HandshakeFailure::TimedOut.record(address, &self.metrics),
         };
         let certificates = stream.get_ref().1.peer_certificates();
-        let caller = self.callers.identify(certificates.and_then(<[_]>::first));
+        let caller = self.callers.identify(certificates.and_then(<[_]>::first), address);
         drop(place);
         let slot = match &caller {
             Caller::Allowed(_, _) => match Arc::clone(&self.slots).try_acquire_owned() {
                 Ok(slot) => slot,
-                Err(_) => return self.metrics.handshake_failed(),
+                Err(_) => return HandshakeFailure::NoPlace.record(address, &self.metrics),
             },
-            Caller::Refused(refusal) => match Arc::clone(&self.refused_slots).try_acquire_owned() {
+            Caller::Refused(refused) => match Arc::clone(&self.refused_slots).try_acquire_owned() {
                 Ok(slot) => slot,
-                Err(_) => return self.metrics.refused(refusal.as_str()),
+                Err(_) => return refused.record(&self.metrics),
             },
         };
         // An error means that the server stops.

@@ -6,7 +6,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::service::Interceptor;
 use tonic::{Extensions, Request, Status};
 
-use super::caller::{Caller, Refusal};
+use super::caller::{Caller, Refusal, record_role_refusal};
 use super::status::{DecideError, label};
 use crate::configuration::{Role, Roles};
 use crate::metrics::Metrics;
@@ -78,21 +78,28 @@ impl Gate {
     }
 
     fn admit(&self, extensions: &Extensions) -> Result<Admitted, DecideError> {
-        let refusal = match extensions.get::<Caller>() {
-            Some(Caller::Allowed(_, roles)) if !self.roles.iter().any(|role| roles.allow(*role)) => Refusal::Role,
+        match extensions.get::<Caller>() {
+            Some(Caller::Allowed(caller, roles)) if !self.roles.iter().any(|role| roles.allow(*role)) => {
+                record_role_refusal(caller, &self.metrics);
+                Err(DecideError::CallerRefused)
+            }
             Some(Caller::Allowed(caller, roles)) => {
                 let slot = Arc::clone(self.slots_of(*roles)).try_acquire_owned();
-                return Ok(Admitted {
+                Ok(Admitted {
                     caller: Arc::clone(caller),
                     roles: *roles,
                     _slot: Arc::new(slot.map_err(|_| DecideError::Overloaded)?),
-                });
+                })
             }
-            Some(Caller::Refused(refusal)) => *refusal,
-            None => Refusal::NoSpiffeId,
-        };
-        self.metrics.refused(refusal.as_str());
-        Err(DecideError::CallerRefused)
+            Some(Caller::Refused(caller)) => {
+                caller.record(&self.metrics);
+                Err(DecideError::CallerRefused)
+            }
+            None => {
+                self.metrics.refused(Refusal::NoSpiffeId.as_str());
+                Err(DecideError::CallerRefused)
+            }
+        }
     }
 }
 
@@ -119,6 +126,7 @@ impl Interceptor for Gate {
 
 #[cfg(test)]
 mod tests {
+    use super::super::caller::Callers;
     use super::*;
 
     fn request(caller: Caller) -> Request<()> {
@@ -175,7 +183,8 @@ mod tests {
     #[test]
     fn a_caller_that_may_not_ask_takes_no_slot() {
         let mut gate = Gate::new(&[Role::Sidecar], 1, Arc::new(Metrics::new("", 0)));
-        let refused = gate.call(request(Caller::Refused(Refusal::NotListed))).unwrap_err();
+        let unlisted = Callers::new(&[], &[]).identify(None, std::net::Ipv4Addr::LOCALHOST.into());
+        let refused = gate.call(request(unlisted)).unwrap_err();
         assert_eq!(refused.code(), tonic::Code::PermissionDenied);
         assert_eq!(
             gate.call(Request::new(())).unwrap_err().code(),

@@ -437,6 +437,9 @@ async fn what_is_no_call_of_the_api_has_the_status_that_says_so() {
         assert_eq!(answer.status, status, "{message}: {}", answer.body);
         assert!(answer.body.starts_with(message), "{message}: {}", answer.body);
     }
+    let refused = service.line("caller refused");
+    assert_eq!(refused["spiffe_id"], "spiffe://example.org/web", "{refused}");
+    assert_eq!(service.line("caller refused")["reason"], "no_spiffe_id");
     let key = KeyEncryptionKey::from_hex(KEY).unwrap();
     assert_eq!(audit::tail(&setup.path("audit.sqlite3"), &key, 10).unwrap().len(), 0);
 }

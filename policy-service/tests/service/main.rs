@@ -192,14 +192,30 @@ async fn only_listed_callers_with_a_certificate_and_tls_1_3_are_served() {
     let (_, page) = service.get("/metrics");
     let counted = "picket_policy_service_callers_refused_total{reason=\"not_listed\"} 1";
     assert!(page.contains(counted), "{page}");
+    let line = service.line("caller refused");
+    assert_eq!(line["spiffe_id"], "spiffe://example.org/web", "{line}");
+    assert_eq!(
+        (&line["reason"], &line["address"]),
+        (&"not_listed".into(), &"127.0.0.1".into()),
+        "{line}"
+    );
 
-    // In TLS 1.3 a client learns of the refusal only when it uses the connection.
-    for config in [
-        setup.authority.client(None, &TLS13),
-        setup
-            .authority
-            .client(Some(&harness::Authority::new().identity(ORDERS)), &TLS13),
-        setup.authority.client(Some(&orders), &TLS12),
+    // In TLS 1.3 a client learns of the refusal only when it uses the connection. Log and metrics
+    // say which side refused what.
+    let stranger = harness::Authority::new();
+    for (cause, said, config) in [
+        ("no_certificate", "no certificate", setup.authority.client(None, &TLS13)),
+        (
+            "client_certificate",
+            "client_ca_file",
+            setup.authority.client(Some(&stranger.identity(ORDERS)), &TLS13),
+        ),
+        ("protocol", "TLS 1.3", setup.authority.client(Some(&orders), &TLS12)),
+        (
+            "service_certificate",
+            "UnknownCA",
+            stranger.client(Some(&orders), &TLS13),
+        ),
     ] {
         if let Ok(channel) = setup.channel(&service, config).await {
             let answer = PolicyDecisionClient::new(channel)
@@ -207,6 +223,16 @@ async fn only_listed_callers_with_a_certificate_and_tls_1_3_are_served() {
                 .await;
             assert_ne!(answer.map(|_| ()).unwrap_err().code(), Code::PermissionDenied);
         }
+        // A client may try more than once.
+        let mut line = service.line("TLS handshake failed");
+        while line["cause"] != cause {
+            line = service.line("TLS handshake failed");
+        }
+        assert_eq!(line["address"], "127.0.0.1", "{line}");
+        assert!(line["error"].as_str().unwrap().contains(said), "{line}");
+        let (_, page) = service.get("/metrics");
+        let counted = format!("picket_policy_service_handshakes_failed_total{{cause=\"{cause}\"}} ");
+        assert!(page.contains(&counted), "{page}");
     }
     let key = KeyEncryptionKey::from_hex(KEY).unwrap();
     assert_eq!(

@@ -1,0 +1,127 @@
+//! Why a connection ends before its TLS handshake: which side refused what.
+
+use std::io;
+use std::net::IpAddr;
+
+use rustls::{AlertDescription, CertificateError, Error};
+
+use crate::log_budget::LogBudget;
+use crate::metrics::Metrics;
+
+/// Why there is no connection.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum HandshakeFailure {
+    /// The client presented no certificate.
+    #[error("the client presented no certificate")]
+    NoCertificate,
+    /// The client's certificate is not good.
+    #[error("the client's certificate is refused: {0}")]
+    ClientCertificate(String),
+    /// The client does not accept this service's certificate.
+    #[error("the client refuses this service's certificate: {0}")]
+    ServiceCertificate(String),
+    /// The client speaks another protocol, or an older TLS.
+    #[error("the client does not speak TLS 1.3 as it is expected here: {0}")]
+    Protocol(String),
+    /// The connection broke.
+    #[error("the connection broke: {0}")]
+    Broken(String),
+    /// It took too long.
+    #[error("the handshake took too long")]
+    TimedOut,
+    /// There are as many handshakes or connections as there may be.
+    #[error("too many handshakes or connections at once")]
+    NoPlace,
+}
+
+impl HandshakeFailure {
+    /// The label in metrics.
+    fn as_str(&self) -> &'static str {
+        match self {
+            Self::NoCertificate => "no_certificate",
+            Self::ClientCertificate(_) => "client_certificate",
+            Self::ServiceCertificate(_) => "service_certificate",
+            Self::Protocol(_) => "protocol",
+            Self::Broken(_) => "broken",
+            Self::TimedOut => "timed_out",
+            Self::NoPlace => "no_place",
+        }
+    }
+
+    /// Counts it, and tells the log where it came from.
+    pub(super) fn record(&self, address: IpAddr, metrics: &Metrics) {
+        static LINES: LogBudget = LogBudget::new();
+        metrics.handshake_failed(self.as_str());
+        if let Some(lines_left_out) = LINES.take() {
+            let cause = self.as_str();
+            tracing::warn!(cause, %address, error = %self, lines_left_out, "TLS handshake failed");
+        }
+    }
+}
+
+impl From<&io::Error> for HandshakeFailure {
+    fn from(error: &io::Error) -> Self {
+        match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
+            Some(error) => Self::from(error),
+            None => Self::Broken(error.to_string()),
+        }
+    }
+}
+
+impl From<&Error> for HandshakeFailure {
+    #[expect(clippy::wildcard_enum_match_arm, reason = "rustls adds errors and alerts at will")]
+    fn from(error: &Error) -> Self {
+        match error {
+            Error::NoCertificatesPresented => Self::NoCertificate,
+            Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
+                Self::ClientCertificate("its issuer is none of `grpc.client_ca_file`".to_owned())
+            }
+            Error::InvalidCertificate(error) => Self::ClientCertificate(error.to_string()),
+            Error::AlertReceived(
+                alert @ (AlertDescription::BadCertificate
+                | AlertDescription::UnsupportedCertificate
+                | AlertDescription::CertificateRevoked
+                | AlertDescription::CertificateExpired
+                | AlertDescription::CertificateUnknown
+                | AlertDescription::UnknownCA
+                | AlertDescription::AccessDenied),
+            ) => Self::ServiceCertificate(format!("{alert:?}")),
+            other => Self::Protocol(other.to_string()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_says_which_side_refused_what() {
+        let check = |error: Error, label: &str, text: &str| {
+            let failure = HandshakeFailure::from(&io::Error::other(error.clone()));
+            assert_eq!(failure.as_str(), label, "{error:?}");
+            assert!(failure.to_string().contains(text), "{failure}");
+        };
+        let certificate = |error| Error::InvalidCertificate(error);
+        check(
+            Error::NoCertificatesPresented,
+            "no_certificate",
+            "presented no certificate",
+        );
+        check(
+            certificate(CertificateError::UnknownIssuer),
+            "client_certificate",
+            "client_ca_file",
+        );
+        check(
+            certificate(CertificateError::Expired),
+            "client_certificate",
+            "client's certificate",
+        );
+        let alert = Error::AlertReceived(AlertDescription::UnknownCA);
+        check(alert, "service_certificate", "UnknownCA");
+        check(Error::NoApplicationProtocol, "protocol", "TLS 1.3");
+        let broken = HandshakeFailure::from(&io::Error::from(io::ErrorKind::ConnectionReset));
+        assert_eq!(broken.as_str(), "broken");
+    }
+}
