@@ -74,6 +74,8 @@ pub enum IntrospectionResult {
     Inactive,
     /// No answer came in time, or one with a status of 500 or more.
     Unavailable,
+    /// There was no TLS connection.
+    TlsFailed,
     /// Another status than 200, such as 401 for a client whose secret is wrong.
     Rejected,
     /// The answer is none by RFC 7662.
@@ -173,6 +175,7 @@ impl IntrospectionResult {
         Self::Active,
         Self::Inactive,
         Self::Unavailable,
+        Self::TlsFailed,
         Self::Rejected,
         Self::Invalid,
     ];
@@ -184,6 +187,7 @@ impl IntrospectionResult {
             Self::Active => "active",
             Self::Inactive => "inactive",
             Self::Unavailable => "unavailable",
+            Self::TlsFailed => "tls_failed",
             Self::Rejected => "rejected",
             Self::Invalid => "invalid",
         }
@@ -194,9 +198,11 @@ impl From<&FetchError> for IntrospectionResult {
     fn from(error: &FetchError) -> Self {
         match error {
             // A timeout may show as an answer with status 504, made by the proxy itself.
-            FetchError::EndpointStatus(500..) | FetchError::HostRefused | FetchError::EndpointUnreachable => {
-                Self::Unavailable
-            }
+            FetchError::TlsFailed(_) => Self::TlsFailed,
+            FetchError::EndpointStatus(500..)
+            | FetchError::HostRefused
+            | FetchError::EndpointUnreachable
+            | FetchError::ProxyAnswered(_) => Self::Unavailable,
             FetchError::EndpointStatus(_) => Self::Rejected,
             FetchError::AnswerTooLarge | FetchError::MetadataInvalid(_) | FetchError::KeySetInvalid(_) => Self::Invalid,
         }

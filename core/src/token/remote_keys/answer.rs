@@ -9,6 +9,9 @@ use crate::token::keys::KeySet;
 /// A larger document is refused, and so is a larger answer before it is read.
 pub const DOCUMENT_BYTES_MAX: usize = 64 * 1024;
 
+/// What Envoy's texts about a failed TLS handshake contain.
+pub(crate) const TLS_FAILURES: [&str; 2] = ["TLS_error", "SSL routines"];
+
 /// An answer of the endpoint.
 #[derive(Clone, Copy, Debug)]
 pub struct Answer<'a> {
@@ -27,6 +30,12 @@ pub enum FetchError {
     /// No answer came: the connection broke, or the time was over.
     #[error("no answer came")]
     EndpointUnreachable,
+    /// One end does not accept the other's certificate, or no TLS is spoken; in the proxy's words.
+    #[error("the TLS handshake failed; check the cluster's `transport_socket`, authorities and names: {0}")]
+    TlsFailed(String),
+    /// The proxy answered in the endpoint's place, in these words.
+    #[error("the proxy has no answer of the endpoint: {0}")]
+    ProxyAnswered(String),
     /// The answer has another status than 200.
     #[error("the answer has status {0}, expected 200")]
     EndpointStatus(u16),
@@ -48,13 +57,15 @@ pub enum FetchResult {
     Fetched,
     /// No answer with status 200 came.
     Unavailable,
+    /// There was no TLS connection.
+    TlsFailed,
     /// What was answered is not used.
     Invalid,
 }
 
 impl FetchResult {
     /// Every result.
-    pub const ALL: &'static [Self] = &[Self::Fetched, Self::Unavailable, Self::Invalid];
+    pub const ALL: &'static [Self] = &[Self::Fetched, Self::Unavailable, Self::TlsFailed, Self::Invalid];
 
     /// The name in metrics.
     #[must_use]
@@ -62,6 +73,7 @@ impl FetchResult {
         match self {
             Self::Fetched => "fetched",
             Self::Unavailable => "unavailable",
+            Self::TlsFailed => "tls_failed",
             Self::Invalid => "invalid",
         }
     }
@@ -72,7 +84,10 @@ impl FetchError {
     #[must_use]
     pub fn result(&self) -> FetchResult {
         match self {
-            Self::HostRefused | Self::EndpointUnreachable | Self::EndpointStatus(_) => FetchResult::Unavailable,
+            Self::HostRefused | Self::EndpointUnreachable | Self::ProxyAnswered(_) | Self::EndpointStatus(_) => {
+                FetchResult::Unavailable
+            }
+            Self::TlsFailed(_) => FetchResult::TlsFailed,
             Self::AnswerTooLarge | Self::MetadataInvalid(_) | Self::KeySetInvalid(_) => FetchResult::Invalid,
         }
     }
@@ -83,12 +98,21 @@ impl<'a> Answer<'a> {
     pub(in crate::token) fn document(&self) -> Result<&'a [u8], FetchError> {
         const OK: u16 = 200;
         match self.status() {
-            // A timeout may show as an answer with status 504, made by the proxy itself.
             Some(OK) if self.body.len() > DOCUMENT_BYTES_MAX => Err(FetchError::AnswerTooLarge),
             Some(OK) => Ok(self.body),
+            // What the proxy has no answer to, it answers itself.
+            Some(status @ (503 | 504)) => {
+                Err(answered_by_proxy(self.body).unwrap_or(FetchError::EndpointStatus(status)))
+            }
             Some(other) => Err(FetchError::EndpointStatus(other)),
             None => Err(FetchError::EndpointUnreachable),
         }
+    }
+
+    /// Why there is no document in it.
+    #[must_use]
+    pub fn failure(&self) -> Option<FetchError> {
+        self.document().err()
     }
 
     fn status(&self) -> Option<u16> {
@@ -116,6 +140,26 @@ impl<'a> Answer<'a> {
             .filter_map(|age| age.trim().parse::<u64>().ok());
         Some(fresh_s.saturating_sub(age_s.max().unwrap_or(0)))
     }
+}
+
+/// What went wrong on the way to an endpoint, where the body is one of Envoy's own texts.
+fn answered_by_proxy(body: &[u8]) -> Option<FetchError> {
+    const BEGINNINGS: [&str; 3] = [
+        "upstream connect error",
+        "upstream request timeout",
+        "no healthy upstream",
+    ];
+    const CHARACTERS_MAX: usize = 500;
+    let text = std::str::from_utf8(body).ok()?;
+    if !BEGINNINGS.iter().any(|beginning| text.starts_with(beginning)) {
+        return None;
+    }
+    let is_tls = TLS_FAILURES.iter().any(|part| text.contains(part));
+    let text: String = text.chars().filter(|c| !c.is_control()).take(CHARACTERS_MAX).collect();
+    Some(match is_tls {
+        true => FetchError::TlsFailed(text),
+        false => FetchError::ProxyAnswered(text),
+    })
 }
 
 /// What a directive says about freshness. RFC 9111 §5.2.2: names are compared without regard to case, and an argument may be quoted.
@@ -217,6 +261,32 @@ mod tests {
             String::new(),
         ] {
             assert_eq!(read(&bad).unwrap_err().result(), FetchResult::Invalid, "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_the_proxy_says_in_the_endpoints_place_is_told_apart() {
+        let read = |status: &'static str, body: &str| {
+            let headers = [(":status", status.as_bytes())];
+            let answer = Answer {
+                headers: &headers,
+                body: body.as_bytes(),
+            };
+            answer.failure().unwrap()
+        };
+        let connect =
+            "upstream connect error or disconnect/reset before headers. reset reason: remote connection failure";
+        let refused = format!("{connect}, transport failure reason: delayed connect error: Connection refused");
+        let tls = format!("{connect}, transport failure reason: TLS_error:|268435581:SSL routines:OPENSSL_internal\n");
+        assert_eq!(read("503", &tls), FetchError::TlsFailed(tls.trim_end().to_owned()));
+        for text in [refused.as_str(), "upstream request timeout", "no healthy upstream"] {
+            assert_eq!(read("503", text), FetchError::ProxyAnswered(text.to_owned()));
+        }
+        let long = format!("{tls}{}", "x".repeat(1_000));
+        assert!(read("503", &long).to_string().len() < 700);
+        // An endpoint's own words are not repeated.
+        for (status, body) in [("503", "down for TLS_error"), ("504", ""), ("500", tls.as_str())] {
+            assert_eq!(read(status, body), FetchError::EndpointStatus(status.parse().unwrap()));
         }
     }
 
