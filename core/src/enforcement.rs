@@ -395,7 +395,7 @@ impl Enforcer {
             asked_at: arrival.now,
             forwarding,
             caller: Caller {
-                is_grpc: head.is_grpc,
+                protocol: head.protocol,
                 request_id: request_id.clone(),
             },
         };

@@ -218,4 +218,16 @@ mod tests {
             assert_eq!(reason.grpc_status(), expected, "{}", reason.code());
         }
     }
+
+    #[test]
+    fn what_a_reason_says_needs_no_encoding_in_a_grpc_message() {
+        for reason in DenyReason::ALL {
+            let is_plain = |b: u8| matches!(b, b' '..=b'~') && b != b'%';
+            assert!(
+                reason.title().bytes().chain(reason.code().bytes()).all(is_plain),
+                "{}",
+                reason.code()
+            );
+        }
+    }
 }

@@ -54,8 +54,8 @@ pub struct RequestHead<'a> {
     request_id: Option<&'a [u8]>,
     /// `traceparent`, as received.
     traceparent: Option<&'a [u8]>,
-    /// Whether the caller speaks gRPC and needs a gRPC status.
-    pub is_grpc: bool,
+    /// What the caller speaks.
+    pub protocol: CallerProtocol,
     /// The names of headers that are Picket's own and that the client sent all the same.
     pub forged: Vec<&'a str>,
 }
@@ -63,10 +63,40 @@ pub struct RequestHead<'a> {
 /// How a caller is to be answered.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Caller {
-    /// With a gRPC status instead of a document.
-    pub is_grpc: bool,
+    /// In what it speaks.
+    pub protocol: CallerProtocol,
     /// The request's id, for the document; empty: none.
     pub request_id: String,
+}
+
+/// What a caller speaks: in it a refusal is told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CallerProtocol {
+    /// HTTP: a status and a document.
+    #[default]
+    Http,
+    /// gRPC: a gRPC status.
+    Grpc,
+    /// gRPC-Web with messages in binary: a gRPC status in the headers.
+    GrpcWeb,
+    /// gRPC-Web with messages in base64: the same.
+    GrpcWebText,
+}
+
+impl CallerProtocol {
+    fn of_content_type(content_type: Option<&[u8]>) -> Self {
+        let Some(rest) = content_type.and_then(|value| value.strip_prefix(b"application/grpc")) else {
+            return Self::Http;
+        };
+        // Each may have a suffix after `+` or parameters after `;`.
+        let is_end = |rest: &[u8]| matches!(rest.first(), None | Some(b'+' | b';'));
+        match rest.strip_prefix(b"-web") {
+            None if is_end(rest) => Self::Grpc,
+            Some(rest) if is_end(rest) => Self::GrpcWeb,
+            Some(rest) if rest.strip_prefix(b"-text").is_some_and(is_end) => Self::GrpcWebText,
+            None | Some(_) => Self::Http,
+        }
+    }
 }
 
 impl Caller {
@@ -80,7 +110,7 @@ impl Caller {
                 .map(|(_, value)| *value)
         };
         Self {
-            is_grpc: first("content-type").is_some_and(is_grpc_content_type),
+            protocol: CallerProtocol::of_content_type(first("content-type")),
             request_id: first("x-request-id")
                 .and_then(short_visible)
                 .unwrap_or_default()
@@ -204,7 +234,7 @@ impl<'a> RequestHead<'a> {
             has_connection,
             request_id: single.request_id,
             traceparent: single.traceparent,
-            is_grpc: single.content_type.is_some_and(is_grpc_content_type),
+            protocol: CallerProtocol::of_content_type(single.content_type),
             forged,
         })
     }
@@ -389,13 +419,6 @@ fn is_dns_name(host: &str) -> bool {
         is_allowed
     };
     host.bytes().all(allowed) && before != b'.'
-}
-
-/// gRPC over HTTP/2: `application/grpc`, or with a suffix after `+` or parameters after `;`. gRPC-Web is HTTP.
-fn is_grpc_content_type(value: &[u8]) -> bool {
-    value
-        .strip_prefix(b"application/grpc")
-        .is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
 }
 
 fn short_visible(value: &[u8]) -> Option<&str> {
@@ -608,17 +631,33 @@ mod tests {
     }
 
     #[test]
-    fn tells_grpc_from_http() {
+    fn knows_what_a_caller_speaks_by_its_content_type() {
+        use CallerProtocol::{Grpc, GrpcWeb, GrpcWebText, Http};
         for (content_type, expected) in [
-            ("application/grpc", true),
-            ("application/grpc+proto", true),
-            ("application/grpc; charset=utf-8", true),
-            ("application/grpc-web", false),
-            ("application/json", false),
+            ("application/grpc", Grpc),
+            ("application/grpc+proto", Grpc),
+            ("application/grpc; charset=utf-8", Grpc),
+            ("application/grpc-web", GrpcWeb),
+            ("application/grpc-web+proto", GrpcWeb),
+            ("application/grpc-web+json", GrpcWeb),
+            ("application/grpc-web;a=b", GrpcWeb),
+            ("application/grpc-web-text", GrpcWebText),
+            ("application/grpc-web-text+proto", GrpcWebText),
+            ("application/grpc-web-text;a=b", GrpcWebText),
+            ("application/grpc-web-texts", Http),
+            ("application/grpc-webs", Http),
+            ("application/grpc-", Http),
+            ("application/grpcs", Http),
+            ("application/connect+proto", Http),
+            ("application/proto", Http),
+            ("application/json", Http),
+            ("", Http),
         ] {
             let all = headers(&[("content-type", content_type.as_bytes())]);
-            assert_eq!(RequestHead::parse(&all).unwrap().is_grpc, expected, "{content_type}");
+            assert_eq!(RequestHead::parse(&all).unwrap().protocol, expected, "{content_type}");
+            assert_eq!(Caller::of(&all).protocol, expected, "{content_type}");
         }
+        assert_eq!(Caller::of(&headers(&[])).protocol, Http);
     }
 
     #[test]

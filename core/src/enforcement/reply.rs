@@ -1,9 +1,14 @@
 //! How a refusal is told: a problem document (RFC 9457), or a gRPC status. Neither holds policy text nor token.
+//!
+//! A gRPC status goes into the headers of a response without a body. That is so in gRPC where there
+//! is no message, and it is what gRPC-Web knows as well, which has no trailers of HTTP.
 
 use serde_json::{Map, Value, json};
 
 use super::{ChallengeScheme, Refusal};
 use crate::decision::StepUp;
+use crate::reason::DenyReason;
+use crate::request::CallerProtocol;
 
 /// After how long a caller may try again when nothing was decided.
 const RETRY_AFTER_S: &str = "1";
@@ -11,13 +16,13 @@ const RETRY_AFTER_S: &str = "1";
 /// An answer to the caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply {
-    /// The HTTP status; for gRPC callers the proxy sends 200 and `grpc_status`.
+    /// The HTTP status.
     pub status: u16,
-    /// The gRPC status code, for gRPC callers.
+    /// The gRPC status code, for gRPC callers: the proxy adds it to the headers.
     pub grpc_status: Option<u32>,
     /// Headers, or metadata for gRPC callers.
     pub headers: Vec<(&'static str, String)>,
-    /// The document, or the status message for gRPC callers.
+    /// The document; empty for callers of gRPC and gRPC-Web.
     pub body: String,
 }
 
@@ -39,22 +44,39 @@ pub fn reply(refusal: &Refusal, realm: &str) -> Reply {
     if reason.is_unavailable() {
         headers.push(("retry-after", RETRY_AFTER_S.to_owned()));
     }
-    if refusal.caller.is_grpc {
-        let message = format!("{} ({})", reason.title(), reason.code());
-        return Reply {
-            status: 200,
-            grpc_status: Some(reason.grpc_status()),
-            headers,
-            body: message,
-        };
+    match refusal.caller.protocol {
+        CallerProtocol::Http => {
+            headers.push(("content-type", "application/problem+json".to_owned()));
+            Reply {
+                status: reason.status(),
+                grpc_status: None,
+                headers,
+                body: problem_document(refusal),
+            }
+        }
+        CallerProtocol::Grpc => grpc(Some(reason.grpc_status()), reason, headers),
+        CallerProtocol::GrpcWeb => grpc_web("application/grpc-web+proto", reason, headers),
+        CallerProtocol::GrpcWebText => grpc_web("application/grpc-web-text+proto", reason, headers),
     }
-    headers.push(("content-type", "application/problem+json".to_owned()));
+}
+
+/// The message needs no encoding: reasons are told in visible ASCII without `%`.
+fn grpc(grpc_status: Option<u32>, reason: DenyReason, mut headers: Vec<(&'static str, String)>) -> Reply {
+    const OK: u16 = 200;
+    headers.push(("grpc-message", format!("{} ({})", reason.title(), reason.code())));
     Reply {
-        status: reason.status(),
-        grpc_status: None,
+        status: OK,
+        grpc_status,
         headers,
-        body: problem_document(refusal),
+        body: String::new(),
     }
+}
+
+/// To a proxy it is a response of HTTP as any other.
+fn grpc_web(content_type: &str, reason: DenyReason, mut headers: Vec<(&'static str, String)>) -> Reply {
+    headers.push(("content-type", content_type.to_owned()));
+    headers.push(("grpc-status", reason.grpc_status().to_string()));
+    grpc(None, reason, headers)
 }
 
 /// RFC 6750 §3, RFC 9449 §7 and RFC 9470 §3: the realm, for a credential that was sent what is wrong with it, and what it lacks.

@@ -96,6 +96,40 @@ fn a_challenge_says_what_to_come_back_with() {
     );
 }
 
+/// Each content type, and where the caller of it finds the status.
+#[test]
+fn a_caller_of_grpc_web_gets_the_status_in_the_headers() {
+    let binary = "application/grpc-web+proto";
+    let text = "application/grpc-web-text+proto";
+    for (content_type, expected) in [
+        ("application/grpc-web", Some(binary)),
+        ("application/grpc-web+proto", Some(binary)),
+        ("application/grpc-web-text", Some(text)),
+        ("application/grpc-web-text+proto", Some(text)),
+        ("application/grpc", None),
+        ("application/grpc+proto", None),
+    ] {
+        let caller = Caller::new()
+            .get("/local")
+            .no_bearer()
+            .header("content-type", content_type);
+        let reply = reply(&Sidecar::new().refuses(&caller), "orders");
+        let header = |wanted: &str| {
+            let mut found = reply.headers.iter().filter(|(name, _)| *name == wanted);
+            (found.next().map(|(_, value)| value.as_str()), found.count())
+        };
+        assert_eq!((reply.status, reply.body.as_str()), (200, ""), "{content_type}");
+        let message = "A bearer token is required. (credential_missing)";
+        assert_eq!(header("grpc-message"), (Some(message), 0), "{content_type}");
+        assert_eq!(header("content-type"), (expected, 0), "{content_type}");
+        // The proxy adds that of gRPC itself.
+        let status = expected.map(|_| "16");
+        assert_eq!(header("grpc-status"), (status, 0), "{content_type}");
+        assert_eq!(reply.grpc_status.is_none(), expected.is_some(), "{content_type}");
+        assert!(header("www-authenticate").0.is_some(), "{content_type}");
+    }
+}
+
 #[test]
 fn a_grpc_caller_gets_the_challenge_as_metadata() {
     let caller = Caller::new()

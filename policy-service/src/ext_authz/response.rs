@@ -60,14 +60,15 @@ pub(super) fn permitted(permit: &Permit, explanations: Explanations, nonce: Opti
     }
 }
 
-/// Answer as core has written it. For a gRPC caller Envoy makes a gRPC status of it.
+/// Answer as core has written it. For gRPC Envoy's own status would be one of HTTP's; behind its
+/// filter for gRPC-Web it would not make one at all.
 pub(super) fn refused(refusal: &Refusal, realm: &str) -> CheckResponse {
     let reply = reply(refusal, realm);
     let grpc_status = reply.grpc_status.map(|code| code.to_string());
     let headers = reply.headers.iter().map(|(name, value)| (*name, value.as_str()));
     let response = DeniedHttpResponse {
         status: Some(HttpStatus {
-            code: i32::from(refusal.reason.status()),
+            code: i32::from(reply.status),
         }),
         headers: overwriting(headers.chain(grpc_status.iter().map(|code| ("grpc-status", code.as_str())))),
         body: reply.body,
