@@ -1,16 +1,20 @@
 //! The enforcement state machine: a request or an answer comes in, what is to be done goes out.
 //!
-//! A request takes one path: [`Enforcer::request_arrived`]; where that asks a token's issuer,
-//! [`Enforcer::introspection_answered`] with the [`PendingIntrospection`] that the question left; and where either asks the
-//! policy service, [`Enforcer::answer_arrived`] with the [`Pending`]. What waits is consumed by its answer, so no request is
-//! decided twice, and continuing takes a [`Permit`], so none goes on without a decision.
+//! A request takes one path: [`Enforcer::request_arrived`]; where its token needs newer keys,
+//! [`Enforcer::key_wait_over`] with the [`PendingKeys`]; where a token's issuer is asked,
+//! [`Enforcer::introspection_answered`] with the [`PendingIntrospection`] that the question left;
+//! and where any of them asks the policy service, [`Enforcer::answer_arrived`] with the
+//! [`Pending`]. What waits is consumed by what it waited for, so no request is decided twice, and
+//! continuing takes a [`Permit`], so none goes on without a decision.
 
 mod access;
+mod call_failure;
 mod challenge;
 mod decisions;
 mod identity;
 mod introspection;
 mod key_sets;
+mod key_waits;
 mod path_readings;
 mod permit;
 mod possession;
@@ -40,10 +44,11 @@ use crate::time::Timestamp;
 use crate::token::credential::{CREDENTIALS_MAX, Credential, CredentialError};
 use crate::token::introspection::IntrospectionResult;
 use crate::token::provider::ProviderIndex;
-use crate::token::{Sighting, TokenError, TokenVerifier, VerifiedToken};
+use crate::token::{TokenError, TokenVerifier, VerifiedToken};
 
 pub use crate::token::Verification;
 pub use access::ObservedAccess;
+pub use call_failure::CallFailure;
 use challenge::Schemes;
 pub use decisions::CacheUse;
 use decisions::{DecisionCache, DecisionKey, KnownDecision};
@@ -52,6 +57,8 @@ use identity::Identity;
 use introspection::Knowledge;
 pub use introspection::{Introspection, PendingIntrospection};
 pub use key_sets::KeyFetch;
+use key_waits::KeyWaitPlaces;
+pub use key_waits::PendingKeys;
 use path_readings::PathReadings;
 use permit::{Forwarding, Grounds};
 pub use permit::{Permit, PermitReason};
@@ -80,6 +87,9 @@ pub enum Step {
     Ask(Box<Question>),
     /// Ask the token's issuer about it, and hold the request until its answer.
     Introspect(Box<Introspection>),
+    /// Hold the request until [`Enforcer::is_key_wait_over`]: its token needs a key that may be
+    /// fetched in time.
+    AwaitKeys(PendingKeys),
 }
 
 /// Forward the request as the permit says, or answer with [`reply`].
@@ -131,15 +141,6 @@ pub struct Pending {
     asked_at: Timestamp,
     forwarding: Forwarding,
     caller: Caller,
-}
-
-/// Why the policy service's answer is none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CallFailure {
-    /// It could not be reached, was too slow, or answered with an error.
-    Unavailable,
-    /// What it answered is no decision.
-    AnswerInvalid,
 }
 
 /// A refusal.
@@ -200,6 +201,7 @@ pub struct Enforcer {
     tokens: TokenVerifier,
     proofs: ProofChecker,
     decisions: DecisionCache,
+    key_waits: KeyWaitPlaces,
     seed: u64,
     requests_without_id: Cell<u64>,
 }
@@ -250,6 +252,7 @@ impl Enforcer {
                 seed,
             ),
             configuration,
+            key_waits: KeyWaitPlaces::default(),
             seed,
             requests_without_id: Cell::new(0),
         }
@@ -270,7 +273,7 @@ impl Enforcer {
     /// Decides about a request, or says what to ask; and what happened on the way, for metrics.
     pub fn request_arrived(&mut self, arrival: &Arrival<'_>) -> (Step, Notes) {
         let mut notes = Notes::default();
-        let step = self.step(arrival, Knowledge::Own, &mut notes);
+        let step = self.step(arrival, arrival.now, Knowledge::Own, &mut notes);
         (step, notes)
     }
 
@@ -318,8 +321,9 @@ impl Enforcer {
         })
     }
 
-    fn step(&mut self, arrival: &Arrival<'_>, knowledge: Knowledge, notes: &mut Notes) -> Step {
-        self.decide(arrival, knowledge, notes).unwrap_or_else(|refusal| {
+    /// `since` is when the request arrived.
+    fn step(&mut self, arrival: &Arrival<'_>, since: Timestamp, knowledge: Knowledge, notes: &mut Notes) -> Step {
+        self.decide(arrival, since, knowledge, notes).unwrap_or_else(|refusal| {
             Step::Decided(Err(Refusal {
                 caller: Caller::of(arrival.headers),
                 ..refusal
@@ -327,7 +331,13 @@ impl Enforcer {
         })
     }
 
-    fn decide(&mut self, arrival: &Arrival<'_>, knowledge: Knowledge, notes: &mut Notes) -> Result<Step, Refusal> {
+    fn decide(
+        &mut self,
+        arrival: &Arrival<'_>,
+        since: Timestamp,
+        knowledge: Knowledge,
+        notes: &mut Notes,
+    ) -> Result<Step, Refusal> {
         let head = RequestHead::parse(arrival.headers)?;
         check_method(head.method, &self.configuration)?;
         let routes = &self.configuration.routes;
@@ -356,9 +366,14 @@ impl Enforcer {
             rule,
             head: &head,
             now: arrival.now,
+            since,
+            key_waits: &self.key_waits,
+            awaited: None,
         };
-        if let Progress::ToAsk(introspection) = credential_check.run(&mut identity, knowledge, notes)? {
-            return Ok(Step::Introspect(introspection));
+        match credential_check.run(&mut identity, knowledge, notes)? {
+            Progress::Done => {}
+            Progress::ToAsk(introspection) => return Ok(Step::Introspect(introspection)),
+            Progress::ToAwaitKeys(pending) => return Ok(Step::AwaitKeys(pending)),
         }
         access::check(
             &self.configuration.access,
@@ -471,18 +486,6 @@ fn is_preflight(head: &RequestHead<'_>) -> bool {
             .any(|(name, value)| *name == wanted && !value.is_empty())
     };
     head.method == "OPTIONS" && has("origin") && has("access-control-request-method")
-}
-
-fn verify_token(
-    tokens: &mut TokenVerifier,
-    credential: &Credential<'_>,
-    now: Timestamp,
-    notes: &mut Notes,
-) -> Result<Sighting, Refusal> {
-    let mut how = None;
-    let result = tokens.verify(credential, now, &mut how);
-    notes.verifications.extend(how.map(|how| (how, result.is_ok())));
-    result.map_err(Refusal::from)
 }
 
 /// Whether the rule takes tokens of this provider.
@@ -637,7 +640,14 @@ impl From<PeerError> for Refusal {
 impl From<CallFailure> for Refusal {
     fn from(failure: CallFailure) -> Self {
         let reason = match failure {
-            CallFailure::Unavailable => DenyReason::PolicyServiceUnavailable,
+            CallFailure::Unavailable
+            | CallFailure::Unreachable
+            | CallFailure::ClusterUnusable
+            | CallFailure::TlsFailed
+            | CallFailure::ConnectionClosed
+            | CallFailure::TimedOut
+            | CallFailure::Refused
+            | CallFailure::Overloaded => DenyReason::PolicyServiceUnavailable,
             CallFailure::AnswerInvalid => DenyReason::PolicyServiceAnswerInvalid,
         };
         Self::new(reason, DecidedBy::PolicyService)

@@ -72,11 +72,25 @@ pub struct TokenError {
     pub reason: DenyReason,
     /// What exactly was wrong.
     pub detail: &'static str,
+    /// The provider whose newer keys might verify it; `None`: no key would.
+    pub newer_keys_of: Option<ProviderIndex>,
 }
 
 impl TokenError {
     fn new(reason: DenyReason, detail: &'static str) -> Self {
-        Self { reason, detail }
+        Self {
+            reason,
+            detail,
+            newer_keys_of: None,
+        }
+    }
+
+    /// The same, where newer keys of this provider might verify the token.
+    fn for_want_of_keys(self, provider: ProviderIndex) -> Self {
+        Self {
+            newer_keys_of: Some(provider),
+            ..self
+        }
     }
 
     /// No credential was sent where one is required.

@@ -1,5 +1,5 @@
 //! The host calls that each request makes, without the copies that the SDK makes of what they take and give, and those of
-//! shared data, without its panics.
+//! shared data, of other contexts and of a call's status, without its panics.
 //!
 //! The only unsafe code: functions of proxy-wasm's ABI 0.2.1. The SDK's own
 //! wrappers make two allocations for each header and three for each property; all other host calls go through it.
@@ -29,7 +29,13 @@ unsafe extern "C" {
     ) -> u32;
     fn proxy_set_shared_data(key: *const u8, key_size: usize, value: *const u8, value_size: usize, version: u32)
     -> u32;
+    fn proxy_get_status(code: *mut u32, data: *mut *mut u8, size: *mut usize) -> u32;
+    fn proxy_set_effective_context(context: u32) -> u32;
 }
+
+/// The host's number of a context: of the plugin in a worker, or of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ContextId(pub(crate) u32);
 
 /// The path of a property, its parts joined by NUL.
 #[derive(Clone, Copy)]
@@ -126,6 +132,33 @@ pub(crate) fn set_shared_value(key: &str, bytes: &[u8], version: Option<u32>) ->
         RACED => Err(SharedWriteError::Raced),
         other => done(other).map_err(|HostFailure| SharedWriteError::Host),
     }
+}
+
+/// The message of the call whose answer the host is at; what is not text in it is replaced. To be
+/// asked in the plugin's own context, to which all calls belong.
+pub(crate) fn call_message() -> String {
+    let (mut code, mut data, mut size) = (0, std::ptr::null_mut(), 0);
+    // SAFETY: all pointers are valid for the call, which is all that the host keeps them for.
+    let status = unsafe { proxy_get_status(&mut code, &mut data, &mut size) };
+    let message = done(status).ok().and_then(|()| taken(data, size));
+    String::from_utf8_lossy(&message.unwrap_or_default()).into_owned()
+}
+
+/// Makes host calls for another context than the one that the host has called, which is `own`.
+///
+/// # Errors
+/// When the other context is gone.
+pub(crate) fn in_context<T>(other: ContextId, own: ContextId, act: impl FnOnce() -> T) -> Result<T, HostFailure> {
+    enter(other)?;
+    let result = act();
+    // The host has just called it, so it is there.
+    enter(own)?;
+    Ok(result)
+}
+
+fn enter(ContextId(context): ContextId) -> Result<(), HostFailure> {
+    // SAFETY: the host looks the number up.
+    done(unsafe { proxy_set_effective_context(context) })
 }
 
 /// `WasmResult` of the ABI. Hosts know more values than the SDK's enum has, so it is read as a number.

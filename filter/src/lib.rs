@@ -10,6 +10,8 @@
 mod board;
 mod clock;
 mod connection;
+mod exchange;
+mod failure_log;
 mod host;
 mod host_crypto;
 mod http_answer;
@@ -21,10 +23,11 @@ mod policy_call;
 mod request;
 mod root;
 mod shared_proofs;
+mod waiting;
 
 use proxy_wasm::types::LogLevel;
 
 proxy_wasm::main! {{
     proxy_wasm::set_log_level(LogLevel::Info);
-    proxy_wasm::set_root_context(|_| Box::new(root::Root::default()));
+    proxy_wasm::set_root_context(|context| Box::new(root::Root::new(host::ContextId(context))));
 }}

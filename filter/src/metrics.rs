@@ -28,8 +28,7 @@ pub(crate) struct Metrics {
     token_evictions: Counter,
     decision_evictions: Counter,
     calls_answered: Counter,
-    calls_unavailable: Counter,
-    calls_invalid: Counter,
+    call_failures: Vec<(CallFailure, Counter)>,
     call_ms: u32,
     introspections: Vec<(IntrospectionResult, Counter)>,
     introspection_ms: u32,
@@ -113,8 +112,10 @@ impl Metrics {
             token_evictions: Counter::define("picket_token_cache_evictions"),
             decision_evictions: Counter::define("picket_decision_cache_evictions"),
             calls_answered: call("answered"),
-            calls_unavailable: call("unavailable"),
-            calls_invalid: call("invalid"),
+            call_failures: CallFailure::ALL
+                .iter()
+                .map(|failure| (*failure, call(failure.as_str())))
+                .collect(),
             call_ms: define(MetricType::Histogram, "picket_policy_call_ms"),
             introspections: IntrospectionResult::ALL
                 .iter()
@@ -191,8 +192,7 @@ impl Metrics {
     pub(crate) fn count_call(&self, failure: Option<CallFailure>, took_ms: Option<u64>) {
         match failure {
             None => self.calls_answered.add_one(),
-            Some(CallFailure::Unavailable) => self.calls_unavailable.add_one(),
-            Some(CallFailure::AnswerInvalid) => self.calls_invalid.add_one(),
+            Some(failure) => count(&self.call_failures, failure),
         }
         if let Some(took_ms) = took_ms {
             record(self.call_ms, took_ms);
@@ -246,7 +246,7 @@ impl Metrics {
 
     /// Tells the host what was counted since the last time.
     pub(crate) fn flush(&self) {
-        let calls = [&self.calls_answered, &self.calls_unavailable, &self.calls_invalid];
+        let call_failures = self.call_failures.iter().map(|(_, counter)| counter);
         let proofs = [&self.proofs_passed, &self.proofs_failed];
         let access = [
             &self.access_would_reject,
@@ -254,10 +254,10 @@ impl Metrics {
             &self.access_audited,
         ];
         let evictions = [&self.token_evictions, &self.decision_evictions];
-        let single = [&self.cache_hit, &self.cache_miss]
+        let single = [&self.cache_hit, &self.cache_miss, &self.calls_answered]
             .into_iter()
             .chain(evictions)
-            .chain(calls)
+            .chain(call_failures)
             .chain(proofs)
             .chain(access);
         let permits = self.permits.iter().map(|(_, counter)| counter);

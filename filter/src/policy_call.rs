@@ -51,15 +51,20 @@ impl PolicyCall {
             Some(&message),
             self.timeout,
         );
-        sent.map_err(|_| CallFailure::Unavailable)
+        sent.map_err(|_| CallFailure::ClusterUnusable)
     }
 }
 
-/// Reads an answer that arrived with gRPC status `status`.
-pub(crate) fn read_answer(status: u32, body_bytes: usize) -> Result<Decision, CallFailure> {
+/// Reads an answer that arrived with gRPC status `status`; `failed` takes that where it is an
+/// error.
+pub(crate) fn read_answer(
+    status: u32,
+    body_bytes: usize,
+    failed: impl FnOnce() -> CallFailure,
+) -> Result<Decision, CallFailure> {
     const STATUS_OK: u32 = 0;
     if status != STATUS_OK {
-        return Err(CallFailure::Unavailable);
+        return Err(failed());
     }
     // An empty message has no effect, and no body to read.
     if body_bytes == 0 || body_bytes > ANSWER_BYTES_MAX {

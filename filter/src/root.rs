@@ -10,6 +10,8 @@ use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{BufferType, ContextType};
 
 use crate::connection::{self, Connections};
+use crate::failure_log::FailureLog;
+use crate::host::{self, ContextId};
 use crate::host_crypto::{self, ChosenVerifier};
 use crate::key_fetch::KeyFetches;
 use crate::metrics::{self, FLUSH_PERIOD, Metrics};
@@ -17,9 +19,15 @@ use crate::plugin_configuration;
 use crate::policy_call::PolicyCall;
 use crate::request::Request;
 use crate::shared_proofs;
+use crate::waiting::Waiting;
 
 /// What the requests of one worker share.
 pub(crate) struct Shared {
+    /// The plugin's own.
+    context: ContextId,
+    pub(crate) waiting: Waiting,
+    pub(crate) call_failures: FailureLog,
+    pub(crate) introspection_failures: FailureLog,
     pub(crate) enforcer: RefCell<Enforcer>,
     pub(crate) connections: Connections,
     pub(crate) policy_call: Option<PolicyCall>,
@@ -31,14 +39,25 @@ pub(crate) struct Shared {
     pub(crate) explain_permits: bool,
 }
 
-#[derive(Default)]
 pub(crate) struct Root {
+    context: ContextId,
     /// `None` until a configuration was accepted; requests are refused until then.
     shared: Option<Rc<Shared>>,
 }
 
+impl Shared {
+    /// The message of the policy call whose answer the host is at, for a request's context.
+    pub(crate) fn call_message(&self, request: ContextId) -> String {
+        host::in_context(self.context, request, host::call_message).unwrap_or_default()
+    }
+}
+
 impl Root {
-    fn configure(configuration_bytes: usize) -> Result<Shared, String> {
+    pub(crate) fn new(context: ContextId) -> Self {
+        Self { context, shared: None }
+    }
+
+    fn configure(&self, configuration_bytes: usize) -> Result<Shared, String> {
         if configuration_bytes == 0 {
             return Err("is empty, expected a JSON object".to_owned());
         }
@@ -58,6 +77,10 @@ impl Root {
         let mut enforcer = Enforcer::new(configuration, connection::node_id(), seed, signatures, proofs);
         let metrics = Metrics::shared();
         Ok(Shared {
+            context: self.context,
+            waiting: Waiting::default(),
+            call_failures: FailureLog::new(),
+            introspection_failures: FailureLog::new(),
             // The seed protects the caches; this number is seen by whoever shares the host's memory.
             key_fetches: KeyFetches::start(&mut enforcer, random()?, metrics),
             policy_call,
@@ -85,13 +108,20 @@ impl Context for Root {
     fn on_http_call_response(&mut self, call: u32, headers: usize, body_bytes: usize, _trailers: usize) {
         if let Some((shared, fetches)) = self.fetching() {
             fetches.answered(&shared.enforcer, call, headers, body_bytes);
+            shared.waiting.key_wait_over(self.context);
+        }
+    }
+
+    fn on_grpc_call_response(&mut self, call: u32, status: u32, body_bytes: usize) {
+        if let Some(shared) = &self.shared {
+            shared.waiting.policy_answered(self.context, call, status, body_bytes);
         }
     }
 }
 
 impl RootContext for Root {
     fn on_configure(&mut self, configuration_bytes: usize) -> bool {
-        let result = Self::configure(configuration_bytes);
+        let result = self.configure(configuration_bytes);
         metrics::count_configuration(result.is_ok());
         match result {
             Ok(shared) => {
@@ -118,11 +148,12 @@ impl RootContext for Root {
         }
         if let Some((shared, fetches)) = self.fetching() {
             fetches.tick(&shared.enforcer);
+            shared.waiting.key_wait_over(self.context);
         }
     }
 
-    fn create_http_context(&self, _context_id: u32) -> Option<Box<dyn HttpContext>> {
-        Some(Box::new(Request::new(self.shared.clone())))
+    fn create_http_context(&self, context: u32) -> Option<Box<dyn HttpContext>> {
+        Some(Box::new(Request::new(ContextId(context), self.shared.clone())))
     }
 
     fn get_type(&self) -> Option<ContextType> {

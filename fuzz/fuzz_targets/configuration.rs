@@ -32,7 +32,7 @@ fn permits(sidecar: &mut Enforcer, headers: &[Header<'_>]) -> bool {
     let verdict = match step {
         Step::Decided(verdict) => verdict,
         // Nobody has answered: nothing goes on.
-        Step::Introspect(_) => return false,
+        Step::Introspect(_) | Step::AwaitKeys(_) => return false,
         Step::Ask(question) => {
             assert!(sidecar.configuration().policy_service.is_some(), "nobody to ask");
             let decision = Decision {

@@ -56,7 +56,7 @@ fn permits(sidecar: &mut Enforcer, authorization: &[u8]) -> bool {
         }
         Step::Decided(Err(_)) => false,
         Step::Ask(question) => panic!("the rule decides alone: {question:?}"),
-        Step::Introspect(asked) => panic!("nobody is to be asked: {asked:?}"),
+        asked @ (Step::Introspect(_) | Step::AwaitKeys(_)) => panic!("nobody is to be asked: {asked:?}"),
     }
 }
 

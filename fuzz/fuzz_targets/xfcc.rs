@@ -62,7 +62,7 @@ fn peer(sidecar: &mut Sidecar, fields: &[&[u8]], direct: &str) -> Option<String>
         }
         Step::Decided(Err(_)) => None,
         Step::Ask(question) => panic!("the rule decides alone: {question:?}"),
-        Step::Introspect(asked) => panic!("nobody is to be asked: {asked:?}"),
+        asked @ (Step::Introspect(_) | Step::AwaitKeys(_)) => panic!("nobody is to be asked: {asked:?}"),
     }
 }
 

@@ -117,7 +117,7 @@ pub fn send(enforcer: &mut Enforcer, headers: &[Header<'_>], connection: &From, 
     match &step {
         Step::Decided(Ok(permit)) => check_permit(permit),
         Step::Decided(Err(refusal)) => check_refusal(refusal),
-        Step::Ask(_) | Step::Introspect(_) => {}
+        Step::Ask(_) | Step::Introspect(_) | Step::AwaitKeys(_) => {}
     }
     step
 }

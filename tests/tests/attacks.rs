@@ -76,7 +76,7 @@ fn each_attack_gets_what_is_expected_natively() {
             let got = match enforcer.request_arrived(&arrival).0 {
                 Step::Decided(Ok(permit)) => permit.reason().code(),
                 Step::Decided(Err(refusal)) => refusal.reason.code(),
-                Step::Ask(_) | Step::Introspect(_) => "a question",
+                Step::Ask(_) | Step::Introspect(_) | Step::AwaitKeys(_) => "a question",
             };
             if got != attack.expected {
                 failures.push(format!("{}: expected {}, got {got}", attack.id, attack.expected));

@@ -2,10 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
+use std::future::{Future, poll_fn};
+use std::task::Poll;
+
 use picket_tests::client::Answer;
 use picket_tests::client::session::Session;
 use picket_tests::clock::Stopwatch;
-use picket_tests::exchange::{RequestSpec, Via};
+use picket_tests::exchange::{Protocol, RequestSpec, Via};
 use picket_tests::issuer::{Issuer, Publication, keys_of_type};
 use picket_tests::keys::TokenKey;
 use picket_tests::proof::{no_vm_failed, still_serves};
@@ -58,16 +61,36 @@ async fn send(stack: &Stack, token: &str) -> Answer {
     sent.unwrap().0
 }
 
+/// All at once, in their order.
+async fn together<F: Future>(all: impl IntoIterator<Item = F>) -> Vec<F::Output> {
+    let mut all: Vec<_> = all.into_iter().map(|one| (Box::pin(one), None)).collect();
+    poll_fn(|context| {
+        for (one, output) in all.iter_mut().filter(|(_, output)| output.is_none()) {
+            if let Poll::Ready(value) = one.as_mut().poll(context) {
+                *output = Some(value);
+            }
+        }
+        match all.iter().all(|(_, output)| output.is_some()) {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        }
+    })
+    .await;
+    all.into_iter().filter_map(|(_, output)| output).collect()
+}
+
+/// What every worker answers to a token of this key: those with an unknown key wait, and they do so
+/// together.
+async fn answers(stack: &Stack, key: TokenKey) -> Vec<Answer> {
+    together((0..CONNECTIONS).map(|_| async move { send(stack, &token(stack, key)).await })).await
+}
+
 /// Whether every worker answers so to tokens of this key: a status, and for a refusal the reason.
 async fn all_answer(stack: &Stack, key: TokenKey, expected: (u16, Option<&str>)) -> bool {
-    for _ in 0..CONNECTIONS {
-        let answer = send(stack, &token(stack, key)).await;
+    answers(stack, key).await.iter().all(|answer| {
         let reason = answer.reason().filter(|_| answer.status != 200);
-        if (answer.status, reason.as_deref()) != expected {
-            return false;
-        }
-    }
-    true
+        (answer.status, reason.as_deref()) == expected
+    })
 }
 
 async fn until_all_answer(what: &str, stack: &Stack, key: TokenKey, expected: (u16, Option<&str>)) {
@@ -101,24 +124,37 @@ const FAILED: &str = "picket_key_set_fetches.result.unavailable.provider.main";
 const INVALID: &str = "picket_key_set_fetches.result.invalid.provider.main";
 
 #[tokio::test]
-async fn one_worker_fetches_the_first_keys_for_all() {
-    let (issuer, mut stack) = start(&format!("{AT_URI}, timeout_ms: 60000")).await;
+async fn one_worker_fetches_the_first_keys_for_all_and_requests_wait_for_them() {
+    // A request waits for a second longer than the issuer may.
+    let (issuer, mut stack) = start(&format!("{AT_URI}, timeout_ms: 4000, refetch_interval_s: 1")).await;
     wait::until("the keys are asked for", || async {
         Ok((issuer.key_requests() > 0).then_some(()))
     })
     .await
     .unwrap();
     let upstream = stack.upstream().requests();
-    for _ in 0..CONNECTIONS {
-        let answer = send(&stack, &token(&stack, TokenKey::Rs256)).await;
+    for answer in answers(&stack, TokenKey::Rs256).await {
         assert_eq!((answer.status, answer.reason().as_deref()), UNAVAILABLE, "{answer:?}");
         assert!(answer.header("retry-after").is_some(), "{answer:?}");
     }
     assert_eq!(stack.upstream().requests(), upstream);
-    issuer.publish(Publication::Document(stack.keys().key_set().unwrap()));
+    let publish_late = async {
+        // They are all there by then, or come later, which is no less good.
+        wait::until("another fetch", || async {
+            Ok((issuer.key_requests() > 1).then_some(()))
+        })
+        .await
+        .unwrap();
+        issuer.publish(Publication::Document(stack.keys().key_set().unwrap()));
+    };
+    let (early, ()) = tokio::join!(answers(&stack, TokenKey::Rs256), publish_late);
+    for answer in early {
+        assert_eq!(answer.status, 200, "{answer:?}");
+    }
+    let fetches = issuer.key_requests();
     until_all_answer("every worker has the keys", &stack, TokenKey::Rs256, PERMITTED).await;
     assert!(all_answer(&stack, TokenKey::Es256, PERMITTED).await);
-    assert_eq!(issuer.key_requests(), 1, "one fetch for all workers");
+    assert_eq!(issuer.key_requests(), fetches, "one fetch for all workers");
     until_metric("the fetch is counted", &stack, FETCHED, |count| count == 1).await;
     until_metric(
         "the age is shown",
@@ -169,30 +205,36 @@ async fn a_key_that_is_replaced_is_refused_and_the_new_one_accepted() {
 }
 
 #[tokio::test]
-async fn an_unknown_key_is_asked_for_soon_and_at_a_bounded_rate() {
+async fn a_new_key_is_waited_for_also_while_strangers_make_up_others() {
     const INTERVAL_S: u64 = 2;
     let watch = Stopwatch::start();
-    let (issuer, mut stack) = start(&format!(
-        "{AT_URI}, timeout_ms: 60000, refetch_interval_s: {INTERVAL_S}"
-    ))
-    .await;
+    // As it is by default: the interval of fetches for unknown keys is shorter.
+    let (issuer, mut stack) = start(&format!("{AT_URI}, timeout_ms: 4000, refetch_interval_s: 30")).await;
     issuer.publish(Publication::Document(rsa_keys(&stack)));
     until_all_answer("the first keys are there", &stack, TokenKey::Rs256, PERMITTED).await;
-    issuer.publish(Publication::Document(stack.keys().key_set().unwrap()));
-    let answer = send(&stack, &token(&stack, TokenKey::Es256)).await;
-    assert_eq!((answer.status, answer.reason().as_deref()), UNKNOWN, "{answer:?}");
-    until_all_answer("the new key is there", &stack, TokenKey::Es256, PERMITTED).await;
-    assert_eq!(issuer.key_requests(), 2);
     // Whoever makes up key ids, on every worker, has the issuer asked no more often than the interval says.
     let before = issuer.key_requests();
     let stranger = token(&stack, TokenKey::StrangerRs256);
-    wait::until("two more fetches", || async {
-        let answer = send(&stack, &stranger).await;
-        assert_eq!((answer.status, answer.reason().as_deref()), UNKNOWN, "{answer:?}");
-        Ok((issuer.key_requests() >= before + 2).then_some(()))
-    })
-    .await
-    .unwrap();
+    let strangers = async |enough: u64| {
+        while issuer.key_requests() < before + enough {
+            let sent = together((0..CONNECTIONS).map(|_| send(&stack, &stranger))).await;
+            for answer in sent {
+                assert_eq!((answer.status, answer.reason().as_deref()), UNKNOWN, "{answer:?}");
+            }
+        }
+    };
+    strangers(2).await;
+    issuer.publish(Publication::Document(stack.keys().key_set().unwrap()));
+    // The first ones with the new key, on both workers, to rules that decide here and to such as
+    // ask the policy service.
+    let (first, ()) = tokio::join!(answers(&stack, TokenKey::Es256), strangers(4));
+    for answer in first {
+        assert_eq!(
+            (answer.status, answer.reason().as_deref()),
+            (200, Some("policy_permit")),
+            "{answer:?}"
+        );
+    }
     let at_most = 1 + watch.elapsed().as_secs() / INTERVAL_S;
     assert!(
         issuer.key_requests() <= at_most,
@@ -200,6 +242,36 @@ async fn an_unknown_key_is_asked_for_soon_and_at_a_bounded_rate() {
         issuer.key_requests()
     );
     assert!(all_answer(&stack, TokenKey::Rs256, PERMITTED).await);
+    still_serves(&mut stack).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_waits_for_keys_is_refused_in_its_protocol_and_its_body_is_held() {
+    let (issuer, mut stack) = start(&format!("{AT_URI}, timeout_ms: 4000, refetch_interval_s: 1")).await;
+    issuer.publish(Publication::Document(rsa_keys(&stack)));
+    until_all_answer("the first keys are there", &stack, TokenKey::Rs256, PERMITTED).await;
+    let upstream = stack.upstream().requests();
+    for protocol in [Protocol::Http1, Protocol::Http2, Protocol::Grpc] {
+        let is_grpc = protocol == Protocol::Grpc;
+        let request = RequestSpec {
+            protocol,
+            method: "POST".to_owned(),
+            path: if is_grpc { "/orders.v1.Orders/List" } else { "/orders" }.to_owned(),
+            body: "{}".to_owned(),
+            ..direct()
+        };
+        let mut session = Session::new(stack.keys(), stack.entrances());
+        let unknown = token(&stack, TokenKey::Es256);
+        let (answer, _) = session.send_with(&request, Some(&unknown)).await.unwrap();
+        assert_eq!(answer.reason().as_deref(), Some("token_key_unknown"), "{answer:?}");
+        let expected = if is_grpc { (200, Some(16)) } else { (401, None) };
+        assert_eq!((answer.status, answer.grpc_status()), expected, "{answer:?}");
+        // The connection goes on.
+        let known = token(&stack, TokenKey::Rs256);
+        let (answer, _) = session.send_with(&request, Some(&known)).await.unwrap();
+        assert_eq!(answer.reason().as_deref(), Some("policy_permit"), "{answer:?}");
+    }
+    assert_eq!(stack.upstream().requests(), upstream + 3);
     still_serves(&mut stack).await.unwrap();
 }
 

@@ -39,8 +39,9 @@ pub struct RemoteKeysDocument {
     /// `cache_s` where that is longer.
     #[deserr(default)]
     pub max_stale_s: Option<u32>,
-    /// An unknown key id has the set fetched again at most once in this time, 1 to `cache_s` seconds. Default: 30, or `cache_s`
-    /// where that is shorter.
+    /// No answer's life is shorter, 1 to `cache_s` seconds. An unknown key has the set fetched
+    /// again at most once in this time or in 2 seconds, whichever is less. Default: 30, or
+    /// `cache_s` where that is shorter.
     #[deserr(default)]
     pub refetch_interval_s: Option<u32>,
     /// Whether URIs may be http: for keys within a trusted network. Default: false.

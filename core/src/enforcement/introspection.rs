@@ -76,7 +76,7 @@ impl Enforcer {
             introspection: Some(result),
             ..Notes::default()
         };
-        let step = self.step(arrival, Knowledge::Told(token, told), &mut notes);
+        let step = self.step(arrival, asked_at, Knowledge::Told(token, told), &mut notes);
         (step, notes)
     }
 }

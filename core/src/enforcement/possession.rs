@@ -3,8 +3,9 @@
 use super::challenge::Schemes;
 use super::identity::Identity;
 use super::introspection::{Introspection, Knowledge};
+use super::key_waits::{KeyWaitPlaces, PendingKeys};
 use super::tokens::Tokens;
-use super::{Notes, Refusal, check_provider, check_rule_takes, find_credential, verify_token};
+use super::{Notes, Refusal, check_provider, check_rule_takes, find_credential};
 use crate::configuration::filter::{CredentialRequirement, FilterConfiguration, PossessionRequirement, RouteRule};
 use crate::dpop::{AccessTokenHash, KeyBinding, ProofChecker, ProofError, Thumbprint};
 use crate::peer::CertificateThumbprint;
@@ -24,6 +25,11 @@ pub(super) struct CredentialCheck<'e> {
     pub(super) rule: &'e RouteRule,
     pub(super) head: &'e RequestHead<'e>,
     pub(super) now: Timestamp,
+    /// When the request arrived.
+    pub(super) since: Timestamp,
+    pub(super) key_waits: &'e KeyWaitPlaces,
+    /// What the request is to wait for before it is refused.
+    pub(super) awaited: Option<PendingKeys>,
 }
 
 /// How far the check got.
@@ -32,6 +38,8 @@ pub(super) enum Progress {
     Done,
     /// The token's issuer is to be asked first.
     ToAsk(Box<Introspection>),
+    /// Newer keys are to be awaited first.
+    ToAwaitKeys(PendingKeys),
 }
 
 impl CredentialCheck<'_> {
@@ -46,9 +54,24 @@ impl CredentialCheck<'_> {
             let (sources, own) = (&self.configuration.credential_sources, self.rule.credential_sources);
             identity.unverified_sources = sources.occupied_beside(own, self.head);
         }
-        if let CredentialRequirement::All(providers) = &self.rule.credential {
-            return self.run_all(providers, identity, knowledge, notes);
+        let result = match &self.rule.credential {
+            CredentialRequirement::All(providers) => self.run_all(providers, identity, knowledge, notes),
+            CredentialRequirement::NotRequired
+            | CredentialRequirement::Required(_)
+            | CredentialRequirement::Optional(_) => self.run_one(identity, knowledge, notes),
+        };
+        match self.awaited {
+            Some(pending) => Ok(Progress::ToAwaitKeys(pending)),
+            None => result,
         }
+    }
+
+    fn run_one(
+        &mut self,
+        identity: &mut Identity<'_>,
+        knowledge: Knowledge,
+        notes: &mut Notes,
+    ) -> Result<Progress, Refusal> {
         let found = find_credential(self.configuration, self.rule, self.head)
             .map_err(|refusal| self.misplaced(refusal, identity.unverified_sources));
         let scheme = found.as_ref().ok().and_then(|found| found.map(|found| found.scheme));
@@ -60,7 +83,7 @@ impl CredentialCheck<'_> {
     }
 
     fn run_all(
-        mut self,
+        &mut self,
         providers: &[ProviderIndex],
         identity: &mut Identity<'_>,
         knowledge: Knowledge,
@@ -102,7 +125,7 @@ impl CredentialCheck<'_> {
         identity.credential_sources = SourceSet::of(credential.source);
         let sighting = match knowledge.about(credential)? {
             Some(told) => Sighting::Verified(told?),
-            None => verify_token(self.tokens, credential, self.now, notes)?,
+            None => self.verify(credential, notes)?,
         };
         let token = match sighting {
             Sighting::Verified(token) => token,

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use super::identity::Identity;
 use super::possession::{CredentialCheck, check_certificate};
 use super::tokens::Tokens;
-use super::{Notes, Refusal, check_provider, check_rule_takes, verify_token};
+use super::{Notes, Refusal, check_provider, check_rule_takes};
 use crate::reason::{DecidedBy, DenyReason};
 use crate::token::credential::{Credential, SourceSet};
 use crate::token::provider::ProviderIndex;
@@ -71,7 +71,7 @@ impl CredentialCheck<'_> {
     }
 
     fn verified(&mut self, credential: &Credential<'_>, notes: &mut Notes) -> Result<Rc<VerifiedToken>, Refusal> {
-        match verify_token(self.tokens, credential, self.now, notes)? {
+        match self.verify(credential, notes)? {
             Sighting::Verified(token) => check_provider(self.rule, token.provider).map(|()| token),
             // No provider of such a rule is asked about its tokens.
             Sighting::Unknown(_) => Err(Refusal::new(DenyReason::TokenProviderRefused, DecidedBy::Token)),

@@ -157,14 +157,6 @@ impl ProviderKeys {
         })
     }
 
-    /// A token came that these keys did not verify, though later ones might.
-    pub fn want(&mut self, now: Timestamp) {
-        match self {
-            Self::Inline(_) | Self::Introspection(_) => {}
-            Self::Remote(keys) => keys.want(now),
-        }
-    }
-
     /// The keys, where they are fetched.
     #[must_use]
     pub fn remote(&self) -> Option<&RemoteKeys> {

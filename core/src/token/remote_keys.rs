@@ -30,6 +30,13 @@ const BACKOFF_MS_MAX: u64 = 60_000;
 const LEASE_MARGIN_MS: u64 = 2_000;
 /// A key set is refreshed when this part of its life is over, in percent: early enough to fail a few times.
 const REFRESH_AT_PERCENT: u64 = 80;
+/// The longest time between two fetches for unknown keys. Requests wait for the second one, so
+/// whoever makes up key ids holds up a new key by no more than this.
+const UNKNOWN_KEY_INTERVAL_MS_MAX: u64 = 2_000;
+/// The longest time that a request waits for a key set.
+const KEY_WAIT_MS_MAX: u64 = 10_000;
+/// After more failures in a row no request waits: the endpoint is down.
+const FAILURES_WAITED_FOR_MAX: u64 = 1;
 /// Where the host knows no time, nothing is begun.
 const END_OF_TIME: Timestamp = Timestamp::from_ms(u64::MAX);
 
@@ -46,7 +53,8 @@ pub struct RemoteKeySettings {
     pub cache_ms: u64,
     /// How long after the last fetch that succeeded it serves at most.
     pub max_stale_ms: u64,
-    /// An unknown key id leads to a fetch at most once in this time, and no answer's life is shorter.
+    /// No answer's life is shorter. An unknown key leads to a fetch at most once in this time, or
+    /// in two seconds where that is less.
     pub refetch_interval_ms: u64,
 }
 
@@ -143,6 +151,16 @@ pub enum Change {
     NoneGone,
     /// Some are gone: what was verified with them no longer holds.
     SomeGone,
+}
+
+/// The wait of a request for a newer key set than there was when it arrived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyWait {
+    /// When the request arrived.
+    pub since: Timestamp,
+    ends_at: Timestamp,
+    /// When the set was asked for that does not have the key; `None`: there is no set.
+    set_at: Option<Timestamp>,
 }
 
 /// Why there is no key for a token.
@@ -242,10 +260,30 @@ impl RemoteKeys {
         self.held.as_ref().is_some_and(|held| held.keys.holds(key))
     }
 
-    /// A token came whose key is not in the set: the set is fetched again, when it may be.
-    pub fn want(&mut self, now: Timestamp) {
+    /// A request that arrived at `since` has a token that none of the keys verifies: the set is
+    /// fetched again, when it may be. Returns the request's wait. `None`: the set is newer than the
+    /// request, or nothing is to be expected in time.
+    pub fn want(&mut self, since: Timestamp, now: Timestamp) -> Option<KeyWait> {
+        if self.asked_at().is_some_and(|asked_at| asked_at >= since) {
+            return None;
+        }
         self.is_wanted = true;
         self.look_at = self.look_at.min(now);
+        let wait = KeyWait {
+            since,
+            ends_at: since.plus_ms(self.wait_ms()),
+            set_at: self.asked_at(),
+        };
+        (!self.is_over(&wait, now)).then_some(wait)
+    }
+
+    /// Whether a request need not wait on: there is another set, the time is over, or the endpoint
+    /// is down.
+    #[must_use]
+    pub fn is_over(&self, wait: &KeyWait, now: Timestamp) -> bool {
+        // Before its beginning is after its end: the clock was set back.
+        let is_in_time = (wait.since..wait.ends_at).contains(&now);
+        !is_in_time || self.asked_at() != wait.set_at || self.control.failures > FAILURES_WAITED_FOR_MAX
     }
 
     /// Takes over what another worker has posted, and says what this one is to fetch.
@@ -265,9 +303,10 @@ impl RemoteKeys {
         }
         let allowed_at = self.allowed_at(now);
         if now < allowed_at {
-            // Where another worker fetches, its document is there soon.
-            let is_fetched = now < self.control.lease_ends_at;
-            self.look_at = if is_fetched { now } else { self.look_at.min(allowed_at) };
+            // Where another worker fetches, its document is there soon; where a key is unknown,
+            // requests wait for it.
+            let is_awaited = self.is_wanted || now < self.control.lease_ends_at;
+            self.look_at = if is_awaited { now } else { self.look_at.min(allowed_at) };
             return (None, change);
         }
         (self.begin(now, board, version), change)
@@ -339,7 +378,7 @@ impl RemoteKeys {
             // Failures alone hold it up.
             true => Timestamp::from_ms(0),
             // Callers choose key ids: what they ask for has a rate of its own.
-            false => attempted_at.plus_ms(self.settings.refetch_interval_ms),
+            false => attempted_at.plus_ms(self.unknown_key_interval_ms()),
         };
         lease_ends_at.max(not_before).max(interval_ends_at)
     }
@@ -526,11 +565,26 @@ impl RemoteKeys {
     }
 
     fn lease_ms(&self) -> u64 {
+        self.fetch_ms_max() + LEASE_MARGIN_MS
+    }
+
+    /// How long a fetch takes at most.
+    fn fetch_ms_max(&self) -> u64 {
         let answers = match self.settings.origin {
             KeySetOrigin::At(_) => 1,
             KeySetOrigin::Discovered { .. } => 2,
         };
-        u64::from(self.settings.timeout_ms) * answers + LEASE_MARGIN_MS
+        u64::from(self.settings.timeout_ms) * answers
+    }
+
+    fn unknown_key_interval_ms(&self) -> u64 {
+        self.settings.refetch_interval_ms.min(UNKNOWN_KEY_INTERVAL_MS_MAX)
+    }
+
+    /// How long a request waits: until the next fetch may begin, and for its answer.
+    fn wait_ms(&self) -> u64 {
+        let wait_ms = self.unknown_key_interval_ms() + self.fetch_ms_max();
+        wait_ms.min(KEY_WAIT_MS_MAX)
     }
 
     fn bounds(&self) -> ControlBounds {

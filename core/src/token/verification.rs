@@ -219,7 +219,7 @@ impl TokenVerifier {
         };
         let (index, provider) = self
             .providers
-            .iter_mut()
+            .iter()
             .enumerate()
             .find(|(_, provider)| provider.verifies_jws_of(issuer))
             .ok_or(TokenError::new(
@@ -233,21 +233,20 @@ impl TokenVerifier {
                 "the provider does not allow `alg`",
             ));
         }
-        let FoundKey { key, fetched_until } = fetched_keys::find(&mut provider.keys, &header, now)?;
+        let not_verified = |error| fetched_keys::not_verified(error, &provider.keys, index);
+        let FoundKey { key, fetched_until } = fetched_keys::find(&provider.keys, &header, now).map_err(not_verified)?;
         *how = Some(Verification::Checked(header.algorithm));
         let is_valid = jws.signature().is_some_and(|signature| {
             let message = jws.signing_input.as_bytes();
             self.signatures.is_valid(header.algorithm, &key, message, &signature)
         });
         if !is_valid {
-            // Without a `kid` a new key shows by this alone.
-            if header.key_id.is_none() {
-                provider.keys.want(now);
-            }
-            return Err(TokenError::new(
-                DenyReason::TokenSignatureInvalid,
-                "the signature is not the key's",
-            ));
+            let error = TokenError::new(DenyReason::TokenSignatureInvalid, "the signature is not the key's");
+            return Err(match header.key_id {
+                Some(_) => error,
+                // Without a `kid` a new key shows by this alone.
+                None => not_verified(error),
+            });
         }
         let checked = claims::check(&claims, provider, now)?;
         self.serial = self.serial.saturating_add(1);

@@ -29,7 +29,9 @@ fn caller() -> Caller {
 fn refused(sidecar: &mut Sidecar, caller: &Caller) -> Option<DenyReason> {
     match sidecar.sends(caller).0 {
         Step::Decided(verdict) => verdict.err().map(|refusal| refusal.reason),
-        other @ (Step::Ask(_) | Step::Introspect(_)) => panic!("expected a verdict, got {other:?}"),
+        other @ (Step::Ask(_) | Step::Introspect(_) | Step::AwaitKeys(_)) => {
+            panic!("expected a verdict, got {other:?}")
+        }
     }
 }
 

@@ -39,7 +39,7 @@ fn behind(entry: &[u8]) -> Caller {
 fn verdict(sidecar: &mut Sidecar, caller: &Caller) -> Verdict {
     match sidecar.sends(caller).0 {
         Step::Decided(verdict) => verdict,
-        other @ (Step::Ask(_) | Step::Introspect(_)) => panic!("expected a verdict, got {other:?}"),
+        other @ (Step::Ask(_) | Step::Introspect(_) | Step::AwaitKeys(_)) => panic!("expected a verdict, got {other:?}"),
     }
 }
 
@@ -57,7 +57,7 @@ fn asked(caller: &Caller) -> Result<Option<String>, (DenyReason, String)> {
             assert_eq!(refusal.decided_by, DecidedBy::Request);
             Err((refusal.reason, refusal.detail.unwrap()))
         }
-        Step::Introspect(introspection) => panic!("{introspection:?}"),
+        other @ (Step::Introspect(_) | Step::AwaitKeys(_)) => panic!("{other:?}"),
     }
 }
 

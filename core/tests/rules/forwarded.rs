@@ -39,7 +39,9 @@ fn peer(sidecar: &mut Sidecar, caller: &Caller) -> Result<String, String> {
             assert!([DenyReason::PeerMalformed, DenyReason::PeerMissing].contains(&refusal.reason));
             Err(refusal.detail.unwrap())
         }
-        other @ (picket_core::enforcement::Step::Ask(_) | picket_core::enforcement::Step::Introspect(_)) => {
+        other @ (picket_core::enforcement::Step::Ask(_)
+        | picket_core::enforcement::Step::Introspect(_)
+        | picket_core::enforcement::Step::AwaitKeys(_)) => {
             panic!("{other:?}")
         }
     }

@@ -83,7 +83,9 @@ fn tells(sidecar: &mut Sidecar, pending: PendingIntrospection, body: &str, calle
 fn decided((step, notes): (Step, Notes)) -> (Verdict, Notes) {
     match step {
         Step::Decided(verdict) => (verdict, notes),
-        other @ (Step::Ask(_) | Step::Introspect(_)) => panic!("expected a verdict, got {other:?}"),
+        other @ (Step::Ask(_) | Step::Introspect(_) | Step::AwaitKeys(_)) => {
+            panic!("expected a verdict, got {other:?}")
+        }
     }
 }
 

@@ -63,7 +63,7 @@ fn outcome(sidecar: &mut Sidecar, path: &str) -> (String, BTreeMap<String, Strin
             let resource = question.request.resource;
             ("asks".to_owned(), resource.path_parameters, resource.path)
         }
-        Step::Introspect(_) => panic!("no token was sent"),
+        Step::Introspect(_) | Step::AwaitKeys(_) => panic!("no token was sent"),
     }
 }
 

@@ -294,7 +294,9 @@ fn a_full_ledger_refuses_for_now() {
         let caller = caller(&token).header("dpop", &with_id(&token, &number.to_string()));
         match sidecar.sends(&caller).0 {
             Step::Decided(verdict) => verdict.err(),
-            other @ (Step::Ask(_) | Step::Introspect(_)) => panic!("expected a verdict, got {other:?}"),
+            other @ (Step::Ask(_) | Step::Introspect(_) | Step::AwaitKeys(_)) => {
+                panic!("expected a verdict, got {other:?}")
+            }
         }
     });
     let refusal = refusal.unwrap();

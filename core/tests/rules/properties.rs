@@ -98,7 +98,7 @@ proptest! {
                 let rule = permit.headers_to_set().find(|(name, _)| *name == "x-picket-route-rule");
                 prop_assert_eq!(rule, Some(("x-picket-route-rule", "open")));
             }
-            asked @ (Step::Ask(_) | Step::Introspect(_)) => prop_assert!(false, "asked without a token: {:?}", asked),
+            asked @ (Step::Ask(_) | Step::Introspect(_) | Step::AwaitKeys(_)) => prop_assert!(false, "asked without a token: {:?}", asked),
         }
     }
 
@@ -161,7 +161,7 @@ proptest! {
                     prop_assert!(verdict.is_ok());
                     prop_assert!(asked.contains(&question), "answered without having been asked: {:?}", question);
                 }
-                Step::Introspect(introspection) => prop_assert!(false, "{:?}", introspection),
+                other @ (Step::Introspect(_) | Step::AwaitKeys(_)) => prop_assert!(false, "{:?}", other),
             }
         }
     }
@@ -176,7 +176,7 @@ proptest! {
             let verdict = match sidecar.sends(caller).0 {
                 Step::Ask(ask) => sidecar.answers(ask.pending, Ok(answer_by_method(&ask.request))),
                 Step::Decided(verdict) => verdict,
-                Step::Introspect(introspection) => panic!("{introspection:?}"),
+                other @ (Step::Introspect(_) | Step::AwaitKeys(_)) => panic!("{other:?}"),
             };
             prop_assert_eq!(verdict.is_ok(), fresh.effect == Effect::Permit, "{:?}", caller);
         }

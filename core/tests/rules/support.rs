@@ -13,7 +13,7 @@ use picket_core::decision::{Decision, Effect, Vary};
 use picket_core::dpop::{ProofMemory, SharedSecret};
 use picket_core::enforcement::{
     Arrival, CallFailure, Connection, Enforcer, Introspection, Notes, PeerResult, Pending, PendingIntrospection,
-    Permit, Refusal, Step, Verdict,
+    PendingKeys, Permit, Refusal, Step, Verdict,
 };
 use picket_core::peer::{CertificateThumbprint, Peer, PeerError};
 use picket_core::reason::DenyReason;
@@ -207,6 +207,21 @@ impl Sidecar {
         self.enforcer.introspection_answered(pending, answer, &arrival)
     }
 
+    /// The wait of a caller's request for keys is over.
+    pub(crate) fn keys_awaited(&mut self, pending: PendingKeys, caller: &Caller) -> (Step, Notes) {
+        let headers = self.headers_of(caller);
+        let headers: Vec<_> = headers
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_slice()))
+            .collect();
+        let arrival = Arrival {
+            headers: &headers,
+            connection: caller,
+            now: self.now,
+        };
+        self.enforcer.key_wait_over(pending, &arrival)
+    }
+
     fn headers_of(&self, caller: &Caller) -> Vec<(String, Vec<u8>)> {
         let mut headers = caller.headers.clone();
         match &caller.bearer {
@@ -224,7 +239,19 @@ impl Sidecar {
     pub(crate) fn introspects(&mut self, caller: &Caller) -> Introspection {
         match self.sends(caller).0 {
             Step::Introspect(introspection) => *introspection,
-            other @ (Step::Decided(_) | Step::Ask(_)) => panic!("expected a question about the token, got {other:?}"),
+            other @ (Step::Decided(_) | Step::Ask(_) | Step::AwaitKeys(_)) => {
+                panic!("expected a question about the token, got {other:?}")
+            }
+        }
+    }
+
+    #[track_caller]
+    pub(crate) fn awaits_keys(&mut self, caller: &Caller) -> PendingKeys {
+        match self.sends(caller).0 {
+            Step::AwaitKeys(pending) => pending,
+            other @ (Step::Decided(_) | Step::Ask(_) | Step::Introspect(_)) => {
+                panic!("expected a wait for keys, got {other:?}")
+            }
         }
     }
 
@@ -232,7 +259,9 @@ impl Sidecar {
     pub(crate) fn asks(&mut self, caller: &Caller) -> (AccessRequest, Pending) {
         match self.sends(caller).0 {
             Step::Ask(question) => (question.request, question.pending),
-            other @ (Step::Decided(_) | Step::Introspect(_)) => panic!("expected a question, got {other:?}"),
+            other @ (Step::Decided(_) | Step::Introspect(_) | Step::AwaitKeys(_)) => {
+                panic!("expected a question, got {other:?}")
+            }
         }
     }
 
@@ -248,7 +277,7 @@ impl Sidecar {
     pub(crate) fn refuses(&mut self, caller: &Caller) -> Refusal {
         match self.sends(caller).0 {
             Step::Decided(Err(refusal)) => refusal,
-            other @ (Step::Decided(Ok(_)) | Step::Ask(_) | Step::Introspect(_)) => {
+            other @ (Step::Decided(Ok(_)) | Step::Ask(_) | Step::Introspect(_) | Step::AwaitKeys(_)) => {
                 panic!("expected a refusal, got {other:?}")
             }
         }

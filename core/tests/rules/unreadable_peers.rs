@@ -138,7 +138,7 @@ fn a_peer_that_is_not_there_is_still_nobody() {
     for access in rules() {
         let verdict = match sidecar(&access, &json!({})).sends(&caller().no_peer()).0 {
             Step::Decided(verdict) => verdict.err().map(|refusal| refusal.reason),
-            other @ (Step::Ask(_) | Step::Introspect(_)) => panic!("{other:?}"),
+            other @ (Step::Ask(_) | Step::Introspect(_) | Step::AwaitKeys(_)) => panic!("{other:?}"),
         };
         let text = access.to_string();
         let expected = match (text.contains("\"reject\""), text.contains("\"not_")) {

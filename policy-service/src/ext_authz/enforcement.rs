@@ -159,8 +159,9 @@ async fn serve(worker: Rc<Worker>, mut checks: mpsc::Receiver<Check>) {
             Step::Ask(question) => {
                 tokio::task::spawn_local(Rc::clone(&worker).ask(*question, check));
             }
-            // No provider of a configuration that is accepted has such tokens.
-            Step::Introspect(_) => {
+            // No provider of a configuration that is accepted has such tokens, or keys that are
+            // fetched.
+            Step::Introspect(_) | Step::AwaitKeys(_) => {
                 let caller = Caller::of(&check.request.headers());
                 worker.answer(check.answer, &Err(Refusal::host_failure(caller)));
             }

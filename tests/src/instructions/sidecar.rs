@@ -167,7 +167,7 @@ impl Sidecar {
         match self.sends(request) {
             Step::Decided(Ok(permit)) => look_at(&permit),
             Step::Decided(Err(refusal)) => bail!("expected a permit, got {refusal:?}"),
-            Step::Ask(_) | Step::Introspect(_) => bail!("expected a permit, got a question"),
+            Step::Ask(_) | Step::Introspect(_) | Step::AwaitKeys(_) => bail!("expected a permit, got a question"),
         }
         Ok(())
     }
@@ -179,7 +179,9 @@ impl Sidecar {
     pub fn asks(&mut self, request: &Request) -> Result<Pending> {
         match self.sends(request) {
             Step::Ask(question) => Ok(question.pending),
-            other @ (Step::Decided(_) | Step::Introspect(_)) => bail!("expected a question, got {other:?}"),
+            other @ (Step::Decided(_) | Step::Introspect(_) | Step::AwaitKeys(_)) => {
+                bail!("expected a question, got {other:?}")
+            }
         }
     }
 

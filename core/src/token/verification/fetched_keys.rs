@@ -10,7 +10,7 @@ use crate::token::jws::JwsHeader;
 use crate::token::provider::{FoundKey, Provider, ProviderIndex, ProviderKeys};
 use crate::token::remote_keys::answer::{Answer, FetchError};
 use crate::token::remote_keys::board::SharedBoard;
-use crate::token::remote_keys::{Change, Fetch, NoKey, Progress, RemoteKeys};
+use crate::token::remote_keys::{Change, Fetch, KeyWait, NoKey, Progress, RemoteKeys};
 use crate::token::{TokenError, VerifiedToken};
 
 impl TokenVerifier {
@@ -55,6 +55,20 @@ impl TokenVerifier {
         progress
     }
 
+    /// Has a provider's keys fetched again for a request that arrived at `since`, as
+    /// [`RemoteKeys::want`].
+    pub fn want_keys(&mut self, provider: ProviderIndex, since: Timestamp, now: Timestamp) -> Option<KeyWait> {
+        let keys = self.providers.get_mut(provider)?.keys.remote_mut()?;
+        keys.want(since, now)
+    }
+
+    /// Whether a request need not wait on for a provider's keys, as [`RemoteKeys::is_over`].
+    #[must_use]
+    pub fn is_key_wait_over(&self, provider: ProviderIndex, wait: &KeyWait, now: Timestamp) -> bool {
+        let keys = self.providers.get(provider).and_then(|provider| provider.keys.remote());
+        keys.is_none_or(|keys| keys.is_over(wait, now))
+    }
+
     /// Whether the key that verified a token still serves, as the token's request may have waited.
     ///
     /// # Errors
@@ -73,14 +87,18 @@ impl TokenVerifier {
     }
 }
 
-/// The key for a token. One that is not known may be in the set by now, so the set is asked for again.
-pub(super) fn find(keys: &mut ProviderKeys, header: &JwsHeader<'_>, now: Timestamp) -> Result<FoundKey, TokenError> {
-    keys.find(header.key_id, header.algorithm, now).map_err(|error| {
-        if error == NoKey::Unknown {
-            keys.want(now);
-        }
-        refusal(error)
-    })
+/// The key for a token.
+pub(super) fn find(keys: &ProviderKeys, header: &JwsHeader<'_>, now: Timestamp) -> Result<FoundKey, TokenError> {
+    keys.find(header.key_id, header.algorithm, now).map_err(refusal)
+}
+
+/// What is wrong with a token that a provider's keys do not verify; where they are fetched, newer
+/// ones might.
+pub(super) fn not_verified(error: TokenError, keys: &ProviderKeys, provider: ProviderIndex) -> TokenError {
+    match keys.remote() {
+        Some(_) => error.for_want_of_keys(provider),
+        None => error,
+    }
 }
 
 fn refusal(error: NoKey) -> TokenError {

@@ -6,7 +6,9 @@ use picket_core::token::TokenAlgorithm;
 use picket_core::token::remote_keys::answer::{Answer, DOCUMENT_BYTES_MAX, FetchError, FetchResult};
 use picket_core::token::remote_keys::board::{BoardError, Posted, SharedBoard, Version};
 use picket_core::token::remote_keys::location::{AllowedSchemes, Location, MetadataKind};
-use picket_core::token::remote_keys::{Change, Fetch, KeySetOrigin, NoKey, Progress, RemoteKeySettings, RemoteKeys};
+use picket_core::token::remote_keys::{
+    Change, Fetch, KeySetOrigin, KeyWait, NoKey, Progress, RemoteKeySettings, RemoteKeys,
+};
 use serde_json::{Value, json};
 
 use super::{Board, Seat, jwk, key_set};
@@ -19,6 +21,12 @@ const REFETCH_INTERVAL_MS: u64 = 30_000;
 /// A timeout of five seconds, and the margin.
 const LEASE_MS: u64 = 7_000;
 const TICK_MS: u64 = 250;
+/// Between two fetches for unknown keys.
+const UNKNOWN_KEY_INTERVAL_MS: u64 = 2_000;
+/// How long a request waits: until the next fetch may begin, and for its answer.
+const WAIT_MS: u64 = UNKNOWN_KEY_INTERVAL_MS + 5_000;
+/// How long it waits at most.
+const WAIT_MS_MAX: u64 = 10_000;
 
 fn location(uri: &str) -> Location {
     Location::parse(uri, AllowedSchemes::Https).unwrap()
@@ -122,8 +130,17 @@ impl World {
         found.map(|_| ())
     }
 
-    fn want(&mut self, worker: usize) {
-        self.workers[worker].want(self.now);
+    /// A request arrives whose key is unknown.
+    fn want(&mut self, worker: usize) -> Option<KeyWait> {
+        self.want_since(worker, self.now)
+    }
+
+    fn want_since(&mut self, worker: usize, since: Timestamp) -> Option<KeyWait> {
+        self.workers[worker].want(since, self.now)
+    }
+
+    fn is_over(&self, worker: usize, wait: &KeyWait) -> bool {
+        self.workers[worker].is_over(wait, self.now)
     }
 }
 
@@ -313,42 +330,181 @@ fn stale_keys_serve_for_a_bounded_time() {
 
 #[test]
 fn an_unknown_key_is_asked_for_at_a_bounded_rate() {
-    let mut world = World::new(&settings(), 3).with_keys(&[1]);
-    let mut begun_at = Vec::new();
-    let start = world.now;
-    // Ten minutes of key ids that do not exist, at every worker.
-    while world.now < start.plus_ms(CACHE_MS) {
-        for worker in 0..3 {
-            world.want(worker);
-            if let Some(fetch) = world.tick(worker) {
-                begun_at.push(world.now.as_ms() - start.as_ms());
-                world.brings(worker, &fetch, &key_set(&[1]));
+    let check = |settings: &RemoteKeySettings, interval_ms: u64| {
+        let mut world = World::new(settings, 3).with_keys(&[1]);
+        let mut begun_at = Vec::new();
+        let start = world.now;
+        // A minute of key ids that do not exist, at every worker.
+        while world.now < start.plus_ms(60_000) {
+            world.later_ms(TICK_MS);
+            for worker in 0..3 {
+                world.want(worker);
+                if let Some(fetch) = world.tick(worker) {
+                    begun_at.push(world.now.as_ms() - start.as_ms());
+                    world.brings(worker, &fetch, &key_set(&[1]));
+                }
             }
         }
-        world.later_ms(TICK_MS);
+        let expected = usize::try_from(60_000 / interval_ms).unwrap();
+        assert!((expected - 2..=expected).contains(&begun_at.len()), "{begun_at:?}");
+        let mut before = 0;
+        for at in begun_at {
+            assert!(at - before >= interval_ms, "{before} {at}");
+            before = at;
+        }
+    };
+    check(&settings(), UNKNOWN_KEY_INTERVAL_MS);
+    let shorter = RemoteKeySettings {
+        refetch_interval_ms: 1_000,
+        ..settings()
+    };
+    check(&shorter, 1_000);
+}
+
+/// Whatever strangers ask for, and however long: who comes with a new key waits no longer than for
+/// the next fetch.
+#[test]
+fn made_up_keys_hold_up_a_new_one_for_no_longer_than_it_waits() {
+    for after_ms in [0, 1, 250, 999, 1_999, 2_000, 2_001, 10_000, 61_000] {
+        let mut world = World::new(&settings(), 2).with_keys(&[1]);
+        world.later_ms(UNKNOWN_KEY_INTERVAL_MS);
+        assert!(world.tick(1).is_none());
+        let start = world.now;
+        let mut next_tick = world.now;
+        let mut valid: Option<(Timestamp, KeyWait)> = None;
+        loop {
+            let is_rotated = world.now >= start.plus_ms(after_ms);
+            // A stranger's, in each millisecond.
+            world.want(0);
+            if is_rotated && valid.is_none() {
+                assert_eq!(world.finds(1, 2), Err(NoKey::Unknown));
+                valid = world.want(1).map(|wait| (world.now, wait));
+            }
+            if world.now >= next_tick {
+                next_tick = world.now.plus_ms(TICK_MS);
+                for worker in 0..2 {
+                    if let Some(fetch) = world.tick(worker) {
+                        let numbers: &[u8] = if is_rotated { &[1, 2] } else { &[1] };
+                        world.brings(worker, &fetch, &key_set(numbers));
+                    }
+                }
+            }
+            if let Some((since, wait)) = &mut valid
+                && world.is_over(1, wait)
+            {
+                if world.finds(1, 2) == Ok(()) {
+                    let waited_ms = world.now.as_ms() - since.as_ms();
+                    assert!(
+                        waited_ms <= UNKNOWN_KEY_INTERVAL_MS + 2 * TICK_MS,
+                        "{after_ms}: {waited_ms}"
+                    );
+                    break;
+                }
+                // A fetch that had begun before it arrived.
+                let since = *since;
+                *wait = world.want_since(1, since).expect("it is refused too early");
+            }
+            world.later_ms(1);
+        }
     }
-    assert!((18..=20).contains(&begun_at.len()), "{begun_at:?}");
-    let mut before = 0;
-    for at in begun_at {
-        assert!(at - before >= REFETCH_INTERVAL_MS, "{before} {at}");
-        before = at;
+}
+
+#[test]
+fn a_request_waits_for_a_set_that_was_asked_for_after_its_arrival() {
+    let mut world = World::new(&settings(), 2).with_keys(&[1]);
+    world.later_ms(UNKNOWN_KEY_INTERVAL_MS);
+    assert!(world.tick(1).is_none());
+    world.want(0);
+    let under_way = world.tick(0).unwrap();
+    world.later_ms(10);
+    let since = world.now;
+    let wait = world.want(1).unwrap();
+    assert!(world.tick(1).is_none() && !world.is_over(1, &wait));
+    // An older set is tried, and waited on.
+    world.brings(0, &under_way, &key_set(&[1]));
+    world.later_ms(TICK_MS);
+    assert!(world.tick(1).is_none() && world.is_over(1, &wait));
+    let wait = world.want_since(1, since).unwrap();
+    let (waited_ms, fetch) = world.tick_until_fetch(1, 60_000).unwrap();
+    assert!(waited_ms <= UNKNOWN_KEY_INTERVAL_MS, "{waited_ms}");
+    assert!(!world.is_over(1, &wait));
+    world.brings(1, &fetch, &key_set(&[1]));
+    assert!(world.is_over(1, &wait));
+    assert_eq!(world.want_since(1, since), None, "the set is newer than the request");
+    // So nothing more is fetched for it.
+    for _ in 0..100 {
+        world.later_ms(TICK_MS);
+        assert_eq!((world.tick(0), world.tick(1)), (None, None));
+    }
+}
+
+#[test]
+fn a_request_waits_for_a_bounded_time() {
+    let with_timeout = |timeout_ms| RemoteKeySettings {
+        timeout_ms,
+        ..settings()
+    };
+    for (settings, expected_ms) in [
+        (settings(), WAIT_MS),
+        (with_timeout(1), UNKNOWN_KEY_INTERVAL_MS + 1),
+        (with_timeout(60_000), WAIT_MS_MAX),
+        (discovered(), WAIT_MS_MAX),
+    ] {
+        let mut world = World::new(&settings, 1);
+        let fetch = world.tick(0).unwrap();
+        let wait = world.want(0).expect("the first set is waited for as well");
+        world.later_ms(expected_ms - 1);
+        assert!(!world.is_over(0, &wait));
+        world.later_ms(1);
+        assert!(world.is_over(0, &wait));
+        let since = wait.since;
+        assert_eq!(world.want_since(0, since), None);
+        drop(fetch);
+        // A clock that is set back does not make it longer.
+        world.now = Timestamp::from_ms(since.as_ms() - 1);
+        assert!(world.is_over(0, &wait));
+    }
+}
+
+#[test]
+fn nobody_waits_for_an_endpoint_that_is_down() {
+    for first in [&[][..], &[1]] {
+        let mut world = World::new(&settings(), 1);
+        if !first.is_empty() {
+            world = world.with_keys(first);
+            world.later_ms(UNKNOWN_KEY_INTERVAL_MS);
+        }
+        let wait = world.want(0).unwrap();
+        let fetch = world.tick(0).unwrap();
+        world.fails(0, &fetch);
+        assert!(!world.is_over(0, &wait), "one failure is no more than bad luck");
+        let (_, fetch) = world.tick_until_fetch(0, 2_000).unwrap();
+        world.fails(0, &fetch);
+        assert!(world.is_over(0, &wait));
+        assert_eq!(world.want(0), None);
+        let (_, fetch) = world.tick_until_fetch(0, 60_000).unwrap();
+        world.brings(0, &fetch, &key_set(&[1]));
+        world.later_ms(1);
+        assert!(world.want(0).is_some());
     }
 }
 
 #[test]
 fn a_new_key_is_found_soon_after_it_was_missed() {
     let mut world = World::new(&settings(), 2).with_keys(&[1]);
-    world.later_ms(REFETCH_INTERVAL_MS);
+    world.later_ms(UNKNOWN_KEY_INTERVAL_MS);
     let _ = world.tick(1);
     assert_eq!(world.finds(1, 2), Err(NoKey::Unknown));
-    world.want(1);
+    assert!(world.want(1).is_some());
     let fetch = world.tick(1).unwrap();
     world.brings(1, &fetch, &key_set(&[2]));
     assert_eq!((world.finds(1, 2), world.finds(1, 1)), (Ok(()), Err(NoKey::Unknown)));
     // The other worker misses it as well, and finds it at its next tick, without a fetch.
     assert_eq!(world.finds(0, 2), Err(NoKey::Unknown));
-    world.want(0);
+    let wait = world.want(0).unwrap();
+    assert!(!world.is_over(0, &wait));
     assert_eq!(world.tick(0), None);
+    assert!(world.is_over(0, &wait));
     assert_eq!(world.finds(0, 2), Ok(()));
     // Nothing is wanted any more.
     world.later_ms(REFETCH_INTERVAL_MS);
@@ -358,12 +514,12 @@ fn a_new_key_is_found_soon_after_it_was_missed() {
 #[test]
 fn a_failing_endpoint_is_not_asked_more_often_because_a_key_is_unknown() {
     let mut world = World::new(&settings(), 1).with_keys(&[1]);
-    world.want(0);
-    for _ in 0..5 {
-        let (waited_ms, fetch) = world.tick_until_fetch(0, 120_000).unwrap();
-        assert!(waited_ms >= REFETCH_INTERVAL_MS, "{waited_ms}");
-        world.fails(0, &fetch);
+    for expected_ms in [2_000, 2_000, 2_000, 4_000, 8_000, 16_000] {
+        world.later_ms(TICK_MS);
         world.want(0);
+        let (waited_ms, fetch) = world.tick_until_fetch(0, 120_000).unwrap();
+        assert_eq!(waited_ms + TICK_MS, expected_ms);
+        world.fails(0, &fetch);
     }
     assert_eq!(world.finds(0, 1), Ok(()));
 }
@@ -539,10 +695,10 @@ fn without_shared_memory_each_worker_fetches_for_itself() {
         assert_eq!(world.tick(worker), None);
         world.brings(worker, &fetch, &key_set(&[1]));
         assert_eq!(world.finds(worker, 1), Ok(()));
-        world.want(worker);
-        world.later_ms(REFETCH_INTERVAL_MS - 1_000);
+        world.later_ms(UNKNOWN_KEY_INTERVAL_MS - TICK_MS);
+        assert!(world.want(worker).is_some());
         assert_eq!(world.tick(worker), None);
-        world.later_ms(1_000);
+        world.later_ms(TICK_MS);
         assert!(world.tick(worker).is_some());
     }
 }

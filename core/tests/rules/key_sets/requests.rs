@@ -19,6 +19,13 @@ use crate::support::{Caller, NOW_S, Sidecar, configuration, decision};
 const MAX_STALE_MS: u64 = 100_000;
 const CACHE_MS: u64 = 50_000;
 const REFETCH_INTERVAL_MS: u64 = 10_000;
+const TICK_MS: u64 = 250;
+/// Between two fetches for unknown keys.
+const UNKNOWN_KEY_INTERVAL_MS: u64 = 2_000;
+/// How long a request waits.
+const WAIT_MS: u64 = UNKNOWN_KEY_INTERVAL_MS + 5_000;
+/// How many do at once.
+const KEY_WAITS_MAX: usize = 1024;
 
 fn remote() -> Value {
     let mut document = configuration();
@@ -109,12 +116,55 @@ impl Workers {
     fn refuses(&mut self, number: u8, expected: DenyReason) {
         assert_eq!(self.workers[0].refuses(&by(number)).reason, expected);
     }
+
+    /// What becomes of a request that waits for keys, and for how long, while this set can be
+    /// fetched.
+    fn waits(&mut self, worker: usize, caller: &Caller, numbers: &[u8]) -> (Step, u64) {
+        let start = self.workers[worker].now();
+        let mut pending = self.workers[worker].awaits_keys(caller);
+        loop {
+            for other in 0..self.workers.len() {
+                if let Some(fetch) = self.tick(other).pop() {
+                    self.answered(other, &fetch, Ok(&key_set(numbers)));
+                }
+            }
+            let now = self.workers[worker].now();
+            if self.workers[worker].enforcer().is_key_wait_over(&pending, now) {
+                match self.workers[worker].keys_awaited(pending, caller).0 {
+                    Step::AwaitKeys(again) => pending = again,
+                    other @ (Step::Decided(_) | Step::Ask(_) | Step::Introspect(_)) => {
+                        return (other, now.as_ms() - start.as_ms());
+                    }
+                }
+            }
+            self.later_ms(TICK_MS);
+        }
+    }
+
+    /// The same for a request that is decided here, with the reason of a refusal.
+    fn waits_and_ends(&mut self, caller: &Caller, numbers: &[u8]) -> (Result<(), DenyReason>, u64) {
+        match self.waits(0, caller, numbers) {
+            (Step::Decided(verdict), waited_ms) => (verdict.map(|_| ()).map_err(|refusal| refusal.reason), waited_ms),
+            (other, _) => panic!("expected a verdict, got {other:?}"),
+        }
+    }
 }
 
 #[test]
-fn until_the_first_key_set_is_there_the_caller_is_told_to_come_again() {
+fn without_the_first_key_set_the_caller_waits_and_is_then_told_to_come_again() {
     let mut workers = Workers::new(1);
-    let refusal = workers.workers[0].refuses(&by(1));
+    // Nobody answers.
+    let fetch = workers.tick(0).pop();
+    let pending = workers.workers[0].awaits_keys(&by(1));
+    workers.later_ms(WAIT_MS - 1);
+    let now = workers.workers[0].now();
+    assert!(!workers.workers[0].enforcer().is_key_wait_over(&pending, now));
+    workers.later_ms(1);
+    let now = workers.workers[0].now();
+    assert!(workers.workers[0].enforcer().is_key_wait_over(&pending, now));
+    let Step::Decided(Err(refusal)) = workers.workers[0].keys_awaited(pending, &by(1)).0 else {
+        panic!("expected a refusal");
+    };
     assert_eq!(
         (refusal.reason, refusal.decided_by),
         (DenyReason::KeySetUnavailable, DecidedBy::Token)
@@ -123,11 +173,146 @@ fn until_the_first_key_set_is_there_the_caller_is_told_to_come_again() {
     assert_eq!(reply.status, 503);
     assert!(reply.headers.iter().any(|(name, _)| *name == "retry-after"));
     assert!(reply.headers.iter().all(|(name, _)| *name != "www-authenticate"));
-    // What is wrong whatever the keys are is said as always.
+    // What is wrong whatever the keys are is said at once.
     let other = Caller::new().get("/local").bearer("a.b.c");
     assert_eq!(workers.workers[0].refuses(&other).reason, DenyReason::TokenMalformed);
+    drop(fetch);
+    let mut workers = Workers::new(1);
+    assert_eq!(workers.waits_and_ends(&by(1), &[1]), (Ok(()), 0));
+}
+
+/// Each: the caller, the set that is fetched while its request waits, what becomes of it.
+#[test]
+fn a_request_whose_key_may_be_new_waits_for_it() {
+    let kidless = |number| Caller::new().get("/local").bearer(&token(number, None));
+    for (what, caller, numbers, expected) in [
+        ("a new key", by(2), &[1, 2][..], Ok(())),
+        ("a key that is replaced", by(2), &[2], Ok(())),
+        ("no such key", by(2), &[1], Err(DenyReason::TokenKeyUnknown)),
+        ("a new key without an id", kidless(2), &[2], Ok(())),
+        (
+            "a forgery without an id",
+            kidless(2),
+            &[1],
+            Err(DenyReason::TokenSignatureInvalid),
+        ),
+    ] {
+        let mut workers = Workers::new(1);
+        workers.fetches(0, &[1]);
+        workers.later_ms(REFETCH_INTERVAL_MS);
+        assert_eq!(workers.tick(0), []);
+        let (verdict, waited_ms) = workers.waits_and_ends(&caller, numbers);
+        assert_eq!((verdict, waited_ms), (expected, 0), "{what}");
+        // A stranger's request right before holds it up until the next fetch.
+        let mut workers = Workers::new(1);
+        workers.fetches(0, &[1]);
+        workers.later_ms(REFETCH_INTERVAL_MS);
+        let stranger = by(3);
+        assert_eq!(
+            workers.waits_and_ends(&stranger, &[1]).0,
+            Err(DenyReason::TokenKeyUnknown)
+        );
+        workers.later_ms(1);
+        let (verdict, waited_ms) = workers.waits_and_ends(&caller, numbers);
+        assert_eq!(verdict, expected, "{what}");
+        assert!(waited_ms <= UNKNOWN_KEY_INTERVAL_MS + TICK_MS, "{what}: {waited_ms}");
+    }
+}
+
+#[test]
+fn a_request_that_waited_in_another_worker_hears_of_the_new_key() {
+    for fetching in 0..2 {
+        let mut workers = Workers::new(2);
+        workers.fetches(fetching, &[1]);
+        workers.later_ms(REFETCH_INTERVAL_MS);
+        assert_eq!((workers.tick(0), workers.tick(1)), (Vec::new(), Vec::new()));
+        let (step, waited_ms) = workers.waits(1, &by(2), &[2]);
+        assert!(matches!(step, Step::Decided(Ok(_))), "{step:?}");
+        assert!(waited_ms <= TICK_MS, "{waited_ms}");
+    }
+}
+
+#[test]
+fn a_request_that_waited_for_keys_is_looked_at_from_the_beginning() {
+    let mut workers = Workers::new(1);
     workers.fetches(0, &[1]);
+    workers.later_ms(REFETCH_INTERVAL_MS);
+    // The policy service is asked then.
+    let (step, _) = workers.waits(0, &by(2).get("/orders/1"), &[2]);
+    assert!(matches!(step, Step::Ask(_)), "{step:?}");
+    // And the peer's certificate may have run out.
+    let mut workers = Workers::new(1);
+    workers.fetches(0, &[1]);
+    workers.later_ms(REFETCH_INTERVAL_MS);
+    let now_s = i64::try_from(workers.workers[0].now().as_ms() / 1000).unwrap();
+    let caller = by(3).get("/orders/1").peer_valid(0, now_s + 1);
+    workers.waits(0, &by(4), &[1]);
+    workers.later_ms(1);
+    let (verdict, waited_ms) = workers.waits_and_ends(&caller, &[3]);
+    assert_eq!(verdict, Err(DenyReason::PeerExpired));
+    assert!(waited_ms >= 1_000, "{waited_ms}");
+}
+
+#[test]
+fn nobody_waits_where_no_key_would_help() {
+    let check = |what: &str, document: &Value, caller: &Caller, expected: DenyReason| {
+        let mut workers = Workers::with(document, 1);
+        workers.fetches(0, &[1]);
+        workers.later_ms(REFETCH_INTERVAL_MS);
+        assert_eq!(workers.workers[0].refuses(caller).reason, expected, "{what}");
+        assert_eq!(workers.tick(0), [], "{what}");
+    };
+    let known_id = Caller::new().get("/local").bearer(&token(2, Some("k1")));
+    check("a forgery", &remote(), &known_id, DenyReason::TokenSignatureInvalid);
+    let mut elsewhere = remote_beside_another();
+    elsewhere["rules"][0]["credential"] = "required".into();
+    elsewhere["rules"][0]["providers"] = json!(["users"]);
+    let other_provider = Caller::new()
+        .get("/orders/1")
+        .no_bearer()
+        .header("x-client-token", &token(2, Some("k2")));
+    let unknown = DenyReason::TokenKeyUnknown;
+    check("a rule without the provider", &elsewhere, &other_provider, unknown);
+    let configured = Caller::new().get("/local").bearer(&token(2, Some("k2")));
+    let refusal = Sidecar::new().refuses(&configured);
+    assert_eq!(refusal.reason, unknown, "keys of the configuration");
+}
+
+#[test]
+fn a_rule_for_several_tokens_waits_for_the_keys_of_each() {
+    let mut workers = Workers::with(&remote_beside_another(), 1);
+    workers.fetches(0, &[1]);
+    workers.later_ms(REFETCH_INTERVAL_MS);
+    let user = Sidecar::new().token(&[("iss", "https://users.example".into())]);
+    let caller = Caller::new()
+        .get("/orders/1")
+        .bearer(&user)
+        .header("x-client-token", &token(2, Some("k2")));
+    let (step, _) = workers.waits(0, &caller, &[2]);
+    assert!(matches!(step, Step::Ask(_)), "{step:?}");
+}
+
+#[test]
+fn as_many_requests_wait_as_there_are_places() {
+    let mut workers = Workers::new(1);
+    workers.fetches(0, &[1]);
+    workers.later_ms(REFETCH_INTERVAL_MS);
+    let mut pending: Vec<_> = (0..KEY_WAITS_MAX)
+        .map(|_| workers.workers[0].awaits_keys(&by(2)))
+        .collect();
+    assert_eq!(workers.workers[0].refuses(&by(2)).reason, DenyReason::KeySetUnavailable);
+    // Who does not wait is not held up.
     workers.workers[0].permits(&by(1));
+    // One that is gone, and one that goes on, leave a place.
+    pending.pop();
+    pending.push(workers.workers[0].awaits_keys(&by(2)));
+    let one = pending.pop().unwrap();
+    assert!(matches!(
+        workers.workers[0].keys_awaited(one, &by(2)).0,
+        Step::AwaitKeys(_)
+    ));
+    pending.push(workers.workers[0].awaits_keys(&by(2)));
+    assert_eq!(workers.workers[0].refuses(&by(2)).reason, DenyReason::KeySetUnavailable);
 }
 
 #[test]
@@ -185,7 +370,13 @@ fn a_known_token_is_refused_when_its_keys_are_too_old() {
     workers.later_ms(MAX_STALE_MS - 1);
     workers.workers[0].permits(&by(1));
     workers.later_ms(1);
-    workers.refuses(1, DenyReason::KeySetUnavailable);
+    let pending = workers.workers[0].awaits_keys(&by(1));
+    workers.later_ms(WAIT_MS);
+    let step = workers.workers[0].keys_awaited(pending, &by(1)).0;
+    let Step::Decided(Err(refusal)) = step else {
+        panic!("expected a refusal, got {step:?}");
+    };
+    assert_eq!(refusal.reason, DenyReason::KeySetUnavailable);
 }
 
 #[test]
@@ -260,44 +451,6 @@ fn a_token_whose_request_waited_needs_its_key_when_the_answer_comes() {
         |workers| workers.later_ms(MAX_STALE_MS),
         Err(DenyReason::KeySetUnavailable),
     );
-}
-
-#[test]
-fn a_token_with_an_unknown_key_is_refused_and_the_next_one_passes() {
-    let mut workers = Workers::new(1);
-    workers.fetches(0, &[1]);
-    workers.later_ms(REFETCH_INTERVAL_MS);
-    assert_eq!(workers.tick(0), []);
-    workers.refuses(2, DenyReason::TokenKeyUnknown);
-    workers.fetches(0, &[1, 2]);
-    workers.workers[0].permits(&by(2));
-}
-
-#[test]
-fn a_token_without_a_key_id_finds_a_key_that_was_replaced() {
-    let mut workers = Workers::new(1);
-    workers.fetches(0, &[1]);
-    workers.later_ms(REFETCH_INTERVAL_MS);
-    let caller = Caller::new().get("/local").bearer(&token(2, None));
-    assert_eq!(
-        workers.workers[0].refuses(&caller).reason,
-        DenyReason::TokenSignatureInvalid
-    );
-    workers.fetches(0, &[2]);
-    workers.workers[0].permits(&caller);
-}
-
-#[test]
-fn a_forged_token_with_a_known_key_leads_to_no_fetch() {
-    let mut workers = Workers::new(1);
-    workers.fetches(0, &[1]);
-    workers.later_ms(REFETCH_INTERVAL_MS);
-    let caller = Caller::new().get("/local").bearer(&token(2, Some("k1")));
-    assert_eq!(
-        workers.workers[0].refuses(&caller).reason,
-        DenyReason::TokenSignatureInvalid
-    );
-    assert_eq!(workers.tick(0), []);
 }
 
 #[derive(Clone, Debug)]
@@ -391,6 +544,8 @@ proptest! {
 fn verdict(sidecar: &mut Sidecar, caller: &Caller) -> Result<(), DenyReason> {
     match sidecar.sends(caller).0 {
         Step::Decided(verdict) => verdict.map(|_| ()).map_err(|refusal| refusal.reason),
+        // Whose request is gone when its keys come.
+        Step::AwaitKeys(_) => Err(DenyReason::KeySetUnavailable),
         other @ (Step::Ask(_) | Step::Introspect(_)) => panic!("{other:?}"),
     }
 }

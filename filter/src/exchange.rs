@@ -1,0 +1,475 @@
+//! One request on its way: core's verdicts become host calls.
+
+use std::rc::Rc;
+
+use picket_core::enforcement::{
+    self, Arrival, CallFailure, Enforcer, Introspection, Notes, Pending, PendingIntrospection, PendingKeys, Permit,
+    Question, Refusal, Reply, Step, Verdict,
+};
+use picket_core::reason::DecidedBy;
+use picket_core::request::Caller;
+use picket_core::time::Timestamp;
+use picket_core::token::introspection::IntrospectionResult;
+use picket_core::token::remote_keys::answer::{Answer, FetchError};
+use proxy_wasm::hostcalls;
+use proxy_wasm::types::{Action, GrpcStatusCode, MapType};
+
+use crate::host::{self, ContextId, HeaderMap, HostFailure};
+use crate::http_answer::with_answer;
+use crate::root::Shared;
+use crate::{clock, failure_log, introspection_call, policy_call};
+
+/// RFC 9449 §8.2.
+const NONCE_HEADER: &str = "dpop-nonce";
+
+/// What is known of a request, and where it is on its way.
+pub(crate) struct Exchange {
+    context: ContextId,
+    /// `None`: no configuration was accepted, so the request is refused.
+    shared: Option<Rc<Shared>>,
+    state: State,
+}
+
+enum State {
+    /// Before the request's headers.
+    New,
+    /// Newer keys are awaited.
+    AwaitingKeys {
+        pending: PendingKeys,
+        /// The request's, to decide about it once more.
+        headers: HeaderMap,
+    },
+    /// The token's issuer has been asked.
+    Introspecting {
+        call: u32,
+        asked_at: Timestamp,
+        pending: PendingIntrospection,
+        /// The request's, to decide about it once more.
+        headers: HeaderMap,
+    },
+    /// The policy service has been asked.
+    Waiting {
+        call: u32,
+        asked_at: Timestamp,
+        pending: Pending,
+    },
+    /// Forwarded, with what the caller is told.
+    Forwarded {
+        reason: &'static str,
+        decided_by: DecidedBy,
+        next_nonce: Option<String>,
+        owns_nonces: bool,
+    },
+    /// Refused, with the headers that a reply to callers of gRPC and gRPC-Web must have.
+    Refused(Vec<(&'static str, String)>),
+}
+
+impl State {
+    /// Refused, and how that is told is not known yet.
+    const REFUSED: Self = Self::Refused(Vec::new());
+}
+
+impl Exchange {
+    pub(crate) fn new(context: ContextId, shared: Option<Rc<Shared>>) -> Self {
+        Self {
+            context,
+            shared,
+            state: State::New,
+        }
+    }
+
+    pub(crate) fn context(&self) -> ContextId {
+        self.context
+    }
+
+    pub(crate) fn shared(&self) -> Option<Rc<Shared>> {
+        self.shared.clone()
+    }
+
+    /// Takes the request's headers.
+    pub(crate) fn arrived(&mut self, map: Result<HeaderMap, HostFailure>) -> Action {
+        match (self.shared.clone(), map) {
+            (Some(shared), Ok(map)) => self.decide(&shared, map, |enforcer, arrival| enforcer.request_arrived(arrival)),
+            (shared, map) => {
+                let headers = map.as_ref().ok().and_then(|map| map.headers().ok());
+                let caller = Caller::of(&headers.unwrap_or_default());
+                self.refuse(shared.as_deref(), &Refusal::host_failure(caller))
+            }
+        }
+    }
+
+    /// Decides about the request, if it waits for keys and that is over. Continuing takes a permit.
+    pub(crate) fn key_wait_over(&mut self) -> Option<Action> {
+        let shared = self.shared.clone()?;
+        let state = std::mem::replace(&mut self.state, State::REFUSED);
+        let State::AwaitingKeys { pending, headers } = state else {
+            self.state = state;
+            return None;
+        };
+        if !shared.enforcer.borrow().is_key_wait_over(&pending, clock::now()) {
+            self.state = State::AwaitingKeys { pending, headers };
+            return None;
+        }
+        Some(self.decide(&shared, headers, |enforcer, arrival| {
+            enforcer.key_wait_over(pending, arrival)
+        }))
+    }
+
+    /// Takes the policy service's answer. `None`: what was decided stands. Continuing takes a
+    /// permit.
+    pub(crate) fn policy_answered(&mut self, call: u32, status: u32, body_bytes: usize) -> Option<Action> {
+        let shared = self.shared.clone()?;
+        let state = std::mem::replace(&mut self.state, State::REFUSED);
+        let State::Waiting {
+            call: asked,
+            asked_at,
+            pending,
+        } = state
+        else {
+            self.state = state;
+            return None;
+        };
+        let now = clock::now();
+        // An answer to another call than ours is none.
+        let answer = match asked == call {
+            true => policy_call::read_answer(status, body_bytes, || self.call_failed(&shared, status, now)),
+            false => Err(CallFailure::AnswerInvalid),
+        };
+        if let Err(failure @ CallFailure::AnswerInvalid) = answer {
+            shared.call_failures.write(now, || format!("policy service: {failure}"));
+        }
+        let took_ms = now.as_ms().saturating_sub(asked_at.as_ms());
+        shared.metrics.count_call(answer.as_ref().err().copied(), Some(took_ms));
+        let verdict = shared.enforcer.borrow_mut().answer_arrived(pending, answer, now);
+        Some(self.enforce(&shared, verdict))
+    }
+
+    /// Takes the answer of the token's issuer. `None`: what was decided, or waits for another
+    /// answer, stands. Continuing takes a permit.
+    pub(crate) fn issuer_answered(&mut self, call: u32, headers: usize, body_bytes: usize) -> Option<Action> {
+        let shared = self.shared.clone()?;
+        let state = std::mem::replace(&mut self.state, State::REFUSED);
+        let State::Introspecting {
+            call: asked,
+            asked_at,
+            pending,
+            headers: map,
+        } = state
+        else {
+            self.state = state;
+            return None;
+        };
+        let took_ms = clock::now().as_ms().saturating_sub(asked_at.as_ms());
+        shared.metrics.record_introspection(took_ms);
+        Some(with_answer(headers, body_bytes, |answer| {
+            // An answer to another call than ours is none.
+            let answer = answer.and_then(|answer| match asked == call {
+                true => Ok(answer),
+                false => Err(FetchError::EndpointUnreachable),
+            });
+            self.introspected(&shared, pending, &map, answer)
+        }))
+    }
+
+    /// Body and trailers follow the headers: held until a permit, whatever the host's setting for
+    /// pausing is.
+    pub(crate) fn held_or_forwarded(&self) -> Action {
+        match self.state {
+            State::Forwarded { .. } => Action::Continue,
+            State::New
+            | State::AwaitingKeys { .. }
+            | State::Introspecting { .. }
+            | State::Waiting { .. }
+            | State::Refused(_) => Action::Pause,
+        }
+    }
+
+    /// Adds what the caller is told to the headers of the response.
+    pub(crate) fn responds(&self) {
+        match &self.state {
+            State::Forwarded {
+                reason,
+                decided_by,
+                next_nonce,
+                owns_nonces,
+            } => {
+                if let Some(nonce) = next_nonce {
+                    // RFC 9449 §8.2: from a cache the nonce would be an old one.
+                    set_response_headers([(NONCE_HEADER, nonce.as_str()), ("cache-control", "no-store")]);
+                } else if *owns_nonces {
+                    // With one of the upstream's the client's next proof would be refused, which is all
+                    // that a failure here does.
+                    let _ = host::remove_header(MapType::HttpResponseHeaders, NONCE_HEADER);
+                }
+                if self.shared.as_ref().is_some_and(|shared| shared.explain_permits) {
+                    set_response_headers([
+                        ("x-picket-reason", reason),
+                        ("x-picket-decided-by", decided_by.as_str()),
+                    ]);
+                }
+            }
+            State::Refused(headers) => add_missing(headers),
+            State::New | State::AwaitingKeys { .. } | State::Introspecting { .. } | State::Waiting { .. } => {}
+        }
+    }
+
+    /// Whether it waits for keys.
+    pub(crate) fn awaits_keys(&self) -> bool {
+        matches!(self.state, State::AwaitingKeys { .. })
+    }
+
+    /// The call whose answer decides about it.
+    pub(crate) fn policy_call(&self) -> Option<u32> {
+        match &self.state {
+            State::Waiting { call, .. } => Some(*call),
+            State::New
+            | State::AwaitingKeys { .. }
+            | State::Introspecting { .. }
+            | State::Forwarded { .. }
+            | State::Refused(_) => None,
+        }
+    }
+
+    fn decide(
+        &mut self,
+        shared: &Shared,
+        map: HeaderMap,
+        decide: impl FnOnce(&mut Enforcer, &Arrival<'_>) -> (Step, Notes),
+    ) -> Action {
+        let now = clock::now();
+        let Ok(headers) = map.headers() else {
+            return self.refuse(Some(shared), &Refusal::host_failure(Caller::default()));
+        };
+        let arrival = Arrival {
+            headers: &headers,
+            connection: &shared.connections,
+            now,
+        };
+        let (step, notes) = decide(&mut shared.enforcer.borrow_mut(), &arrival);
+        shared.metrics.count_notes(notes);
+        match step {
+            Step::Decided(verdict) => self.enforce(shared, verdict),
+            Step::Ask(question) => self.ask(shared, *question, now),
+            Step::Introspect(introspection) => self.introspect(shared, *introspection, map, now),
+            Step::AwaitKeys(pending) => {
+                self.state = State::AwaitingKeys { pending, headers: map };
+                Action::Pause
+            }
+        }
+    }
+
+    fn introspect(&mut self, shared: &Shared, introspection: Introspection, map: HeaderMap, now: Timestamp) -> Action {
+        let Introspection { request, pending } = introspection;
+        match introspection_call::send(&request) {
+            Ok(call) => {
+                self.state = State::Introspecting {
+                    call,
+                    asked_at: now,
+                    pending,
+                    headers: map,
+                };
+                Action::Pause
+            }
+            Err(error) => self.introspected(shared, pending, &map, Err(error)),
+        }
+    }
+
+    /// Decides about the request anew, with what its token's issuer says.
+    fn introspected(
+        &mut self,
+        shared: &Shared,
+        pending: PendingIntrospection,
+        map: &HeaderMap,
+        answer: Result<Answer<'_>, FetchError>,
+    ) -> Action {
+        let now = clock::now();
+        let Ok(headers) = map.headers() else {
+            return self.refuse(Some(shared), &Refusal::host_failure(Caller::default()));
+        };
+        let arrival = Arrival {
+            headers: &headers,
+            connection: &shared.connections,
+            now,
+        };
+        let failure = match &answer {
+            Ok(answer) => answer.failure(),
+            Err(error) => Some(error.clone()),
+        };
+        let answered = shared
+            .enforcer
+            .borrow_mut()
+            .introspection_answered(pending, answer, &arrival);
+        let (step, notes) = answered;
+        shared.metrics.count_notes(notes);
+        tell_introspection_failed(shared, notes.introspection, failure, now);
+        match step {
+            Step::Decided(verdict) => self.enforce(shared, verdict),
+            Step::Ask(question) => self.ask(shared, *question, now),
+            // Core asks once for each request, and no keys are fetched for a token that its issuer
+            // is asked about.
+            Step::Introspect(_) | Step::AwaitKeys(_) => {
+                self.refuse(Some(shared), &Refusal::host_failure(Caller::of(&headers)))
+            }
+        }
+    }
+
+    fn ask(&mut self, shared: &Shared, question: Question, now: Timestamp) -> Action {
+        let Question { request, pending } = question;
+        let sent = shared
+            .policy_call
+            .as_ref()
+            .ok_or(CallFailure::Unavailable)
+            .and_then(|call| call.send(request));
+        match sent {
+            Ok(call) => {
+                self.state = State::Waiting {
+                    call,
+                    asked_at: now,
+                    pending,
+                };
+                Action::Pause
+            }
+            Err(failure) => {
+                shared.metrics.count_call(Some(failure), None);
+                shared.call_failures.write(now, || format!("policy service: {failure}"));
+                let verdict = shared.enforcer.borrow_mut().answer_arrived(pending, Err(failure), now);
+                self.enforce(shared, verdict)
+            }
+        }
+    }
+
+    /// Why the policy service's answer is an error of gRPC; the log is told.
+    fn call_failed(&self, shared: &Shared, status: u32, now: Timestamp) -> CallFailure {
+        let message = shared.call_message(self.context);
+        let failure = CallFailure::of_grpc_status(status, &message);
+        shared.call_failures.write(now, || {
+            let message = failure_log::quoted(&message);
+            format!("policy service: {failure} (gRPC status {status}: {message})")
+        });
+        failure
+    }
+
+    fn enforce(&mut self, shared: &Shared, verdict: Verdict) -> Action {
+        match verdict {
+            Ok(permit) => self.forward(shared, &permit),
+            Err(refusal) => self.refuse(Some(shared), &refusal),
+        }
+    }
+
+    /// Changes the request as the permit says. The only function that lets a request go on.
+    fn forward(&mut self, shared: &Shared, permit: &Permit) -> Action {
+        if change(permit).is_err() {
+            return self.refuse(Some(shared), &Refusal::host_failure(Caller::default()));
+        }
+        shared.metrics.count_permit(permit.reason());
+        self.state = State::Forwarded {
+            reason: permit.reason().code(),
+            decided_by: permit.decided_by(),
+            next_nonce: permit.next_nonce().map(str::to_owned),
+            owns_nonces: permit.owns_nonces(),
+        };
+        Action::Continue
+    }
+
+    fn refuse(&mut self, shared: Option<&Shared>, refusal: &Refusal) -> Action {
+        let realm = shared.map_or("picket", |shared| shared.realm.as_str());
+        if let Some(shared) = shared {
+            shared.metrics.count_denial(refusal.reason);
+        }
+        let reply = enforcement::reply(refusal, realm);
+        self.state = State::Refused(needed_by_grpc(&reply));
+        let headers = reply.headers.iter().map(|(name, value)| (*name, value.as_str()));
+        // The host takes every reply while a request's headers are held; if it did not, the request
+        // stays held.
+        let _ = match reply.grpc_status {
+            None => {
+                hostcalls::send_http_response(u32::from(reply.status), headers.collect(), Some(reply.body.as_bytes()))
+            }
+            Some(code) => {
+                let metadata = headers.map(|(name, value)| (name, value.as_bytes())).collect();
+                hostcalls::send_grpc_response(grpc_status(code), None, metadata)
+            }
+        };
+        Action::Pause
+    }
+}
+
+/// What the client is told beside the response; without it the response is no worse.
+fn set_response_headers(headers: [(&str, &str); 2]) {
+    for (name, value) in headers {
+        let _ = hostcalls::set_map_value(MapType::HttpResponseHeaders, name, Some(value));
+    }
+}
+
+/// Tells the log of an issuer that gave no valid answer about a token.
+fn tell_introspection_failed(
+    shared: &Shared,
+    result: Option<IntrospectionResult>,
+    failure: Option<FetchError>,
+    now: Timestamp,
+) {
+    let what = match (result, failure) {
+        (_, Some(failure)) => failure.to_string(),
+        (Some(IntrospectionResult::Invalid), None) => "the answer is none by RFC 7662".to_owned(),
+        (_, None) => return,
+    };
+    shared
+        .introspection_failures
+        .write(now, || format!("token introspection: {what}"));
+}
+
+/// The SDK's name for a code of core's table; it has no conversion of its own.
+fn grpc_status(code: u32) -> GrpcStatusCode {
+    match code {
+        3 => GrpcStatusCode::InvalidArgument,
+        7 => GrpcStatusCode::PermissionDenied,
+        16 => GrpcStatusCode::Unauthenticated,
+        _ => GrpcStatusCode::Unavailable,
+    }
+}
+
+/// The headers by which callers of gRPC and gRPC-Web know a reply.
+fn needed_by_grpc(reply: &Reply) -> Vec<(&'static str, String)> {
+    let is_needed = |name: &str| matches!(name, "content-type" | "grpc-status");
+    match (reply.grpc_status, reply.body.as_str()) {
+        (Some(code), _) => vec![("grpc-status", code.to_string())],
+        (None, "") => reply
+            .headers
+            .iter()
+            .filter(|(name, _)| is_needed(name))
+            .cloned()
+            .collect(),
+        (None, _) => Vec::new(),
+    }
+}
+
+/// Adds what the host has left out of a reply without a body. It leaves out its content type; and
+/// the status where Envoy's filter for gRPC-Web has made a request of gRPC of what the client sent,
+/// as the host makes its replies for that.
+fn add_missing(headers: &[(&'static str, String)]) {
+    if headers.is_empty() {
+        return;
+    }
+    let map = HeaderMap::read(MapType::HttpResponseHeaders);
+    let there = map.as_ref().ok().and_then(|map| map.headers().ok()).unwrap_or_default();
+    for (name, value) in headers {
+        if !there.iter().any(|(have, _)| have == name) {
+            let _ = hostcalls::set_map_value(MapType::HttpResponseHeaders, name, Some(value));
+        }
+    }
+}
+
+/// Makes the changes that come with a permit.
+fn change(permit: &Permit) -> Result<(), HostFailure> {
+    if let Some(path) = permit.rewritten_path() {
+        host::set_request_header(":path", path)?;
+        // The route was chosen by the path as it was sent.
+        hostcalls::call_foreign_function("clear_route_cache", None).map_err(|_| HostFailure)?;
+    }
+    permit
+        .headers_to_remove()
+        .try_for_each(|name| host::remove_header(MapType::HttpRequestHeaders, name))?;
+    permit
+        .headers_to_set()
+        .try_for_each(|(name, value)| host::set_request_header(name, value))
+}
