@@ -22,6 +22,8 @@ pub struct Settings {
     pub policies: PathBuf,
     /// Where its files go.
     pub folder: PathBuf,
+    /// The SPIFFE ID of the sidecar that may ask.
+    pub allowed_caller: String,
     /// How long a permit may be remembered.
     pub permit_valid_for_ms: u32,
     /// How long a deny may be remembered.
@@ -146,7 +148,7 @@ impl PolicyService {
         });
         format!(
             "{}[grpc]\nlisten = \"{}\"\ncertificate_file = {}\nkey_file = {}\nclient_ca_file = {}\n\
-             allowed_callers = [\"spiffe://example.org/orders\"]\n\n\
+             allowed_callers = [\"{}\"]\n\n\
              [http]\nlisten = \"{}\"\n\n\
              [policies]\ndirectory = {}\n\n\
              [decisions]\npermit_valid_for_ms = {}\ndeny_valid_for_ms = {}\n\n\
@@ -157,6 +159,7 @@ impl PolicyService {
             key_file("policy-service.pem"),
             key_file("policy-service-key.pem"),
             key_file("ca.pem"),
+            self.settings.allowed_caller,
             self.http,
             quoted(&self.settings.policies),
             self.settings.permit_valid_for_ms,

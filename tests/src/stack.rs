@@ -26,6 +26,8 @@ pub const WORKERS: u32 = 2;
 pub struct Options {
     /// A fake in place of the policy service.
     pub fake_policy_service: Option<Mode>,
+    /// The SPIFFE ID that the policy service answers: the callee's.
+    pub allowed_caller: String,
     /// How long the policy service lets a permit be remembered.
     pub permit_valid_for_ms: u32,
     /// How long it lets a deny be remembered.
@@ -64,6 +66,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             fake_policy_service: None,
+            allowed_caller: "spiffe://example.org/orders".to_owned(),
             permit_valid_for_ms: 60_000,
             deny_valid_for_ms: 5_000,
             explain_permits: true,
@@ -355,6 +358,7 @@ pub fn policy_service_settings(
         keys: keys.folder().to_owned(),
         policies: places.policies.clone(),
         folder: folder.to_owned(),
+        allowed_caller: options.allowed_caller.clone(),
         permit_valid_for_ms: options.permit_valid_for_ms,
         deny_valid_for_ms: options.deny_valid_for_ms,
         filter_configuration: None,

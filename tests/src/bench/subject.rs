@@ -115,6 +115,7 @@ impl Ground {
             keys: self.keys.folder().to_owned(),
             policies: folder.join("policies"),
             folder,
+            allowed_caller: "spiffe://example.org/orders".to_owned(),
             permit_valid_for_ms,
             deny_valid_for_ms: 0,
             filter_configuration: None,
