@@ -98,8 +98,8 @@ impl<K: Hash + Eq, V> Cache<K, V> {
     }
 
     /// Forgets every entry whose value is to end. Reads all of them: for what happens rarely.
-    pub fn end_where(&mut self, is_to_end: impl Fn(&V) -> bool) {
-        self.entries.retain(|_, entry| !is_to_end(&entry.value));
+    pub fn end_where(&mut self, is_to_end: impl Fn(&K, &V) -> bool) {
+        self.entries.retain(|key, entry| !is_to_end(key, &entry.value));
     }
 
     /// How many entries have made room for others before they had ended, since this was asked last.
@@ -164,7 +164,7 @@ mod tests {
         for key in [1, 2, 3] {
             cache.put(key, key, END, NOW);
         }
-        cache.end_where(|value| value % 2 == 1);
+        cache.end_where(|_, value| value % 2 == 1);
         assert_eq!(
             [1, 2, 3].map(|key| cache.get(&key, NOW).copied()),
             [None, Some(2), None]

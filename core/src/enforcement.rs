@@ -242,6 +242,7 @@ impl Enforcer {
                 providers,
                 configuration.identity_headers.clone(),
                 configuration.access.claims.clone(),
+                configuration.token_limits,
                 configuration.token_cache_entries_max,
                 seed,
                 signatures,
@@ -399,7 +400,9 @@ impl Enforcer {
             let verdict = Permit::grant(Grounds::Decision(&known, DecidedBy::Cache), forwarding, arrival.now);
             let schemes = Schemes::new(&self.configuration, rule, &self.proofs, arrival.now);
             let used = challenge::scheme_of(&identity.tokens);
-            return Ok(Step::Decided(verdict.map_err(|refusal| schemes.name_in(refusal, used))));
+            return verdict
+                .map_err(|refusal| schemes.name_in(refusal, used))
+                .map(|permit| Step::Decided(Ok(permit)));
         }
         let question = DecisionKey::new(Vary::EVERYTHING, route.rule, &head, &identity)?;
         notes.cache = Some(CacheUse::Miss);
@@ -490,11 +493,8 @@ fn is_preflight(head: &RequestHead<'_>) -> bool {
 
 /// Whether the rule takes tokens of this provider.
 fn check_provider(rule: &RouteRule, provider: ProviderIndex) -> Result<(), Refusal> {
-    match rule
-        .credential
-        .providers()
-        .is_none_or(|providers| providers.contains(&provider))
-    {
+    let of = rule.credential.providers();
+    match of.is_none_or(|providers| providers.contains(&provider)) {
         true => Ok(()),
         false => Err(Refusal::new(DenyReason::TokenProviderRefused, DecidedBy::Token)),
     }
@@ -511,7 +511,8 @@ fn check_rule_takes(rule: &RouteRule, token: &VerifiedToken) -> Result<(), Refus
                 ..Challenge::default()
             })),
             ..Refusal::new(DenyReason::TokenScopeInsufficient, DecidedBy::Token)
-        }),
+        }
+        .naming_unread(token)),
     }
 }
 
@@ -581,6 +582,20 @@ impl Refusal {
             decision_id: None,
             challenge: None,
             caller: Caller::default(),
+        }
+    }
+
+    /// Names the claims of the token that might have led to another answer, had they been in the form of their specification.
+    fn naming_unread(self, token: &VerifiedToken) -> Self {
+        match &*token.unread_claims {
+            [] => self,
+            unread => {
+                let names: Vec<_> = unread.iter().map(|name| format!("`{name}`")).collect();
+                let names = names.join(", ");
+                self.because(format_args!(
+                    "claims of the token count as absent for their form: {names}"
+                ))
+            }
         }
     }
 

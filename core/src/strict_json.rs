@@ -51,10 +51,27 @@ pub fn borrow(text: &[u8]) -> Result<Json<'_>, serde_json::Error> {
     serde_json::from_slice(text)
 }
 
+/// What a text has too much of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Excess {
+    /// It nests deeper than it may.
+    Depth,
+    /// It has more members than it may.
+    Members,
+}
+
 /// Whether a text nests no deeper and has no more members than this, looked at before it is parsed. What is no JSON may pass:
 /// the parser refuses it.
 #[must_use]
 pub fn is_within(text: &[u8], depth_max: usize, members_max: usize) -> bool {
+    check_size(text, depth_max, members_max).is_ok()
+}
+
+/// As [`is_within`].
+///
+/// # Errors
+/// What it has too much of.
+pub fn check_size(text: &[u8], depth_max: usize, members_max: usize) -> Result<(), Excess> {
     let (mut depth, mut members) = (0_usize, 0_usize);
     let (mut is_text, mut is_escaped) = (false, false);
     for byte in text {
@@ -66,7 +83,7 @@ pub fn is_within(text: &[u8], depth_max: usize, members_max: usize) -> bool {
             b'{' | b'[' => {
                 depth += 1;
                 if depth > depth_max {
-                    return false;
+                    return Err(Excess::Depth);
                 }
             }
             b'}' | b']' => depth = depth.saturating_sub(1),
@@ -74,10 +91,18 @@ pub fn is_within(text: &[u8], depth_max: usize, members_max: usize) -> bool {
             _ => {}
         }
     }
-    members <= members_max
+    match members <= members_max {
+        true => Ok(()),
+        false => Err(Excess::Members),
+    }
 }
 
 impl<'t> Members<'t> {
+    /// Each of them, in their order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Json<'t>)> {
+        self.0.iter().map(|(name, value)| (name.as_ref(), value))
+    }
+
     /// The value of a member.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Json<'t>> {

@@ -9,6 +9,7 @@ pub mod credential;
 pub mod introspection;
 pub mod jws;
 pub mod keys;
+pub mod limits;
 pub(crate) mod own_key;
 pub mod provider;
 pub mod remote_keys;
@@ -24,8 +25,8 @@ use crate::time::Timestamp;
 pub use algorithm::TokenAlgorithm;
 use confirmation::Confirmation;
 use credential::SourceSet;
-pub use jws::TOKEN_BYTES_MAX;
 use keys::VerificationKey;
+pub use limits::TokenLimits;
 use provider::ProviderIndex;
 pub use verification::{Asked, Lookup, Sighting, TokenVerifier, Verification};
 
@@ -48,6 +49,8 @@ pub struct VerifiedToken {
     pub confirmation: Confirmation,
     /// The key that signed it, where that was fetched: what holds of the token ends with it. `None`: the key is configured.
     pub fetched_key: Option<Rc<VerificationKey>>,
+    /// The claims that are there in another form than their specification says, and count as absent.
+    pub unread_claims: Box<[&'static str]>,
     /// What the claims say that access rules look at, by [`crate::access_rules::ClaimIndex`]: the texts of each.
     pub condition_claims: Box<[Box<[Box<str>]>]>,
     /// Not before this time, skew included.
@@ -71,16 +74,16 @@ pub struct TokenError {
     /// The stable reason.
     pub reason: DenyReason,
     /// What exactly was wrong.
-    pub detail: &'static str,
+    pub detail: Cow<'static, str>,
     /// The provider whose newer keys might verify it; `None`: no key would.
     pub newer_keys_of: Option<ProviderIndex>,
 }
 
 impl TokenError {
-    fn new(reason: DenyReason, detail: &'static str) -> Self {
+    fn new(reason: DenyReason, detail: impl Into<Cow<'static, str>>) -> Self {
         Self {
             reason,
-            detail,
+            detail: detail.into(),
             newer_keys_of: None,
         }
     }

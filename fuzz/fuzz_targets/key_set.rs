@@ -6,7 +6,7 @@ use libfuzzer_sys::fuzz_target;
 use picket_core::signature::{SignatureVerifier, SoftwareVerifier};
 use picket_core::token::TokenAlgorithm;
 use picket_core::token::algorithm::Curve;
-use picket_core::token::keys::{KeyMaterial, KeySet, KeySource, RSA_MODULUS_BYTES, VerificationKey};
+use picket_core::token::keys::{KeyMaterial, KeySet, KeySource, RSA_MODULUS_BITS, VerificationKey};
 use serde_json::Value;
 
 /// Each takes a signature to be checked.
@@ -15,7 +15,8 @@ const IDS_MAX: usize = 4;
 fn check(set: &KeySet, ids: &[&str], source: KeySource) {
     for algorithm in TokenAlgorithm::ALL.iter().copied() {
         let ids = ids.iter().copied().map(Some).chain([None]);
-        for key in ids.filter_map(|id| set.find(id, algorithm)) {
+        let found: Vec<_> = ids.filter_map(|id| set.find(id, algorithm)).collect();
+        for key in found.iter().flat_map(|keys| keys.iter()) {
             assert!(set.supports(algorithm) && key.fits(algorithm));
             check_material(key, algorithm, source);
             check_verifies_nothing(key, algorithm);
@@ -26,7 +27,8 @@ fn check(set: &KeySet, ids: &[&str], source: KeySource) {
 fn check_material(key: &VerificationKey, algorithm: TokenAlgorithm, source: KeySource) {
     match key.material() {
         KeyMaterial::Rsa { modulus, exponent } => {
-            assert!(RSA_MODULUS_BYTES.contains(&modulus.len()) && modulus[0] >= 0x80);
+            let bits = modulus.len() * 8 - modulus[0].leading_zeros() as usize;
+            assert!(RSA_MODULUS_BITS.contains(&bits) && modulus[0] != 0);
             assert!((1..=4).contains(&exponent.len()) && exponent.last().is_some_and(|byte| byte % 2 == 1));
             assert!(*exponent != [1]);
             assert!(key.spki().is_some());

@@ -13,6 +13,7 @@ use crate::forge::{Forge, ForgedToken};
 pub const CLIENTS: &str = "https://clients.example";
 const ATTACKS: &str = include_str!("../vectors/attacks.json");
 const CREDENTIALS: &str = include_str!("../vectors/credentials.json");
+const TOKENS: &str = include_str!("../vectors/tokens.json");
 
 /// One attack, or a harmless request that looks like one.
 #[derive(Debug, Clone, Deserialize)]
@@ -53,6 +54,14 @@ pub fn all() -> Result<Vec<Attack>> {
     Ok(all)
 }
 
+/// Tokens as issuers really write them, and what is refused of them all the same.
+///
+/// # Errors
+/// When the file is malformed.
+pub fn tokens() -> Result<Vec<Attack>> {
+    serde_json::from_str(TOKENS).context("tokens.json")
+}
+
 /// The rules that they are tried on.
 pub fn rules() -> Vec<Value> {
     let rule = |id: &str, path: &str, providers: &[&str], scopes: Option<&[&str]>| {
@@ -66,6 +75,8 @@ pub fn rules() -> Vec<Value> {
     };
     vec![
         rule("forge", "/forge", &["forge"], None),
+        rule("forge-either", "/forge/either", &["forge", "forge-two"], None),
+        rule("forge-two-only", "/forge/two", &["forge-two"], None),
         rule("forge-main-only", "/forge/main-only", &["main"], None),
         rule("forge-any", "/forge/any", &["forge", "clients", "main"], None),
         json!({
@@ -84,7 +95,7 @@ pub fn rules() -> Vec<Value> {
 ///
 /// # Errors
 /// Never, with keys that were made by a forge.
-pub fn providers(forge: &Forge) -> Result<[Value; 2]> {
+pub fn providers(forge: &Forge) -> Result<[Value; 3]> {
     let first = forge.provider()?;
     let mut second = first.clone();
     let members = second.as_object_mut().context("not an object")?;
@@ -103,7 +114,7 @@ pub fn providers(forge: &Forge) -> Result<[Value; 2]> {
     ] {
         members.insert(name.to_owned(), value);
     }
-    Ok([first, second])
+    Ok([first, second, forge.second_provider()?])
 }
 
 /// A provider like the stack's own: another issuer, with a key that signs none of these tokens.

@@ -126,11 +126,11 @@ pub struct ForgedToken {
     pub key: Option<KeyName>,
     /// Header parameters to add or to replace; `null` removes one. `$RSA_JWK` and `$P256_JWK` stand for public keys.
     pub header: Map<String, Value>,
-    /// The header's text, in place of the above; `$DEEP` stands for 2,000 arrays in each other, `$WIDE` for 500 members.
+    /// The header's text, in place of the above; `$DEEP` stands for 2,000 arrays in each other, `$WIDE` for 1,200 members.
     pub header_text: Option<String>,
     /// Claims to add or to replace; `null` removes one. `$NOW+5` stands for a time.
     pub claims: Map<String, Value>,
-    /// The claims' text, in place of the above. `$EXP` stands for a time in five minutes.
+    /// The claims' text, in place of the above. `$EXP` stands for a time in five minutes, `$CLIENTS` for the roles of 125 clients.
     pub claims_text: Option<String>,
     /// What is done to the signature.
     pub signature: Alteration,
@@ -184,6 +184,31 @@ impl Forge {
                 { "cookie": "session" }, { "query": "access_token" },
             ],
             "claim_headers": [{ "claim": "email", "header": "x-user-email" }],
+        }))
+    }
+
+    /// Another provider of the same issuer, which differs in all that a provider says, and whose keys have no `kid`: that of a
+    /// stranger first.
+    ///
+    /// # Errors
+    /// Never, with keys that were made here.
+    pub fn second_provider(&self) -> Result<Value> {
+        let keys = [
+            Ok(Self::stranger_jwk()),
+            self.jwk(KeyName::P256),
+            self.jwk(KeyName::Rsa),
+        ];
+        let without_id = keys.into_iter().map(|key| {
+            let mut key = key?;
+            key.as_object_mut().context("not an object")?.remove("kid");
+            Ok(key)
+        });
+        Ok(json!({
+            "name": "forge-two", "issuer": ISSUER, "audiences": ["stock"],
+            "keys": { "keys": without_id.collect::<Result<Vec<_>>>()? },
+            "principal_claim": "client_id", "roles_claim": "urn:roles", "roles_form": "object_keys",
+            "sources": [{ "header": "authorization" }],
+            "claim_headers": [{ "claim": "email", "header": "x-two-email" }],
         }))
     }
 
@@ -457,12 +482,16 @@ fn put(object: &mut Value, name: &str, value: Value) {
 fn expanded(text: &str) -> String {
     const DEPTH: usize = 2000;
     let mut wide = String::new();
-    for number in 0..500 {
-        let _ = write!(wide, "\"m{number}\":0,");
+    for number in 0..1200 {
+        let _ = write!(wide, "\"{number}\":0,");
     }
+    let clients: Vec<String> = (0..125)
+        .map(|number| format!(r#""team-{number:03}-service-api":{{"roles":["manage-account","view-profile"]}}"#))
+        .collect();
     let expires_at_s = clock::now_s().saturating_add(300).to_string();
     text.replace("$DEEP", &format!("{}{}", "[".repeat(DEPTH), "]".repeat(DEPTH)))
         .replace("$WIDE", &wide)
+        .replace("$CLIENTS", &clients.join(","))
         .replace("$EXP", &expires_at_s)
 }
 

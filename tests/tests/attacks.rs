@@ -1,4 +1,4 @@
-//! The attacks of `tests/vectors/attacks.json`: what they get from the rules natively, and from the module in a real Envoy.
+//! The attacks of `tests/vectors/attacks.json` and the tokens of `tests/vectors/tokens.json`: what they get from the rules natively, and from the module in a real Envoy.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
@@ -48,16 +48,16 @@ impl Connection for Web {
 fn each_attack_gets_what_is_expected_natively() {
     let folder = tempfile::TempDir::new().unwrap();
     let forge = Forge::new(&Keys::make(folder.path()).unwrap()).unwrap();
-    let [forged, clients] = attack::providers(&forge).unwrap();
+    let [forged, clients, twin] = attack::providers(&forge).unwrap();
     let document = json!({
         "workload": "orders", "trust_domains": ["example.org"],
-        "providers": [forged, clients, attack::main_provider()], "rules": attack::rules(),
+        "providers": [forged, clients, twin, attack::main_provider()], "rules": attack::rules(),
     });
     let configuration = FilterConfiguration::parse(document.to_string().as_bytes()).unwrap();
     let proofs = ProofMemory::of_one_worker(SharedSecret::new([7; 32]), &configuration.dpop);
     let mut enforcer = Enforcer::new(configuration, String::new(), 7, Rc::new(SoftwareVerifier), proofs);
     let mut failures = Vec::new();
-    for attack in attack::all().unwrap() {
+    for attack in attack::all().unwrap().into_iter().chain(attack::tokens().unwrap()) {
         let (path, headers) = attack.request(&forge).unwrap();
         let pseudo = [
             (":method", "GET"),
@@ -88,13 +88,24 @@ fn each_attack_gets_what_is_expected_natively() {
 
 #[tokio::test]
 async fn each_attack_gets_what_is_expected_in_envoy() {
+    let attacks = attack::all().unwrap().into_iter().chain(attack::tokens().unwrap());
+    let mut stack = check_all(Options::default().wide(), attacks.collect()).await;
+    still_serves(&mut stack).await.unwrap();
+}
+
+#[tokio::test]
+async fn each_token_gets_the_same_through_external_authorization() {
+    let _ = check_all(Options::default().externally(), attack::tokens().unwrap()).await;
+}
+
+async fn check_all(options: Options, attacks: Vec<Attack>) -> Stack {
     // The stack makes its own keys after its options are given, so the forge has a folder of its own.
     let folder = tempfile::TempDir::new().unwrap();
     let forge = Forge::new(&Keys::make(folder.path()).unwrap()).unwrap();
     let line = |value: &serde_json::Value| format!("                    - {value}\n");
     let rules: String = attack::rules().iter().map(line).collect();
     let providers: String = attack::providers(&forge).unwrap().iter().map(line).collect();
-    let options = Options::default()
+    let options = options
         .edit(
             "                    - name: main\n",
             &format!("{providers}                    - name: main\n"),
@@ -107,12 +118,11 @@ async fn each_attack_gets_what_is_expected_in_envoy() {
         .edit(
             "                    rules:\n",
             &format!("                    rules:\n{rules}"),
-        )
-        .wide();
+        );
     let mut stack = Stack::start(options).await.unwrap();
     let mut session = Session::new(stack.keys(), stack.entrances());
     let mut failures = Vec::new();
-    for attack in attack::all().unwrap() {
+    for attack in attacks {
         let before = stack.upstream().requests();
         let exchange = exchange(&attack, &forge);
         match session.run(&exchange).await {
@@ -133,7 +143,7 @@ async fn each_attack_gets_what_is_expected_in_envoy() {
     if !failures.is_empty() {
         panic!("{}\n{}", failures.join("\n"), stack.tails());
     }
-    still_serves(&mut stack).await.unwrap();
+    stack
 }
 
 fn exchange(attack: &Attack, forge: &Forge) -> Exchange {

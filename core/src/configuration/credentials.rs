@@ -97,6 +97,7 @@ fn check_all(of: &[ProviderIndex], names: Option<&[String]>, path: &str, provide
         }
     }
     let of: Vec<&Provider> = of.iter().filter_map(|provider| providers.get(*provider)).collect();
+    check_one_issuer(&of, path, check);
     let places: Vec<SourceSet> = of.iter().map(|provider| provider.sources).collect();
     if !each_has_a_place(&places, SourceSet::default()) {
         let message = "expected `sources` of the providers in which each one's token has a place of its own";
@@ -113,6 +114,21 @@ fn check_all(of: &[ProviderIndex], names: Option<&[String]>, path: &str, provide
                     format_args!("expected headers of claims of each provider's own: {both}"),
                 );
             }
+        }
+    }
+}
+
+/// Of two providers with one issuer, the place alone says whose a token is.
+fn check_one_issuer(of: &[&Provider], path: &str, check: &mut Problems) {
+    for (index, provider) in of.iter().enumerate() {
+        let is_confused = |other: &&&Provider| {
+            other.name != provider.name && other.issuer == provider.issuer && other.sources.overlaps(provider.sources)
+        };
+        if let Some(other) = of.iter().take(index).find(is_confused) {
+            let both = format_args!("`{}` and `{}` have one issuer", other.name, provider.name);
+            let message =
+                format_args!("expected `sources` that have no place in common beside `credential: all`: {both}");
+            check.add(path, message);
         }
     }
 }

@@ -83,12 +83,31 @@ pub struct FilterDocument {
     /// always do. Default: false.
     #[deserr(default)]
     pub explain_permits: Option<bool>,
+    /// How large a token may be. Default: the default of each of its fields.
+    #[deserr(default)]
+    pub token_limits: Option<TokenLimitsDocument>,
     /// How many verified tokens a worker remembers, 1 to 100000. Default: `decision_cache_entries_max`, at most 100000.
     #[deserr(default)]
     pub token_cache_entries_max: Option<u32>,
     /// How many decisions a worker remembers, 1 to 1000000. Default: 10000, or `token_cache_entries_max` where that is more.
     #[deserr(default)]
     pub decision_cache_entries_max: Option<u32>,
+}
+
+/// How large a token, or an introspection answer about one, may be. A larger one is refused.
+#[derive(Debug, Default, Deserr)]
+#[deserr(deny_unknown_fields, error = Problems)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(deny_unknown_fields))]
+pub struct TokenLimitsDocument {
+    /// The bytes of the token as it is sent, or of the answer, 1024 to 65536. Default: 16384.
+    #[deserr(default)]
+    pub bytes_max: Option<u32>,
+    /// The members of the claims, those of objects within them counted, 32 to 8192. Default: 1024.
+    #[deserr(default)]
+    pub members_max: Option<u32>,
+    /// How deep the claims nest, 2 to 64. Default: 16.
+    #[deserr(default)]
+    pub depth_max: Option<u32>,
 }
 
 /// Transaction tokens (draft-ietf-oauth-transaction-tokens), signed with HMAC-SHA-256.

@@ -156,9 +156,9 @@ fn check_algorithms(names: Option<&[String]>, check: &mut Problems) -> Vec<Token
     }
     let mut algorithms = Vec::new();
     for (index, name) in names.iter().enumerate() {
-        match asymmetric().find(|algorithm| algorithm.name() == name) {
-            Some(algorithm) => algorithms.push(algorithm),
-            None => check.add(
+        match TokenAlgorithm::from_name(name) {
+            Some(algorithm) if algorithm.scheme() != Scheme::Hmac => algorithms.push(algorithm),
+            Some(_) | None => check.add(
                 format!("dpop.algorithms[{index}]"),
                 format_args!("unknown value `{}`, expected one of {}", shortened(name), known()),
             ),

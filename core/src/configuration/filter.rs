@@ -8,7 +8,7 @@ use super::access::check_access;
 use super::credentials::{check_credential, check_preflights, places_of};
 use super::document::{
     CredentialDocument, DecisionDocument, DoubleEncodingDocument, FilterDocument, NeedDocument, PolicyServiceDocument,
-    RuleDocument, TransactionTokenDocument,
+    RuleDocument, TokenLimitsDocument, TransactionTokenDocument,
 };
 use super::dpop::{check_dpop, check_possession};
 use super::introspection::read_secrets;
@@ -26,6 +26,7 @@ use crate::route::{HostPattern, PathTemplate, RouteTable};
 use crate::source_address::SourceRequirement;
 use crate::spiffe::TrustDomain;
 use crate::strict_json;
+use crate::token::TokenLimits;
 use crate::token::credential::{CredentialSources, SourceSet};
 use crate::token::provider::{Provider, ProviderIndex};
 use crate::transaction_token::{self, TransactionTokens};
@@ -89,6 +90,8 @@ pub struct FilterConfiguration {
     pub transaction_tokens: Option<Rc<TransactionTokens>>,
     /// Whether permitted responses tell the caller who decided.
     pub explain_permits: bool,
+    /// How large a token may be.
+    pub token_limits: TokenLimits,
     /// Bound of the token cache.
     pub token_cache_entries_max: NonZeroUsize,
     /// Bound of the decision cache.
@@ -320,6 +323,7 @@ impl FilterConfiguration {
             forward_credential: document.forward_credential.unwrap_or(false),
             identity_headers: check_identity_headers(document.identity_headers.as_deref(), &mut check),
             explain_permits: document.explain_permits.unwrap_or(false),
+            token_limits: check_token_limits(document.token_limits, &mut check),
             token_cache_entries_max: entries(
                 tokens,
                 TOKEN_CACHE_ENTRIES_MAX,
@@ -350,6 +354,26 @@ fn cache_entries_defaults(tokens: Option<u32>, decisions: Option<u32>) -> (u32, 
         token_default.clamp(1, TOKEN_CACHE_ENTRIES_MAX),
         decision_default.clamp(DECISION_CACHE_ENTRIES_DEFAULT, DECISION_CACHE_ENTRIES_MAX),
     )
+}
+
+fn check_token_limits(document: Option<TokenLimitsDocument>, check: &mut Problems) -> TokenLimits {
+    let TokenLimitsDocument {
+        bytes_max,
+        members_max,
+        depth_max,
+    } = document.unwrap_or_default();
+    let (floor, ceiling, default) = (TokenLimits::FLOOR, TokenLimits::CEILING, TokenLimits::DEFAULT);
+    let mut limit = |value: Option<u32>, of: fn(&TokenLimits) -> usize, name: &str| {
+        let number = |limits: &TokenLimits| u32::try_from(of(limits)).unwrap_or(u32::MAX);
+        let range = number(&floor)..=number(&ceiling);
+        let limit = in_range(value, range, number(&default), &format!("token_limits.{name}"), check);
+        usize::try_from(limit).unwrap_or(of(&default))
+    };
+    TokenLimits {
+        bytes_max: limit(bytes_max, |limits| limits.bytes_max, "bytes_max"),
+        members_max: limit(members_max, |limits| limits.members_max, "members_max"),
+        depth_max: limit(depth_max, |limits| limits.depth_max, "depth_max"),
+    }
 }
 
 /// The headers that are Picket's in this configuration, beside those that always are.

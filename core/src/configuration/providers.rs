@@ -17,11 +17,12 @@ use crate::token::algorithm::Scheme;
 use crate::token::claim_path::ClaimPath;
 use crate::token::credential::{CredentialSource, CredentialSources, SOURCES_MAX, SourceSet};
 use crate::token::keys::{KeySet, KeySource};
-use crate::token::provider::{ClaimEncoding, ClaimHeader, Expiry, Provider, ProviderKeys, RequiredClaim, TextPattern};
+use crate::token::provider::{
+    ClaimEncoding, ClaimHeader, Expiry, PROVIDERS_MAX, Provider, ProviderKeys, RequiredClaim, RolesForm, TextPattern,
+};
 use crate::token::remote_keys::RemoteKeys;
 use crate::transaction_token;
 
-const PROVIDERS_MAX: usize = 64;
 /// More elements of a list of a provider are refused.
 const LIST_MAX: usize = 64;
 const CLOCK_SKEW_S_DEFAULT: u32 = 60;
@@ -36,7 +37,8 @@ const LIFETIME_S_MAX: u32 = 315_360_000;
 pub struct ProviderDocument {
     /// A name of its own.
     pub name: String,
-    /// The exact `iss` of its tokens.
+    /// The exact `iss` of its tokens. Several providers may have one issuer: a token is the first one's that accepts it, of those
+    /// that the rule takes and that take tokens from its place.
     pub issuer: String,
     /// A token's `aud` must name one of these. Required unless `audience` is `none`.
     #[deserr(default)]
@@ -45,7 +47,7 @@ pub struct ProviderDocument {
     /// `required`.
     #[deserr(default)]
     pub audience: Option<NeedDocument>,
-    /// A token's `sub` must be one of these; a `*` at the end stands for any rest. Default: any.
+    /// The principal that a token names must be one of these; a `*` at the end stands for any rest. Default: any.
     #[deserr(default)]
     pub subjects: Option<Vec<String>>,
     /// A token's `typ` must be one of these, compared without case and without `application/`; `at+jwt` for access tokens
@@ -79,12 +81,18 @@ pub struct ProviderDocument {
     /// Tolerance for `exp`, `nbf` and `iat`, 0 to 300 seconds. Default: 60.
     #[deserr(default)]
     pub clock_skew_s: Option<u32>,
+    /// The claim that names the principal, a string that is not empty: a name, or a JSON Pointer (RFC 6901). Default: `sub`.
+    #[deserr(default)]
+    pub principal_claim: Option<String>,
     /// The claim that holds the tenant: a name, or a JSON Pointer (RFC 6901). Default: none.
     #[deserr(default)]
     pub tenant_claim: Option<String>,
-    /// The claim that holds the roles, a string or an array of strings: a name, or a JSON Pointer. Default: none.
+    /// The claim that holds the roles: a name, or a JSON Pointer. Default: none.
     #[deserr(default)]
     pub roles_claim: Option<String>,
+    /// How `roles_claim` holds them. Default: `list`.
+    #[deserr(default)]
+    pub roles_form: Option<RolesFormDocument>,
     /// Where its tokens may be sent. Default: the header `authorization`, with the scheme `Bearer` or `DPoP`.
     #[deserr(default)]
     pub sources: Option<Vec<SourceDocument>>,
@@ -98,6 +106,23 @@ pub struct ProviderDocument {
     /// A header in which the upstream gets the token's claims, in base64url as they stand in it. Default: none.
     #[deserr(default)]
     pub payload_header: Option<String>,
+}
+
+/// How a claim holds roles.
+#[derive(Clone, Copy, Debug, Deserr, PartialEq, Eq)]
+#[deserr(error = Problems)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename_all = "snake_case")
+)]
+pub enum RolesFormDocument {
+    /// A string, or an array of strings.
+    #[deserr(rename = "list")]
+    List,
+    /// An object whose members' names are the roles, as in Zitadel's tokens.
+    #[deserr(rename = "object_keys")]
+    ObjectKeys,
 }
 
 /// A claim that a token must have.
@@ -176,12 +201,12 @@ pub(super) fn check_providers(documents: Vec<ProviderDocument>, check: &mut Prob
         check.add("providers", format_args!("expected at most {PROVIDERS_MAX}"));
         return all;
     }
-    let (mut names, mut issuers, mut checked) = (BTreeSet::new(), BTreeSet::new(), Vec::new());
+    let (mut names, mut checked) = (BTreeSet::new(), Vec::new());
     for (index, document) in documents.into_iter().enumerate() {
         let path = format!("providers[{index}]");
         check_name(&document.name, &mut names, &format!("{path}.name"), check);
-        if document.issuer.is_empty() || !issuers.insert(document.issuer.clone()) {
-            check.add(format!("{path}.issuer"), "expected an `iss` that no other provider has");
+        if document.issuer.is_empty() {
+            check.add(format!("{path}.issuer"), "expected an `iss` that is not empty");
         }
         let sources = check_sources(document.sources.as_deref(), &format!("{path}.sources"), check);
         let sources = all.sources.add(sources).unwrap_or_else(|| {
@@ -243,8 +268,12 @@ fn check_provider(
     let claim = |text: Option<&str>, name: &str, check: &mut Problems| {
         text.and_then(|text| check_claim(text, &format!("{path}.{name}"), check))
     };
+    let principal_claim = claim(document.principal_claim.as_deref(), "principal_claim", check);
     let tenant_claim = claim(document.tenant_claim.as_deref(), "tenant_claim", check);
     let roles_claim = claim(document.roles_claim.as_deref(), "roles_claim", check);
+    if document.roles_form.is_some() && document.roles_claim.is_none() {
+        check.add(format!("{path}.roles_form"), "expected none without `roles_claim`");
+    }
     let (claim_headers, payload_header) = check_headers(&document, path, check);
     let space_delimited_claims = check_space_delimited(&document, path, check);
     let required_claims = check_required_claims(document.required_claims, path, check);
@@ -262,8 +291,13 @@ fn check_provider(
         lifetime_s_max,
         keys,
         clock_skew_ms: u64::from(clock_skew_s) * 1000,
+        principal_claim,
         tenant_claim,
         roles_claim,
+        roles_form: match document.roles_form {
+            None | Some(RolesFormDocument::List) => RolesForm::List,
+            Some(RolesFormDocument::ObjectKeys) => RolesForm::ObjectKeys,
+        },
         claim_headers,
         space_delimited_claims,
         payload_header,

@@ -96,7 +96,11 @@ pub(super) fn check(
     }
     match refused {
         None => Ok(()),
-        Some((reason, None)) => Err(Refusal::new(reason, DecidedBy::Local)),
+        Some((reason, None)) => {
+            let refusal = Refusal::new(reason, DecidedBy::Local);
+            let principal = identity.tokens.principal().into_iter();
+            Err(principal.fold(refusal, Refusal::naming_unread))
+        }
         Some((reason, Some(unknown))) => Err(facts.refusal(reason, unknown)),
     }
 }

@@ -245,6 +245,7 @@ mod tests {
             sources: SourceSet::default(),
             confirmation: Confirmation::default(),
             fetched_key: None,
+            unread_claims: Box::default(),
             condition_claims: Box::default(),
             principal: Rc::new(principal),
             identity_headers: vec![],

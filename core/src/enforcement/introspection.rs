@@ -7,7 +7,7 @@ use crate::time::Timestamp;
 use crate::token::credential::Credential;
 use crate::token::introspection::IntrospectionRequest;
 use crate::token::keys::Secret;
-use crate::token::provider::ProviderIndex;
+use crate::token::provider::{ProviderIndex, ProviderSet};
 use crate::token::remote_keys::answer::{Answer, FetchError};
 use crate::token::{Asked, Lookup, TokenError, VerifiedToken};
 
@@ -25,6 +25,7 @@ pub struct Introspection {
 pub struct PendingIntrospection {
     token: Secret,
     provider: ProviderIndex,
+    candidates: ProviderSet,
     asked_at: Timestamp,
 }
 
@@ -43,6 +44,7 @@ impl Introspection {
             pending: PendingIntrospection {
                 token: Secret::new(credential.token.to_vec()),
                 provider: lookup.provider,
+                candidates: lookup.candidates,
                 asked_at: now,
             },
         }
@@ -64,11 +66,13 @@ impl Enforcer {
         let PendingIntrospection {
             token,
             provider,
+            candidates,
             asked_at,
         } = pending;
         let asked = Asked {
             token: token.as_bytes(),
             provider,
+            candidates,
             at: asked_at,
         };
         let (told, result) = self.tokens.introspection_answered(&asked, answer, arrival.now);

@@ -66,8 +66,10 @@ impl CredentialCheck<'_> {
     /// them.
     pub(super) fn verify(&mut self, credential: &Credential<'_>, notes: &mut Notes) -> Result<Sighting, Refusal> {
         let mut how = None;
-        let result = self.tokens.verify(credential, self.now, &mut how);
-        notes.verifications.extend(how.map(|how| (how, result.is_ok())));
+        let of = self.rule.credential.providers();
+        let result = self.tokens.verify(credential, of, self.now, &mut how);
+        let has_passed = matches!(result, Ok(Sighting::Verified(_)));
+        notes.verifications.extend(how.map(|how| (how, has_passed)));
         result.map_err(|error| self.not_verified(error))
     }
 

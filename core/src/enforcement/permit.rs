@@ -113,7 +113,10 @@ impl Permit {
                     transaction_token: forwarding.transaction_token(Some(&known.decision.decision_id), now)?,
                     forwarding,
                 }),
-                Effect::Deny => Err(denied(known, decided_by)),
+                Effect::Deny => {
+                    let principal = forwarding.tokens().principal().into_iter();
+                    Err(principal.fold(denied(known, decided_by), Refusal::naming_unread))
+                }
             },
             Grounds::Rule(rule) => match rule.decider {
                 Decider::Permit => Ok(Self {

@@ -149,7 +149,7 @@ mod tests {
             check("/a;/", &["/a/", "/a"]);
         }
         // An encoded one may be data where the other one is none.
-        check("/a%3Bx/b;y/c", &["/a/b/c", "/a", "/a;x/b/c", "/a;x/b"]);
+        check("/a%3Bx/b;y/c", &["/a/b/c", "/a/b", "/a", "/a;x/b/c", "/a;x/b"]);
     }
 
     #[test]

@@ -290,7 +290,9 @@ fn hex_byte(high: u8, low: u8) -> Option<u8> {
 
 /// RFC 9440 §2.2: one byte sequence (RFC 9651 §3.3.5), which is the certificate in DER.
 fn client_cert(value: &[u8]) -> Result<Element, ForwardedError> {
-    let encoded = trim_spaces(value).strip_prefix(b":").and_then(|rest| rest.strip_suffix(b":"));
+    let encoded = trim_spaces(value)
+        .strip_prefix(b":")
+        .and_then(|rest| rest.strip_suffix(b":"));
     let encoded = encoded.filter(|encoded| !encoded.contains(&b':'));
     let encoded = encoded.ok_or(ForwardedError::ByteSequence)?;
     let der = STANDARD.decode(encoded).map_err(|_| ForwardedError::Base64)?;

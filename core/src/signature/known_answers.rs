@@ -4,6 +4,7 @@
 //! text with the others: OpenSSL 3.0 did, with the RSA key of A.2, the secret of A.1 and a P-384 key made for this.
 
 use super::SignatureVerifier;
+use crate::token::TokenLimits;
 use crate::token::algorithm::TokenAlgorithm;
 use crate::token::jws::Jws;
 use crate::token::keys::{KeySource, VerificationKey};
@@ -139,7 +140,7 @@ pub fn hold(algorithm: TokenAlgorithm, verifier: &dyn SignatureVerifier) -> bool
         .ok()
         .and_then(|jwk| VerificationKey::parse(&jwk, KeySource::Inline).ok()?);
     let token = format!("{header}.{payload}.{signature}");
-    let (Some(key), Ok(jws)) = (key, Jws::parse(&token)) else {
+    let (Some(key), Ok(jws)) = (key, Jws::parse(&token, &TokenLimits::DEFAULT)) else {
         return false;
     };
     let Some(signature) = jws.signature() else { return false };

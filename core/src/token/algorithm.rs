@@ -106,10 +106,12 @@ impl TokenAlgorithm {
         }
     }
 
-    /// The algorithm of an `alg` value, compared byte by byte (RFC 7515 §4.1.1).
+    /// The algorithm of an `alg` value, compared byte by byte (RFC 7515 §4.1.1). `Ed25519` (RFC 9864 §2.2) is another name of
+    /// `EdDSA`, as Picket verifies no other curve by it.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.iter().copied().find(|algorithm| algorithm.name() == name)
+        let named = Self::ALL.iter().copied().find(|algorithm| algorithm.name() == name);
+        named.or_else(|| (name == "Ed25519").then_some(Self::EdDsa))
     }
 
     /// What it is made of.

@@ -30,7 +30,7 @@ impl Confirmation {
     /// understand, and a token whose binding nobody checks would be a bearer token.
     pub(super) fn of(claims: &Members<'_>) -> Result<Self, TokenError> {
         let members = match claims.get("cnf") {
-            None => return Ok(Self::default()),
+            None | Some(Json::Null) => return Ok(Self::default()),
             Some(Json::Object(members)) => members,
             Some(_) => return Err(malformed("`cnf` is not an object")),
         };
@@ -53,7 +53,7 @@ impl Confirmation {
 
 fn digest(members: &Members<'_>, name: &str, detail: &'static str) -> Result<Option<Digest>, TokenError> {
     let encoded = match members.get(name) {
-        None => return Ok(None),
+        None | Some(Json::Null) => return Ok(None),
         Some(Json::String(encoded)) => encoded,
         Some(_) => return Err(malformed(detail)),
     };

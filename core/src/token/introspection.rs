@@ -1,24 +1,20 @@
 //! Token introspection (RFC 7662): what is sent to ask an issuer about an opaque token, and how its answer is read.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::rc::Rc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use super::TOKEN_BYTES_MAX;
+use super::jws::object;
 use super::keys::Secret;
+use super::limits::TokenLimits;
 use super::remote_keys::answer::{Answer, FetchError};
 use super::remote_keys::location::Location;
-use crate::strict_json::{self, Json, Members};
+use crate::strict_json::{Json, Members};
 
-/// Answers that nest deeper are refused, as claims are.
-const DEPTH_MAX: usize = 16;
-/// Answers with more members, those of objects within them counted, are refused, as claims are.
-const MEMBERS_MAX: usize = 256;
 /// A longer client secret is refused.
-/// A longer answer is invalid: a part of it is remembered for each token, as of a JWT, whose claims are no longer.
-const ANSWER_BYTES_MAX: usize = TOKEN_BYTES_MAX;
 const CLIENT_SECRET_BYTES_MAX: usize = 1024;
 
 /// How a provider's tokens are looked up.
@@ -209,32 +205,44 @@ impl From<&FetchError> for IntrospectionResult {
     }
 }
 
+/// Why there is no usable answer: how that counts, and what exactly was wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct AnswerError {
+    pub(super) result: IntrospectionResult,
+    pub(super) detail: Cow<'static, str>,
+}
+
+impl AnswerError {
+    fn new(result: IntrospectionResult, detail: impl Into<Cow<'static, str>>) -> Self {
+        let detail = detail.into();
+        Self { result, detail }
+    }
+}
+
 /// Reads an answer (RFC 7662 §2.2).
 ///
 /// # Errors
-/// When there is none, or it is no JSON object that says in one way alone whether the token is active.
-pub(super) fn read<'a>(answer: Result<Answer<'a>, FetchError>) -> Result<Activity<'a>, IntrospectionResult> {
+/// When there is none, or it is no JSON object within the limits that says in one way alone whether the token is active.
+pub(super) fn read<'a>(
+    answer: Result<Answer<'a>, FetchError>,
+    limits: &TokenLimits,
+) -> Result<Activity<'a>, AnswerError> {
+    let invalid = |detail: Cow<'static, str>| AnswerError::new(IntrospectionResult::Invalid, detail);
     let document = answer.and_then(|answer| answer.document());
-    let document = document.map_err(|error| IntrospectionResult::from(&error))?;
-    if document.len() > ANSWER_BYTES_MAX {
-        return Err(IntrospectionResult::Invalid);
+    let document =
+        document.map_err(|error| AnswerError::new((&error).into(), "its issuer gave no valid answer about it"))?;
+    if document.len() > limits.bytes_max {
+        let limit = format!("{} bytes (`token_limits.bytes_max`)", limits.bytes_max);
+        return Err(invalid(format!("its issuer's answer is longer than {limit}").into()));
     }
-    let members = object(document).ok_or(IntrospectionResult::Invalid)?;
+    let members = object("answer of its issuer", document, limits).map_err(|error| invalid(error.detail))?;
     match members.get("active") {
         Some(Json::Bool(true)) => Ok(Activity::Active(members)),
         Some(Json::Bool(false)) => Ok(Activity::Inactive),
         // A text "true" is what some other answer holds.
-        Some(_) | None => Err(IntrospectionResult::Invalid),
-    }
-}
-
-fn object(text: &[u8]) -> Option<Members<'_>> {
-    if !strict_json::is_within(text, DEPTH_MAX, MEMBERS_MAX) {
-        return None;
-    }
-    match strict_json::borrow(text).ok()? {
-        Json::Object(members) => Some(members),
-        Json::Null | Json::Bool(_) | Json::Number(_) | Json::String(_) | Json::Array(_) => None,
+        Some(_) | None => Err(invalid(
+            "`active` in its issuer's answer is neither true nor false".into(),
+        )),
     }
 }
 
@@ -330,7 +338,9 @@ mod tests {
                 headers: &headers,
                 body: body.as_bytes(),
             };
-            read(Ok(answer)).map(|activity| matches!(activity, Activity::Active(_)))
+            let read = read(Ok(answer), &TokenLimits::DEFAULT);
+            let read = read.map(|activity| matches!(activity, Activity::Active(_)));
+            read.map_err(|error| error.result)
         };
         assert_eq!(read_body("200", r#"{"active":true}"#), Ok(true));
         assert_eq!(read_body("200", r#"{"sub":"a","active":false}"#), Ok(false));
@@ -353,11 +363,11 @@ mod tests {
             r#"{"active":true"#,
             &format!(r#"{{"active":true,"x":{}1{}}}"#, "[".repeat(16), "]".repeat(16)),
             &format!(r#"{{"active":true,"x":"{}"}}"#, "a".repeat(64 * 1024)),
-            &format!(r#"{{"active":true,"x":"{}"}}"#, "a".repeat(8193 - 22)),
+            &format!(r#"{{"active":true,"x":"{}"}}"#, "a".repeat(16_385 - 22)),
         ] {
             assert_eq!(read_body("200", bad), Err(IntrospectionResult::Invalid), "{bad}");
         }
-        let largest = format!(r#"{{"active":true,"x":"{}"}}"#, "a".repeat(8192 - 22));
+        let largest = format!(r#"{{"active":true,"x":"{}"}}"#, "a".repeat(16_384 - 22));
         assert!(read_body("200", &largest).is_ok());
         let good = r#"{"active":true}"#;
         for status in ["201", "204", "302", "400", "401", "403"] {
@@ -370,7 +380,7 @@ mod tests {
                 "{status}"
             );
         }
-        let lost = read(Err(FetchError::HostRefused)).map(|_| ());
-        assert_eq!(lost, Err(IntrospectionResult::Unavailable));
+        let lost = read(Err(FetchError::HostRefused), &TokenLimits::DEFAULT).map(|_| ());
+        assert_eq!(lost.unwrap_err().result, IntrospectionResult::Unavailable);
     }
 }

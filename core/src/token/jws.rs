@@ -1,20 +1,16 @@
 //! JWS in compact serialization (RFC 7515 §7.1), parsed strictly and not verified: nothing in one is true before its
 //! signature is checked.
 
+use std::borrow::Cow;
+
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::TokenError;
 use super::algorithm::TokenAlgorithm;
+use super::limits::TokenLimits;
 use crate::reason::DenyReason;
-use crate::strict_json::{self, Json, Members};
-
-/// A longer one is refused before it is looked at.
-pub const TOKEN_BYTES_MAX: usize = 8192;
-/// Header or claims that nest deeper are refused; a chain of eight actors needs nine.
-const DEPTH_MAX: usize = 16;
-/// Header or claims with more members, those of objects within them counted, are refused.
-const MEMBERS_MAX: usize = 256;
+use crate::strict_json::{self, Excess, Json, Members};
 
 /// The three parts.
 #[derive(Debug)]
@@ -24,6 +20,7 @@ pub struct Jws<'t> {
     /// What is signed: header and payload as they were sent.
     pub signing_input: &'t str,
     signature: &'t str,
+    limits: TokenLimits,
 }
 
 /// What a header says, of what Picket understands.
@@ -43,12 +40,10 @@ impl<'t> Jws<'t> {
     /// Takes the three parts apart.
     ///
     /// # Errors
-    /// When it is longer than [`TOKEN_BYTES_MAX`], has not three parts, or header or payload are not base64url without
-    /// padding, in its one canonical form.
-    pub fn parse(token: &'t str) -> Result<Self, TokenError> {
-        if token.len() > TOKEN_BYTES_MAX {
-            return Err(malformed("the token is longer than 8192 bytes"));
-        }
+    /// When it is longer than the limits say, has not three parts, or header or payload are not base64url without padding, in
+    /// its one canonical form.
+    pub fn parse(token: &'t str, limits: &TokenLimits) -> Result<Self, TokenError> {
+        check_length(token, limits)?;
         // RFC 7515 §7.1: exactly three parts. JWE has five (RFC 7516 §7.1).
         let not_compact = malformed("not a JWS in compact serialization");
         let (signing_input, signature) = token.rsplit_once('.').ok_or(not_compact.clone())?;
@@ -58,19 +53,20 @@ impl<'t> Jws<'t> {
         }
         let decode = |part: &str| URL_SAFE_NO_PAD.decode(part);
         Ok(Self {
-            header: decode(header).map_err(|_| malformed("the header is not a JSON object in base64url"))?,
-            payload: decode(payload).map_err(|_| malformed("the claims are not a JSON object in base64url"))?,
+            header: decode(header).map_err(|_| malformed("the header is not base64url without padding"))?,
+            payload: decode(payload).map_err(|_| malformed("the payload is not base64url without padding"))?,
             signing_input,
             signature,
+            limits: *limits,
         })
     }
 
     /// Reads the header.
     ///
     /// # Errors
-    /// When it is no JSON object, asks for an extension, or names an algorithm that Picket does not verify.
+    /// When it is no JSON object within the limits, or asks for an extension.
     pub fn header(&self) -> Result<HeaderMembers<'_>, TokenError> {
-        let members = object(&self.header).ok_or(malformed("the header is not a JSON object in base64url"))?;
+        let members = object("header", &self.header, &self.limits)?;
         // RFC 7515 §4.1.11: extensions that are not understood, and none is, must lead to a refusal. RFC 7797 and JWE's
         // compression change what is signed.
         if ["crit", "b64", "zip"].iter().any(|name| members.get(name).is_some()) {
@@ -82,9 +78,9 @@ impl<'t> Jws<'t> {
     /// Reads the payload as claims.
     ///
     /// # Errors
-    /// When it is no JSON object.
+    /// When it is no JSON object within the limits.
     pub fn claims(&self) -> Result<Members<'_>, TokenError> {
-        object(&self.payload).ok_or(malformed("the claims are not a JSON object in base64url"))
+        object("payload", &self.payload, &self.limits)
     }
 
     /// The payload as it was sent, in base64url.
@@ -143,16 +139,47 @@ pub(crate) fn media_type(typ: &str) -> String {
     typ.strip_prefix("application/").unwrap_or(&typ).to_owned()
 }
 
-fn object(text: &[u8]) -> Option<Members<'_>> {
-    if !strict_json::is_within(text, DEPTH_MAX, MEMBERS_MAX) {
-        return None;
-    }
-    match strict_json::borrow(text).ok()? {
-        Json::Object(members) => Some(members),
-        Json::Null | Json::Bool(_) | Json::Number(_) | Json::String(_) | Json::Array(_) => None,
+/// Refuses a token for its length.
+///
+/// # Errors
+/// When it has more bytes than the limit.
+pub(super) fn check_length(token: &str, limits: &TokenLimits) -> Result<(), TokenError> {
+    match token.len() <= limits.bytes_max {
+        true => Ok(()),
+        false => Err(malformed(format!(
+            "the token is longer than {} bytes (`token_limits.bytes_max`)",
+            limits.bytes_max
+        ))),
     }
 }
 
-pub(super) fn malformed(detail: &'static str) -> TokenError {
+/// The members of a JSON object. `part` is the name of the text, for the detail of an error.
+///
+/// # Errors
+/// When it is larger than the limits say, no JSON, or another value than an object.
+pub(super) fn object<'t>(part: &str, text: &'t [u8], limits: &TokenLimits) -> Result<Members<'t>, TokenError> {
+    let TokenLimits {
+        members_max, depth_max, ..
+    } = *limits;
+    match strict_json::check_size(text, depth_max, members_max) {
+        Ok(()) => {}
+        Err(Excess::Depth) => {
+            let limit = format!("{depth_max} levels (`token_limits.depth_max`)");
+            return Err(malformed(format!("the {part} nests deeper than {limit}")));
+        }
+        Err(Excess::Members) => {
+            let limit = format!("{members_max} members (`token_limits.members_max`)");
+            return Err(malformed(format!("the {part} has more than {limit}")));
+        }
+    }
+    match strict_json::borrow(text) {
+        Ok(Json::Object(members)) => Ok(members),
+        Ok(Json::Null | Json::Bool(_) | Json::Number(_) | Json::String(_) | Json::Array(_)) | Err(_) => Err(malformed(
+            format!("the {part} is not one JSON object without repeated members"),
+        )),
+    }
+}
+
+pub(super) fn malformed(detail: impl Into<Cow<'static, str>>) -> TokenError {
     TokenError::new(DenyReason::TokenMalformed, detail)
 }

@@ -2,6 +2,7 @@
 
 mod spki;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::rc::Rc;
 
@@ -16,7 +17,12 @@ use crate::configuration::problems::{Problem, Problems, shortened};
 /// A larger key set is refused.
 pub const KEYS_MAX: usize = 100;
 /// RFC 7518 §3.3 asks for 2048 bits at least; above 4096 a verification costs too much.
-pub const RSA_MODULUS_BYTES: std::ops::RangeInclusive<usize> = 256..=512;
+pub const RSA_MODULUS_BITS: std::ops::RangeInclusive<usize> = 2048..=4096;
+/// No more keys are tried for one token: callers choose what a token says, and each try costs a signature check.
+pub const KEYS_TRIED_MAX: usize = 4;
+/// The members that only the owner of a key may have: RFC 7518 §6.2.2, §6.3.2 and §6.4.1, RFC 8037 §2, and `priv` of `AKP`
+/// keys (draft-ietf-cose-dilithium).
+const PRIVATE_MEMBERS: [&str; 9] = ["d", "p", "q", "dp", "dq", "qi", "oth", "k", "priv"];
 /// RFC 7518 §3.2: at least as long as the hash; the shortest hash has 32 bytes.
 const SECRET_BYTES_MIN: usize = 32;
 const UNCOMPRESSED_POINT: u8 = 0x04;
@@ -35,6 +41,23 @@ pub enum KeySource {
 #[derive(Clone, Debug)]
 pub struct KeySet {
     keys: Vec<Rc<VerificationKey>>,
+}
+
+/// The keys that a token may be signed with, in the order of their set: 1 to [`KEYS_TRIED_MAX`].
+#[derive(Clone, Debug)]
+pub struct MatchingKeys {
+    keys: [Option<Rc<VerificationKey>>; KEYS_TRIED_MAX],
+    /// Whether they have the token's `kid`. Otherwise a newer set may hold the one that the token means.
+    pub have_key_id: bool,
+    /// Whether the set holds more of them.
+    pub are_cut: bool,
+}
+
+impl MatchingKeys {
+    /// Each of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Rc<VerificationKey>> {
+        self.keys.iter().flatten()
+    }
 }
 
 /// A key, and what it may verify.
@@ -99,17 +122,17 @@ impl KeySet {
     /// Reads a key set. Keys for another use or of a type that Picket does not verify are passed over (RFC 7517 §5).
     ///
     /// # Errors
-    /// Each key that is private, weak, malformed or has the `kid` of another; a set without a usable key.
+    /// Each key that is private, weak, malformed or has the `kid` of another one; a set without a usable key.
     pub fn parse(document: &Value, path: &str, source: KeySource) -> Result<Self, Problems> {
         let (keys, mut problems) = read_members(document, path, source)?;
         if keys.is_empty() && problems.as_slice().is_empty() {
-            problems.add(format!("{path}.keys"), no_usable_key());
+            problems.add(join(path, "keys"), no_usable_key());
         }
         problems.none_or(Some(Self { keys }))
     }
 
     /// Reads a key set that somebody else publishes. Beside what [`KeySet::parse`] passes over, each weak or malformed key
-    /// is left out, and told of: one bad key does not take the good ones with it.
+    /// is left out, and told of: one bad key does not take the good ones with it. Several keys may have one `kid`.
     ///
     /// # Errors
     /// A key that is private or a secret, whatever else is in the set; a set without a usable key.
@@ -169,14 +192,18 @@ impl KeySet {
         self.keys.len()
     }
 
-    /// The one key for a token's `kid` and `alg`. Without a `kid` it must be the only one for the algorithm.
+    /// The keys for a token's `kid` and `alg`. `None`: there is none.
+    ///
+    /// Those with the token's `kid`, and where no key has it, those without any: a `kid` is a hint (RFC 7515 §4.1.4), and an
+    /// issuer may name it in its tokens alone. For a token without `kid`, all keys for the algorithm.
     #[must_use]
-    pub fn find(&self, id: Option<&str>, algorithm: TokenAlgorithm) -> Option<&Rc<VerificationKey>> {
-        let mut fitting = self
-            .keys
-            .iter()
-            .filter(|key| (id.is_none() || key.id.as_deref() == id) && key.fits(algorithm));
-        fitting.next().filter(|_| fitting.next().is_none())
+    pub fn find(&self, id: Option<&str>, algorithm: TokenAlgorithm) -> Option<MatchingKeys> {
+        let keys = || self.keys.iter().filter(|key| key.fits(algorithm));
+        if id.is_none() {
+            return matching(keys(), false);
+        }
+        let with_id = keys().filter(|key| key.id.as_deref() == id);
+        matching(with_id, true).or_else(|| matching(keys().filter(|key| key.id.is_none()), false))
     }
 
     /// Whether a key says that it is for the algorithm.
@@ -192,6 +219,19 @@ impl KeySet {
     }
 }
 
+fn matching<'k>(mut keys: impl Iterator<Item = &'k Rc<VerificationKey>>, have_key_id: bool) -> Option<MatchingKeys> {
+    let first = keys.next()?;
+    let mut tried = [const { None }; KEYS_TRIED_MAX];
+    for (place, key) in tried.iter_mut().zip(std::iter::once(first).chain(keys.by_ref())) {
+        *place = Some(Rc::clone(key));
+    }
+    Some(MatchingKeys {
+        keys: tried,
+        have_key_id,
+        are_cut: keys.next().is_some(),
+    })
+}
+
 /// The members of a key set that can be used, and what is wrong with others.
 fn read_members(
     document: &Value,
@@ -202,12 +242,14 @@ fn read_members(
     let mut keys: Vec<Rc<VerificationKey>> = Vec::new();
     for (index, member) in members(document, path)?.iter().enumerate() {
         let path = join(path, format_args!("keys[{index}]"));
-        match VerificationKey::parse(member, source) {
-            Ok(Some(key)) if keys.iter().any(|other| other.is_confused_with(&key)) => {
+        match (VerificationKey::parse(member, source), source) {
+            // Of an operator's own keys a token could mean either; an issuer may keep its `kid` when it changes its key.
+            (Ok(Some(key)), KeySource::Inline) if keys.iter().any(|other| other.is_confused_with(&key)) => {
                 problems.add(format!("{path}.kid"), "expected a `kid` of its own for each key");
             }
-            Ok(key) => keys.extend(key.map(Rc::new)),
-            Err((field, message)) => problems.add(format!("{path}.{field}"), message),
+            (Ok(Some(key)), KeySource::Published) if keys.iter().any(|other| **other == key) => {}
+            (Ok(key), _) => keys.extend(key.map(Rc::new)),
+            (Err((field, message)), _) => problems.add(format!("{path}.{field}"), message),
         }
     }
     Ok((keys, problems))
@@ -226,11 +268,14 @@ fn members<'d>(document: &'d Value, path: &str) -> Result<&'d [Value], Problems>
     }
 }
 
-/// The member that makes a JWK a private key, or a secret where there may be none.
+/// The member that makes a JWK a private key, or a secret where there may be none. One that is null is not there.
 fn secret_member(jwk: &Value, source: KeySource) -> Option<&'static str> {
-    let is_secret = source == KeySource::Published && jwk.get("kty").is_some_and(|kind| kind == "oct");
-    let private = ["d", "p", "q"].into_iter().find(|name| jwk.get(name).is_some());
-    private.or(is_secret.then_some("k"))
+    let is_secret = jwk.get("kty").is_some_and(|kind| kind == "oct");
+    if is_secret && source == KeySource::Published {
+        return Some("k");
+    }
+    let is_private = |name: &&str| !(is_secret && *name == "k") && jwk.get(*name).is_some_and(|value| !value.is_null());
+    PRIVATE_MEMBERS.into_iter().find(is_private)
 }
 
 fn join(path: &str, field: impl fmt::Display) -> String {
@@ -261,12 +306,10 @@ impl VerificationKey {
         if let Some(secret) = secret_member(jwk, source) {
             return Err((secret, private_key()));
         }
-        let is_for_signatures = text(key, "use")?.is_none_or(|value| value == "sig");
-        let may_verify = match key.get("key_ops") {
-            None => true,
-            Some(Value::Array(operations)) => operations.iter().any(|operation| operation == "verify"),
-            Some(_) => return Err(("key_ops", "expected an array of strings".to_owned())),
-        };
+        // First: what is wrong with a key for something else is nobody's business here.
+        if !is_for_signatures(key)? || !may_verify(key)? {
+            return Ok(None);
+        }
         let Some(material) = KeyMaterial::parse(key, source)? else {
             return Ok(None);
         };
@@ -283,7 +326,7 @@ impl VerificationKey {
             spki: spki::encode(&material),
             material,
         };
-        Ok((is_for_signatures && may_verify && is_coherent).then_some(key))
+        Ok(is_coherent.then_some(key))
     }
 
     /// Whether it may verify signatures of this algorithm: type, curve and length fit, and so does the key's own `alg`.
@@ -341,6 +384,25 @@ impl KeyMaterial {
     }
 }
 
+/// RFC 7517 §4.2; `jwt-svid` is what bundles have for it (SPIFFE Trust Domain and Bundle, Public Key Use).
+fn is_for_signatures(key: &Map<String, Value>) -> Result<bool, KeyProblem> {
+    Ok(text(key, "use")?.is_none_or(|value| value == "sig" || value == "jwt-svid"))
+}
+
+/// RFC 7517 §4.3: strings, none of them twice.
+fn may_verify(key: &Map<String, Value>) -> Result<bool, KeyProblem> {
+    let operations = match key.get("key_ops") {
+        None | Some(Value::Null) => return Ok(true),
+        Some(Value::Array(operations)) => operations,
+        Some(_) => return Err(("key_ops", "expected an array of strings".to_owned())),
+    };
+    let names: BTreeSet<&str> = operations.iter().filter_map(Value::as_str).collect();
+    match names.len() == operations.len() {
+        true => Ok(names.contains("verify")),
+        false => Err(("key_ops", "expected strings, none of them twice".to_owned())),
+    }
+}
+
 fn private_key() -> String {
     "expected a public key; this one holds a secret, which must be replaced now".to_owned()
 }
@@ -348,8 +410,10 @@ fn private_key() -> String {
 fn rsa_key(key: &Map<String, Value>) -> Result<KeyMaterial, KeyProblem> {
     let modulus = bytes(key, "n")?;
     let exponent = bytes(key, "e")?;
-    // RFC 7518 §6.3.1.1: without leading zeros, so the length is the size.
-    if !RSA_MODULUS_BYTES.contains(&modulus.len()) || modulus.first().is_none_or(|byte| *byte < 0x80) {
+    // RFC 7518 §6.3.1.1: without leading zero bytes; the first byte of a size that is no multiple of 8 has leading zero bits.
+    let unused_bits = modulus.first().map_or(8, |first| first.leading_zeros());
+    let bits = usize::try_from(unused_bits).map_or(0, |unused| (modulus.len() * 8).saturating_sub(unused));
+    if unused_bits == 8 || !RSA_MODULUS_BITS.contains(&bits) {
         return Err((
             "n",
             "expected a modulus of 2048 to 4096 bits without leading zeros".to_owned(),
@@ -408,7 +472,7 @@ fn secret_key(key: &Map<String, Value>) -> Result<KeyMaterial, KeyProblem> {
 
 fn text<'k>(key: &'k Map<String, Value>, name: &'static str) -> Result<Option<&'k str>, KeyProblem> {
     match key.get(name) {
-        None => Ok(None),
+        None | Some(Value::Null) => Ok(None),
         Some(Value::String(text)) => Ok(Some(text)),
         Some(_) => Err((name, "expected a string".to_owned())),
     }

@@ -6,12 +6,19 @@ use super::TokenAlgorithm;
 use super::claim_path::ClaimPath;
 use super::credential::SourceSet;
 use super::introspection::{AudienceNeed, IntrospectionSettings};
-use super::keys::{KeySet, VerificationKey};
+use super::keys::{KeySet, MatchingKeys};
 use super::remote_keys::{NoKey, RemoteKeys};
 use crate::time::Timestamp;
 
-/// A provider's place in the configuration.
+/// A provider's place in the configuration, below [`PROVIDERS_MAX`].
 pub type ProviderIndex = usize;
+
+/// More providers are refused.
+pub const PROVIDERS_MAX: usize = 64;
+
+/// Some of the providers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ProviderSet(u64);
 
 /// An issuer of tokens and what is expected of them.
 #[derive(Clone, Debug)]
@@ -22,7 +29,7 @@ pub struct Provider {
     pub issuer: String,
     /// A token's `aud` must name one of these, never empty; `None`: it may name anybody, or nobody.
     pub audiences: Option<Vec<String>>,
-    /// A token's `sub` must be one of these; `None`: any.
+    /// The principal that a token names must be one of these; `None`: any.
     pub subjects: Option<Vec<TextPattern>>,
     /// A token's `typ` must be one of these, in lower case and without `application/`; `None`: none, `jwt` or `at+jwt`.
     pub types: Option<Vec<String>>,
@@ -38,10 +45,14 @@ pub struct Provider {
     pub keys: ProviderKeys,
     /// Tolerance for `exp`, `nbf` and `iat`, in milliseconds.
     pub clock_skew_ms: u64,
+    /// The claim that names the principal; `None`: `sub`.
+    pub principal_claim: Option<ClaimPath>,
     /// The claim that holds the tenant.
     pub tenant_claim: Option<ClaimPath>,
     /// The claim that holds the roles.
     pub roles_claim: Option<ClaimPath>,
+    /// How it holds them.
+    pub roles_form: RolesForm,
     /// Claims that the upstream gets as headers.
     pub claim_headers: Vec<ClaimHeader>,
     /// Claims whose texts are lists to access rules, beside `scope` and `permission`.
@@ -63,13 +74,22 @@ pub enum ProviderKeys {
     Introspection(Rc<IntrospectionSettings>),
 }
 
-/// A key for a token.
+/// The keys that a token may be signed with.
 #[derive(Debug)]
-pub struct FoundKey {
-    /// The key.
-    pub key: Rc<VerificationKey>,
-    /// Until when it serves, where it was fetched.
+pub struct FoundKeys {
+    /// The keys.
+    pub keys: MatchingKeys,
+    /// Until when they serve, where they were fetched.
     pub fetched_until: Option<Timestamp>,
+}
+
+/// How a claim holds roles.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RolesForm {
+    /// A string, or an array of strings.
+    List,
+    /// The names of an object's members, as in Zitadel's tokens.
+    ObjectKeys,
 }
 
 /// Whether a token must have `exp`.
@@ -119,6 +139,45 @@ pub enum TextPattern {
     Prefix(String),
 }
 
+impl ProviderSet {
+    /// Whether none is in it.
+    #[must_use]
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Whether this one is in it.
+    #[must_use]
+    pub fn contains(self, index: ProviderIndex) -> bool {
+        self.0 & bit(index) != 0
+    }
+
+    /// Those that are in both.
+    #[must_use]
+    pub fn intersection(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
+    /// Each of them, in the order of the configuration.
+    pub fn iter(self) -> impl Iterator<Item = ProviderIndex> {
+        (0..PROVIDERS_MAX).filter(move |index| self.contains(*index))
+    }
+}
+
+impl FromIterator<ProviderIndex> for ProviderSet {
+    fn from_iter<I: IntoIterator<Item = ProviderIndex>>(indexes: I) -> Self {
+        Self(indexes.into_iter().fold(0, |all, index| all | bit(index)))
+    }
+}
+
+/// None where there can be no such provider.
+fn bit(index: ProviderIndex) -> u64 {
+    u32::try_from(index)
+        .ok()
+        .and_then(|index| 1_u64.checked_shl(index))
+        .unwrap_or_default()
+}
+
 impl Provider {
     /// The names of the headers that it makes of claims.
     pub(crate) fn headers(&self) -> impl Iterator<Item = Rc<str>> {
@@ -141,20 +200,17 @@ impl Provider {
 }
 
 impl ProviderKeys {
-    /// The key for a token.
+    /// The keys that a token may be signed with.
     ///
     /// # Errors
     /// [`NoKey`].
-    pub fn find(&self, id: Option<&str>, algorithm: TokenAlgorithm, now: Timestamp) -> Result<FoundKey, NoKey> {
+    pub fn find(&self, id: Option<&str>, algorithm: TokenAlgorithm, now: Timestamp) -> Result<FoundKeys, NoKey> {
         let found = match self {
-            Self::Inline(keys) => keys.find(id, algorithm).ok_or(NoKey::Unknown).map(|key| (key, None)),
-            Self::Remote(keys) => keys.find(id, algorithm, now).map(|(key, until)| (key, Some(until))),
+            Self::Inline(keys) => keys.find(id, algorithm).ok_or(NoKey::Unknown).map(|keys| (keys, None)),
+            Self::Remote(keys) => keys.find(id, algorithm, now).map(|(keys, until)| (keys, Some(until))),
             Self::Introspection(_) => Err(NoKey::Unknown),
         };
-        found.map(|(key, fetched_until)| FoundKey {
-            key: Rc::clone(key),
-            fetched_until,
-        })
+        found.map(|(keys, fetched_until)| FoundKeys { keys, fetched_until })
     }
 
     /// The keys, where they are fetched.

@@ -13,7 +13,7 @@ use std::fmt;
 use std::rc::Rc;
 
 use super::algorithm::TokenAlgorithm;
-use super::keys::{KeySet, VerificationKey};
+use super::keys::{KeySet, MatchingKeys, VerificationKey};
 use crate::configuration::problems::Problems;
 use crate::time::Timestamp;
 use answer::{Answer, FetchError};
@@ -230,7 +230,7 @@ impl RemoteKeys {
         self.held.as_ref().map(|held| held.asked_at)
     }
 
-    /// The key for a token, and until when it serves unless it is fetched again.
+    /// The keys for a token, and until when they serve unless they are fetched again.
     ///
     /// # Errors
     /// [`NoKey`].
@@ -239,10 +239,10 @@ impl RemoteKeys {
         id: Option<&str>,
         algorithm: TokenAlgorithm,
         now: Timestamp,
-    ) -> Result<(&Rc<VerificationKey>, Timestamp), NoKey> {
+    ) -> Result<(MatchingKeys, Timestamp), NoKey> {
         let held = self.serving(now).ok_or(NoKey::Unavailable)?;
-        let key = held.keys.find(id, algorithm).ok_or(NoKey::Unknown)?;
-        Ok((key, held.ends_at))
+        let keys = held.keys.find(id, algorithm).ok_or(NoKey::Unknown)?;
+        Ok((keys, held.ends_at))
     }
 
     /// Whether a key that [`RemoteKeys::find`] has given still serves.

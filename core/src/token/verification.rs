@@ -1,5 +1,6 @@
 //! Verification of a token, and the cache of those that passed.
 
+mod candidates;
 mod fetched_keys;
 mod introspected;
 
@@ -11,8 +12,9 @@ use std::rc::Rc;
 use super::claim_path::ClaimPath;
 use super::credential::{Credential, b64token};
 use super::introspection::IntrospectionRequest;
-use super::jws::{Jws, malformed};
-use super::provider::{FoundKey, Provider, ProviderIndex};
+use super::jws::Jws;
+use super::limits::TokenLimits;
+use super::provider::{Provider, ProviderIndex, ProviderSet};
 use super::{TokenAlgorithm, TokenError, VerifiedToken, claims};
 use crate::cache::Cache;
 use crate::identity_headers::IdentityHeaders;
@@ -20,17 +22,25 @@ use crate::reason::DenyReason;
 use crate::signature::SignatureVerifier;
 use crate::strict_json::Json;
 use crate::time::Timestamp;
+use candidates::Accepted;
+use introspected::Endpoint;
 
 pub use introspected::Asked;
 
-/// How many tokens are remembered as inactive, each of [`TOKEN_BYTES_MAX`] at most: 2 MiB in all.
+/// How many tokens are remembered as inactive, each of [`TokenLimits::bytes_max`] at most: 4 MiB in all by default.
 const INACTIVE_ENTRIES_MAX: NonZeroUsize = NonZeroUsize::new(256).unwrap();
+
+/// How long a token stays one provider's while another one, which would come first, has no keys yet.
+const UNSETTLED_MS: u64 = 1_000;
 
 /// Verifies tokens with the keys of the providers, and remembers the ones that passed.
 #[derive(Debug)]
 pub struct TokenVerifier {
     providers: Vec<Provider>,
-    /// Bounded by the number of entries and [`TOKEN_BYTES_MAX`].
+    /// Those that have their issuer with another one.
+    sharing: ProviderSet,
+    limits: TokenLimits,
+    /// Bounded by the number of entries and [`TokenLimits::bytes_max`].
     verified: Cache<KnownToken, Rc<VerifiedToken>>,
     /// Hashed whole, as callers choose them.
     inactive: Cache<Box<[u8]>, ()>,
@@ -55,6 +65,8 @@ pub enum Sighting {
 pub struct Lookup {
     /// Whose token it would be.
     pub provider: ProviderIndex,
+    /// See [`TokenVerifier::candidates`].
+    pub(crate) candidates: ProviderSet,
     /// The request.
     pub request: IntrospectionRequest,
 }
@@ -65,13 +77,24 @@ struct KnownToken {
     /// Kept beside the bytes, so that these need not be read when the entry makes room.
     tail: u64,
     bytes: Box<[u8]>,
+    candidates: ProviderSet,
+}
+
+/// A token that was sent.
+#[derive(Clone, Copy)]
+struct SentToken<'t> {
+    bytes: &'t [u8],
+    candidates: ProviderSet,
 }
 
 /// A token as a key. Its last eight bytes are hashed: they are of its signature, which no caller can choose for a token
 /// that passes. All of it is compared.
+///
+/// INVARIANT: what was verified with the settings of one provider is found only where the same providers come into question.
 trait TokenKey {
     fn tail(&self) -> u64;
     fn bytes(&self) -> &[u8];
+    fn candidates(&self) -> ProviderSet;
 }
 
 /// How a token's verification went, for metrics.
@@ -94,7 +117,10 @@ impl PartialEq for dyn TokenKey + '_ {
     fn eq(&self, other: &Self) -> bool {
         let ((left, left_rest), (right, right_rest)) = (self.bytes().as_chunks(), other.bytes().as_chunks());
         let same = |(left, right): (&[u8; 8], &[u8; 8])| u64::from_ne_bytes(*left) == u64::from_ne_bytes(*right);
-        left.len() == right.len() && left_rest == right_rest && left.iter().zip(right).all(same)
+        self.candidates() == other.candidates()
+            && left.len() == right.len()
+            && left_rest == right_rest
+            && left.iter().zip(right).all(same)
     }
 }
 
@@ -108,15 +134,33 @@ impl TokenKey for KnownToken {
     fn bytes(&self) -> &[u8] {
         &self.bytes
     }
+
+    fn candidates(&self) -> ProviderSet {
+        self.candidates
+    }
 }
 
-impl TokenKey for &[u8] {
+impl TokenKey for SentToken<'_> {
     fn tail(&self) -> u64 {
-        self.last_chunk().map_or(0, |tail| u64::from_ne_bytes(*tail))
+        self.bytes.last_chunk().map_or(0, |tail| u64::from_ne_bytes(*tail))
     }
 
     fn bytes(&self) -> &[u8] {
-        self
+        self.bytes
+    }
+
+    fn candidates(&self) -> ProviderSet {
+        self.candidates
+    }
+}
+
+impl From<SentToken<'_>> for KnownToken {
+    fn from(token: SentToken<'_>) -> Self {
+        Self {
+            tail: token.tail(),
+            bytes: Box::from(token.bytes),
+            candidates: token.candidates,
+        }
     }
 }
 
@@ -149,13 +193,16 @@ impl TokenVerifier {
         providers: Vec<Provider>,
         identity_headers: IdentityHeaders,
         condition_claims: Vec<ClaimPath>,
+        limits: TokenLimits,
         entries_max: NonZeroUsize,
         seed: u64,
         signatures: Rc<dyn SignatureVerifier>,
     ) -> Self {
         Self {
             signatures,
+            sharing: candidates::sharing(&providers),
             providers,
+            limits,
             verified: Cache::new(entries_max, seed),
             inactive: Cache::new(INACTIVE_ENTRIES_MAX, seed),
             identity_headers,
@@ -170,46 +217,54 @@ impl TokenVerifier {
     }
 
     /// Verifies a token at `now`, and says in `how` whether a signature was checked, whatever its outcome; or says whom to ask
-    /// about it.
+    /// about it. `of`: the providers whose tokens the rule takes; `None`: every one's.
+    ///
+    /// Where several providers have one issuer, the token is the first one's that accepts it, of those that the rule takes and
+    /// that take tokens from its place.
     ///
     /// # Errors
     /// [`TokenError`] with the reason for the caller.
     pub fn verify(
         &mut self,
         credential: &Credential<'_>,
+        of: Option<&[ProviderIndex]>,
         now: Timestamp,
         how: &mut Option<Verification>,
     ) -> Result<Sighting, TokenError> {
-        let token = credential.token;
+        let token = SentToken {
+            bytes: credential.token,
+            candidates: self.candidates(credential.source, of),
+        };
         // What is in the cache has passed every check but those of the time and the place: no byte is looked at again.
         if let Some(known) = self.verified.get(&token as &dyn TokenKey, now) {
             *how = Some(Verification::Cached);
             claims::check_times(known.starts_at, known.ends_at, now)?;
             return check_source(known, credential).map(|()| Sighting::Verified(Rc::clone(known)));
         }
-        let text = b64token(token)?;
-        if let Some(lookup) = self.lookup(credential, text, now)? {
-            return Ok(Sighting::Unknown(lookup));
+        let text = b64token(token.bytes)?;
+        let endpoint = self.endpoint(credential.source, text, token.candidates)?;
+        if let Endpoint::Alone(provider) = endpoint {
+            return self.look_up(provider, text, token.candidates, now);
         }
-        let (verified, keys_end_at) = self.verify_new(text, now, how)?;
-        let known = KnownToken {
-            tail: token.tail(),
-            bytes: Box::from(token),
-        };
-        // INVARIANT: no entry outlives the fetched keys as they are now; see also `fetched_keys::end_gone`.
-        let ends_at = keys_end_at.map_or(verified.ends_at, |end| end.min(verified.ends_at));
-        self.verified.put(known, Rc::clone(&verified), ends_at, now);
-        check_source(&verified, credential).map(|()| Sighting::Verified(verified))
+        match (self.verify_new(text, token.candidates, now, how), endpoint) {
+            (Ok(accepted), _) => {
+                let verified = self.remember(token, accepted, now);
+                check_source(&verified, credential).map(|()| Sighting::Verified(verified))
+            }
+            (Err(_), Endpoint::AfterKeys(provider)) => self.look_up(provider, text, token.candidates, now),
+            (Err(error), Endpoint::None | Endpoint::Alone(_)) => Err(error),
+        }
     }
 
-    /// The token, and until when its key serves, where that was fetched.
+    /// The token that a provider has accepted, by its keys.
     fn verify_new(
         &mut self,
         token: &str,
+        candidates: ProviderSet,
         now: Timestamp,
         how: &mut Option<Verification>,
-    ) -> Result<(Rc<VerifiedToken>, Option<Timestamp>), TokenError> {
-        let jws = Jws::parse(token)?;
+    ) -> Result<Accepted, TokenError> {
+        let jws = Jws::parse(token, &self.limits)?;
         let members = jws.header()?;
         let header = members.read()?;
         let claims = jws.claims()?;
@@ -217,64 +272,59 @@ impl TokenVerifier {
             Some(Json::String(issuer)) => issuer.as_ref(),
             Some(_) | None => "",
         };
-        let (index, provider) = self
-            .providers
-            .iter()
-            .enumerate()
-            .find(|(_, provider)| provider.verifies_jws_of(issuer))
-            .ok_or(TokenError::new(
-                DenyReason::TokenIssuerUnknown,
-                "`iss` is no provider's",
-            ))?;
-        check_type(header.typ.as_deref(), provider)?;
-        if !provider.algorithms.contains(&header.algorithm) {
-            return Err(TokenError::new(
-                DenyReason::TokenAlgorithmRefused,
-                "the provider does not allow `alg`",
-            ));
+        let of_issuer = self.verifying_jws_of(issuer);
+        if of_issuer.is_empty() {
+            return Err(unknown_issuer());
         }
-        let not_verified = |error| fetched_keys::not_verified(error, &provider.keys, index);
-        let FoundKey { key, fetched_until } = fetched_keys::find(&provider.keys, &header, now).map_err(not_verified)?;
-        *how = Some(Verification::Checked(header.algorithm));
-        let is_valid = jws.signature().is_some_and(|signature| {
-            let message = jws.signing_input.as_bytes();
-            self.signatures.is_valid(header.algorithm, &key, message, &signature)
-        });
-        if !is_valid {
-            let error = TokenError::new(DenyReason::TokenSignatureInvalid, "the signature is not the key's");
-            return Err(match header.key_id {
-                Some(_) => error,
-                // Without a `kid` a new key shows by this alone.
-                None => not_verified(error),
-            });
-        }
-        let checked = claims::check(&claims, provider, now)?;
+        // Where none of them comes into question, what is wrong is found after the checks, as with an issuer of one provider.
+        let tried = Some(of_issuer.intersection(candidates)).filter(|some| !some.is_empty());
+        let (key, checked) = self.first_accepting(tried.unwrap_or(of_issuer), &jws, &header, &claims, now, how)?;
         self.serial = self.serial.saturating_add(1);
         let mut identity_headers = self.identity_headers.of_principal(&checked.principal);
         let principal_headers = identity_headers.len();
         identity_headers.extend(checked.headers);
+        let provider = self.providers.get(key.provider).ok_or_else(unknown_issuer)?;
         if let Some(name) = &provider.payload_header {
             identity_headers.push((Cow::Owned(name.to_string()), jws.payload_text().to_owned()));
         }
         let token = VerifiedToken {
             serial: self.serial,
-            provider: index,
+            provider: key.provider,
             sources: provider.sources,
             identity_headers,
             principal_headers,
             principal: Rc::new(checked.principal),
             confirmation: checked.confirmation,
+            unread_claims: checked.unread.into_boxed_slice(),
             condition_claims: self
                 .condition_claims
                 .iter()
                 .map(|path| claims::texts_of(path, &claims, provider))
                 .collect(),
-            fetched_key: fetched_until.is_some().then_some(key),
+            fetched_key: key.fetched_until.is_some().then_some(key.key),
             starts_at: checked.starts_at,
             ends_at: checked.ends_at,
         };
-        Ok((Rc::new(token), fetched_until))
+        Ok(Accepted {
+            token: Rc::new(token),
+            keys_end_at: key.fetched_until,
+            is_lasting: key.is_lasting,
+        })
     }
+
+    fn remember(&mut self, token: SentToken<'_>, accepted: Accepted, now: Timestamp) -> Rc<VerifiedToken> {
+        let verified = accepted.token;
+        // INVARIANT: no entry outlives the fetched keys as they are now; see also `fetched_keys::end_gone`.
+        let unsettled_until = (!accepted.is_lasting).then(|| now.plus_ms(UNSETTLED_MS));
+        let ends = accepted.keys_end_at.into_iter().chain(unsettled_until);
+        let ends_at = ends.fold(verified.ends_at, Ord::min);
+        self.verified.put(token.into(), Rc::clone(&verified), ends_at, now);
+        verified
+    }
+}
+
+fn unknown_issuer() -> TokenError {
+    TokenError::new(DenyReason::TokenIssuerUnknown, "`iss` is no provider's")
 }
 
 /// A token that a provider's clients send in a header counts in no other place, where others could put it.
@@ -288,31 +338,22 @@ fn check_source(token: &VerifiedToken, credential: &Credential<'_>) -> Result<()
     }
 }
 
-/// RFC 8725 §3.11: a token of another kind (`dpop+jwt`, `logout+jwt`) is no access token.
-fn check_type(typ: Option<&str>, provider: &Provider) -> Result<(), TokenError> {
-    let is_allowed = match (&provider.types, typ) {
-        (None, None | Some("jwt" | "at+jwt")) => true,
-        (None, Some(_)) | (Some(_), None) => false,
-        (Some(allowed), Some(typ)) => allowed.iter().any(|allowed| allowed == typ),
-    };
-    match is_allowed {
-        true => Ok(()),
-        false => Err(malformed("`typ` is none that the provider allows")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn sent(bytes: &[u8]) -> SentToken<'_> {
+        SentToken {
+            bytes,
+            candidates: ProviderSet::from_iter([1]),
+        }
+    }
+
     #[test]
     fn tokens_are_one_key_only_if_they_are_the_same_to_the_last_byte() {
         let token = b"header.claims.signature";
-        let known = KnownToken {
-            tail: token.as_slice().tail(),
-            bytes: Box::from(token.as_slice()),
-        };
-        let is_known = |other: &[u8]| (&known as &dyn TokenKey) == (&other as &dyn TokenKey);
+        let known = KnownToken::from(sent(token.as_slice()));
+        let is_known = |other: &[u8]| (&known as &dyn TokenKey) == (&sent(other) as &dyn TokenKey);
         assert!(is_known(token));
         for index in 0..token.len() {
             let mut other = *token;
@@ -321,5 +362,10 @@ mod tests {
             assert!(!is_known(&token[index..]) || index == 0, "{index}");
             assert!(!is_known(&token[..index]), "{index}");
         }
+        let of_others = SentToken {
+            candidates: ProviderSet::from_iter([0, 1]),
+            ..sent(token.as_slice())
+        };
+        assert!((&known as &dyn TokenKey) != (&of_others as &dyn TokenKey));
     }
 }

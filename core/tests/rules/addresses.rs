@@ -39,7 +39,9 @@ fn behind(entry: &[u8]) -> Caller {
 fn verdict(sidecar: &mut Sidecar, caller: &Caller) -> Verdict {
     match sidecar.sends(caller).0 {
         Step::Decided(verdict) => verdict,
-        other @ (Step::Ask(_) | Step::Introspect(_) | Step::AwaitKeys(_)) => panic!("expected a verdict, got {other:?}"),
+        other @ (Step::Ask(_) | Step::Introspect(_) | Step::AwaitKeys(_)) => {
+            panic!("expected a verdict, got {other:?}")
+        }
     }
 }
 

@@ -57,7 +57,7 @@ fn each_mistake_is_told_with_its_path() {
     check(
         "/worklod",
         "x".into(),
-        "worklod: unknown field, expected one of `workload`, `policy_service`, `trust_domains`, `trust_domain_aliases`, `forwarded_peer`, `forwarded_for_trusted_hops`, `providers`, `dpop`, `rules`, `further_methods`, `paths`, `access`, `forward_credential`, `identity_headers`, `transaction_token`, `explain_permits`, `token_cache_entries_max`, `decision_cache_entries_max`",
+        "worklod: unknown field, expected one of `workload`, `policy_service`, `trust_domains`, `trust_domain_aliases`, `forwarded_peer`, `forwarded_for_trusted_hops`, `providers`, `dpop`, `rules`, `further_methods`, `paths`, `access`, `forward_credential`, `identity_headers`, `transaction_token`, `explain_permits`, `token_limits`, `token_cache_entries_max`, `decision_cache_entries_max`",
     );
     check("/workload", Value::Null, "workload: is required");
     check(

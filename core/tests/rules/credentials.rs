@@ -393,13 +393,7 @@ fn who_acts_for_the_subject_is_told_from_the_last_to_the_first() {
             .replace("\"act\":null,", "");
         serde_json::from_str::<Value>(&text).unwrap()
     };
-    for (act, is_taken) in [
-        (without_null(8), true),
-        (without_null(9), false),
-        (json!("a"), false),
-        (json!({}), false),
-        (json!({"sub": 7}), false),
-    ] {
+    for (act, is_taken) in [(without_null(8), true), (without_null(9), false)] {
         let token = sidecar.token(&[("act", act)]);
         let caller = local().bearer(&token);
         match is_taken {

@@ -134,7 +134,9 @@ fn caller(fields: &[(&str, &str)]) -> Caller {
 fn refused(sidecar: &mut Sidecar, caller: &Caller) -> Option<DenyReason> {
     match sidecar.sends(caller).0 {
         Step::Decided(verdict) => verdict.err().map(|refusal| refusal.reason),
-        other @ (Step::Ask(_) | Step::Introspect(_) | Step::AwaitKeys(_)) => panic!("expected a verdict, got {other:?}"),
+        other @ (Step::Ask(_) | Step::Introspect(_) | Step::AwaitKeys(_)) => {
+            panic!("expected a verdict, got {other:?}")
+        }
     }
 }
 

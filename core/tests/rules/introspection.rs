@@ -165,7 +165,7 @@ fn only_what_no_provider_can_verify_is_asked_about() {
         ("a b".to_owned(), DenyReason::CredentialMalformed),
         (String::new(), DenyReason::CredentialMalformed),
         ("a,b".to_owned(), DenyReason::CredentialMalformed),
-        ("a".repeat(8193), DenyReason::TokenMalformed),
+        ("a".repeat(16_385), DenyReason::TokenMalformed),
     ] {
         assert_eq!(refused(&mut sidecar, &token), reason, "{token}");
     }
@@ -176,7 +176,7 @@ fn only_what_no_provider_can_verify_is_asked_about() {
         "a.b.c".to_owned(),
         "a.b.c.d.e".to_owned(),
         "==".to_owned(),
-        "a".repeat(8192),
+        "a".repeat(16_384),
     ] {
         sidecar.introspects(&caller().bearer(&token));
     }
@@ -244,7 +244,6 @@ fn an_active_token_must_fit_like_any_other() {
         (json!({"aud": 7}), Err(DenyReason::IntrospectionUnavailable)),
         (json!({"sub": ["alice"]}), Err(DenyReason::IntrospectionUnavailable)),
         (json!({"exp": "soon"}), Err(DenyReason::IntrospectionUnavailable)),
-        (json!({"scope": 7}), Err(DenyReason::IntrospectionUnavailable)),
         (json!({"token_type": 7}), Err(DenyReason::IntrospectionUnavailable)),
         (json!({"token_type": "DPoP"}), Err(DenyReason::IntrospectionUnavailable)),
         // RFC 9449 §6.2: such an answer says `DPoP`, if it says a type.

@@ -79,12 +79,12 @@ impl SharedBoard for Seat<'_> {
     }
 }
 
-fn signing_key(number: u8) -> SigningKey {
+pub(crate) fn signing_key(number: u8) -> SigningKey {
     SigningKey::from_slice(&[number; 32]).unwrap()
 }
 
 /// The public half of a key, with the id `k` and its number.
-fn jwk(number: u8) -> Value {
+pub(crate) fn jwk(number: u8) -> Value {
     let point = signing_key(number).verifying_key().to_encoded_point(false);
     json!({
         "kty": "EC", "crv": "P-256", "kid": format!("k{number}"),

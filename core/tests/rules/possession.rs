@@ -574,7 +574,6 @@ mod certificates {
             ("x5t#S256", json!(7)),
             ("jkt", json!(format!("{hash}="))),
             ("jkt", json!("")),
-            ("jkt", json!(null)),
         ] {
             let token = sidecar.token(&[("cnf", json!({member: value}))]);
             let refusal = sidecar.refuses(&Caller::new().get("/local").bearer(&token));

@@ -9,7 +9,7 @@ use picket_core::reason::DenyReason;
 use picket_core::signature::{SignatureVerifier, SoftwareVerifier};
 use picket_core::token::jws::Jws;
 use picket_core::token::keys::{KeySet, KeySource};
-use picket_core::token::{TokenAlgorithm, TokenError};
+use picket_core::token::{TokenAlgorithm, TokenError, TokenLimits};
 use serde_json::{Value, json};
 
 use crate::support::{Caller, NOW_S, Sidecar, configuration};
@@ -103,11 +103,12 @@ fn the_signatures_of_rfc_7520_are_the_keys() {
     } in EXAMPLES
     {
         let token = format!("{header}.{PAYLOAD}.{signature}");
-        let jws = Jws::parse(&token).unwrap();
+        let jws = Jws::parse(&token, &TokenLimits::DEFAULT).unwrap();
         let members = jws.header().unwrap();
         let read = members.read().unwrap();
         assert_eq!((read.algorithm, read.key_id), (algorithm, Some(key_id)), "{section}");
-        let key = keys.find(read.key_id, read.algorithm).unwrap();
+        let found = keys.find(read.key_id, read.algorithm).unwrap();
+        let key = found.iter().next().unwrap();
         let is_valid =
             |text: &str, signature: &[u8]| SoftwareVerifier.is_valid(algorithm, key, text.as_bytes(), signature);
         let mut signature = jws.signature().unwrap();
@@ -125,9 +126,10 @@ fn the_signatures_of_rfc_7520_are_the_keys() {
 #[test]
 fn a_detached_payload_is_no_token() {
     let token = format!("{HMAC_HEADER}..{HMAC_SIGNATURE}");
-    let jws = Jws::parse(&token).unwrap();
+    let jws = Jws::parse(&token, &TokenLimits::DEFAULT).unwrap();
     let keys = KeySet::parse(&keys(), "keys", KeySource::Inline).unwrap();
-    let key = keys.find(Some(SECRET_ID), TokenAlgorithm::Hs256).unwrap();
+    let found = keys.find(Some(SECRET_ID), TokenAlgorithm::Hs256).unwrap();
+    let key = found.iter().next().unwrap();
     let signature = jws.signature().unwrap();
     assert!(!SoftwareVerifier.is_valid(TokenAlgorithm::Hs256, key, jws.signing_input.as_bytes(), &signature));
     assert_eq!(verdict_with_keys(&token), DenyReason::TokenMalformed);
@@ -154,7 +156,10 @@ fn json_serializations_are_no_tokens() {
         ]}),
     ] {
         let text = example.to_string();
-        assert_eq!(Jws::parse(&text).unwrap_err().reason, DenyReason::TokenMalformed);
+        assert_eq!(
+            Jws::parse(&text, &TokenLimits::DEFAULT).unwrap_err().reason,
+            DenyReason::TokenMalformed
+        );
         assert_eq!(verdict_with_keys(&text), DenyReason::CredentialMalformed);
     }
 }
@@ -180,9 +185,9 @@ fn a_jwe_is_no_token_and_what_is_nested_in_it_is_one_like_any_other() {
     // §5.6: the second of the five parts is empty.
     let direct = "eyJhbGciOiJkaXIiLCJraWQiOiI3N2M3ZTJiOC02ZTEzLTQ1Y2YtODY3Mi02MTdiNWI0NTI0M2EiLCJlbmMiOiJBMTI4R0NNIn0..refa467QzzKx6QAB.JW_i_f52hww_ELQPGaYyeAB6HYGcR559l9TYnSovc23XJoBcW29rHP8yZOZG7YhLpT1bjFuvZPjQS-m0IFtVcXkZXdH_lr_FrdYt9HRUYkshtrMmIUAyGmUnd9zMDB2n0cRDIHAzFVeJUDxkUwVAE7_YGRPdcqMyiBoCO-FBdE-Nceb4h3-FtBP-c_BIwCPTjb9o0SbdcdREEMJMyZBH8ySWMVi1gPD9yxi-aQpGbSv_F9N4IZAxscj5g-NJsUPbjk29-s7LJAGb15wEBtXphVCgyy53CoIKLHHeJHXex45Uz9aKZSRSInZI-wjsY0yu3cT4_aQ3i1o-tiE-F8Ios61EKgyIQ4CWao8PFMj8TTnp.vbb32Xvllea2OtmHAdccRQ";
     for jwe in [around_it, direct] {
-        let TokenError { reason, detail, .. } = Jws::parse(jwe).unwrap_err();
+        let TokenError { reason, detail, .. } = Jws::parse(jwe, &TokenLimits::DEFAULT).unwrap_err();
         assert_eq!(
-            (reason, detail),
+            (reason, detail.as_ref()),
             (DenyReason::TokenMalformed, "not a JWS in compact serialization")
         );
         assert_eq!(verdict(hobbiton(), jwe), DenyReason::TokenMalformed);

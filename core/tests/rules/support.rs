@@ -17,7 +17,7 @@ use picket_core::enforcement::{
 };
 use picket_core::peer::{CertificateThumbprint, Peer, PeerError};
 use picket_core::reason::DenyReason;
-use picket_core::signature::SoftwareVerifier;
+use picket_core::signature::{SignatureVerifier, SoftwareVerifier};
 use picket_core::time::Timestamp;
 use picket_core::token::remote_keys::answer::{Answer, FetchError};
 use serde_json::{Value, json};
@@ -121,10 +121,19 @@ impl Sidecar {
     }
 
     fn of(configuration: FilterConfiguration) -> Self {
+        Self::of_signatures(configuration, Rc::new(SoftwareVerifier))
+    }
+
+    pub(crate) fn with_signatures(configuration: &Value, signatures: Rc<dyn SignatureVerifier>) -> Self {
+        let configuration = FilterConfiguration::parse(configuration.to_string().as_bytes()).unwrap();
+        Self::of_signatures(configuration, signatures)
+    }
+
+    fn of_signatures(configuration: FilterConfiguration, signatures: Rc<dyn SignatureVerifier>) -> Self {
         let proofs = ProofMemory::of_one_worker(SharedSecret::new([3; 32]), &configuration.dpop);
         let key = EncodingKey::from_ec_der(signing_key().to_pkcs8_der().unwrap().as_bytes());
         let mut sidecar = Self {
-            enforcer: Enforcer::new(configuration, "node-1".into(), 7, Rc::new(SoftwareVerifier), proofs),
+            enforcer: Enforcer::new(configuration, "node-1".into(), 7, signatures, proofs),
             key,
             default_token: String::new(),
             now: Timestamp::from_s(NOW_S),
@@ -156,6 +165,15 @@ impl Sidecar {
             }
         }
         encode(header, &claims, &self.key).unwrap()
+    }
+
+    /// A token with these claims and no others.
+    pub(crate) fn token_of_claims(&self, claims: &Value) -> String {
+        let header = Header {
+            kid: Some("k1".into()),
+            ..Header::new(Algorithm::ES256)
+        };
+        encode(&header, claims, &self.key).unwrap()
     }
 
     pub(crate) fn later_ms(&mut self, ms: u64) {

@@ -71,7 +71,6 @@ fn claims_of_a_wrong_kind_are_malformed() {
         ("aud", json!(["orders", 1])),
         ("roles", json!(["reader", 1])),
         ("roles", json!({})),
-        ("scope", json!(["a"])),
         ("tenant", json!(["a"])),
     ] {
         check_claims(&[(claim, value)], Err(DenyReason::TokenMalformed));
@@ -147,21 +146,6 @@ fn the_header_says_what_is_allowed() {
 }
 
 #[test]
-fn without_a_key_id_the_key_must_be_the_only_one() {
-    let mut document = configuration();
-    let keys = document["providers"][0]["keys"]["keys"].as_array_mut().unwrap();
-    let mut other = keys[0].clone();
-    other["kid"] = "k2".into();
-    keys.push(other);
-    let mut sidecar = Sidecar::with(&document);
-    let with_id = sidecar.token_with_header(&header(), &[]);
-    let without_id = sidecar.token_with_header(&Header { kid: None, ..header() }, &[]);
-    sidecar.permits(&Caller::new().get("/local").bearer(&with_id));
-    let refusal = sidecar.refuses(&Caller::new().get("/local").bearer(&without_id));
-    assert_eq!(refusal.reason, DenyReason::TokenKeyUnknown);
-}
-
-#[test]
 fn other_algorithms_are_refused_in_every_spelling() {
     for name in [
         "none", "None", "NONE", "nOnE", "", "HS256", "es256", "ES256K", "PS256", "RS512", "EdDSA", "ES256 ",
@@ -220,7 +204,7 @@ fn other_serializations_are_malformed() {
         &format!(".{token}"),
         &token.replace('.', ".."),
         &token.replacen('.', "=.", 1),
-        &"a".repeat(picket_core::token::TOKEN_BYTES_MAX + 1),
+        &"a".repeat(picket_core::token::TokenLimits::DEFAULT.bytes_max + 1),
     ] {
         check(bad, Err(DenyReason::TokenMalformed));
     }
@@ -325,7 +309,13 @@ fn a_provider_may_leave_out_the_audience() {
     assert_eq!(mistake(&document), "providers[0].audiences: is required");
     document["providers"][0]["audience"] = json!("none");
     let mut sidecar = Sidecar::with(&document);
-    for audience in [json!("somebody"), json!(["a", "b"]), Value::Null] {
+    for audience in [
+        json!("somebody"),
+        json!(["a", "b"]),
+        json!(7),
+        json!(["a", 1]),
+        Value::Null,
+    ] {
         let token = sidecar.token(&[("aud", audience)]);
         sidecar.permits(&Caller::new().get("/local").bearer(&token));
     }

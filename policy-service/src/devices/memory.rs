@@ -44,7 +44,7 @@ impl Memory {
             Change::Anything => {
                 let mut inner = self.inner();
                 inner.generation += 1;
-                inner.known.end_where(|_| true);
+                inner.known.end_where(|_, _| true);
             }
             Change::Session(_) | Change::Standing | Change::Policies | Change::Roles => {}
         }
@@ -89,7 +89,7 @@ impl Memory {
         inner.generation += 1;
         inner
             .known
-            .end_where(|known| known.as_ref().is_some_and(|device| device.id == id));
+            .end_where(|_, known| known.as_ref().is_some_and(|device| device.id == id));
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {

@@ -70,8 +70,34 @@ fn ecdsa(algorithm: TokenAlgorithm) -> Option<&'static EcdsaVerificationAlgorith
 #[cfg(test)]
 mod tests {
     use picket_core::signature::known_answers;
+    use picket_core::token::TokenLimits;
+    use picket_core::token::jws::Jws;
+    use picket_core::token::keys::KeySource;
 
     use super::*;
+
+    /// Of sizes that are no multiple of 8, among others.
+    #[test]
+    fn tokens_of_unusual_keys_hold() {
+        let vectors: serde_json::Value =
+            serde_json::from_str(include_str!("../../../tests/vectors/key_sets.json")).unwrap();
+        let signed = vectors["signed"].as_array().unwrap();
+        assert!(!signed.is_empty());
+        for case in signed {
+            let key = VerificationKey::parse(&case["jwk"], KeySource::Published)
+                .unwrap()
+                .unwrap();
+            let jws = Jws::parse(case["token"].as_str().unwrap(), &TokenLimits::DEFAULT).unwrap();
+            let algorithm = TokenAlgorithm::from_name(case["alg"].as_str().unwrap()).unwrap();
+            let signature = jws.signature().unwrap();
+            let is_valid = |message: &[u8]| NativeVerifier.is_valid(algorithm, &key, message, &signature);
+            assert!(
+                is_valid(jws.signing_input.as_bytes()) && !is_valid(b"another text"),
+                "{}",
+                case["id"]
+            );
+        }
+    }
 
     #[test]
     fn known_answers_hold_for_every_algorithm() {

@@ -65,7 +65,7 @@ impl Memory {
             Change::Anything => {
                 let mut inner = self.inner();
                 inner.generation += 1;
-                inner.sessions.end_where(|_| true);
+                inner.sessions.end_where(|_, _| true);
                 drop(inner);
                 self.standing.forget();
             }

@@ -8,6 +8,8 @@ use crate::token::keys::KeySet;
 
 /// A larger document is refused, and so is a larger answer before it is read.
 pub const DOCUMENT_BYTES_MAX: usize = 64 * 1024;
+/// In UTF-8.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// What Envoy's texts about a failed TLS handshake contain.
 pub(crate) const TLS_FAILURES: [&str; 2] = ["TLS_error", "SSL routines"];
@@ -94,12 +96,12 @@ impl FetchError {
 }
 
 impl<'a> Answer<'a> {
-    /// The body of an answer that is a good one.
+    /// The body of an answer that is a good one, without a byte order mark, which readers may ignore (RFC 8259 §8.1).
     pub(in crate::token) fn document(&self) -> Result<&'a [u8], FetchError> {
         const OK: u16 = 200;
         match self.status() {
             Some(OK) if self.body.len() > DOCUMENT_BYTES_MAX => Err(FetchError::AnswerTooLarge),
-            Some(OK) => Ok(self.body),
+            Some(OK) => Ok(self.body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(self.body)),
             // What the proxy has no answer to, it answers itself.
             Some(status @ (503 | 504)) => {
                 Err(answered_by_proxy(self.body).unwrap_or(FetchError::EndpointStatus(status)))
@@ -312,6 +314,10 @@ mod tests {
             assert_eq!(read(Some(status), b"x"), Err(expected));
         }
         assert_eq!(read(Some("OK"), b"x"), Err(FetchError::EndpointUnreachable));
+        // RFC 8259 §8.1: one byte order mark, at the beginning.
+        assert_eq!(read(Some("200"), b"\xef\xbb\xbf{}"), Ok(2));
+        assert_eq!(read(Some("200"), b"\xef\xbb\xbf\xef\xbb\xbf{}"), Ok(5));
+        assert_eq!(read(Some("200"), b"{}\xef\xbb\xbf"), Ok(5));
         assert_eq!(read(None, b"x"), Err(FetchError::EndpointUnreachable));
     }
 }

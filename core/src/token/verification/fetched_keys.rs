@@ -6,8 +6,7 @@ use super::{KnownToken, TokenVerifier};
 use crate::cache::Cache;
 use crate::reason::DenyReason;
 use crate::time::Timestamp;
-use crate::token::jws::JwsHeader;
-use crate::token::provider::{FoundKey, Provider, ProviderIndex, ProviderKeys};
+use crate::token::provider::{Provider, ProviderIndex, ProviderKeys};
 use crate::token::remote_keys::answer::{Answer, FetchError};
 use crate::token::remote_keys::board::SharedBoard;
 use crate::token::remote_keys::{Change, Fetch, KeyWait, NoKey, Progress, RemoteKeys};
@@ -87,11 +86,6 @@ impl TokenVerifier {
     }
 }
 
-/// The key for a token.
-pub(super) fn find(keys: &ProviderKeys, header: &JwsHeader<'_>, now: Timestamp) -> Result<FoundKey, TokenError> {
-    keys.find(header.key_id, header.algorithm, now).map_err(refusal)
-}
-
 /// What is wrong with a token that a provider's keys do not verify; where they are fetched, newer
 /// ones might.
 pub(super) fn not_verified(error: TokenError, keys: &ProviderKeys, provider: ProviderIndex) -> TokenError {
@@ -101,7 +95,7 @@ pub(super) fn not_verified(error: TokenError, keys: &ProviderKeys, provider: Pro
     }
 }
 
-fn refusal(error: NoKey) -> TokenError {
+pub(super) fn refusal(error: NoKey) -> TokenError {
     match error {
         NoKey::Unknown => TokenError::new(DenyReason::TokenKeyUnknown, "no key fits `kid` and `alg`"),
         NoKey::Unavailable => TokenError::new(
@@ -126,7 +120,7 @@ fn end_gone(
 ) {
     match change {
         Change::NoneGone => {}
-        Change::SomeGone => verified.end_where(|token| {
+        Change::SomeGone => verified.end_where(|_, token| {
             let is_gone = token.fetched_key.as_ref().is_some_and(|key| !keys.holds(key));
             token.provider == provider && is_gone
         }),

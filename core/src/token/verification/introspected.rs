@@ -1,15 +1,15 @@
 //! Opaque tokens: who is to be asked about one, what an answer makes of it, and for how long that is remembered.
 
+use std::borrow::Cow;
 use std::rc::Rc;
 
-use super::{KnownToken, Lookup, TokenKey, TokenVerifier, claims};
+use super::{Lookup, SentToken, Sighting, TokenKey, TokenVerifier, claims};
 use crate::reason::DenyReason;
 use crate::strict_json::{Json, Members};
 use crate::time::Timestamp;
-use crate::token::credential::Credential;
-use crate::token::introspection::{self, Activity, IntrospectionResult};
-use crate::token::jws::{Jws, TOKEN_BYTES_MAX, malformed};
-use crate::token::provider::{Provider, ProviderIndex};
+use crate::token::introspection::{self, Activity, AnswerError, IntrospectionResult};
+use crate::token::jws::{Jws, check_length, malformed};
+use crate::token::provider::{Provider, ProviderIndex, ProviderSet};
 use crate::token::remote_keys::answer::{Answer, FetchError};
 use crate::token::{TokenError, VerifiedToken};
 
@@ -20,44 +20,92 @@ pub struct Asked<'t> {
     pub token: &'t [u8],
     /// Whose endpoint was asked.
     pub provider: ProviderIndex,
+    /// See [`TokenVerifier::candidates`].
+    pub(crate) candidates: ProviderSet,
     /// When.
     pub at: Timestamp,
 }
 
+impl<'t> Asked<'t> {
+    fn sent(&self) -> SentToken<'t> {
+        SentToken {
+            bytes: self.token,
+            candidates: self.candidates,
+        }
+    }
+}
+
+/// Whether an endpoint is to be asked about a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Endpoint {
+    /// No: it is the affair of providers with keys, or comes from a place from which no provider looks tokens up.
+    None,
+    /// This provider's, and no key is tried.
+    Alone(ProviderIndex),
+    /// This provider's, where none with keys of the same issuer accepts the token.
+    AfterKeys(ProviderIndex),
+}
+
 impl TokenVerifier {
-    /// What is to be asked about a token that nobody here can verify. `None`: it is a JWT of a provider with keys, or comes from
-    /// a place from which no provider looks tokens up.
+    /// Whether an endpoint is to be asked about a token from this place.
     ///
     /// # Errors
-    /// When it is known to be inactive, too long, or there is nothing to ask with.
-    pub(super) fn lookup(
-        &mut self,
-        credential: &Credential<'_>,
-        token: &str,
-        now: Timestamp,
-    ) -> Result<Option<Lookup>, TokenError> {
+    /// When it is too long to be asked about.
+    pub(super) fn endpoint(&self, source: usize, token: &str, candidates: ProviderSet) -> Result<Endpoint, TokenError> {
         let mut providers = self.providers.iter().enumerate();
-        let looked_up = providers.find_map(|(index, provider)| {
-            let settings = provider.keys.introspection()?;
-            provider
-                .sources
-                .contains(credential.source)
-                .then_some((index, settings))
-        });
-        let Some((provider, settings)) = looked_up else {
-            return Ok(None);
+        let looks_up = |(_, provider): &(ProviderIndex, &Provider)| {
+            provider.keys.introspection().is_some() && provider.sources.contains(source)
         };
-        if token.len() > TOKEN_BYTES_MAX {
-            return Err(malformed("the token is longer than 8192 bytes"));
-        }
-        if is_jws_of_one_of(&self.providers, token) {
-            return Ok(None);
-        }
+        let Some((index, provider)) = providers.find(looks_up) else {
+            return Ok(Endpoint::None);
+        };
+        check_length(token, &self.limits)?;
+        // What is wrong with a JWT of a provider with keys, that provider's checks find: no endpoint of another issuer is asked to
+        // overrule them.
+        let Some((with_keys, is_own_issuer)) = self.issuer_with_keys(token, &provider.issuer) else {
+            return Ok(Endpoint::Alone(index));
+        };
+        Ok(match is_own_issuer && candidates.contains(index) {
+            true if with_keys.intersection(candidates).is_empty() => Endpoint::Alone(index),
+            true => Endpoint::AfterKeys(index),
+            false => Endpoint::None,
+        })
+    }
+
+    /// The providers with keys of the issuer that a token says of itself, and whether that is this issuer. `None`: it is no JWT
+    /// of such a provider.
+    fn issuer_with_keys(&self, token: &str, own: &str) -> Option<(ProviderSet, bool)> {
+        let jws = Jws::parse(token, &self.limits).ok()?;
+        let claims = jws.claims().ok()?;
+        let Some(Json::String(issuer)) = claims.get("iss") else {
+            return None;
+        };
+        let with_keys = self.verifying_jws_of(issuer);
+        (!with_keys.is_empty()).then(|| (with_keys, *issuer == own))
+    }
+
+    /// What is to be asked about a token.
+    ///
+    /// # Errors
+    /// When it is known to be inactive, or there is nothing to ask with.
+    pub(super) fn look_up(
+        &mut self,
+        provider: ProviderIndex,
+        token: &str,
+        candidates: ProviderSet,
+        now: Timestamp,
+    ) -> Result<Sighting, TokenError> {
         if self.inactive.get(token.as_bytes(), now).is_some() {
             return Err(inactive());
         }
-        let request = settings.request(token).ok_or(unavailable("the client has no secret"))?;
-        Ok(Some(Lookup { provider, request }))
+        let settings = self.providers.get(provider).and_then(|one| one.keys.introspection());
+        let request = settings.and_then(|settings| settings.request(token));
+        let request = request.ok_or_else(|| unavailable("the client has no secret"))?;
+        Ok(Sighting::Unknown(Lookup {
+            provider,
+            candidates,
+            request,
+        }))
     }
 
     /// Takes the answer to a question about a token, or what became of it; also says how it went.
@@ -70,16 +118,13 @@ impl TokenVerifier {
         answer: Result<Answer<'_>, FetchError>,
         now: Timestamp,
     ) -> (Result<Rc<VerifiedToken>, TokenError>, IntrospectionResult) {
-        match introspection::read(answer) {
+        match introspection::read(answer, &self.limits) {
             Ok(Activity::Active(members)) => self.activated(asked, &members, now),
             Ok(Activity::Inactive) => {
                 self.remember_inactive(asked);
                 (Err(inactive()), IntrospectionResult::Inactive)
             }
-            Err(result) => {
-                let error = unavailable("its issuer gave no valid answer about it");
-                (Err(error), result)
-            }
+            Err(AnswerError { result, detail }) => (Err(unavailable(detail)), result),
         }
     }
 
@@ -114,7 +159,7 @@ impl TokenVerifier {
         let provider = self.providers.get(asked.provider);
         let (provider, settings) = provider
             .and_then(|provider| Some((provider, provider.keys.introspection()?)))
-            .ok_or(unavailable("its provider looks no tokens up"))?;
+            .ok_or_else(|| unavailable("its provider looks no tokens up"))?;
         check_issuer(members, provider)?;
         check_kind(members)?;
         let checked = claims::check(members, provider, now)?;
@@ -134,6 +179,7 @@ impl TokenVerifier {
             principal_headers,
             principal: Rc::new(checked.principal),
             confirmation: checked.confirmation,
+            unread_claims: checked.unread.into_boxed_slice(),
             condition_claims: self
                 .condition_claims
                 .iter()
@@ -144,17 +190,20 @@ impl TokenVerifier {
             ends_at: checked.ends_at,
         });
         if now < remembered_until {
-            let known = KnownToken {
-                tail: asked.token.tail(),
-                bytes: Box::from(asked.token),
-            };
-            self.verified.put(known, Rc::clone(&token), remembered_until, now);
+            self.verified
+                .put(asked.sent().into(), Rc::clone(&token), remembered_until, now);
         }
         Ok(token)
     }
 
     fn remember_inactive(&mut self, asked: &Asked<'_>) {
-        self.verified.remove(&asked.token as &dyn TokenKey);
+        match self.sharing.is_empty() {
+            true => self.verified.remove(&asked.sent() as &dyn TokenKey),
+            // Other rules may have taken it among other candidates.
+            false => self
+                .verified
+                .end_where(|token, verified| *token.bytes == *asked.token && verified.provider == asked.provider),
+        }
         let provider = self.providers.get(asked.provider);
         let settings = provider.and_then(|provider| provider.keys.introspection());
         let remembered_ms = settings.map_or(0, |settings| settings.cache_inactive_ms);
@@ -163,23 +212,6 @@ impl TokenVerifier {
             self.inactive.put(Box::from(asked.token), (), ends_at, asked.at);
         }
     }
-}
-
-/// Whether a token says of itself that a provider with keys has issued it. What is wrong with it besides, that provider's checks
-/// find: no endpoint is asked to overrule them.
-fn is_jws_of_one_of(providers: &[Provider], token: &str) -> bool {
-    let Ok(jws) = Jws::parse(token) else {
-        return false;
-    };
-    let Ok(claims) = jws.claims() else {
-        return false;
-    };
-    let Some(Json::String(issuer)) = claims.get("iss") else {
-        return false;
-    };
-    providers
-        .iter()
-        .any(|provider| provider.verifies_jws_of(issuer.as_ref()))
 }
 
 /// RFC 7662 §2.2: optional, as the endpoint is one issuer's; one that is there says the same.
@@ -228,6 +260,6 @@ fn inactive() -> TokenError {
     )
 }
 
-fn unavailable(detail: &'static str) -> TokenError {
+fn unavailable(detail: impl Into<Cow<'static, str>>) -> TokenError {
     TokenError::new(DenyReason::IntrospectionUnavailable, detail)
 }

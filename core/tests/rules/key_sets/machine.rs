@@ -583,10 +583,7 @@ fn a_bad_key_does_not_take_the_good_ones_with_it() {
         .iter()
         .map(|Problem { path, .. }| path.as_str())
         .collect();
-    assert_eq!(
-        (keys, paths),
-        (2, vec!["keys[0].n", "keys[3].x", "keys[4].kty", "keys[5].kid"])
-    );
+    assert_eq!((keys, paths), (3, vec!["keys[0].n", "keys[3].x", "keys[4].kty"]));
     assert_eq!((world.finds(0, 1), world.finds(0, 2)), (Ok(()), Ok(())));
 }
 

@@ -272,7 +272,9 @@ fn nobody_waits_where_no_key_would_help() {
         .no_bearer()
         .header("x-client-token", &token(2, Some("k2")));
     let unknown = DenyReason::TokenKeyUnknown;
-    check("a rule without the provider", &elsewhere, &other_provider, unknown);
+    // What stands in the places of other providers is no token to the rule.
+    let missing = DenyReason::CredentialMissing;
+    check("a rule without the provider", &elsewhere, &other_provider, missing);
     let configured = Caller::new().get("/local").bearer(&token(2, Some("k2")));
     let refusal = Sidecar::new().refuses(&configured);
     assert_eq!(refusal.reason, unknown, "keys of the configuration");
@@ -451,6 +453,55 @@ fn a_token_whose_request_waited_needs_its_key_when_the_answer_comes() {
         |workers| workers.later_ms(MAX_STALE_MS),
         Err(DenyReason::KeySetUnavailable),
     );
+}
+
+#[test]
+fn in_a_rollover_tokens_without_a_key_id_of_both_keys_pass() {
+    let mut workers = Workers::new(1);
+    workers.fetches(0, &[1, 2]);
+    for number in [1, 2, 1] {
+        workers.workers[0].permits(&Caller::new().get("/local").bearer(&token(number, None)));
+    }
+    // What was verified by the key that is gone goes with it.
+    workers.later_ms(CACHE_MS);
+    workers.fetches(0, &[2]);
+    let refusal = workers.workers[0].refuses(&Caller::new().get("/local").bearer(&token(1, None)));
+    assert_eq!(refusal.reason, DenyReason::TokenSignatureInvalid);
+    workers.workers[0].permits(&Caller::new().get("/local").bearer(&token(2, None)));
+}
+
+/// A key without a `kid` is tried for a token with one; where it did not sign, the one that is meant may be in a newer set.
+#[test]
+fn a_key_id_that_no_key_has_leads_to_a_fetch_whatever_was_tried() {
+    let mut workers = Workers::new(1);
+    let mut key: Value = serde_json::from_str(&key_set(&[1])).unwrap();
+    key["keys"][0]["kid"] = Value::Null;
+    let fetch = workers.tick(0).pop().unwrap();
+    let progress = workers.answered(0, &fetch, Ok(&key.to_string()));
+    assert!(matches!(progress, Progress::Fetched { .. }), "{progress:?}");
+    workers.later_ms(REFETCH_INTERVAL_MS);
+    workers.workers[0].permits(&by(1));
+    assert_eq!(workers.tick(0), []);
+    assert_eq!(workers.waits_and_ends(&by(2), &[2]).0, Ok(()));
+}
+
+/// Of two providers of one issuer, the one whose token it is not fetches nothing for it.
+#[test]
+fn a_token_that_another_provider_accepts_leads_to_no_fetch() {
+    let mut document = remote();
+    let mut inline = configuration()["providers"][0].clone();
+    inline["name"] = "inline".into();
+    inline["keys"] = serde_json::from_str(&key_set(&[7])).unwrap();
+    document["providers"].as_array_mut().unwrap().push(inline);
+    let mut workers = Workers::with(&document, 1);
+    workers.fetches(0, &[1]);
+    workers.later_ms(REFETCH_INTERVAL_MS);
+    for number in [7, 1, 7] {
+        workers.workers[0].permits(&by(number));
+        assert_eq!(workers.tick(0), []);
+    }
+    let refused = Err(DenyReason::TokenKeyUnknown);
+    assert_eq!(workers.waits_and_ends(&by(2), &[1]).0, refused);
 }
 
 #[derive(Clone, Debug)]
