@@ -208,21 +208,37 @@ impl Context<'_> {
 fn note(kind: ValueKind, value: &str) -> Option<String> {
     let is_no_text = |value: Value| value.is_boolean() || value.is_number() || value.is_null();
     match kind {
-        ValueKind::Claim if serde_json::from_str(value).is_ok_and(is_no_text) => Some(format!(
-            "`{value}` fits a claim that is this text, and no boolean or number: neither here nor in Istio"
-        )),
-        ValueKind::Method if value.bytes().any(|byte| byte.is_ascii_lowercase()) => Some(format!(
-            "methods are compared with their case, and sent in upper case: `{value}` fits no usual method"
-        )),
-        ValueKind::Host if value.starts_with('*') && value != "*" && !has_port(value) => {
-            Some(format!("`{value}` fits an authority without a port alone, as in Istio"))
-        }
-        ValueKind::Host if !value.ends_with('*') && !has_port(value) => Some(format!(
-            "`{value}` fits an authority without a port alone, as in Istio; `{value}:*` fits one with a port"
-        )),
+        ValueKind::Claim => serde_json::from_str(value).is_ok_and(is_no_text).then(|| {
+            format!("`{value}` fits a claim that is this text, and no boolean or number: neither here nor in Istio")
+        }),
+        ValueKind::Method => value.bytes().any(|byte| byte.is_ascii_lowercase()).then(|| {
+            format!("methods are compared with their case, and sent in upper case: `{value}` fits no usual method")
+        }),
+        ValueKind::Host => note_of_host(value),
         ValueKind::ConnectionAddress => Some(CONNECTION_ADDRESS_NOTE.to_owned()),
-        _ => None,
+        ValueKind::Text
+        | ValueKind::Path
+        | ValueKind::Port
+        | ValueKind::Peer
+        | ValueKind::TrustDomain
+        | ValueKind::ServiceAccount
+        | ValueKind::Principal
+        | ValueKind::RequestAddress
+        | ValueKind::DestinationAddress => None,
     }
+}
+
+fn note_of_host(value: &str) -> Option<String> {
+    if value.ends_with('*') || has_port(value) {
+        return None;
+    }
+    let with_port = match value.starts_with('*') {
+        true => String::new(),
+        false => format!("; `{value}:*` fits one with a port"),
+    };
+    Some(format!(
+        "`{value}` fits an authority without a port alone, as in Istio{with_port}"
+    ))
 }
 
 fn has_port(authority: &str) -> bool {

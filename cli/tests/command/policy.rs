@@ -66,92 +66,135 @@ fn checked(folder: &Path, scope: &str, clauses: &str) -> Vec<String> {
     lines.map(str::to_owned).collect()
 }
 
+const ANY: &str = "principal, action, resource";
+
+/// A policy's scope and clauses, the line, and what is said, in parts.
+const IMPOSSIBLE: &[(&str, &str, usize, &[&str])] = &[
+    (
+        "principal in Picket::Role::\"clrek\", action, resource",
+        "",
+        2,
+        &["`clrek`", "did you mean `clerk`?", "(a warning)"],
+    ),
+    (
+        "principal in Picket::Role::\"Reader\", action, resource",
+        "",
+        2,
+        &["`Reader`", "did you mean `reader`?"],
+    ),
+    (
+        "principal in Picket::Role::\"dispatcher\", action, resource",
+        "",
+        2,
+        &["`dispatcher`", "entities.json"],
+    ),
+    (
+        ANY,
+        "unless { principal in Picket::Role::\"audtor\" }",
+        3,
+        &["`audtor`", "did you mean `auditor`?"],
+    ),
+    (
+        ANY,
+        "unless { principal has tenat }",
+        3,
+        &["`principal`", "`tenat`", "did you mean `tenant`?"],
+    ),
+    (
+        ANY,
+        "unless { context has devise && context.devise.is_trusted }",
+        3,
+        &["`devise`", "did you mean `device`?"],
+    ),
+    (
+        ANY,
+        "unless { context has device && context.device has trust_scor }",
+        3,
+        &["`context.device`", "did you mean `trust_score`?"],
+    ),
+    (
+        ANY,
+        "when { true }\nunless { context has device.is_trustd }",
+        4,
+        &["`is_trustd`", "did you mean `is_trusted`?"],
+    ),
+    (
+        ANY,
+        "unless { resource has colour }",
+        3,
+        &["`resource` never has the attribute `colour`"],
+    ),
+    (
+        "principal, action == Picket::Action::\"read\", resource",
+        "",
+        2,
+        &["`Picket::Action::\"read\"`", "`action in"],
+    ),
+    (
+        ANY,
+        "unless { action == Picket::Action::\"read\" }",
+        3,
+        &["`Picket::Action::\"read\"`", "`action in"],
+    ),
+    (
+        ANY,
+        "unless { [Picket::Action::\"write\"].contains(action) }",
+        3,
+        &["`Picket::Action::\"write\"`"],
+    ),
+    (
+        ANY,
+        "unless { principal is Picket::Role }",
+        3,
+        &["`principal is Picket::Role` is true of no request"],
+    ),
+];
+
+/// A condition, and what is said of a value in it.
+const IMPOSSIBLE_VALUES: &[(&str, &str)] = &[
+    (
+        "context has risk && context.risk.level == \"hihg\"",
+        "`context.risk.level` is never `hihg`; did you mean `high`?",
+    ),
+    (
+        "context has risk && context.risk.signals.contains(\"new_locaton\")",
+        "did you mean `new_location`?",
+    ),
+    (
+        "context has risk && context.risk.signals.containsAny([\"new_device\", \"newdevice\"])",
+        "`newdevice`; did you mean `new_device`?",
+    ),
+    (
+        "context has device && [\"trustd\", \"enrolled\"].contains(context.device.state)",
+        "did you mean `trusted`?",
+    ),
+    (
+        "context.method == \"get\"",
+        "`context.method` is never `get`; did you mean `GET`?",
+    ),
+    ("\"POTS\" != context.method", "did you mean `POST`?"),
+];
+
+/// A policy's scope and clauses, and what is said of a name that the validator refuses.
+const UNKNOWN: &[(&str, &str, &str)] = &[
+    (
+        "principal, action == Picket::Action::\"GTE\", resource",
+        "",
+        "did you mean `Picket::Action::\"GET\"`?",
+    ),
+    (
+        "principal is Picket::Usr, action, resource",
+        "",
+        "did you mean `Picket::User`?",
+    ),
+    (ANY, "when { resource.tenat == \"a\" }", "did you mean `tenant`?"),
+];
+
 /// Each of these is taken for a rule by who wrote it, and holds for nobody.
 #[test]
 fn a_name_that_no_request_can_have_is_told_with_the_nearest() {
     let shipped = copy_of_shipped();
-    const ANY: &str = "principal, action, resource";
-    // A policy's scope and clauses, the line, and what is said, in parts.
-    for (scope, clauses, line, expected) in [
-        (
-            "principal in Picket::Role::\"clrek\", action, resource",
-            "",
-            2,
-            &["`clrek`", "did you mean `clerk`?", "(a warning)"][..],
-        ),
-        (
-            "principal in Picket::Role::\"Reader\", action, resource",
-            "",
-            2,
-            &["`Reader`", "did you mean `reader`?"],
-        ),
-        (
-            "principal in Picket::Role::\"dispatcher\", action, resource",
-            "",
-            2,
-            &["`dispatcher`", "entities.json"],
-        ),
-        (
-            ANY,
-            "unless { principal in Picket::Role::\"audtor\" }",
-            3,
-            &["`audtor`", "did you mean `auditor`?"],
-        ),
-        (
-            ANY,
-            "unless { principal has tenat }",
-            3,
-            &["`principal`", "`tenat`", "did you mean `tenant`?"],
-        ),
-        (
-            ANY,
-            "unless { context has devise && context.devise.is_trusted }",
-            3,
-            &["`devise`", "did you mean `device`?"],
-        ),
-        (
-            ANY,
-            "unless { context has device && context.device has trust_scor }",
-            3,
-            &["`context.device`", "did you mean `trust_score`?"],
-        ),
-        (
-            ANY,
-            "when { true }\nunless { context has device.is_trustd }",
-            4,
-            &["`is_trustd`", "did you mean `is_trusted`?"],
-        ),
-        (
-            ANY,
-            "unless { resource has colour }",
-            3,
-            &["`resource` never has the attribute `colour`"],
-        ),
-        (
-            "principal, action == Picket::Action::\"read\", resource",
-            "",
-            2,
-            &["`Picket::Action::\"read\"`", "`action in"],
-        ),
-        (
-            ANY,
-            "unless { action == Picket::Action::\"read\" }",
-            3,
-            &["`Picket::Action::\"read\"`", "`action in"],
-        ),
-        (
-            ANY,
-            "unless { [Picket::Action::\"write\"].contains(action) }",
-            3,
-            &["`Picket::Action::\"write\"`"],
-        ),
-        (
-            ANY,
-            "unless { principal is Picket::Role }",
-            3,
-            &["`principal is Picket::Role` is true of no request"],
-        ),
-    ] {
+    for (scope, clauses, line, expected) in IMPOSSIBLE {
         let lines = checked(shipped.path(), scope, clauses);
         let found = lines
             .iter()
@@ -159,49 +202,14 @@ fn a_name_that_no_request_can_have_is_told_with_the_nearest() {
         assert!(found.is_some(), "{scope} {clauses}: {lines:#?}");
         picket(&["policy", "check", text(shipped.path())]).expect(0);
     }
-    for (condition, expected) in [
-        (
-            "context has risk && context.risk.level == \"hihg\"",
-            "`context.risk.level` is never `hihg`; did you mean `high`?",
-        ),
-        (
-            "context has risk && context.risk.signals.contains(\"new_locaton\")",
-            "did you mean `new_location`?",
-        ),
-        (
-            "context has risk && context.risk.signals.containsAny([\"new_device\", \"newdevice\"])",
-            "`newdevice`; did you mean `new_device`?",
-        ),
-        (
-            "context has device && [\"trustd\", \"enrolled\"].contains(context.device.state)",
-            "did you mean `trusted`?",
-        ),
-        (
-            "context.method == \"get\"",
-            "`context.method` is never `get`; did you mean `GET`?",
-        ),
-        ("\"POTS\" != context.method", "did you mean `POST`?"),
-    ] {
+    for (condition, expected) in IMPOSSIBLE_VALUES {
         let lines = checked(shipped.path(), ANY, &format!("unless {{ {condition} }}"));
         assert!(
             lines.iter().any(|line| line.contains(expected)),
             "{condition}: {lines:#?}"
         );
     }
-    // What the validator refuses it refuses with the nearest name.
-    for (scope, clauses, expected) in [
-        (
-            "principal, action == Picket::Action::\"GTE\", resource",
-            "",
-            "did you mean `Picket::Action::\"GET\"`?",
-        ),
-        (
-            "principal is Picket::Usr, action, resource",
-            "",
-            "did you mean `Picket::User`?",
-        ),
-        (ANY, "when { resource.tenat == \"a\" }", "did you mean `tenant`?"),
-    ] {
+    for (scope, clauses, expected) in UNKNOWN {
         let lines = checked(shipped.path(), scope, clauses);
         assert!(
             lines.iter().any(|line| line.contains(expected)),

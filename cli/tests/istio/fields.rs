@@ -291,6 +291,7 @@ fn what_is_imported_with_another_meaning_than_it_seems_is_noted() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of cases, made of JSON")]
 fn each_field_of_a_jwt_rule_is_a_member_of_the_provider_or_named() {
     let with_keys = Workload {
         keys_cluster: Some("issuer".into()),

@@ -558,89 +558,92 @@ mod tests {
         );
     }
 
+    const ISSUERS: [&str; 4] = [
+        "https://i.example",
+        "https://i.example/tenants/7",
+        "https://j.example/",
+        "urn:k",
+    ];
+
+    /// Patterns of principals; the issuers and subjects that match, and others that do not.
+    const PRINCIPALS: &[(&str, &[&str], &[&str])] = &[
+        (
+            "https://i.example/alice",
+            &["https://i.example alice"],
+            &["https://i.example alice2", "https: /i.example/alice", "urn:k alice"],
+        ),
+        (
+            "https://i.example/users/7/alice",
+            &["https://i.example users/7/alice"],
+            &["https://i.example/users/7 alice", "https://i.example alice"],
+        ),
+        (
+            "https://i.example/tenants/7/alice",
+            &["https://i.example/tenants/7 alice"],
+            &["https://i.example tenants/7/alice"],
+        ),
+        (
+            "https://i.example/tenants/7/a/b",
+            &["https://i.example/tenants/7 a/b"],
+            &["https://i.example tenants/7/a/b", "https://i.example/tenants/7/a b"],
+        ),
+        (
+            "https://i.example/tenants/7/",
+            &["https://i.example tenants/7/"],
+            &["https://i.example/tenants/7 a"],
+        ),
+        (
+            "https://j.example//alice",
+            &["https://j.example/ alice"],
+            &["https://j.example /alice"],
+        ),
+        (
+            "urn:k/spiffe://e.org/a",
+            &["urn:k spiffe://e.org/a"],
+            &["urn:k a", "urn:k/spiffe://e.org a"],
+        ),
+        (
+            "https://i.example/*",
+            &["https://i.example alice", "https://i.example a/b"],
+            &["https://i.example ", "https://i.example/tenants/7 alice"],
+        ),
+        (
+            "https://i.example/al*",
+            &["https://i.example alice"],
+            &["https://i.example bob"],
+        ),
+        (
+            "https://i.example/a/b*",
+            &["https://i.example a/bc"],
+            &["https://i.example/a bc"],
+        ),
+        (
+            "*/alice",
+            &["https://i.example alice", "urn:k alice"],
+            &["https://i.example bob"],
+        ),
+        (
+            "*/users/7",
+            &["https://i.example users/7"],
+            &["https://i.example/users 7"],
+        ),
+        (
+            "*.example/alice",
+            &["https://i.example alice"],
+            &["https://i.test alice", "https://i.example xalice"],
+        ),
+        ("*.example/a/b", &["https://i.example a/b"], &["https://i.example/a b"]),
+        ("*ers/7", &["https://i.example users/7"], &["https://i.example 7"]),
+        ("*ice", &["https://i.example alice"], &["https://i.example alic"]),
+        ("*", &["i a"], &["i "]),
+    ];
+
     #[test]
     fn a_principal_is_split_after_the_longest_issuer_that_is_known() {
-        const ISSUERS: [&str; 4] = [
-            "https://i.example",
-            "https://i.example/tenants/7",
-            "https://j.example/",
-            "urn:k",
-        ];
-        // A pattern; issuers and subjects that match, and that do not.
-        for (pattern, matching, others) in [
-            (
-                "https://i.example/alice",
-                &["https://i.example alice"][..],
-                &["https://i.example alice2", "https: /i.example/alice", "urn:k alice"][..],
-            ),
-            (
-                "https://i.example/users/7/alice",
-                &["https://i.example users/7/alice"],
-                &["https://i.example/users/7 alice", "https://i.example alice"],
-            ),
-            (
-                "https://i.example/tenants/7/alice",
-                &["https://i.example/tenants/7 alice"],
-                &["https://i.example tenants/7/alice"],
-            ),
-            (
-                "https://i.example/tenants/7/a/b",
-                &["https://i.example/tenants/7 a/b"],
-                &["https://i.example tenants/7/a/b", "https://i.example/tenants/7/a b"],
-            ),
-            (
-                "https://i.example/tenants/7/",
-                &["https://i.example tenants/7/"],
-                &["https://i.example/tenants/7 a"],
-            ),
-            (
-                "https://j.example//alice",
-                &["https://j.example/ alice"],
-                &["https://j.example /alice"],
-            ),
-            (
-                "urn:k/spiffe://e.org/a",
-                &["urn:k spiffe://e.org/a"],
-                &["urn:k a", "urn:k/spiffe://e.org a"],
-            ),
-            (
-                "https://i.example/*",
-                &["https://i.example alice", "https://i.example a/b"],
-                &["https://i.example ", "https://i.example/tenants/7 alice"],
-            ),
-            (
-                "https://i.example/al*",
-                &["https://i.example alice"],
-                &["https://i.example bob"],
-            ),
-            (
-                "https://i.example/a/b*",
-                &["https://i.example a/bc"],
-                &["https://i.example/a bc"],
-            ),
-            (
-                "*/alice",
-                &["https://i.example alice", "urn:k alice"],
-                &["https://i.example bob"],
-            ),
-            (
-                "*/users/7",
-                &["https://i.example users/7"],
-                &["https://i.example/users 7"],
-            ),
-            (
-                "*.example/alice",
-                &["https://i.example alice"],
-                &["https://i.test alice", "https://i.example xalice"],
-            ),
-            ("*.example/a/b", &["https://i.example a/b"], &["https://i.example/a b"]),
-            ("*ers/7", &["https://i.example users/7"], &["https://i.example 7"]),
-            ("*ice", &["https://i.example alice"], &["https://i.example alic"]),
-            ("*", &["i a"], &["i "]),
-        ] {
+        for (pattern, matching, others) in PRINCIPALS {
             let parsed = PrincipalPattern::parse(pattern, &ISSUERS).unwrap();
             for (values, expected) in [(matching, true), (others, false)] {
-                for value in values {
+                for value in *values {
                     let (issuer, subject) = value.split_once(' ').unwrap();
                     assert_eq!(parsed.fits(issuer, subject), expected, "{pattern} {value}");
                 }

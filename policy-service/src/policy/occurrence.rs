@@ -16,6 +16,10 @@ use super::syntax::body_of;
 use crate::devices::DeviceState;
 use crate::risk::Signal;
 
+/// How many different conditions are validated for a folder: a revision is checked while others wait. What is over this is taken
+/// for possible.
+const CONDITIONS_MAX: usize = 1_000;
+
 /// The entity type of roles.
 const ROLE: &str = "Picket::Role";
 
@@ -53,7 +57,7 @@ impl<'s> Requests<'s> {
         if let Some(ActionConstraint::Eq(action)) = body.as_ref().map(|body| &body.action) {
             found.extend(self.action(action.to_string()));
         }
-        for clause in body.iter().flat_map(|body| body.clauses()) {
+        for clause in body.iter().flat_map(cedar_policy::pst::Template::clauses) {
             let (Clause::When(expression) | Clause::Unless(expression)) = clause;
             self.walk(expression, &mut found);
         }
@@ -62,7 +66,8 @@ impl<'s> Requests<'s> {
 
     fn walk(&self, expression: &Expr, found: &mut Vec<Impossible>) {
         if let Expr::HasAttr { expr, attrs } = expression {
-            found.extend(path_of(expr).and_then(|path| self.attribute(path, attrs.iter().map(|attr| attr.as_str()))));
+            let names = attrs.iter().map(std::ops::Deref::deref);
+            found.extend(path_of(expr).and_then(|path| self.attribute(path, names)));
         } else if let Expr::Is { expr, entity_type, .. } = expression {
             let is_request = matches!(**expr, Expr::Var(Var::Principal | Var::Resource));
             let condition = format!("{expr} is {entity_type}");
@@ -113,7 +118,7 @@ impl<'s> Requests<'s> {
     fn can_hold(&self, condition: &str) -> bool {
         let known = self.known.borrow().get(condition).copied();
         known.unwrap_or_else(|| {
-            let can_hold = self.validate(condition);
+            let can_hold = self.known.borrow().len() >= CONDITIONS_MAX || self.validate(condition);
             self.known.borrow_mut().insert(condition.to_owned(), can_hold);
             can_hold
         })
@@ -172,9 +177,11 @@ fn compared_to_text<'e>(
         }
         (_, _, _) => (left, Vec::new()),
     };
-    let texts = texts.into_iter().filter_map(|text| match text {
-        Expr::Literal(Literal::String(text)) => Some(text.as_str()),
-        _ => None,
+    let texts = texts.into_iter().filter_map(|text| {
+        let Expr::Literal(Literal::String(text)) = text else {
+            return None;
+        };
+        Some(text.as_str())
     });
     let path = path(owner).map(|(_, names)| names);
     texts.filter_map(move |text| Some((path.clone()?, text)))
