@@ -22,8 +22,8 @@ const CONNECTION_ADDRESS_UNKNOWN: &str = "without `use_remote_address: true`, an
      --use-remote-address; or ask for the address of the request (`remoteIpBlocks`, `remote.ip`), and name by \
      --forwarded-for-trusted-hops (`forwarded_for_trusted_hops`) which one counts";
 
-const CONNECTION_ADDRESS_NOTE: &str = "is the connection's own address only while the listener has `use_remote_address: true` and \
-     `xff_num_trusted_hops: 0`";
+const CONNECTION_ADDRESS_NOTE: &str = "is the connection's own address only while the listener has `use_remote_address: true`, \
+     `xff_num_trusted_hops: 0` and no `original_ip_detection_extensions`";
 
 /// Why an address of a request cannot be looked at.
 const REQUEST_ADDRESS_UNKNOWN: &str = "Istio takes this address from `x-forwarded-for`, and the shipped listener (`use_remote_address: true`) does \
