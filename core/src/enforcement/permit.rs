@@ -73,10 +73,9 @@ pub(super) struct Forwarding {
     /// Where the verified credentials are that go.
     removed: SourceSet,
     sources: CredentialSources,
-    /// What is left of the header `cookie`; empty: it goes. `None`: it stays as it is.
-    cookies: Option<Box<str>>,
-    /// What is left of the header `connection`, likewise.
-    connection: Option<Box<str>>,
+    /// Headers of which a part goes, with what is left: the cookies without credentials, `connection` without names. One of which
+    /// nothing is left goes.
+    reduced: Box<[(&'static str, String)]>,
     removes_proof: bool,
     next_nonce: Option<Box<str>>,
     owns_nonces: bool,
@@ -149,24 +148,22 @@ impl Permit {
         let Forwarding {
             removed,
             sources,
-            cookies,
-            connection,
+            reduced,
             ..
         } = &self.forwarding;
-        // What is kept of the cookies, and of `connection`, is set again.
-        let credentials = sources.headers(*removed).chain(cookies.is_some().then_some(COOKIE));
-        let connection = connection.is_some().then_some(CONNECTION_HEADER);
+        let credentials = sources.headers(*removed);
+        // What is left of them is set again.
+        let reduced = reduced.iter().map(|(name, _)| *name);
         let proof = self.forwarding.removes_proof.then_some(PROOF_HEADER);
         let forged = self.forwarding.forged.iter().map(String::as_str);
-        forged.chain(credentials).chain(proof).chain(connection)
+        forged.chain(credentials).chain(proof).chain(reduced)
     }
 
     /// The headers that the upstream gets, each with one value, in place of any that the request has.
     pub fn headers_to_set(&self) -> impl Iterator<Item = (&str, &str)> {
         let Forwarding {
             tokens,
-            cookies,
-            connection,
+            reduced,
             peer,
             sets_peer,
             rule_id,
@@ -178,13 +175,12 @@ impl Permit {
             .iter()
             .filter(|_| *sets_peer)
             .filter_map(|peer| peer.as_ref().as_ref().ok());
-        let [cookies, connection] = [cookies, connection].map(|kept| kept.as_deref().filter(|kept| !kept.is_empty()));
+        let reduced = reduced.iter().filter(|(_, left)| !left.is_empty());
         let transaction_token = self.transaction_token.as_deref();
         principal
             .chain(claims_of_others)
             .map(|(name, value)| (name.as_ref(), value.as_str()))
-            .chain(cookies.map(|kept| (COOKIE, kept)))
-            .chain(connection.map(|kept| (CONNECTION_HEADER, kept)))
+            .chain(reduced.map(|(name, left)| (*name, left.as_str())))
             .chain(transaction_token.map(|token| (transaction_token::HEADER, token)))
             .chain(peer.map(|peer| (PEER, peer.id.as_str())))
             .chain(rule_id.as_deref().map(|id| (ROUTE_RULE, id)))
@@ -270,14 +266,20 @@ impl Forwarding {
         let rewrites = head.target.is_rewritten() || kept_query.is_some();
         // In whatever spelling: a server that reads it would take it for verified.
         let unverified = sources.headers_read_as(unverified, head);
+        let reduced = [
+            (COOKIE, sources.cookies_without(emptied, head)),
+            (CONNECTION_HEADER, head.connection_without_names()),
+        ];
         let forged = head.forged.iter().copied().chain(configuration.forged_in(head));
         Self {
             forged: forged.chain(unverified).map(str::to_owned).collect(),
             path: rewrites.then(|| head.target.with_query(query).into_boxed_str()),
             removed,
             sources: sources.clone(),
-            cookies: sources.cookies_without(emptied, head).map(String::into_boxed_str),
-            connection: head.connection_without_names().map(String::into_boxed_str),
+            reduced: reduced
+                .into_iter()
+                .filter_map(|(name, left)| Some((name, left?)))
+                .collect(),
             removes_proof: looks_at_credential && !configuration.forward_credential && head.proof != ProofHeader::None,
             next_nonce: identity.next_nonce.as_deref().map(Box::from),
             owns_nonces: configuration.dpop.nonce != NonceRequirement::NotRequired,
