@@ -98,7 +98,17 @@ impl Exchange {
         }
     }
 
-    /// Decides about the request, if it waits for keys and that is over. Continuing takes a permit.
+    /// Whether it waits for keys, and need not wait on.
+    pub(crate) fn is_key_wait_over(&self) -> bool {
+        match (&self.state, &self.shared) {
+            (State::AwaitingKeys { pending, .. }, Some(shared)) => {
+                shared.enforcer.borrow().is_key_wait_over(pending, clock::now())
+            }
+            (_, _) => false,
+        }
+    }
+
+    /// Decides about the request, if it waits for keys. Continuing takes a permit.
     pub(crate) fn key_wait_over(&mut self) -> Option<Action> {
         let shared = self.shared.clone()?;
         let state = std::mem::replace(&mut self.state, State::REFUSED);
@@ -106,10 +116,6 @@ impl Exchange {
             self.state = state;
             return None;
         };
-        if !shared.enforcer.borrow().is_key_wait_over(&pending, clock::now()) {
-            self.state = State::AwaitingKeys { pending, headers };
-            return None;
-        }
         Some(self.decide(&shared, headers, |enforcer, arrival| {
             enforcer.key_wait_over(pending, arrival)
         }))

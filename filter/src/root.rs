@@ -1,7 +1,8 @@
 //! The plugin's root context, one in each worker: it reads the configuration and makes the request contexts.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::time::Duration;
 
 use log::{error, info};
 use picket_core::enforcement::Enforcer;
@@ -19,7 +20,10 @@ use crate::plugin_configuration;
 use crate::policy_call::PolicyCall;
 use crate::request::Request;
 use crate::shared_proofs;
-use crate::waiting::Waiting;
+use crate::waiting::{Remaining, Waiting};
+
+/// How often the host calls while there are requests to go on with.
+const WAITING_PERIOD: Duration = Duration::from_millis(10);
 
 /// What the requests of one worker share.
 pub(crate) struct Shared {
@@ -41,6 +45,8 @@ pub(crate) struct Shared {
 
 pub(crate) struct Root {
     context: ContextId,
+    /// How often the host calls.
+    tick_period: Cell<Duration>,
     /// `None` until a configuration was accepted; requests are refused until then.
     shared: Option<Rc<Shared>>,
 }
@@ -54,7 +60,11 @@ impl Shared {
 
 impl Root {
     pub(crate) fn new(context: ContextId) -> Self {
-        Self { context, shared: None }
+        Self {
+            context,
+            tick_period: Cell::new(FLUSH_PERIOD),
+            shared: None,
+        }
     }
 
     fn configure(&self, configuration_bytes: usize) -> Result<Shared, String> {
@@ -92,6 +102,19 @@ impl Root {
         })
     }
 
+    /// Goes on with requests whose wait for keys is over; the host calls soon again where some are
+    /// left.
+    fn go_on_with_waiting(&self, shared: &Shared) {
+        let period = match shared.waiting.key_wait_over(self.context) {
+            Remaining::None => FLUSH_PERIOD,
+            Remaining::Some => WAITING_PERIOD,
+        };
+        if self.tick_period.replace(period) != period {
+            // It was accepted with the configuration; without it the next call comes a little later.
+            let _ = hostcalls::set_tick_period(period);
+        }
+    }
+
     fn fetching(&self) -> Option<(&Shared, &KeyFetches)> {
         let shared = self.shared.as_deref()?;
         Some((shared, shared.key_fetches.as_ref()?))
@@ -108,7 +131,7 @@ impl Context for Root {
     fn on_http_call_response(&mut self, call: u32, headers: usize, body_bytes: usize, _trailers: usize) {
         if let Some((shared, fetches)) = self.fetching() {
             fetches.answered(&shared.enforcer, call, headers, body_bytes);
-            shared.waiting.key_wait_over(self.context);
+            self.go_on_with_waiting(shared);
         }
     }
 
@@ -148,7 +171,7 @@ impl RootContext for Root {
         }
         if let Some((shared, fetches)) = self.fetching() {
             fetches.tick(&shared.enforcer);
-            shared.waiting.key_wait_over(self.context);
+            self.go_on_with_waiting(shared);
         }
     }
 

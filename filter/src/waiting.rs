@@ -10,12 +10,23 @@ use crate::exchange::Exchange;
 use crate::host::{self, ContextId};
 use crate::request::resume;
 
+/// How many requests are decided in one call of the host. It carries out what was decided after the
+/// call, each within the one before, on one stack: some 400 make a stack that is too deep.
+const DECIDED_AT_ONCE_MAX: usize = 32;
+
 /// The requests of one worker that wait for keys, and those of them that wait for the policy
 /// service by now.
 #[derive(Default)]
 pub(crate) struct Waiting {
     /// Core bounds how many wait for keys; Envoy bounds how many calls there are.
     requests: RefCell<Vec<WaitingRequest>>,
+}
+
+/// Whether there are requests that could be decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Remaining {
+    None,
+    Some,
 }
 
 struct WaitingRequest {
@@ -30,17 +41,30 @@ impl Waiting {
         self.requests.borrow_mut().push(WaitingRequest { context, exchange });
     }
 
-    /// Goes on with those whose wait is over. The host has called the plugin's context, `own`.
-    pub(crate) fn key_wait_over(&self, own: ContextId) {
+    /// Goes on with those whose wait is over, the oldest first, and says whether some are left. The
+    /// host has called the plugin's context, `own`.
+    pub(crate) fn key_wait_over(&self, own: ContextId) -> Remaining {
         if self.requests.borrow().is_empty() {
-            return;
+            return Remaining::None;
         }
-        let requests = self.requests.take();
-        let waiting = requests
-            .into_iter()
-            .filter(|request| request.act(own, Exchange::key_wait_over) == Progress::Waits);
-        let waiting: Vec<_> = waiting.collect();
+        let (mut decided, mut remaining) = (0, Remaining::None);
+        let mut waiting = Vec::new();
+        for request in self.requests.take() {
+            let is_over = request.is_key_wait_over();
+            if is_over && decided >= DECIDED_AT_ONCE_MAX {
+                remaining = Remaining::Some;
+            }
+            if !is_over || decided >= DECIDED_AT_ONCE_MAX {
+                waiting.extend(request.exists().then_some(request));
+                continue;
+            }
+            decided += 1;
+            if request.act(own, Exchange::key_wait_over) == Progress::Waits {
+                waiting.push(request);
+            }
+        }
         self.requests.borrow_mut().extend(waiting);
+        remaining
     }
 
     /// Takes the answer to a call of the policy service that was made for one of them.
@@ -66,6 +90,16 @@ enum Progress {
 }
 
 impl WaitingRequest {
+    fn exists(&self) -> bool {
+        self.exchange.strong_count() > 0
+    }
+
+    fn is_key_wait_over(&self) -> bool {
+        self.exchange
+            .upgrade()
+            .is_some_and(|exchange| exchange.borrow().is_key_wait_over())
+    }
+
     fn policy_call(&self) -> Option<u32> {
         self.exchange.upgrade()?.borrow().policy_call()
     }
