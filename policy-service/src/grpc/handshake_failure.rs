@@ -73,8 +73,9 @@ impl From<&Error> for HandshakeFailure {
     fn from(error: &Error) -> Self {
         match error {
             Error::NoCertificatesPresented => Self::NoCertificate,
-            Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
-                Self::ClientCertificate("its issuer is none of `grpc.client_ca_file`".to_owned())
+            // An authority of the same name with another key shows by the signature.
+            Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature) => {
+                Self::ClientCertificate("no authority in `grpc.client_ca_file` has signed it".to_owned())
             }
             Error::InvalidCertificate(error) => Self::ClientCertificate(error.to_string()),
             Error::AlertReceived(
@@ -110,6 +111,11 @@ mod tests {
         );
         check(
             certificate(CertificateError::UnknownIssuer),
+            "client_certificate",
+            "client_ca_file",
+        );
+        check(
+            certificate(CertificateError::BadSignature),
             "client_certificate",
             "client_ca_file",
         );
