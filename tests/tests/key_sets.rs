@@ -5,8 +5,9 @@
 use std::future::{Future, poll_fn};
 use std::task::Poll;
 
-use picket_tests::client::Answer;
 use picket_tests::client::session::Session;
+use picket_tests::client::tls::{Alpn, connect_tls};
+use picket_tests::client::{Answer, http2};
 use picket_tests::clock::Stopwatch;
 use picket_tests::exchange::{Protocol, RequestSpec, Via};
 use picket_tests::issuer::{Issuer, Publication, keys_of_type};
@@ -242,6 +243,46 @@ async fn a_new_key_is_waited_for_also_while_strangers_make_up_others() {
         issuer.key_requests()
     );
     assert!(all_answer(&stack, TokenKey::Rs256, PERMITTED).await);
+    still_serves(&mut stack).await.unwrap();
+}
+
+/// Envoy carries out what was decided about requests in one call of the module each within the one
+/// before.
+#[tokio::test]
+async fn many_requests_wait_and_are_answered_without_harm_to_the_module() {
+    const CONNECTIONS: u32 = 10;
+    const STREAMS: u32 = 90;
+    let (issuer, mut stack) = start(&format!("{AT_URI}, timeout_ms: 4000, refetch_interval_s: 1")).await;
+    issuer.publish(Publication::Document(rsa_keys(&stack)));
+    until_all_answer("the first keys are there", &stack, TokenKey::Rs256, PERMITTED).await;
+    let identity = stack.keys().identity("web").unwrap();
+    // A rule that decides here: the policy service is not what is looked at.
+    let request = RequestSpec {
+        path: "/admin/users".to_owned(),
+        ..direct()
+    };
+    for (published, expected) in [(false, UNKNOWN), (true, (403, Some("rule_deny")))] {
+        let mut connections = Vec::new();
+        for _ in 0..CONNECTIONS {
+            let io = connect_tls(stack.keys(), Some(&identity), Alpn::Http2, stack.inbound_address());
+            connections.push(http2::Connection::new(io.await.unwrap()).await.unwrap());
+        }
+        if published {
+            issuer.publish(Publication::Document(stack.keys().key_set().unwrap()));
+        }
+        let unknown = token(&stack, TokenKey::Es256);
+        let (request, unknown) = (&request, unknown.as_str());
+        let all = connections.iter().flat_map(|connection| {
+            (0..STREAMS).map(move |_| async move {
+                let (request, rest) = request.http2(Some(unknown)).unwrap();
+                connection.exchange(request, rest).await
+            })
+        });
+        for answer in together(all).await {
+            let answer = answer.unwrap();
+            assert_eq!((answer.status, answer.reason().as_deref()), expected, "{answer:?}");
+        }
+    }
     still_serves(&mut stack).await.unwrap();
 }
 

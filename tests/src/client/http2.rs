@@ -37,11 +37,11 @@ impl Connection {
         })
     }
 
-    /// Sends a request and reads the answer to it.
+    /// Sends a request, beside others that are under way, and reads the answer to it.
     ///
     /// # Errors
     /// When the stream or the connection ends before the answer does.
-    pub async fn exchange(&mut self, request: Request<()>, rest: Rest) -> Result<Answer> {
+    pub async fn exchange(&self, request: Request<()>, rest: Rest) -> Result<Answer> {
         let mut sender = self.sender.clone().ready().await.context("the connection is gone")?;
         let ends = rest.body.is_empty() && rest.trailers.is_none();
         let (response, mut stream) = sender.send_request(request, ends)?;
