@@ -23,54 +23,82 @@ pub struct Names<'a> {
 
 /// The meaning of an error whose causes have one of TLS; `None` for any other error.
 #[must_use]
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "rustls has many kinds of errors, and adds more"
+)]
 pub fn describe(error: &(dyn Error + 'static), names: &Names<'_>) -> Option<String> {
     let error = tls_error(error)?;
-    let Names {
-        server,
-        authorities,
-        name,
-        own_certificate,
-        server_authorities,
-    } = names;
+    let server = names.server;
     let meaning = match error {
-        rustls::Error::InvalidCertificate(refused) => match refused {
-            CertificateError::UnknownIssuer | CertificateError::BadSignature => {
-                format!("the certificate of {server} is signed by no authority in {authorities}")
-            }
-            CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
-                format!("the certificate of {server} has expired")
-            }
-            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
-                format!("the certificate of {server} is not valid yet")
-            }
-            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-                format!("the certificate of {server} is for another name than {name}")
-            }
-            _ => format!("the certificate of {server} is refused"),
-        },
-        rustls::Error::AlertReceived(alert) => match alert {
-            AlertDescription::UnknownCA | AlertDescription::DecryptError => {
-                format!("{server} refuses {own_certificate}: it is signed by no authority in {server_authorities}")
-            }
-            AlertDescription::CertificateExpired => {
-                format!("{server} refuses {own_certificate}: it has expired, or is not valid yet")
-            }
-            AlertDescription::CertificateRequired => format!("{server} asks for a certificate, and was given none"),
-            AlertDescription::BadCertificate
-            | AlertDescription::UnsupportedCertificate
-            | AlertDescription::CertificateRevoked
-            | AlertDescription::CertificateUnknown
-            | AlertDescription::AccessDenied => format!("{server} refuses {own_certificate}"),
-            AlertDescription::NoApplicationProtocol => {
-                format!("{server} speaks another protocol there: it is the address of something else")
-            }
-            AlertDescription::ProtocolVersion => format!("{server} speaks another version of TLS"),
-            _ => format!("{server} ended the connection"),
-        },
+        rustls::Error::InvalidCertificate(problem) => refused_here(problem, names),
+        rustls::Error::AlertReceived(alert) => refused_there(*alert, names),
         rustls::Error::InvalidMessage(_) => format!("{server} does not speak TLS there"),
         _ => format!("the connection to {server} failed"),
     };
     Some(format!("{meaning} ({error})"))
+}
+
+/// This side refuses the other one's certificate.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "rustls has many kinds of errors, and adds more"
+)]
+fn refused_here(problem: &CertificateError, names: &Names<'_>) -> String {
+    let Names {
+        server,
+        authorities,
+        name,
+        ..
+    } = names;
+    match problem {
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+            format!("the certificate of {server} is signed by no authority in {authorities}")
+        }
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            format!("the certificate of {server} has expired")
+        }
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            format!("the certificate of {server} is not valid yet")
+        }
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            format!("the certificate of {server} is for another name than {name}")
+        }
+        _ => format!("the certificate of {server} is refused"),
+    }
+}
+
+/// The other side says why it ended the connection (RFC 8446 §6.2).
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "rustls has many kinds of alerts, and adds more"
+)]
+fn refused_there(alert: AlertDescription, names: &Names<'_>) -> String {
+    let Names {
+        server,
+        own_certificate,
+        server_authorities,
+        ..
+    } = names;
+    match alert {
+        AlertDescription::UnknownCA | AlertDescription::DecryptError => {
+            format!("{server} refuses {own_certificate}: it is signed by no authority in {server_authorities}")
+        }
+        AlertDescription::CertificateExpired => {
+            format!("{server} refuses {own_certificate}: it has expired, or is not valid yet")
+        }
+        AlertDescription::CertificateRequired => format!("{server} asks for a certificate, and was given none"),
+        AlertDescription::BadCertificate
+        | AlertDescription::UnsupportedCertificate
+        | AlertDescription::CertificateRevoked
+        | AlertDescription::CertificateUnknown
+        | AlertDescription::AccessDenied => format!("{server} refuses {own_certificate}"),
+        AlertDescription::NoApplicationProtocol => {
+            format!("{server} speaks another protocol there: it is the address of something else")
+        }
+        AlertDescription::ProtocolVersion => format!("{server} speaks another version of TLS"),
+        _ => format!("{server} ended the connection"),
+    }
 }
 
 /// An error of TLS among the causes; those of reading and writing hold theirs without naming it as a source.

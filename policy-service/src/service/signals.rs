@@ -4,17 +4,14 @@ use std::io;
 
 use tokio::signal::unix::{SignalKind, signal};
 
-/// What is ignored, with its name.
-const IGNORED: [(fn() -> SignalKind, &str); 3] = [
-    (SignalKind::hangup, "SIGHUP"),
-    (SignalKind::user_defined1, "SIGUSR1"),
-    (SignalKind::user_defined2, "SIGUSR2"),
-];
-
 /// Logs these signals from now on. The standard library ignores SIGPIPE already.
 pub(super) fn ignore() -> io::Result<()> {
-    for (kind, name) in IGNORED {
-        let mut signals = signal(kind())?;
+    for (kind, name) in [
+        (SignalKind::hangup(), "SIGHUP"),
+        (SignalKind::user_defined1(), "SIGUSR1"),
+        (SignalKind::user_defined2(), "SIGUSR2"),
+    ] {
+        let mut signals = signal(kind)?;
         tokio::spawn(async move {
             while signals.recv().await.is_some() {
                 tracing::warn!(

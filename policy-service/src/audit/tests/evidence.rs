@@ -89,88 +89,103 @@ fn found(database: &Path) -> Found {
     }
 }
 
+/// What is done to the files of a log, and what is found.
+struct Case {
+    done: &'static str,
+    change: fn(&Left),
+    found: Found,
+}
+
+const fn case(done: &'static str, change: fn(&Left), found: Found) -> Case {
+    Case { done, change, found }
+}
+
+const fn missing(seq: i64, through: u64) -> Found {
+    Err((Some(seq), Finding::Missing { through }))
+}
+
+const CASES: &[Case] = &[
+    case("nothing", |_| {}, Ok(5)),
+    case("no index", |left| left.remove("-shm"), Ok(5)),
+    case("no write-ahead log", |left| left.remove("-wal"), missing(1, 5)),
+    case(
+        "no write-ahead log and no index",
+        |left| {
+            left.remove("-wal");
+            left.remove("-shm");
+        },
+        missing(1, 5),
+    ),
+    case("an empty write-ahead log", |left| left.cut("-wal", 0), missing(1, 5)),
+    case("the header of one", |left| left.cut("-wal", 32), missing(1, 5)),
+    case(
+        "an older write-ahead log",
+        |left| left.take_from("older", "-wal"),
+        missing(3, 5),
+    ),
+    case(
+        "one that was cut to what the older one has",
+        |left| left.cut("-wal", fs::metadata(beside(&left.path("older"), "-wal")).unwrap().len()),
+        missing(3, 5),
+    ),
+    case(
+        "the write-ahead log of another log",
+        |left| left.take_from("foreign", "-wal"),
+        // SQLite takes its pages, among them the head.
+        Err((None, Finding::KeyMissing)),
+    ),
+    case(
+        "no head file",
+        |left| left.remove("-head"),
+        Err((None, Finding::HeadFileMissing)),
+    ),
+    case(
+        "no head file and no write-ahead log",
+        |left| {
+            left.remove("-head");
+            left.remove("-wal");
+        },
+        Err((None, Finding::HeadFileMissing)),
+    ),
+    case(
+        "an empty head file",
+        |left| left.cut("-head", 0),
+        Err((None, Finding::HeadFileBroken)),
+    ),
+    case(
+        "an altered head file",
+        |left| left.fill("-head", 0..1024),
+        Err((None, Finding::HeadFileBroken)),
+    ),
+    case(
+        "a head file of another log, which has more records",
+        |left| left.take_from("foreign", "-head"),
+        missing(6, 7),
+    ),
+    // The chain proves what is there; only one slot is written at a time.
+    case("an older head file", |left| left.take_from("older", "-head"), Ok(5)),
+    case("a first slot that was torn", |left| left.fill("-head", 0..512), Ok(5)),
+    case(
+        "a second slot that was torn",
+        |left| left.fill("-head", 512..1024),
+        Ok(5),
+    ),
+];
+
 #[tokio::test]
 async fn what_was_acknowledged_and_is_gone_is_named_whatever_was_done_to_the_files() {
-    let missing = |seq, through| Err((Some(seq), Finding::Missing { through }));
-    let cases: &[(&str, fn(&Left), Found)] = &[
-        ("nothing", |_| {}, Ok(5)),
-        ("no index", |left| left.remove("-shm"), Ok(5)),
-        ("no write-ahead log", |left| left.remove("-wal"), missing(1, 5)),
-        (
-            "no write-ahead log and no index",
-            |left| {
-                left.remove("-wal");
-                left.remove("-shm");
-            },
-            missing(1, 5),
-        ),
-        ("an empty write-ahead log", |left| left.cut("-wal", 0), missing(1, 5)),
-        ("the header of one", |left| left.cut("-wal", 32), missing(1, 5)),
-        (
-            "an older write-ahead log",
-            |left| left.take_from("older", "-wal"),
-            missing(3, 5),
-        ),
-        (
-            "one that was cut to what the older one has",
-            |left| left.cut("-wal", fs::metadata(beside(&left.path("older"), "-wal")).unwrap().len()),
-            missing(3, 5),
-        ),
-        (
-            "the write-ahead log of another log",
-            |left| left.take_from("foreign", "-wal"),
-            // SQLite takes its pages, among them the head.
-            Err((None, Finding::KeyMissing)),
-        ),
-        (
-            "no head file",
-            |left| left.remove("-head"),
-            Err((None, Finding::HeadFileMissing)),
-        ),
-        (
-            "no head file and no write-ahead log",
-            |left| {
-                left.remove("-head");
-                left.remove("-wal");
-            },
-            Err((None, Finding::HeadFileMissing)),
-        ),
-        (
-            "an empty head file",
-            |left| left.cut("-head", 0),
-            Err((None, Finding::HeadFileBroken)),
-        ),
-        (
-            "an altered head file",
-            |left| left.fill("-head", 0..1024),
-            Err((None, Finding::HeadFileBroken)),
-        ),
-        (
-            "a head file of another log, which has more records",
-            |left| left.take_from("foreign", "-head"),
-            missing(6, 7),
-        ),
-        // The chain proves what is there; only one slot is written at a time.
-        ("an older head file", |left| left.take_from("older", "-head"), Ok(5)),
-        ("a first slot that was torn", |left| left.fill("-head", 0..512), Ok(5)),
-        (
-            "a second slot that was torn",
-            |left| left.fill("-head", 512..1024),
-            Ok(5),
-        ),
-    ];
-    for (done, change, expected) in cases {
+    for Case { done, change, found } in CASES {
         let left = Left::new().await;
         change(&left);
-        assert_eq!(found(&left.path("audit")), *expected, "{done}");
+        assert_eq!(self::found(&left.path("audit")), *found, "{done}");
         // What does not verify is not written to, and what does is continued.
         let opened = AuditLog::open(&left.path("audit"), key(KEY), |_| {});
-        match expected {
+        match found {
             Ok(records) => {
                 let (log, writer) = opened.unwrap();
                 log.append(9, &event("9")).await.unwrap();
                 writer.close();
-                assert_eq!(found(&left.path("audit")), Ok(records + 1), "{done}");
+                assert_eq!(self::found(&left.path("audit")), Ok(records + 1), "{done}");
             }
             Err(_) => assert!(
                 matches!(opened.err(), Some(OpenError::Store(StoreError::Unverified(_)))),

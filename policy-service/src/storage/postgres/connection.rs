@@ -147,7 +147,6 @@ fn check_credentials(url: &str) -> Result<(), StorageError> {
 }
 
 /// A connection that failed, with the side and the certificate where TLS is the cause.
-#[expect(clippy::needless_pass_by_value, reason = "it is the argument of `map_err`")]
 fn handshake(error: tokio_postgres::Error) -> StorageError {
     let names = tls_failure::Names {
         server: "the database server",
