@@ -19,12 +19,16 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use picket_core::configuration::filter::FilterConfiguration;
 use picket_core::configuration::problems::Problems;
+use picket_core::request::is_registered_method;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use authentication::Authentication;
 use authorization::Access;
 use documents::{Document, Kind};
+
+/// As many as the filter takes.
+const FURTHER_METHODS_MAX: usize = 100;
 
 /// The workload whose sidecar is configured.
 #[derive(Clone, Debug)]
@@ -181,10 +185,32 @@ fn whole(workload: &Workload, authentication: &Authentication, access: Access) -
     }
     configuration.insert("rules".to_owned(), json!([rule]));
     let access = access.into_value();
+    let methods = further_methods(&access);
+    if !methods.is_empty() {
+        configuration.insert("further_methods".to_owned(), json!(methods));
+    }
     if access.as_object().is_some_and(|members| !members.is_empty()) {
         configuration.insert("access".to_owned(), access);
     }
     Value::Object(configuration)
+}
+
+/// The methods that a rule names and IANA does not know: the filter takes no other ones.
+fn further_methods(access: &Value) -> BTreeSet<&str> {
+    let is_further = |method: &&str| {
+        let is_whole = method.bytes().all(|b| b.is_ascii_uppercase() || matches!(b, b'-' | b'_'));
+        is_whole && !is_registered_method(method)
+    };
+    let lists = access.as_object().into_iter().flat_map(|lists| lists.values());
+    let rules = lists.filter_map(Value::as_array).flatten();
+    let operations = rules.filter_map(|rule| rule.get("to")?.as_array()).flatten();
+    let methods = operations.filter_map(|operation| operation.get("methods")?.as_array());
+    methods
+        .flatten()
+        .filter_map(Value::as_str)
+        .filter(is_further)
+        .take(FURTHER_METHODS_MAX)
+        .collect()
 }
 
 /// A configuration that the filter would refuse is none.

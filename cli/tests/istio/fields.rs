@@ -723,3 +723,51 @@ spec: { action: DENY, rules: [ { when: [ { key: source.trustDomain, notValues: [
     ]);
     assert_eq!(import.configuration.unwrap()["access"]["reject"], expected);
 }
+
+#[test]
+fn a_method_that_only_the_policies_know_is_one_to_the_filter() {
+    let methods = json!({"to": [{"operation": {"methods": ["PURGE", "GET", "DEL*"]}}]});
+    let import = policy("ALLOW", &methods);
+    let configuration = import.configuration.unwrap();
+    assert_eq!(configuration["further_methods"], json!(["PURGE"]));
+    let mut sidecar = Sidecar::new(&configuration);
+    for (method, expected) in [
+        ("PURGE", None),
+        ("DELETE", None),
+        ("BAN", Some(DenyReason::RequestMalformed)),
+        ("POST", Some(DenyReason::AccessRuleNoAccept)),
+    ] {
+        let request = Request {
+            method: method.into(),
+            ..Request::default()
+        };
+        assert_eq!(sidecar.refuses(&request).0, expected, "{method}");
+    }
+    let import = policy("ALLOW", &json!({"to": [{"operation": {"methods": ["GET"]}}]}));
+    assert_eq!(import.configuration.unwrap().get("further_methods"), None);
+}
+
+#[test]
+fn two_rules_of_one_issuer_are_two_providers() {
+    let rule = |audience: &str, parameter: &str| {
+        json!({
+            "issuer": GOOD, "jwks": jwks(), "audiences": [audience], "fromParams": [parameter],
+            "fromHeaders": [{"name": "Authorization", "prefix": "Bearer "}],
+        })
+    };
+    let documents = [authentication(&json!([rule("a", "t"), rule("b", "u")]))];
+    let import = imported(&documents, &of_example_org());
+    assert_eq!(import.problems, []);
+    let mut sidecar = Sidecar::new(&import.configuration.unwrap());
+    for (audience, expected) in [
+        ("a", None),
+        ("b", None),
+        ("c", Some(DenyReason::TokenAudienceMismatch)),
+    ] {
+        let request = Request {
+            claims: Some(json!({"iss": GOOD, "sub": "alice", "aud": audience})),
+            ..Request::default()
+        };
+        assert_eq!(sidecar.refuses(&request).0, expected, "{audience}");
+    }
+}
