@@ -41,7 +41,7 @@ async fn a_rule_that_allows_delimiters_forwards_them_as_they_are() {
     let options = Options::default()
         .edit(SLASHES.0, SLASHES.1)
         .edit(PATHS, &format!("{PATHS}{ALLOWED}"));
-    let stack = Stack::start(options).await.unwrap();
+    let mut stack = Stack::start(options).await.unwrap();
     let failures = differences(&stack, &parse(VECTORS).unwrap()).await;
     assert!(failures.is_empty(), "{}\n{}", failures.join("\n"), stack.tails());
 }
