@@ -89,7 +89,7 @@ impl Exchange {
     /// Takes the request's headers.
     pub(crate) fn arrived(&mut self, map: Result<HeaderMap, HostFailure>) -> Action {
         match (self.shared.clone(), map) {
-            (Some(shared), Ok(map)) => self.decide(&shared, map, |enforcer, arrival| enforcer.request_arrived(arrival)),
+            (Some(shared), Ok(map)) => self.decide(&shared, map, Enforcer::request_arrived),
             (shared, map) => {
                 let headers = map.as_ref().ok().and_then(|map| map.headers().ok());
                 let caller = Caller::of(&headers.unwrap_or_default());

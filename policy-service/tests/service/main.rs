@@ -213,7 +213,7 @@ async fn only_listed_callers_with_a_certificate_and_tls_1_3_are_served() {
         ("protocol", "TLS 1.3", setup.authority.client(Some(&orders), &TLS12)),
         (
             "service_certificate",
-            "UnknownCA",
+            "refuses this service's certificate",
             stranger.client(Some(&orders), &TLS13),
         ),
     ] {
