@@ -107,7 +107,7 @@ async fn bytes_that_are_not_utf_8() {
     )
     .await;
     assert_eq!(answer.status, 400, "{answer:?}");
-    let mut connection = http2::Connection::new(connect(&stack, Alpn::Http2).await)
+    let connection = http2::Connection::new(connect(&stack, Alpn::Http2).await)
         .await
         .unwrap();
     let (mut request, rest) = RequestSpec::default().http2(Some(&token(&stack))).unwrap();
@@ -212,7 +212,7 @@ async fn chunks_and_trailers() {
         !answer.json().unwrap()["trailers"].to_string().contains("root"),
         "{answer:?}"
     );
-    let mut connection = http2::Connection::new(connect(&stack, Alpn::Http2).await)
+    let connection = http2::Connection::new(connect(&stack, Alpn::Http2).await)
         .await
         .unwrap();
     for body in [Bytes::new(), Bytes::from_static(&[0, 0, 0, 0, 0])] {
@@ -257,7 +257,7 @@ async fn a_caller_that_goes_away_while_the_decision_is_awaited() {
     }
     for _ in 0..DEPARTURES {
         let calls = stack.fake().unwrap().calls();
-        let mut connection = http2::Connection::new(connect(&stack, Alpn::Http2).await)
+        let connection = http2::Connection::new(connect(&stack, Alpn::Http2).await)
             .await
             .unwrap();
         let (request, rest) = RequestSpec::default().http2(Some(&token(&stack))).unwrap();
@@ -362,7 +362,7 @@ async fn http_2_streams_side_by_side_get_each_their_own_answer() {
         let token = TokenSpec::of(&format!("user-{subject}")).mint(stack.keys()).unwrap();
         let io = connect(&stack, Alpn::Http2).await;
         tasks.push(tokio::spawn(async move {
-            let mut connection = http2::Connection::new(io).await?;
+            let connection = http2::Connection::new(io).await?;
             for _ in 0..5 {
                 let (request, rest) = RequestSpec::default().http2(Some(&token))?;
                 let answer = connection.exchange(request, rest).await?;

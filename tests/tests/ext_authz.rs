@@ -84,7 +84,7 @@ async fn a_forged_trailer_never_arrives() {
     let stack = Stack::start(Options::default().externally()).await.unwrap();
     let identity = stack.keys().identity("web").unwrap();
     let io = connect_tls(stack.keys(), Some(&identity), Alpn::Http2, stack.inbound_address());
-    let mut connection = http2::Connection::new(io.await.unwrap()).await.unwrap();
+    let connection = http2::Connection::new(io.await.unwrap()).await.unwrap();
     let call = RequestSpec {
         protocol: Protocol::Grpc,
         method: "POST".to_owned(),
