@@ -27,7 +27,7 @@ use confirmation::Confirmation;
 use credential::SourceSet;
 use keys::VerificationKey;
 pub use limits::TokenLimits;
-use provider::ProviderIndex;
+use provider::{ProviderIndex, ProviderSet};
 pub use verification::{Asked, Lookup, Sighting, TokenVerifier, Verification};
 
 /// A token whose signature, or its issuer's word on it, and claims have been verified.
@@ -75,8 +75,8 @@ pub struct TokenError {
     pub reason: DenyReason,
     /// What exactly was wrong.
     pub detail: Cow<'static, str>,
-    /// The provider whose newer keys might verify it; `None`: no key would.
-    pub newer_keys_of: Option<ProviderIndex>,
+    /// The providers whose newer keys might verify it; empty: no key would.
+    pub newer_keys_of: ProviderSet,
 }
 
 impl TokenError {
@@ -84,14 +84,14 @@ impl TokenError {
         Self {
             reason,
             detail: detail.into(),
-            newer_keys_of: None,
+            newer_keys_of: ProviderSet::default(),
         }
     }
 
     /// The same, where newer keys of this provider might verify the token.
     fn for_want_of_keys(self, provider: ProviderIndex) -> Self {
         Self {
-            newer_keys_of: Some(provider),
+            newer_keys_of: ProviderSet::from_iter([provider]),
             ..self
         }
     }

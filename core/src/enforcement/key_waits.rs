@@ -74,12 +74,17 @@ impl CredentialCheck<'_> {
     }
 
     fn not_verified(&mut self, error: TokenError) -> Refusal {
-        let wait = error.newer_keys_of.and_then(|provider| {
-            // Nobody waits for the keys of a token that would be refused whatever they are.
-            check_provider(self.rule, provider).ok()?;
-            Some((provider, self.tokens.want_keys(provider, self.since, self.now)?))
-        });
-        let Some((provider, wait)) = wait else {
+        let mut first = None;
+        for provider in error.newer_keys_of.iter() {
+            // Nobody waits for the keys of a provider whose tokens the rule does not take.
+            if check_provider(self.rule, provider).is_err() {
+                continue;
+            }
+            // All of them are fetched again. The request waits for the first one's, and then for the next.
+            let wait = self.tokens.want_keys(provider, self.since, self.now);
+            first = first.or(wait.map(|wait| (provider, wait)));
+        }
+        let Some((provider, wait)) = first else {
             return error.into();
         };
         let Some(place) = self.key_waits.take() else {

@@ -198,6 +198,17 @@ pub(super) fn check_times(starts_at: Timestamp, ends_at: Timestamp, now: Timesta
     Ok(())
 }
 
+/// Whether a token is for another audience or another time, whoever signed it.
+pub(super) fn are_refused(claims: &Members<'_>, provider: &Provider, now: Timestamp) -> bool {
+    let times = || Times::read(claims, provider, now);
+    let is_valid = || {
+        times()
+            .and_then(|times| check_times(times.starts_at, times.ends_at, now))
+            .is_ok()
+    };
+    check_audience(claims, provider).is_err() || !is_valid()
+}
+
 /// RFC 7519 §4.1.3: one string, or an array of them; one must be ours.
 fn check_audience(claims: &Members<'_>, provider: &Provider) -> Result<(), TokenError> {
     let Some(ours) = &provider.audiences else {

@@ -158,6 +158,12 @@ impl ProviderSet {
         Self(self.0 & other.0)
     }
 
+    /// Those that are in either.
+    #[must_use]
+    pub fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
     /// Each of them, in the order of the configuration.
     pub fn iter(self) -> impl Iterator<Item = ProviderIndex> {
         (0..PROVIDERS_MAX).filter(move |index| self.contains(*index))

@@ -251,7 +251,13 @@ impl TokenVerifier {
                 let verified = self.remember(token, accepted, now);
                 check_source(&verified, credential).map(|()| Sighting::Verified(verified))
             }
-            (Err(_), Endpoint::AfterKeys(provider)) => self.look_up(provider, text, token.candidates, now),
+            (Err(error), Endpoint::AfterKeys(provider)) => {
+                // The endpoint answers this request; the next ones find the keys.
+                for provider in error.newer_keys_of.iter() {
+                    let _no_wait = self.want_keys(provider, now, now);
+                }
+                self.look_up(provider, text, token.candidates, now)
+            }
             (Err(error), Endpoint::None | Endpoint::Alone(_)) => Err(error),
         }
     }

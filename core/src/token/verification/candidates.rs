@@ -119,15 +119,13 @@ impl TokenVerifier {
         }
         // A token that another provider accepts is no reason to fetch anything; one that none accepts may be by newer keys of
         // any of them.
-        let newer_keys_of = failures.iter().find_map(|failure| failure.error.newer_keys_of);
+        let newer_keys_of = failures.iter().map(|failure| failure.error.newer_keys_of);
+        let newer_keys_of = newer_keys_of.fold(ProviderSet::default(), ProviderSet::union);
         let furthest = failures
             .into_iter()
             .reduce(|first, other| if other.stage > first.stage { other } else { first });
         let error = furthest.map_or_else(unknown_issuer, |failure| failure.error);
-        Err(TokenError {
-            newer_keys_of: error.newer_keys_of.or(newer_keys_of),
-            ..error
-        })
+        Err(TokenError { newer_keys_of, ..error })
     }
 }
 
@@ -141,7 +139,11 @@ fn check_with(
     now: Timestamp,
 ) -> Result<(SigningKey, CheckedClaims), Failure> {
     check_header(provider, header).map_err(|error| Failure::at(Stage::Header, error))?;
-    let not_verified = |error| fetched_keys::not_verified(error, &provider.keys, index);
+    // No keys are fetched for a token that would be refused whatever they are.
+    let not_verified = |error| match claims::are_refused(claims, provider, now) {
+        true => error,
+        false => fetched_keys::not_verified(error, &provider.keys, index),
+    };
     let found = provider.keys.find(header.key_id, header.algorithm, now);
     let found = found.map_err(|error| {
         let stage = match error {

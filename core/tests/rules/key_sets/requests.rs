@@ -43,15 +43,19 @@ fn remote() -> Value {
 
 /// A token for a day, signed by the key of this number.
 fn token(number: u8, key_id: Option<&str>) -> String {
+    let claims = json!({
+        "iss": "https://issuer.example", "sub": format!("user-{number}"), "aud": "orders", "exp": NOW_S + 86_400,
+    });
+    signed(number, key_id, &claims)
+}
+
+fn signed(number: u8, key_id: Option<&str>, claims: &Value) -> String {
     let header = Header {
         kid: key_id.map(str::to_owned),
         ..Header::new(Algorithm::ES256)
     };
-    let claims = json!({
-        "iss": "https://issuer.example", "sub": format!("user-{number}"), "aud": "orders", "exp": NOW_S + 86_400,
-    });
     let key = EncodingKey::from_ec_der(signing_key(number).to_pkcs8_der().unwrap().as_bytes());
-    encode(&header, &claims, &key).unwrap()
+    encode(&header, claims, &key).unwrap()
 }
 
 fn by(number: u8) -> Caller {
@@ -483,6 +487,63 @@ fn a_key_id_that_no_key_has_leads_to_a_fetch_whatever_was_tried() {
     workers.workers[0].permits(&by(1));
     assert_eq!(workers.tick(0), []);
     assert_eq!(workers.waits_and_ends(&by(2), &[2]).0, Ok(()));
+}
+
+/// An expired token with a key that is gone is ordinary after a rotation, and no reason to fetch or to wait.
+#[test]
+fn nobody_waits_for_the_keys_of_a_token_that_is_refused_whatever_they_are() {
+    let mut workers = Workers::new(1);
+    workers.fetches(0, &[1]);
+    workers.later_ms(REFETCH_INTERVAL_MS);
+    for claims in [
+        json!({"iss": "https://issuer.example", "sub": "a", "aud": "orders", "exp": NOW_S - 3600}),
+        json!({"iss": "https://issuer.example", "sub": "a", "aud": "others", "exp": NOW_S + 3600}),
+        json!({"iss": "https://issuer.example", "sub": "a", "aud": "orders", "exp": NOW_S + 7200, "nbf": NOW_S + 3600}),
+    ] {
+        let token = signed(2, Some("k2"), &claims);
+        let refusal = workers.workers[0].refuses(&Caller::new().get("/local").bearer(&token));
+        assert_eq!(refusal.reason, DenyReason::TokenKeyUnknown, "{claims}");
+        assert_eq!(workers.tick(0), [], "{claims}");
+    }
+}
+
+/// The keys of each are at another place; either may have the new one.
+#[test]
+fn of_two_fetched_providers_of_one_issuer_each_may_have_the_new_key() {
+    for rotating in [0, 1] {
+        let mut document = remote();
+        let mut other = document["providers"][0].clone();
+        other["name"] = "other".into();
+        other["remote_keys"]["uri"] = "https://issuer.example/other".into();
+        document["providers"].as_array_mut().unwrap().push(other);
+        let mut workers = Workers::with(&document, 1);
+        let answer = |workers: &mut Workers, sets: [&[u8]; 2]| {
+            for fetch in workers.tick(0) {
+                let numbers = sets[fetch.provider];
+                workers.answered(0, &fetch, Ok(&key_set(numbers)));
+            }
+        };
+        answer(&mut workers, [&[1], &[1]]);
+        workers.later_ms(REFETCH_INTERVAL_MS);
+        let mut sets: [&[u8]; 2] = [&[1], &[1]];
+        sets[rotating] = &[1, 2];
+        let mut pending = workers.workers[0].awaits_keys(&by(2));
+        for _ in 0..40 {
+            answer(&mut workers, sets);
+            let now = workers.workers[0].now();
+            if workers.workers[0].enforcer().is_key_wait_over(&pending, now) {
+                match workers.workers[0].keys_awaited(pending, &by(2)).0 {
+                    Step::AwaitKeys(again) => pending = again,
+                    other => {
+                        assert!(matches!(other, Step::Decided(Ok(_))), "{rotating}: {other:?}");
+                        break;
+                    }
+                }
+            }
+            workers.later_ms(TICK_MS);
+        }
+        workers.workers[0].permits(&by(2));
+    }
 }
 
 /// Of two providers of one issuer, the one whose token it is not fetches nothing for it.
