@@ -15,6 +15,8 @@ pub const HEADERS_MAX: usize = 256;
 pub const REQUEST_ID_BYTES_MAX: usize = 128;
 /// RFC 9110 §11.6.2, in lower case as the proxy gives names.
 pub const AUTHORIZATION: &str = "authorization";
+/// RFC 6265 §5.4, in lower case as the proxy gives names.
+pub const COOKIE: &str = "cookie";
 /// RFC 9449 §4.1, in lower case as the proxy gives names.
 pub const PROOF_HEADER: &str = "dpop";
 /// RFC 9110 §7.6.1, in lower case as the proxy gives names.

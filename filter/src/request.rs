@@ -94,7 +94,7 @@ impl HttpContext for Request {
 fn remove_forged_trailers(shared: &Shared) -> Result<(), HostFailure> {
     let map = HeaderMap::read(MapType::HttpRequestTrailers)?;
     for (name, _) in map.headers()? {
-        if shared.enforcer.borrow().configuration().owns_header(name) {
+        if shared.enforcer.borrow().configuration().removes_trailer(name) {
             host::remove_header(MapType::HttpRequestTrailers, name)?;
         }
     }

@@ -21,7 +21,7 @@ use crate::identity_headers::{self, IdentityHeaders};
 use crate::path::Delimiters;
 use crate::peer::requirement::PeerRequirement;
 use crate::peer::resolution::PeerResolution;
-use crate::request::{self, RequestHead};
+use crate::request::{self, AUTHORIZATION, COOKIE, RequestHead};
 use crate::route::{HostPattern, PathTemplate, RouteTable};
 use crate::source_address::SourceRequirement;
 use crate::spiffe::TrustDomain;
@@ -227,6 +227,17 @@ impl FilterConfiguration {
                 .owned_headers
                 .iter()
                 .any(|wanted| request::is_spelling_of(name, wanted))
+    }
+
+    /// Whether a trailer of this name goes: one of Picket's own, or one that could pass for a credential to a server that takes
+    /// trailers for headers. RFC 9110 §6.5.1: no sender may make such a trailer.
+    #[must_use]
+    pub fn removes_trailer(&self, name: &str) -> bool {
+        let mut credentials = self
+            .credential_sources
+            .headers(SourceSet::ALL)
+            .chain([AUTHORIZATION, COOKIE]);
+        self.owns_header(name) || credentials.any(|wanted| request::is_spelling_of(name, wanted))
     }
 
     /// The names of a request's headers that could pass for one that a provider makes.

@@ -12,13 +12,11 @@ use crate::dpop::{NonceRequirement, ProofHeader};
 use crate::identity_headers::{DECISION_ID, OBLIGATIONS, PEER, ROUTE_RULE};
 use crate::peer::requirement::PeerRequirement;
 use crate::reason::{DecidedBy, DenyReason};
-use crate::request::{CONNECTION_HEADER, Caller, PROOF_HEADER, RequestHead};
+use crate::request::{CONNECTION_HEADER, COOKIE, Caller, PROOF_HEADER, RequestHead};
 use crate::time::Timestamp;
 use crate::token::VerifiedToken;
 use crate::token::credential::{CredentialSources, SourceSet};
 use crate::transaction_token::{self, Transaction, TransactionTokens};
-
-const COOKIE: &str = "cookie";
 
 /// Leave to forward one request, and how.
 ///
@@ -282,7 +280,7 @@ impl Forwarding {
                 .collect(),
             removes_proof: looks_at_credential && !configuration.forward_credential && head.proof != ProofHeader::None,
             next_nonce: identity.next_nonce.as_deref().map(Box::from),
-            owns_nonces: configuration.dpop.nonce != NonceRequirement::NotRequired,
+            owns_nonces: looks_at_credential && configuration.dpop.nonce != NonceRequirement::NotRequired,
             tokens: identity.tokens.clone(),
             peer: checks_peer.then(|| Rc::clone(identity.peer())),
             sets_peer: sets.has(PEER),

@@ -8,11 +8,12 @@ use super::tokens::Tokens;
 use super::{Notes, Refusal, check_provider, check_rule_takes, find_credential};
 use crate::configuration::filter::{CredentialRequirement, FilterConfiguration, PossessionRequirement, RouteRule};
 use crate::dpop::{AccessTokenHash, KeyBinding, ProofChecker, ProofError, Thumbprint};
+use crate::path::Delimiters;
 use crate::peer::CertificateThumbprint;
 use crate::reason::{DecidedBy, DenyReason};
 use crate::request::RequestHead;
 use crate::time::Timestamp;
-use crate::token::credential::{Credential, CredentialScheme, SourceSet};
+use crate::token::credential::{Credential, CredentialError, CredentialScheme, SourceSet};
 use crate::token::provider::ProviderIndex;
 use crate::token::{Sighting, TokenVerifier, VerifiedToken};
 
@@ -53,6 +54,7 @@ impl CredentialCheck<'_> {
         if self.rule.credential != CredentialRequirement::NotRequired {
             let (sources, own) = (&self.configuration.credential_sources, self.rule.credential_sources);
             identity.unverified_sources = sources.occupied_beside(own, self.head);
+            self.check_encoded_query()?;
         }
         let result = match &self.rule.credential {
             CredentialRequirement::All(providers) => self.run_all(providers, identity, knowledge, notes),
@@ -105,6 +107,19 @@ impl CredentialCheck<'_> {
     }
 
     /// Where a credential is missing, and there is one that does not count, the caller is told so.
+    /// Where the rule does not say that the upstream takes `%3F` for data, the upstream may find a query behind it.
+    fn check_encoded_query(&self) -> Result<(), Refusal> {
+        let delimiters = self.head.target.delimiters.without(self.rule.allow_in_path);
+        if !delimiters.intersects(Delimiters::ENCODED_QUESTION_MARK) {
+            return Ok(());
+        }
+        let sources = &self.configuration.credential_sources;
+        match sources.behind_encoded_question_mark(self.head) {
+            None => Ok(()),
+            Some(place) => Err(CredentialError::Misread(place.clone()).into()),
+        }
+    }
+
     fn misplaced(&self, refusal: Refusal, unverified: SourceSet) -> Refusal {
         if refusal.reason != DenyReason::CredentialMissing || unverified == SourceSet::default() {
             return refusal;

@@ -10,13 +10,12 @@ use std::rc::Rc;
 
 use super::TokenError;
 use crate::reason::DenyReason;
-use crate::request::{AUTHORIZATION, RequestHead, is_spelling_of};
+use crate::request::{AUTHORIZATION, COOKIE, RequestHead, is_spelling_of};
 
 /// More places to look for a credential are refused.
 pub const SOURCES_MAX: usize = 16;
 /// No rule asks for more credentials than that in one request: the signature of each may have to be checked.
 pub const CREDENTIALS_MAX: usize = 4;
-const COOKIE: &str = "cookie";
 
 /// A place where tokens may be sent. `Display` names it for a caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -195,6 +194,23 @@ impl CredentialSources {
             }
         }
         occupied
+    }
+
+    /// A query parameter's place that a server would find behind a `%3F` of the path, which some proxies decode: nobody has looked
+    /// at what it holds, and nothing removes it.
+    #[must_use]
+    pub fn behind_encoded_question_mark(&self, head: &RequestHead<'_>) -> Option<&CredentialSource> {
+        let queries = head.target.path.split("%3F").skip(1);
+        let parameters = queries.flat_map(|query| query.split(['&', ';']));
+        let parameters = parameters
+            .flat_map(|part| part.split("%26"))
+            .flat_map(|part| part.split("%3B"));
+        let names = parameters.filter_map(|parameter| parameter.split('=').next()?.split("%3D").next());
+        let holds = |wanted: &str| names.clone().any(|name| spelling::is_read_as(name, wanted));
+        self.0.iter().find(|place| match place {
+            CredentialSource::Query(wanted) => holds(wanted),
+            CredentialSource::Authorization | CredentialSource::Header { .. } | CredentialSource::Cookie(_) => false,
+        })
     }
 
     fn several(&self, first: &Credential<'_>, second: &Credential<'_>) -> CredentialError {

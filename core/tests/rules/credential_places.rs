@@ -360,3 +360,50 @@ fn a_rule_that_takes_both_schemes_names_both() {
     let missing = Sidecar::with(&document).refuses(&local().no_bearer());
     assert_eq!(challenge(&missing), "Bearer realm=\"orders\"");
 }
+
+/// NGINX's `proxy_pass http://b$uri` makes a query of it, in which the upstream finds a token that nobody has looked at.
+#[test]
+fn a_token_behind_an_encoded_question_mark_is_refused() {
+    let mut document = document("optional");
+    document["rules"][0]["paths"] = json!(["/local", "/files/{**}"]);
+    let mut sidecar = Sidecar::with(&document);
+    for query in [
+        "access_token=a.b.c",
+        "Access_Token=a.b.c",
+        "x=1&access_token=a.b.c",
+        "x=1%26access_token%3Da.b.c",
+        "x%3Baccess_token=a.b.c",
+        "x%3Faccess_token",
+    ] {
+        for mark in ["%3F", "%3f"] {
+            let path = format!("/files/x{mark}{query}");
+            for caller in [Caller::new().get(&path), Caller::new().get(&path).no_bearer()] {
+                let refusal = sidecar.refuses(&caller);
+                assert_eq!(refusal.reason, DenyReason::CredentialMalformed, "{path}");
+            }
+        }
+    }
+    sidecar.permits(&Caller::new().get("/files/x%3Fy=access_token").no_bearer());
+    // Where the rule says that the upstream takes it for data.
+    document["rules"][0]["allow_in_path"] = json!(["encoded_question_mark"]);
+    Sidecar::with(&document).permits(&Caller::new().get("/files/x%3Faccess_token=a").no_bearer());
+}
+
+#[test]
+fn a_trailer_that_could_pass_for_a_credential_is_removed() {
+    let configuration = FilterConfiguration::parse(document("required").to_string().as_bytes()).unwrap();
+    for name in [
+        "authorization",
+        "Authorization",
+        "cookie",
+        "x-token",
+        "x_token",
+        "x-other",
+        "x-picket-subject",
+    ] {
+        assert!(configuration.removes_trailer(name), "{name}");
+    }
+    for name in ["grpc-status", "x-checksum", "x-tokens"] {
+        assert!(!configuration.removes_trailer(name), "{name}");
+    }
+}
