@@ -198,7 +198,9 @@ fn whole(workload: &Workload, authentication: &Authentication, access: Access) -
 /// The methods that a rule names and IANA does not know: the filter takes no other ones.
 fn further_methods(access: &Value) -> BTreeSet<&str> {
     let is_further = |method: &&str| {
-        let is_whole = method.bytes().all(|b| b.is_ascii_uppercase() || matches!(b, b'-' | b'_'));
+        let is_whole = method
+            .bytes()
+            .all(|b| b.is_ascii_uppercase() || matches!(b, b'-' | b'_'));
         is_whole && !is_registered_method(method)
     };
     let lists = access.as_object().into_iter().flat_map(|lists| lists.values());

@@ -759,11 +759,7 @@ fn two_rules_of_one_issuer_are_two_providers() {
     let import = imported(&documents, &of_example_org());
     assert_eq!(import.problems, []);
     let mut sidecar = Sidecar::new(&import.configuration.unwrap());
-    for (audience, expected) in [
-        ("a", None),
-        ("b", None),
-        ("c", Some(DenyReason::TokenAudienceMismatch)),
-    ] {
+    for (audience, expected) in [("a", None), ("b", None), ("c", Some(DenyReason::TokenAudienceMismatch))] {
         let request = Request {
             claims: Some(json!({"iss": GOOD, "sub": "alice", "aud": audience})),
             ..Request::default()

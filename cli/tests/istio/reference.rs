@@ -45,6 +45,10 @@ fn matches(policy: &Value, request: &Request) -> bool {
             && (to.is_empty() || to.iter().any(|to| operation(&to["operation"], request)))
             && list(&rule["when"]).iter().all(|when| {
                 let key = when["key"].as_str().unwrap();
+                if let Some(name) = key.strip_prefix("request.headers[") {
+                    let denies = policy["spec"]["action"] == "DENY";
+                    return header_holds(name.trim_end_matches(']'), when, denies, request);
+                }
                 holds(&when["values"], &when["notValues"], |value| {
                     condition(key, value, policy, request)
                 })
@@ -56,6 +60,36 @@ fn matches(policy: &Value, request: &Request) -> bool {
 fn holds(values: &Value, not_values: &Value, fits: impl Fn(&str) -> bool) -> bool {
     let any = |list: &[Value]| list.iter().any(|value| fits(value.as_str().unwrap()));
     (list(values).is_empty() || any(list(values))) && !any(list(not_values))
+}
+
+/// As Envoy's RBAC reads repeated fields since CVE-2026-26308: a policy that denies matches if any field does, or all of them
+/// as one text; one that allows only if every field does. What is absent is one reading.
+fn header_holds(name: &str, when: &Value, denies: bool, request: &Request) -> bool {
+    let fields = request
+        .headers
+        .iter()
+        .filter(|(have, _)| have.eq_ignore_ascii_case(name));
+    let mut fields: Vec<Option<String>> = fields.map(|(_, value)| Some(value.clone())).collect();
+    if fields.is_empty() {
+        fields.push(None);
+    }
+    let joined: Option<String> = fields
+        .iter()
+        .cloned()
+        .collect::<Option<Vec<_>>>()
+        .map(|all| all.join(","));
+    let with_joined: Vec<Option<String>> = fields.iter().cloned().chain([joined]).collect();
+    let fits = |list: &Value, reading: &Option<String>| list_of(list).any(|value| text(value, reading.as_deref()));
+    let is_one = |reading: &Option<String>| list(&when["values"]).is_empty() || fits(&when["values"], reading);
+    let is_none = |reading: &Option<String>| !fits(&when["notValues"], reading);
+    match denies {
+        true => with_joined.iter().any(is_one) && with_joined.iter().any(is_none),
+        false => fields.iter().all(is_one) && with_joined.iter().all(is_none),
+    }
+}
+
+fn list_of(value: &Value) -> impl Iterator<Item = &str> {
+    list(value).iter().map(|value| value.as_str().unwrap())
 }
 
 fn source(source: &Value, policy: &Value, request: &Request) -> bool {
@@ -135,27 +169,13 @@ fn condition(key: &str, value: &str, policy: &Value, request: &Request) -> bool 
         "destination.ip" => within(value, request.destination),
         "destination.port" => value == request.port.to_string(),
         "connection.sni" => text(value, request.server_name.as_deref()),
-        _ => match (
-            key.strip_prefix("request.headers["),
-            key.strip_prefix("request.auth.claims["),
-        ) {
-            (Some(name), None) => {
-                let name = name.trim_end_matches(']').to_lowercase();
-                let fields: Vec<&str> = request
-                    .headers
-                    .iter()
-                    .filter(|(n, _)| *n == name)
-                    .map(|(_, v)| v.as_str())
-                    .collect();
-                let joined = fields.join(",");
-                text(value, (!fields.is_empty()).then_some(joined.as_str()))
-            }
-            (None, Some(names)) => {
-                let names: Vec<&str> = names.trim_end_matches(']').split("][").collect();
-                claim_fits(&names)
-            }
-            _ => panic!("{key}"),
-        },
+        _ => {
+            let names = key
+                .strip_prefix("request.auth.claims[")
+                .unwrap_or_else(|| panic!("{key}"));
+            let names: Vec<&str> = names.trim_end_matches(']').split("][").collect();
+            claim_fits(&names)
+        }
     }
 }
 

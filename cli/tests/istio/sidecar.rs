@@ -134,7 +134,9 @@ impl Sidecar {
         });
         match step {
             Step::Decided(verdict) => (verdict.err().map(|refusal| refusal.reason), notes),
-            other @ (Step::Ask(_) | Step::Introspect(_) | Step::AwaitKeys(_)) => panic!("expected a verdict, got {other:?}"),
+            other @ (Step::Ask(_) | Step::Introspect(_) | Step::AwaitKeys(_)) => {
+                panic!("expected a verdict, got {other:?}")
+            }
         }
     }
 }

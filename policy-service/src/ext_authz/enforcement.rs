@@ -290,7 +290,11 @@ impl Worker {
         let response = match verdict {
             Ok(permit) => {
                 let nonce = self.enforcer.borrow().nonce(now());
-                response::permitted(permit, self.explanations, nonce.as_deref())
+                response::permitted(
+                    permit,
+                    self.explanations,
+                    nonce.as_deref().filter(|_| permit.owns_nonces()),
+                )
             }
             Err(refusal) => response::refused(refusal, &self.realm),
         };
