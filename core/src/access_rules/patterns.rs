@@ -241,7 +241,7 @@ fn template(text: &str) -> Result<PathPattern, PatternError> {
         Some(rest) => match segments.split_off(rest).get(1..) {
             None | Some([]) => TemplateEnd::Rest,
             Some(tail) if tail.iter().any(|segment| segment.contains('{')) => return Err(PatternError::Template),
-            Some(tail) => TemplateEnd::RestBefore(format!("/{}", tail.join("/")).into()),
+            Some(tail) => TemplateEnd::RestBefore(Box::from(&*decode_sub_delimiters(&format!("/{}", tail.join("/"))))),
         },
     };
     let segment = |segment: &&str| match *segment {
@@ -461,6 +461,12 @@ mod tests {
         check("/a%3B*", fits, &["/a;x"], &["/a"]);
         check("*%2B", fits, &["/a+"], &[]);
         check("/{*}/%3Bx", fits, &["/a/;x"], &[]);
+        check(
+            "/f/{**}/c%2B%2B",
+            fits,
+            &["/f/x/c++", "/f/x/y/c++"],
+            &["/f/c++", "/f/x/c"],
+        );
         check("/{*}/", fits, &["/a/"], &["/a", "//", "/a/b"]);
         check(
             "/foo/{**}/",
