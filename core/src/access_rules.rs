@@ -201,6 +201,19 @@ impl<T> Values<T> {
         self.any_fits(&fits) && self.none_fits(&fits)
     }
 
+    /// Whether the values hold where an entry is read in two ways, of which the wide one fits wherever the strict one does.
+    pub(crate) fn hold_leaning(
+        &self,
+        polarity: Polarity,
+        strict: impl Fn(&T) -> bool,
+        wide: impl Fn(&T) -> bool,
+    ) -> bool {
+        match polarity {
+            Polarity::Rejecting => self.any_fits(wide) && self.none_fits(strict),
+            Polarity::Accepting => self.any_fits(strict) && self.none_fits(wide),
+        }
+    }
+
     fn any_fits(&self, fits: impl Fn(&T) -> bool) -> bool {
         self.any_of.is_empty() || self.any_of.iter().any(fits)
     }

@@ -531,19 +531,23 @@ fn documents_that_are_about_something_else_are_named_too() {
     assert_eq!(import.notes[0].path, "spec.provider");
 }
 
-#[track_caller]
-fn check(rule: &Value, cases: &[(Request, bool)]) {
+fn sidecar_of(action: &str, rule: &Value) -> Sidecar {
     let documents = [
         authentication(&json!([
             {"issuer": GOOD, "jwks": jwks(), "spaceDelimitedClaims": ["groups"], "fromParams": ["token"],
              "fromHeaders": [{"name": "Authorization", "prefix": "Bearer "}]},
             {"issuer": "https://good.example/team", "jwks": jwks()},
         ])),
-        document("AuthorizationPolicy", &json!({"action": "DENY", "rules": [rule]})),
+        document("AuthorizationPolicy", &json!({"action": action, "rules": [rule]})),
     ];
     let import = imported(&documents, &of_example_org());
     assert_eq!(import.problems, []);
-    let mut sidecar = Sidecar::new(&import.configuration.unwrap());
+    Sidecar::new(&import.configuration.unwrap())
+}
+
+#[track_caller]
+fn check(rule: &Value, cases: &[(Request, bool)]) {
+    let mut sidecar = sidecar_of("DENY", rule);
     for (request, is_denied) in cases {
         let expected = is_denied.then_some(DenyReason::AccessRuleReject);
         assert_eq!(sidecar.refuses(request).0, expected, "{rule} {request:?}");
@@ -565,7 +569,7 @@ fn from(peer: &str) -> Request {
 }
 
 #[test]
-fn a_subject_with_slashes_is_denied_behind_the_longest_issuer() {
+fn a_subject_with_slashes_is_denied_by_its_text() {
     let source = |list: &str, value: &str| json!({"from": [{"source": {list: [value]}}]});
     let (alice, nested) = (with_token(GOOD, "users/7/alice"), with_token(GOOD, "team/alice"));
     let team = with_token("https://good.example/team", "alice");
@@ -583,7 +587,7 @@ fn a_subject_with_slashes_is_denied_behind_the_longest_issuer() {
     );
     check(
         &source("requestPrincipals", "https://good.example/team/alice"),
-        &[(team.clone(), true), (nested.clone(), false), (alice.clone(), false)],
+        &[(team.clone(), true), (nested.clone(), true), (alice.clone(), false)],
     );
     check(
         &source("notRequestPrincipals", "https://good.example/users/7/alice"),
@@ -593,6 +597,33 @@ fn a_subject_with_slashes_is_denied_behind_the_longest_issuer() {
         &json!({"when": [{"key": "request.auth.principal", "values": ["*/users/7/alice"]}]}),
         &[(alice, true), (team, false)],
     );
+}
+
+#[test]
+fn a_principal_is_one_text_where_a_policy_denies_and_two_where_it_allows() {
+    let of_team = "https://good.example/team";
+    for (entry, issuer, subject, fits_split) in [
+        ("*/alice", GOOD, "alice", true),
+        ("*/alice", GOOD, "team/alice", false),
+        ("https://good.example/*", GOOD, "alice", true),
+        ("https://good.example/*", of_team, "alice", false),
+        ("https://good.example/team/alice", of_team, "alice", true),
+        ("https://good.example/team/alice", GOOD, "team/alice", false),
+        ("*.example/team/alice", of_team, "alice", true),
+        ("*.example/team/alice", GOOD, "team/alice", false),
+    ] {
+        let (denied, not_allowed) = (DenyReason::AccessRuleReject, DenyReason::AccessRuleNoAccept);
+        for (action, list, expected) in [
+            ("DENY", "requestPrincipals", Some(denied)),
+            ("DENY", "notRequestPrincipals", (!fits_split).then_some(denied)),
+            ("ALLOW", "requestPrincipals", (!fits_split).then_some(not_allowed)),
+            ("ALLOW", "notRequestPrincipals", Some(not_allowed)),
+        ] {
+            let rule = json!({"from": [{"source": {list: [entry]}}]});
+            let got = sidecar_of(action, &rule).refuses(&with_token(issuer, subject)).0;
+            assert_eq!(got, expected, "{action} {list} {entry} {issuer} {subject}");
+        }
+    }
 }
 
 #[test]

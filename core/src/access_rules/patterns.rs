@@ -51,10 +51,13 @@ pub struct PeerPattern(Kind);
 /// A principal as `ISSUER/SUBJECT`. Both can hold slashes, so the issuer is the longest one that is known and that a slash
 /// follows. `ISSUER/abc*` is the beginning of a subject, `*ISSUER/SUBJECT` the end of an issuer and a whole subject, `*abc` the
 /// end of a subject, `*` any principal.
+///
+/// Compared with the whole text instead, it fits wherever the parts do, and elsewhere as well.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PrincipalPattern {
     issuer: Kind,
     subject: Kind,
+    whole: Kind,
 }
 
 /// A Kubernetes service account, exactly.
@@ -296,6 +299,22 @@ impl PrincipalPattern {
     pub(crate) fn fits(&self, issuer: &str, subject: &str) -> bool {
         self.issuer.fits(issuer.as_bytes()) && self.subject.fits(subject.as_bytes())
     }
+
+    /// Whether it fits `ISSUER/SUBJECT` as one text, wherever that has its slashes.
+    pub(crate) fn fits_whole(&self, issuer: &str, subject: &str) -> bool {
+        match &self.whole {
+            Kind::Present => true,
+            Kind::Exact(text) => behind_issuer(text, issuer) == Some(subject),
+            Kind::Prefix(start) => {
+                let behind = behind_issuer(start, issuer);
+                issuer.starts_with(&**start) || behind.is_some_and(|start| subject.starts_with(start))
+            }
+            Kind::Suffix(end) => {
+                let before = end.strip_suffix(subject).and_then(|rest| rest.strip_suffix('/'));
+                subject.ends_with(&**end) || before.is_some_and(|end| issuer.ends_with(end))
+            }
+        }
+    }
 }
 
 impl PrincipalPattern {
@@ -304,7 +323,8 @@ impl PrincipalPattern {
     /// # Errors
     /// It is not of the form, or no token of these issuers can match.
     pub fn parse(text: &str, issuers: &[&str]) -> Result<Self, PatternError> {
-        let (issuer, subject) = match Kind::parse(text)? {
+        let whole = Kind::parse(text)?;
+        let (issuer, subject) = match whole.clone() {
             Kind::Present => (Kind::Present, Kind::Present),
             Kind::Exact(text) => {
                 let is_known = |issuer: &str, subject: &str| issuers.contains(&issuer) && !subject.is_empty();
@@ -326,8 +346,13 @@ impl PrincipalPattern {
                 }
             }
         };
-        Ok(Self { issuer, subject })
+        Ok(Self { issuer, subject, whole })
     }
+}
+
+/// What follows an issuer and its slash.
+fn behind_issuer<'t>(text: &'t str, issuer: &str) -> Option<&'t str> {
+    text.strip_prefix(issuer)?.strip_prefix('/')
 }
 
 /// `ISSUER/SUBJECT` in two, with the longest issuer for which both are known.
@@ -384,6 +409,7 @@ fn pairs(id: &SpiffeId) -> impl Iterator<Item = (&str, &str)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::access_rules::{Polarity, Values};
 
     #[track_caller]
     fn check<P: FromStr<Err = PatternError>>(
@@ -652,8 +678,94 @@ mod tests {
                 for value in *values {
                     let (issuer, subject) = value.split_once(' ').unwrap();
                     assert_eq!(parsed.fits(issuer, subject), expected, "{pattern} {value}");
+                    // What fits in parts fits as one text.
+                    assert!(!expected || parsed.fits_whole(issuer, subject), "{pattern} {value}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_principal_as_one_text_may_have_its_slashes_anywhere() {
+        let table: [(&str, &[&str], &[&str]); 8] = [
+            (
+                "https://i.example/tenants/7/alice",
+                &["https://i.example tenants/7/alice", "https://i.example/tenants 7/alice"],
+                &[
+                    "https://i.example tenants/7/alice2",
+                    "https://i.exampl tenants/7/alice",
+                    "urn:k alice",
+                ],
+            ),
+            (
+                "https://i.example/*",
+                &["https://i.example/tenants/7 alice", "https://i.example a"],
+                &["https://i.example.org a", "urn:k https://i.example/a"],
+            ),
+            (
+                "https://i.example/tenants/7/al*",
+                &["https://i.example tenants/7/alice"],
+                &["https://i.example tenants/7/bob", "https://i.example tenants/7"],
+            ),
+            ("*/alice", &["urn:k team/alice", "urn:k alice"], &["urn:k xalice"]),
+            (
+                "*example/a/b",
+                &["https://i.example a/b", "https://i.example/a b", "urn:k example/a/b"],
+                &["https://i.example xa/b", "https://i.example b"],
+            ),
+            (
+                "*ers/7",
+                &["https://i.example users/7", "urn:users 7"],
+                &["urn:users 77"],
+            ),
+            ("*7", &["urn:k 7", "urn:k 17"], &["urn:7 k"]),
+            ("*", &["urn:k a"], &[]),
+        ];
+        for (pattern, matching, others) in table {
+            let parsed = PrincipalPattern::parse(pattern, &ISSUERS).unwrap();
+            for (values, expected) in [(matching, true), (others, false)] {
+                for value in values {
+                    let (issuer, subject) = value.split_once(' ').unwrap();
+                    let fits = parsed.fits_whole(issuer, subject);
+                    assert_eq!(fits, expected, "{pattern} {value}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_principal_fits_as_one_text_where_a_rule_refuses() {
+        let table = [
+            ("*/alice", "https://i.example", "alice", true),
+            ("*/alice", "https://i.example", "team/alice", false),
+            ("https://i.example/*", "https://i.example/tenants/7", "alice", false),
+            (
+                "https://i.example/tenants/7/alice",
+                "https://i.example",
+                "tenants/7/alice",
+                false,
+            ),
+        ];
+        for (pattern, issuer, subject, by_parts) in table {
+            let pattern_value = || PrincipalPattern::parse(pattern, &ISSUERS).unwrap();
+            let any_of = Values {
+                any_of: vec![pattern_value()],
+                none_of: vec![],
+            };
+            let none_of = Values {
+                any_of: vec![],
+                none_of: vec![pattern_value()],
+            };
+            let hold = |values: &Values<PrincipalPattern>, polarity| {
+                let strict = |entry: &PrincipalPattern| entry.fits(issuer, subject);
+                values.hold_leaning(polarity, strict, |entry| entry.fits_whole(issuer, subject))
+            };
+            let told = [Polarity::Rejecting, Polarity::Accepting].map(|p| (hold(&any_of, p), hold(&none_of, p)));
+            assert_eq!(
+                told,
+                [(true, !by_parts), (by_parts, false)],
+                "{pattern} {issuer} {subject}"
+            );
         }
     }
 

@@ -7,8 +7,8 @@ use std::net::{IpAddr, SocketAddr};
 use super::identity::Identity;
 use super::{Arrival, Notes, PathReadings, Refusal};
 use crate::access_rules::{
-    AccessRule, AccessRules, ClaimIndex, Condition, Match, NamePattern, PeerPattern, Polarity, Readings,
-    ServiceAccountName, Values, fits_namespace,
+    AccessRule, AccessRules, ClaimIndex, Condition, Match, NamePattern, PeerPattern, Polarity, PrincipalPattern,
+    Readings, ServiceAccountName, Values, fits_namespace,
 };
 use crate::path::TargetError;
 use crate::reason::{DecidedBy, DenyReason};
@@ -206,7 +206,14 @@ impl Facts<'_> {
             }
             Condition::Principal(values) => {
                 let principal = self.identity.tokens.principal().map(|token| &token.principal);
-                values.hold(|pattern| principal.is_some_and(|who| pattern.fits(&who.issuer, &who.subject)))
+                let fits = |fits: fn(&PrincipalPattern, &str, &str) -> bool| {
+                    move |pattern: &_| principal.is_some_and(|who| fits(pattern, &who.issuer, &who.subject))
+                };
+                values.hold_leaning(
+                    polarity,
+                    fits(PrincipalPattern::fits),
+                    fits(PrincipalPattern::fits_whole),
+                )
             }
             Condition::ServerName(values) => {
                 let name = self.server_name();
