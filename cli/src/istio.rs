@@ -19,7 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use picket_core::configuration::filter::FilterConfiguration;
 use picket_core::configuration::problems::Problems;
-use picket_core::request::is_registered_method;
+use picket_core::request::{is_registered_method, is_upper_case_method};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
@@ -161,10 +161,11 @@ fn configuration(files: &[(String, String)], workload: &Workload, findings: &mut
             access.add(document, spec, workload, &authentication, findings);
         }
     }
-    checked(whole(workload, &authentication, access), findings)
+    let whole = whole(workload, &authentication, access, findings);
+    checked(whole, findings)
 }
 
-fn whole(workload: &Workload, authentication: &Authentication, access: Access) -> Value {
+fn whole(workload: &Workload, authentication: &Authentication, access: Access, findings: &mut Findings) -> Value {
     let mut configuration = Map::new();
     configuration.insert("workload".to_owned(), json!(workload.name));
     configuration.insert("trust_domains".to_owned(), json!([workload.trust_domain]));
@@ -185,7 +186,7 @@ fn whole(workload: &Workload, authentication: &Authentication, access: Access) -
     }
     configuration.insert("rules".to_owned(), json!([rule]));
     let access = access.into_value();
-    let methods = further_methods(&access);
+    let methods = further_methods(&access, findings);
     if !methods.is_empty() {
         configuration.insert("further_methods".to_owned(), json!(methods));
     }
@@ -196,23 +197,24 @@ fn whole(workload: &Workload, authentication: &Authentication, access: Access) -
 }
 
 /// The methods that a rule names and IANA does not know: the filter takes no other ones.
-fn further_methods(access: &Value) -> BTreeSet<&str> {
-    let is_further = |method: &&str| {
-        let is_whole = method
-            .bytes()
-            .all(|b| b.is_ascii_uppercase() || matches!(b, b'-' | b'_'));
-        is_whole && !is_registered_method(method)
-    };
+fn further_methods<'a>(access: &'a Value, findings: &mut Findings) -> BTreeSet<&'a str> {
+    // A `*` could be part of a method, but is a pattern's here.
+    let is_further =
+        |method: &&str| !method.contains('*') && is_upper_case_method(method) && !is_registered_method(method);
     let lists = access.as_object().into_iter().flat_map(|lists| lists.values());
     let rules = lists.filter_map(Value::as_array).flatten();
     let operations = rules.filter_map(|rule| rule.get("to")?.as_array()).flatten();
     let methods = operations.filter_map(|operation| operation.get("methods")?.as_array());
-    methods
-        .flatten()
-        .filter_map(Value::as_str)
-        .filter(is_further)
-        .take(FURTHER_METHODS_MAX)
-        .collect()
+    let named: BTreeSet<&str> = methods.flatten().filter_map(Value::as_str).filter(is_further).collect();
+    if let Some(first) = named.iter().nth(FURTHER_METHODS_MAX) {
+        let message = format!(
+            "expected at most {FURTHER_METHODS_MAX} methods that are not registered with IANA, found {}: from `{first}` \
+             on, in alphabetical order, requests with them are refused",
+            named.len()
+        );
+        findings.problem("", "", message);
+    }
+    named.into_iter().take(FURTHER_METHODS_MAX).collect()
 }
 
 /// A configuration that the filter would refuse is none.

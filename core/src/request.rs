@@ -347,7 +347,8 @@ pub fn is_registered_method(method: &str) -> bool {
 }
 
 /// Whether a method can be added to the registered ones: a token (RFC 9110 §9.1) without letters in lower case.
-pub(crate) fn is_upper_case_method(method: &str) -> bool {
+#[must_use]
+pub fn is_upper_case_method(method: &str) -> bool {
     parse_method(method.as_bytes()).is_ok_and(|method| !method.bytes().any(|b| b.is_ascii_lowercase()))
 }
 

@@ -776,6 +776,33 @@ fn a_method_that_only_the_policies_know_is_one_to_the_filter() {
     }
     let import = policy("ALLOW", &json!({"to": [{"operation": {"methods": ["GET"]}}]}));
     assert_eq!(import.configuration.unwrap().get("further_methods"), None);
+    let methods = json!(["V2GET", "MA1", "M.X", "purge", "V2*", "A B"]);
+    let import = policy("ALLOW", &json!({"to": [{"operation": {"methods": methods}}]}));
+    assert_eq!(import.problems, []);
+    let further = &import.configuration.unwrap()["further_methods"];
+    assert_eq!(further, &json!(["M.X", "MA1", "V2GET"]));
+}
+
+#[test]
+fn further_methods_are_counted_once_each_and_named_above_a_hundred() {
+    let further = |methods: &[String]| {
+        let operation = |method: &String| json!({"operation": {"methods": [method]}});
+        let to: Vec<Value> = methods.iter().map(operation).collect();
+        let import = policy("ALLOW", &json!({"to": to}));
+        let further = import.configuration.unwrap()["further_methods"].clone();
+        (further, import.problems)
+    };
+    let mut repeated = vec!["PURGE".to_owned(); 120];
+    repeated.push("BAN".to_owned());
+    assert_eq!(further(&repeated), (json!(["BAN", "PURGE"]), vec![]));
+    let distinct: Vec<String> = (100..=200).map(|number| format!("M{number}")).collect();
+    assert_eq!(further(&distinct[..100]), (json!(distinct[..100]), vec![]));
+    let (taken, problems) = further(&distinct);
+    assert_eq!(taken, json!(distinct[..100]));
+    let messages: Vec<&str> = problems.iter().map(|problem| problem.message.as_str()).collect();
+    let expected = "expected at most 100 methods that are not registered with IANA, found 101: from `M200` on, in \
+                    alphabetical order, requests with them are refused";
+    assert_eq!(messages, [expected]);
 }
 
 #[test]
