@@ -150,7 +150,12 @@ const CASES: &[Case] = &[
     case(
         "an empty head file",
         |left| left.cut("-head", 0),
-        Err((None, Finding::HeadFileBroken)),
+        Err((None, Finding::HeadFileMissing)),
+    ),
+    case(
+        "a head file of zeros",
+        |left| fs::write(left.file("-head"), [0; 1024]).unwrap(),
+        Err((None, Finding::HeadFileMissing)),
     ),
     case(
         "an altered head file",
@@ -217,6 +222,17 @@ async fn a_log_that_was_closed_is_one_file_and_an_older_one_is_found_by_the_file
     append(&log.database, 4..=5).await;
     fs::copy(&alone, &log.database).unwrap();
     assert_eq!(found(&log.database), Err((Some(4), Finding::Missing { through: 5 })));
+}
+
+#[tokio::test]
+async fn a_log_starts_whose_head_file_was_made_and_never_written() {
+    for content in [&[][..], &[0; 1024]] {
+        let log = Log::with(2).await;
+        fs::write(beside(&log.database, "-head"), content).unwrap();
+        assert_eq!(found(&log.database), Ok(2));
+        append(&log.database, [3]).await;
+        assert_eq!(found(&log.database), Ok(3));
+    }
 }
 
 /// Name, size and time of each file in a folder.
