@@ -235,8 +235,10 @@ impl Sessions {
         changes: &mut Vec<SessionRecord>,
     ) -> Result<Judgement, StorageError> {
         for _ in 0..ATTEMPTS_MAX {
-            let Some(state) = self.find(id, principal, seen, now_us, changes).await? else {
-                return Ok(self.judgement(Some(Refusal::LimitReached), 0));
+            let state = match self.find(id, principal, seen, now_us, changes).await? {
+                Ok(state) => state,
+                // A request that comes later may begin one.
+                Err(refusal) => return Ok(self.judgement(Some(refusal), 0)),
             };
             // Something may have been ordered while the storage was asked.
             let standing = self.memory.standing.value()?;
@@ -358,7 +360,7 @@ impl Sessions {
         }
     }
 
-    /// The session, from memory, from the storage, or created. `None`: no more of them may be created.
+    /// The session, from memory, from the storage, or created; or why none is created now.
     async fn find(
         &self,
         id: SessionId,
@@ -366,20 +368,30 @@ impl Sessions {
         seen: &Seen,
         now_us: i64,
         changes: &mut Vec<SessionRecord>,
-    ) -> Result<Option<SessionState>, StorageError> {
+    ) -> Result<Result<SessionState, Refusal>, StorageError> {
         if let Some(state) = self.stored(id).await? {
-            return Ok(Some(state));
+            return Ok(Ok(state));
         }
         let _turn = self.creating.take(seen.principal).await?;
+        // One that began now would be refused for good.
+        let revoked_us = self
+            .memory
+            .standing
+            .value()?
+            .revocations
+            .until_us(&seen.principal, seen.tenant.as_ref());
+        if revoked_us.is_some_and(|revoked_us| self.settings.limits.may_be_from_before(now_us, revoked_us)) {
+            return Ok(Err(Refusal::Revoked));
+        }
         let generation = self.memory.generation();
         let session = new_session(id, principal, seen, now_us);
         let tenant = session.tenant.as_deref().map(TenantId::of);
         if !self.memory.held.has_room(tenant, self.settings.held) {
-            return Ok(None);
+            return Ok(Err(Refusal::LimitReached));
         }
         let state = SessionState::from(&session);
         match self.store.create(session, self.concurrency(now_us)).await? {
-            Creation::Existing(session) => Ok(Some(self.memory.keep(id, (&*session).into(), generation))),
+            Creation::Existing(session) => Ok(Ok(self.memory.keep(id, (&*session).into(), generation))),
             Creation::Created { superseded } => {
                 self.memory.held.created(tenant);
                 changes.push(record(id, principal, SessionChange::Created, now_us));
@@ -391,7 +403,7 @@ impl Sessions {
                     changes.push(record(id, principal, change, now_us));
                 }
                 // Where some were forgotten, it is not remembered but read at its next use: it could be ended by now as well.
-                Ok(Some(self.memory.keep(id, state, generation)))
+                Ok(Ok(self.memory.keep(id, state, generation)))
             }
         }
     }

@@ -311,6 +311,31 @@ async fn what_was_revoked_is_refused_from_then_on() {
 }
 
 #[tokio::test]
+async fn a_session_does_not_begin_where_it_could_be_from_before_a_revocation() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store(&folder).await;
+    let mut settings = SETTINGS;
+    settings.limits.clock_skew_us = 60 * S;
+    let replica = Replica::on(&store, settings).await;
+    revoke_alice(&replica, 10).await;
+    // An issuer whose clock is ahead.
+    let issued = |at_s| with(request("1"), |principal| principal.issued_at_s = Some(START / S + at_s));
+    for at_s in [12, 70] {
+        let (judged, changes) = replica.judge(&issued(71), at_s).await;
+        let judgement = judged.unwrap();
+        assert_eq!(judgement.refusal, Some(Refusal::Revoked), "{at_s}");
+        // The same token may be permitted later.
+        assert_eq!((judgement.valid_for_ms_max, changes), (0, vec![]), "{at_s}");
+    }
+    assert_eq!(store.session(id("1")).await.unwrap(), None);
+    assert_eq!(replica.changes(&issued(71), 71).await, [SessionChange::Created]);
+    assert_eq!(replica.ask(&issued(75), 75).await, None);
+    // One that began before the revocation stays refused.
+    revoke_alice(&replica, 80).await;
+    assert_eq!(replica.ask(&issued(141), 150).await, Some("session_revoked"));
+}
+
+#[tokio::test]
 async fn lockdown_refuses_everybody_until_it_is_taken_back() {
     let folder = tempfile::tempdir().unwrap();
     let replica = Replica::on(&store(&folder).await, SETTINGS).await;
