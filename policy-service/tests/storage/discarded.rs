@@ -337,6 +337,28 @@ fn revoked() -> Revocation {
     }
 }
 
+/// What lies in the schema and concerns no table of Picket's.
+const UNRELATED: &str = "
+    CREATE VIEW picket.pg_stat_statements AS SELECT 1 AS calls;
+    CREATE TABLE picket.theirs (id integer);
+    CREATE FUNCTION picket.nothing() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+    CREATE TRIGGER nothing BEFORE INSERT ON picket.theirs FOR EACH ROW EXECUTE FUNCTION picket.nothing();
+    CREATE RULE nothing AS ON DELETE TO picket.theirs DO INSTEAD NOTHING;
+    ALTER TABLE picket.theirs ENABLE ROW LEVEL SECURITY;
+    CREATE TABLE picket.parted (id integer) PARTITION BY LIST (id);
+    CREATE TABLE picket.part PARTITION OF picket.parted FOR VALUES IN (1)";
+
+pub(crate) async fn postgres_leaves_alone_what_is_none_of_its_tables(server: &Server, folder: &Path) {
+    let url = server.database().await;
+    let location = postgres_at(folder, &url);
+    let store = open(&location).await;
+    confirm(&*store).await;
+    execute(&url, UNRELATED).await;
+    store.probe().await.unwrap();
+    store.revoke(revoked()).await.unwrap();
+    open(&location).await.probe().await.unwrap();
+}
+
 pub(crate) async fn postgres_refuses_what_could_discard(server: &Server, folder: &Path) {
     for (sql, object) in [
         (
@@ -356,6 +378,11 @@ pub(crate) async fn postgres_refuses_what_could_discard(server: &Server, folder:
         (
             "ALTER TABLE picket.lockdown RENAME TO hidden; CREATE VIEW picket.lockdown AS SELECT * FROM picket.hidden",
             "`lockdown`",
+        ),
+        (
+            "ALTER TABLE picket.lockdown RENAME TO hidden;
+             CREATE TABLE picket.lockdown (LIKE picket.hidden) PARTITION BY LIST (id)",
+            "relation `lockdown`",
         ),
         (
             "CREATE TABLE public.child () INHERITS (picket.revocation)",
