@@ -189,21 +189,41 @@ impl PolicyEngine {
             .unwrap_or_else(|error| Evaluation::failed(&error))
     }
 
-    /// A user agent that may be several fields must be permitted as a whole and as each of them.
+    /// A user agent that may be several fields must be permitted as a whole and as each of them. What is between commas in a comment
+    /// is seldom a field, so nothing has to permit it, but nothing may forbid it either.
     fn evaluate_readings(&self, request: &AccessRequest, moment: &Moment) -> Result<Evaluation, ModelError> {
         let evaluation = self.evaluate_at(request, moment)?;
         if evaluation.effect == Effect::Deny || !evaluation.vary.contains(Attribute::UserAgent) {
             return Ok(evaluation);
         }
-        for field in user_agent::possible_fields(request.context.user_agent.as_deref())? {
+        let agent = request.context.user_agent.as_deref();
+        let reading = |field: &str| {
             let mut reading = request.clone();
             reading.context.user_agent = Some(field.to_owned());
-            let of_field = self.evaluate_at(&reading, moment)?;
+            reading
+        };
+        let fields = user_agent::possible_fields(agent)?;
+        for field in &fields {
+            let of_field = self.evaluate_at(&reading(field), moment)?;
             if of_field.effect == Effect::Deny {
                 return Ok(of_field);
             }
         }
+        for part in user_agent::possible_parts(agent)? {
+            if !fields.contains(&part) && self.is_forbidden(&reading(part), moment)? {
+                return self.evaluate_at(&reading(part), moment);
+            }
+        }
         Ok(evaluation)
+    }
+
+    /// Whether a `forbid` matches or a policy fails; not where nothing permits.
+    fn is_forbidden(&self, request: &AccessRequest, moment: &Moment) -> Result<bool, ModelError> {
+        let candidates = Candidates::of(&self.loaded.index, request);
+        let asked = self.asked(&candidates, request, moment)?;
+        let enforced = self.enforced(&candidates, &asked);
+        let verdict = Verdict::of(enforced.iter());
+        Ok(verdict.effect == Effect::Deny && !(verdict.determining.is_empty() && verdict.failed.is_empty()))
     }
 
     fn evaluate_at(&self, request: &AccessRequest, moment: &Moment) -> Result<Evaluation, ModelError> {

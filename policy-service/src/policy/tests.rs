@@ -422,6 +422,11 @@ fn a_user_agent_that_may_be_several_fields_is_permitted_as_each_of_them() {
         "bot,",
         "a (,bot",
         "a (x, y),bot",
+        // Three fields.
+        "(,bot,)",
+        "[,bot,]",
+        "(, bot,)",
+        "Mozilla/5.0 (x,bot,y)",
     ] {
         let evaluation = evaluate(&forbid, agent);
         assert_eq!(evaluation.effect, Effect::Deny, "{agent}");
@@ -451,4 +456,28 @@ fn a_user_agent_that_may_be_several_fields_is_permitted_as_each_of_them() {
     let only = r#"@id("p") permit (principal, action, resource) when { context has user_agent && context.user_agent like "cu*" };"#;
     assert_eq!(evaluate(only, "curl/1, curl/2").effect, Effect::Permit);
     assert_eq!(evaluate(only, "curl/1, bot").effect, Effect::Deny);
+    // Nothing has to permit what is in a comment.
+    let browsers = only.replace("cu*", "Mozilla*");
+    for agent in [
+        "Mozilla/5.0 (KHTML, like Gecko)",
+        "Mozilla/5.0 (X11; x) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/120.0 Safari/537.36",
+    ] {
+        let evaluation = evaluate(&browsers, agent);
+        assert_eq!(
+            (evaluation.effect, evaluation.policy_ids.len()),
+            (Effect::Permit, 1),
+            "{agent}"
+        );
+    }
+    // A policy that fails for a part denies.
+    let failing = format!(
+        r#"{permit} @id("e") permit (principal, action, resource) when {{
+            context has user_agent && context.user_agent == "bot" && 9223372036854775807 + context.time.weekday < 0 }};"#
+    );
+    let evaluation = evaluate(&failing, "(,bot,)");
+    assert_eq!(
+        (evaluation.effect, evaluation.errors.len()),
+        (Effect::Deny, 1),
+        "{evaluation:?}"
+    );
 }

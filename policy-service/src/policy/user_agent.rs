@@ -12,17 +12,30 @@ const FIELDS_MAX: usize = 16;
 /// There are more than are evaluated.
 pub(super) fn possible_fields(agent: Option<&str>) -> Result<Vec<&str>, ModelError> {
     // Most user agents have no comma outside of a comment.
-    let mut fields: Vec<&str> = agent.into_iter().flat_map(split).take(FIELDS_MAX + 1).collect();
-    if fields.as_slice() == agent.as_slice() {
-        fields.clear();
+    limited(agent, agent.into_iter().flat_map(split))
+}
+
+/// What is between all commas, those in comments included: fields such as `(`, `bot` and `)` are joined to a comment. None for a user
+/// agent without a comma.
+///
+/// # Errors
+/// There are more than are evaluated.
+pub(super) fn possible_parts(agent: Option<&str>) -> Result<Vec<&str>, ModelError> {
+    limited(agent, agent.into_iter().flat_map(|agent| parts(agent, |c| c == ',')))
+}
+
+fn limited<'a>(agent: Option<&'a str>, parts: impl Iterator<Item = &'a str>) -> Result<Vec<&'a str>, ModelError> {
+    let mut parts: Vec<&str> = parts.take(FIELDS_MAX + 1).collect();
+    if parts.as_slice() == agent.as_slice() {
+        parts.clear();
     }
-    match fields.len() {
+    match parts.len() {
         found if found > FIELDS_MAX => Err(ModelError::TooMany {
             field: "user_agent",
             found,
             max: FIELDS_MAX,
         }),
-        _ => Ok(fields),
+        _ => Ok(parts),
     }
 }
 
@@ -31,10 +44,13 @@ pub(super) fn possible_fields(agent: Option<&str>) -> Result<Vec<&str>, ModelErr
 fn split(agent: &str) -> impl Iterator<Item = &str> {
     let is_closed = agent.chars().fold(0, depth_after) == 0;
     let mut depth = 0;
-    let is_end = move |c: char| {
+    parts(agent, move |c| {
         depth = depth_after(depth, c);
         c == ',' && (depth == 0 || !is_closed)
-    };
+    })
+}
+
+fn parts(agent: &str, is_end: impl FnMut(char) -> bool) -> impl Iterator<Item = &str> {
     agent
         .split(is_end)
         .map(|field| field.trim_matches([' ', '\t']))
@@ -82,9 +98,29 @@ mod tests {
     }
 
     #[test]
+    fn every_comma_separates_parts() {
+        let parts = |agent: &'static str| possible_parts(Some(agent)).unwrap();
+        for (agent, expected) in [
+            ("", [].as_slice()),
+            ("bot", &[]),
+            ("(,bot,)", &["(", "bot", ")"]),
+            ("(, bot,)", &["(", "bot", ")"]),
+            (
+                "Mozilla/5.0 (KHTML, like Gecko)",
+                &["Mozilla/5.0 (KHTML", "like Gecko)"],
+            ),
+        ] {
+            assert_eq!(parts(agent), expected, "{agent}");
+        }
+    }
+
+    #[test]
     fn more_fields_than_are_evaluated_are_an_error() {
         let of = |count: usize| vec!["a"; count].join(",");
         assert_eq!(possible_fields(Some(&of(FIELDS_MAX))).unwrap().len(), FIELDS_MAX);
         assert!(possible_fields(Some(&of(FIELDS_MAX + 1))).is_err());
+        let in_comment = format!("({})", of(FIELDS_MAX + 1));
+        assert!(possible_fields(Some(&in_comment)).unwrap().is_empty());
+        assert!(possible_parts(Some(&in_comment)).is_err());
     }
 }
