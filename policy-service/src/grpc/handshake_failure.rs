@@ -23,6 +23,9 @@ pub(super) enum HandshakeFailure {
     /// The client speaks another protocol, or an older TLS.
     #[error("the client does not speak TLS 1.3 as it is expected here: {0}")]
     Protocol(String),
+    /// The client has closed the connection, as a probe of the port does.
+    #[error("the client closed the connection")]
+    Closed,
     /// The connection broke.
     #[error("the connection broke: {0}")]
     Broken(String),
@@ -42,7 +45,7 @@ impl HandshakeFailure {
             Self::ClientCertificate(_) => "client_certificate",
             Self::ServiceCertificate(_) => "service_certificate",
             Self::Protocol(_) => "protocol",
-            Self::Broken(_) => "broken",
+            Self::Closed | Self::Broken(_) => "broken",
             Self::TimedOut => "timed_out",
             Self::NoPlace => "no_place",
         }
@@ -50,11 +53,42 @@ impl HandshakeFailure {
 
     /// Counts it, and tells the log where it came from.
     pub(super) fn record(&self, address: IpAddr, metrics: &Metrics) {
-        static LINES: LogBudget = LogBudget::new();
-        metrics.handshake_failed(self.as_str());
-        if let Some(lines_left_out) = LINES.take() {
-            let cause = self.as_str();
-            tracing::warn!(cause, %address, error = %self, lines_left_out, "TLS handshake failed");
+        let cause = self.as_str();
+        metrics.handshake_failed(cause);
+        let Some(lines_left_out) = self.budget().take() else {
+            return;
+        };
+        match self {
+            Self::Closed => tracing::debug!(cause, %address, error = %self, lines_left_out, "TLS handshake failed"),
+            Self::NoCertificate
+            | Self::ClientCertificate(_)
+            | Self::ServiceCertificate(_)
+            | Self::Protocol(_)
+            | Self::Broken(_)
+            | Self::TimedOut
+            | Self::NoPlace => tracing::warn!(cause, %address, error = %self, lines_left_out, "TLS handshake failed"),
+        }
+    }
+
+    /// One for each cause, so that whoever causes one as often as it likes hides no other.
+    fn budget(&self) -> &'static LogBudget {
+        static NO_CERTIFICATE: LogBudget = LogBudget::new();
+        static CLIENT_CERTIFICATE: LogBudget = LogBudget::new();
+        static SERVICE_CERTIFICATE: LogBudget = LogBudget::new();
+        static PROTOCOL: LogBudget = LogBudget::new();
+        static CLOSED: LogBudget = LogBudget::new();
+        static BROKEN: LogBudget = LogBudget::new();
+        static TIMED_OUT: LogBudget = LogBudget::new();
+        static NO_PLACE: LogBudget = LogBudget::new();
+        match self {
+            Self::NoCertificate => &NO_CERTIFICATE,
+            Self::ClientCertificate(_) => &CLIENT_CERTIFICATE,
+            Self::ServiceCertificate(_) => &SERVICE_CERTIFICATE,
+            Self::Protocol(_) => &PROTOCOL,
+            Self::Closed => &CLOSED,
+            Self::Broken(_) => &BROKEN,
+            Self::TimedOut => &TIMED_OUT,
+            Self::NoPlace => &NO_PLACE,
         }
     }
 }
@@ -63,6 +97,7 @@ impl From<&io::Error> for HandshakeFailure {
     fn from(error: &io::Error) -> Self {
         match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
             Some(error) => Self::from(error),
+            None if error.kind() == io::ErrorKind::UnexpectedEof => Self::Closed,
             None => Self::Broken(error.to_string()),
         }
     }
@@ -131,5 +166,28 @@ mod tests {
         check(Error::NoApplicationProtocol, "protocol", "TLS 1.3");
         let broken = HandshakeFailure::from(&io::Error::from(io::ErrorKind::ConnectionReset));
         assert_eq!(broken.as_str(), "broken");
+        let closed = HandshakeFailure::from(&io::Error::new(io::ErrorKind::UnexpectedEof, "tls handshake eof"));
+        assert_eq!((&closed, closed.as_str()), (&HandshakeFailure::Closed, "broken"));
+    }
+
+    #[test]
+    fn one_cause_leaves_the_lines_of_the_others() {
+        let text = String::new;
+        let causes = [
+            HandshakeFailure::NoCertificate,
+            HandshakeFailure::ClientCertificate(text()),
+            HandshakeFailure::ServiceCertificate(text()),
+            HandshakeFailure::Protocol(text()),
+            HandshakeFailure::Closed,
+            HandshakeFailure::Broken(text()),
+            HandshakeFailure::TimedOut,
+            HandshakeFailure::NoPlace,
+        ];
+        for cause in &causes {
+            let same = causes
+                .iter()
+                .filter(|other| std::ptr::eq(cause.budget(), other.budget()));
+            assert_eq!(same.count(), 1, "{cause:?}");
+        }
     }
 }
