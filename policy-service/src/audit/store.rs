@@ -23,6 +23,10 @@ pub(super) use schema::{RecordRow, rows};
 const CHECKPOINT_PAGES: u32 = 128;
 /// How long a write waits for another process's lock; readers do not lock the writer out in WAL mode.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
+/// How often the start tries to move the open head into the database. SQLite waits for readers within each; the pause is for
+/// somebody else's checkpoint, for which it does not.
+const CHECKPOINT_ATTEMPTS: u32 = 3;
+const CHECKPOINT_PAUSE: Duration = Duration::from_millis(500);
 
 /// Why the database cannot be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +60,11 @@ pub enum StoreError {
     /// The file that names the last acknowledged record cannot be written.
     #[error("the audit log's `-head` file: {0}")]
     HeadFile(#[source] std::io::Error),
+    /// Somebody who reads an older state keeps the head that says that the log is open out of the database.
+    #[error(
+        "somebody reads the audit log and keeps what is written at the start out of the database itself: let          that reader end, then start again"
+    )]
+    HeldBack,
     /// The files were written each time that they were read.
     #[error("the audit log was changed while it was read: try again")]
     Changing,
@@ -77,6 +86,7 @@ impl StoreError {
             Self::Full => "full",
             Self::Altered(_) => "schema_altered",
             Self::HeadFile(_) => "head_file_failed",
+            Self::HeldBack => "held_back",
             Self::Changing => "changing",
             Self::Unverified(_) => "unverified",
         }
@@ -224,16 +234,27 @@ impl Store {
         Ok(end)
     }
 
-    /// Moves the head that says `Open` into the database, so that it is there without the write-ahead log. Somebody who reads the
-    /// log meanwhile is in the way for a while; then it gets there with the next records.
+    /// Moves the head that says `Open` into the database, so that it is there without the write-ahead log: with an older head the
+    /// database alone would verify without what is acknowledged from now on.
     fn checkpoint(&self) -> Result<(), StoreError> {
-        let is_blocked: bool = self
-            .connection
-            .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
-        if is_blocked {
-            tracing::warn!("somebody reads the audit log, so its write-ahead log stays for a while");
+        for attempt in 1..=CHECKPOINT_ATTEMPTS {
+            if self.is_moved()? {
+                return Ok(());
+            }
+            tracing::warn!(attempt, "somebody reads the audit log: the start waits for that");
+            std::thread::sleep(CHECKPOINT_PAUSE);
         }
-        Ok(())
+        Err(StoreError::HeldBack)
+    }
+
+    /// Moves what the write-ahead log holds, and whether that was all of it. The log itself may stay.
+    fn is_moved(&self) -> Result<bool, StoreError> {
+        let columns = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
+        let (is_busy, frames, moved): (bool, i64, i64) =
+            self.connection
+                .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], columns)?;
+        // Both are -1 where it did not come to be.
+        Ok(moved >= frames && !(is_busy && frames < 0))
     }
 }
 

@@ -235,6 +235,40 @@ async fn a_log_starts_whose_head_file_was_made_and_never_written() {
     }
 }
 
+/// Starts reading a log, and holds the state that it has now.
+fn reader(database: &Path) -> Connection {
+    let reader = Connection::open(database).unwrap();
+    reader
+        .execute_batch("BEGIN; SELECT count(*) FROM audit_record;")
+        .unwrap();
+    reader
+}
+
+#[tokio::test]
+async fn a_log_whose_open_head_a_reader_holds_back_does_not_start() {
+    let log = Log::with(2).await;
+    let held = reader(&log.database);
+    let opened = AuditLog::open(&log.database, key(KEY), |_| {});
+    assert!(matches!(opened.err(), Some(OpenError::Store(StoreError::HeldBack))));
+    drop(held);
+    assert_eq!(found(&log.database), Ok(2));
+    // A short one is waited for.
+    let held = reader(&log.database);
+    let reading = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_secs(1));
+        drop(held);
+    });
+    let (writing, writer) = AuditLog::open(&log.database, key(KEY), |_| {}).unwrap();
+    reading.join().unwrap();
+    writing.append(3, &event("3")).await.unwrap();
+    // The database alone does not pass for the whole.
+    let alone = log.database.with_extension("alone");
+    fs::copy(&log.database, &alone).unwrap();
+    assert_eq!(found(&alone), Err((None, Finding::HeadFileMissing)));
+    writer.close();
+    assert_eq!(found(&log.database), Ok(3));
+}
+
 /// Name, size and time of each file in a folder.
 fn listing(folder: &Path) -> Vec<(String, u64, i64, i64)> {
     let mut files: Vec<_> = fs::read_dir(folder)
