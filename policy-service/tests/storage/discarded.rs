@@ -337,6 +337,20 @@ fn revoked() -> Revocation {
     }
 }
 
+pub(crate) async fn postgres_takes_nothing_that_another_replica_did_for_discarded(server: &Server, folder: &Path) {
+    let location = postgres_at(folder, &server.database().await);
+    let in_turns = async |store: Arc<dyn Store>| {
+        for _ in 0..50 {
+            store.set_lockdown(Some(lockdown())).await.unwrap();
+            store.assign(assignment("reader", None)).await.unwrap();
+            store.set_lockdown(None).await.unwrap();
+            store.withdraw(assignment("reader", None).key).await.unwrap();
+        }
+    };
+    let (one, other) = (open(&location).await, open(&location).await);
+    tokio::join!(in_turns(one), in_turns(other));
+}
+
 /// What lies in the schema and concerns no table of Picket's.
 const UNRELATED: &str = "
     CREATE VIEW picket.pg_stat_statements AS SELECT 1 AS calls;

@@ -125,6 +125,8 @@ async fn every_case_holds_in_postgresql() {
     outages::a_connection_that_says_nothing_is_made_anew(&backend.server, backend.folder.path()).await;
     discarded::postgres_acknowledges_nothing_that_the_database_discards(&backend.server, backend.folder.path()).await;
     discarded::postgres_leaves_alone_what_is_none_of_its_tables(&backend.server, backend.folder.path()).await;
+    discarded::postgres_takes_nothing_that_another_replica_did_for_discarded(&backend.server, backend.folder.path())
+        .await;
     discarded::postgres_refuses_what_could_discard(&backend.server, backend.folder.path()).await;
     pooler::a_pooler_that_keeps_notifications_back_is_refused(&backend.server, backend.folder.path()).await;
     // Last, as it is about all databases of the server.

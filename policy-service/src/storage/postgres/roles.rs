@@ -30,27 +30,7 @@ impl RoleStore for PostgresStore {
     }
 
     async fn withdraw(&self, key: RoleKey) -> Result<bool> {
-        let sql = format!(
-            "WITH withdrawn AS (DELETE FROM picket.role_assignment WHERE {OF_KEY} RETURNING 1)
-             SELECT pg_notify('picket_storage', 'roles') FROM withdrawn"
-        );
-        let parameters = (&key.issuer, &key.subject, &key.role, &key.tenant);
-        let rows = self
-            .order(async |client| {
-                let (issuer, subject, role, tenant) = parameters;
-                let parameters: &Parameters<'_> = &[
-                    (issuer, Type::TEXT),
-                    (subject, Type::TEXT),
-                    (role, Type::TEXT),
-                    (tenant, Type::TEXT),
-                ];
-                let rows = query(client, &sql, parameters).await?;
-                let left = format!("SELECT 1 FROM picket.role_assignment WHERE {OF_KEY}");
-                expect_rows(client, &left, parameters, 0).await?;
-                Ok(rows)
-            })
-            .await?;
-        Ok(!rows.is_empty())
+        self.order(async |client| withdraw(client, &key).await).await
     }
 
     async fn roles_page(&self, filter: RoleFilter, after: u64, count_max: u32) -> Result<Vec<(u64, RoleAssignment)>> {
@@ -75,6 +55,26 @@ impl RoleStore for PostgresStore {
         let one = |row: &Row| Ok((number(row, 0)?, read_assignment(row)?));
         rows.iter().map(one).collect()
     }
+}
+
+async fn withdraw(client: &mut Client, key: &RoleKey) -> Result<bool> {
+    let transaction = client.transaction().await.map_err(backend)?;
+    let parameters: &Parameters<'_> = &[
+        (&key.issuer, Type::TEXT),
+        (&key.subject, Type::TEXT),
+        (&key.role, Type::TEXT),
+        (&key.tenant, Type::TEXT),
+    ];
+    // Locked, so that nobody else withdraws it before it is withdrawn here.
+    let held = format!("SELECT 1 FROM picket.role_assignment WHERE {OF_KEY} FOR UPDATE");
+    let held = query(&transaction, &held, parameters).await?;
+    let delete = format!(
+        "WITH withdrawn AS (DELETE FROM picket.role_assignment WHERE {OF_KEY} RETURNING 1)
+         SELECT pg_notify('picket_storage', 'roles') FROM withdrawn"
+    );
+    expect_rows(&transaction, &delete, parameters, held.len()).await?;
+    transaction.commit().await.map_err(backend)?;
+    Ok(!held.is_empty())
 }
 
 async fn assign(client: &mut Client, assignment: &RoleAssignment) -> Result<Assigned> {

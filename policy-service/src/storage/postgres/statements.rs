@@ -1,7 +1,7 @@
 //! Every statement over the tables. Each is sent with its parameters in one message, so it costs one round trip.
 
 use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{Client, Row, Transaction};
+use tokio_postgres::{Client, GenericClient, Row, Transaction};
 
 use super::listener::Probe;
 use super::schema::{self, get};
@@ -94,33 +94,39 @@ pub(super) async fn create(client: &mut Client, session: &Session, concurrency: 
     })
 }
 
-pub(super) async fn end(client: &Client, id: SessionId, ended: &Ended, seen_until_us: i64) -> Result<bool> {
-    let rows = query(
-        client,
+pub(super) async fn end(client: &mut Client, id: SessionId, ended: &Ended, seen_until_us: i64) -> Result<bool> {
+    let transaction = client.transaction().await.map_err(backend)?;
+    // Locked, so that nobody else ends or uses it before it is ended here.
+    let live = query(
+        &transaction,
+        "SELECT 1 FROM picket.session WHERE id = $1 AND ended_us IS NULL AND last_seen_us <= $2 FOR UPDATE",
+        &[(&id.as_bytes(), Type::BYTEA), (&seen_until_us, Type::INT8)],
+    )
+    .await?;
+    if live.is_empty() {
+        return Ok(false);
+    }
+    expect_rows(
+        &transaction,
         "WITH over AS (
-             UPDATE picket.session SET ended_us = $1, end_reason = $2, ended_caller = $3
-             WHERE id = $4 AND ended_us IS NULL AND last_seen_us <= $5 RETURNING id
+             UPDATE picket.session SET ended_us = $1, end_reason = $2, ended_caller = $3 WHERE id = $4 RETURNING id
          ) SELECT pg_notify('picket_storage', 'session ' || encode(id, 'hex')) FROM over",
         &[
             (&ended.at_us, Type::INT8),
             (&ended.reason.as_str(), Type::TEXT),
             (&ended.caller, Type::TEXT),
             (&id.as_bytes(), Type::BYTEA),
-            (&seen_until_us, Type::INT8),
         ],
+        live.len(),
     )
     .await?;
-    if rows.is_empty() {
-        let live = "SELECT 1 FROM picket.session WHERE id = $1 AND ended_us IS NULL AND last_seen_us <= $2";
-        let parameters: &Parameters<'_> = &[(&id.as_bytes(), Type::BYTEA), (&seen_until_us, Type::INT8)];
-        expect_rows(client, live, parameters, 0).await?;
-    }
-    Ok(!rows.is_empty())
+    transaction.commit().await.map_err(backend)?;
+    Ok(true)
 }
 
 /// Fails where a statement has left another number of rows than it should.
 pub(super) async fn expect_rows(
-    client: &Client,
+    client: &impl GenericClient,
     sql: &str,
     parameters: &Parameters<'_>,
     expected: usize,
@@ -350,12 +356,18 @@ pub(super) async fn revoke(client: &Client, revocation: &Revocation) -> Result<(
     .await
 }
 
-pub(super) async fn set_lockdown(client: &Client, lockdown: Option<&Lockdown>) -> Result<bool> {
+pub(super) async fn set_lockdown(client: &mut Client, lockdown: Option<&Lockdown>) -> Result<bool> {
+    let transaction = client.transaction().await.map_err(backend)?;
+    // Nobody else changes it before it is counted.
+    transaction
+        .batch_execute("LOCK TABLE picket.lockdown IN SHARE ROW EXCLUSIVE MODE")
+        .await
+        .map_err(backend)?;
     let notify = ") SELECT pg_notify('picket_storage', 'standing') FROM changed";
     let rows = match lockdown {
         Some(lockdown) => {
             query(
-                client,
+                &transaction,
                 &format!(
                     "WITH changed AS (
                          INSERT INTO picket.lockdown (id, at_us, caller) VALUES (1, $1, $2) ON CONFLICT DO NOTHING RETURNING 1
@@ -367,11 +379,12 @@ pub(super) async fn set_lockdown(client: &Client, lockdown: Option<&Lockdown>) -
         }
         None => {
             let delete = format!("WITH changed AS (DELETE FROM picket.lockdown RETURNING 1 {notify}");
-            query(client, &delete, &[]).await?
+            query(&transaction, &delete, &[]).await?
         }
     };
     let left = usize::from(lockdown.is_some());
-    expect_rows(client, "SELECT 1 FROM picket.lockdown", &[], left).await?;
+    expect_rows(&transaction, "SELECT 1 FROM picket.lockdown", &[], left).await?;
+    transaction.commit().await.map_err(backend)?;
     Ok(!rows.is_empty())
 }
 
@@ -395,7 +408,7 @@ pub(super) async fn probe(client: &Client, probe: Probe<'_>) -> Result<()> {
     schema::check(client).await
 }
 
-pub(super) async fn query(client: &Client, sql: &str, parameters: &Parameters<'_>) -> Result<Vec<Row>> {
+pub(super) async fn query(client: &impl GenericClient, sql: &str, parameters: &Parameters<'_>) -> Result<Vec<Row>> {
     client.query_typed(sql, parameters).await.map_err(backend)
 }
 
