@@ -8,8 +8,10 @@ use picket_core::cache::Cache;
 use picket_core::time::Timestamp;
 
 use super::PrincipalId;
+use crate::policy::{ROLES_MAX, SCOPES_MAX};
 
-/// Principals whose claims are remembered. Each takes less than its token, which the filter limits.
+/// Principals whose claims are remembered. A principal with more roles or scopes than are evaluated is none of them: nothing else
+/// limits what callers other than the filter send.
 const PRINCIPALS_MAX: NonZeroUsize = NonZeroUsize::new(10_000).unwrap();
 
 /// What a policy can read of a token, besides issuer, subject and tenant.
@@ -58,10 +60,14 @@ impl LastClaims {
         Self(Mutex::new(Cache::new(PRINCIPALS_MAX, seed)))
     }
 
-    /// Remembers a token's claims in the place of those of the principal's token before.
+    /// Remembers a token's claims in the place of those of the principal's token before; those of one with too many are forgotten.
     pub(super) fn record(&self, id: PrincipalId, principal: &Principal) {
         let (now, never) = (Timestamp::from_ms(0), Timestamp::from_ms(u64::MAX));
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if principal.roles.len() > ROLES_MAX || principal.scopes.len() > SCOPES_MAX {
+            known.remove(&id);
+            return;
+        }
         if known.get(&id, now).is_none_or(|claims| !claims.are_of(principal)) {
             known.put(id, Arc::new(principal.into()), never, now);
         }
@@ -93,5 +99,23 @@ mod tests {
         claims.record(alice, &principal(&["reader", "writer"]));
         assert_eq!(claims.of(&alice).unwrap().roles, ["reader", "writer"]);
         assert_eq!(claims.of(&bob), None);
+    }
+
+    #[test]
+    fn more_roles_or_scopes_than_are_evaluated_are_not_remembered() {
+        let claims = LastClaims::new(1);
+        let alice = PrincipalId::of("i", "alice");
+        let roles = principal(&["reader"; ROLES_MAX]);
+        let scopes = Principal {
+            scopes: vec!["read".to_owned(); SCOPES_MAX + 1],
+            ..Principal::default()
+        };
+        for too_many in [principal(&["reader"; ROLES_MAX + 1]), scopes] {
+            claims.record(alice, &roles);
+            assert!(claims.of(&alice).is_some());
+            // Nor is what a token before had.
+            claims.record(alice, &too_many);
+            assert_eq!(claims.of(&alice), None);
+        }
     }
 }
