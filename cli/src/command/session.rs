@@ -65,6 +65,8 @@ pub(super) enum Command {
 }
 
 /// Revoke what was issued up to now: tokens, and the sessions that were begun
+///
+/// What is issued within the service's `sessions.clock_skew_s` afterwards is refused too.
 #[derive(Subcommand)]
 pub(super) enum RevokeCommand {
     /// Of one principal
