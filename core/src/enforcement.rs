@@ -341,19 +341,8 @@ impl Enforcer {
     ) -> Result<Step, Refusal> {
         let head = RequestHead::parse(arrival.headers)?;
         check_method(head.method, &self.configuration)?;
-        let routes = &self.configuration.routes;
-        let no_rule = || match head.target.delimiters.intersects(Delimiters::ENCODED_SLASH) {
-            true => Refusal::malformed(TargetError::EncodedSlash),
-            false => Refusal::new(DenyReason::NoRule, DecidedBy::Local),
-        };
-        if self.configuration.refuses_double_encoding && head.target.is_double_encoded() {
-            return Err(Refusal::malformed(TargetError::DoubleEncoding));
-        }
-        let route = routes
-            .find(&head.host, head.method, &head.target.path)
-            .ok_or_else(no_rule)?;
-        let rule = self.configuration.rules.get(route.rule).ok_or_else(no_rule)?;
-        let path_readings = PathReadings::check(routes, &head, route.rule, rule)?;
+        let (route, rule) = find_rule(&self.configuration, &head)?;
+        let path_readings = PathReadings::check(&self.configuration.routes, &head, route.rule, rule)?;
         if rule.decider == Decider::PolicyService {
             head.check_user_agent()?;
         }
@@ -419,6 +408,26 @@ impl Enforcer {
         };
         let request = access_request(request_id, &self.sidecar, rule, &route, &head, &identity);
         Ok(Step::Ask(Box::new(Question { request, pending })))
+    }
+}
+
+/// The route rule that a request falls under.
+fn find_rule<'c, 'h>(
+    configuration: &'c FilterConfiguration,
+    head: &'h RequestHead<'_>,
+) -> Result<(RouteMatch<'c, 'h>, &'c RouteRule), Refusal> {
+    let target = &head.target;
+    if configuration.refuses_double_encoding && target.is_double_encoded() {
+        return Err(Refusal::malformed(TargetError::DoubleEncoding));
+    }
+    let route = configuration.routes.find(&head.host, head.method, &target.path);
+    let found = route.and_then(|route| Some((configuration.rules.get(route.rule)?, route)));
+    match found {
+        Some((rule, route)) => Ok((route, rule)),
+        None if target.delimiters.intersects(Delimiters::ENCODED_SLASH) => {
+            Err(Refusal::malformed(TargetError::EncodedSlash))
+        }
+        None => Err(Refusal::new(DenyReason::NoRule, DecidedBy::Local)),
     }
 }
 

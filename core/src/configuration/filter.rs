@@ -276,23 +276,7 @@ impl FilterConfiguration {
 
     fn from_document(document: FilterDocument) -> Result<Self, Problems> {
         let mut check = Problems::default();
-        let rule_documents = &document.rules;
-        let asks_for = |need: fn(&RuleDocument) -> bool| rule_documents.iter().any(need);
-        if document.workload.is_empty() || !document.workload.bytes().all(|b| b.is_ascii_graphic() && b != b'"') {
-            check.add("workload", "expected visible ASCII characters without `\"`");
-        }
-        if document.policy_service.is_none() && asks_for(|rule| decider(rule) == Decider::PolicyService) {
-            check.add(
-                "policy_service",
-                "is required, as a rule leaves the decision to the policy service",
-            );
-        }
-        if document.trust_domains.is_none() && asks_for(|rule| rule.peer != Some(NeedDocument::None)) {
-            check.add("trust_domains", "is required, as a rule requires a peer");
-        }
-        if document.providers.is_none() && asks_for(|rule| rule.credential != Some(CredentialDocument::None)) {
-            check.add("providers", "is required, as a rule requires a credential");
-        }
+        check_needs(&document, &mut check);
         let policy_service = check_policy_service(document.policy_service, &mut check);
         let trust_domains = parse_all::<TrustDomain>(document.trust_domains.as_deref(), "trust_domains", &mut check);
         let peers = peers::check_resolution(
@@ -351,6 +335,26 @@ impl FilterConfiguration {
             ),
         };
         check.none_or(Some(configuration))
+    }
+}
+
+/// What a whole configuration must have for its rules.
+fn check_needs(document: &FilterDocument, check: &mut Problems) {
+    let asks_for = |need: fn(&RuleDocument) -> bool| document.rules.iter().any(need);
+    if document.workload.is_empty() || !document.workload.bytes().all(|b| b.is_ascii_graphic() && b != b'"') {
+        check.add("workload", "expected visible ASCII characters without `\"`");
+    }
+    if document.policy_service.is_none() && asks_for(|rule| decider(rule) == Decider::PolicyService) {
+        check.add(
+            "policy_service",
+            "is required, as a rule leaves the decision to the policy service",
+        );
+    }
+    if document.trust_domains.is_none() && asks_for(|rule| rule.peer != Some(NeedDocument::None)) {
+        check.add("trust_domains", "is required, as a rule requires a peer");
+    }
+    if document.providers.is_none() && asks_for(|rule| rule.credential != Some(CredentialDocument::None)) {
+        check.add("providers", "is required, as a rule requires a credential");
     }
 }
 

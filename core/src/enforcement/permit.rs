@@ -76,7 +76,7 @@ pub(super) struct Forwarding {
     reduced: Box<[(&'static str, String)]>,
     removes_proof: bool,
     next_nonce: Option<Box<str>>,
-    owns_nonces: bool,
+    nonces: NonceOwner,
     path: Option<Box<str>>,
     tokens: Tokens,
     /// `None`: the rule does not check it.
@@ -87,6 +87,13 @@ pub(super) struct Forwarding {
     sets_decision_id: bool,
     /// For the transaction token; `None`: none is made.
     transaction: Option<Box<PendingTransaction>>,
+}
+
+/// Whose nonces a client gets for its proofs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum NonceOwner {
+    Picket,
+    Upstream,
 }
 
 /// What a transaction token says beside the decision.
@@ -207,7 +214,7 @@ impl Permit {
     /// proof, so no `dpop-nonce` of its response reaches the client.
     #[must_use]
     pub fn owns_nonces(&self) -> bool {
-        self.forwarding.owns_nonces
+        self.forwarding.nonces == NonceOwner::Picket
     }
 }
 
@@ -280,7 +287,11 @@ impl Forwarding {
                 .collect(),
             removes_proof: looks_at_credential && !configuration.forward_credential && head.proof != ProofHeader::None,
             next_nonce: identity.next_nonce.as_deref().map(Box::from),
-            owns_nonces: looks_at_credential && configuration.dpop.nonce != NonceRequirement::NotRequired,
+            nonces: match configuration.dpop.nonce {
+                NonceRequirement::NotRequired => NonceOwner::Upstream,
+                _ if looks_at_credential => NonceOwner::Picket,
+                _ => NonceOwner::Upstream,
+            },
             tokens: identity.tokens.clone(),
             peer: checks_peer.then(|| Rc::clone(identity.peer())),
             sets_peer: sets.has(PEER),

@@ -92,7 +92,7 @@ fn fold(character: char) -> char {
         // The full-width forms of `!` to `~`.
         '\u{ff01}'..='\u{ff5e}' => {
             let narrow = u32::from(character).checked_sub(0xfee0).and_then(char::from_u32);
-            narrow.map_or(character, |narrow| fold(narrow))
+            narrow.map_or(character, fold)
         }
         other => other.to_ascii_lowercase(),
     }
