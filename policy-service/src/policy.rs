@@ -189,8 +189,9 @@ impl PolicyEngine {
             .unwrap_or_else(|error| Evaluation::failed(&error))
     }
 
-    /// A user agent that may be several fields must be permitted as a whole and as each of them. What is between commas in a comment
-    /// is seldom a field, so nothing has to permit it, but nothing may forbid it either.
+    /// A user agent that may be several fields must be permitted as a whole and as each of them.
+    /// What is between commas in a comment is seldom a field, so nothing has to permit it, but
+    /// nothing may forbid it either.
     fn evaluate_readings(&self, request: &AccessRequest, moment: &Moment) -> Result<Evaluation, ModelError> {
         let evaluation = self.evaluate_at(request, moment)?;
         if evaluation.effect == Effect::Deny || !evaluation.vary.contains(Attribute::UserAgent) {

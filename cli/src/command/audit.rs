@@ -22,9 +22,10 @@ const TAIL_RECORDS_MAX: i64 = 10_000;
 const VERIFY_ABOUT: &str = "\
 Verifies that the audit log is what the policy service wrote: every record is there, in its order, unaltered, and opens.
 
-The file that ends in `-head` beside the database says up to which record the log was acknowledged: copy it along with the \
-database and its `-wal`. While the service runs, copy `-head` first, then the database and `-wal`, best from one snapshot of \
-the file system. Without `-head` a log that was not closed does not verify. A log whose service has ended in good order is \
+The file that ends in `-head` beside the database says up to which record the log was \
+acknowledged: copy it along with the database and its `-wal`. While the service runs, copy \
+`-head` first, then the database and `-wal`, best from one snapshot of the file system. Without \
+`-head` a log that was not closed does not verify. A log whose service has ended in good order is \
 the database alone.
 
 It prints the head: the number and the hash of the last record. Keep it somewhere else. Given to a later run as \

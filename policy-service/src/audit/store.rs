@@ -23,8 +23,8 @@ pub(super) use schema::{RecordRow, rows};
 const CHECKPOINT_PAGES: u32 = 128;
 /// How long a write waits for another process's lock; readers do not lock the writer out in WAL mode.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
-/// How often the start tries to move the open head into the database. SQLite waits for readers within each; the pause is for
-/// somebody else's checkpoint, for which it does not.
+/// How often the start tries to move the open head into the database. SQLite waits for readers
+/// within each; the pause is for somebody else's checkpoint, for which it does not.
 const CHECKPOINT_ATTEMPTS: u32 = 3;
 const CHECKPOINT_PAUSE: Duration = Duration::from_millis(500);
 
@@ -60,9 +60,11 @@ pub enum StoreError {
     /// The file that names the last acknowledged record cannot be written.
     #[error("the audit log's `-head` file: {0}")]
     HeadFile(#[source] std::io::Error),
-    /// Somebody who reads an older state keeps the head that says that the log is open out of the database.
+    /// Somebody who reads an older state keeps the head that says that the log is open out of the
+    /// database.
     #[error(
-        "somebody reads the audit log and keeps what is written at the start out of the database itself: let          that reader end, then start again"
+        "somebody reads the audit log and keeps what is written at the start out of the database \
+         itself: let that reader end, then start again"
     )]
     HeldBack,
     /// The files were written each time that they were read.
@@ -234,8 +236,9 @@ impl Store {
         Ok(end)
     }
 
-    /// Moves the head that says `Open` into the database, so that it is there without the write-ahead log: with an older head the
-    /// database alone would verify without what is acknowledged from now on.
+    /// Moves the head that says `Open` into the database, so that it is there without the
+    /// write-ahead log: with an older head the database alone would verify without what is
+    /// acknowledged from now on.
     fn checkpoint(&self) -> Result<(), StoreError> {
         for attempt in 1..=CHECKPOINT_ATTEMPTS {
             if self.is_moved()? {
@@ -247,7 +250,8 @@ impl Store {
         Err(StoreError::HeldBack)
     }
 
-    /// Moves what the write-ahead log holds, and whether that was all of it. The log itself may stay.
+    /// Moves what the write-ahead log holds, and whether that was all of it. The log itself may
+    /// stay.
     fn is_moved(&self) -> Result<bool, StoreError> {
         let columns = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
         let (is_busy, frames, moved): (bool, i64, i64) =

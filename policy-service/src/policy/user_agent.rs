@@ -15,8 +15,8 @@ pub(super) fn possible_fields(agent: Option<&str>) -> Result<Vec<&str>, ModelErr
     limited(agent, agent.into_iter().flat_map(split))
 }
 
-/// What is between all commas, those in comments included: fields such as `(`, `bot` and `)` are joined to a comment. None for a user
-/// agent without a comma.
+/// What is between all commas, those in comments included: fields such as `(`, `bot` and `)` are
+/// joined to a comment. None for a user agent without a comma.
 ///
 /// # Errors
 /// There are more than are evaluated.

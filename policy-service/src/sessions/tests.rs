@@ -618,6 +618,8 @@ struct Gated {
     store: Arc<dyn Store>,
     has_read: tokio::sync::Semaphore,
     may_answer: tokio::sync::Semaphore,
+    /// Whose knowledge is to be read anew when a session was created.
+    outdated_by_create: std::sync::OnceLock<Arc<Memory>>,
 }
 
 #[async_trait::async_trait]
@@ -630,7 +632,11 @@ impl SessionStore for Gated {
     }
 
     async fn create(&self, session: Session, concurrency: Concurrency) -> Result<Creation, StorageError> {
-        self.store.create(session, concurrency).await
+        let creation = self.store.create(session, concurrency).await;
+        if let Some(memory) = self.outdated_by_create.get() {
+            memory.changed(storage::Change::Anything);
+        }
+        creation
     }
 
     async fn end(&self, id: SessionId, ended: Ended, seen_until_us: i64) -> Result<bool, StorageError> {
@@ -688,6 +694,7 @@ async fn gated(folder: &tempfile::TempDir) -> (Arc<Replica>, Arc<Gated>) {
         store,
         has_read: tokio::sync::Semaphore::new(0),
         may_answer: tokio::sync::Semaphore::new(0),
+        outdated_by_create: std::sync::OnceLock::new(),
     });
     replica.sessions.store = Arc::<Gated>::clone(&gate);
     (Arc::new(replica), gate)
@@ -755,15 +762,26 @@ async fn a_session_that_is_ended_while_it_is_read_is_not_remembered_as_live() {
 async fn what_was_done_to_a_session_is_told_also_where_nothing_can_be_decided_after_it() {
     let folder = tempfile::tempdir().unwrap();
     let (replica, gate) = gated(&folder).await;
+    gate.may_answer.add_permits(10);
+    // The storage was silent for a while: what stands is to be read anew.
+    gate.outdated_by_create.get_or_init(|| Arc::clone(&replica.memory));
+    let (judged, changes) = replica.judge(&request("1"), 0).await;
+    assert!(judged.is_err(), "{judged:?}");
+    assert_eq!(changes, [SessionChange::Created]);
+}
+
+#[tokio::test]
+async fn no_session_begins_while_what_stands_is_not_known() {
+    let folder = tempfile::tempdir().unwrap();
+    let (replica, gate) = gated(&folder).await;
     let judging = tokio::spawn({
         let replica = Arc::clone(&replica);
         async move { replica.judge(&request("1"), 0).await }
     });
     gate.has_read.acquire().await.unwrap().forget();
-    // The storage was silent for a while: what stands is to be read anew.
     replica.memory.changed(storage::Change::Anything);
     gate.may_answer.add_permits(10);
     let (judged, changes) = judging.await.unwrap();
     assert!(judged.is_err(), "{judged:?}");
-    assert_eq!(changes, [SessionChange::Created]);
+    assert_eq!(changes, []);
 }

@@ -10,8 +10,8 @@ use picket_core::time::Timestamp;
 use super::PrincipalId;
 use crate::policy::{ROLES_MAX, SCOPES_MAX};
 
-/// Principals whose claims are remembered. A principal with more roles or scopes than are evaluated is none of them: nothing else
-/// limits what callers other than the filter send.
+/// Principals whose claims are remembered. A principal with more roles or scopes than are evaluated
+/// is none of them: nothing else limits what callers other than the filter send.
 const PRINCIPALS_MAX: NonZeroUsize = NonZeroUsize::new(10_000).unwrap();
 
 /// What a policy can read of a token, besides issuer, subject and tenant.
@@ -60,7 +60,8 @@ impl LastClaims {
         Self(Mutex::new(Cache::new(PRINCIPALS_MAX, seed)))
     }
 
-    /// Remembers a token's claims in the place of those of the principal's token before; those of one with too many are forgotten.
+    /// Remembers a token's claims in the place of those of the principal's token before; those of
+    /// one with too many are forgotten.
     pub(super) fn record(&self, id: PrincipalId, principal: &Principal) {
         let (now, never) = (Timestamp::from_ms(0), Timestamp::from_ms(u64::MAX));
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -47,7 +47,8 @@ impl Sessions {
         let now_us = i64::try_from(clock::now_unix_us()).unwrap_or(i64::MAX);
         let forgettable_us = limits.idle_timeout_us.saturating_add(limits.retention_us);
         let seen_before_us = now_us.saturating_sub(forgettable_us);
-        // A session that a revocation is about, which may have begun so much later, has reached its absolute timeout by then.
+        // A session that a revocation is about, which may have begun so much later, has reached its
+        // absolute timeout by then.
         let revocations_us = [limits.absolute_timeout_us, limits.clock_skew_us]
             .into_iter()
             .fold(forgettable_us, i64::saturating_add);

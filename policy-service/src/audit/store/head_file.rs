@@ -71,8 +71,9 @@ pub(super) enum HeadFileError {
     Key(#[from] KeyError),
 }
 
-/// The content of the file beside a database; `None` where there is none, or nothing was ever written to it: a service that ends
-/// between making the file and its first write leaves it empty or with zeros alone.
+/// The content of the file beside a database; `None` where there is none, or nothing was ever
+/// written to it: a service that ends between making the file and its first write leaves it empty
+/// or with zeros alone.
 pub(in crate::audit) fn read(database: &Path) -> Result<Option<Vec<u8>>, DatabaseFileError> {
     let path = database_file::beside(database, ENDING)?;
     match std::fs::read(&path) {

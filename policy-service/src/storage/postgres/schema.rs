@@ -132,7 +132,8 @@ const MIGRATIONS: [&str; 4] = [
 ",
 ];
 
-/// The tables. What else is in the schema is nobody's business: administrators put views of extensions there.
+/// The tables. What else is in the schema is nobody's business: administrators put views of
+/// extensions there.
 const TABLES: [&str; 12] = [
     "version",
     "session",
@@ -148,9 +149,9 @@ const TABLES: [&str; 12] = [
     "enrollment",
 ];
 
-/// What could change or discard a write to one of the tables that `$1` names: triggers but for those of references, rules, policies
-/// on rows, tables that inherit from it, and what is no plain table in its place. A trigger on `TRUNCATE` cannot, and some
-/// replication needs one.
+/// What could change or discard a write to one of the tables that `$1` names: triggers but for
+/// those of references, rules, policies on rows, tables that inherit from it, and what is no plain
+/// table in its place. A trigger on `TRUNCATE` cannot, and some replication needs one.
 const FOREIGN: &str = "
     SELECT current_database()::text, format('trigger `%s` on `%s`', tgname, relname)
         FROM pg_trigger JOIN pg_class ON pg_class.oid = tgrelid
