@@ -12,6 +12,10 @@ use crate::host::{self, ContextId, HeaderMap, HostFailure};
 use crate::root::Shared;
 
 /// A request, as the host calls it.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all requests are the larger one, and need no memory of their own so"
+)]
 pub(crate) enum Request {
     /// Nobody else knows it.
     Own(Exchange),

@@ -1,6 +1,6 @@
 //! The attacks of `tests/vectors/attacks.json` and the tokens of `tests/vectors/tokens.json`: what they get from the rules natively, and from the module in a real Envoy.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail like tests")]
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};

@@ -53,9 +53,10 @@ async fn send(stack: &Stack, lines: &[u8]) -> (u16, Option<String>) {
 /// The values of a header in the last request that the upstream received.
 fn received(stack: &Stack, name: &str) -> Vec<String> {
     let last = stack.upstream().last();
-    let headers = last["headers"].as_array().into_iter().flatten();
-    let values = headers.filter(|pair| pair[0] == name).map(|pair| pair[1].as_str());
-    values.map(|value| value.unwrap().to_owned()).collect()
+    let headers = last.get("headers").and_then(Value::as_array).into_iter().flatten();
+    let part = |pair: &Value, index: usize| pair.get(index).and_then(Value::as_str).unwrap().to_owned();
+    let values = headers.filter(|pair| part(pair, 0) == name).map(|pair| part(pair, 1));
+    values.collect()
 }
 
 async fn check(options: Options) {

@@ -1,8 +1,6 @@
 //! Delimiters in paths, in a real Envoy that leaves encoded slashes as they are: a rule that allows
 //! them, and the rules beside it.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
-
 use picket_tests::exchange::parse;
 use picket_tests::stack::{Options, Stack};
 use picket_tests::vectors::differences;

@@ -44,9 +44,9 @@ fn check(decision: Decision, reason: DenyReason, parameters: &str, member: &Valu
     let title = reason.title();
     let error = reason.challenge_error().unwrap();
     // A token that is bound to a key would come with the other scheme.
-    let other = match reason {
-        DenyReason::TokenNotBound => r#", DPoP realm="orders", algs="RS256 RS384 RS512 ES256 ES384 ES512 EdDSA""#,
-        _ => "",
+    let other = match reason == DenyReason::TokenNotBound {
+        true => r#", DPoP realm="orders", algs="RS256 RS384 RS512 ES256 ES384 ES512 EdDSA""#,
+        false => "",
     };
     let expected = format!(r#"Bearer realm="orders", error="{error}", error_description="{title}"{parameters}{other}"#);
     assert_eq!(header(&reply), expected);

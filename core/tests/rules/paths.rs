@@ -162,8 +162,9 @@ fn percent_decoded(path: &str) -> String {
     let mut parts = path.split('%');
     let first = parts.next().unwrap().to_owned();
     parts.fold(first, |decoded, part| {
-        let byte = u8::from_str_radix(&part[..2], 16).unwrap();
-        decoded + &char::from(byte).to_string() + &part[2..]
+        let (digits, rest) = part.split_at(2);
+        let byte = u8::from_str_radix(digits, 16).unwrap();
+        decoded + &char::from(byte).to_string() + rest
     })
 }
 

@@ -238,7 +238,7 @@ mod tests {
         check(
             &|to| {
                 to.subject_alt_names
-                    .push(SanType::URI("spiffe://example.org/b".try_into().unwrap()))
+                    .push(SanType::URI("spiffe://example.org/b".try_into().unwrap()));
             },
             malformed(CertificateError::SeveralUris(2)),
         );

@@ -402,6 +402,7 @@ fn the_longest_policy_is_validated_and_evaluated_on_a_small_stack_and_a_longer_o
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "most of it is a table")]
 fn a_user_agent_that_may_be_several_fields_is_permitted_as_each_of_them() {
     let evaluate = |policies: &str, agent: &str| {
         let folder = folder(&[("a.cedar", policies)]);

@@ -260,6 +260,7 @@ async fn without_evaluations_it_is_one() {
 }
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "most of it is a table")]
 async fn what_is_malformed_is_told_with_the_field() {
     let (setup, service) = start();
     let with = |pointer: &str, value: Value| {

@@ -70,6 +70,7 @@ fn who_may_read(properties: &Value) -> Value {
 }
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "most of it is a table")]
 async fn the_subjects_that_are_found_have_a_session_and_would_be_permitted() {
     let (setup, service) = start_with(&format!("{CALLERS}{SQLITE}"), "", |setup| {
         let policy = r#"@id("never") forbid (principal is Picket::User, action, resource) when { principal.subject == "never" };"#;
