@@ -12,9 +12,12 @@ use crate::host::{self, ContextId, HeaderMap, HostFailure};
 use crate::root::Shared;
 
 /// A request, as the host calls it.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "nearly all requests are the larger one, and need no memory of their own so"
+#[cfg_attr(
+    not(target_arch = "wasm32"),
+    expect(
+        clippy::large_enum_variant,
+        reason = "nearly all requests are the larger one, and need no memory of their own so"
+    )
 )]
 pub(crate) enum Request {
     /// Nobody else knows it.
