@@ -213,10 +213,11 @@ impl<'a> RequestHead<'a> {
             if is_owned(name) {
                 forged.push(*name);
             }
-            if *name == PROOF_HEADER {
-                proof = proof.and(value);
+            match *name {
+                PROOF_HEADER => proof = proof.and(value),
+                CONNECTION_HEADER => has_connection = true,
+                _ => {}
             }
-            has_connection |= *name == CONNECTION_HEADER;
         }
         let authority = single.authority.ok_or(RequestError::Missing(":authority"))?;
         // RFC 9113 §8.3.1: a host field that says something else makes the request malformed.
@@ -409,19 +410,35 @@ pub(crate) fn parse_host(authority: &[u8]) -> Result<(Cow<'_, str>, Option<u16>)
     Ok((host, port))
 }
 
-/// Labels of letters, digits, `-` and `_`, with a dot between two of them.
+/// Labels of letters, digits, `-` and `_`, with a dot between two of them. Looked up: each byte of each host is asked about.
 fn is_dns_name(host: &str) -> bool {
-    // A dot at the beginning stands beside another one.
-    let mut before = b'.';
-    let allowed = |b: u8| {
-        let is_allowed = match b {
-            b'.' => before != b'.',
-            _ => b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'),
-        };
-        before = b;
-        is_allowed
+    const OTHER: u8 = 0;
+    const LABEL: u8 = 1;
+    const DOT: u8 = 2;
+    const CLASSES: [u8; 256] = {
+        let mut classes = [OTHER; 256];
+        let (mut byte, mut rest): (u8, &mut [u8]) = (0, &mut classes);
+        while let [class, after @ ..] = rest {
+            *class = match byte {
+                b'.' => DOT,
+                b'-' | b'_' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => LABEL,
+                _ => OTHER,
+            };
+            (byte, rest) = (byte.wrapping_add(1), after);
+        }
+        classes
     };
-    host.bytes().all(allowed) && before != b'.'
+    // A dot at the beginning stands beside another one.
+    let mut before = DOT;
+    for byte in host.bytes() {
+        let class = CLASSES.get(usize::from(byte)).copied().unwrap_or(OTHER);
+        // Two dots side by side, or a byte of neither kind.
+        if class == OTHER || class & before & DOT != 0 {
+            return false;
+        }
+        before = class;
+    }
+    before != DOT
 }
 
 fn short_visible(value: &[u8]) -> Option<&str> {

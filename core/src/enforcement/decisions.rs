@@ -23,6 +23,9 @@ const DECISION_VALIDITY_MS_MAX: u64 = 3_600_000;
 /// A longer key, which is a client's long path, is not cached: the number of entries then bounds the memory as well.
 const KEY_BYTES_MAX: usize = 2048;
 
+/// What nearly all keys have room in, so that writing one takes memory once.
+const KEY_BYTES_USUAL: usize = 256;
+
 /// Whether the cache had the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum CacheUse {
@@ -70,7 +73,7 @@ impl DecisionKey {
     ) -> Result<Self, Refusal> {
         let serials = identity.tokens.iter().map(|token| token.serial.to_le_bytes());
         let rule = u64::try_from(rule).unwrap_or(u64::MAX);
-        let mut key = KeyBytes::new(vary, rule.to_le_bytes(), serials);
+        let mut key = KeyBytes::new(vary, rule.to_le_bytes(), serials, KEY_BYTES_USUAL);
         for attribute in key.vary.attributes() {
             match attribute {
                 Attribute::Peer => {
@@ -101,7 +104,8 @@ impl DecisionKey {
         let (rule, rest) = rest.split_first_chunk::<8>()?;
         let (tokens, rest) = rest.split_first()?;
         let (serials, mut rest) = rest.split_at_checked(usize::from(*tokens).saturating_mul(8))?;
-        let mut key = KeyBytes::new(vary, *rule, serials.as_chunks().0.iter().copied());
+        // It is no longer than this one, and kept.
+        let mut key = KeyBytes::new(vary, *rule, serials.as_chunks().0.iter().copied(), self.0.len());
         let mut wanted = key.vary.attributes().peekable();
         for attribute in Vary::from_bits(*have).attributes() {
             let (length, after) = rest.split_first_chunk::<4>()?;
@@ -123,11 +127,11 @@ struct KeyBytes {
 
 impl KeyBytes {
     /// Before the attributes: vary, rule, how many tokens there are, and the serial of each.
-    fn new(vary: Vary, rule: [u8; 8], serials: impl Iterator<Item = [u8; 8]> + Clone) -> Self {
+    fn new(vary: Vary, rule: [u8; 8], serials: impl Iterator<Item = [u8; 8]> + Clone, capacity: usize) -> Self {
         let tokens = u8::try_from(serials.clone().count()).unwrap_or(u8::MAX);
         // Without a token the peer is the principal, which every policy sees.
         let vary = if tokens == 0 { vary.with(Attribute::Peer) } else { vary };
-        let mut bytes = Vec::with_capacity(128);
+        let mut bytes = Vec::with_capacity(capacity);
         bytes.push(vary.bits());
         bytes.extend(rule);
         bytes.push(tokens);
@@ -260,6 +264,7 @@ mod tests {
             vary,
             3_u64.to_le_bytes(),
             serials.iter().map(|serial| serial.to_le_bytes()),
+            KEY_BYTES_USUAL,
         )
     }
 

@@ -10,6 +10,8 @@ use crate::decision::StepUp;
 use crate::reason::DenyReason;
 use crate::request::CallerProtocol;
 
+/// What nearly all challenges have room in, so that writing one takes memory once.
+const CHALLENGE_BYTES_USUAL: usize = 384;
 /// After how long a caller may try again when nothing was decided.
 const RETRY_AFTER_S: &str = "1";
 
@@ -87,8 +89,9 @@ fn challenge(refusal: &Refusal, realm: &str) -> String {
         Some(ChallengeScheme::Dpop { algorithms, .. }) => ("DPoP", Some(algorithms), None),
         Some(ChallengeScheme::BearerOrDpop { algorithms }) => ("Bearer", None, Some(algorithms)),
     };
-    let mut text = format!("{scheme} realm=\"{realm}\"");
-    let mut add = |name: &str, value: &str| text.push_str(&format!(", {name}=\"{value}\""));
+    let mut text = String::with_capacity(CHALLENGE_BYTES_USUAL);
+    text.extend([scheme, " realm=\"", realm, "\""]);
+    let mut add = |name: &str, value: &str| text.extend([", ", name, "=\"", value, "\""]);
     if let Some(error) = refusal.reason.challenge_error() {
         add("error", error);
         add("error_description", refusal.reason.title());
@@ -104,7 +107,7 @@ fn challenge(refusal: &Refusal, realm: &str) -> String {
         add_step_up(step_up, add);
     }
     if let Some(algorithms) = other {
-        text.push_str(&format!(", DPoP realm=\"{realm}\", algs=\"{algorithms}\""));
+        text.extend([", DPoP realm=\"", realm, "\", algs=\"", algorithms, "\""]);
     }
     text
 }
