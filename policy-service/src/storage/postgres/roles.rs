@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use tokio_postgres::types::Type;
-use tokio_postgres::{Client, Row};
+use tokio_postgres::{Client, Row, Transaction};
 
 use super::policies::{number, stored};
 use super::schema::get;
@@ -14,7 +14,7 @@ type Result<T> = std::result::Result<T, StorageError>;
 
 const COLUMNS: &str = "id, issuer, subject, role, tenant, until_us, author, at_us";
 const OF_KEY: &str = "issuer = $1 AND subject = $2 AND role = $3 AND tenant IS NOT DISTINCT FROM $4";
-/// "Pikr", twice: roles are assigned one after another, or there would be more than there may be.
+/// "Pikr", twice: assignments change one after another, so that what was read holds until the commit.
 const ASSIGNMENT_LOCK: i64 = 0x5069_6b72_5069_6b72;
 
 #[async_trait]
@@ -57,16 +57,24 @@ impl RoleStore for PostgresStore {
     }
 }
 
-async fn withdraw(client: &mut Client, key: &RoleKey) -> Result<bool> {
+async fn begin(client: &mut Client) -> Result<Transaction<'_>> {
     let transaction = client.transaction().await.map_err(backend)?;
+    transaction
+        .execute("SELECT pg_advisory_xact_lock($1)", &[&ASSIGNMENT_LOCK])
+        .await
+        .map_err(backend)?;
+    Ok(transaction)
+}
+
+async fn withdraw(client: &mut Client, key: &RoleKey) -> Result<bool> {
+    let transaction = begin(client).await?;
     let parameters: &Parameters<'_> = &[
         (&key.issuer, Type::TEXT),
         (&key.subject, Type::TEXT),
         (&key.role, Type::TEXT),
         (&key.tenant, Type::TEXT),
     ];
-    // Locked, so that nobody else withdraws it before it is withdrawn here.
-    let held = format!("SELECT 1 FROM picket.role_assignment WHERE {OF_KEY} FOR UPDATE");
+    let held = format!("SELECT 1 FROM picket.role_assignment WHERE {OF_KEY}");
     let held = query(&transaction, &held, parameters).await?;
     let delete = format!(
         "WITH withdrawn AS (DELETE FROM picket.role_assignment WHERE {OF_KEY} RETURNING 1)
@@ -78,11 +86,7 @@ async fn withdraw(client: &mut Client, key: &RoleKey) -> Result<bool> {
 }
 
 async fn assign(client: &mut Client, assignment: &RoleAssignment) -> Result<Assigned> {
-    let transaction = client.transaction().await.map_err(backend)?;
-    transaction
-        .execute("SELECT pg_advisory_xact_lock($1)", &[&ASSIGNMENT_LOCK])
-        .await
-        .map_err(backend)?;
+    let transaction = begin(client).await?;
     let key = &assignment.key;
     let held = transaction
         .query_opt(
