@@ -173,7 +173,7 @@ impl Exchange {
                 true => Ok(answer),
                 false => Err(FetchError::EndpointUnreachable),
             });
-            self.introspected(&shared, pending, &map, answer)
+            self.introspected(&shared, pending, map, answer)
         }))
     }
 
@@ -276,7 +276,7 @@ impl Exchange {
                 };
                 Action::Pause
             }
-            Err(error) => self.introspected(shared, pending, &map, Err(error)),
+            Err(error) => self.introspected(shared, pending, map, Err(error)),
         }
     }
 
@@ -285,38 +285,26 @@ impl Exchange {
         &mut self,
         shared: &Shared,
         pending: PendingIntrospection,
-        map: &HeaderMap,
+        map: HeaderMap,
         answer: Result<Answer<'_>, FetchError>,
     ) -> Action {
-        let now = clock::now();
-        let Ok(headers) = map.headers() else {
-            return self.refuse(Some(shared), &Refusal::host_failure(Caller::default()));
-        };
-        let arrival = Arrival {
-            headers: &headers,
-            connection: &shared.connections,
-            now,
-        };
         let failure = match &answer {
             Ok(answer) => answer.failure(),
             Err(error) => Some(error.clone()),
         };
-        let answered = shared
-            .enforcer
-            .borrow_mut()
-            .introspection_answered(pending, answer, &arrival);
-        let (step, notes) = answered;
-        shared.metrics.count_notes(notes);
-        tell_introspection_failed(shared, notes.introspection, failure, now);
-        match step {
-            Step::Decided(verdict) => self.enforce(shared, verdict),
-            Step::Ask(question) => self.ask(shared, *question, now),
-            // Core asks once for each request, and no keys are fetched for a token that its issuer
-            // is asked about.
-            Step::Introspect(_) | Step::AwaitKeys(_) => {
-                self.refuse(Some(shared), &Refusal::host_failure(Caller::of(&headers)))
-            }
-        }
+        self.decide(shared, map, |enforcer, arrival| {
+            let (step, notes) = enforcer.introspection_answered(pending, answer, arrival);
+            tell_introspection_failed(shared, notes.introspection, failure, arrival.now);
+            let step = match step {
+                step @ (Step::Decided(_) | Step::Ask(_)) => step,
+                // Core asks once for each request, and no keys are fetched for a token that its
+                // issuer is asked about.
+                Step::Introspect(_) | Step::AwaitKeys(_) => {
+                    Step::Decided(Err(Refusal::host_failure(Caller::of(arrival.headers))))
+                }
+            };
+            (step, notes)
+        })
     }
 
     fn ask(&mut self, shared: &Shared, question: Question, now: Timestamp) -> Action {
