@@ -59,7 +59,6 @@ pub(super) fn check(claims: &Members<'_>, provider: &Provider, now: Timestamp) -
     let subject = subject(claims, provider)?;
     check_audience(claims, provider)?;
     let times = Times::read(claims, provider, now)?;
-    check_times(times.starts_at, times.ends_at, now)?;
     if provider
         .subjects
         .as_ref()
@@ -156,6 +155,7 @@ struct Times {
 }
 
 impl Times {
+    /// Those of a token that is valid at `now`.
     fn read(claims: &Members<'_>, provider: &Provider, now: Timestamp) -> Result<Self, TokenError> {
         let expires_at_s = date(claims, "exp", Rounding::Down)?;
         if expires_at_s.is_none() && provider.expiry == Expiry::Required {
@@ -174,12 +174,14 @@ impl Times {
                 return Err(TokenError::new(DenyReason::TokenLifetimeRefused, detail));
             }
         }
-        Ok(Self {
+        let times = Self {
             issued_at_s,
             expires_at_s,
             starts_at: starts_at_s.map_or(Timestamp::from_ms(0), |s| earlier(Timestamp::from_s(s), skew_ms)),
             ends_at: expires_at_s.map_or(END_OF_TIME, |s| Timestamp::from_s(s).plus_ms(skew_ms)),
-        })
+        };
+        check_times(times.starts_at, times.ends_at, now)?;
+        Ok(times)
     }
 }
 
@@ -200,13 +202,7 @@ pub(super) fn check_times(starts_at: Timestamp, ends_at: Timestamp, now: Timesta
 
 /// Whether a token is for another audience or another time, whoever signed it.
 pub(super) fn are_refused(claims: &Members<'_>, provider: &Provider, now: Timestamp) -> bool {
-    let times = || Times::read(claims, provider, now);
-    let is_valid = || {
-        times()
-            .and_then(|times| check_times(times.starts_at, times.ends_at, now))
-            .is_ok()
-    };
-    check_audience(claims, provider).is_err() || !is_valid()
+    check_audience(claims, provider).is_err() || Times::read(claims, provider, now).is_err()
 }
 
 /// RFC 7519 §4.1.3: one string, or an array of them; one must be ours.
