@@ -42,9 +42,10 @@ pub(super) fn check_access(
         check.add("access", format_args!("expected at most {RULES_MAX} rules in all"));
         return AccessRules::default();
     }
+    let issuers: Vec<&str> = providers.iter().map(|provider| provider.issuer.as_str()).collect();
     let mut reader = Reader {
         trust_domains,
-        issuers: providers.iter().map(|provider| provider.issuer.as_str()).collect(),
+        issuers: &issuers,
         ids: BTreeSet::new(),
         claims: Vec::new(),
         check: &mut *check,
@@ -71,7 +72,7 @@ pub(super) fn check_access(
 struct Reader<'r> {
     trust_domains: &'r BTreeSet<TrustDomain>,
     /// Of the providers.
-    issuers: Vec<&'r str>,
+    issuers: &'r [&'r str],
     ids: BTreeSet<String>,
     claims: Vec<ClaimPath>,
     check: &'r mut Problems,
@@ -283,10 +284,8 @@ impl Reader<'_> {
     }
 
     fn principal_entries(&mut self, list: List<'_>, path: &str) -> Vec<PrincipalPattern> {
-        let list = self.checked(list, path);
-        let parse = |text: &str| PrincipalPattern::parse(text, &self.issuers);
-        let entries = parse_each_with(list, path, parse, self.check).into_iter();
-        entries.map(|(_, value)| value).collect()
+        let issuers = self.issuers;
+        self.entries_with(list, path, |text| PrincipalPattern::parse(text, issuers))
     }
 
     fn entries<T>(&mut self, list: List<'_>, path: &str) -> Vec<T>
@@ -294,16 +293,21 @@ impl Reader<'_> {
         T: FromStr,
         T::Err: Display,
     {
-        let list = self.checked(list, path);
-        let entries = parse_each_with(list, path, str::parse::<T>, self.check).into_iter();
-        entries.map(|(_, value)| value).collect()
+        self.entries_with(list, path, str::parse::<T>)
     }
 
-    /// As much of a list as it may have.
-    fn checked<'d>(&mut self, list: List<'d>, path: &str) -> &'d [String] {
+    fn entries_with<T, E: Display>(
+        &mut self,
+        list: List<'_>,
+        path: &str,
+        parse: impl Fn(&str) -> Result<T, E>,
+    ) -> Vec<T> {
         self.check_length(list.map(<[String]>::len), path);
         let list = list.unwrap_or_default();
-        list.get(..ENTRIES_MAX).unwrap_or(list)
+        // As much of a list as it may have.
+        let list = list.get(..ENTRIES_MAX).unwrap_or(list);
+        let entries = parse_each_with(list, path, parse, self.check).into_iter();
+        entries.map(|(_, value)| value).collect()
     }
 
     fn header(&mut self, name: &str, path: &str) -> Box<str> {
