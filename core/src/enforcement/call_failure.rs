@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::token::remote_keys::answer::TLS_FAILURES;
+use crate::token::remote_keys::answer::is_tls_failure;
 
 /// Why the policy service's answer is none. `Display` says what that means and what to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,7 +69,7 @@ impl CallFailure {
             ("timeout", CallFailure::TimedOut),
         ];
         // TLS fails on connections that could be made.
-        if TLS_FAILURES.iter().any(|part| message.contains(part)) {
+        if is_tls_failure(message) {
             return Self::TlsFailed;
         }
         let found = TEXTS.iter().find(|(text, _)| message.contains(text));

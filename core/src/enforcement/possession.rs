@@ -106,7 +106,6 @@ impl CredentialCheck<'_> {
         }
     }
 
-    /// Where a credential is missing, and there is one that does not count, the caller is told so.
     /// Where the rule does not say that the upstream takes `%3F` for data, the upstream may find a query behind it.
     fn check_encoded_query(&self) -> Result<(), Refusal> {
         let delimiters = self.head.target.delimiters.without(self.rule.allow_in_path);
@@ -120,6 +119,7 @@ impl CredentialCheck<'_> {
         }
     }
 
+    /// Where a credential is missing, and there is one that does not count, the caller is told so.
     fn misplaced(&self, refusal: Refusal, unverified: SourceSet) -> Refusal {
         if refusal.reason != DenyReason::CredentialMissing || unverified == SourceSet::default() {
             return refusal;

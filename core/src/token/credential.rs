@@ -432,10 +432,10 @@ struct Crumb<'a> {
 
 impl<'a> Crumb<'a> {
     fn new(text: &'a [u8]) -> Self {
-        let (name, value) = split_at(text, b'=').unwrap_or((text, &[]));
+        let mut parts = text.splitn(2, |b| *b == b'=').map(<[u8]>::trim_ascii);
         Self {
-            name: name.trim_ascii(),
-            value: value.trim_ascii(),
+            name: parts.next().unwrap_or_default(),
+            value: parts.next().unwrap_or_default(),
             text,
         }
     }
@@ -509,11 +509,6 @@ fn read_parameter<'a>(parameter: &'a str, wanted: &str) -> Reading<'a> {
         () if spelling::is_read_as(first, wanted) => Reading::Misread,
         () => Reading::Other,
     }
-}
-
-fn split_at(text: &[u8], byte: u8) -> Option<(&[u8], &[u8])> {
-    let at = text.iter().position(|b| *b == byte)?;
-    text.get(..at).zip(text.get(at.saturating_add(1)..))
 }
 
 /// RFC 6750 §2.1.

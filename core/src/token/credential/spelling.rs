@@ -21,16 +21,13 @@ pub(super) fn is_read_as(name: &str, wanted: &str) -> bool {
         if !name.contains('%') {
             return false;
         }
-        name = Cow::Owned(decoded(&name).into_owned());
+        name = Cow::Owned(decoded(&name));
     }
     is_folded_to(&name, wanted)
 }
 
 /// A name without its percent-encoding, which all servers decode once.
-pub(super) fn decoded(name: &str) -> Cow<'_, str> {
-    if !name.contains('%') {
-        return name.into();
-    }
+pub(super) fn decoded(name: &str) -> String {
     let mut bytes = Vec::with_capacity(name.len());
     let mut rest = name.as_bytes();
     while let Some((first, after)) = rest.split_first() {
@@ -45,7 +42,7 @@ pub(super) fn decoded(name: &str) -> Cow<'_, str> {
             }
         };
     }
-    String::from_utf8_lossy(&bytes).into_owned().into()
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// The bytes that an encoding at the beginning of a text stands for, and what follows it.

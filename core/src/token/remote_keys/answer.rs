@@ -11,8 +11,10 @@ pub const DOCUMENT_BYTES_MAX: usize = 64 * 1024;
 /// In UTF-8.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// What Envoy's texts about a failed TLS handshake contain.
-pub(crate) const TLS_FAILURES: [&str; 2] = ["TLS_error", "SSL routines"];
+/// Whether a text of Envoy's is about a failed TLS handshake.
+pub(crate) fn is_tls_failure(text: &str) -> bool {
+    ["TLS_error", "SSL routines"].iter().any(|part| text.contains(part))
+}
 
 /// An answer of the endpoint.
 #[derive(Clone, Copy, Debug)]
@@ -156,7 +158,7 @@ fn answered_by_proxy(body: &[u8]) -> Option<FetchError> {
     if !BEGINNINGS.iter().any(|beginning| text.starts_with(beginning)) {
         return None;
     }
-    let is_tls = TLS_FAILURES.iter().any(|part| text.contains(part));
+    let is_tls = is_tls_failure(text);
     let text: String = text.chars().filter(|c| !c.is_control()).take(CHARACTERS_MAX).collect();
     Some(match is_tls {
         true => FetchError::TlsFailed(text),

@@ -110,8 +110,7 @@ impl TokenVerifier {
             }
             match result {
                 Ok((key, checked)) => {
-                    let has_unavailable = failures.iter().any(|one| one.stage == Stage::KeysUnavailable);
-                    let is_lasting = !has_unavailable;
+                    let is_lasting = failures.iter().all(|one| one.stage != Stage::KeysUnavailable);
                     return Ok((SigningKey { is_lasting, ..key }, checked));
                 }
                 Err(failure) => failures.push(failure),
