@@ -80,6 +80,11 @@ impl<K: Hash + Eq, V> Cache<K, V> {
             .map(|entry| &entry.value)
     }
 
+    /// Keeps a value that does not end. Another entry makes room for it where there is none.
+    pub fn keep(&mut self, key: K, value: V) {
+        self.put(key, value, Timestamp::from_ms(u64::MAX), Timestamp::from_ms(0));
+    }
+
     /// Keeps a value until `ends_at`. Another entry makes room for it where there is none.
     pub fn put(&mut self, key: K, value: V, ends_at: Timestamp, now: Timestamp) {
         let mut evictions = Evictions { now, count: 0 };

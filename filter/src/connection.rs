@@ -21,7 +21,6 @@ const SOURCE_ADDRESS: PropertyPath = PropertyPath("source\0address");
 const DESTINATION_ADDRESS: PropertyPath = PropertyPath("destination\0address");
 const SERVER_NAME: PropertyPath = PropertyPath("connection\0requested_server_name");
 const NODE_ID: PropertyPath = PropertyPath("xds\0node\0id");
-const END_OF_TIME: Timestamp = Timestamp::from_ms(u64::MAX);
 
 /// The peers of the connections of one worker.
 pub(crate) struct Connections {
@@ -52,7 +51,7 @@ impl Connection for Connections {
             return Rc::clone(known);
         }
         let peer = Rc::new(read_peer());
-        peers.put(id, Rc::clone(&peer), END_OF_TIME, Timestamp::from_ms(0));
+        peers.keep(id, Rc::clone(&peer));
         peer
     }
 

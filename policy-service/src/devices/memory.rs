@@ -68,9 +68,7 @@ impl Memory {
     pub(super) fn keep(&self, thumbprint: Thumbprint, known: Known, generation: u64) {
         let mut inner = self.inner();
         if inner.generation == generation {
-            // It does not run out.
-            let (now, never) = (Timestamp::from_ms(0), Timestamp::from_ms(u64::MAX));
-            inner.known.put(thumbprint, known, never, now);
+            inner.known.keep(thumbprint, known);
         }
     }
 

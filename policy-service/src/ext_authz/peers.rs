@@ -24,7 +24,6 @@ use crate::grpc::{TlsError, authorities, provider};
 const CERTIFICATES_MAX: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
 /// Each byte of a certificate takes three at most when it is percent-encoded.
 const ENCODED_BYTES_MAX: usize = 3 * CERTIFICATE_BYTES_MAX;
-const END_OF_TIME: Timestamp = Timestamp::from_ms(u64::MAX);
 
 type Fingerprint = [u8; SHA256_OUTPUT_LEN];
 
@@ -63,7 +62,7 @@ impl Peers {
             return Rc::clone(peer);
         }
         let peer = Rc::new(self.read(certificate, now));
-        known.put(fingerprint, Rc::clone(&peer), END_OF_TIME, now);
+        known.keep(fingerprint, Rc::clone(&peer));
         peer
     }
 

@@ -94,7 +94,7 @@ impl Memory {
         }
         if inner.generation == generation {
             let noted_us = state.last_seen_us;
-            inner.put(id, Remembered { state, noted_us });
+            inner.sessions.keep(id, Remembered { state, noted_us });
         }
         state
     }
@@ -119,7 +119,7 @@ impl Memory {
         if let Some(mut remembered) = remembered {
             remembered.noted_us = noted_us;
             remembered.state.last_seen_us = remembered.state.last_seen_us.max(now_us);
-            inner.put(id, remembered);
+            inner.sessions.keep(id, remembered);
         }
     }
 
@@ -141,14 +141,6 @@ impl Memory {
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Inner {
-    /// What is remembered does not run out.
-    fn put(&mut self, id: SessionId, remembered: Remembered) {
-        let (now, never) = (Timestamp::from_ms(0), Timestamp::from_ms(u64::MAX));
-        self.sessions.put(id, remembered, never, now);
     }
 }
 

@@ -63,14 +63,16 @@ impl LastClaims {
     /// Remembers a token's claims in the place of those of the principal's token before; those of
     /// one with too many are forgotten.
     pub(super) fn record(&self, id: PrincipalId, principal: &Principal) {
-        let (now, never) = (Timestamp::from_ms(0), Timestamp::from_ms(u64::MAX));
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if principal.roles.len() > ROLES_MAX || principal.scopes.len() > SCOPES_MAX {
             known.remove(&id);
             return;
         }
-        if known.get(&id, now).is_none_or(|claims| !claims.are_of(principal)) {
-            known.put(id, Arc::new(principal.into()), never, now);
+        if known
+            .get(&id, Timestamp::from_ms(0))
+            .is_none_or(|claims| !claims.are_of(principal))
+        {
+            known.keep(id, Arc::new(principal.into()));
         }
     }
 
