@@ -130,7 +130,7 @@ fn text(literal: &Expr) -> Option<String> {
 }
 
 /// The expressions in an expression. `None`: it is not known which.
-fn parts(expression: &Expr) -> Option<Vec<&Expr>> {
+pub(super) fn parts(expression: &Expr) -> Option<Vec<&Expr>> {
     Some(match expression {
         Expr::Literal(_) | Expr::Var(_) | Expr::Slot(_) => Vec::new(),
         Expr::UnaryOp { expr, .. }

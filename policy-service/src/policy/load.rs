@@ -58,15 +58,16 @@ fn load_into(files: &PolicyFiles, mut found: Found) -> Result<PolicyEngine, Poli
     let prepared = schema.and_then(|schema| {
         policies.validate(&schema, &mut found, &mut warnings);
         if found.is_empty() {
-            policies.warn_of_impossible(&schema, &schema::attribute_names(own_schema), &mut warnings);
+            policies.warn_of_impossible(&schema, own_schema, &mut warnings);
         }
         let entities = load_entities(directory, &files, &schema, &mut found);
         let model = schema::check(directory, own_schema, &schema, &mut found);
         Some((entities?, model?))
     });
     let declared = prepared.iter().flat_map(|(entities, _)| entities.iter());
-    let declared = declared.map(cedar_policy::Entity::uid).filter(occurrence::is_role);
-    let declared: BTreeSet<String> = declared.map(|role| role.id().unescaped().to_owned()).collect();
+    let declared: BTreeSet<String> = declared
+        .filter_map(|entity| occurrence::role_name(&entity.uid()))
+        .collect();
     // The index relies on policies that the validator has accepted.
     let prepared = prepared.filter(|_| found.is_empty()).and_then(|(entities, model)| {
         let entities = refused_by(directory, LoadedEntities::new(entities, model.actions()), &mut found);
@@ -231,8 +232,8 @@ impl<'a> Policies<'a> {
     }
 
     /// What is true of no request is not wrong, but hardly meant.
-    fn warn_of_impossible(&self, schema: &Schema, attributes: &BTreeSet<String>, warnings: &mut Found) {
-        let requests = Requests::new(schema, attributes);
+    fn warn_of_impossible(&self, schema: &Schema, own_schema: Option<&File>, warnings: &mut Found) {
+        let requests = Requests::new(schema, own_schema);
         for policy in self.set.policies() {
             for impossible in requests.impossible_in(policy) {
                 if let Some(place) = self.place_of(policy.id(), &impossible.name) {

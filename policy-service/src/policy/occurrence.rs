@@ -4,14 +4,17 @@
 //! attribute behind `has`, a type behind `is`, and a group of actions behind `==`: they are false for every request. Roles are
 //! not in the schema: they come from tokens.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::{BTreeSet, HashMap};
 
 use cedar_policy::pst::{ActionConstraint, BinaryOp, Clause, Expr, Literal, Var};
-use cedar_policy::{Policy, PolicySet, Schema, ValidationMode, ValidationWarning, Validator};
+use cedar_policy::{EntityUid, Policy, PolicySet, Schema, ValidationMode, ValidationWarning, Validator};
 use picket_core::risk::RiskLevel;
 
+use super::compared::parts;
 use super::model::METHODS;
+use super::schema;
+use super::source::File;
 use super::syntax::body_of;
 use crate::devices::DeviceState;
 use crate::risk::Signal;
@@ -35,17 +38,19 @@ pub(super) struct Impossible {
 /// What the requests of a schema can have.
 pub(super) struct Requests<'s> {
     validator: Validator,
-    /// The names of all attributes in the schema.
-    attributes: &'s BTreeSet<String>,
+    own_schema: Option<&'s File>,
+    /// The names of all attributes in the schema, once they are asked for.
+    attributes: OnceCell<BTreeSet<String>>,
     /// Policies ask for the same things.
     known: RefCell<HashMap<String, bool>>,
 }
 
 impl<'s> Requests<'s> {
-    pub(super) fn new(schema: &Schema, attributes: &'s BTreeSet<String>) -> Self {
+    pub(super) fn new(schema: &Schema, own_schema: Option<&'s File>) -> Self {
         Self {
             validator: Validator::new(schema.clone()),
-            attributes,
+            own_schema,
+            attributes: OnceCell::new(),
             known: RefCell::default(),
         }
     }
@@ -80,7 +85,7 @@ impl<'s> Requests<'s> {
             found.extend(compared_to_action(*op, left, right).filter_map(|action| self.action(action.to_string())));
             found.extend(compared_to_text(*op, left, right).filter_map(|(path, text)| value(&path, text)));
         }
-        for part in parts(expression) {
+        for part in parts(expression).into_iter().flatten() {
             self.walk(part, found);
         }
     }
@@ -97,7 +102,8 @@ impl<'s> Requests<'s> {
             if self.can_hold(&has(variable, before, name)) {
                 continue;
             }
-            let mut near = nearest(name, self.attributes.iter().map(String::as_str));
+            let attributes = self.attributes.get_or_init(|| schema::attribute_names(self.own_schema));
+            let mut near = nearest(name, attributes.iter().map(String::as_str));
             let suggestion = near.find(|other| self.can_hold(&has(variable, before, other)));
             let owner = std::iter::once(variable).chain(before.iter().copied());
             let owner = owner.collect::<Vec<_>>().join(".");
@@ -189,14 +195,12 @@ fn compared_to_text<'e>(
 
 /// The roles that a policy names.
 pub(super) fn roles_in(policy: &Policy) -> BTreeSet<String> {
-    let literals = policy.entity_literals().into_iter();
-    let roles = literals.filter(|entity| entity.type_name().to_string() == ROLE);
-    roles.map(|role| role.id().unescaped().to_owned()).collect()
+    policy.entity_literals().iter().filter_map(role_name).collect()
 }
 
-/// Whether an entity is a role.
-pub(super) fn is_role(entity: &cedar_policy::EntityUid) -> bool {
-    entity.type_name().to_string() == ROLE
+/// The name of a role; `None` for any other entity.
+pub(super) fn role_name(entity: &EntityUid) -> Option<String> {
+    (entity.type_name().to_string() == ROLE).then(|| entity.id().unescaped().to_owned())
 }
 
 /// `; did you mean …?`, where there is something.
@@ -287,33 +291,6 @@ fn compared_to_action<'e>(op: BinaryOp, left: &'e Expr, right: &'e Expr) -> impl
     };
     let is_literal = |expression: &&Expr| matches!(expression, Expr::Literal(Literal::EntityUID(_)));
     candidates.into_iter().filter(is_literal)
-}
-
-fn parts(expression: &Expr) -> Vec<&Expr> {
-    if let Expr::UnaryOp { expr, .. }
-    | Expr::GetAttr { expr, .. }
-    | Expr::HasAttr { expr, .. }
-    | Expr::Like { expr, .. } = expression
-    {
-        vec![expr]
-    } else if let Expr::BinaryOp { left, right, .. } = expression {
-        vec![left, right]
-    } else if let Expr::Is { expr, in_expr, .. } = expression {
-        std::iter::once(expr).chain(in_expr).map(|part| &**part).collect()
-    } else if let Expr::IfThenElse {
-        cond,
-        then_expr,
-        else_expr,
-    } = expression
-    {
-        vec![cond, then_expr, else_expr]
-    } else if let Expr::Set(elements) = expression {
-        elements.iter().map(|element| &**element).collect()
-    } else if let Expr::Record(members) = expression {
-        members.values().map(|member| &**member).collect()
-    } else {
-        Vec::new()
-    }
 }
 
 #[cfg(test)]
