@@ -374,13 +374,8 @@ impl Sessions {
         }
         let _turn = self.creating.take(seen.principal).await?;
         // One that began now would be refused for good.
-        let revoked_us = self
-            .memory
-            .standing
-            .value()?
-            .revocations
-            .until_us(&seen.principal, seen.tenant.as_ref());
-        if revoked_us.is_some_and(|revoked_us| self.settings.limits.may_be_from_before(now_us, revoked_us)) {
+        let standing = self.memory.standing.value()?;
+        if standing.revokes(&seen.principal, seen.tenant.as_ref(), now_us, &self.settings.limits) {
             return Ok(Err(Refusal::Revoked));
         }
         let generation = self.memory.generation();

@@ -187,15 +187,13 @@ impl Sessions {
         let state = SessionState::from(session);
         let tenant = session.tenant.as_deref().map(TenantId::of);
         let standing = self.memory.standing.value()?;
-        let revoked_us = standing.revocations.until_us(&session.principal, tenant.as_ref());
+        let limits = &self.settings.limits;
         Ok(if let Some(reason) = state.ended {
             Status::Over(reason)
-        } else if revoked_us
-            .is_some_and(|revoked_us| self.settings.limits.may_be_from_before(state.first_seen_us, revoked_us))
-        {
+        } else if standing.revokes(&session.principal, tenant.as_ref(), state.first_seen_us, limits) {
             Status::Over(EndReason::Revoked)
         } else {
-            rules::timed_out(&state, &self.settings.limits, now_us).map_or(Status::Live, Status::Over)
+            rules::timed_out(&state, limits, now_us).map_or(Status::Live, Status::Over)
         })
     }
 }

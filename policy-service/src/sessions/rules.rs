@@ -146,9 +146,7 @@ impl Refusal {
             Self::LimitReached => "session_limit_reached",
         }
     }
-}
 
-impl Refusal {
     /// Whether the token is no longer accepted, so that only another one helps: its session has ended or was revoked.
     #[must_use]
     pub fn revokes_token(self) -> bool {
@@ -165,11 +163,19 @@ impl Limits {
     pub fn write_interval_us(&self) -> i64 {
         (self.idle_timeout_us / IDLE_PARTS_PER_WRITE).min(WRITE_INTERVAL_US_MAX)
     }
+}
 
-    /// Whether a time of an issuer's or another replica's clock may be from before a revocation.
-    #[must_use]
-    pub fn may_be_from_before(&self, time_us: i64, revoked_us: i64) -> bool {
-        time_us <= revoked_us.saturating_add(self.clock_skew_us)
+impl Standing {
+    /// Whether what is of this time, by an issuer's or another replica's clock, may be from before a revocation.
+    pub(super) fn revokes(
+        &self,
+        principal: &PrincipalId,
+        tenant: Option<&TenantId>,
+        time_us: i64,
+        limits: &Limits,
+    ) -> bool {
+        let revoked_us = self.revocations.until_us(principal, tenant);
+        revoked_us.is_some_and(|revoked_us| time_us <= revoked_us.saturating_add(limits.clock_skew_us))
     }
 }
 
@@ -236,13 +242,9 @@ pub(super) fn check_token(seen: &Seen, standing: &Standing, limits: &Limits) -> 
     if standing.lockdown.is_some() {
         return Err(Refusal::Lockdown);
     }
-    let revoked_us = standing.revocations.until_us(&seen.principal, seen.tenant.as_ref());
     // `iat` has whole seconds, so a token of the same second may be from before. One without `iat` is not known to be later.
-    let is_from_before = |revoked_us| {
-        seen.issued_at_s
-            .is_none_or(|iat| limits.may_be_from_before(seconds(iat), revoked_us))
-    };
-    match revoked_us.is_some_and(is_from_before) {
+    let issued_us = seen.issued_at_s.map_or(i64::MIN, seconds);
+    match standing.revokes(&seen.principal, seen.tenant.as_ref(), issued_us, limits) {
         true => Err(Refusal::Revoked),
         false => Ok(()),
     }
@@ -254,8 +256,7 @@ pub(super) fn judge(state: &SessionState, seen: &Seen, standing: &Standing, limi
     if let Some(reason) = state.ended {
         return Verdict::Refused(Refusal::Ended(reason));
     }
-    let revoked_us = standing.revocations.until_us(&seen.principal, seen.tenant.as_ref());
-    if revoked_us.is_some_and(|revoked_us| limits.may_be_from_before(state.first_seen_us, revoked_us)) {
+    if standing.revokes(&seen.principal, seen.tenant.as_ref(), state.first_seen_us, limits) {
         return Verdict::Refused(Refusal::Revoked);
     }
     if let Some(reason) = timed_out(state, limits, now_us) {
