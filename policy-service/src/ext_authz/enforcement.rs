@@ -289,12 +289,9 @@ impl Worker {
         self.metrics.checked(verdict);
         let response = match verdict {
             Ok(permit) => {
-                let nonce = self.enforcer.borrow().nonce(now());
-                response::permitted(
-                    permit,
-                    self.explanations,
-                    nonce.as_deref().filter(|_| permit.owns_nonces()),
-                )
+                let is_wanted = permit.owns_nonces() && permit.next_nonce().is_none();
+                let nonce = is_wanted.then(|| self.enforcer.borrow().nonce(now())).flatten();
+                response::permitted(permit, self.explanations, nonce.as_deref())
             }
             Err(refusal) => response::refused(refusal, &self.realm),
         };

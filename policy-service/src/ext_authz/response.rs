@@ -26,7 +26,7 @@ pub(super) enum Explanations {
 }
 
 /// Forward as the permit says: what the filter does with it. Envoy cannot remove a header of the response here, so the nonce that
-/// is given out now takes the place of the upstream's own, where that sends one.
+/// is given out now takes the place of the upstream's own, where that sends one. `nonce` is that one; the permit's own excludes it.
 pub(super) fn permitted(permit: &Permit, explanations: Explanations, nonce: Option<&str>) -> CheckResponse {
     let set: Vec<(&str, &str)> = permit.headers_to_set().collect();
     // Envoy removes after it has set, and setting replaces all that the request has of that name.
@@ -45,10 +45,8 @@ pub(super) fn permitted(permit: &Permit, explanations: Explanations, nonce: Opti
         ]);
     }
     let mut response_headers = overwriting(told);
-    if permit.next_nonce().is_none() {
-        let nonce = nonce.map(|nonce| (NONCE_HEADER, nonce));
-        response_headers.extend(with_action(HeaderAppendAction::OverwriteIfExists, nonce));
-    }
+    let nonce = nonce.map(|nonce| (NONCE_HEADER, nonce));
+    response_headers.extend(with_action(HeaderAppendAction::OverwriteIfExists, nonce));
     let response = OkHttpResponse {
         headers: overwriting(path.into_iter().chain(set.iter().copied())),
         headers_to_remove: removed.into_iter().map(str::to_owned).collect(),
