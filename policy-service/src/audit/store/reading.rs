@@ -1,10 +1,10 @@
 //! Opening a log for reading: beside its writer, or as evidence that must stay as it is.
 
-use std::fmt::Write as _;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
@@ -16,6 +16,8 @@ use crate::storage::database_schema::disable_triggers;
 
 /// SQLite's file system layer without locks: it needs no file that is shared with other processes.
 const WITHOUT_LOCKS: &std::ffi::CStr = c"unix-none";
+/// What is encoded in the path of a URI.
+const ENCODED_IN_PATHS: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'.').remove(b'-').remove(b'_');
 const SHARED_MEMORY: &str = "-shm";
 /// How often a log is read anew whose writer has started or ended meanwhile.
 const ATTEMPTS: u32 = 5;
@@ -133,16 +135,6 @@ impl FileState {
 
 /// SQLite's name for a file that nobody changes: it looks for no other file beside it (<https://www.sqlite.org/uri.html>).
 fn immutable(database: &Path) -> PathBuf {
-    let mut uri = String::from("file:");
-    for byte in database.as_os_str().as_bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'.' | b'-' | b'_' => uri.push(char::from(*byte)),
-            _ => {
-                // Writing to a string does not fail.
-                let _never = write!(uri, "%{byte:02X}");
-            }
-        }
-    }
-    uri.push_str("?immutable=1");
-    PathBuf::from(uri)
+    let path = percent_encode(database.as_os_str().as_bytes(), ENCODED_IN_PATHS);
+    format!("file:{path}?immutable=1").into()
 }
