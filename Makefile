@@ -107,6 +107,7 @@ check: ## Format, lints for both targets, whether the fuzz targets compile, boun
 	$(CARGO) clippy --target $(WASM_TARGET) -p picket-filter -p picket-core -- -D warnings
 	$(CARGO) check --manifest-path fuzz/Cargo.toml --no-default-features --locked
 	$(PYTHON) scripts/check-core-is-pure
+	$(PYTHON) scripts/check-structure
 	$(PYTHON) scripts/check-documents
 	@mkdir -p "$(CARGO_TARGET_DIR)"
 	$(CARGO) run --quiet -p picket -- config schema > "$(CARGO_TARGET_DIR)/picket-filter.schema.json"

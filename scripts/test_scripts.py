@@ -104,6 +104,94 @@ class CheckCoreIsPure(unittest.TestCase):
             self.assertEqual(self.script.mistakes_in_source("a.rs", code), [], code)
 
 
+class CheckStructure(unittest.TestCase):
+    """scripts/check-structure"""
+
+    def setUp(self):
+        self.script = load("check-structure")
+
+    def crate(self, files: dict[str, str]):
+        """A crate with these files beside its root."""
+        with tempfile.TemporaryDirectory() as folder:
+            for name, text in files.items():
+                path = pathlib.Path(folder, name)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(text)
+            return self.script.read_crate("c", "c", pathlib.Path(folder, "lib.rs"))
+
+    def check(self, expected: list[set[str]], files: dict[str, str]) -> None:
+        self.assertEqual(self.crate(files).cycles(), expected)
+
+    def test_modules_that_use_each_other_are_a_cycle_however_they_name_each_other(self):
+        root = {"lib.rs": "mod a;\nmod b;\nmod c;"}
+        for a in ("use crate::b::B;", "use super::{b::B, c};", "use crate::{self as root, b};", "fn f() { crate::b::f() }",
+                  "use super::b;\nfn f() { b::f() }", "pub(crate) use super::b::*;", "fn f(b: super::b::B) {}",
+                  "mod inner { use super::super::b; }", "macro_rules! m { () => { $crate::b::f() } }"):
+            self.check([{"a", "b"}], root | {"a.rs": a, "b.rs": "use crate::a::A;", "c.rs": ""})
+        self.check([{"a", "b", "c"}],
+                   root | {"a.rs": "use super::b;", "b.rs": "use super::c;", "c.rs": "use super::a;"})
+
+    def test_a_name_of_the_parent_counts_as_the_module_that_defines_it(self):
+        root = "mod a;\nmod b;\npub use a::A;\npub struct Own;"
+        self.check([{"a", "b"}], {"lib.rs": root, "a.rs": "use super::b::B;", "b.rs": "use super::A;"})
+        self.check([], {"lib.rs": root, "a.rs": "use super::b::B;", "b.rs": "use super::Own;"})
+
+    def test_a_parent_and_its_children_may_use_each_other(self):
+        self.check([], {"lib.rs": "mod a;", "a.rs": "mod b;\nmod c;\nuse b::B;\npub struct A;", "a/b.rs": "use super::A;",
+                        "a/c.rs": "use super::b::B;"})
+        self.check([{"a::b", "a::c"}], {"lib.rs": "mod a;", "a.rs": "mod b;\nmod c;", "a/b.rs": "use super::c::C;",
+                                        "a/c.rs": "use super::b::B;"})
+
+    def test_children_count_for_their_parents(self):
+        self.check([{"a", "b"}], {"lib.rs": "mod a;\nmod b;", "a.rs": "mod c;", "a/c.rs": "use crate::b;",
+                                  "b/mod.rs": "mod d { use crate::a::A; }"})
+
+    def test_tests_comments_texts_and_other_crates_are_left_alone(self):
+        for a in ("#[cfg(test)]\nmod tests { use crate::b::B; }", "#[cfg(test)]\n#[path = \"x\"]\nmod tests;",
+                  "#[cfg(test)]\nuse crate::b::B;", "// use crate::b;", "/* /* */ use crate::b; */", 'const A: &str = "crate::b::f";',
+                  'const A: &str = r#"use "crate::b;"#;', "const A: char = '\"'; // crate::b", "use other::b::B;", "fn f<'a>(x: &'a u8) {}"):
+            self.check([], {"lib.rs": "mod a;\nmod b;", "a.rs": a, "b.rs": "use crate::a::A;"})
+
+    def test_a_cycle_is_named_with_its_uses_unless_an_exception_holds_it(self):
+        crate = self.crate({"lib.rs": "mod a;\nmod b;", "a.rs": "use crate::b::B;", "b.rs": "use crate::a::A;"})
+        self.assertEqual(self.script.mistakes_in_modules([crate], {}),
+                         ["c: module cycle: a, b\n    a uses b\n    b uses a"])
+        self.assertEqual(self.script.mistakes_in_modules([crate], {"c": [{"a", "b", "d"}]}), [])
+        self.assertEqual(self.script.mistakes_in_modules([crate], {"c": [{"a", "b"}, {"d", "e"}], "gone": []}),
+                         ["c: the exception for d, e is not needed any more: remove it",
+                          "gone: the exception is of no crate: remove it"])
+
+    def test_a_dependency_against_the_directions_is_named(self):
+        package = self.script.Package("picket-core", "core", {"model", "proto"}, [], 0)
+        mistakes = self.script.mistakes_in_dependencies
+        self.assertEqual(mistakes([package], {"core": {"model"}}, {}),
+                         ["core/Cargo.toml: depends on `proto`, expected only: model"])
+        self.assertEqual(mistakes([package], {"core": {"model"}}, {"core": {"proto"}}), [])
+        self.assertEqual(mistakes([package], {"core": {"model", "proto"}}, {"core": {"filter"}, "gone": set()}),
+                         ["core/Cargo.toml: the exception for `filter` is not needed any more: remove it",
+                          "gone: the exception is of no crate: remove it"])
+        self.assertEqual(mistakes([package], {}, {}),
+                         ["core: the crate `picket-core` has no line in ALLOWED of scripts/check-structure"])
+
+    def test_the_directions_have_no_cycle(self):
+        self.assertEqual(self.script.strong_components(self.script.ALLOWED), [])
+
+    def test_two_public_types_of_one_name_are_named(self):
+        crate = self.crate({"lib.rs": "mod a;\npub enum E {}\nstruct F;", "a.rs": "pub struct E<T>(T);\npub struct F;"})
+        self.assertEqual(self.script.mistakes_in_names([crate], {}), ["c: `E` is a public type of each of a, the crate's root"])
+        self.assertEqual(self.script.mistakes_in_names([crate], {"c": {"E"}}), [])
+        self.assertEqual(self.script.mistakes_in_names([crate], {"c": {"E", "F"}}),
+                         ["c: the exception for `F` is not needed any more: remove it"])
+
+    def test_lines_of_tests_are_counted_apart(self):
+        crate = self.crate({"lib.rs": "fn f() {}\n\n#[cfg(test)]\nmod tests {\n    fn g() {}\n}\n"})
+        self.assertEqual([(module.lines, module.test_lines) for module in crate.modules.values()], [(2, 4)])
+
+    def test_a_file_that_is_not_there_is_named(self):
+        with self.assertRaisesRegex(self.script.SourceError, "the file of `mod a`"):
+            self.crate({"lib.rs": "mod a;"})
+
+
 class FetchEnvoy(unittest.TestCase):
     """scripts/fetch-envoy"""
 
