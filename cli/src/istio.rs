@@ -17,7 +17,7 @@ mod specs;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use picket_core::configuration::filter::FilterConfiguration;
+use picket_core::configuration::filter::{FURTHER_METHODS_MAX, FilterConfiguration};
 use picket_core::configuration::problems::Problems;
 use picket_core::request::{is_registered_method, is_upper_case_method};
 use serde::Serialize;
@@ -26,9 +26,6 @@ use serde_json::{Map, Value, json};
 use authentication::Authentication;
 use authorization::Access;
 use documents::{Document, Kind};
-
-/// As many as the filter takes.
-const FURTHER_METHODS_MAX: usize = 100;
 
 /// The workload whose sidecar is configured.
 #[derive(Clone, Debug)]

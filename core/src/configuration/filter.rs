@@ -40,8 +40,8 @@ const NAME_BYTES_MAX: usize = 64;
 const SCOPES_MAX: usize = 64;
 /// Up to here a serialized `GrpcService` with the name is ASCII, which the SDK's `&str` parameter needs.
 const CLUSTER_BYTES_MAX: usize = 125;
-/// Each is short, and so is their list.
-const FURTHER_METHODS_MAX: usize = 100;
+/// How many methods `further_methods` may list: each is short, and so is their list.
+pub const FURTHER_METHODS_MAX: usize = 100;
 /// Of what policies see of a rule.
 const LABEL_BYTES_MAX: usize = 256;
 const TIMEOUT_MS_DEFAULT: u32 = 500;
