@@ -255,6 +255,16 @@ impl Stack {
         self.inbound.stats(matches).await
     }
 
+    /// The callee's counter or gauge of the filter with this name, which holds its labels. `None`: it is not there yet.
+    ///
+    /// # Errors
+    /// When its administration does not answer.
+    pub async fn metric(&self, name: &str) -> Result<Option<u64>> {
+        let is_it = |have: &str| have.strip_prefix("wasmcustom.").unwrap_or(have) == name;
+        let stats = self.inbound_stats(is_it).await?;
+        Ok(stats.first().map(|(_, value)| *value))
+    }
+
     /// Where the callee's sidecar listens.
     pub fn inbound_address(&self) -> SocketAddr {
         self.inbound.listener()

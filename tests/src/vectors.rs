@@ -1,5 +1,7 @@
 //! The vectors end to end: each request through a real Envoy, and whatever differs from what is expected.
 
+use anyhow::{Result, ensure};
+
 use crate::client::session::Session;
 use crate::exchange::Exchange;
 use crate::stack::Stack;
@@ -9,8 +11,18 @@ pub const SHIPPED: &str = include_str!("../vectors/requests.json");
 /// To a callee's sidecar whose Envoy lets everything pass, so that Picket has to refuse.
 pub const LENIENT: &str = include_str!("../vectors/requests-lenient.json");
 
+/// Sends the vectors to a stack.
+///
+/// # Errors
+/// Names whatever differs from what is expected, with the ends of the logs.
+pub async fn check(stack: &mut Stack, vectors: &[Exchange]) -> Result<()> {
+    let failures = differences(stack, vectors).await;
+    ensure!(failures.is_empty(), "{}\n{}", failures.join("\n"), stack.tails());
+    Ok(())
+}
+
 /// Sends the vectors to a stack, one after the other on connections that stay open, and returns the differences, a line each.
-pub async fn differences(stack: &Stack, vectors: &[Exchange]) -> Vec<String> {
+async fn differences(stack: &Stack, vectors: &[Exchange]) -> Vec<String> {
     let mut session = Session::new(stack.keys(), stack.entrances());
     let mut failures = Vec::new();
     for vector in vectors {

@@ -1,15 +1,14 @@
 //! Header fields that are repeated, in another spelling or in unusual bytes, and what `connection` names: in a real Envoy, which
 //! joins some fields before a filter sees them, with the filter and with external authorization.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail like tests")]
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
 use picket_tests::client::http1::Connection;
 use picket_tests::client::tls::{Alpn, connect_tls};
 use picket_tests::exchange::parse;
 use picket_tests::stack::{Options, Stack};
 use picket_tests::token::TokenSpec;
-use picket_tests::vectors::differences;
-use picket_tests::wait;
+use picket_tests::{vectors, wait};
 use serde_json::Value;
 
 const VECTORS: &str = include_str!("../vectors/header-fields.json");
@@ -61,10 +60,7 @@ fn received(stack: &Stack, name: &str) -> Vec<String> {
 
 async fn check(options: Options) {
     let mut stack = Stack::start(options).await.unwrap();
-    let failures = differences(&stack, &parse(VECTORS).unwrap()).await;
-    if !failures.is_empty() {
-        panic!("{}\n{}", failures.join("\n"), stack.tails());
-    }
+    vectors::check(&mut stack, &parse(VECTORS).unwrap()).await.unwrap();
     // Bytes above ASCII, whether they are UTF-8 or not.
     for agent in [b"scraper\xff".as_slice(), b"\xc3\xa9 scraper", b"\xe9scraper\x80"] {
         let line = [b"user-agent: ", agent, b"\r\n"].concat();

@@ -104,9 +104,7 @@ async fn until_all_answer(what: &str, stack: &Stack, key: TokenKey, expected: (u
 
 /// The value of the filter's counter or gauge of this name, which holds its labels.
 async fn metric(stack: &Stack, name: &str) -> Option<u64> {
-    let is_it = |have: &str| have.strip_prefix("wasmcustom.").unwrap_or(have) == name;
-    let stats = stack.inbound_stats(is_it).await.unwrap();
-    stats.first().map(|(_, value)| *value)
+    stack.metric(name).await.unwrap()
 }
 
 async fn until_metric(what: &str, stack: &Stack, name: &str, is_reached: impl Fn(u64) -> bool) {

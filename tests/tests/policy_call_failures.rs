@@ -7,9 +7,13 @@
 use picket_tests::client::session::Session;
 use picket_tests::exchange::{RequestSpec, Via};
 use picket_tests::fake_policy_service::Mode;
+use picket_tests::process::Process;
 use picket_tests::stack::{Options, Stack};
 use picket_tests::token::TokenSpec;
 use picket_tests::wait;
+
+/// How the lines of the filter about its calls begin.
+const SIDECAR_LINE: &str = "picket: policy service: ";
 
 /// A cause, and how the operator is told.
 struct Cause {
@@ -110,18 +114,20 @@ async fn check_told(what: &str, stack: &mut Stack, result: &str, told: &str) {
     let answer = session.send(&order()).await.unwrap();
     assert_eq!(answer.status, 503, "{what}: {answer:?}");
     let counter = format!("picket_policy_calls.result.{result}");
-    let is_it = |name: &str| name.strip_prefix("wasmcustom.").unwrap_or(name) == counter;
     wait::until(&format!("{what}: {counter} counts it"), || async {
-        let stats = stack.inbound_stats(is_it).await?;
-        Ok(stats.first().filter(|(_, count)| *count > 0).map(|_| ()))
+        Ok(stack.metric(&counter).await?.filter(|count| *count > 0))
     })
     .await
     .unwrap();
-    let process = stack.inbound().process();
-    wait::until(&format!("{what}: Envoy's log tells `{told}`"), || {
+    until_logged(&format!("{what}: Envoy"), stack.inbound().process(), SIDECAR_LINE, told).await;
+}
+
+/// Waits for a line in the log of a process that contains both.
+async fn until_logged(what: &str, process: &Process, message: &str, part: &str) {
+    wait::until(&format!("{what} logs `{part}`"), || {
         let output = process.output();
-        let mut lines = output.lines().filter(|line| line.contains("picket: policy service: "));
-        std::future::ready(Ok(lines.any(|line| line.contains(told)).then_some(())))
+        let found = output.lines().any(|line| line.contains(message) && line.contains(part));
+        std::future::ready(Ok(found.then_some(())))
     })
     .await
     .unwrap();
@@ -134,13 +140,7 @@ async fn each_cause_is_told_by_metric_and_log() {
         check_told(cause.name, &mut stack, cause.result, cause.told).await;
         if let Some((message, part)) = cause.told_by_service {
             let process = stack.policy_service().unwrap().process().unwrap();
-            wait::until(&format!("{}: the service's log tells `{part}`", cause.name), || {
-                let output = process.output();
-                let found = output.lines().any(|line| line.contains(message) && line.contains(part));
-                std::future::ready(Ok(found.then_some(())))
-            })
-            .await
-            .unwrap();
+            until_logged(&format!("{}: the service", cause.name), process, message, part).await;
         }
     }
 }
@@ -156,10 +156,7 @@ async fn a_service_that_is_down_is_told_in_one_line_a_second() {
     }
     check_told("down", &mut stack, "unreachable", "check that it runs").await;
     let output = stack.inbound().process().output();
-    let lines = output
-        .lines()
-        .filter(|line| line.contains("picket: policy service: "))
-        .count();
+    let lines = output.lines().filter(|line| line.contains(SIDECAR_LINE)).count();
     let seconds = usize::try_from(began.elapsed().as_secs()).unwrap() + 1;
     // Two workers, each of which may begin with a line.
     assert!((1..=2 * (seconds + 1)).contains(&lines), "{lines} lines in {seconds} s");
