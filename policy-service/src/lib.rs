@@ -7,7 +7,6 @@
 mod assessor;
 pub mod audit;
 mod authzen;
-pub mod clock;
 pub mod configuration;
 mod connection;
 mod decision;
@@ -27,6 +26,8 @@ pub mod service;
 pub mod sessions;
 pub mod storage;
 pub mod tls_failure;
+
+pub use picket_clock as clock;
 
 pub use assessor::{GeoipError, RiskError, ThreatListError};
 pub use ext_authz::StartError;

@@ -6,8 +6,6 @@
 //! What a method has acknowledged is durable. A failure says that nothing is known about what was to be written, never that it
 //! was.
 
-pub(crate) mod database_file;
-pub(crate) mod database_schema;
 mod devices;
 mod keeper;
 mod policies;
@@ -21,10 +19,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+pub use picket_sqlite::DatabaseFileError;
 
 use crate::devices::Thumbprint;
 use crate::sessions::SessionId;
-pub use database_file::DatabaseFileError;
 pub use devices::{DeviceChange, DeviceStore, NewDevice};
 pub use keeper::StorageState;
 pub(crate) use keeper::{Keeper, Part, Storage};

@@ -7,13 +7,12 @@ mod schema;
 use std::path::Path;
 use std::time::Duration;
 
+use picket_sqlite::{DatabaseFile, DatabaseFileError, DatabaseSchema, SchemaError, WAL, disable_triggers};
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use super::chain::{End, Place, Writing};
 use super::key::{KeyEncryptionKey, KeyError, Sealer};
 use super::verify::{self, VerifyError};
-use crate::storage::database_file::{DatabaseFile, DatabaseFileError, WAL};
-use crate::storage::database_schema::{self, DatabaseSchema, SchemaError};
 use head_file::{HeadFile, HeadFileError};
 pub(super) use reading::read;
 pub(super) use schema::{RecordRow, rows};
@@ -268,6 +267,6 @@ fn configure(connection: &Connection) -> Result<(), StoreError> {
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
-    database_schema::disable_triggers(connection)?;
+    disable_triggers(connection)?;
     Ok(())
 }

@@ -9,10 +9,10 @@ use picket_core::access::{
 use picket_core::decision::Effect;
 use picket_core::dpop::Thumbprint;
 use picket_core::peer::CertificateThumbprint;
+use picket_sqlite::DatabaseFileError;
 use rusqlite::Connection;
 
 use super::*;
-use crate::storage::DatabaseFileError;
 
 mod evidence;
 

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::path::Path;
 
+use picket_sqlite::DatabaseFileError;
 use rusqlite::Connection;
 use serde::Serialize;
 
@@ -11,7 +12,6 @@ use super::chain::{End, Hash, SealedHead, Writing, head_associated_data};
 use super::key::{KeyEncryptionKey, KeyId, Opener};
 use super::record::{DecisionRecord, Event, Record};
 use super::store::{self, RecordRow, StoreError, head_file, rows};
-use crate::storage::DatabaseFileError;
 
 /// A log that verified.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

@@ -7,12 +7,12 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, TryS
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use picket_clock::Stopwatch;
 use tokio::sync::{oneshot, watch};
 
 use super::key::KeyEncryptionKey;
 use super::record::Event;
 use super::store::{Entry, Store, StoreError};
-use crate::clock::{self, Stopwatch};
 
 /// How many records may wait; more calls than this at once are refused.
 pub const QUEUE_RECORDS_MAX: usize = 8192;
@@ -299,5 +299,5 @@ impl Writer {
 }
 
 fn now_us() -> i64 {
-    i64::try_from(clock::now_unix_us()).unwrap_or(i64::MAX)
+    i64::try_from(picket_clock::now_unix_us()).unwrap_or(i64::MAX)
 }

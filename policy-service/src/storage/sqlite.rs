@@ -12,11 +12,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use picket_sqlite::{DatabaseFile, DatabaseSchema, SchemaError, WAL, disable_triggers};
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 use tokio::sync::{Semaphore, oneshot};
 
-use super::database_file::{DatabaseFile, WAL};
-use super::database_schema::{DatabaseSchema, SchemaError, disable_triggers};
 use super::{Concurrency, Counts, Creation, Filter, Forgotten, Probe, Revocation, SessionStore, Since, StorageError};
 use super::{DeviceChange, DeviceStore, NewDevice};
 use crate::devices::{Device, DeviceId, DeviceState, Enrollment, Posture, Thumbprint};

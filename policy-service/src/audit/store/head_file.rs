@@ -7,9 +7,10 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use picket_sqlite::DatabaseFileError;
+
 use crate::audit::chain::{End, acknowledged_associated_data};
 use crate::audit::key::{KEY_ID_BYTES, KeyEncryptionKey, KeyError, KeyId, Sealer, WRAPPED_KEY_BYTES};
-use crate::storage::database_file::{self, DatabaseFileError};
 
 /// The ending of its name.
 pub(super) const ENDING: &str = "-head";
@@ -30,9 +31,9 @@ impl HeadFile {
     /// Opens the file, or creates it. `wrapped_key` is the data key of the sealer that [`Self::write`] is called with, so that the
     /// file can be read without the database.
     pub(super) fn open(database: &Path, wrapped_key: Vec<u8>) -> Result<Self, DatabaseFileError> {
-        let path = database_file::beside(database, ENDING)?;
-        let failed = |source| database_file::failed(&path, source);
-        database_file::create_private(&path)?;
+        let path = picket_sqlite::beside(database, ENDING)?;
+        let failed = |source| picket_sqlite::failed(&path, source);
+        picket_sqlite::create_private(&path)?;
         let file = File::options().write(true).open(&path).map_err(failed)?;
         // Later writes change no more than the content, so that they wait for one write of the disk.
         file.set_len(FILE_BYTES as u64).map_err(failed)?;
@@ -75,11 +76,11 @@ pub(super) enum HeadFileError {
 /// written to it: a service that ends between making the file and its first write leaves it empty
 /// or with zeros alone.
 pub(in crate::audit) fn read(database: &Path) -> Result<Option<Vec<u8>>, DatabaseFileError> {
-    let path = database_file::beside(database, ENDING)?;
+    let path = picket_sqlite::beside(database, ENDING)?;
     match std::fs::read(&path) {
         Ok(bytes) => Ok(bytes.iter().any(|byte| *byte != 0).then_some(bytes)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(database_file::failed(&path, source)),
+        Err(source) => Err(picket_sqlite::failed(&path, source)),
     }
 }
 

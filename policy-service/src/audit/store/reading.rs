@@ -5,14 +5,13 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
+use picket_sqlite::{DatabaseFileError, WAL, disable_triggers};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use super::schema::check_version;
 use super::{BUSY_TIMEOUT, StoreError, head_file};
 use crate::audit::verify::VerifyError;
-use crate::storage::database_file::{self, DatabaseFileError, WAL};
-use crate::storage::database_schema::disable_triggers;
 
 /// SQLite's file system layer without locks: it needs no file that is shared with other processes.
 const WITHOUT_LOCKS: &std::ffi::CStr = c"unix-none";
@@ -101,9 +100,9 @@ struct FileState {
 impl Files {
     /// SQLite says of a missing database no more than that it cannot open it.
     fn of(database: &Path) -> Result<Self, DatabaseFileError> {
-        let beside = |ending| database_file::beside(database, ending);
+        let beside = |ending| picket_sqlite::beside(database, ending);
         Ok(Self {
-            database: FileState::of(database).map_err(|source| database_file::failed(database, source))?,
+            database: FileState::of(database).map_err(|source| picket_sqlite::failed(database, source))?,
             wal: FileState::of(&beside(WAL)?).ok(),
             head: FileState::of(&beside(head_file::ENDING)?).ok(),
         })
@@ -114,8 +113,8 @@ impl Files {
         if self.wal.as_ref().is_none_or(|wal| wal.bytes == 0) {
             return Ok(Access::DatabaseAlone);
         }
-        let is_shared = database_file::beside(database, SHARED_MEMORY)?.exists();
-        Ok(match is_shared && database_file::is_owned(database)? {
+        let is_shared = picket_sqlite::beside(database, SHARED_MEMORY)?.exists();
+        Ok(match is_shared && picket_sqlite::is_owned(database)? {
             true => Access::BesideWriter,
             false => Access::WithWal,
         })

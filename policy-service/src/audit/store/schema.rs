@@ -1,11 +1,11 @@
 //! The tables, and every statement over them.
 
+use picket_sqlite::one_row;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::StoreError;
 use crate::audit::chain::{End, Hash, Place, SealedHead, Writing, head_associated_data};
 use crate::audit::key::{KeyId, Sealer};
-use crate::storage::database_schema::one_row;
 
 /// "Pikt": tells an audit log from another program's database (`PRAGMA application_id`).
 const APPLICATION_ID: i64 = 0x5069_6b74;

@@ -1,5 +1,6 @@
 //! Every statement over devices.
 
+use picket_sqlite::one_row;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::statements::malformed;
@@ -8,7 +9,6 @@ use crate::devices::{
 };
 use crate::sessions::PrincipalId;
 use crate::storage::Filter;
-use crate::storage::database_schema::one_row;
 use crate::storage::devices::{self, DeviceChange, NewDevice};
 
 type Result<T> = std::result::Result<T, rusqlite::Error>;

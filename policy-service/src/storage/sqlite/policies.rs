@@ -1,10 +1,10 @@
 //! Revisions of policies in SQLite.
 
 use async_trait::async_trait;
+use picket_sqlite::one_row;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::SqliteStore;
-use crate::storage::database_schema::one_row;
 use crate::storage::{
     ACTIVATIONS_MAX, Activated, Activation, Choice, Order, PolicyStore, REVISIONS_MAX, Revision, RevisionFile,
     StorageError,

@@ -1,12 +1,12 @@
 //! Role assignments in SQLite.
 
 use async_trait::async_trait;
+use picket_sqlite::one_row;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::SqliteStore;
 use super::policies::{number, stored};
 use super::statements::none;
-use crate::storage::database_schema::one_row;
 use crate::storage::{Assigned, ROLE_ASSIGNMENTS_MAX, RoleAssignment, RoleFilter, RoleKey, RoleStore, StorageError};
 
 type Result<T> = std::result::Result<T, rusqlite::Error>;

@@ -1,12 +1,12 @@
 //! Every statement over the tables.
 
+use picket_sqlite::one_row;
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::sessions::{
     EndReason, Ended, Fingerprint, Lockdown, NamedBy, PrincipalId, Session, SessionId, Standing, Target,
 };
-use crate::storage::database_schema::one_row;
 use crate::storage::{Concurrency, Counts, Creation, Filter, Forgotten, Revocation, Since};
 
 type Result<T> = std::result::Result<T, rusqlite::Error>;

@@ -1,4 +1,4 @@
-//! The one place that reads a clock; everything else is given the time.
+//! The clock of the policy service. No other crate of it reads the time: rules are given it as a parameter.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 /// The ending of the file that the owner locks.
 const LOCK: &str = ".lock";
 /// The ending of SQLite's write-ahead log. It has what was committed last, also after the owner was killed.
-pub(crate) const WAL: &str = "-wal";
+pub const WAL: &str = "-wal";
 
 /// Why a database's file cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -34,7 +34,7 @@ const LOCK_ATTEMPTS: u32 = 10;
 const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// A database's file, owned for as long as this lives; the operating system gives the lock back when the process dies.
-pub(crate) struct DatabaseFile {
+pub struct DatabaseFile {
     file: PathBuf,
     /// The database and the files beside it that must stay what they are.
     watched: Vec<(PathBuf, Identity)>,
@@ -43,7 +43,10 @@ pub(crate) struct DatabaseFile {
 
 impl DatabaseFile {
     /// Creates the file where there is none, and locks it.
-    pub(crate) fn own(file: &Path) -> Result<Self, DatabaseFileError> {
+    ///
+    /// # Errors
+    /// It cannot be created or read, or another process has the lock.
+    pub fn own(file: &Path) -> Result<Self, DatabaseFileError> {
         create_private(file)?;
         let lock = lock(file)?;
         Ok(Self {
@@ -53,12 +56,17 @@ impl DatabaseFile {
         })
     }
 
-    pub(crate) fn path(&self) -> &Path {
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
         &self.file
     }
 
     /// From now on the file beside the database with this ending must stay what it is, too.
-    pub(crate) fn watch(&mut self, ending: &str) -> Result<(), DatabaseFileError> {
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn watch(&mut self, ending: &str) -> Result<(), DatabaseFileError> {
         let path = beside(&self.file, ending)?;
         let identity = Identity::of(&path)?;
         self.watched.push((path, identity));
@@ -66,7 +74,10 @@ impl DatabaseFile {
     }
 
     /// Fails where a path leads to another file by now.
-    pub(crate) fn check(&self) -> Result<(), DatabaseFileError> {
+    ///
+    /// # Errors
+    /// [`DatabaseFileError::Replaced`].
+    pub fn check(&self) -> Result<(), DatabaseFileError> {
         for (path, expected) in &self.watched {
             match Identity::of(path) {
                 Ok(identity) if identity == *expected => {}
@@ -78,7 +89,10 @@ impl DatabaseFile {
 }
 
 /// The file beside a database with this ending. It is the same one by whichever link the database is reached.
-pub(crate) fn beside(file: &Path, ending: &str) -> Result<PathBuf, DatabaseFileError> {
+///
+/// # Errors
+/// The database is not there, or cannot be read.
+pub fn beside(file: &Path, ending: &str) -> Result<PathBuf, DatabaseFileError> {
     let mut path = file
         .canonicalize()
         .map_err(|source| failed(file, source))?
@@ -88,7 +102,10 @@ pub(crate) fn beside(file: &Path, ending: &str) -> Result<PathBuf, DatabaseFileE
 }
 
 /// Whether a process owns the database at this moment.
-pub(crate) fn is_owned(file: &Path) -> Result<bool, DatabaseFileError> {
+///
+/// # Errors
+/// The database is not there, or cannot be read.
+pub fn is_owned(file: &Path) -> Result<bool, DatabaseFileError> {
     // A copy has no lock beside it, and what cannot be opened is locked by nobody who could be asked.
     let Ok(lock) = File::open(beside(file, LOCK)?) else {
         return Ok(false);
@@ -112,7 +129,10 @@ fn lock(file: &Path) -> Result<File, DatabaseFileError> {
 }
 
 /// Creates a file that nobody else may read, where there is none. SQLite gives its WAL the same permissions.
-pub(crate) fn create_private(file: &Path) -> Result<(), DatabaseFileError> {
+///
+/// # Errors
+/// It cannot be created or opened.
+pub fn create_private(file: &Path) -> Result<(), DatabaseFileError> {
     let mut options = File::options();
     options.write(true).create(true).truncate(false);
     #[cfg(unix)]
@@ -121,7 +141,8 @@ pub(crate) fn create_private(file: &Path) -> Result<(), DatabaseFileError> {
 }
 
 /// An error that names the file.
-pub(crate) fn failed(file: &Path, source: io::Error) -> DatabaseFileError {
+#[must_use]
+pub fn failed(file: &Path, source: io::Error) -> DatabaseFileError {
     DatabaseFileError::File {
         path: file.display().to_string(),
         source,

@@ -8,7 +8,7 @@ use rusqlite::config::DbConfig;
 
 /// What is refused.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum SchemaError {
+pub enum SchemaError {
     /// SQLite's own error.
     #[error(transparent)]
     Sqlite(#[from] rusqlite::Error),
@@ -29,7 +29,7 @@ struct Object {
 }
 
 /// What the schema must be, and when it was checked last.
-pub(crate) struct DatabaseSchema {
+pub struct DatabaseSchema {
     expected: Objects,
     /// SQLite's counter of schema changes at the last check.
     checked_at: Option<i64>,
@@ -37,7 +37,10 @@ pub(crate) struct DatabaseSchema {
 
 impl DatabaseSchema {
     /// The schema that these migrations make in an empty database.
-    pub(crate) fn of(migrations: &[&str]) -> Result<Self, rusqlite::Error> {
+    ///
+    /// # Errors
+    /// A migration is not SQL that SQLite takes.
+    pub fn of(migrations: &[&str]) -> Result<Self, rusqlite::Error> {
         let pattern = Connection::open_in_memory()?;
         for migration in migrations {
             pattern.execute_batch(migration)?;
@@ -50,7 +53,10 @@ impl DatabaseSchema {
 
     /// Compares the schema, where it was changed since it was compared last. Within a transaction that writes, nobody changes it
     /// before the transaction ends.
-    pub(crate) fn check(&mut self, connection: &Connection) -> Result<(), SchemaError> {
+    ///
+    /// # Errors
+    /// An object is not as a migration made it, or SQLite fails.
+    pub fn check(&mut self, connection: &Connection) -> Result<(), SchemaError> {
         let version = connection
             .prepare_cached("PRAGMA schema_version")?
             .query_row([], |row| row.get(0))?;
@@ -71,7 +77,10 @@ impl DatabaseSchema {
 }
 
 /// Keeps what is in the database from running within a statement of this program.
-pub(crate) fn disable_triggers(connection: &Connection) -> Result<(), rusqlite::Error> {
+///
+/// # Errors
+/// SQLite does not take a setting.
+pub fn disable_triggers(connection: &Connection) -> Result<(), rusqlite::Error> {
     for setting in [
         DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER,
         DbConfig::SQLITE_DBCONFIG_ENABLE_VIEW,
@@ -82,7 +91,10 @@ pub(crate) fn disable_triggers(connection: &Connection) -> Result<(), rusqlite::
 }
 
 /// Fails where a statement has written another number of rows than one.
-pub(crate) fn one_row(written: usize) -> Result<(), rusqlite::Error> {
+///
+/// # Errors
+/// [`rusqlite::Error::StatementChangedRows`].
+pub fn one_row(written: usize) -> Result<(), rusqlite::Error> {
     match written {
         1 => Ok(()),
         rows => Err(rusqlite::Error::StatementChangedRows(rows)),
