@@ -4,8 +4,8 @@ use picket_core::token::remote_keys::board::{BoardError, Posted, SharedBoard, Ve
 
 use crate::host::{self, SharedWriteError};
 
-/// The host numbers writings from 1, and compares nothing with 0.
-const WHATEVER_IS_THERE: u32 = 0;
+/// The version of a write that replaces any value: the host numbers versions from 1, and skips the comparison for 0.
+const UNCONDITIONAL: u32 = 0;
 
 /// This worker's access to it.
 #[derive(Clone, Copy)]
@@ -38,7 +38,7 @@ impl SharedBoard for HostBoard {
     }
 
     fn write(&self, slot: &str, bytes: &[u8]) -> Result<(), BoardError> {
-        set(slot, bytes, Some(WHATEVER_IS_THERE))
+        set(slot, bytes, Some(UNCONDITIONAL))
     }
 }
 

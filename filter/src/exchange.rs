@@ -1,4 +1,4 @@
-//! One request on its way: core's verdicts become host calls.
+//! One request from its headers to its response: core's verdicts become host calls.
 
 use std::rc::Rc;
 
@@ -15,18 +15,19 @@ use proxy_wasm::hostcalls;
 use proxy_wasm::types::{Action, GrpcStatusCode, MapType};
 
 use crate::host::{self, ContextId, HeaderMap, HostFailure};
-use crate::http_answer::with_answer;
-use crate::root::Shared;
+use crate::http_answer::with_http_answer;
+use crate::waiting::WaitingExchange;
+use crate::worker::Worker;
 use crate::{clock, failure_log, introspection_call, policy_call};
 
 /// RFC 9449 §8.2.
 const NONCE_HEADER: &str = "dpop-nonce";
 
-/// What is known of a request, and where it is on its way.
+/// One request and the state of its decision.
 pub(crate) struct Exchange {
     context: ContextId,
     /// `None`: no configuration was accepted, so the request is refused.
-    shared: Option<Rc<Shared>>,
+    worker: Option<Rc<Worker>>,
     state: State,
 }
 
@@ -48,12 +49,12 @@ enum State {
         headers: HeaderMap,
     },
     /// The policy service has been asked.
-    Waiting {
+    AskingPolicy {
         call: u32,
         asked_at: Timestamp,
         pending: Pending,
     },
-    /// Forwarded, with what the caller is told.
+    /// Forwarded, with the values for the response's headers.
     Forwarded {
         reason: &'static str,
         decided_by: DecidedBy,
@@ -65,15 +66,15 @@ enum State {
 }
 
 impl State {
-    /// Refused, and how that is told is not known yet.
+    /// Refused, before the reply is written.
     const REFUSED: Self = Self::Refused(Vec::new());
 }
 
 impl Exchange {
-    pub(crate) fn new(context: ContextId, shared: Option<Rc<Shared>>) -> Self {
+    pub(crate) fn new(context: ContextId, worker: Option<Rc<Worker>>) -> Self {
         Self {
             context,
-            shared,
+            worker,
             state: State::New,
         }
     }
@@ -82,51 +83,28 @@ impl Exchange {
         self.context
     }
 
-    pub(crate) fn shared(&self) -> Option<Rc<Shared>> {
-        self.shared.clone()
+    pub(crate) fn worker(&self) -> Option<Rc<Worker>> {
+        self.worker.clone()
     }
 
     /// Takes the request's headers.
-    pub(crate) fn arrived(&mut self, map: Result<HeaderMap, HostFailure>) -> Action {
-        match (self.shared.clone(), map) {
-            (Some(shared), Ok(map)) => self.decide(&shared, map, Enforcer::request_arrived),
-            (shared, map) => {
+    pub(crate) fn on_request_headers(&mut self, map: Result<HeaderMap, HostFailure>) -> Action {
+        match (self.worker.clone(), map) {
+            (Some(worker), Ok(map)) => self.decide(&worker, map, Enforcer::request_arrived),
+            (worker, map) => {
                 let headers = map.as_ref().ok().and_then(|map| map.headers().ok());
                 let caller = Caller::of(&headers.unwrap_or_default());
-                self.refuse(shared.as_deref(), &Refusal::host_failure(caller))
+                self.refuse(worker.as_deref(), &Refusal::host_failure(caller))
             }
         }
-    }
-
-    /// Whether it waits for keys, and need not wait on.
-    pub(crate) fn is_key_wait_over(&self) -> bool {
-        match (&self.state, &self.shared) {
-            (State::AwaitingKeys { pending, .. }, Some(shared)) => {
-                shared.enforcer.borrow().is_key_wait_over(pending, clock::now())
-            }
-            (_, _) => false,
-        }
-    }
-
-    /// Decides about the request, if it waits for keys. Continuing takes a permit.
-    pub(crate) fn key_wait_over(&mut self) -> Option<Action> {
-        let shared = self.shared.clone()?;
-        let state = std::mem::replace(&mut self.state, State::REFUSED);
-        let State::AwaitingKeys { pending, headers } = state else {
-            self.state = state;
-            return None;
-        };
-        Some(self.decide(&shared, headers, |enforcer, arrival| {
-            enforcer.key_wait_over(pending, arrival)
-        }))
     }
 
     /// Takes the policy service's answer. `None`: what was decided stands. Continuing takes a
     /// permit.
-    pub(crate) fn policy_answered(&mut self, call: u32, status: u32, body_bytes: usize) -> Option<Action> {
-        let shared = self.shared.clone()?;
+    pub(crate) fn on_policy_answer(&mut self, call: u32, status: u32, body_bytes: usize) -> Option<Action> {
+        let worker = self.worker.clone()?;
         let state = std::mem::replace(&mut self.state, State::REFUSED);
-        let State::Waiting {
+        let State::AskingPolicy {
             call: asked,
             asked_at,
             pending,
@@ -138,22 +116,22 @@ impl Exchange {
         let now = clock::now();
         // An answer to another call than ours is none.
         let answer = match asked == call {
-            true => policy_call::read_answer(status, body_bytes, || self.call_failed(&shared, status, now)),
+            true => policy_call::read_answer(status, body_bytes, || self.log_call_failure(&worker, status, now)),
             false => Err(CallFailure::AnswerInvalid),
         };
         if let Err(failure @ CallFailure::AnswerInvalid) = answer {
-            shared.call_failures.write(now, || format!("policy service: {failure}"));
+            worker.call_failures.write(now, || format!("policy service: {failure}"));
         }
         let took_ms = now.as_ms().saturating_sub(asked_at.as_ms());
-        shared.metrics.count_call(answer.as_ref().err().copied(), Some(took_ms));
-        let verdict = shared.enforcer.borrow_mut().answer_arrived(pending, answer, now);
-        Some(self.enforce(&shared, verdict))
+        worker.metrics.count_call(answer.as_ref().err().copied(), Some(took_ms));
+        let verdict = worker.enforcer.borrow_mut().answer_arrived(pending, answer, now);
+        Some(self.enforce(&worker, verdict))
     }
 
     /// Takes the answer of the token's issuer. `None`: what was decided, or waits for another
     /// answer, stands. Continuing takes a permit.
-    pub(crate) fn issuer_answered(&mut self, call: u32, headers: usize, body_bytes: usize) -> Option<Action> {
-        let shared = self.shared.clone()?;
+    pub(crate) fn on_issuer_answer(&mut self, call: u32, headers: usize, body_bytes: usize) -> Option<Action> {
+        let worker = self.worker.clone()?;
         let state = std::mem::replace(&mut self.state, State::REFUSED);
         let State::Introspecting {
             call: asked,
@@ -166,32 +144,32 @@ impl Exchange {
             return None;
         };
         let took_ms = clock::now().as_ms().saturating_sub(asked_at.as_ms());
-        shared.metrics.record_introspection(took_ms);
-        Some(with_answer(headers, body_bytes, |answer| {
+        worker.metrics.record_introspection(took_ms);
+        Some(with_http_answer(headers, body_bytes, |answer| {
             // An answer to another call than ours is none.
             let answer = answer.and_then(|answer| match asked == call {
                 true => Ok(answer),
                 false => Err(FetchError::EndpointUnreachable),
             });
-            self.introspected(&shared, pending, map, answer)
+            self.decide_with_introspection(&worker, pending, map, answer)
         }))
     }
 
-    /// Body and trailers follow the headers: held until a permit, whatever the host's setting for
-    /// pausing is.
-    pub(crate) fn held_or_forwarded(&self) -> Action {
+    /// The action for body and trailers: paused until a permit, whatever the host does with a
+    /// request whose headers are paused.
+    pub(crate) fn body_action(&self) -> Action {
         match self.state {
             State::Forwarded { .. } => Action::Continue,
             State::New
             | State::AwaitingKeys { .. }
             | State::Introspecting { .. }
-            | State::Waiting { .. }
+            | State::AskingPolicy { .. }
             | State::Refused(_) => Action::Pause,
         }
     }
 
-    /// Adds what the caller is told to the headers of the response.
-    pub(crate) fn responds(&self) {
+    /// Sets the headers of the response: nonce, explanation of a permit, gRPC status of a refusal.
+    pub(crate) fn on_response_headers(&self) {
         match &self.state {
             State::Forwarded {
                 reason,
@@ -207,56 +185,39 @@ impl Exchange {
                     // that a failure here does.
                     let _ = host::remove_header(MapType::HttpResponseHeaders, NONCE_HEADER);
                 }
-                if self.shared.as_ref().is_some_and(|shared| shared.explain_permits) {
+                if self.worker.as_ref().is_some_and(|worker| worker.explain_permits) {
                     set_response_headers([
                         ("x-picket-reason", reason),
                         ("x-picket-decided-by", decided_by.as_str()),
                     ]);
                 }
             }
-            State::Refused(headers) => add_missing(headers),
-            State::New | State::AwaitingKeys { .. } | State::Introspecting { .. } | State::Waiting { .. } => {}
-        }
-    }
-
-    /// Whether it waits for keys.
-    pub(crate) fn awaits_keys(&self) -> bool {
-        matches!(self.state, State::AwaitingKeys { .. })
-    }
-
-    /// The call whose answer decides about it.
-    pub(crate) fn policy_call(&self) -> Option<u32> {
-        match &self.state {
-            State::Waiting { call, .. } => Some(*call),
-            State::New
-            | State::AwaitingKeys { .. }
-            | State::Introspecting { .. }
-            | State::Forwarded { .. }
-            | State::Refused(_) => None,
+            State::Refused(headers) => add_missing_headers(headers),
+            State::New | State::AwaitingKeys { .. } | State::Introspecting { .. } | State::AskingPolicy { .. } => {}
         }
     }
 
     fn decide(
         &mut self,
-        shared: &Shared,
+        worker: &Worker,
         map: HeaderMap,
         decide: impl FnOnce(&mut Enforcer, &Arrival<'_>) -> (Step, Notes),
     ) -> Action {
         let now = clock::now();
         let Ok(headers) = map.headers() else {
-            return self.refuse(Some(shared), &Refusal::host_failure(Caller::default()));
+            return self.refuse(Some(worker), &Refusal::host_failure(Caller::default()));
         };
         let arrival = Arrival {
             headers: &headers,
-            connection: &shared.connections,
+            connection: &worker.connections,
             now,
         };
-        let (step, notes) = decide(&mut shared.enforcer.borrow_mut(), &arrival);
-        shared.metrics.count_notes(notes);
+        let (step, notes) = decide(&mut worker.enforcer.borrow_mut(), &arrival);
+        worker.metrics.count_notes(notes);
         match step {
-            Step::Decided(verdict) => self.enforce(shared, verdict),
-            Step::Ask(question) => self.ask(shared, *question, now),
-            Step::Introspect(introspection) => self.introspect(shared, *introspection, map, now),
+            Step::Decided(verdict) => self.enforce(worker, verdict),
+            Step::Ask(question) => self.ask(worker, *question, now),
+            Step::Introspect(introspection) => self.introspect(worker, *introspection, map, now),
             Step::AwaitKeys(pending) => {
                 self.state = State::AwaitingKeys { pending, headers: map };
                 Action::Pause
@@ -264,7 +225,7 @@ impl Exchange {
         }
     }
 
-    fn introspect(&mut self, shared: &Shared, introspection: Introspection, map: HeaderMap, now: Timestamp) -> Action {
+    fn introspect(&mut self, worker: &Worker, introspection: Introspection, map: HeaderMap, now: Timestamp) -> Action {
         let Introspection { request, pending } = introspection;
         match introspection_call::send(&request) {
             Ok(call) => {
@@ -276,14 +237,14 @@ impl Exchange {
                 };
                 Action::Pause
             }
-            Err(error) => self.introspected(shared, pending, map, Err(error)),
+            Err(error) => self.decide_with_introspection(worker, pending, map, Err(error)),
         }
     }
 
-    /// Decides about the request anew, with what its token's issuer says.
-    fn introspected(
+    /// Decides about the request again, with the answer of its token's issuer.
+    fn decide_with_introspection(
         &mut self,
-        shared: &Shared,
+        worker: &Worker,
         pending: PendingIntrospection,
         map: HeaderMap,
         answer: Result<Answer<'_>, FetchError>,
@@ -292,9 +253,9 @@ impl Exchange {
             Ok(answer) => answer.failure(),
             Err(error) => Some(error.clone()),
         };
-        self.decide(shared, map, |enforcer, arrival| {
+        self.decide(worker, map, |enforcer, arrival| {
             let (step, notes) = enforcer.introspection_answered(pending, answer, arrival);
-            tell_introspection_failed(shared, notes.introspection, failure, arrival.now);
+            log_introspection_failure(worker, notes.introspection, failure, arrival.now);
             let step = match step {
                 step @ (Step::Decided(_) | Step::Ask(_)) => step,
                 // Core asks once for each request, and no keys are fetched for a token that its
@@ -307,16 +268,16 @@ impl Exchange {
         })
     }
 
-    fn ask(&mut self, shared: &Shared, question: Question, now: Timestamp) -> Action {
+    fn ask(&mut self, worker: &Worker, question: Question, now: Timestamp) -> Action {
         let Question { request, pending } = question;
-        let sent = shared
+        let sent = worker
             .policy_call
             .as_ref()
             .ok_or(CallFailure::Unavailable)
             .and_then(|call| call.send(request));
         match sent {
             Ok(call) => {
-                self.state = State::Waiting {
+                self.state = State::AskingPolicy {
                     call,
                     asked_at: now,
                     pending,
@@ -324,38 +285,38 @@ impl Exchange {
                 Action::Pause
             }
             Err(failure) => {
-                shared.metrics.count_call(Some(failure), None);
-                shared.call_failures.write(now, || format!("policy service: {failure}"));
-                let verdict = shared.enforcer.borrow_mut().answer_arrived(pending, Err(failure), now);
-                self.enforce(shared, verdict)
+                worker.metrics.count_call(Some(failure), None);
+                worker.call_failures.write(now, || format!("policy service: {failure}"));
+                let verdict = worker.enforcer.borrow_mut().answer_arrived(pending, Err(failure), now);
+                self.enforce(worker, verdict)
             }
         }
     }
 
-    /// Why the policy service's answer is an error of gRPC; the log is told.
-    fn call_failed(&self, shared: &Shared, status: u32, now: Timestamp) -> CallFailure {
-        let message = shared.call_message(self.context);
+    /// Logs an answer of the policy service that is a gRPC error, and returns its kind.
+    fn log_call_failure(&self, worker: &Worker, status: u32, now: Timestamp) -> CallFailure {
+        let message = worker.call_message(self.context);
         let failure = CallFailure::of_grpc_status(status, &message);
-        shared.call_failures.write(now, || {
+        worker.call_failures.write(now, || {
             let message = failure_log::quoted(&message);
             format!("policy service: {failure} (gRPC status {status}: {message})")
         });
         failure
     }
 
-    fn enforce(&mut self, shared: &Shared, verdict: Verdict) -> Action {
+    fn enforce(&mut self, worker: &Worker, verdict: Verdict) -> Action {
         match verdict {
-            Ok(permit) => self.forward(shared, &permit),
-            Err(refusal) => self.refuse(Some(shared), &refusal),
+            Ok(permit) => self.forward(worker, &permit),
+            Err(refusal) => self.refuse(Some(worker), &refusal),
         }
     }
 
     /// Changes the request as the permit says. The only function that lets a request go on.
-    fn forward(&mut self, shared: &Shared, permit: &Permit) -> Action {
-        if change(permit).is_err() {
-            return self.refuse(Some(shared), &Refusal::host_failure(Caller::default()));
+    fn forward(&mut self, worker: &Worker, permit: &Permit) -> Action {
+        if apply_permit(permit).is_err() {
+            return self.refuse(Some(worker), &Refusal::host_failure(Caller::default()));
         }
-        shared.metrics.count_permit(permit.reason());
+        worker.metrics.count_permit(permit.reason());
         self.state = State::Forwarded {
             reason: permit.reason().code(),
             decided_by: permit.decided_by(),
@@ -365,13 +326,13 @@ impl Exchange {
         Action::Continue
     }
 
-    fn refuse(&mut self, shared: Option<&Shared>, refusal: &Refusal) -> Action {
-        let realm = shared.map_or("picket", |shared| shared.realm.as_str());
-        if let Some(shared) = shared {
-            shared.metrics.count_denial(refusal.reason);
+    fn refuse(&mut self, worker: Option<&Worker>, refusal: &Refusal) -> Action {
+        let realm = worker.map_or("picket", |worker| worker.realm.as_str());
+        if let Some(worker) = worker {
+            worker.metrics.count_denial(refusal.reason);
         }
         let reply = enforcement::reply(refusal, realm);
-        self.state = State::Refused(needed_by_grpc(&reply));
+        self.state = State::Refused(grpc_headers(&reply));
         let headers = reply.headers.iter().map(|(name, value)| (*name, value.as_str()));
         // The host takes every reply while a request's headers are held; if it did not, the request
         // stays held.
@@ -388,16 +349,58 @@ impl Exchange {
     }
 }
 
-/// What the client is told beside the response; without it the response is no worse.
+impl WaitingExchange for Exchange {
+    fn is_key_wait_over(&self) -> bool {
+        match (&self.state, &self.worker) {
+            (State::AwaitingKeys { pending, .. }, Some(worker)) => {
+                worker.enforcer.borrow().is_key_wait_over(pending, clock::now())
+            }
+            (_, _) => false,
+        }
+    }
+
+    fn on_keys(&mut self) -> Option<Action> {
+        let worker = self.worker.clone()?;
+        let state = std::mem::replace(&mut self.state, State::REFUSED);
+        let State::AwaitingKeys { pending, headers } = state else {
+            self.state = state;
+            return None;
+        };
+        Some(self.decide(&worker, headers, |enforcer, arrival| {
+            enforcer.key_wait_over(pending, arrival)
+        }))
+    }
+
+    fn on_policy_answer(&mut self, call: u32, status: u32, body_bytes: usize) -> Option<Action> {
+        Exchange::on_policy_answer(self, call, status, body_bytes)
+    }
+
+    fn awaits_keys(&self) -> bool {
+        matches!(self.state, State::AwaitingKeys { .. })
+    }
+
+    fn policy_call(&self) -> Option<u32> {
+        match &self.state {
+            State::AskingPolicy { call, .. } => Some(*call),
+            State::New
+            | State::AwaitingKeys { .. }
+            | State::Introspecting { .. }
+            | State::Forwarded { .. }
+            | State::Refused(_) => None,
+        }
+    }
+}
+
+/// Sets two headers of the response. A failure is ignored: the response is complete without them.
 fn set_response_headers(headers: [(&str, &str); 2]) {
     for (name, value) in headers {
         let _ = hostcalls::set_map_value(MapType::HttpResponseHeaders, name, Some(value));
     }
 }
 
-/// Tells the log of an issuer that gave no valid answer about a token.
-fn tell_introspection_failed(
-    shared: &Shared,
+/// Logs an introspection that gave no valid answer.
+fn log_introspection_failure(
+    worker: &Worker,
     result: Option<IntrospectionResult>,
     failure: Option<FetchError>,
     now: Timestamp,
@@ -407,7 +410,7 @@ fn tell_introspection_failed(
         (Some(IntrospectionResult::Invalid), None) => "the answer is none by RFC 7662".to_owned(),
         (_, None) => return,
     };
-    shared
+    worker
         .introspection_failures
         .write(now, || format!("token introspection: {what}"));
 }
@@ -423,7 +426,7 @@ fn grpc_status(code: u32) -> GrpcStatusCode {
 }
 
 /// The headers by which callers of gRPC and gRPC-Web know a reply.
-fn needed_by_grpc(reply: &Reply) -> Vec<(&'static str, String)> {
+fn grpc_headers(reply: &Reply) -> Vec<(&'static str, String)> {
     let is_needed = |name: &str| matches!(name, "content-type" | "grpc-status");
     match (reply.grpc_status, reply.body.as_str()) {
         (Some(code), _) => vec![("grpc-status", code.to_string())],
@@ -440,7 +443,7 @@ fn needed_by_grpc(reply: &Reply) -> Vec<(&'static str, String)> {
 /// Adds what the host has left out of a reply without a body. It leaves out its content type; and
 /// the status where Envoy's filter for gRPC-Web has made a request of gRPC of what the client sent,
 /// as the host makes its replies for that.
-fn add_missing(headers: &[(&'static str, String)]) {
+fn add_missing_headers(headers: &[(&'static str, String)]) {
     if headers.is_empty() {
         return;
     }
@@ -453,8 +456,8 @@ fn add_missing(headers: &[(&'static str, String)]) {
     }
 }
 
-/// Makes the changes that come with a permit.
-fn change(permit: &Permit) -> Result<(), HostFailure> {
+/// Changes path and headers of the request as a permit says.
+fn apply_permit(permit: &Permit) -> Result<(), HostFailure> {
     if let Some(path) = permit.rewritten_path() {
         host::set_request_header(":path", path)?;
         // The route was chosen by the path as it was sent.

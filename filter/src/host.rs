@@ -6,7 +6,8 @@
 #![expect(unsafe_code, reason = "calls of the host's functions, whose pointers it fills in")]
 
 use picket_core::request::Header;
-use proxy_wasm::types::MapType;
+use proxy_wasm::hostcalls;
+use proxy_wasm::types::{Action, MapType};
 
 #[link(wasm_import_module = "env")]
 unsafe extern "C" {
@@ -44,7 +45,7 @@ pub(crate) struct PropertyPath(pub(crate) &'static str);
 /// All headers of a map, as the host wrote them: a number of pairs, their sizes, then names and values, each with a NUL.
 pub(crate) struct HeaderMap(Vec<u8>);
 
-/// A value of the data that all VMs of this id share, and which writing of it this is.
+/// A value of the data that all VMs of this id share, with its version.
 pub(crate) struct SharedValue {
     pub(crate) bytes: Vec<u8>,
     pub(crate) version: u32,
@@ -55,11 +56,11 @@ pub(crate) struct SharedValue {
 pub(crate) enum SharedWriteError {
     /// Another VM wrote it since it was read.
     Raced,
-    /// The host does not take it.
+    /// The host refused it.
     Host,
 }
 
-/// The host gave or took something else than the ABI says.
+/// The host failed a call, or gave something else than the ABI specifies.
 #[derive(Debug)]
 pub(crate) struct HostFailure;
 
@@ -69,7 +70,7 @@ impl HeaderMap {
         let (mut data, mut size) = (std::ptr::null_mut(), 0);
         // SAFETY: both pointers are valid for the call, which is all that the host keeps them for.
         let status = unsafe { proxy_get_header_map_pairs(map, &mut data, &mut size) };
-        done(status).map(|()| Self(taken(data, size).unwrap_or_default()))
+        check_status(status).map(|()| Self(take_buffer(data, size).unwrap_or_default()))
     }
 
     /// The headers, in their order.
@@ -87,7 +88,7 @@ pub(crate) fn property(path: PropertyPath) -> Option<Vec<u8>> {
     let PropertyPath(path) = path;
     // SAFETY: all pointers are valid for the call, which is all that the host keeps them for.
     let status = unsafe { proxy_get_property(path.as_ptr(), path.len(), &mut data, &mut size) };
-    done(status).ok().and_then(|()| taken(data, size))
+    check_status(status).ok().and_then(|()| take_buffer(data, size))
 }
 
 /// Sets a header of the request to one value, in place of its first one.
@@ -95,13 +96,13 @@ pub(crate) fn set_request_header(name: &str, value: &str) -> Result<(), HostFail
     let map = MapType::HttpRequestHeaders;
     // SAFETY: the host reads both strings during the call.
     let status = unsafe { proxy_replace_header_map_value(map, name.as_ptr(), name.len(), value.as_ptr(), value.len()) };
-    done(status)
+    check_status(status)
 }
 
 /// Removes every value of a header or trailer.
 pub(crate) fn remove_header(map: MapType, name: &str) -> Result<(), HostFailure> {
     // SAFETY: the host reads the name during the call.
-    done(unsafe { proxy_remove_header_map_value(map, name.as_ptr(), name.len()) })
+    check_status(unsafe { proxy_remove_header_map_value(map, name.as_ptr(), name.len()) })
 }
 
 /// Reads a shared value; `None`: nobody has written it.
@@ -113,8 +114,8 @@ pub(crate) fn shared_value(key: &str) -> Result<Option<SharedValue>, HostFailure
     if status == NOT_FOUND {
         return Ok(None);
     }
-    done(status)?;
-    let bytes = taken(data, size).unwrap_or_default();
+    check_status(status)?;
+    let bytes = take_buffer(data, size).unwrap_or_default();
     Ok(Some(SharedValue { bytes, version }))
 }
 
@@ -130,47 +131,56 @@ pub(crate) fn set_shared_value(key: &str, bytes: &[u8], version: Option<u32>) ->
     let status = unsafe { proxy_set_shared_data(key.as_ptr(), key.len(), bytes.as_ptr(), bytes.len(), version) };
     match status {
         RACED => Err(SharedWriteError::Raced),
-        other => done(other).map_err(|HostFailure| SharedWriteError::Host),
+        other => check_status(other).map_err(|HostFailure| SharedWriteError::Host),
     }
 }
 
-/// The message of the call whose answer the host is at; what is not text in it is replaced. To be
-/// asked in the plugin's own context, to which all calls belong.
+/// The status message of the gRPC call whose answer the host delivers, with bytes that are not UTF-8
+/// replaced. It must be read in the plugin's context, to which all calls belong.
 pub(crate) fn call_message() -> String {
     let (mut code, mut data, mut size) = (0, std::ptr::null_mut(), 0);
     // SAFETY: all pointers are valid for the call, which is all that the host keeps them for.
     let status = unsafe { proxy_get_status(&mut code, &mut data, &mut size) };
-    let message = done(status).ok().and_then(|()| taken(data, size));
+    let message = check_status(status).ok().and_then(|()| take_buffer(data, size));
     String::from_utf8_lossy(&message.unwrap_or_default()).into_owned()
 }
 
-/// Makes host calls for another context than the one that the host has called, which is `own`.
+/// Runs `call` with its host calls made for the context `other`, and returns to `own`, the one that the
+/// host has called.
 ///
 /// # Errors
-/// When the other context is gone.
-pub(crate) fn in_context<T>(other: ContextId, own: ContextId, act: impl FnOnce() -> T) -> Result<T, HostFailure> {
-    enter(other)?;
-    let result = act();
-    // The host has just called it, so it is there.
-    enter(own)?;
+/// When `other` does not exist any more.
+pub(crate) fn in_context<T>(other: ContextId, own: ContextId, call: impl FnOnce() -> T) -> Result<T, HostFailure> {
+    set_effective_context(other)?;
+    let result = call();
+    // The host has just called it, so it exists.
+    set_effective_context(own)?;
     Ok(result)
 }
 
-fn enter(ContextId(context): ContextId) -> Result<(), HostFailure> {
+fn set_effective_context(ContextId(context): ContextId) -> Result<(), HostFailure> {
     // SAFETY: the host looks the number up.
-    done(unsafe { proxy_set_effective_context(context) })
+    check_status(unsafe { proxy_set_effective_context(context) })
+}
+
+/// Resumes the request of the current context if the action is to continue, which takes a permit.
+pub(crate) fn resume_request(action: Option<Action>) {
+    if action == Some(Action::Continue) {
+        // The host knows the context: it has just called it, or was told to.
+        let _ = hostcalls::resume_http_request();
+    }
 }
 
 /// `WasmResult` of the ABI. Hosts know more values than the SDK's enum has, so it is read as a number.
-fn done(status: u32) -> Result<(), HostFailure> {
+fn check_status(status: u32) -> Result<(), HostFailure> {
     match status {
         0 => Ok(()),
         _ => Err(HostFailure),
     }
 }
 
-/// Takes over what the host wrote; `None`: it wrote nothing.
-fn taken(data: *mut u8, size: usize) -> Option<Vec<u8>> {
+/// Takes ownership of the buffer that the host wrote. `None`: it wrote none.
+fn take_buffer(data: *mut u8, size: usize) -> Option<Vec<u8>> {
     if data.is_null() {
         return None;
     }

@@ -6,8 +6,10 @@ use proxy_wasm::types::{BufferType, MapType};
 
 use crate::host::{HeaderMap, HostFailure};
 
-/// Reads the answer, and hands it over. `headers` and `body_bytes` are the callback's.
-pub(crate) fn with_answer<T>(
+/// Reads the answer to an HTTP call and passes it to `take`, as it borrows from host memory.
+///
+/// `headers` and `body_bytes` are the arguments of the callback.
+pub(crate) fn with_http_answer<T>(
     headers: usize,
     body_bytes: usize,
     take: impl FnOnce(Result<Answer<'_>, FetchError>) -> T,
@@ -24,7 +26,7 @@ pub(crate) fn with_answer<T>(
     })
 }
 
-/// What came, as the host gave it.
+/// The bytes of an answer, as the host gave them.
 struct ReadAnswer {
     headers: HeaderMap,
     body: Vec<u8>,

@@ -12,7 +12,7 @@ use proxy_wasm::hostcalls;
 
 use crate::board::HostBoard;
 use crate::clock;
-use crate::http_answer::with_answer;
+use crate::http_answer::with_http_answer;
 use crate::metrics::Metrics;
 
 /// The fetches of one worker.
@@ -26,8 +26,8 @@ pub(crate) struct KeyFetches {
 }
 
 impl KeyFetches {
-    /// `None`: no provider's keys are fetched. Starts on what other workers have fetched; nothing is sent here, as the first
-    /// VM of a configuration only tries it out.
+    /// `None`: no provider's keys are fetched. Reads the key sets that other workers have published.
+    /// Nothing is sent here: the first VM of a configuration only validates it.
     pub(crate) fn start(enforcer: &mut Enforcer, random: u64, metrics: &'static Metrics) -> Option<Self> {
         let providers: Vec<_> = enforcer
             .remote_providers()
@@ -49,7 +49,7 @@ impl KeyFetches {
         })
     }
 
-    /// Sends what is due.
+    /// Sends the fetches that are due.
     pub(crate) fn tick(&self, enforcer: &RefCell<Enforcer>) {
         let now = clock::now();
         let due = enforcer.borrow_mut().tick(now, &self.board);
@@ -61,8 +61,8 @@ impl KeyFetches {
         }
     }
 
-    /// Takes the answer to a call; one that is not of a fetch, or of one that was given up, is none.
-    pub(crate) fn answered(&self, enforcer: &RefCell<Enforcer>, call: u32, headers: usize, body_bytes: usize) {
+    /// Takes the answer to a call. Answers to calls that are no fetch, or one that was given up, are ignored.
+    pub(crate) fn on_answer(&self, enforcer: &RefCell<Enforcer>, call: u32, headers: usize, body_bytes: usize) {
         let fetch = {
             let mut under_way = self.under_way.borrow_mut();
             let index = under_way.iter().position(|(number, _)| *number == call);
@@ -70,8 +70,8 @@ impl KeyFetches {
         };
         let Some(fetch) = fetch else { return };
         let now = clock::now();
-        let next = with_answer(headers, body_bytes, |answer| {
-            self.hand_over(enforcer, &fetch, answer, now)
+        let next = with_http_answer(headers, body_bytes, |answer| {
+            self.complete(enforcer, &fetch, answer, now)
         });
         if let Some(next) = next {
             self.send(enforcer, next, now);
@@ -86,13 +86,13 @@ impl KeyFetches {
                 under_way.push((call, fetch));
             }
             Err(error) => {
-                let _ = self.hand_over(enforcer, &fetch, Err(error), now);
+                let _ = self.complete(enforcer, &fetch, Err(error), now);
             }
         }
     }
 
-    /// Tells core, the metrics and the log of an answer; returns what is to be sent next.
-    fn hand_over(
+    /// Passes an answer to core, and records the result in metrics and log. Returns the next fetch.
+    fn complete(
         &self,
         enforcer: &RefCell<Enforcer>,
         fetch: &KeyFetch,

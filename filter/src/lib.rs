@@ -1,6 +1,6 @@
-//! Picket's filter: Envoy's callbacks become core's input, and core's verdicts become host calls.
+//! Picket's filter for Envoy: callbacks of proxy-wasm become inputs of core, and verdicts of core become host calls.
 //!
-//! The only crate that names proxy-wasm. It decides nothing itself: whatever goes wrong here refuses the request.
+//! The only crate that names proxy-wasm. It decides nothing itself: any failure here refuses the request.
 
 #![expect(
     missing_docs,
@@ -24,6 +24,7 @@ mod request;
 mod root;
 mod shared_proofs;
 mod waiting;
+mod worker;
 
 use proxy_wasm::types::LogLevel;
 

@@ -1,7 +1,7 @@
 //! Counters in Envoy's stats. Names carry their labels as pairs, which Envoy's `stats_tags` turn into tags; the set of
 //! names is fixed when the configuration is read, so a client cannot make it grow.
 //!
-//! A request adds to numbers in the VM; they are handed to the host once in [`FLUSH_PERIOD`], not at each request.
+//! Requests add to counters in the VM. The host gets the sums once per [`FLUSH_PERIOD`].
 
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
@@ -16,7 +16,7 @@ use proxy_wasm::types::MetricType;
 
 use crate::host_crypto::{self, SignaturePath};
 
-/// How old what Envoy shows may be.
+/// The age that Envoy's counters can have.
 pub(crate) const FLUSH_PERIOD: Duration = Duration::from_millis(250);
 
 /// The metrics of one VM. `define_metric` gives out a new id each time it is called, so it is called once.
@@ -50,13 +50,13 @@ struct KeySetMetrics {
     age: Option<Gauge>,
 }
 
-/// A gauge of the host, and what it was told last.
+/// A gauge of the host, with the value that was recorded last.
 struct Gauge {
     id: u32,
-    told: u64,
+    recorded: u64,
 }
 
-/// A counter of the host, and what it has not been told yet.
+/// A counter of the host, with the sum that is not recorded yet.
 struct Counter {
     id: u32,
     pending: Cell<i64>,
@@ -228,7 +228,7 @@ impl Metrics {
         }
     }
 
-    /// Tells the host how old a key set is, when that has changed.
+    /// Records the age of a key set if it has changed.
     pub(crate) fn record_key_set_age(&self, provider: &str, age_s: u64) {
         let mut key_sets = self.key_sets.borrow_mut();
         let Some(known) = key_sets.iter_mut().find(|known| known.provider == provider) else {
@@ -236,15 +236,15 @@ impl Metrics {
         };
         let gauge = known.age.get_or_insert_with(|| Gauge {
             id: define(MetricType::Gauge, &format!("picket_key_set_age_s.provider.{provider}")),
-            told: u64::MAX,
+            recorded: u64::MAX,
         });
-        if gauge.told != age_s && gauge.id != UNDEFINED {
-            gauge.told = age_s;
+        if gauge.recorded != age_s && gauge.id != UNDEFINED {
+            gauge.recorded = age_s;
             let _ = hostcalls::record_metric(gauge.id, age_s);
         }
     }
 
-    /// Tells the host what was counted since the last time.
+    /// Records the sums since the last call.
     pub(crate) fn flush(&self) {
         let call_failures = self.call_failures.iter().map(|(_, counter)| counter);
         let proofs = [&self.proofs_passed, &self.proofs_failed];
@@ -307,7 +307,7 @@ impl Counter {
         let pending = self.pending.replace(0);
         // The host takes no zero.
         if pending > 0 && self.id != UNDEFINED {
-            // A metric that is not counted harms nobody.
+            // No decision depends on a metric.
             let _ = hostcalls::increment_metric(self.id, pending);
         }
     }

@@ -3,15 +3,15 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use proxy_wasm::hostcalls;
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::{Action, MapType};
 
 use crate::exchange::Exchange;
 use crate::host::{self, ContextId, HeaderMap, HostFailure};
-use crate::root::Shared;
+use crate::waiting::WaitingExchange;
+use crate::worker::Worker;
 
-/// A request, as the host calls it.
+/// A request as the target of the host's callbacks.
 #[cfg_attr(
     not(target_arch = "wasm32"),
     expect(
@@ -20,15 +20,15 @@ use crate::root::Shared;
     )
 )]
 pub(crate) enum Request {
-    /// Nobody else knows it.
+    /// Used by its own context alone.
     Own(Exchange),
-    /// It waited for keys, which come to the plugin's own context.
+    /// It waits or has waited for keys, which arrive in the plugin's context.
     Shared(Rc<RefCell<Exchange>>),
 }
 
 impl Request {
-    pub(crate) fn new(context: ContextId, shared: Option<Rc<Shared>>) -> Self {
-        Self::Own(Exchange::new(context, shared))
+    pub(crate) fn new(context: ContextId, worker: Option<Rc<Worker>>) -> Self {
+        Self::Own(Exchange::new(context, worker))
     }
 
     fn with<T>(&mut self, act: impl FnOnce(&mut Exchange) -> T) -> T {
@@ -38,40 +38,34 @@ impl Request {
         }
     }
 
-    /// Lets the plugin's own context go on with the request when its keys are there.
+    /// Registers the request with the worker, which resumes it when its keys are there.
     fn share(&mut self) {
         let Self::Own(exchange) = self else { return };
-        let Some(shared) = exchange.shared() else { return };
+        let Some(worker) = exchange.worker() else { return };
         let context = exchange.context();
         // What takes its place is dropped in the next line.
         let exchange = std::mem::replace(exchange, Exchange::new(context, None));
         let exchange = Rc::new(RefCell::new(exchange));
-        shared.waiting.add(context, &exchange);
+        let waiting: Rc<RefCell<dyn WaitingExchange>> = exchange.clone();
+        worker.waiting.add(context, &waiting);
         *self = Self::Shared(exchange);
-    }
-}
-
-/// Continues the request where that is said: with a permit only.
-pub(crate) fn resume(action: Option<Action>) {
-    if action == Some(Action::Continue) {
-        let _ = hostcalls::resume_http_request();
     }
 }
 
 impl Context for Request {
     fn on_grpc_call_response(&mut self, call: u32, status: u32, body_bytes: usize) {
-        resume(self.with(|exchange| exchange.policy_answered(call, status, body_bytes)));
+        host::resume_request(self.with(|exchange| exchange.on_policy_answer(call, status, body_bytes)));
     }
 
     fn on_http_call_response(&mut self, call: u32, headers: usize, body_bytes: usize, _trailers: usize) {
-        resume(self.with(|exchange| exchange.issuer_answered(call, headers, body_bytes)));
+        host::resume_request(self.with(|exchange| exchange.on_issuer_answer(call, headers, body_bytes)));
     }
 }
 
 impl HttpContext for Request {
     fn on_http_request_headers(&mut self, _headers: usize, _end_of_stream: bool) -> Action {
         let map = HeaderMap::read(MapType::HttpRequestHeaders);
-        let action = self.with(|exchange| exchange.arrived(map));
+        let action = self.with(|exchange| exchange.on_request_headers(map));
         if self.with(|exchange| exchange.awaits_keys()) {
             self.share();
         }
@@ -79,29 +73,29 @@ impl HttpContext for Request {
     }
 
     fn on_http_request_body(&mut self, _body_bytes: usize, _end_of_stream: bool) -> Action {
-        self.with(|exchange| exchange.held_or_forwarded())
+        self.with(|exchange| exchange.body_action())
     }
 
     fn on_http_request_trailers(&mut self, _trailers: usize) -> Action {
-        let shared = self.with(|exchange| exchange.shared());
+        let worker = self.with(|exchange| exchange.worker());
         // RFC 9110 §6.5.1: some servers merge trailers into the headers, where a forged one would count.
-        match shared.as_deref().map_or(Err(HostFailure), remove_forged_trailers) {
-            Ok(()) => self.with(|exchange| exchange.held_or_forwarded()),
-            // Held for good: the caller has its answer, or Envoy's limit on an idle stream ends it.
+        match worker.as_deref().map_or(Err(HostFailure), remove_forged_trailers) {
+            Ok(()) => self.with(|exchange| exchange.body_action()),
+            // Never resumed: the caller has its answer, or Envoy's idle timeout ends the stream.
             Err(HostFailure) => Action::Pause,
         }
     }
 
     fn on_http_response_headers(&mut self, _headers: usize, _end_of_stream: bool) -> Action {
-        self.with(|exchange| exchange.responds());
+        self.with(|exchange| exchange.on_response_headers());
         Action::Continue
     }
 }
 
-fn remove_forged_trailers(shared: &Shared) -> Result<(), HostFailure> {
+fn remove_forged_trailers(worker: &Worker) -> Result<(), HostFailure> {
     let map = HeaderMap::read(MapType::HttpRequestTrailers)?;
     for (name, _) in map.headers()? {
-        if shared.enforcer.borrow().configuration().removes_trailer(name) {
+        if worker.enforcer.borrow().configuration().removes_trailer(name) {
             host::remove_header(MapType::HttpRequestTrailers, name)?;
         }
     }

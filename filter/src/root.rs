@@ -12,7 +12,7 @@ use proxy_wasm::types::{BufferType, ContextType};
 
 use crate::connection::{self, Connections};
 use crate::failure_log::FailureLog;
-use crate::host::{self, ContextId};
+use crate::host::ContextId;
 use crate::host_crypto::{self, ChosenVerifier};
 use crate::key_fetch::KeyFetches;
 use crate::metrics::{self, FLUSH_PERIOD, Metrics};
@@ -20,42 +20,18 @@ use crate::plugin_configuration;
 use crate::policy_call::PolicyCall;
 use crate::request::Request;
 use crate::shared_proofs;
-use crate::waiting::{Remaining, Waiting};
+use crate::waiting::{Remaining, WaitingRequests};
+use crate::worker::Worker;
 
-/// How often the host calls while there are requests to go on with.
+/// The period of ticks while requests wait to be resumed.
 const WAITING_PERIOD: Duration = Duration::from_millis(10);
-
-/// What the requests of one worker share.
-pub(crate) struct Shared {
-    /// The plugin's own.
-    context: ContextId,
-    pub(crate) waiting: Waiting,
-    pub(crate) call_failures: FailureLog,
-    pub(crate) introspection_failures: FailureLog,
-    pub(crate) enforcer: RefCell<Enforcer>,
-    pub(crate) connections: Connections,
-    pub(crate) policy_call: Option<PolicyCall>,
-    /// `None`: all keys are in the configuration.
-    key_fetches: Option<KeyFetches>,
-    pub(crate) metrics: &'static Metrics,
-    /// The workload's name, for challenges.
-    pub(crate) realm: String,
-    pub(crate) explain_permits: bool,
-}
 
 pub(crate) struct Root {
     context: ContextId,
-    /// How often the host calls.
+    /// The period of ticks that the host was asked for.
     tick_period: Cell<Duration>,
     /// `None` until a configuration was accepted; requests are refused until then.
-    shared: Option<Rc<Shared>>,
-}
-
-impl Shared {
-    /// The message of the policy call whose answer the host is at, for a request's context.
-    pub(crate) fn call_message(&self, request: ContextId) -> String {
-        host::in_context(self.context, request, host::call_message).unwrap_or_default()
-    }
+    worker: Option<Rc<Worker>>,
 }
 
 impl Root {
@@ -63,11 +39,11 @@ impl Root {
         Self {
             context,
             tick_period: Cell::new(FLUSH_PERIOD),
-            shared: None,
+            worker: None,
         }
     }
 
-    fn configure(&self, configuration_bytes: usize) -> Result<Shared, String> {
+    fn configure(&self, configuration_bytes: usize) -> Result<Worker, String> {
         if configuration_bytes == 0 {
             return Err("is empty, expected a JSON object".to_owned());
         }
@@ -86,12 +62,12 @@ impl Root {
         let signatures = Rc::new(ChosenVerifier);
         let mut enforcer = Enforcer::new(configuration, connection::node_id(), seed, signatures, proofs);
         let metrics = Metrics::shared();
-        Ok(Shared {
+        Ok(Worker {
             context: self.context,
-            waiting: Waiting::default(),
+            waiting: WaitingRequests::default(),
             call_failures: FailureLog::new(),
             introspection_failures: FailureLog::new(),
-            // The seed protects the caches; this number is seen by whoever shares the host's memory.
+            // Not the seed: that protects the caches, and all plugins of the host can read this number.
             key_fetches: KeyFetches::start(&mut enforcer, random()?, metrics),
             policy_call,
             realm,
@@ -102,10 +78,9 @@ impl Root {
         })
     }
 
-    /// Goes on with requests whose wait for keys is over; the host calls soon again where some are
-    /// left.
-    fn go_on_with_waiting(&self, shared: &Shared) {
-        let period = match shared.waiting.key_wait_over(self.context) {
+    /// Resumes requests whose wait for keys is over. The next tick comes soon where some are left.
+    fn resume_waiting(&self, worker: &Worker) {
+        let period = match worker.waiting.resume_ready(self.context) {
             Remaining::None => FLUSH_PERIOD,
             Remaining::Some => WAITING_PERIOD,
         };
@@ -115,9 +90,9 @@ impl Root {
         }
     }
 
-    fn fetching(&self) -> Option<(&Shared, &KeyFetches)> {
-        let shared = self.shared.as_deref()?;
-        Some((shared, shared.key_fetches.as_ref()?))
+    fn key_fetches(&self) -> Option<(&Worker, &KeyFetches)> {
+        let worker = self.worker.as_deref()?;
+        Some((worker, worker.key_fetches.as_ref()?))
     }
 }
 
@@ -129,15 +104,15 @@ fn random() -> Result<u64, String> {
 
 impl Context for Root {
     fn on_http_call_response(&mut self, call: u32, headers: usize, body_bytes: usize, _trailers: usize) {
-        if let Some((shared, fetches)) = self.fetching() {
-            fetches.answered(&shared.enforcer, call, headers, body_bytes);
-            self.go_on_with_waiting(shared);
+        if let Some((worker, fetches)) = self.key_fetches() {
+            fetches.on_answer(&worker.enforcer, call, headers, body_bytes);
+            self.resume_waiting(worker);
         }
     }
 
     fn on_grpc_call_response(&mut self, call: u32, status: u32, body_bytes: usize) {
-        if let Some(shared) = &self.shared {
-            shared.waiting.policy_answered(self.context, call, status, body_bytes);
+        if let Some(worker) = &self.worker {
+            worker.waiting.on_policy_answer(self.context, call, status, body_bytes);
         }
     }
 }
@@ -147,13 +122,13 @@ impl RootContext for Root {
         let result = self.configure(configuration_bytes);
         metrics::count_configuration(result.is_ok());
         match result {
-            Ok(shared) => {
+            Ok(worker) => {
                 info!(
                     "picket: configured for workload `{}`, signatures checked by {}",
-                    shared.realm,
+                    worker.realm,
                     host_crypto::summary()
                 );
-                self.shared = Some(Rc::new(shared));
+                self.worker = Some(Rc::new(worker));
                 true
             }
             Err(problems) => {
@@ -164,19 +139,19 @@ impl RootContext for Root {
     }
 
     fn on_tick(&mut self) {
-        if let Some(shared) = &self.shared {
-            let evictions = shared.enforcer.borrow_mut().take_evictions();
-            shared.metrics.count_evictions(evictions);
-            shared.metrics.flush();
+        if let Some(worker) = &self.worker {
+            let evictions = worker.enforcer.borrow_mut().take_evictions();
+            worker.metrics.count_evictions(evictions);
+            worker.metrics.flush();
         }
-        if let Some((shared, fetches)) = self.fetching() {
-            fetches.tick(&shared.enforcer);
-            self.go_on_with_waiting(shared);
+        if let Some((worker, fetches)) = self.key_fetches() {
+            fetches.tick(&worker.enforcer);
+            self.resume_waiting(worker);
         }
     }
 
     fn create_http_context(&self, context: u32) -> Option<Box<dyn HttpContext>> {
-        Some(Box::new(Request::new(ContextId(context), self.shared.clone())))
+        Some(Box::new(Request::new(ContextId(context), self.worker.clone())))
     }
 
     fn get_type(&self) -> Option<ContextType> {
