@@ -1,6 +1,7 @@
 //! Risk at work: the files and the locks around the pure rules of [`crate::risk`].
 
 mod geoip;
+mod metrics;
 mod state_file;
 mod threat_files;
 mod upkeep;
@@ -14,13 +15,14 @@ use picket_core::access::{AccessRequest, Principal};
 use picket_core::risk::RiskLevel;
 use picket_core::time::Timestamp;
 
-use crate::configuration::Risk;
+use crate::configuration::AssessorSettings;
 use crate::risk::{
     Assessment, AuthenticationOutcome, AuthenticationReport, Baseline, Facts, KnownDevice, Measured, MissingFactors,
     Noted, Outcome, Place, PrincipalKey, RiskEngine, RiskSettings, SessionKey, StateError, ThreatLists,
 };
 use geoip::Geoip;
 pub use geoip::GeoipError;
+pub(crate) use metrics::AssessorMetrics;
 pub(crate) use threat_files::Reload;
 use threat_files::ThreatFiles;
 pub use threat_files::ThreatListError;
@@ -74,7 +76,7 @@ pub(crate) struct Assessed {
 
 impl Assessor {
     /// Reads all files. A state file that does not exist is no mistake: nothing was learnt yet.
-    pub(crate) fn open(configuration: &Risk) -> Result<Self, RiskError> {
+    pub(crate) fn open(configuration: &AssessorSettings) -> Result<Self, RiskError> {
         let settings = Arc::new(configuration.settings.clone());
         let principals_max = NonZeroUsize::new(settings.principals_max / SHARDS).unwrap_or(NonZeroUsize::MIN);
         let engine = || Mutex::new(RiskEngine::new(Arc::clone(&settings), principals_max));

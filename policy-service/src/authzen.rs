@@ -6,6 +6,7 @@ mod connections;
 mod evaluations;
 mod failure;
 mod information;
+mod metrics;
 mod paging;
 mod resources;
 mod search;
@@ -26,11 +27,14 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 
 use crate::clock::{self, Stopwatch};
-use crate::configuration::{AuthZen, Role};
+use crate::configuration::{AuthzenSettings, CallerRole};
 use crate::decision::{Decider, made_up_id};
-use crate::grpc::{Caller, Callers, Refusal, Tls, incoming, record_role_refusal};
-use crate::metrics::Metrics;
+use crate::transport::{
+    AdmissionControl, AdmissionError, AdmittedCall, Caller, CallerDirectory, CallerRefusal, TlsServer,
+    TransportMetrics, accept_connections,
+};
 use failure::Failure;
+pub(crate) use metrics::AuthzenMetrics;
 pub(crate) use resources::Resources;
 use search::Source;
 
@@ -56,20 +60,22 @@ const SEARCHES_MAX: usize = 4;
 /// Everything that the front serves with.
 pub(crate) struct Front {
     pub(crate) listener: TcpListener,
-    pub(crate) tls: Tls,
+    pub(crate) tls: TlsServer,
+    pub(crate) callers: CallerDirectory,
     pub(crate) decider: Arc<Decider>,
     /// `None`: there is no search for resources.
     pub(crate) resources: Option<Resources>,
-    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) metrics: AuthzenMetrics,
+    pub(crate) transport_metrics: TransportMetrics,
 }
 
 /// What the calls share.
 struct Served {
-    settings: AuthZen,
+    settings: AuthzenSettings,
     decider: Arc<Decider>,
     resources: Option<Resources>,
-    metrics: Arc<Metrics>,
-    slots: Semaphore,
+    metrics: AuthzenMetrics,
+    admission: AdmissionControl,
     searches: Semaphore,
 }
 
@@ -95,15 +101,20 @@ struct Asked {
 }
 
 /// Serves until it is told to stop and the calls in flight have ended.
-pub(crate) async fn serve(front: Front, settings: AuthZen, callers: Callers, stop: watch::Receiver<bool>) {
-    let connections = incoming(front.listener, front.tls, callers, Arc::clone(&front.metrics));
-    let slots = usize::try_from(settings.concurrency_max).unwrap_or(Semaphore::MAX_PERMITS);
+pub(crate) async fn serve(front: Front, settings: AuthzenSettings, stop: watch::Receiver<bool>) {
+    let connections = accept_connections(
+        front.listener,
+        front.tls,
+        front.callers,
+        front.transport_metrics.clone(),
+    );
+    let admission = AdmissionControl::new(settings.concurrency_max, front.transport_metrics);
     let served = Arc::new(Served {
         settings,
         decider: front.decider,
         resources: front.resources,
         metrics: front.metrics,
-        slots: Semaphore::new(slots),
+        admission,
         searches: Semaphore::new(SEARCHES_MAX),
     });
     connections::serve(connections, router(served), stop).await;
@@ -152,12 +163,12 @@ impl Endpoint {
     }
 
     /// Who may ask. A search for subjects names who is logged in, which is for whoever may list sessions.
-    fn role(self) -> Role {
+    fn role(self) -> CallerRole {
         match self {
-            Self::SearchSubject => Role::Reader,
+            Self::SearchSubject => CallerRole::Reader,
             // Whoever asks for decisions has this role, a sidecar or not.
             Self::Evaluation | Self::Evaluations | Self::SearchResource | Self::SearchAction | Self::Metadata => {
-                Role::Sidecar
+                CallerRole::Sidecar
             }
         }
     }
@@ -189,7 +200,8 @@ impl Served {
                 failure.into_response()
             }
         };
-        self.metrics.authzen(endpoint.as_str(), response.status().as_u16());
+        self.metrics
+            .count_request(endpoint.as_str(), response.status().as_u16());
         // A decision is about this request, now.
         let no_store = HeaderValue::from_static("no-store");
         response.headers_mut().insert(header::CACHE_CONTROL, no_store);
@@ -206,15 +218,14 @@ impl Served {
         request: Request,
         stopwatch: Stopwatch,
     ) -> Result<Value, Failure> {
-        let caller = self.admitted(caller, endpoint.role())?;
-        let _slot = self.slots.try_acquire().map_err(|_| Failure::Overloaded)?;
+        let call = self.admit(caller, endpoint.role())?;
         if endpoint == Endpoint::Metadata {
             return Ok(self.metadata());
         }
         let headers = request.headers();
         check_content_type(headers)?;
         let asked = Asked {
-            caller,
+            caller: call.shared_caller(),
             request_id: visible(headers, X_REQUEST_ID).unwrap_or_else(|| made_up_id(clock::now_unix_us())),
             traceparent: visible(headers, TRACEPARENT),
             stopwatch,
@@ -262,22 +273,13 @@ impl Served {
         Value::Object(members)
     }
 
-    /// AuthZEN 1.0 §10.1.2: 401 for who is not known, 403 for who may not ask.
-    fn admitted(&self, caller: &Caller, role: Role) -> Result<Arc<str>, Failure> {
-        match caller {
-            Caller::Allowed(caller, roles) if roles.allow(role) => Ok(Arc::clone(caller)),
-            Caller::Allowed(caller, _) => {
-                record_role_refusal(caller, &self.metrics);
-                Err(Failure::CallerRefused)
-            }
-            Caller::Refused(caller) => {
-                caller.record(&self.metrics);
-                Err(match caller.reason {
-                    Refusal::NoSpiffeId => Failure::CallerUnknown,
-                    Refusal::NotListed | Refusal::Role => Failure::CallerRefused,
-                })
-            }
-        }
+    /// AuthZEN 1.0 §10.1.2: 401 for a caller that is not known, 403 for one that lacks the role.
+    fn admit(&self, caller: &Caller, role: CallerRole) -> Result<AdmittedCall, Failure> {
+        self.admission.admit(caller, &[role]).map_err(|error| match error {
+            AdmissionError::Refused(CallerRefusal::NoSpiffeId) => Failure::CallerUnknown,
+            AdmissionError::Refused(CallerRefusal::NotListed | CallerRefusal::Role) => Failure::CallerRefused,
+            AdmissionError::Overloaded => Failure::Overloaded,
+        })
     }
 
     async fn document(&self, body: Body) -> Result<Map<String, Value>, Failure> {

@@ -3,6 +3,7 @@
 mod devices;
 mod document;
 mod fields;
+mod filter_document;
 mod overlay;
 mod policies;
 mod risk;
@@ -22,11 +23,12 @@ use serde_json::Value;
 
 use document::Document;
 pub(crate) use fields::{parsed_text, problem};
+pub use filter_document::read_filter_configuration;
 pub use overlay::ENVIRONMENT_PREFIX;
 #[cfg(test)]
 pub(crate) use risk::default_risk_settings;
-pub use risk::{GeoipFiles, Risk, ThreatListFile};
-pub use roles::{CallerRoles, Role, Roles};
+pub use risk::{AssessorSettings, GeoipFiles, ThreatListFile};
+pub use roles::{AllowedCaller, CallerRole, CallerRoles};
 
 use crate::sessions::Settings;
 use crate::storage::Location;
@@ -38,21 +40,21 @@ pub const FILE_BYTES_MAX: u64 = 1024 * 1024;
 #[derive(Clone, Debug)]
 pub struct Configuration {
     /// The gRPC front.
-    pub grpc: Grpc,
+    pub grpc: GrpcSettings,
     /// The HTTP front.
-    pub http: Http,
+    pub http: HttpSettings,
     /// The front for the AuthZEN API; `None`: it is not served.
-    pub authzen: Option<AuthZen>,
+    pub authzen: Option<AuthzenSettings>,
     /// The front for Envoy's external authorization; `None`: it is not served.
-    pub ext_authz: Option<ExtAuthz>,
+    pub ext_authz: Option<ExtAuthzSettings>,
     /// Where the policies are.
-    pub policies: Policies,
+    pub policies: PolicySettings,
     /// Where the roles of principals come from.
     pub roles: RoleSource,
     /// How long decisions stay valid.
-    pub decisions: Decisions,
+    pub decisions: DecisionSettings,
     /// The audit log.
-    pub audit: Audit,
+    pub audit: AuditSettings,
     /// Where is kept what is not in files; `None`: nothing is.
     pub storage: Option<Location>,
     /// Sessions; `None`: there are none.
@@ -60,14 +62,14 @@ pub struct Configuration {
     /// Devices; `None`: there are none.
     pub devices: Option<crate::devices::Settings>,
     /// The log on standard output.
-    pub log: Log,
+    pub log: LogSettings,
     /// Scores; `None`: nothing is scored.
-    pub risk: Option<Risk>,
+    pub risk: Option<AssessorSettings>,
 }
 
 /// `[grpc]`: the front that answers `Decide` over mutual TLS.
 #[derive(Clone, Debug)]
-pub struct Grpc {
+pub struct GrpcSettings {
     /// The address to listen on; port 0 takes a free one.
     pub listen: SocketAddr,
     /// The service's certificate chain, PEM.
@@ -79,7 +81,7 @@ pub struct Grpc {
     /// The callers that may ask; never empty.
     pub allowed_callers: Vec<SpiffeId>,
     /// More callers, with what they may do.
-    pub callers: Vec<CallerRoles>,
+    pub callers: Vec<AllowedCaller>,
     /// How many calls are served at once; more are refused.
     pub concurrency_max: u32,
     /// The largest request that is read.
@@ -88,14 +90,14 @@ pub struct Grpc {
 
 /// `[http]`: the plain front for probes and metrics.
 #[derive(Clone, Debug)]
-pub struct Http {
+pub struct HttpSettings {
     /// The address to listen on; port 0 takes a free one.
     pub listen: SocketAddr,
 }
 
 /// `[authzen]`: the AuthZEN API over HTTPS, with the certificates and for the callers of `[grpc]`.
 #[derive(Clone, Debug)]
-pub struct AuthZen {
+pub struct AuthzenSettings {
     /// The address to listen on; port 0 takes a free one.
     pub listen: SocketAddr,
     /// What the service is called: `https://`, a host, and a port if need be.
@@ -112,7 +114,7 @@ pub struct AuthZen {
 
 /// `[ext_authz]`: Envoy's `Check`, on the gRPC front and for the same callers.
 #[derive(Clone, Debug)]
-pub struct ExtAuthz {
+pub struct ExtAuthzSettings {
     /// The filter's configuration, JSON.
     pub filter_configuration_file: PathBuf,
     /// The authorities that sign the certificates of the mesh's workloads, PEM.
@@ -123,7 +125,7 @@ pub struct ExtAuthz {
 
 /// `[policies]`.
 #[derive(Clone, Debug)]
-pub struct Policies {
+pub struct PolicySettings {
     /// Where they are.
     pub source: PolicySource,
     /// Where clock and calendar are read that policies see.
@@ -150,7 +152,7 @@ pub enum RoleSource {
 
 /// `[decisions]`.
 #[derive(Clone, Debug)]
-pub struct Decisions {
+pub struct DecisionSettings {
     /// How long a sidecar may repeat a permit.
     pub permit_valid_for_ms: u32,
     /// How long a sidecar may repeat a deny.
@@ -159,7 +161,7 @@ pub struct Decisions {
 
 /// `[audit]`.
 #[derive(Clone, Debug)]
-pub struct Audit {
+pub struct AuditSettings {
     /// The SQLite database; created where it does not exist.
     pub database_file: PathBuf,
     /// The key-encryption key, 64 hexadecimal characters.
@@ -168,7 +170,7 @@ pub struct Audit {
 
 /// `[log]`.
 #[derive(Clone, Debug)]
-pub struct Log {
+pub struct LogSettings {
     /// The least severe level that is written.
     pub level: LogLevel,
 }

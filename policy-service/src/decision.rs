@@ -1,5 +1,6 @@
 //! Decisions: one access request is evaluated, recorded and answered, whichever front it came through.
 
+mod metrics;
 mod search;
 
 use std::sync::Arc;
@@ -10,30 +11,30 @@ use picket_core::decision::{Decision, Effect, Vary};
 use picket_core::time::Timestamp as Time;
 use uuid::{NoContext, Timestamp, Uuid};
 
-use crate::assessor::Assessor;
+use crate::assessor::{Assessor, AssessorMetrics};
 use crate::audit::{Answer, AppendError, AuditLog, DecisionRecord, DeviceSeenRecord, Event, RiskRecord};
 use crate::clock::{self, Stopwatch};
-use crate::configuration::Decisions;
+use crate::configuration::DecisionSettings;
 use crate::devices::{self, Devices};
 use crate::logging::{DecisionLine, DecisionLines};
-use crate::metrics::Metrics;
 use crate::policy::{Evaluation, Known, PolicyEngine};
 use crate::revisions::{ActivePolicies, NO_REVISION};
 use crate::risk::{self, Assessment, KnownDevice, MissingFactors, Standing};
 use crate::roles::{Added, Roles};
 use crate::sessions::{EndReason, Judgement, Presence, Refusal, Sessions};
 use crate::storage::StorageError;
+pub(crate) use metrics::DecisionMetrics;
 pub(crate) use search::Search;
 
-/// What a decision comes to, for the log and the metrics.
+/// The kinds of decisions, for the log and the metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Outcome {
+pub(crate) enum DecisionOutcome {
     Permit,
     Deny,
     Challenge,
 }
 
-impl Outcome {
+impl DecisionOutcome {
     pub(crate) const ALL: [Self; 3] = [Self::Permit, Self::Deny, Self::Challenge];
 
     pub(crate) fn of(decision: &Decision) -> Self {
@@ -61,8 +62,9 @@ pub(crate) const NO_ACTIVE_POLICIES: &str = "no_active_policies";
 pub(crate) struct Decider {
     pub(crate) policies: ActivePolicies,
     pub(crate) audit: AuditLog,
-    pub(crate) validity: Decisions,
-    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) validity: DecisionSettings,
+    pub(crate) metrics: DecisionMetrics,
+    pub(crate) risk_metrics: AssessorMetrics,
     pub(crate) lines: DecisionLines,
     /// `None`: nothing is scored.
     pub(crate) risk: Option<Arc<Assessor>>,
@@ -150,19 +152,22 @@ impl Decider {
             // Only what was given teaches, and where there are no policies nothing says anything about the principal.
             let lesson = match (judgement.refusal, &policies) {
                 (None, None) => risk::Outcome::Closed,
-                (refusal, _) => lesson(Outcome::of(&decision), refusal),
+                (refusal, _) => lesson(DecisionOutcome::of(&decision), refusal),
             };
             // And only what a client did: what somebody tells of a principal could be anything.
             match presence {
                 Presence::Client => assessor.learn(assessed, lesson),
                 Presence::Told => {}
             }
-            self.metrics.assessed(assessed.assessment.risk.level);
+            self.risk_metrics.count_assessment(assessed.assessment.risk.level);
         }
         self.metrics
-            .decided(Outcome::of(&decision), failed, stopwatch.elapsed());
+            .count_decision(DecisionOutcome::of(&decision), stopwatch.elapsed());
+        if failed {
+            self.metrics.count_evaluation_error();
+        }
         if would_change {
-            self.metrics.observed();
+            self.metrics.count_observed();
         }
         line.write(&self.lines, &decision, stopwatch.elapsed_us());
         Ok(decision)
@@ -374,16 +379,17 @@ fn known(judgement: &devices::Judgement) -> Option<KnownDevice<'_>> {
 }
 
 /// What a decision teaches about its principal.
-fn lesson(outcome: Outcome, refusal: Option<Refusal>) -> risk::Outcome {
+fn lesson(outcome: DecisionOutcome, refusal: Option<Refusal>) -> risk::Outcome {
     match (outcome, refusal) {
-        (Outcome::Permit, _) => risk::Outcome::Permitted,
-        (Outcome::Challenge, _) => risk::Outcome::Challenged,
-        (Outcome::Deny, None) => risk::Outcome::Denied,
-        (Outcome::Deny, Some(Refusal::Revoked | Refusal::Ended(EndReason::Revoked | EndReason::Compromised))) => {
-            risk::Outcome::SessionRefused
-        }
+        (DecisionOutcome::Permit, _) => risk::Outcome::Permitted,
+        (DecisionOutcome::Challenge, _) => risk::Outcome::Challenged,
+        (DecisionOutcome::Deny, None) => risk::Outcome::Denied,
         (
-            Outcome::Deny,
+            DecisionOutcome::Deny,
+            Some(Refusal::Revoked | Refusal::Ended(EndReason::Revoked | EndReason::Compromised)),
+        ) => risk::Outcome::SessionRefused,
+        (
+            DecisionOutcome::Deny,
             Some(
                 Refusal::Ended(EndReason::IdleTimeout | EndReason::AbsoluteTimeout | EndReason::Superseded)
                 | Refusal::Lockdown
@@ -448,7 +454,7 @@ impl Line {
         lines.write(&DecisionLine {
             decision_id: &decision.decision_id,
             request_id: &self.request_id,
-            effect: Outcome::of(decision).as_str(),
+            effect: DecisionOutcome::of(decision).as_str(),
             route_rule: &self.route_rule,
             policy_ids: &decision.policy_ids.join(","),
             policy_revision: &decision.policy_revision,

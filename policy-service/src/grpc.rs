@@ -2,22 +2,16 @@
 //! `grpc.health.v1.Health`, and where it is configured
 //! `envoy.service.auth.v3.Authorization`, over mutual TLS.
 
-mod accept;
-mod act;
 mod admin;
-mod budget;
-mod caller;
 mod check;
 mod decide;
-mod devices;
-mod gate;
-mod handshake_failure;
-mod handshakes;
+mod device_admin;
+mod interceptor;
+mod metrics;
 mod policy_admin;
 mod risk_admin;
 mod role_admin;
 mod status;
-mod tls;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -33,29 +27,31 @@ use picket_proto::v1::role_admin_server::RoleAdminServer;
 use tokio::net::TcpListener;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Server;
+use tonic::{Request, Response, Status};
 use tonic_health::ServingStatus;
 use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::{HealthReporter, HealthService};
 
-use crate::configuration::{self, Role};
+use crate::administration::{AdminError, authorize};
+use crate::configuration::{CallerRole, GrpcSettings};
 use crate::decision::Decider;
 use crate::ext_authz::Enforcement;
-use crate::metrics::Metrics;
 use crate::revisions;
-pub(crate) use accept::{Incoming, incoming};
-use admin::AdminCalls;
-pub(crate) use caller::{Caller, Callers, Refusal, record_role_refusal};
-use check::Checks;
-use decide::Calls;
-use devices::DeviceCalls;
-use gate::Gate;
-use policy_admin::PolicyCalls;
-use risk_admin::RiskCalls;
-use role_admin::RoleCalls;
-pub use tls::TlsError;
-pub(crate) use tls::{Protocol, Tls, authorities, provider};
+use crate::transport::{
+    AdmissionControl, AdmittedCall, CallerDirectory, TlsServer, TransportMetrics, accept_connections,
+};
+use admin::AdminService;
+use check::AuthorizationService;
+use decide::DecisionService;
+use device_admin::DeviceAdminService;
+use interceptor::{AdmissionInterceptor, admitted};
+pub(crate) use metrics::GrpcMetrics;
+use policy_admin::PolicyAdminService;
+use risk_admin::RiskAdminService;
+use role_admin::RoleAdminService;
+use status::DecideError;
 
-/// How many calls one connection may have open; an Envoy worker holds one connection.
+/// Concurrent calls of one connection; an Envoy worker holds one connection.
 const STREAMS_MAX: u32 = 256;
 /// Enough for gRPC's own headers and a trace context.
 const HEADER_LIST_BYTES_MAX: u32 = 16 * 1024;
@@ -64,28 +60,32 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// From the first byte of a call to its answer, so that a body that trickles in gives its slot back.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
-/// Operators' calls at once. They have places of their own, so that a revocation finds one however many requests there are.
+/// Concurrent administrative calls. Operators have slots of their own, so that a revocation is admitted however many requests there are.
 const ADMIN_CONCURRENCY_MAX: u32 = 16;
-/// Calls about revisions at once: each can hold one in memory.
+/// Concurrent calls about policy revisions: each can hold one in memory.
 const POLICY_CONCURRENCY_MAX: u32 = 4;
-/// Reporters' calls at once, and readers' questions about risk. However many there are, operators have their places.
+/// Concurrent reports and explanations of risk, which use no slot of operators.
 const RISK_CONCURRENCY_MAX: u32 = 16;
 /// Resets that wait to be accepted (CVE-2023-44487).
 const PENDING_RESETS_MAX: usize = 20;
 
-/// Everything that the front serves with.
+/// The front with everything that it serves.
 pub(crate) struct Front {
     pub(crate) listener: TcpListener,
-    pub(crate) tls: Tls,
+    pub(crate) tls: TlsServer,
+    pub(crate) callers: CallerDirectory,
     pub(crate) decider: Arc<Decider>,
     /// `None`: Envoy's external authorization is not served.
-    pub(crate) external: Option<External>,
+    pub(crate) ext_authz: Option<ExtAuthzService>,
     pub(crate) health: HealthReporter,
-    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) metrics: GrpcMetrics,
+    pub(crate) transport_metrics: TransportMetrics,
 }
 
-/// What serves Envoy's external authorization.
-pub(crate) struct External {
+type GrpcResult<T> = Result<Response<T>, Status>;
+
+/// Envoy's external authorization.
+pub(crate) struct ExtAuthzService {
     pub(crate) enforcement: Enforcement,
     pub(crate) request_bytes_max: u32,
 }
@@ -93,51 +93,54 @@ pub(crate) struct External {
 /// Serves until `stop` completes and the calls in flight have ended.
 pub(crate) async fn serve(
     front: Front,
-    configuration: &configuration::Grpc,
+    settings: &GrpcSettings,
     stop: impl Future<Output = ()>,
 ) -> Result<(), tonic::transport::Error> {
-    let metrics = &front.metrics;
-    let gate = Gate::new(&[Role::Sidecar], configuration.concurrency_max, Arc::clone(metrics));
-    // Whoever has a role may ask who it is; the methods look at the rest.
-    let admin_gate =
-        Gate::new(&Role::ALL, ADMIN_CONCURRENCY_MAX, Arc::clone(metrics)).with_operator_slots(ADMIN_CONCURRENCY_MAX);
-    let admin = AdminServer::new(AdminCalls {
-        sessions: front.decider.sessions.clone(),
-        audit: front.decider.audit.clone(),
+    let admission = |concurrency_max| AdmissionControl::new(concurrency_max, front.transport_metrics.clone());
+    let intercepted = |roles, control| AdmissionInterceptor::new(roles, control, front.metrics.clone());
+    let request_bytes_max = usize::try_from(settings.request_bytes_max).unwrap_or(usize::MAX);
+    let decider = &front.decider;
+    // Decisions and checks share their slots.
+    let sidecars = intercepted(&[CallerRole::Sidecar], admission(settings.concurrency_max));
+    let decisions = PolicyDecisionServer::new(DecisionService {
+        decider: Arc::clone(decider),
+        metrics: front.metrics.clone(),
     });
-    let device_admin = DeviceAdminServer::new(DeviceCalls::new(&front.decider));
-    let policy_gate = Gate::new(&[Role::Reader], POLICY_CONCURRENCY_MAX, Arc::clone(metrics))
-        .with_operator_slots(POLICY_CONCURRENCY_MAX);
-    let policies = PolicyAdminServer::new(PolicyCalls::new(&front.decider))
+    let checks = front.ext_authz.map(|ext_authz| {
+        let bytes_max = usize::try_from(ext_authz.request_bytes_max).unwrap_or(usize::MAX);
+        let checks = AuthorizationServer::new(AuthorizationService {
+            enforcement: ext_authz.enforcement,
+            metrics: front.metrics.clone(),
+        });
+        InterceptedService::new(checks.max_decoding_message_size(bytes_max), sidecars.clone())
+    });
+    // Every role may ask `WhoAmI`; the other methods check their roles themselves.
+    let admin_slots = admission(ADMIN_CONCURRENCY_MAX).with_operator_slots(ADMIN_CONCURRENCY_MAX);
+    let administrators = intercepted(&CallerRole::ALL, admin_slots);
+    let admin = AdminServer::new(AdminService {
+        sessions: decider.sessions.clone(),
+        audit: decider.audit.clone(),
+    });
+    let device_admin = DeviceAdminServer::new(DeviceAdminService::new(decider));
+    let role_admin = RoleAdminServer::new(RoleAdminService::new(decider));
+    let policy_slots = admission(POLICY_CONCURRENCY_MAX).with_operator_slots(POLICY_CONCURRENCY_MAX);
+    let policy_administrators = intercepted(&[CallerRole::Reader], policy_slots);
+    let policy_admin = PolicyAdminServer::new(PolicyAdminService::new(decider))
         .max_decoding_message_size(revisions::MESSAGE_BYTES_MAX)
         .max_encoding_message_size(revisions::MESSAGE_BYTES_MAX);
-    let roles = RoleAdminServer::new(RoleCalls::new(&front.decider));
-    let role_gate = admin_gate.clone();
-    let request_bytes_max = usize::try_from(configuration.request_bytes_max).unwrap_or(usize::MAX);
-    let risk_gate = Gate::new(
-        &[Role::Reporter, Role::Reader],
-        RISK_CONCURRENCY_MAX,
-        Arc::clone(metrics),
+    let reporters = intercepted(
+        &[CallerRole::Reporter, CallerRole::Reader],
+        admission(RISK_CONCURRENCY_MAX),
     );
-    let risk = RiskCalls::new(front.decider.risk.clone(), front.decider.audit.clone());
-    let risk = RiskAdminServer::new(risk).max_decoding_message_size(request_bytes_max);
-    let decisions = PolicyDecisionServer::new(Calls {
-        decider: front.decider,
-        metrics: Arc::clone(&front.metrics),
-    })
-    .max_decoding_message_size(request_bytes_max);
-    let checks = front.external.map(|external| {
-        let checks = AuthorizationServer::new(Checks {
-            enforcement: external.enforcement,
-            metrics: Arc::clone(&front.metrics),
-        });
-        let bytes_max = usize::try_from(external.request_bytes_max).unwrap_or(usize::MAX);
-        // One gate for both: all calls together are what there is room for.
-        InterceptedService::new(checks.max_decoding_message_size(bytes_max), gate.clone())
-    });
+    let risk_admin = RiskAdminService::new(decider.risk.clone(), decider.audit.clone());
+    let risk_admin = RiskAdminServer::new(risk_admin);
     let health = HealthServer::new(HealthService::from_health_reporter(front.health));
-    let callers = Callers::new(&configuration.allowed_callers, &configuration.callers);
-    let incoming = incoming(front.listener, front.tls, callers, front.metrics);
+    let connections = accept_connections(
+        front.listener,
+        front.tls,
+        front.callers,
+        front.transport_metrics.clone(),
+    );
     Server::builder()
         .timeout(CALL_TIMEOUT)
         .max_concurrent_streams(STREAMS_MAX)
@@ -145,28 +148,41 @@ pub(crate) async fn serve(
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .http2_max_pending_accept_reset_streams(Some(PENDING_RESETS_MAX))
-        .add_service(InterceptedService::new(decisions, gate))
+        .add_service(InterceptedService::new(
+            decisions.max_decoding_message_size(request_bytes_max),
+            sidecars,
+        ))
         .add_optional_service(checks)
         .add_service(InterceptedService::new(
             admin.max_decoding_message_size(request_bytes_max),
-            admin_gate.clone(),
+            administrators.clone(),
         ))
         .add_service(InterceptedService::new(
             device_admin.max_decoding_message_size(request_bytes_max),
-            admin_gate,
+            administrators.clone(),
         ))
-        .add_service(InterceptedService::new(policies, policy_gate))
-        .add_service(InterceptedService::new(risk, risk_gate))
         .add_service(InterceptedService::new(
-            roles.max_decoding_message_size(request_bytes_max),
-            role_gate,
+            role_admin.max_decoding_message_size(request_bytes_max),
+            administrators,
+        ))
+        .add_service(InterceptedService::new(policy_admin, policy_administrators))
+        .add_service(InterceptedService::new(
+            risk_admin.max_decoding_message_size(request_bytes_max),
+            reporters,
         ))
         .add_service(health.max_decoding_message_size(request_bytes_max))
-        .serve_with_incoming_shutdown(incoming, stop)
+        .serve_with_incoming_shutdown(connections, stop)
         .await
 }
 
-/// Tells the health service's watchers whether decisions are given.
+/// The admitted call of a request whose caller has the role.
+fn authorized<T>(request: &Request<T>, role: CallerRole) -> Result<AdmittedCall, AdminError> {
+    let call = admitted(request).map_err(|_: DecideError| AdminError::Role(role))?;
+    authorize(&call, role)?;
+    Ok(call)
+}
+
+/// Reports to the health service's watchers whether decisions are given.
 pub(crate) async fn report_health(health: &HealthReporter, serving: bool) {
     let status = if serving {
         ServingStatus::Serving

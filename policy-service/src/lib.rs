@@ -4,17 +4,17 @@
 //! OpenID AuthZEN Authorization API, over mutual TLS, evaluates Cedar policies, and writes each decision to an audit log that proves it was not altered, before the
 //! answer leaves.
 
+mod administration;
 mod assessor;
 pub mod audit;
 mod authzen;
 pub mod configuration;
-mod connection;
 mod decision;
 pub mod devices;
 mod ext_authz;
 mod grpc;
 mod http;
-mod log_budget;
+mod log_rate_limit;
 mod logging;
 pub mod metrics;
 pub mod policy;
@@ -26,10 +26,11 @@ pub mod service;
 pub mod sessions;
 pub mod storage;
 pub mod tls_failure;
+mod transport;
 
 pub use picket_clock as clock;
 
 pub use assessor::{GeoipError, RiskError, ThreatListError};
 pub use ext_authz::StartError;
-pub use grpc::TlsError;
 pub use logging::LoggingError;
+pub use transport::TlsError;

@@ -21,13 +21,14 @@ use crate::authzen;
 use crate::configuration::Configuration;
 use crate::decision::Decider;
 use crate::ext_authz::{Enforcement, StartError};
-use crate::grpc::{self, Protocol, Tls, TlsError};
+use crate::grpc;
 use crate::http;
 use crate::logging::{Logging, LoggingError};
 use crate::metrics::Metrics;
 use crate::policy::PolicyErrors;
 use crate::revisions::NO_REVISION;
 use crate::storage::{Keeper, StorageError};
+use crate::transport::{ApplicationProtocol, CallerDirectory, TlsError, TlsServer};
 use health::Watched;
 use stored::Stored;
 
@@ -121,13 +122,16 @@ impl Service {
     async fn start(configuration: &Configuration, logging: &Logging) -> Result<Self, ServiceError> {
         signals::ignore()?;
         let (folder, metrics) = stored::load_folder(configuration)?;
-        let tls = Tls::new(&configuration.grpc, Protocol::Http2)?;
-        let risk = configuration.risk.as_ref().map(|risk| Upkeep::start(risk, &metrics));
+        let tls = TlsServer::new(&configuration.grpc, ApplicationProtocol::Http2)?;
+        let risk = configuration
+            .risk
+            .as_ref()
+            .map(|risk| Upkeep::start(risk, metrics.risk.clone()));
         let risk = risk.transpose()?;
         let key = KeyEncryptionKey::read(&configuration.audit.key_encryption_key_file)?;
-        let observer = Arc::clone(&metrics);
+        let audit_metrics = metrics.audit.clone();
         let (audit, audit_writer) = AuditLog::open(&configuration.audit.database_file, key, move |commit| {
-            observer.committed(commit);
+            audit_metrics.observe_commit(commit);
         })?;
         let stored = Stored::open(configuration, folder, &metrics).await?;
         let (storage_state, policy_state) = (stored.storage_state(), stored.policy_state());
@@ -156,7 +160,8 @@ impl Service {
             audit,
             validity: configuration.decisions.clone(),
             lines: logging.decision_lines(),
-            metrics: Arc::clone(&metrics),
+            metrics: metrics.decisions.clone(),
+            risk_metrics: metrics.risk.clone(),
             sessions: stored.sessions,
             devices: stored.devices,
             roles: stored.roles,
@@ -167,10 +172,12 @@ impl Service {
         let front = grpc::Front {
             listener: grpc_listener,
             tls,
-            external: external(configuration, &decider, &metrics).await?,
+            callers: callers(configuration),
+            ext_authz: ext_authz(configuration, &decider, &metrics).await?,
             decider,
             health: health.clone(),
-            metrics,
+            metrics: metrics.grpc.clone(),
+            transport_metrics: metrics.transport.clone(),
         };
         let settings = configuration.grpc.clone();
         let service = Self {
@@ -239,11 +246,11 @@ impl Service {
     }
 }
 
-/// What serves the AuthZEN API, where it is configured, and where it listens.
+/// Starts the front for the AuthZEN API, where it is configured, and returns its address.
 async fn authzen(
     configuration: &Configuration,
     decider: &Arc<Decider>,
-    metrics: &Arc<Metrics>,
+    metrics: &Metrics,
     stopped: watch::Receiver<bool>,
 ) -> Result<Option<(SocketAddr, JoinHandle<()>)>, ServiceError> {
     let Some(settings) = configuration.authzen.clone() else {
@@ -254,28 +261,33 @@ async fn authzen(
     let (listener, address) = listen("authzen.listen", settings.listen).await?;
     let front = authzen::Front {
         listener,
-        tls: Tls::new(&configuration.grpc, Protocol::Http1)?,
+        tls: TlsServer::new(&configuration.grpc, ApplicationProtocol::Http1)?,
+        callers: callers(configuration),
         decider: Arc::clone(decider),
         resources,
-        metrics: Arc::clone(metrics),
+        metrics: metrics.authzen.clone(),
+        transport_metrics: metrics.transport.clone(),
     };
-    let callers = grpc::Callers::new(&configuration.grpc.allowed_callers, &configuration.grpc.callers);
-    let serving = tokio::spawn(authzen::serve(front, settings, callers, stopped));
+    let serving = tokio::spawn(authzen::serve(front, settings, stopped));
     Ok(Some((address, serving)))
 }
 
-/// What serves Envoy's external authorization, where it is configured.
-async fn external(
+fn callers(configuration: &Configuration) -> CallerDirectory {
+    CallerDirectory::new(&configuration.grpc.allowed_callers, &configuration.grpc.callers)
+}
+
+/// Starts Envoy's external authorization, where it is configured.
+async fn ext_authz(
     configuration: &Configuration,
     decider: &Arc<Decider>,
-    metrics: &Arc<Metrics>,
-) -> Result<Option<grpc::External>, StartError> {
+    metrics: &Metrics,
+) -> Result<Option<grpc::ExtAuthzService>, StartError> {
     let Some(settings) = configuration.ext_authz.clone() else {
         return Ok(None);
     };
     let request_bytes_max = settings.request_bytes_max;
-    let enforcement = Enforcement::start(settings, Arc::clone(decider), Arc::clone(metrics)).await?;
-    Ok(Some(grpc::External {
+    let enforcement = Enforcement::start(settings, Arc::clone(decider), metrics.ext_authz.clone()).await?;
+    Ok(Some(grpc::ExtAuthzService {
         enforcement,
         request_bytes_max,
     }))

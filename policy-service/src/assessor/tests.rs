@@ -14,8 +14,8 @@ mod mmdb;
 const START_MS: u64 = 1_700_000_000_000;
 
 /// The section with its defaults, as the configuration makes it.
-fn configuration(folder: &Path) -> Risk {
-    Risk {
+fn configuration(folder: &Path) -> AssessorSettings {
+    AssessorSettings {
         settings: crate::risk::default_settings(),
         state_file: folder.join("risk.state"),
         save_interval_s: 300,
@@ -147,7 +147,7 @@ fn memory_is_bounded_over_all_shards() {
     );
 }
 
-fn with_lists(folder: &Path, lists: &[(&str, &str)]) -> Risk {
+fn with_lists(folder: &Path, lists: &[(&str, &str)]) -> AssessorSettings {
     let mut configuration = configuration(folder);
     for (name, text) in lists {
         let file = folder.join(name);
@@ -294,7 +294,7 @@ fn a_database_makes_countries_and_travel_of_addresses() {
 fn validity_shrinks_with_risk_and_never_grows() {
     let folder = tempfile::tempdir().unwrap();
     let mut configuration = with_lists(folder.path(), &[("a", "192.0.2.0/24\n")]);
-    let valid = |configuration: &Risk, address: &str, configured_ms| {
+    let valid = |configuration: &AssessorSettings, address: &str, configured_ms| {
         let assessor = Assessor::open(configuration).unwrap();
         permit(&assessor, "alice", "203.0.113.1");
         let assessed = assess(&assessor, "alice", address);

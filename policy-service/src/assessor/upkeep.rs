@@ -6,20 +6,19 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio::time::{Interval, MissedTickBehavior};
 
-use super::{Assessor, RiskError};
-use crate::configuration::Risk;
-use crate::metrics::Metrics;
+use super::{Assessor, AssessorMetrics, RiskError};
+use crate::configuration::AssessorSettings;
 
 /// Risk while the service runs.
 pub(crate) struct Upkeep {
     assessor: Arc<Assessor>,
-    metrics: Arc<Metrics>,
+    metrics: AssessorMetrics,
     task: JoinHandle<()>,
 }
 
 impl Upkeep {
     /// Reads all files, and keeps them from now on.
-    pub(crate) fn start(configuration: &Risk, metrics: &Arc<Metrics>) -> Result<Self, RiskError> {
+    pub(crate) fn start(configuration: &AssessorSettings, metrics: AssessorMetrics) -> Result<Self, RiskError> {
         let assessor = Arc::new(Assessor::open(configuration)?);
         let every = |seconds: u32| {
             let mut interval = tokio::time::interval(Duration::from_secs(seconds.into()));
@@ -36,11 +35,11 @@ impl Upkeep {
             threat_lists = configuration.threat_lists.len(),
             "risk is assessed"
         );
-        assessor.show(metrics);
-        let task = tokio::spawn(keep(Arc::clone(&assessor), Arc::clone(metrics), save, look));
+        assessor.show(&metrics);
+        let task = tokio::spawn(keep(Arc::clone(&assessor), metrics.clone(), save, look));
         Ok(Self {
             assessor,
-            metrics: Arc::clone(metrics),
+            metrics,
             task,
         })
     }
@@ -59,7 +58,7 @@ impl Upkeep {
     }
 }
 
-async fn keep(assessor: Arc<Assessor>, metrics: Arc<Metrics>, mut saving: Interval, mut looking: Interval) {
+async fn keep(assessor: Arc<Assessor>, metrics: AssessorMetrics, mut saving: Interval, mut looking: Interval) {
     // The first tick of an interval is at once, when everything was just read.
     saving.tick().await;
     looking.tick().await;
@@ -71,23 +70,23 @@ async fn keep(assessor: Arc<Assessor>, metrics: Arc<Metrics>, mut saving: Interv
     }
 }
 
-async fn save(assessor: &Arc<Assessor>, metrics: &Metrics) {
+async fn save(assessor: &Arc<Assessor>, metrics: &AssessorMetrics) {
     let task = Arc::clone(assessor);
     match tokio::task::spawn_blocking(move || task.save()).await {
-        Ok(Ok(())) => metrics.risk_saved(true),
+        Ok(Ok(())) => metrics.count_save(true),
         Ok(Err(error)) => {
             tracing::error!(%error, "risk baselines cannot be saved");
-            metrics.risk_saved(false);
+            metrics.count_save(false);
         }
         Err(error) => {
             tracing::error!(%error, "saving risk baselines ended");
-            metrics.risk_saved(false);
+            metrics.count_save(false);
         }
     }
     assessor.show(metrics);
 }
 
-async fn look(assessor: &Arc<Assessor>, metrics: &Metrics) {
+async fn look(assessor: &Arc<Assessor>, metrics: &AssessorMetrics) {
     let task = Arc::clone(assessor);
     let reloads = match tokio::task::spawn_blocking(move || task.reload_threat_lists()).await {
         Ok(reloads) => reloads,
@@ -102,17 +101,17 @@ async fn look(assessor: &Arc<Assessor>, metrics: &Metrics) {
             Ok(networks) => tracing::info!(list, networks, "threat list was read"),
             Err(error) => tracing::warn!(list, %error, "threat list is broken, the old one stays in place"),
         }
-        metrics.threat_list_read(reload.networks.is_ok());
+        metrics.count_threat_list_read(reload.networks.is_ok());
     }
     assessor.show(metrics);
 }
 
 impl Assessor {
     /// Says in the metrics how much is remembered, and how old the lists are.
-    fn show(&self, metrics: &Metrics) {
-        metrics.risk_principals(self.principals());
+    fn show(&self, metrics: &AssessorMetrics) {
+        metrics.set_principals(self.principals());
         for list in &self.threats().0 {
-            metrics.threat_list(&list.name, list.networks.len(), list.changed_at);
+            metrics.set_threat_list(&list.name, list.networks.len(), list.changed_at);
         }
     }
 }

@@ -122,9 +122,9 @@ pub enum Act {
 }
 
 impl Act {
-    /// Whether it can only take something from somebody, so that it is done also while it cannot be recorded.
+    /// Whether it can only withdraw access. Such an act is performed also while it cannot be recorded.
     #[must_use]
-    pub fn only_takes_away(self) -> bool {
+    pub fn is_restrictive(self) -> bool {
         match self {
             Self::RevokeSession
             | Self::RevokePrincipal

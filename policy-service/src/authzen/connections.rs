@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use tokio_stream::{Stream, StreamExt};
 use tonic::transport::server::Connected;
 
-use crate::grpc::Incoming;
+use crate::transport::IncomingConnection;
 
 /// How long a connection may take to send a request's headers, those that it has not begun among them.
 const HEADERS_TIMEOUT: Duration = Duration::from_secs(60);
@@ -24,7 +24,7 @@ const HEADERS_MAX: usize = 64;
 
 /// Serves until it is told to stop, and the calls in flight have ended.
 pub(super) async fn serve(
-    incoming: impl Stream<Item = Result<Incoming, Infallible>>,
+    incoming: impl Stream<Item = Result<IncomingConnection, Infallible>>,
     router: Router,
     mut stop: watch::Receiver<bool>,
 ) {
@@ -48,7 +48,7 @@ pub(super) async fn serve(
     while connections.join_next().await.is_some() {}
 }
 
-async fn connection(stream: Incoming, router: Router, mut stop: watch::Receiver<bool>) {
+async fn connection(stream: IncomingConnection, router: Router, mut stop: watch::Receiver<bool>) {
     let router = router.layer(Extension(stream.connect_info()));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

@@ -10,12 +10,15 @@ use super::devices::DevicesSection;
 use super::fields::{Address, CallerIds, CertificateFile, DatabaseFile, ExistingFile, FilterConfigurationFile};
 use super::fields::{HttpsOrigin, KeyEncryptionKeyFile, Ranged, is_development};
 use super::policies::PoliciesSection;
-use super::risk::{Risk, RiskSection};
+use super::risk::{AssessorSettings, RiskSection};
 use super::roles::CallerSection;
 use super::roles_source::RolesSection;
 use super::sessions::SessionsSection;
 use super::storage::{StorageSection, location};
-use super::{Audit, AuthZen, Configuration, Decisions, ExtAuthz, Grpc, Http, Log, LogLevel};
+use super::{
+    AuditSettings, AuthzenSettings, Configuration, DecisionSettings, ExtAuthzSettings, GrpcSettings, HttpSettings,
+    LogLevel, LogSettings,
+};
 
 /// Enough for a sidecar's worst burst, and a bound on what is held in memory.
 const CONCURRENCY_MAX: u32 = 1024;
@@ -168,7 +171,7 @@ impl Default for LogSection {
 impl From<Document> for Configuration {
     fn from(document: Document) -> Self {
         Self {
-            grpc: Grpc {
+            grpc: GrpcSettings {
                 listen: document.grpc.listen.0,
                 certificate_file: document.grpc.certificate_file.path,
                 key_file: document.grpc.key_file.0,
@@ -178,10 +181,10 @@ impl From<Document> for Configuration {
                 concurrency_max: document.grpc.concurrency_max.0,
                 request_bytes_max: document.grpc.request_bytes_max.0,
             },
-            http: Http {
+            http: HttpSettings {
                 listen: document.http.listen.0,
             },
-            authzen: document.authzen.map(|section| AuthZen {
+            authzen: document.authzen.map(|section| AuthzenSettings {
                 listen: section.listen.0,
                 policy_decision_point: section.policy_decision_point.0,
                 concurrency_max: section.concurrency_max.0,
@@ -189,28 +192,28 @@ impl From<Document> for Configuration {
                 evaluations_max: section.evaluations_max.0,
                 resources_file: section.resources_file.map(|file| file.0),
             }),
-            ext_authz: document.ext_authz.map(|section| ExtAuthz {
+            ext_authz: document.ext_authz.map(|section| ExtAuthzSettings {
                 filter_configuration_file: section.filter_configuration_file.0,
                 peer_ca_file: section.peer_ca_file.path,
                 request_bytes_max: section.request_bytes_max.0,
             }),
             policies: document.policies.into(),
             roles: document.roles.into(),
-            decisions: Decisions {
+            decisions: DecisionSettings {
                 permit_valid_for_ms: document.decisions.permit_valid_for_ms.0,
                 deny_valid_for_ms: document.decisions.deny_valid_for_ms.0,
             },
-            audit: Audit {
+            audit: AuditSettings {
                 database_file: document.audit.database_file.0,
                 key_encryption_key_file: document.audit.key_encryption_key_file.0,
             },
             risk: document
                 .risk
-                .map(|section| Risk::new(section, document.devices.is_some())),
+                .map(|section| AssessorSettings::new(section, document.devices.is_some())),
             devices: document.devices.map(crate::devices::Settings::from),
             storage: document.storage.and_then(location),
             sessions: document.sessions.map(Into::into),
-            log: Log {
+            log: LogSettings {
                 level: document.log.level,
             },
         }

@@ -9,8 +9,8 @@ use picket_core::spiffe::SpiffeId;
 use x509_cert::Certificate;
 use x509_cert::der::DecodePem;
 
+use super::filter_document::read_filter_configuration;
 use crate::audit::KeyEncryptionKey;
-use crate::ext_authz::read_configuration;
 use crate::policy::{TimeZone, time_zone};
 
 /// What `picket pki init` writes as organisation into its authority's name, and so into every issuer.
@@ -244,7 +244,7 @@ impl Deserr<Problems> for FilterConfigurationFile {
         parsed_text(value, location, |text| {
             let path = readable(text)?;
             let shown = shortened(text);
-            read_configuration(&path).map_err(|problems| format!("`{shown}`: {problems}"))?;
+            read_filter_configuration(&path).map_err(|problems| format!("`{shown}`: {problems}"))?;
             Ok(Self(path))
         })
     }

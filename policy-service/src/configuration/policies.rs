@@ -5,7 +5,7 @@ use jiff::tz::TimeZone;
 use picket_core::configuration::problems::Problems;
 
 use super::fields::{Directory, TimeZoneName};
-use super::{Policies, PolicySource};
+use super::{PolicySettings, PolicySource};
 
 #[derive(Debug, Deserr)]
 #[deserr(deny_unknown_fields, error = Problems, validate = source_and_directory_agree -> Problems)]
@@ -31,7 +31,7 @@ impl PoliciesSection {
     }
 }
 
-impl From<PoliciesSection> for Policies {
+impl From<PoliciesSection> for PolicySettings {
     fn from(section: PoliciesSection) -> Self {
         Self {
             source: section

@@ -26,7 +26,7 @@ const WEIGHT_MAX: u32 = 100;
 
 /// `[risk]`: scores. Absent: nothing is scored.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Risk {
+pub struct AssessorSettings {
     /// What counts, and how much.
     pub settings: RiskSettings,
     /// Where baselines are kept across a restart; made where it does not exist.
@@ -224,7 +224,7 @@ impl Deserr<Problems> for AcrValue {
     }
 }
 
-impl Risk {
+impl AssessorSettings {
     /// What the section says, in a service that keeps devices or does not.
     pub(super) fn new(section: RiskSection, keeps_devices: bool) -> Self {
         Self {
@@ -284,5 +284,5 @@ pub(crate) fn default_risk_settings() -> RiskSettings {
     use picket_core::configuration::problems;
     let folder = tempfile::tempdir().unwrap();
     let section = serde_json::json!({"state_file": folder.path().join("state")});
-    Risk::new(problems::read::<RiskSection>(section).unwrap(), false).settings
+    AssessorSettings::new(problems::read::<RiskSection>(section).unwrap(), false).settings
 }

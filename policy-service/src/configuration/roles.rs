@@ -8,16 +8,16 @@ use super::fields::CallerId;
 
 /// A caller with its roles.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CallerRoles {
+pub struct AllowedCaller {
     /// The one URI SAN of its certificate.
     pub spiffe_id: SpiffeId,
     /// What it may do.
-    pub roles: Roles,
+    pub roles: CallerRoles,
 }
 
 /// What a caller may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
+pub enum CallerRole {
     /// Ask for decisions.
     Sidecar,
     /// Tell what it knows of devices and principals.
@@ -30,8 +30,8 @@ pub enum Role {
 
 /// The roles of a caller.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Roles {
-    held: [bool; Role::ALL.len()],
+pub struct CallerRoles {
+    held: [bool; CallerRole::ALL.len()],
 }
 
 #[derive(Debug, Deserr)]
@@ -50,7 +50,7 @@ enum RoleName {
     Operator,
 }
 
-impl Role {
+impl CallerRole {
     /// Every role.
     pub const ALL: [Self; 4] = [Self::Sidecar, Self::Reporter, Self::Reader, Self::Operator];
 
@@ -66,12 +66,12 @@ impl Role {
     }
 }
 
-impl Roles {
+impl CallerRoles {
     /// These.
     #[must_use]
-    pub fn of(roles: &[Role]) -> Self {
+    pub fn of(roles: &[CallerRole]) -> Self {
         Self {
-            held: Role::ALL.map(|role| roles.contains(&role)),
+            held: CallerRole::ALL.map(|role| roles.contains(&role)),
         }
     }
 
@@ -84,10 +84,12 @@ impl Roles {
 
     /// Whether they allow what the role is for. Whoever may act may look.
     #[must_use]
-    pub fn allow(self, role: Role) -> bool {
+    pub fn allow(self, role: CallerRole) -> bool {
         match role {
-            Role::Sidecar | Role::Reporter | Role::Operator => self.iter().any(|held| held == role),
-            Role::Reader => self.iter().any(|held| matches!(held, Role::Reader | Role::Operator)),
+            CallerRole::Sidecar | CallerRole::Reporter | CallerRole::Operator => self.iter().any(|held| held == role),
+            CallerRole::Reader => self
+                .iter()
+                .any(|held| matches!(held, CallerRole::Reader | CallerRole::Operator)),
         }
     }
 
@@ -97,23 +99,23 @@ impl Roles {
         self.iter().map(|role| role.as_str().to_owned()).collect()
     }
 
-    fn iter(self) -> impl Iterator<Item = Role> {
-        let held = Role::ALL.into_iter().zip(self.held);
+    fn iter(self) -> impl Iterator<Item = CallerRole> {
+        let held = CallerRole::ALL.into_iter().zip(self.held);
         held.filter(|(_, is_held)| *is_held).map(|(role, _)| role)
     }
 }
 
-impl From<CallerSection> for CallerRoles {
+impl From<CallerSection> for AllowedCaller {
     fn from(section: CallerSection) -> Self {
-        let roles: Vec<Role> = section.roles.into_iter().map(Role::from).collect();
+        let roles: Vec<CallerRole> = section.roles.into_iter().map(CallerRole::from).collect();
         Self {
             spiffe_id: section.spiffe_id.0,
-            roles: Roles::of(&roles),
+            roles: CallerRoles::of(&roles),
         }
     }
 }
 
-impl From<RoleName> for Role {
+impl From<RoleName> for CallerRole {
     fn from(name: RoleName) -> Self {
         match name {
             RoleName::Sidecar => Self::Sidecar,

@@ -22,17 +22,16 @@ use tokio::runtime::{self, Handle};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::{JoinSet, LocalSet};
 
-use super::configuration::read_configuration;
+use super::ExtAuthzMetrics;
 use super::peers::Peers;
 use super::request::{ExternalRequest, RequestError};
 use super::response::{self, Explanations};
 use super::signatures::NativeVerifier;
 use crate::clock::{self, Stopwatch};
-use crate::configuration;
+use crate::configuration::{ExtAuthzSettings, read_filter_configuration};
 use crate::decision::{Decider, DecisionError};
-use crate::grpc::TlsError;
-use crate::metrics::Metrics;
 use crate::sessions::Presence;
+use crate::transport::TlsError;
 
 /// Checks at once, those that wait for a decision among them: as many as calls by default. More are refused.
 const CHECKS_MAX: usize = 1024;
@@ -94,9 +93,9 @@ struct Check {
 impl Enforcement {
     /// Starts the thread, and returns when it serves. Decisions are made on the runtime that this is called on.
     pub(crate) async fn start(
-        settings: configuration::ExtAuthz,
+        settings: ExtAuthzSettings,
         decider: Arc<Decider>,
-        metrics: Arc<Metrics>,
+        metrics: ExtAuthzMetrics,
     ) -> Result<Self, StartError> {
         let (sender, checks) = mpsc::channel(CHECKS_MAX);
         let (started, start) = oneshot::channel();
@@ -177,19 +176,19 @@ struct Worker {
     explanations: Explanations,
     decision_timeout: Duration,
     decider: Arc<Decider>,
-    metrics: Arc<Metrics>,
+    metrics: ExtAuthzMetrics,
     /// Where decisions are made: on all processors.
     runtime: Handle,
 }
 
 impl Worker {
     fn new(
-        settings: &configuration::ExtAuthz,
+        settings: &ExtAuthzSettings,
         decider: Arc<Decider>,
-        metrics: Arc<Metrics>,
+        metrics: ExtAuthzMetrics,
         runtime: Handle,
     ) -> Result<Self, StartError> {
-        let mut configuration = read_configuration(&settings.filter_configuration_file)?;
+        let mut configuration = read_filter_configuration(&settings.filter_configuration_file)?;
         configuration.read_environment(|name| std::env::var(name).ok())?;
         let [seed, peers_seed] = [u64::from_le_bytes(random()?), u64::from_le_bytes(random()?)];
         // No other program has the ledger, nor the secret of nonces: a proof is taken once by all of this service.
@@ -228,8 +227,8 @@ impl Worker {
             },
             now,
         });
-        self.metrics.checked_with(&notes);
-        self.metrics.check_evictions(enforcer.take_evictions());
+        self.metrics.count_notes(&notes);
+        self.metrics.count_evictions(enforcer.take_evictions());
         step
     }
 
@@ -286,7 +285,7 @@ impl Worker {
     }
 
     fn answer(&self, answer: oneshot::Sender<CheckResponse>, verdict: &Verdict) {
-        self.metrics.checked(verdict);
+        self.metrics.count_verdict(verdict);
         let response = match verdict {
             Ok(permit) => {
                 let is_wanted = permit.owns_nonces() && permit.next_nonce().is_none();

@@ -18,7 +18,7 @@ use rustls::server::danger::ClientCertVerifier;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, UnixTime};
 
-use crate::grpc::{TlsError, authorities, provider};
+use crate::transport::{TlsError, certificate_authorities, crypto_provider};
 
 /// How many certificates are remembered; others are validated again.
 const CERTIFICATES_MAX: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
@@ -40,8 +40,8 @@ pub(super) struct Peers {
 impl Peers {
     /// By the authorities in this file, which may be intermediate ones: Envoy passes on no more than the leaf.
     pub(super) fn new(authorities_file: &Path, seed: u64) -> Result<Self, TlsError> {
-        let roots = authorities("ext_authz.peer_ca_file", authorities_file)?;
-        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider()).build()?;
+        let roots = certificate_authorities("ext_authz.peer_ca_file", authorities_file)?;
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), crypto_provider()).build()?;
         Ok(Self {
             verifier,
             known: RefCell::new(Cache::new(CERTIFICATES_MAX, seed)),

@@ -1,95 +1,99 @@
-//! `picket.v1.Admin`: what operators look at and do.
+//! `picket.v1.Admin`: sessions, revocations and lockdown.
 
 use std::sync::Arc;
 
 use picket_core::access::principal_name;
 use picket_proto::v1;
 use picket_proto::v1::admin_server::Admin;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response};
 
-use super::act::{self, Caller, Done, Order, now_us};
-use super::gate::Admitted;
-use super::status::AdminError;
+use super::interceptor::admitted;
+use super::{GrpcResult, authorized};
+use crate::administration::{AdminAction, AdminError, Performed, now_us, perform_audited};
 use crate::audit::{Act, AuditLog};
-use crate::configuration::Role;
+use crate::configuration::CallerRole;
 use crate::sessions::{
     EndReason, Lockdown, OperationError, PrincipalId, Session, SessionId, Sessions, Status as SessionStatus, Target,
     TenantId,
 };
 use crate::storage::Filter;
+use crate::transport::AdmittedCall;
 
 const PAGE_DEFAULT: u32 = 100;
 const PAGE_MAX: u32 = 1_000;
 /// Names in a request; claims are no longer than a token.
 const NAME_BYTES_MAX: usize = 8 * 1024;
 
-pub(super) type Answer<T> = Result<Response<T>, Status>;
-
-/// Answers operators' calls.
+/// Serves `Admin`.
 #[derive(Clone)]
-pub(super) struct AdminCalls {
+pub(super) struct AdminService {
     /// `None`: no sessions are kept.
     pub(super) sessions: Option<Arc<Sessions>>,
     pub(super) audit: AuditLog,
 }
 
-impl AdminCalls {
-    /// The caller and the sessions, if it has the role.
-    fn admit<T>(&self, request: &Request<T>, role: Role) -> Result<(Caller, Arc<Sessions>), AdminError> {
-        let caller = act::admit(request, role)?;
+impl AdminService {
+    /// The call and the sessions, where the caller has the role.
+    fn authorized<T>(
+        &self,
+        request: &Request<T>,
+        role: CallerRole,
+    ) -> Result<(AdmittedCall, Arc<Sessions>), AdminError> {
+        let call = authorized(request, role)?;
         let sessions = self.sessions.clone().ok_or(AdminError::NoSessions)?;
-        Ok((caller, sessions))
+        Ok((call, sessions))
     }
 
-    /// Does what was ordered and records it. `work` says whether that changed anything.
-    async fn carry_out(
+    /// Performs and records an action. `work` returns whether it changed anything.
+    async fn perform(
         &self,
-        order: Order,
+        action: AdminAction,
         work: impl Future<Output = Result<bool, OperationError>> + Send + 'static,
-    ) -> Answer<v1::RevokeResponse> {
-        let work = async move { Ok(Done::changed(work.await?)) };
-        let changed = act::carry_out(&self.audit, order, work).await?;
+    ) -> GrpcResult<v1::RevokeResponse> {
+        let work = async move { Ok(Performed::changed(work.await?)) };
+        let changed = perform_audited(&self.audit, action, work).await?;
         Ok(Response::new(v1::RevokeResponse { changed }))
     }
 
     async fn revoke_target(
         &self,
-        (caller, sessions): (Caller, Arc<Sessions>),
+        (call, sessions): (AdmittedCall, Arc<Sessions>),
         act: Act,
         target: Target,
         label: String,
-    ) -> Answer<v1::RevokeResponse> {
-        let order = Order {
-            caller: caller.clone(),
+    ) -> GrpcResult<v1::RevokeResponse> {
+        let caller = call.shared_caller();
+        let action = AdminAction {
+            call,
             act,
             target: label.clone(),
         };
         let work = async move { sessions.revoke(target, &label, &caller, now_us()).await.map(|()| true) };
-        self.carry_out(order, work).await
+        self.perform(action, work).await
     }
 }
 
 #[tonic::async_trait]
-impl Admin for AdminCalls {
-    async fn who_am_i(&self, request: Request<v1::WhoAmIRequest>) -> Answer<v1::WhoAmIResponse> {
-        let admitted = Admitted::of(request.extensions()).map_err(|error| error.status())?;
+impl Admin for AdminService {
+    async fn who_am_i(&self, request: Request<v1::WhoAmIRequest>) -> GrpcResult<v1::WhoAmIResponse> {
+        let call = admitted(&request).map_err(|error| error.status())?;
         Ok(Response::new(v1::WhoAmIResponse {
-            spiffe_id: admitted.caller().to_owned(),
-            roles: admitted.roles().names(),
+            spiffe_id: call.caller().to_owned(),
+            roles: call.roles().names(),
         }))
     }
 
-    async fn list_sessions(&self, request: Request<v1::ListSessionsRequest>) -> Answer<v1::ListSessionsResponse> {
-        let (_caller, sessions) = self.admit(&request, Role::Reader)?;
-        let asked = request.into_inner();
-        let after = match asked.after.as_str() {
+    async fn list_sessions(&self, request: Request<v1::ListSessionsRequest>) -> GrpcResult<v1::ListSessionsResponse> {
+        let (_call, sessions) = self.authorized(&request, CallerRole::Reader)?;
+        let message = request.into_inner();
+        let after = match message.after.as_str() {
             "" => None,
             after => Some(session_id("after", after)?),
         };
-        let count_max = page_length(asked.count_max)?;
+        let count_max = page_length(message.count_max)?;
         let page = sessions
             .list(
-                filter(&asked.issuer, &asked.subject, &asked.tenant)?,
+                filter(&message.issuer, &message.subject, &message.tenant)?,
                 after,
                 count_max,
                 now_us(),
@@ -98,56 +102,58 @@ impl Admin for AdminCalls {
             .map_err(AdminError::from)?;
         Ok(Response::new(v1::ListSessionsResponse {
             next: page.after.map(|id| id.to_string()).unwrap_or_default(),
-            sessions: page.sessions.into_iter().map(shown).collect(),
+            sessions: page.sessions.into_iter().map(to_message).collect(),
         }))
     }
 
-    async fn show_session(&self, request: Request<v1::ShowSessionRequest>) -> Answer<v1::Session> {
-        let (_caller, sessions) = self.admit(&request, Role::Reader)?;
+    async fn show_session(&self, request: Request<v1::ShowSessionRequest>) -> GrpcResult<v1::Session> {
+        let (_call, sessions) = self.authorized(&request, CallerRole::Reader)?;
         let id = session_id("id", &request.get_ref().id)?;
         let found = sessions.show(id, now_us()).await.map_err(AdminError::from)?;
-        Ok(Response::new(shown(found.ok_or(AdminError::NoSuchSession)?)))
+        Ok(Response::new(to_message(found.ok_or(AdminError::NoSuchSession)?)))
     }
 
-    async fn revoke_session(&self, request: Request<v1::RevokeSessionRequest>) -> Answer<v1::RevokeResponse> {
-        let (caller, sessions) = self.admit(&request, Role::Operator)?;
+    async fn revoke_session(&self, request: Request<v1::RevokeSessionRequest>) -> GrpcResult<v1::RevokeResponse> {
+        let (call, sessions) = self.authorized(&request, CallerRole::Operator)?;
         let id = session_id("id", &request.get_ref().id)?;
         if sessions.show(id, now_us()).await.map_err(AdminError::from)?.is_none() {
             return Err(AdminError::NoSuchSession.into());
         }
-        let order = Order {
-            caller: caller.clone(),
+        let caller = call.shared_caller();
+        let action = AdminAction {
+            call,
             act: Act::RevokeSession,
             target: id.to_string(),
         };
         let work = async move { Ok(sessions.revoke_session(id, &caller, now_us()).await?) };
-        self.carry_out(order, work).await
+        self.perform(action, work).await
     }
 
-    async fn revoke_principal(&self, request: Request<v1::RevokePrincipalRequest>) -> Answer<v1::RevokeResponse> {
-        let admitted = self.admit(&request, Role::Operator)?;
-        let asked = request.into_inner();
-        let (issuer, subject) = (name("issuer", asked.issuer)?, name("subject", asked.subject)?);
+    async fn revoke_principal(&self, request: Request<v1::RevokePrincipalRequest>) -> GrpcResult<v1::RevokeResponse> {
+        let authorized = self.authorized(&request, CallerRole::Operator)?;
+        let message = request.into_inner();
+        let (issuer, subject) = (name("issuer", message.issuer)?, name("subject", message.subject)?);
         let target = Target::Principal(PrincipalId::of(&issuer, &subject));
         let label = principal_name(&issuer, &subject);
-        self.revoke_target(admitted, Act::RevokePrincipal, target, label).await
-    }
-
-    async fn revoke_tenant(&self, request: Request<v1::RevokeTenantRequest>) -> Answer<v1::RevokeResponse> {
-        let admitted = self.admit(&request, Role::Operator)?;
-        let tenant = name("tenant", request.into_inner().tenant)?;
-        let target = Target::Tenant(TenantId::of(&tenant));
-        self.revoke_target(admitted, Act::RevokeTenant, target, tenant).await
-    }
-
-    async fn revoke_everything(&self, request: Request<v1::RevokeEverythingRequest>) -> Answer<v1::RevokeResponse> {
-        let admitted = self.admit(&request, Role::Operator)?;
-        self.revoke_target(admitted, Act::RevokeEverything, Target::Everything, String::new())
+        self.revoke_target(authorized, Act::RevokePrincipal, target, label)
             .await
     }
 
-    async fn show_lockdown(&self, request: Request<v1::ShowLockdownRequest>) -> Answer<v1::Lockdown> {
-        let (_caller, sessions) = self.admit(&request, Role::Reader)?;
+    async fn revoke_tenant(&self, request: Request<v1::RevokeTenantRequest>) -> GrpcResult<v1::RevokeResponse> {
+        let authorized = self.authorized(&request, CallerRole::Operator)?;
+        let tenant = name("tenant", request.into_inner().tenant)?;
+        let target = Target::Tenant(TenantId::of(&tenant));
+        self.revoke_target(authorized, Act::RevokeTenant, target, tenant).await
+    }
+
+    async fn revoke_everything(&self, request: Request<v1::RevokeEverythingRequest>) -> GrpcResult<v1::RevokeResponse> {
+        let authorized = self.authorized(&request, CallerRole::Operator)?;
+        self.revoke_target(authorized, Act::RevokeEverything, Target::Everything, String::new())
+            .await
+    }
+
+    async fn show_lockdown(&self, request: Request<v1::ShowLockdownRequest>) -> GrpcResult<v1::Lockdown> {
+        let (_call, sessions) = self.authorized(&request, CallerRole::Reader)?;
         let lockdown = sessions.lockdown().map_err(AdminError::from)?;
         Ok(Response::new(match lockdown {
             Some(lockdown) => v1::Lockdown {
@@ -159,39 +165,39 @@ impl Admin for AdminCalls {
         }))
     }
 
-    async fn set_lockdown(&self, request: Request<v1::SetLockdownRequest>) -> Answer<v1::RevokeResponse> {
-        let (caller, sessions) = self.admit(&request, Role::Operator)?;
+    async fn set_lockdown(&self, request: Request<v1::SetLockdownRequest>) -> GrpcResult<v1::RevokeResponse> {
+        let (call, sessions) = self.authorized(&request, CallerRole::Operator)?;
         let (act, lockdown) = match request.get_ref().mode() {
             v1::LockdownMode::On => {
                 let lockdown = Lockdown {
                     at_us: now_us(),
-                    caller: (*caller).to_owned(),
+                    caller: call.caller().to_owned(),
                 };
                 (Act::LockdownOn, Some(lockdown))
             }
             v1::LockdownMode::Off => (Act::LockdownOff, None),
             v1::LockdownMode::Unspecified => return Err(AdminError::Field("mode", "on or off").into()),
         };
-        let order = Order {
-            caller,
+        let action = AdminAction {
+            call,
             act,
             target: String::new(),
         };
         let work = async move { Ok(sessions.set_lockdown(lockdown).await?) };
-        self.carry_out(order, work).await
+        self.perform(action, work).await
     }
 }
 
-/// How many a page has at most.
-pub(super) fn page_length(asked: u32) -> Result<u32, AdminError> {
-    match asked {
+/// The length of a page; 0 asks for the default.
+pub(super) fn page_length(count_max: u32) -> Result<u32, AdminError> {
+    match count_max {
         0 => Ok(PAGE_DEFAULT),
         count_max @ 1..=PAGE_MAX => Ok(count_max),
         _ => Err(AdminError::Field("count_max", "1 to 1000")),
     }
 }
 
-/// Which ones are listed.
+/// A filter of sessions or devices, from the fields of a request.
 pub(super) fn filter(issuer: &str, subject: &str, tenant: &str) -> Result<Filter, AdminError> {
     match (issuer, subject, tenant) {
         ("", "", "") => Ok(Filter::All),
@@ -215,7 +221,7 @@ fn session_id(field: &'static str, text: &str) -> Result<SessionId, AdminError> 
         .map_err(|_| AdminError::Field(field, "a session's id, 64 hexadecimal digits"))
 }
 
-fn shown((session, status): (Session, SessionStatus)) -> v1::Session {
+fn to_message((session, status): (Session, SessionStatus)) -> v1::Session {
     let status = match status {
         SessionStatus::Live => v1::SessionStatus::Live,
         SessionStatus::Over(EndReason::IdleTimeout) => v1::SessionStatus::IdleTimeout,

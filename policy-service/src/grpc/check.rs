@@ -1,25 +1,23 @@
 //! One call of Envoy's `Check`: read, decide, answer.
 
-use std::sync::Arc;
-
 use picket_proto::external::envoy::service::auth::v3::authorization_server::Authorization;
 use picket_proto::external::envoy::service::auth::v3::{CheckRequest, CheckResponse};
 use tonic::{Request, Response, Status};
 
-use super::gate::Admitted;
-use super::status::{DecideError, label};
+use super::GrpcMetrics;
+use super::interceptor::admitted;
+use super::status::DecideError;
 use crate::clock::Stopwatch;
 use crate::ext_authz::Enforcement;
-use crate::metrics::Metrics;
 
-/// Answers the calls of Envoys.
-pub(super) struct Checks {
+/// Serves `Authorization`.
+pub(super) struct AuthorizationService {
     pub(super) enforcement: Enforcement,
-    pub(super) metrics: Arc<Metrics>,
+    pub(super) metrics: GrpcMetrics,
 }
 
 #[tonic::async_trait]
-impl Authorization for Checks {
+impl Authorization for AuthorizationService {
     async fn check(&self, request: Request<CheckRequest>) -> Result<Response<CheckResponse>, Status> {
         let stopwatch = Stopwatch::start();
         self.answer(request, stopwatch)
@@ -27,17 +25,16 @@ impl Authorization for Checks {
             .map(Response::new)
             .map_err(|error| {
                 let status = error.status();
-                self.metrics.failed(label(status.code()));
+                self.metrics.count_failure(status.code());
                 tracing::debug!(%error, "no verdict");
                 status
             })
     }
 }
 
-impl Checks {
+impl AuthorizationService {
     async fn answer(&self, request: Request<CheckRequest>, stopwatch: Stopwatch) -> Result<CheckResponse, DecideError> {
-        let admitted = Admitted::of(request.extensions())?;
-        let caller = admitted.shared_caller();
+        let caller = admitted(&request)?.shared_caller();
         Ok(self.enforcement.check(request.into_inner(), caller, stopwatch).await?)
     }
 }

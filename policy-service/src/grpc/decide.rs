@@ -9,24 +9,24 @@ use picket_proto::v1;
 use picket_proto::v1::policy_decision_server::PolicyDecision;
 use tonic::{Request, Response, Status};
 
-use super::gate::Admitted;
-use super::status::{DecideError, label};
+use super::GrpcMetrics;
+use super::interceptor::admitted;
+use super::status::DecideError;
 use crate::clock::Stopwatch;
 use crate::decision::Decider;
-use crate::metrics::Metrics;
 use crate::sessions::Presence;
 
 /// No sidecar waits this long; it bounds how long a call holds its slot while the disk is slow.
 const DECIDE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Answers the sidecars' calls.
-pub(super) struct Calls {
+/// Serves `PolicyDecision`.
+pub(super) struct DecisionService {
     pub(super) decider: Arc<Decider>,
-    pub(super) metrics: Arc<Metrics>,
+    pub(super) metrics: GrpcMetrics,
 }
 
 #[tonic::async_trait]
-impl PolicyDecision for Calls {
+impl PolicyDecision for DecisionService {
     async fn decide(&self, request: Request<v1::AccessRequest>) -> Result<Response<v1::Decision>, Status> {
         let stopwatch = Stopwatch::start();
         let decided = tokio::time::timeout(DECIDE_TIMEOUT, self.answer(request, stopwatch)).await;
@@ -34,7 +34,7 @@ impl PolicyDecision for Calls {
             Ok(decision) => Ok(Response::new(decision.into())),
             Err(error) => {
                 let status = error.status();
-                self.metrics.failed(label(status.code()));
+                self.metrics.count_failure(status.code());
                 tracing::debug!(%error, "no decision");
                 Err(status)
             }
@@ -42,13 +42,11 @@ impl PolicyDecision for Calls {
     }
 }
 
-impl Calls {
+impl DecisionService {
     async fn answer(&self, request: Request<v1::AccessRequest>, stopwatch: Stopwatch) -> Result<Decision, DecideError> {
-        let admitted = Admitted::of(request.extensions())?;
+        let call = admitted(&request)?;
         let request = AccessRequest::try_from(request.into_inner())?;
-        let decided = self
-            .decider
-            .decide(request, Presence::Client, admitted.caller(), stopwatch);
+        let decided = self.decider.decide(request, Presence::Client, call.caller(), stopwatch);
         Ok(decided.await?)
     }
 }

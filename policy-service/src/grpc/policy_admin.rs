@@ -1,37 +1,36 @@
-//! `picket.v1.PolicyAdmin`: revisions of policies in the store.
+//! `picket.v1.PolicyAdmin`: policy revisions in the store.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use picket_proto::v1;
 use picket_proto::v1::policy_admin_server::PolicyAdmin;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response};
 
-use super::act::{self, Caller, Done, now_us};
-use super::status::AdminError;
+use super::{GrpcResult, authorized};
+use crate::administration::{AdminAction, AdminError, Performed, now_us, perform_audited};
 use crate::audit::{Act, AuditLog, Outcome};
-use crate::configuration::Role;
+use crate::configuration::CallerRole;
 use crate::decision::Decider;
 use crate::policy::PolicyFiles;
 use crate::revisions::{Attempt, AttemptOutcome, Mistake, Mistakes, RevisionError, Revisions};
 use crate::storage::{Activation, Order, Revision};
+use crate::transport::AdmittedCall;
 
 const PAGE_DEFAULT: u32 = 100;
 const PAGE_MAX: u32 = 1_000;
 /// A line for people.
 const COMMENT_BYTES_MAX: usize = 1_000;
 
-type Answer<T> = Result<Response<T>, Status>;
-
-/// Answers the calls.
+/// Serves `PolicyAdmin`.
 #[derive(Clone)]
-pub(super) struct PolicyCalls {
+pub(super) struct PolicyAdminService {
     /// `None`: the policies are those of a folder.
     revisions: Option<Arc<Revisions>>,
     audit: AuditLog,
 }
 
-impl PolicyCalls {
+impl PolicyAdminService {
     pub(super) fn new(decider: &Decider) -> Self {
         Self {
             revisions: decider.policies.revisions().cloned(),
@@ -39,22 +38,25 @@ impl PolicyCalls {
         }
     }
 
-    /// The caller and the revisions, if it has the role.
-    fn admit<T>(&self, request: &Request<T>, role: Role) -> Result<(Caller, Arc<Revisions>), AdminError> {
-        let caller = act::admit(request, role)?;
+    /// The call and the revisions, where the caller has the role.
+    fn authorized<T>(
+        &self,
+        request: &Request<T>,
+        role: CallerRole,
+    ) -> Result<(AdmittedCall, Arc<Revisions>), AdminError> {
+        let call = authorized(request, role)?;
         let revisions = self.revisions.clone().ok_or(AdminError::NoRevisions)?;
-        Ok((caller, revisions))
+        Ok((call, revisions))
     }
 
-    async fn carry_out(
+    async fn perform(
         &self,
-        (caller, act, target): (Caller, Act, String),
+        action: AdminAction,
         attempt: impl Future<Output = Result<Attempt, RevisionError>> + Send + 'static,
-    ) -> Answer<v1::ActivateResponse> {
-        let order = act::Order { caller, act, target };
+    ) -> GrpcResult<v1::ActivateResponse> {
         let work = async move {
-            let answer = attempt.await;
-            let outcome = match &answer {
+            let attempt = attempt.await;
+            let outcome = match &attempt {
                 Ok(attempt) => match attempt.outcome {
                     AttemptOutcome::Activated => Outcome::Done,
                     AttemptOutcome::Unchanged | AttemptOutcome::Checked => Outcome::Unchanged,
@@ -63,30 +65,37 @@ impl PolicyCalls {
                 Err(error) if error.is_refusal() => Outcome::Refused,
                 Err(_) => Outcome::Failed,
             };
-            Ok(Done { outcome, answer })
+            let target = target_of(&attempt);
+            Ok(Performed::new(outcome, attempt).with_target(target))
         };
-        let attempt = act::carry_out_naming(&self.audit, order, target_of, work).await?;
-        Ok(Response::new(told(attempt.map_err(AdminError::from)?)))
+        let attempt = perform_audited(&self.audit, action, work).await?;
+        Ok(Response::new(attempt_message(attempt.map_err(AdminError::from)?)))
     }
 }
 
 #[tonic::async_trait]
-impl PolicyAdmin for PolicyCalls {
-    async fn list_revisions(&self, request: Request<v1::ListRevisionsRequest>) -> Answer<v1::ListRevisionsResponse> {
-        let (_caller, revisions) = self.admit(&request, Role::Reader)?;
-        let asked = request.into_inner();
-        let count_max = count(asked.count_max)?;
+impl PolicyAdmin for PolicyAdminService {
+    async fn list_revisions(
+        &self,
+        request: Request<v1::ListRevisionsRequest>,
+    ) -> GrpcResult<v1::ListRevisionsResponse> {
+        let (_call, revisions) = self.authorized(&request, CallerRole::Reader)?;
+        let message = request.into_inner();
+        let count_max = count(message.count_max)?;
         let active = revisions.active().await.map_err(AdminError::from)?;
-        let found = revisions.list(before(asked.before), count_max).await;
+        let found = revisions.list(before(message.before), count_max).await;
         let found = found.map_err(AdminError::from)?;
         Ok(Response::new(v1::ListRevisionsResponse {
             next: next(&found, count_max, |revision| revision.number),
-            revisions: found.into_iter().map(|revision| shown(revision, active)).collect(),
+            revisions: found
+                .into_iter()
+                .map(|revision| revision_message(revision, active))
+                .collect(),
         }))
     }
 
-    async fn show_revision(&self, request: Request<v1::ShowRevisionRequest>) -> Answer<v1::ShowRevisionResponse> {
-        let (_caller, revisions) = self.admit(&request, Role::Reader)?;
+    async fn show_revision(&self, request: Request<v1::ShowRevisionRequest>) -> GrpcResult<v1::ShowRevisionResponse> {
+        let (_call, revisions) = self.authorized(&request, CallerRole::Reader)?;
         let number = before(request.get_ref().number);
         let (revision, files) = revisions.show(number).await.map_err(AdminError::from)?;
         let active = revisions.active().await.map_err(AdminError::from)?;
@@ -95,58 +104,66 @@ impl PolicyAdmin for PolicyCalls {
             text: file.text,
         };
         Ok(Response::new(v1::ShowRevisionResponse {
-            revision: Some(shown(revision, active)),
+            revision: Some(revision_message(revision, active)),
             files: files.into_iter().map(file).collect(),
         }))
     }
 
-    async fn history(&self, request: Request<v1::HistoryRequest>) -> Answer<v1::HistoryResponse> {
-        let (_caller, revisions) = self.admit(&request, Role::Reader)?;
-        let asked = request.into_inner();
-        let count_max = count(asked.count_max)?;
-        let found = revisions.history(before(asked.before), count_max).await;
+    async fn history(&self, request: Request<v1::HistoryRequest>) -> GrpcResult<v1::HistoryResponse> {
+        let (_call, revisions) = self.authorized(&request, CallerRole::Reader)?;
+        let message = request.into_inner();
+        let count_max = count(message.count_max)?;
+        let found = revisions.history(before(message.before), count_max).await;
         let found = found.map_err(AdminError::from)?;
         Ok(Response::new(v1::HistoryResponse {
             next: next(&found, count_max, |activation| activation.id),
-            activations: found.into_iter().map(shown_activation).collect(),
+            activations: found.into_iter().map(activation_message).collect(),
         }))
     }
 
-    async fn activate(&self, request: Request<v1::ActivateRequest>) -> Answer<v1::ActivateResponse> {
-        let (caller, revisions) = self.admit(&request, Role::Operator)?;
-        let asked = request.into_inner();
-        let files = asked.files.into_iter().map(|file| (file.name, file.text));
+    async fn activate(&self, request: Request<v1::ActivateRequest>) -> GrpcResult<v1::ActivateResponse> {
+        let (call, revisions) = self.authorized(&request, CallerRole::Operator)?;
+        let message = request.into_inner();
+        let files = message.files.into_iter().map(|file| (file.name, file.text));
         let files = PolicyFiles::of(Path::new(""), files).map_err(|errors| Mistakes::of(&errors));
-        if asked.validate_only {
+        if message.validate_only {
             let attempt = match files {
                 Ok(files) => revisions.validate(files).await.map_err(AdminError::from)?,
                 Err(mistakes) => Attempt::refused(mistakes),
             };
-            return Ok(Response::new(told(attempt)));
+            return Ok(Response::new(attempt_message(attempt)));
         }
-        let order = order(&caller, asked.comment, asked.expected_active)?;
+        let order = order(call.caller(), message.comment, message.expected_active)?;
         let attempt = async move {
             match files {
                 Ok(files) => revisions.activate(files, order).await,
                 Err(mistakes) => Ok(Attempt::refused(mistakes)),
             }
         };
-        self.carry_out((caller, Act::ActivatePolicies, String::new()), attempt)
-            .await
+        let action = AdminAction {
+            call,
+            act: Act::ActivatePolicies,
+            target: String::new(),
+        };
+        self.perform(action, attempt).await
     }
 
-    async fn roll_back(&self, request: Request<v1::RollBackRequest>) -> Answer<v1::ActivateResponse> {
-        let (caller, revisions) = self.admit(&request, Role::Operator)?;
-        let asked = request.into_inner();
-        let number = before(asked.number).ok_or(AdminError::Field("number", "the number of a revision"))?;
-        let order = order(&caller, asked.comment, asked.expected_active)?;
+    async fn roll_back(&self, request: Request<v1::RollBackRequest>) -> GrpcResult<v1::ActivateResponse> {
+        let (call, revisions) = self.authorized(&request, CallerRole::Operator)?;
+        let message = request.into_inner();
+        let number = before(message.number).ok_or(AdminError::Field("number", "the number of a revision"))?;
+        let order = order(call.caller(), message.comment, message.expected_active)?;
         let attempt = async move { revisions.roll_back(number, order).await };
-        self.carry_out((caller, Act::RollBackPolicies, number.to_string()), attempt)
-            .await
+        let action = AdminAction {
+            call,
+            act: Act::RollBackPolicies,
+            target: number.to_string(),
+        };
+        self.perform(action, attempt).await
     }
 }
 
-/// What an act was done to, where that is known.
+/// The revision that an attempt is about, for the audit record.
 fn target_of(attempt: &Result<Attempt, RevisionError>) -> Option<String> {
     let attempt = attempt.as_ref().ok()?;
     Some(format!("{} {}", attempt.number?, attempt.digest))
@@ -188,7 +205,7 @@ fn next<T>(page: &[T], count_max: u32, number: impl Fn(&T) -> u64) -> u64 {
     if last == 1 { 0 } else { last }
 }
 
-fn shown(revision: Revision, active: Option<u64>) -> v1::PolicyRevision {
+fn revision_message(revision: Revision, active: Option<u64>) -> v1::PolicyRevision {
     v1::PolicyRevision {
         is_active: active == Some(revision.number),
         number: revision.number,
@@ -199,7 +216,7 @@ fn shown(revision: Revision, active: Option<u64>) -> v1::PolicyRevision {
     }
 }
 
-fn shown_activation(activation: Activation) -> v1::PolicyActivation {
+fn activation_message(activation: Activation) -> v1::PolicyActivation {
     v1::PolicyActivation {
         id: activation.id,
         number: activation.number,
@@ -211,7 +228,7 @@ fn shown_activation(activation: Activation) -> v1::PolicyActivation {
     }
 }
 
-fn told(attempt: Attempt) -> v1::ActivateResponse {
+fn attempt_message(attempt: Attempt) -> v1::ActivateResponse {
     let (outcome, mistakes) = match attempt.outcome {
         AttemptOutcome::Activated => (v1::ActivationOutcome::Activated, None),
         AttemptOutcome::Unchanged => (v1::ActivationOutcome::Unchanged, None),

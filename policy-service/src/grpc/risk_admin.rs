@@ -1,4 +1,4 @@
-//! `picket.v1.RiskAdmin`: what others tell about principals, and what is known of them.
+//! `picket.v1.RiskAdmin`: reports about principals, and explanations of their risk.
 
 mod reports;
 
@@ -7,54 +7,56 @@ use std::sync::Arc;
 use picket_core::spiffe::SpiffeId;
 use picket_proto::v1;
 use picket_proto::v1::risk_admin_server::RiskAdmin;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response};
 
-use super::act::{self, Caller, Done, Order};
-use super::budget::Budgets;
-use super::status::AdminError;
+use super::{GrpcResult, authorized};
+use crate::administration::{AdminAction, AdminError, Performed, ReportLimits, perform_audited};
 use crate::assessor::Assessor;
 use crate::audit::{Act, AuditLog, Outcome};
 use crate::clock;
-use crate::configuration::Role;
+use crate::configuration::CallerRole;
 use crate::risk::{Baseline, Factor, Noted, Past, PrincipalKey};
+use crate::transport::AdmittedCall;
 use reports::{Authentication, Dynamics};
 
 /// Reports in a call.
 const REPORTS_MAX: usize = 100;
 
-type Answer<T> = Result<Response<T>, Status>;
-
-/// Answers reporters and readers.
+/// Serves `RiskAdmin`.
 #[derive(Clone)]
-pub(super) struct RiskCalls {
+pub(super) struct RiskAdminService {
     /// `None`: nothing is scored.
     risk: Option<Arc<Assessor>>,
     audit: AuditLog,
-    budgets: Arc<Budgets>,
+    report_limits: Arc<ReportLimits>,
 }
 
-impl RiskCalls {
+impl RiskAdminService {
     pub(super) fn new(risk: Option<Arc<Assessor>>, audit: AuditLog) -> Self {
         Self {
             risk,
             audit,
-            budgets: Arc::default(),
+            report_limits: Arc::default(),
         }
     }
 
-    /// The caller and what scores, if the caller has the role.
-    fn admit<T>(&self, request: &Request<T>, role: Role) -> Result<(Caller, Arc<Assessor>), AdminError> {
-        let caller = act::admit(request, role)?;
+    /// The call and the assessor, where the caller has the role.
+    fn authorized<T>(
+        &self,
+        request: &Request<T>,
+        role: CallerRole,
+    ) -> Result<(AdmittedCall, Arc<Assessor>), AdminError> {
+        let call = authorized(request, role)?;
         let risk = self.risk.clone().ok_or(AdminError::NoRisk)?;
-        Ok((caller, risk))
+        Ok((call, risk))
     }
 
-    /// Whether so many reports of a caller are few enough, both in the call and in the last seconds.
-    fn spend(&self, caller: &str, reports: usize) -> Result<(), AdminError> {
+    /// Checks the number of reports against the limits of one call and of the caller's rate.
+    fn check_report_limits(&self, caller: &str, reports: usize) -> Result<(), AdminError> {
         if reports == 0 || reports > REPORTS_MAX {
             return Err(AdminError::Field("reports", "1 to 100 reports"));
         }
-        match self.budgets.spend(caller, reports, clock::now_unix_us()) {
+        match self.report_limits.try_acquire(caller, reports, clock::now_unix_us()) {
             true => Ok(()),
             false => Err(AdminError::TooManyReports),
         }
@@ -62,50 +64,52 @@ impl RiskCalls {
 }
 
 #[tonic::async_trait]
-impl RiskAdmin for RiskCalls {
+impl RiskAdmin for RiskAdminService {
     async fn report_authentication(
         &self,
         request: Request<v1::ReportAuthenticationRequest>,
-    ) -> Answer<v1::ReportAuthenticationResponse> {
-        let (caller, risk) = self.admit(&request, Role::Reporter)?;
-        let asked = request.into_inner().reports;
-        self.spend(&caller, asked.len())?;
-        let reports = reports::each(asked, |report| Authentication::read(report, clock::now_unix_us()))?;
-        let order = Order {
-            caller,
+    ) -> GrpcResult<v1::ReportAuthenticationResponse> {
+        let (call, risk) = self.authorized(&request, CallerRole::Reporter)?;
+        let messages = request.into_inner().reports;
+        self.check_report_limits(call.caller(), messages.len())?;
+        let reports = reports::each(messages, |report| Authentication::read(report, clock::now_unix_us()))?;
+        let action = AdminAction {
+            call,
             act: Act::ReportAuthentication,
             target: reports::authentications_in_words(&reports),
         };
         let work = async move {
-            let mut answer = v1::ReportAuthenticationResponse::default();
+            let mut response = v1::ReportAuthenticationResponse::default();
             for report in &reports {
                 let count = match report.tell(&risk) {
-                    Noted::Baseline => &mut answer.remembered,
-                    Noted::Aside => &mut answer.kept_aside,
-                    Noted::Dropped => &mut answer.dropped,
+                    Noted::Baseline => &mut response.remembered,
+                    Noted::Aside => &mut response.kept_aside,
+                    Noted::Dropped => &mut response.dropped,
                 };
                 *count = count.saturating_add(1);
             }
-            let outcome = match answer.remembered > 0 || answer.kept_aside > 0 {
+            let outcome = match response.remembered > 0 || response.kept_aside > 0 {
                 true => Outcome::Done,
                 false => Outcome::Unchanged,
             };
-            Ok(Done { outcome, answer })
+            Ok(Performed::new(outcome, response))
         };
-        let answer = act::carry_out(&self.audit, order, work).await?;
-        Ok(Response::new(answer))
+        Ok(Response::new(perform_audited(&self.audit, action, work).await?))
     }
 
-    async fn report_dynamics(&self, request: Request<v1::ReportDynamicsRequest>) -> Answer<v1::ReportDynamicsResponse> {
-        let (caller, risk) = self.admit(&request, Role::Reporter)?;
-        let asked = request.into_inner().reports;
-        self.spend(&caller, asked.len())?;
-        let reports = reports::each(asked, Dynamics::read)?;
+    async fn report_dynamics(
+        &self,
+        request: Request<v1::ReportDynamicsRequest>,
+    ) -> GrpcResult<v1::ReportDynamicsResponse> {
+        let (call, risk) = self.authorized(&request, CallerRole::Reporter)?;
+        let messages = request.into_inner().reports;
+        self.check_report_limits(call.caller(), messages.len())?;
+        let reports = reports::each(messages, Dynamics::read)?;
         // What the record says depends on what they come to, which takes no time to find out.
         let now_s = reports::seconds(clock::now_unix_us());
         let scores: Vec<Option<u32>> = reports.iter().map(|report| report.tell(&risk, now_s)).collect();
-        let order = Order {
-            caller,
+        let action = AdminAction {
+            call,
             act: Act::ReportDynamics,
             target: reports::dynamics_in_words(&reports, &scores),
         };
@@ -117,25 +121,28 @@ impl RiskAdmin for RiskCalls {
             let results = scores
                 .into_iter()
                 .map(|anomaly_score| v1::DynamicsResult { anomaly_score });
-            let answer = v1::ReportDynamicsResponse {
+            let response = v1::ReportDynamicsResponse {
                 results: results.collect(),
             };
-            Ok(Done { outcome, answer })
+            Ok(Performed::new(outcome, response))
         };
-        let answer = act::carry_out(&self.audit, order, work).await?;
-        Ok(Response::new(answer))
+        Ok(Response::new(perform_audited(&self.audit, action, work).await?))
     }
 
-    async fn explain_risk(&self, request: Request<v1::ExplainRiskRequest>) -> Answer<v1::RiskExplanation> {
-        let (_caller, risk) = self.admit(&request, Role::Reader)?;
+    async fn explain_risk(&self, request: Request<v1::ExplainRiskRequest>) -> GrpcResult<v1::RiskExplanation> {
+        let (_call, risk) = self.authorized(&request, CallerRole::Reader)?;
         let principal = principal(request.get_ref())?;
         let found = risk.baseline(principal);
         Ok(Response::new(found.as_ref().map(explained).unwrap_or_default()))
     }
 }
 
-fn principal(asked: &v1::ExplainRiskRequest) -> Result<PrincipalKey, AdminError> {
-    match (asked.issuer.as_str(), asked.subject.as_str(), asked.workload.as_str()) {
+fn principal(message: &v1::ExplainRiskRequest) -> Result<PrincipalKey, AdminError> {
+    match (
+        message.issuer.as_str(),
+        message.subject.as_str(),
+        message.workload.as_str(),
+    ) {
         ("", "", workload) => {
             let workload: SpiffeId = workload.parse().map_err(|_| {
                 AdminError::Field("workload", "a SPIFFE ID, where `issuer` and `subject` are not given")

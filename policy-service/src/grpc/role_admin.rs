@@ -1,19 +1,20 @@
-//! `picket.v1.RoleAdmin`: roles that operators assign.
+//! `picket.v1.RoleAdmin`: role assignments.
 
 use std::sync::Arc;
 
 use picket_core::access::principal_name;
 use picket_proto::v1;
 use picket_proto::v1::role_admin_server::RoleAdmin;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response};
 
-use super::act::{self, Caller, Done, Order, now_us};
-use super::status::AdminError;
+use super::{GrpcResult, authorized};
+use crate::administration::{AdminAction, AdminError, Performed, now_us, perform_audited};
 use crate::audit::{Act, AuditLog, Outcome};
-use crate::configuration::Role;
+use crate::configuration::CallerRole;
 use crate::decision::Decider;
 use crate::roles::Roles;
 use crate::storage::{Assigned, RoleAssignment, RoleFilter, RoleKey};
+use crate::transport::AdmittedCall;
 
 const PAGE_DEFAULT: u32 = 100;
 const PAGE_MAX: u32 = 1_000;
@@ -21,17 +22,15 @@ const PAGE_MAX: u32 = 1_000;
 const NAME_BYTES_MAX: usize = 1_024;
 const ROLE_BYTES_MAX: usize = 256;
 
-type Answer<T> = Result<Response<T>, Status>;
-
-/// Answers the calls.
+/// Serves `RoleAdmin`.
 #[derive(Clone)]
-pub(super) struct RoleCalls {
+pub(super) struct RoleAdminService {
     /// `None`: roles are those of tokens alone.
     roles: Option<Arc<Roles>>,
     audit: AuditLog,
 }
 
-impl RoleCalls {
+impl RoleAdminService {
     pub(super) fn new(decider: &Decider) -> Self {
         Self {
             roles: decider.roles.clone(),
@@ -39,84 +38,84 @@ impl RoleCalls {
         }
     }
 
-    /// The caller and the roles, if it has the role for that.
-    fn admit<T>(&self, request: &Request<T>, role: Role) -> Result<(Caller, Arc<Roles>), AdminError> {
-        let caller = act::admit(request, role)?;
+    /// The call and the assigned roles, where the caller has the role for that.
+    fn authorized<T>(&self, request: &Request<T>, role: CallerRole) -> Result<(AdmittedCall, Arc<Roles>), AdminError> {
+        let call = authorized(request, role)?;
         let roles = self.roles.clone().ok_or(AdminError::NoRoles)?;
-        Ok((caller, roles))
+        Ok((call, roles))
     }
 }
 
 #[tonic::async_trait]
-impl RoleAdmin for RoleCalls {
-    async fn assign_role(&self, request: Request<v1::AssignRoleRequest>) -> Answer<v1::ChangeRoleResponse> {
-        let (caller, roles) = self.admit(&request, Role::Operator)?;
-        let asked = request.into_inner();
+impl RoleAdmin for RoleAdminService {
+    async fn assign_role(&self, request: Request<v1::AssignRoleRequest>) -> GrpcResult<v1::ChangeRoleResponse> {
+        let (call, roles) = self.authorized(&request, CallerRole::Operator)?;
+        let message = request.into_inner();
         let at_us = now_us();
-        if asked.until_us.is_some_and(|until_us| until_us <= at_us) {
+        if message.until_us.is_some_and(|until_us| until_us <= at_us) {
             return Err(AdminError::Field("until_us", "a time to come").into());
         }
         let assignment = RoleAssignment {
-            key: key(asked.issuer, asked.subject, asked.role, asked.tenant)?,
-            until_us: asked.until_us,
-            author: (*caller).to_owned(),
+            key: key(message.issuer, message.subject, message.role, message.tenant)?,
+            until_us: message.until_us,
+            author: call.caller().to_owned(),
             at_us,
         };
-        let order = Order {
-            caller,
+        let action = AdminAction {
+            call,
             act: Act::AssignRole,
             target: target(&assignment.key),
         };
         let work = async move {
-            let answer = roles.assign(assignment).await?;
-            let outcome = match answer {
+            let assigned = roles.assign(assignment).await?;
+            let outcome = match assigned {
                 Assigned::Done => Outcome::Done,
                 Assigned::Unchanged => Outcome::Unchanged,
                 Assigned::TooMany => Outcome::Refused,
             };
-            Ok(Done { outcome, answer })
+            Ok(Performed::new(outcome, assigned))
         };
-        match act::carry_out(&self.audit, order, work).await? {
+        match perform_audited(&self.audit, action, work).await? {
             Assigned::Done => Ok(Response::new(v1::ChangeRoleResponse { changed: true })),
             Assigned::Unchanged => Ok(Response::new(v1::ChangeRoleResponse { changed: false })),
             Assigned::TooMany => Err(AdminError::TooManyRoles.into()),
         }
     }
 
-    async fn withdraw_role(&self, request: Request<v1::WithdrawRoleRequest>) -> Answer<v1::ChangeRoleResponse> {
-        let (caller, roles) = self.admit(&request, Role::Operator)?;
-        let asked = request.into_inner();
-        let key = key(asked.issuer, asked.subject, asked.role, asked.tenant)?;
-        let order = Order {
-            caller,
+    async fn withdraw_role(&self, request: Request<v1::WithdrawRoleRequest>) -> GrpcResult<v1::ChangeRoleResponse> {
+        let (call, roles) = self.authorized(&request, CallerRole::Operator)?;
+        let message = request.into_inner();
+        let key = key(message.issuer, message.subject, message.role, message.tenant)?;
+        let action = AdminAction {
+            call,
             act: Act::WithdrawRole,
             target: target(&key),
         };
-        let work = async move { Ok(Done::changed(roles.withdraw(key).await?)) };
-        let changed = act::carry_out(&self.audit, order, work).await?;
+        let work = async move { Ok(Performed::changed(roles.withdraw(key).await?)) };
+        let changed = perform_audited(&self.audit, action, work).await?;
         Ok(Response::new(v1::ChangeRoleResponse { changed }))
     }
 
-    async fn list_roles(&self, request: Request<v1::ListRolesRequest>) -> Answer<v1::ListRolesResponse> {
-        let (_caller, roles) = self.admit(&request, Role::Reader)?;
-        let asked = request.into_inner();
-        let count_max = match asked.count_max {
+    async fn list_roles(&self, request: Request<v1::ListRolesRequest>) -> GrpcResult<v1::ListRolesResponse> {
+        let (_call, roles) = self.authorized(&request, CallerRole::Reader)?;
+        let message = request.into_inner();
+        let count_max = match message.count_max {
             0 => PAGE_DEFAULT,
             count_max @ 1..=PAGE_MAX => count_max,
             _ => return Err(AdminError::Field("count_max", "1 to 1000").into()),
         };
         let some = |text: String| Some(text).filter(|text| !text.is_empty());
         let filter = RoleFilter {
-            issuer: some(asked.issuer),
-            subject: some(asked.subject),
-            role: some(asked.role),
-            tenant: some(asked.tenant),
+            issuer: some(message.issuer),
+            subject: some(message.subject),
+            role: some(message.role),
+            tenant: some(message.tenant),
         };
-        let page = roles.list(filter, asked.after, count_max).await;
+        let page = roles.list(filter, message.after, count_max).await;
         let page = page.map_err(AdminError::from)?;
         Ok(Response::new(v1::ListRolesResponse {
             next: page.after.unwrap_or(0),
-            assignments: page.assignments.into_iter().map(shown).collect(),
+            assignments: page.assignments.into_iter().map(to_message).collect(),
         }))
     }
 }
@@ -157,7 +156,7 @@ fn target(key: &RoleKey) -> String {
     }
 }
 
-fn shown(assignment: RoleAssignment) -> v1::RoleAssignment {
+fn to_message(assignment: RoleAssignment) -> v1::RoleAssignment {
     v1::RoleAssignment {
         issuer: assignment.key.issuer,
         subject: assignment.key.subject,

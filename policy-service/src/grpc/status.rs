@@ -1,17 +1,16 @@
 //! The one table from what went wrong to what the caller is told.
 
-use picket_core::enrollment::EnrollmentError;
 use picket_proto::WireError;
 use tonic::{Code, Status};
 
+use crate::administration::AdminError;
 use crate::audit::AppendError;
-use crate::configuration::Role;
 use crate::decision::DecisionError;
 use crate::devices::InvitationError;
 use crate::ext_authz::CheckError;
 use crate::revisions::RevisionError;
 use crate::sessions::OperationError;
-use crate::storage::{ROLE_ASSIGNMENTS_MAX, StorageError};
+use crate::transport::AdmissionError;
 
 /// Why a call ends without a decision.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +33,15 @@ pub(super) enum DecideError {
     /// It took longer than any sidecar waits.
     #[error("the decision took too long")]
     TimedOut,
+}
+
+impl From<AdmissionError> for DecideError {
+    fn from(error: AdmissionError) -> Self {
+        match error {
+            AdmissionError::Refused(_) => Self::CallerRefused,
+            AdmissionError::Overloaded => Self::Overloaded,
+        }
+    }
 }
 
 impl DecideError {
@@ -60,96 +68,6 @@ impl DecideError {
             Self::Undecided(DecisionError::Policies(_)) => Status::unavailable("the policies could not be looked up"),
             Self::TimedOut => Status::deadline_exceeded(self.to_string()),
         }
-    }
-}
-
-/// Why an operator's call fails.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum AdminError {
-    /// The caller may not do that.
-    #[error("it needs the role `{}`", .0.as_str())]
-    Role(Role),
-    /// There is nothing to look at or act on.
-    #[error("this policy service keeps no sessions: its configuration has no `[sessions]`")]
-    NoSessions,
-    /// There are none to look at or act on.
-    #[error("this policy service keeps no devices: its configuration has no `[devices]`")]
-    NoDevices,
-    /// There is no device of this id, or none that is known by this.
-    #[error("there is no such device")]
-    NoSuchDevice,
-    /// It was never made, was answered or has ended.
-    #[error("there is no such challenge, or it was answered, or it has ended")]
-    NoSuchChallenge,
-    /// A proof does not hold.
-    #[error("field `proof`: {0}")]
-    Proof(#[from] EnrollmentError),
-    /// Two devices would be known by one.
-    #[error("the thumbprint is another device's")]
-    ThumbprintTaken,
-    /// Nothing changes such a device.
-    #[error("the device is retired")]
-    DeviceRetired,
-    /// There are as many as there may be.
-    #[error("there are as many {0} as there may be")]
-    TooMany(&'static str),
-    /// A device could not be invited.
-    #[error(transparent)]
-    Invitation(#[from] InvitationError),
-    /// There are no scores.
-    #[error("this policy service assesses no risk: its configuration has no `[risk]`")]
-    NoRisk,
-    /// As much was told as may be.
-    #[error("more reports of this caller than are taken in a second")]
-    TooManyReports,
-    /// A field of a report is not what the contract says.
-    #[error("field `reports[{index}].{field}`: expected {expected}")]
-    Report {
-        index: usize,
-        field: &'static str,
-        expected: &'static str,
-    },
-    /// A field of the request is not what the contract says.
-    #[error("field `{0}`: expected {1}")]
-    Field(&'static str, &'static str),
-    /// There are no revisions to look at or to activate.
-    #[error(
-        "the policies of this policy service are those of a folder: its configuration has no `policies.source = \"store\"`"
-    )]
-    NoRevisions,
-    /// There are no roles to look at or to assign.
-    #[error(
-        "this policy service takes roles from tokens alone: its configuration has no `roles.source = \"token_and_store\"`"
-    )]
-    NoRoles,
-    /// There are as many as there may be.
-    #[error("{ROLE_ASSIGNMENTS_MAX} role assignments are held")]
-    TooManyRoles,
-    /// It was not done, or nobody knows.
-    #[error(transparent)]
-    Revision(#[from] RevisionError),
-    /// There is no session of this id.
-    #[error("there is no such session")]
-    NoSuchSession,
-    /// It was not done, or nobody knows.
-    #[error(transparent)]
-    Operation(#[from] OperationError),
-    /// It was done and is not recorded.
-    #[error("it was done, but could not be recorded")]
-    Audit(#[from] AppendError),
-    /// It would not be recorded.
-    #[error(
-        "it was not done: the audit log cannot be written, and only what takes something away is done without a record"
-    )]
-    AuditFails,
-    /// It ended in the middle.
-    #[error("it is not known whether it was done")]
-    Cut,
-}
-
-impl From<StorageError> for AdminError {
-    fn from(error: StorageError) -> Self {
-        Self::Operation(error.into())
     }
 }
 
@@ -181,7 +99,7 @@ impl From<AdminError> for Status {
             AdminError::Operation(OperationError::Storage(_)) | AdminError::Audit(_) | AdminError::AuditFails => {
                 Code::Unavailable
             }
-            AdminError::Cut => Code::Internal,
+            AdminError::Interrupted => Code::Internal,
         };
         if let AdminError::Operation(OperationError::Storage(storage))
         | AdminError::Revision(RevisionError::Storage(storage))
@@ -195,8 +113,8 @@ impl From<AdminError> for Status {
     }
 }
 
-/// The label of a code in metrics; it covers every code that [`DecideError::status`] gives.
-pub(super) fn label(code: Code) -> &'static str {
+/// The name of a code, for metrics; it covers every code that [`DecideError::status`] returns.
+pub(super) fn code_name(code: Code) -> &'static str {
     match code {
         Code::PermissionDenied => "PERMISSION_DENIED",
         Code::ResourceExhausted => "RESOURCE_EXHAUSTED",

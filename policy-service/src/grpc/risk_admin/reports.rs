@@ -7,7 +7,7 @@ use picket_core::access::principal_name;
 use picket_proto::v1;
 use picket_proto::v1::dynamics_report::Session;
 
-use super::super::status::AdminError;
+use crate::administration::AdminError;
 use crate::assessor::Assessor;
 use crate::risk::{AuthenticationOutcome, Measure, Measured, Noted, PrincipalKey, SessionKey, SessionName};
 

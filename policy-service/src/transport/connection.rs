@@ -1,4 +1,4 @@
-//! A connection that holds one of a bounded number of slots for as long as it lives.
+//! A connection that occupies one of a bounded number of slots until it is dropped.
 
 use std::io;
 use std::pin::Pin;
@@ -8,7 +8,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::OwnedSemaphorePermit;
 use tonic::transport::server::Connected;
 
-/// A stream with what is known about its other end.
+/// A stream with `info` about its other end.
 pub(crate) struct Connection<S, I> {
     stream: S,
     info: I,

@@ -1,4 +1,4 @@
-//! `picket.v1.DeviceAdmin`: what operators and reporters do with devices.
+//! `picket.v1.DeviceAdmin`: enrolment, states and posture of devices.
 
 use std::sync::Arc;
 
@@ -7,68 +7,72 @@ use picket_proto::v1;
 use picket_proto::v1::device_admin_server::DeviceAdmin;
 use tonic::Request;
 
-use super::act::{self, Caller, Done, Order, now_us};
-use super::admin::{Answer, filter, name, page_length};
-use super::budget::Budgets;
-use super::status::AdminError;
+use super::admin::{filter, name, page_length};
+use super::{GrpcResult, authorized};
+use crate::administration::{AdminAction, AdminError, Performed, ReportLimits, now_us, perform_audited};
 use crate::audit::{Act, AuditLog, Outcome};
 use crate::clock;
-use crate::configuration::Role;
+use crate::configuration::CallerRole;
 use crate::decision::Decider;
 use crate::devices::{
     Device, DeviceId, DeviceState, Devices, Invitation, OsName, OsVersion, Posture, Thumbprint, Trust,
 };
 use crate::storage::DeviceChange;
+use crate::transport::AdmittedCall;
 
-/// What people call a device.
+/// The limit of a device's label.
 const LABEL_BYTES_MAX: usize = 256;
 
-/// Answers operators' and reporters' calls.
+/// Serves `DeviceAdmin`.
 #[derive(Clone)]
-pub(super) struct DeviceCalls {
+pub(super) struct DeviceAdminService {
     /// `None`: no devices are kept.
     devices: Option<Arc<Devices>>,
     audit: AuditLog,
-    budgets: Arc<Budgets>,
+    report_limits: Arc<ReportLimits>,
 }
 
-/// What became of a change, where it could be made.
+/// The device and whether it changed, where the change was possible.
 type Changed = Result<(Box<Device>, bool), AdminError>;
 
-impl DeviceCalls {
+impl DeviceAdminService {
     pub(super) fn new(decider: &Decider) -> Self {
         Self {
             devices: decider.devices.clone(),
             audit: decider.audit.clone(),
-            budgets: Arc::default(),
+            report_limits: Arc::default(),
         }
     }
 
-    /// The caller and the devices, if it has the role.
-    fn admit<T>(&self, request: &Request<T>, role: Role) -> Result<(Caller, Arc<Devices>), AdminError> {
-        let caller = act::admit(request, role)?;
+    /// The call and the devices, where the caller has the role.
+    fn authorized<T>(
+        &self,
+        request: &Request<T>,
+        role: CallerRole,
+    ) -> Result<(AdmittedCall, Arc<Devices>), AdminError> {
+        let call = authorized(request, role)?;
         let devices = self.devices.clone().ok_or(AdminError::NoDevices)?;
-        Ok((caller, devices))
+        Ok((call, devices))
     }
 
-    /// Does what was ordered and records it, also where something is in the way.
-    async fn carry_out(
+    /// Performs and records an action, also where the device's state prevents it.
+    async fn perform(
         &self,
-        order: Order,
+        action: AdminAction,
         missing: AdminError,
         work: impl Future<Output = Result<DeviceChange, crate::storage::StorageError>> + Send + 'static,
     ) -> Changed {
         let work = async move {
-            let answer = of_change(work.await?, missing);
-            let is_done = matches!(answer, Ok((_, true)));
+            let changed = of_change(work.await?, missing);
+            let is_done = matches!(changed, Ok((_, true)));
             let outcome = if is_done { Outcome::Done } else { Outcome::Unchanged };
-            Ok(Done { outcome, answer })
+            Ok(Performed::new(outcome, changed))
         };
-        act::carry_out(&self.audit, order, work).await?
+        perform_audited(&self.audit, action, work).await?
     }
 }
 
-/// What was enrolled, and whose it is: before, only its key is known.
+/// The enrolled device and its owner, for the audit record: before, only its key is known.
 fn enrolled(changed: &Changed) -> Option<String> {
     let (device, _) = changed.as_ref().ok()?;
     let owner = principal_name(&device.issuer, &device.subject);
@@ -87,43 +91,42 @@ fn of_change(change: DeviceChange, missing: AdminError) -> Changed {
     }
 }
 
-fn response(changed: Changed) -> Answer<v1::DeviceResponse> {
+fn response(changed: Changed) -> GrpcResult<v1::DeviceResponse> {
     let (_, changed) = changed?;
     Ok(tonic::Response::new(v1::DeviceResponse { changed }))
 }
 
 #[tonic::async_trait]
-impl DeviceAdmin for DeviceCalls {
+impl DeviceAdmin for DeviceAdminService {
     async fn begin_enrollment(
         &self,
         request: Request<v1::BeginEnrollmentRequest>,
-    ) -> Answer<v1::BeginEnrollmentResponse> {
-        let (caller, devices) = self.admit(&request, Role::Operator)?;
-        let asked = request.into_inner();
-        if asked.label.len() > LABEL_BYTES_MAX {
+    ) -> GrpcResult<v1::BeginEnrollmentResponse> {
+        let (call, devices) = self.authorized(&request, CallerRole::Operator)?;
+        let message = request.into_inner();
+        if message.label.len() > LABEL_BYTES_MAX {
             return Err(AdminError::Field("label", "at most 256 bytes").into());
         }
         let invitation = Invitation {
-            issuer: name("issuer", asked.issuer)?,
-            subject: name("subject", asked.subject)?,
-            tenant: match asked.tenant.as_str() {
+            issuer: name("issuer", message.issuer)?,
+            subject: name("subject", message.subject)?,
+            tenant: match message.tenant.as_str() {
                 "" => None,
-                _ => Some(name("tenant", asked.tenant)?),
+                _ => Some(name("tenant", message.tenant)?),
             },
-            label: asked.label,
-            caller: (*caller).to_owned(),
+            label: message.label,
+            caller: call.caller().to_owned(),
         };
-        let order = Order {
-            caller,
+        let action = AdminAction {
+            call,
             act: Act::BeginEnrollment,
             target: principal_name(&invitation.issuer, &invitation.subject),
         };
         let work = async move {
-            let answer = devices.invite(invitation, now_us()).await?;
-            let outcome = Outcome::Done;
-            Ok(Done { outcome, answer })
+            let invited = devices.invite(invitation, now_us()).await?;
+            Ok(Performed::new(Outcome::Done, invited))
         };
-        let invited = act::carry_out(&self.audit, order, work).await?;
+        let invited = perform_audited(&self.audit, action, work).await?;
         Ok(tonic::Response::new(v1::BeginEnrollmentResponse {
             challenge: invited.challenge.as_str().to_owned(),
             audience: invited.audience,
@@ -131,34 +134,35 @@ impl DeviceAdmin for DeviceCalls {
         }))
     }
 
-    async fn enroll_device(&self, request: Request<v1::EnrollDeviceRequest>) -> Answer<v1::Device> {
-        let (caller, devices) = self.admit(&request, Role::Operator)?;
+    async fn enroll_device(&self, request: Request<v1::EnrollDeviceRequest>) -> GrpcResult<v1::Device> {
+        let (call, devices) = self.authorized(&request, CallerRole::Operator)?;
         let now_us = now_us();
         let proof = devices
             .check(&request.get_ref().proof, now_us)
             .map_err(AdminError::from)?;
-        let order = Order {
-            caller,
+        let action = AdminAction {
+            call,
             act: Act::EnrollDevice,
             target: Thumbprint::Key(proof.thumbprint.0).to_string(),
         };
         let shared = Arc::clone(&devices);
         let work = async move {
-            let answer = of_change(devices.enroll(&proof, now_us).await?, AdminError::NoSuchChallenge);
-            let outcome = if answer.is_ok() {
+            let changed = of_change(devices.enroll(&proof, now_us).await?, AdminError::NoSuchChallenge);
+            let outcome = if changed.is_ok() {
                 Outcome::Done
             } else {
                 Outcome::Unchanged
             };
-            Ok(Done { outcome, answer })
+            let target = enrolled(&changed);
+            Ok(Performed::new(outcome, changed).with_target(target))
         };
-        let (device, _) = act::carry_out_naming(&self.audit, order, enrolled, work).await??;
+        let (device, _) = perform_audited(&self.audit, action, work).await??;
         let trust = shared.trust(&device, now_us);
-        Ok(tonic::Response::new(shown(*device, &trust)))
+        Ok(tonic::Response::new(to_message(*device, &trust)))
     }
 
-    async fn set_device_state(&self, request: Request<v1::SetDeviceStateRequest>) -> Answer<v1::DeviceResponse> {
-        let (caller, devices) = self.admit(&request, Role::Operator)?;
+    async fn set_device_state(&self, request: Request<v1::SetDeviceStateRequest>) -> GrpcResult<v1::DeviceResponse> {
+        let (call, devices) = self.authorized(&request, CallerRole::Operator)?;
         let id = device_id("id", &request.get_ref().id)?;
         let (act, state) = match request.get_ref().state() {
             v1::DeviceState::Enrolled => (Act::ReinstateDevice, DeviceState::Enrolled),
@@ -169,110 +173,113 @@ impl DeviceAdmin for DeviceCalls {
                 return Err(AdminError::Field("state", "enrolled, trusted, suspended or retired").into());
             }
         };
-        let order = Order {
-            caller,
+        let action = AdminAction {
+            call,
             act,
             target: id.to_string(),
         };
         let work = async move { devices.set_state(id, state, now_us()).await };
-        response(self.carry_out(order, AdminError::NoSuchDevice, work).await)
+        response(self.perform(action, AdminError::NoSuchDevice, work).await)
     }
 
-    async fn add_device_thumbprint(&self, request: Request<v1::DeviceThumbprintRequest>) -> Answer<v1::DeviceResponse> {
-        let (caller, devices) = self.admit(&request, Role::Operator)?;
+    async fn add_device_thumbprint(
+        &self,
+        request: Request<v1::DeviceThumbprintRequest>,
+    ) -> GrpcResult<v1::DeviceResponse> {
+        let (call, devices) = self.authorized(&request, CallerRole::Operator)?;
         let (id, thumbprint) = of_thumbprint_request(request.get_ref())?;
-        let order = Order {
-            caller,
+        let action = AdminAction {
+            call,
             act: Act::AddDeviceThumbprint,
             target: format!("{id}: {thumbprint}"),
         };
         let work = async move { devices.add_thumbprint(id, thumbprint, now_us()).await };
-        response(self.carry_out(order, AdminError::NoSuchDevice, work).await)
+        response(self.perform(action, AdminError::NoSuchDevice, work).await)
     }
 
     async fn remove_device_thumbprint(
         &self,
         request: Request<v1::DeviceThumbprintRequest>,
-    ) -> Answer<v1::DeviceResponse> {
-        let (caller, devices) = self.admit(&request, Role::Operator)?;
+    ) -> GrpcResult<v1::DeviceResponse> {
+        let (call, devices) = self.authorized(&request, CallerRole::Operator)?;
         let (id, thumbprint) = of_thumbprint_request(request.get_ref())?;
-        let order = Order {
-            caller,
+        let action = AdminAction {
+            call,
             act: Act::RemoveDeviceThumbprint,
             target: format!("{id}: {thumbprint}"),
         };
         let work = async move { devices.remove_thumbprint(id, thumbprint, now_us()).await };
-        response(self.carry_out(order, AdminError::NoSuchDevice, work).await)
+        response(self.perform(action, AdminError::NoSuchDevice, work).await)
     }
 
-    async fn report_posture(&self, request: Request<v1::ReportPostureRequest>) -> Answer<v1::DeviceResponse> {
-        let (caller, devices) = self.admit(&request, Role::Reporter)?;
+    async fn report_posture(&self, request: Request<v1::ReportPostureRequest>) -> GrpcResult<v1::DeviceResponse> {
+        let (call, devices) = self.authorized(&request, CallerRole::Reporter)?;
         // Each is a record of the audit log, and a write.
-        if !self.budgets.spend(&caller, 1, clock::now_unix_us()) {
+        if !self.report_limits.try_acquire(call.caller(), 1, clock::now_unix_us()) {
             return Err(AdminError::TooManyReports.into());
         }
-        let asked = request.into_inner();
-        let posture = posture(&asked, &caller)?;
-        let id = match named(&asked.id, asked.thumbprint.as_ref())? {
-            Named::Id(id) => id,
-            Named::Thumbprint(thumbprint) => {
+        let message = request.into_inner();
+        let posture = posture(&message, call.caller())?;
+        let id = match device_name(&message.id, message.thumbprint.as_ref())? {
+            DeviceName::Id(id) => id,
+            DeviceName::Thumbprint(thumbprint) => {
                 let found = devices.show_of(thumbprint).await.map_err(AdminError::from)?;
                 found.ok_or(AdminError::NoSuchDevice)?.id
             }
         };
-        let order = Order {
-            caller,
+        let action = AdminAction {
+            call,
             act: Act::ReportPosture,
-            target: format!("{id}: {}", told(&posture)),
+            target: format!("{id}: {}", describe(&posture)),
         };
         let work = async move { devices.report(id, posture).await };
-        response(self.carry_out(order, AdminError::NoSuchDevice, work).await)
+        response(self.perform(action, AdminError::NoSuchDevice, work).await)
     }
 
-    async fn list_devices(&self, request: Request<v1::ListDevicesRequest>) -> Answer<v1::ListDevicesResponse> {
-        let (_caller, devices) = self.admit(&request, Role::Reader)?;
-        let asked = request.into_inner();
-        let after = match asked.after.as_str() {
+    async fn list_devices(&self, request: Request<v1::ListDevicesRequest>) -> GrpcResult<v1::ListDevicesResponse> {
+        let (_call, devices) = self.authorized(&request, CallerRole::Reader)?;
+        let message = request.into_inner();
+        let after = match message.after.as_str() {
             "" => None,
             after => Some(device_id("after", after)?),
         };
-        let count_max = page_length(asked.count_max)?;
-        let filter = filter(&asked.issuer, &asked.subject, &asked.tenant)?;
+        let count_max = page_length(message.count_max)?;
+        let filter = filter(&message.issuer, &message.subject, &message.tenant)?;
         let page = devices.list(filter, after, count_max).await.map_err(AdminError::from)?;
         let now_us = now_us();
-        let shown = |device: Device| {
+        let to_message = |device: Device| {
             let trust = devices.trust(&device, now_us);
-            shown(device, &trust)
+            to_message(device, &trust)
         };
         Ok(tonic::Response::new(v1::ListDevicesResponse {
             next: page.after.map(|id| id.to_string()).unwrap_or_default(),
-            devices: page.devices.into_iter().map(shown).collect(),
+            devices: page.devices.into_iter().map(to_message).collect(),
         }))
     }
 
-    async fn show_device(&self, request: Request<v1::ShowDeviceRequest>) -> Answer<v1::Device> {
-        let (_caller, devices) = self.admit(&request, Role::Reader)?;
-        let asked = request.get_ref();
-        let found = match named(&asked.id, asked.thumbprint.as_ref())? {
-            Named::Id(id) => devices.show(id).await,
-            Named::Thumbprint(thumbprint) => devices.show_of(thumbprint).await,
+    async fn show_device(&self, request: Request<v1::ShowDeviceRequest>) -> GrpcResult<v1::Device> {
+        let (_call, devices) = self.authorized(&request, CallerRole::Reader)?;
+        let message = request.get_ref();
+        let found = match device_name(&message.id, message.thumbprint.as_ref())? {
+            DeviceName::Id(id) => devices.show(id).await,
+            DeviceName::Thumbprint(thumbprint) => devices.show_of(thumbprint).await,
         };
         let device = found.map_err(AdminError::from)?.ok_or(AdminError::NoSuchDevice)?;
         let trust = devices.trust(&device, now_us());
-        Ok(tonic::Response::new(shown(device, &trust)))
+        Ok(tonic::Response::new(to_message(device, &trust)))
     }
 }
 
-/// How a request says which device.
-enum Named {
+/// The two ways in which a request names a device.
+enum DeviceName {
     Id(DeviceId),
     Thumbprint(Thumbprint),
 }
 
-fn named(id: &str, message: Option<&v1::DeviceThumbprint>) -> Result<Named, AdminError> {
+fn device_name(id: &str, message: Option<&v1::DeviceThumbprint>) -> Result<DeviceName, AdminError> {
     match (id, message) {
-        ("", Some(message)) => thumbprint(Some(message)).map(Named::Thumbprint),
-        (id, None) => device_id("id", id).map(Named::Id),
+        ("", Some(message)) => thumbprint(Some(message)).map(DeviceName::Thumbprint),
+        (id, None) => device_id("id", id).map(DeviceName::Id),
         (_, Some(_)) => Err(AdminError::Field("thumbprint", "none where there is an `id`")),
     }
 }
@@ -297,25 +304,25 @@ fn thumbprint(message: Option<&v1::DeviceThumbprint>) -> Result<Thumbprint, Admi
     read.map_err(|_| AdminError::Field("thumbprint", expected))
 }
 
-fn posture(asked: &v1::ReportPostureRequest, caller: &str) -> Result<Posture, AdminError> {
+fn posture(message: &v1::ReportPostureRequest, caller: &str) -> Result<Posture, AdminError> {
     let os = "1 to 32 lower-case letters, digits, `.`, `_` and `-`";
     Ok(Posture {
-        os: OsName::new(&asked.os).ok_or(AdminError::Field("os", os))?,
-        os_version: OsVersion::new(&asked.os_version).ok_or(AdminError::Field(
+        os: OsName::new(&message.os).ok_or(AdminError::Field("os", os))?,
+        os_version: OsVersion::new(&message.os_version).ok_or(AdminError::Field(
             "os_version",
             "one to four numbers with dots between them",
         ))?,
-        is_disk_encrypted: asked.is_disk_encrypted,
-        is_managed: asked.is_managed,
-        failures: u16::try_from(asked.failures).map_err(|_| AdminError::Field("failures", "0 to 65535"))?,
+        is_disk_encrypted: message.is_disk_encrypted,
+        is_managed: message.is_managed,
+        failures: u16::try_from(message.failures).map_err(|_| AdminError::Field("failures", "0 to 65535"))?,
         // By the service's clock: a reporter cannot make a report younger than it is.
         reported_us: now_us(),
         reporter: caller.to_owned(),
     })
 }
 
-/// A posture in the words of the record.
-fn told(posture: &Posture) -> String {
+/// A posture in words, for the audit record.
+fn describe(posture: &Posture) -> String {
     let not = |is: bool| if is { "" } else { "not " };
     format!(
         "{} {}, {}encrypted, {}managed, {} failures",
@@ -327,7 +334,7 @@ fn told(posture: &Posture) -> String {
     )
 }
 
-fn shown(device: Device, trust: &Trust) -> v1::Device {
+fn to_message(device: Device, trust: &Trust) -> v1::Device {
     let state = match device.state {
         DeviceState::Enrolled => v1::DeviceState::Enrolled,
         DeviceState::Trusted => v1::DeviceState::Trusted,
@@ -354,7 +361,7 @@ fn shown(device: Device, trust: &Trust) -> v1::Device {
         tenant: device.tenant.unwrap_or_default(),
         label: device.label,
         state: state.into(),
-        thumbprints: device.thumbprints.into_iter().map(shown_thumbprint).collect(),
+        thumbprints: device.thumbprints.into_iter().map(thumbprint_message).collect(),
         posture: device.posture.map(posture),
         enrolled_us: device.enrolled_us,
         changed_us: device.changed_us,
@@ -367,7 +374,7 @@ fn shown(device: Device, trust: &Trust) -> v1::Device {
     }
 }
 
-fn shown_thumbprint(thumbprint: Thumbprint) -> v1::DeviceThumbprint {
+fn thumbprint_message(thumbprint: Thumbprint) -> v1::DeviceThumbprint {
     let of = match thumbprint {
         Thumbprint::Certificate(digest) => v1::device_thumbprint::Of::Certificate(digest.into()),
         Thumbprint::Key(digest) => v1::device_thumbprint::Of::Key(digest.into()),

@@ -1,20 +1,20 @@
-//! Why a connection ends before its TLS handshake: which side refused what.
+//! The cause of a failed TLS handshake: which side refused which certificate.
 
 use std::io;
 use std::net::IpAddr;
 
 use rustls::{AlertDescription, CertificateError, Error};
 
-use crate::log_budget::LogBudget;
-use crate::metrics::Metrics;
+use super::TransportMetrics;
+use crate::log_rate_limit::LogRateLimit;
 
-/// Why there is no connection.
+/// The cause.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum HandshakeFailure {
     /// The client presented no certificate.
     #[error("the client presented no certificate")]
     NoCertificate,
-    /// The client's certificate is not good.
+    /// This service refuses the client's certificate.
     #[error("the client's certificate is refused: {0}")]
     ClientCertificate(String),
     /// The client does not accept this service's certificate.
@@ -32,9 +32,9 @@ pub(super) enum HandshakeFailure {
     /// It took too long.
     #[error("the handshake took too long")]
     TimedOut,
-    /// There are as many handshakes or connections as there may be.
+    /// The limit of handshakes or connections is reached.
     #[error("too many handshakes or connections at once")]
-    NoPlace,
+    LimitReached,
 }
 
 impl HandshakeFailure {
@@ -47,15 +47,15 @@ impl HandshakeFailure {
             Self::Protocol(_) => "protocol",
             Self::Closed | Self::Broken(_) => "broken",
             Self::TimedOut => "timed_out",
-            Self::NoPlace => "no_place",
+            Self::LimitReached => "no_place",
         }
     }
 
-    /// Counts it, and tells the log where it came from.
-    pub(super) fn record(&self, address: IpAddr, metrics: &Metrics) {
+    /// Counts and logs it with the address that it came from.
+    pub(super) fn record(&self, address: IpAddr, metrics: &TransportMetrics) {
         let cause = self.as_str();
-        metrics.handshake_failed(cause);
-        let Some(lines_left_out) = self.budget().take() else {
+        metrics.count_failed_handshake(cause);
+        let Some(lines_left_out) = self.log_limit().acquire() else {
             return;
         };
         match self {
@@ -66,20 +66,22 @@ impl HandshakeFailure {
             | Self::Protocol(_)
             | Self::Broken(_)
             | Self::TimedOut
-            | Self::NoPlace => tracing::warn!(cause, %address, error = %self, lines_left_out, "TLS handshake failed"),
+            | Self::LimitReached => {
+                tracing::warn!(cause, %address, error = %self, lines_left_out, "TLS handshake failed")
+            }
         }
     }
 
-    /// One for each cause, so that whoever causes one as often as it likes hides no other.
-    fn budget(&self) -> &'static LogBudget {
-        static NO_CERTIFICATE: LogBudget = LogBudget::new();
-        static CLIENT_CERTIFICATE: LogBudget = LogBudget::new();
-        static SERVICE_CERTIFICATE: LogBudget = LogBudget::new();
-        static PROTOCOL: LogBudget = LogBudget::new();
-        static CLOSED: LogBudget = LogBudget::new();
-        static BROKEN: LogBudget = LogBudget::new();
-        static TIMED_OUT: LogBudget = LogBudget::new();
-        static NO_PLACE: LogBudget = LogBudget::new();
+    /// One limit for each cause, so that a client that causes one often hides no other.
+    fn log_limit(&self) -> &'static LogRateLimit {
+        static NO_CERTIFICATE: LogRateLimit = LogRateLimit::new();
+        static CLIENT_CERTIFICATE: LogRateLimit = LogRateLimit::new();
+        static SERVICE_CERTIFICATE: LogRateLimit = LogRateLimit::new();
+        static PROTOCOL: LogRateLimit = LogRateLimit::new();
+        static CLOSED: LogRateLimit = LogRateLimit::new();
+        static BROKEN: LogRateLimit = LogRateLimit::new();
+        static TIMED_OUT: LogRateLimit = LogRateLimit::new();
+        static LIMIT_REACHED: LogRateLimit = LogRateLimit::new();
         match self {
             Self::NoCertificate => &NO_CERTIFICATE,
             Self::ClientCertificate(_) => &CLIENT_CERTIFICATE,
@@ -88,7 +90,7 @@ impl HandshakeFailure {
             Self::Closed => &CLOSED,
             Self::Broken(_) => &BROKEN,
             Self::TimedOut => &TIMED_OUT,
-            Self::NoPlace => &NO_PLACE,
+            Self::LimitReached => &LIMIT_REACHED,
         }
     }
 }
@@ -181,12 +183,12 @@ mod tests {
             HandshakeFailure::Closed,
             HandshakeFailure::Broken(text()),
             HandshakeFailure::TimedOut,
-            HandshakeFailure::NoPlace,
+            HandshakeFailure::LimitReached,
         ];
         for cause in &causes {
             let same = causes
                 .iter()
-                .filter(|other| std::ptr::eq(cause.budget(), other.budget()));
+                .filter(|other| std::ptr::eq(cause.log_limit(), other.log_limit()));
             assert_eq!(same.count(), 1, "{cause:?}");
         }
     }

@@ -1,4 +1,4 @@
-//! The server's side of TLS: 1.3 only, and no connection without a client certificate.
+//! The server side of TLS: version 1.3 only, with a client certificate always.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,23 +11,23 @@ use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::TlsAcceptor;
 
-use crate::configuration;
+use crate::configuration::GrpcSettings;
 
-/// What accepts TLS connections.
+/// A TLS server configuration that accepts handshakes.
 #[derive(Clone)]
-pub(crate) struct Tls(pub(super) TlsAcceptor);
+pub(crate) struct TlsServer(pub(super) TlsAcceptor);
 
-/// What is spoken over TLS.
+/// The protocol above TLS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Protocol {
+pub(crate) enum ApplicationProtocol {
     /// HTTP/1.1.
     Http1,
     /// HTTP/2.
     Http2,
 }
 
-impl Protocol {
-    /// RFC 7301 §6.
+impl ApplicationProtocol {
+    /// Its ALPN id, RFC 7301 §6.
     fn name(self) -> &'static [u8] {
         match self {
             Self::Http1 => b"http/1.1",
@@ -87,23 +87,23 @@ pub enum TlsError {
     Verifier(#[from] VerifierBuilderError),
 }
 
-impl Tls {
+impl TlsServer {
     /// Reads the files that the configuration names.
-    pub(crate) fn new(configuration: &configuration::Grpc, protocol: Protocol) -> Result<Self, TlsError> {
-        let provider = provider();
-        let roots = authorities("grpc.client_ca_file", &configuration.client_ca_file)?;
+    pub(crate) fn new(settings: &GrpcSettings, protocol: ApplicationProtocol) -> Result<Self, TlsError> {
+        let provider = crypto_provider();
+        let roots = certificate_authorities("grpc.client_ca_file", &settings.client_ca_file)?;
         let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider)).build()?;
-        let chain = certificates("grpc.certificate_file", &configuration.certificate_file)?;
-        let key = PrivateKeyDer::from_pem_file(&configuration.key_file)
-            .map_err(|source| pem_error("grpc.key_file", "a private key", &configuration.key_file, source))?;
+        let chain = certificates("grpc.certificate_file", &settings.certificate_file)?;
+        let key = PrivateKeyDer::from_pem_file(&settings.key_file)
+            .map_err(|source| pem_error("grpc.key_file", "a private key", &settings.key_file, source))?;
         let mut server = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&TLS13])
             .map_err(TlsError::Version)?
             .with_client_cert_verifier(verifier)
             .with_single_cert(chain, key)
             .map_err(|source| TlsError::Certificate {
-                certificate: configuration.certificate_file.display().to_string(),
-                key: configuration.key_file.display().to_string(),
+                certificate: settings.certificate_file.display().to_string(),
+                key: settings.key_file.display().to_string(),
                 source,
             })?;
         server.alpn_protocols = vec![protocol.name().to_vec()];
@@ -113,13 +113,13 @@ impl Tls {
     }
 }
 
-/// What signs and checks signatures in TLS and certificates.
-pub(crate) fn provider() -> Arc<CryptoProvider> {
+/// The cryptography of TLS and certificates.
+pub(crate) fn crypto_provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
 }
 
-/// The authorities in a file that `key` of the configuration names.
-pub(crate) fn authorities(key: &'static str, file: &Path) -> Result<RootCertStore, TlsError> {
+/// The certificate authorities in a PEM file that `key` of the configuration names.
+pub(crate) fn certificate_authorities(key: &'static str, file: &Path) -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
     for authority in certificates(key, file)? {
         let refused = |source| TlsError::ClientAuthority {

@@ -1,4 +1,4 @@
-//! The filter's configuration, as far as this front can enforce it.
+//! The filter's configuration, as far as the front for external authorization can enforce it.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use picket_core::token::provider::ProviderKeys;
 ///
 /// # Errors
 /// Every mistake in it, and everything that only the filter can do, each with the path to the field.
-pub(crate) fn read_configuration(file: &Path) -> Result<FilterConfiguration, Problems> {
+pub fn read_filter_configuration(file: &Path) -> Result<FilterConfiguration, Problems> {
     let mut problems = Problems::default();
     let bytes = std::fs::metadata(file)
         .and_then(|metadata| match usize::try_from(metadata.len()) {
@@ -27,7 +27,8 @@ pub(crate) fn read_configuration(file: &Path) -> Result<FilterConfiguration, Pro
     problems.none_or(Some(configuration))
 }
 
-/// What takes calls to others that the filter makes through Envoy's clusters, which nobody here has.
+/// Adds a mistake for each provider that needs calls to its issuer. The filter makes them through Envoy's clusters, which this
+/// front has not.
 fn add_unsupported(configuration: &FilterConfiguration, problems: &mut Problems) {
     for (index, provider) in configuration.providers.iter().enumerate() {
         let (key, what) = match provider.keys {
@@ -50,7 +51,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("filter.json");
         std::fs::write(&file, document).unwrap();
-        read_configuration(&file).map(|_| ()).unwrap_err().to_string()
+        read_filter_configuration(&file).map(|_| ()).unwrap_err().to_string()
     }
 
     fn document(provider: &str) -> String {
@@ -79,7 +80,9 @@ mod tests {
     #[test]
     fn a_mistake_in_the_document_keeps_its_path() {
         assert_eq!(problems("{}"), "workload: is required; rules: is required");
-        let missing = read_configuration(Path::new("none.json")).map(|_| ()).unwrap_err();
+        let missing = read_filter_configuration(Path::new("none.json"))
+            .map(|_| ())
+            .unwrap_err();
         assert!(missing.to_string().starts_with("cannot read it: "), "{missing}");
     }
 }

@@ -1,4 +1,4 @@
-//! Accepting connections. Handshakes run beside each other and never hold up the next connection.
+//! Accepting connections. TLS handshakes run concurrently and never delay the next connection.
 
 use std::convert::Infallible;
 use std::net::IpAddr;
@@ -11,16 +11,16 @@ use tokio_rustls::server::TlsStream;
 use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::caller::{Caller, Callers};
+use super::TransportMetrics;
+use super::caller::{Caller, CallerDirectory};
+use super::connection::Connection;
 use super::handshake_failure::HandshakeFailure;
-use super::handshakes::{Handshakes, Place};
-use super::tls::Tls;
-use crate::connection::Connection;
-use crate::metrics::Metrics;
+use super::handshake_slots::{HandshakeSlot, HandshakeSlots};
+use super::tls::TlsServer;
 
-/// Connections at once of callers that may ask: two for each worker of a thousand sidecars.
+/// Concurrent connections of configured callers: two for each worker of a thousand sidecars.
 const CONNECTIONS_MAX: usize = 4096;
-/// Connections at once of callers that may not ask. They are told so, and cannot take the place of those that may.
+/// Concurrent connections of refused callers. Their calls are answered with the refusal, and they use no slot of configured callers.
 const REFUSED_CONNECTIONS_MAX: usize = 64;
 /// A handshake on a working network takes milliseconds.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -29,16 +29,16 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Connections that wait for the server to take them; it always takes them at once.
 const READY_MAX: usize = 64;
 
-/// What is served: a connection, and who is at its other end.
-pub(crate) type Incoming = Connection<TlsStream<TcpStream>, Caller>;
+/// A connection after its handshake, with its caller.
+pub(crate) type IncomingConnection = Connection<TlsStream<TcpStream>, Caller>;
 
 /// Connections whose TLS handshake is done. Accepting ends when the stream is dropped.
-pub(crate) fn incoming(
+pub(crate) fn accept_connections(
     listener: TcpListener,
-    tls: Tls,
-    callers: Callers,
-    metrics: Arc<Metrics>,
-) -> impl Stream<Item = Result<Incoming, Infallible>> {
+    tls: TlsServer,
+    callers: CallerDirectory,
+    metrics: TransportMetrics,
+) -> impl Stream<Item = Result<IncomingConnection, Infallible>> {
     let (sender, receiver) = mpsc::channel(READY_MAX);
     let handshake = Handshake {
         tls,
@@ -54,28 +54,28 @@ pub(crate) fn incoming(
 
 #[derive(Clone)]
 struct Handshake {
-    tls: Tls,
-    callers: Callers,
-    metrics: Arc<Metrics>,
+    tls: TlsServer,
+    callers: CallerDirectory,
+    metrics: TransportMetrics,
     slots: Arc<Semaphore>,
     refused_slots: Arc<Semaphore>,
-    sender: mpsc::Sender<Result<Incoming, Infallible>>,
+    sender: mpsc::Sender<Result<IncomingConnection, Infallible>>,
 }
 
 async fn accept(listener: TcpListener, handshake: Handshake) {
-    let handshakes = Handshakes::default();
+    let handshakes = HandshakeSlots::default();
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             () = handshake.sender.closed() => return,
         };
         match accepted {
-            Ok((stream, address)) => match handshakes.begin(address.ip()) {
-                Some(place) => {
-                    tokio::spawn(handshake.clone().run(stream, address.ip(), place));
+            Ok((stream, address)) => match handshakes.acquire(address.ip()) {
+                Some(slot) => {
+                    tokio::spawn(handshake.clone().run(stream, address.ip(), slot));
                 }
                 // Dropping the stream closes it; the client tries again.
-                None => HandshakeFailure::NoPlace.record(address.ip(), &handshake.metrics),
+                None => HandshakeFailure::LimitReached.record(address.ip(), &handshake.metrics),
             },
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection");
@@ -86,7 +86,7 @@ async fn accept(listener: TcpListener, handshake: Handshake) {
 }
 
 impl Handshake {
-    async fn run(self, stream: TcpStream, address: IpAddr, place: Place) {
+    async fn run(self, stream: TcpStream, address: IpAddr, handshake_slot: HandshakeSlot) {
         // Without it, small answers wait for the other end's acknowledgement; with an error it is only slower.
         let _slower = stream.set_nodelay(true);
         let stream = match tokio::time::timeout(HANDSHAKE_TIMEOUT, self.tls.0.accept(stream)).await {
@@ -96,11 +96,11 @@ impl Handshake {
         };
         let certificates = stream.get_ref().1.peer_certificates();
         let caller = self.callers.identify(certificates.and_then(<[_]>::first), address);
-        drop(place);
+        drop(handshake_slot);
         let slot = match &caller {
             Caller::Allowed(_, _) => match Arc::clone(&self.slots).try_acquire_owned() {
                 Ok(slot) => slot,
-                Err(_) => return HandshakeFailure::NoPlace.record(address, &self.metrics),
+                Err(_) => return HandshakeFailure::LimitReached.record(address, &self.metrics),
             },
             Caller::Refused(refused) => match Arc::clone(&self.refused_slots).try_acquire_owned() {
                 Ok(slot) => slot,

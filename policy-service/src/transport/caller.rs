@@ -1,4 +1,5 @@
-//! Who calls: the SPIFFE ID in the client's certificate, looked up once for each connection.
+//! The caller of a connection: the SPIFFE ID in its client certificate and the roles that the configuration gives it, looked up once
+//! for each connection.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -8,49 +9,49 @@ use picket_core::peer;
 use picket_core::spiffe::SpiffeId;
 use rustls_pki_types::CertificateDer;
 
-use crate::configuration::{CallerRoles, Role, Roles};
-use crate::log_budget::LogBudget;
-use crate::metrics::Metrics;
+use super::TransportMetrics;
+use crate::configuration::{AllowedCaller, CallerRole, CallerRoles};
+use crate::log_rate_limit::LogRateLimit;
 
-/// What a connection's certificate says about its other end.
+/// The other end of a connection, by its certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Caller {
-    /// It may call what its roles allow.
-    Allowed(Arc<str>, Roles),
-    /// It may call nothing.
+    /// A SPIFFE ID that is configured, with its roles.
+    Allowed(Arc<str>, CallerRoles),
+    /// Any other: its calls are refused.
     Refused(RefusedCaller),
 }
 
-/// Who may call nothing, and why.
+/// A caller whose calls are refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RefusedCaller {
-    pub(crate) reason: Refusal,
+    pub(crate) reason: CallerRefusal,
     /// `None`: its certificate has none.
     spiffe_id: Option<Arc<str>>,
-    /// Where it calls from.
+    /// The connection's source.
     address: IpAddr,
 }
 
-/// Why a caller may not ask.
+/// Why a caller's calls are refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Refusal {
+pub(crate) enum CallerRefusal {
     /// Its certificate is no X.509-SVID for clients.
     NoSpiffeId,
     /// Its SPIFFE ID is not on the list.
     NotListed,
-    /// It is, with other roles than the service needs that it calls.
+    /// It lacks the role that the call needs.
     Role,
 }
 
-/// The callers that may call, each with its roles.
+/// The configured callers with their roles.
 #[derive(Clone)]
-pub(crate) struct Callers(Arc<HashMap<SpiffeId, Roles>>);
+pub(crate) struct CallerDirectory(Arc<HashMap<SpiffeId, CallerRoles>>);
 
-impl Callers {
-    pub(crate) fn new(sidecars: &[SpiffeId], others: &[CallerRoles]) -> Self {
-        let sidecars = sidecars.iter().map(|id| (id, Roles::of(&[Role::Sidecar])));
+impl CallerDirectory {
+    pub(crate) fn new(sidecars: &[SpiffeId], others: &[AllowedCaller]) -> Self {
+        let sidecars = sidecars.iter().map(|id| (id, CallerRoles::of(&[CallerRole::Sidecar])));
         let others = others.iter().map(|caller| (&caller.spiffe_id, caller.roles));
-        let mut callers: HashMap<SpiffeId, Roles> = HashMap::new();
+        let mut callers: HashMap<SpiffeId, CallerRoles> = HashMap::new();
         for (id, roles) in sidecars.chain(others) {
             callers.entry(id.clone()).or_default().add(roles);
         }
@@ -68,38 +69,38 @@ impl Callers {
         };
         let id = certificate.map(|certificate| peer::spiffe_id_of_der(certificate));
         let Some(Ok(id)) = id else {
-            return refused(Refusal::NoSpiffeId, None);
+            return refused(CallerRefusal::NoSpiffeId, None);
         };
         match self.0.get(&id) {
             Some(roles) => Caller::Allowed(id.as_str().into(), *roles),
-            None => refused(Refusal::NotListed, Some(id.as_str().into())),
+            None => refused(CallerRefusal::NotListed, Some(id.as_str().into())),
         }
     }
 }
 
 impl RefusedCaller {
-    /// Counts one of its calls, or a connection that it does not get, and tells the log who it is.
-    pub(crate) fn record(&self, metrics: &Metrics) {
+    /// Counts and logs one refused call, or one connection that was closed.
+    pub(super) fn record(&self, metrics: &TransportMetrics) {
         record(self.reason, self.spiffe_id.as_deref(), Some(self.address), metrics);
     }
 }
 
-/// The same for a caller with other roles than it needs.
-pub(crate) fn record_role_refusal(spiffe_id: &str, metrics: &Metrics) {
-    record(Refusal::Role, Some(spiffe_id), None, metrics);
+/// Counts and logs one call of a caller that lacks the role for it.
+pub(super) fn record_missing_role(spiffe_id: &str, metrics: &TransportMetrics) {
+    record(CallerRefusal::Role, Some(spiffe_id), None, metrics);
 }
 
-fn record(reason: Refusal, spiffe_id: Option<&str>, address: Option<IpAddr>, metrics: &Metrics) {
-    static LINES: LogBudget = LogBudget::new();
-    metrics.refused(reason.as_str());
-    if let Some(lines_left_out) = LINES.take() {
+fn record(reason: CallerRefusal, spiffe_id: Option<&str>, address: Option<IpAddr>, metrics: &TransportMetrics) {
+    static LINES: LogRateLimit = LogRateLimit::new();
+    metrics.count_refused_caller(reason.as_str());
+    if let Some(lines_left_out) = LINES.acquire() {
         let address = address.map(tracing::field::display);
         let reason = reason.as_str();
         tracing::warn!(reason, spiffe_id, address, lines_left_out, "caller refused");
     }
 }
 
-impl Refusal {
+impl CallerRefusal {
     /// The label in metrics.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
@@ -126,7 +127,7 @@ mod tests {
 
     const ADDRESS: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
-    fn refused(reason: Refusal, spiffe_id: Option<&str>) -> Caller {
+    fn refused(reason: CallerRefusal, spiffe_id: Option<&str>) -> Caller {
         Caller::Refused(RefusedCaller {
             reason,
             spiffe_id: spiffe_id.map(Arc::from),
@@ -135,7 +136,7 @@ mod tests {
     }
 
     fn check(uris: &[&str], expected: &Caller) {
-        let callers = Callers::new(&["spiffe://example.org/orders".parse().unwrap()], &[]);
+        let callers = CallerDirectory::new(&["spiffe://example.org/orders".parse().unwrap()], &[]);
         assert_eq!(
             callers.identify(Some(&certificate(uris)), ADDRESS),
             *expected,
@@ -147,30 +148,36 @@ mod tests {
     fn a_caller_is_known_by_the_one_spiffe_id_in_its_certificate() {
         check(
             &["spiffe://example.org/orders"],
-            &Caller::Allowed("spiffe://example.org/orders".into(), Roles::of(&[Role::Sidecar])),
+            &Caller::Allowed(
+                "spiffe://example.org/orders".into(),
+                CallerRoles::of(&[CallerRole::Sidecar]),
+            ),
         );
         check(
             &["spiffe://example.org/web"],
-            &refused(Refusal::NotListed, Some("spiffe://example.org/web")),
+            &refused(CallerRefusal::NotListed, Some("spiffe://example.org/web")),
         );
-        check(&[], &refused(Refusal::NoSpiffeId, None));
-        check(&["https://example.org/orders"], &refused(Refusal::NoSpiffeId, None));
+        check(&[], &refused(CallerRefusal::NoSpiffeId, None));
+        check(
+            &["https://example.org/orders"],
+            &refused(CallerRefusal::NoSpiffeId, None),
+        );
         check(
             &["spiffe://example.org/orders", "spiffe://example.org/web"],
-            &refused(Refusal::NoSpiffeId, None),
+            &refused(CallerRefusal::NoSpiffeId, None),
         );
     }
 
     #[test]
     fn a_caller_in_both_lists_has_the_roles_of_both() {
         let orders: SpiffeId = "spiffe://example.org/orders".parse().unwrap();
-        let other = CallerRoles {
+        let other = AllowedCaller {
             spiffe_id: orders.clone(),
-            roles: Roles::of(&[Role::Reader]),
+            roles: CallerRoles::of(&[CallerRole::Reader]),
         };
-        let callers = Callers::new(&[orders], &[other]);
+        let callers = CallerDirectory::new(&[orders], &[other]);
         let found = callers.identify(Some(&certificate(&["spiffe://example.org/orders"])), ADDRESS);
-        let roles = Roles::of(&[Role::Sidecar, Role::Reader]);
+        let roles = CallerRoles::of(&[CallerRole::Sidecar, CallerRole::Reader]);
         assert_eq!(found, Caller::Allowed("spiffe://example.org/orders".into(), roles));
     }
 
@@ -182,21 +189,24 @@ mod tests {
         parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
         let key = rcgen::KeyPair::generate().unwrap();
         let certificate = parameters.self_signed(&key).unwrap();
-        let callers = Callers::new(&["spiffe://example.org/orders".parse().unwrap()], &[]);
+        let callers = CallerDirectory::new(&["spiffe://example.org/orders".parse().unwrap()], &[]);
         assert_eq!(
             callers.identify(Some(certificate.der()), ADDRESS),
-            refused(Refusal::NoSpiffeId, None)
+            refused(CallerRefusal::NoSpiffeId, None)
         );
     }
 
     #[test]
     fn what_is_no_certificate_is_no_caller() {
-        let callers = Callers::new(&["spiffe://example.org/orders".parse().unwrap()], &[]);
-        assert_eq!(callers.identify(None, ADDRESS), refused(Refusal::NoSpiffeId, None));
+        let callers = CallerDirectory::new(&["spiffe://example.org/orders".parse().unwrap()], &[]);
+        assert_eq!(
+            callers.identify(None, ADDRESS),
+            refused(CallerRefusal::NoSpiffeId, None)
+        );
         let garbage = CertificateDer::from(vec![0x30, 0x82, 0xff]);
         assert_eq!(
             callers.identify(Some(&garbage), ADDRESS),
-            refused(Refusal::NoSpiffeId, None)
+            refused(CallerRefusal::NoSpiffeId, None)
         );
     }
 }

@@ -1,5 +1,4 @@
-//! Lines about what others can cause as often as they like: few of them are written, and the others
-//! are counted.
+//! A rate limit for log lines that clients can cause at will: few are written, and the others are counted.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -10,8 +9,8 @@ use crate::clock;
 const LINES_MAX: u32 = 10;
 const PERIOD: Duration = Duration::from_secs(10);
 
-/// What may still be written of one kind of line.
-pub(crate) struct LogBudget(Mutex<Period>);
+/// The limit of one kind of line.
+pub(crate) struct LogRateLimit(Mutex<Period>);
 
 struct Period {
     /// On the machine's clock.
@@ -20,7 +19,7 @@ struct Period {
     left_out: u64,
 }
 
-impl LogBudget {
+impl LogRateLimit {
     pub(crate) const fn new() -> Self {
         Self(Mutex::new(Period {
             began: Duration::ZERO,
@@ -29,13 +28,12 @@ impl LogBudget {
         }))
     }
 
-    /// Whether a line may be written now, with the number of those that were left out before it.
-    /// `None`: it is left out too.
-    pub(crate) fn take(&self) -> Option<u64> {
-        self.take_at(Duration::from_micros(clock::now_unix_us()))
+    /// Permits one line, with the number of lines left out before it. `None`: the line is left out.
+    pub(crate) fn acquire(&self) -> Option<u64> {
+        self.acquire_at(Duration::from_micros(clock::now_unix_us()))
     }
 
-    fn take_at(&self, now: Duration) -> Option<u64> {
+    fn acquire_at(&self, now: Duration) -> Option<u64> {
         let mut period = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // Also where the clock was set back.
         if !(period.began..period.began + PERIOD).contains(&now) {
@@ -57,16 +55,16 @@ mod tests {
 
     #[test]
     fn few_lines_are_written_in_a_period_and_the_others_are_counted() {
-        let budget = LogBudget::new();
+        let limit = LogRateLimit::new();
         let start = Duration::from_secs(1_000);
         for _ in 0..LINES_MAX {
-            assert_eq!(budget.take_at(start), Some(0));
+            assert_eq!(limit.acquire_at(start), Some(0));
         }
         for _ in 0..3 {
-            assert_eq!(budget.take_at(start + PERIOD - Duration::from_micros(1)), None);
+            assert_eq!(limit.acquire_at(start + PERIOD - Duration::from_micros(1)), None);
         }
-        assert_eq!(budget.take_at(start + PERIOD), Some(3));
-        assert_eq!(budget.take_at(start + PERIOD), Some(0));
-        assert_eq!(budget.take_at(Duration::ZERO), Some(0), "the clock was set back");
+        assert_eq!(limit.acquire_at(start + PERIOD), Some(3));
+        assert_eq!(limit.acquire_at(start + PERIOD), Some(0));
+        assert_eq!(limit.acquire_at(Duration::ZERO), Some(0), "the clock was set back");
     }
 }

@@ -1,0 +1,161 @@
+//! Administrative acts of operators and reporters, whichever front a call comes through.
+//!
+//! An act takes three steps. [`authorize`] checks that the admitted caller has the role for it. [`perform_audited`] then runs the
+//! act to its end, also when its caller goes away meanwhile, and appends its record to the audit log. A front reads the request, names
+//! the act as an [`AdminAction`], and converts the result.
+
+mod error;
+mod report_limits;
+
+use crate::audit::{Act, AdministrationRecord, AuditLog, Event, Outcome};
+use crate::clock;
+use crate::configuration::CallerRole;
+use crate::transport::AdmittedCall;
+pub(crate) use error::AdminError;
+pub(crate) use report_limits::ReportLimits;
+
+/// One act of one caller.
+pub(crate) struct AdminAction {
+    /// The caller's call, which occupies its slot until the act is done.
+    pub(crate) call: AdmittedCall,
+    pub(crate) act: Act,
+    /// As in [`AdministrationRecord::target`].
+    pub(crate) target: String,
+}
+
+/// The result of an act that was not prevented.
+pub(crate) struct Performed<T> {
+    outcome: Outcome,
+    target: Option<String>,
+    response: T,
+}
+
+impl<T> Performed<T> {
+    pub(crate) fn new(outcome: Outcome, response: T) -> Self {
+        Self {
+            outcome,
+            target: None,
+            response,
+        }
+    }
+
+    /// The target for the record where only the act itself has found it. `None`: that of the [`AdminAction`].
+    pub(crate) fn with_target(self, target: Option<String>) -> Self {
+        Self { target, ..self }
+    }
+}
+
+impl Performed<bool> {
+    /// Whether anything changed.
+    pub(crate) fn changed(changed: bool) -> Self {
+        let outcome = if changed { Outcome::Done } else { Outcome::Unchanged };
+        Self::new(outcome, changed)
+    }
+}
+
+/// Checks that a call's caller has a role.
+///
+/// # Errors
+/// It has not.
+pub(crate) fn authorize(call: &AdmittedCall, role: CallerRole) -> Result<(), AdminError> {
+    match call.roles().allow(role) {
+        true => Ok(()),
+        false => Err(AdminError::Role(role)),
+    }
+}
+
+/// Performs an act and records it, also when the caller goes away meanwhile. While the audit log cannot be written, only restrictive
+/// acts are performed.
+///
+/// # Errors
+/// It was not done, or that is not known; or it was done and is not recorded.
+pub(crate) async fn perform_audited<T: Send + 'static>(
+    audit: &AuditLog,
+    action: AdminAction,
+    work: impl Future<Output = Result<Performed<T>, AdminError>> + Send + 'static,
+) -> Result<T, AdminError> {
+    if !action.act.is_restrictive() && audit.state().borrow().is_failing() {
+        return Err(AdminError::AuditFails);
+    }
+    let audit = audit.clone();
+    let task = tokio::spawn(async move {
+        let performed = work.await;
+        let time_us = clock::now_unix_us();
+        let target = performed.as_ref().ok().and_then(|performed| performed.target.clone());
+        let record = AdministrationRecord {
+            time_us: as_i64(time_us),
+            caller: action.call.caller().to_owned(),
+            act: action.act,
+            target: target.unwrap_or(action.target),
+            outcome: performed
+                .as_ref()
+                .map_or(Outcome::Failed, |performed| performed.outcome),
+        };
+        let recorded = audit.append(time_us, &Event::Administration(Box::new(record))).await;
+        let performed = performed?;
+        recorded?;
+        Ok(performed.response)
+    });
+    task.await.unwrap_or(Err(AdminError::Interrupted))
+}
+
+/// The time of an act, in microseconds since the epoch.
+pub(crate) fn now_us() -> i64 {
+    as_i64(clock::now_unix_us())
+}
+
+fn as_i64(time_us: u64) -> i64 {
+    i64::try_from(time_us).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::sync::Notify;
+
+    use super::*;
+    use crate::audit::{self, KeyEncryptionKey};
+    use crate::configuration::CallerRoles;
+    use crate::transport::{AdmissionControl, AdmissionError, Caller, TransportMetrics};
+
+    const KEY: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
+
+    #[tokio::test]
+    async fn an_act_holds_its_place_and_is_recorded_also_when_its_caller_goes_away() {
+        let key = || KeyEncryptionKey::from_hex(KEY).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let database = folder.path().join("audit.sqlite3");
+        let (audit, _writer) = AuditLog::open(&database, key(), |_| {}).unwrap();
+        let control = AdmissionControl::new(1, TransportMetrics::default());
+        let operator = CallerRoles::of(&[CallerRole::Operator]);
+        let caller = Caller::Allowed("spiffe://example.org/operator".into(), operator);
+        let admit = || control.admit(&caller, &[CallerRole::Operator]);
+        let call = admit().unwrap();
+        authorize(&call, CallerRole::Operator).unwrap();
+        let action = AdminAction {
+            call,
+            act: Act::LockdownOn,
+            target: String::new(),
+        };
+        let (begun, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let work = {
+            let (begun, go_on) = (Arc::clone(&begun), Arc::clone(&go_on));
+            async move {
+                begun.notify_one();
+                go_on.notified().await;
+                Ok(Performed::changed(true))
+            }
+        };
+        tokio::select! {
+            _ = perform_audited(&audit, action, work) => panic!("it has ended before it was let"),
+            () = begun.notified() => {}
+        }
+        assert_eq!(admit().unwrap_err(), AdmissionError::Overloaded);
+        go_on.notify_one();
+        while admit().is_err() {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(audit::verify(&database, &key(), None).unwrap().records, 1);
+    }
+}
