@@ -28,7 +28,7 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::clock::{self, Stopwatch};
 use crate::configuration::{AuthzenSettings, CallerRole};
-use crate::decision::{Decider, made_up_id};
+use crate::decision::{Decider, new_id};
 use crate::transport::{
     AdmissionControl, AdmissionError, AdmittedCall, Caller, CallerDirectory, CallerRefusal, TlsServer,
     TransportMetrics, accept_connections,
@@ -226,7 +226,7 @@ impl Served {
         check_content_type(headers)?;
         let asked = Asked {
             caller: call.shared_caller(),
-            request_id: visible(headers, X_REQUEST_ID).unwrap_or_else(|| made_up_id(clock::now_unix_us())),
+            request_id: visible(headers, X_REQUEST_ID).unwrap_or_else(|| new_id(clock::now_unix_us())),
             traceparent: visible(headers, TRACEPARENT),
             stopwatch,
         };

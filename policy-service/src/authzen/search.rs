@@ -14,7 +14,7 @@ use super::resources::Resources;
 use super::{Asked, Served, information};
 use crate::audit::{SearchKind, SearchRecord, Searched};
 use crate::clock;
-use crate::decision::{DecisionError, Search, made_up_id};
+use crate::decision::{DecisionError, Search, new_id};
 use crate::policy::METHODS;
 use crate::sessions::{KnownPrincipal, Sessions, TokenClaims};
 
@@ -83,7 +83,7 @@ pub(super) async fn search(
         (Some(_), None) => walk(&search, asked, &source, &document, &page).await?,
     };
     let searched = Searched {
-        search_id: made_up_id(time_us),
+        search_id: new_id(time_us),
         time_us,
         kind,
         policy_revision: search.policy_revision().to_owned(),
@@ -95,7 +95,7 @@ pub(super) async fn search(
         context.insert("reasons".to_owned(), json!([refusal.code()]));
     }
     let about = template.unwrap_or_else(|| information::about_nothing(asked));
-    decider.searched(SearchRecord::new(about, searched)).await?;
+    decider.record_search(SearchRecord::new(about, searched)).await?;
     Ok(json!({
         "page": { "next_token": found.next_token, "count": found.results.len() },
         "context": context,

@@ -1,10 +1,10 @@
-//! Searches: what would be permitted. Nothing follows from it: no session begins or ends, nothing is learnt, and nobody remembers
-//! an answer. One record says that somebody asked.
+//! Searches: which requests would be permitted. A search changes nothing: no session begins or ends, nothing is learnt, and no decision
+//! is cached. One record says that it was made.
 
 use picket_core::access::AccessRequest;
 use picket_core::decision::Effect;
 
-use super::{Decider, DecisionError, known, to_ms};
+use super::{Decider, DecisionError};
 use crate::audit::{Event, SearchRecord};
 use crate::policy::{Known, PolicyEngine};
 use crate::revisions::NO_REVISION;
@@ -17,7 +17,7 @@ pub(crate) struct Search<'d> {
 }
 
 impl Decider {
-    /// Why a principal's session refuses everything, if it does.
+    /// The refusal of a principal's session, which denies every request.
     ///
     /// # Errors
     /// Nothing is known of it.
@@ -26,10 +26,10 @@ impl Decider {
         request: &AccessRequest,
         time_us: u64,
     ) -> Result<Option<Refusal>, DecisionError> {
-        Ok(self.judge_session(request, Presence::Told, time_us).await?.refusal)
+        Ok(self.check_session(request, Presence::Told, time_us).await?.refusal)
     }
 
-    /// What a search evaluates with.
+    /// Begins a search with the active policies.
     ///
     /// # Errors
     /// Nothing is known of the policies that decide.
@@ -40,11 +40,11 @@ impl Decider {
         })
     }
 
-    /// Records a search; what was found is told when this returns.
+    /// Records a search. Its results may leave when this returns.
     ///
     /// # Errors
     /// It was not recorded.
-    pub(crate) async fn searched(&self, record: SearchRecord) -> Result<(), DecisionError> {
+    pub(crate) async fn record_search(&self, record: SearchRecord) -> Result<(), DecisionError> {
         let time_us = record.time_us;
         // INVARIANT: nothing leaves before its record is durable.
         self.audit.append(time_us, &Event::Search(Box::new(record))).await?;
@@ -58,7 +58,7 @@ impl Search<'_> {
     /// # Errors
     /// Nothing is known of its device, or of the roles that were assigned.
     pub(crate) async fn would_permit(&self, mut request: AccessRequest, time_us: u64) -> Result<bool, DecisionError> {
-        let device = self.decider.judge_device(&request, time_us).await?;
+        let device = self.decider.check_device(&request, time_us).await?;
         if device.refusal.is_some() {
             return Ok(false);
         }
@@ -66,18 +66,16 @@ impl Search<'_> {
         let Some(policies) = &self.policies else {
             return Ok(false);
         };
-        let risk = self.decider.risk.as_ref();
-        let assessed = risk.map(|risk| risk.assess(&request, known(&device), to_ms(time_us)));
-        let assessment = assessed.as_ref().map(|assessed| &assessed.assessment);
+        let assessed = self.decider.assess(&request, &device, time_us);
         let known = Known {
-            risk: assessment,
+            risk: assessed.as_ref().map(|assessed| &assessed.assessment),
             device: device.device.as_ref(),
         };
         let evaluation = self.decider.evaluate(policies, &request, time_us, known);
         Ok(evaluation.effect == Effect::Permit)
     }
 
-    /// Which policies are asked.
+    /// The revision of the policies.
     pub(crate) fn policy_revision(&self) -> &str {
         self.policies.as_ref().map_or(NO_REVISION, PolicyEngine::revision)
     }

@@ -263,7 +263,7 @@ impl Worker {
             async move {
                 let decision = decider.decide(request, Presence::Client, &caller, stopwatch).await?;
                 // What is revoked or activated here holds at the next request: this cache hears nothing of it.
-                let valid_for_ms = match decider.answers_can_change() {
+                let valid_for_ms = match decider.decisions_can_change() {
                     true => 0,
                     false => decision.valid_for_ms,
                 };

@@ -1,4 +1,4 @@
-//! One call of Envoy's `Check`: read, decide, answer.
+//! `envoy.service.auth.v3.Authorization`: checks of Envoys without the filter.
 
 use picket_proto::external::envoy::service::auth::v3::authorization_server::Authorization;
 use picket_proto::external::envoy::service::auth::v3::{CheckRequest, CheckResponse};

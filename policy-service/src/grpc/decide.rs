@@ -1,10 +1,9 @@
-//! One call of `Decide`: read, decide, answer.
+//! `picket.v1.PolicyDecision`: access requests of sidecars.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use picket_core::access::AccessRequest;
-use picket_core::decision::Decision;
 use picket_proto::v1;
 use picket_proto::v1::policy_decision_server::PolicyDecision;
 use tonic::{Request, Response, Status};
@@ -29,7 +28,13 @@ pub(super) struct DecisionService {
 impl PolicyDecision for DecisionService {
     async fn decide(&self, request: Request<v1::AccessRequest>) -> Result<Response<v1::Decision>, Status> {
         let stopwatch = Stopwatch::start();
-        let decided = tokio::time::timeout(DECIDE_TIMEOUT, self.answer(request, stopwatch)).await;
+        let decided = async {
+            let call = admitted(&request)?;
+            let request = AccessRequest::try_from(request.into_inner())?;
+            let decided = self.decider.decide(request, Presence::Client, call.caller(), stopwatch);
+            Ok(decided.await?)
+        };
+        let decided = tokio::time::timeout(DECIDE_TIMEOUT, decided).await;
         match decided.unwrap_or(Err(DecideError::TimedOut)) {
             Ok(decision) => Ok(Response::new(decision.into())),
             Err(error) => {
@@ -39,14 +44,5 @@ impl PolicyDecision for DecisionService {
                 Err(status)
             }
         }
-    }
-}
-
-impl DecisionService {
-    async fn answer(&self, request: Request<v1::AccessRequest>, stopwatch: Stopwatch) -> Result<Decision, DecideError> {
-        let call = admitted(&request)?;
-        let request = AccessRequest::try_from(request.into_inner())?;
-        let decided = self.decider.decide(request, Presence::Client, call.caller(), stopwatch);
-        Ok(decided.await?)
     }
 }
