@@ -1,18 +1,52 @@
 //! Administrative acts of operators and reporters, whichever front a call comes through.
 //!
-//! An act takes three steps. [`authorize`] checks that the admitted caller has the role for it. [`perform_audited`] then runs the
-//! act to its end, also when its caller goes away meanwhile, and appends its record to the audit log. A front reads the request, names
-//! the act as an [`AdminAction`], and converts the result.
+//! [`Administration`] gives a front access to a part of the service, such as the sessions, only for a caller with the role. The front
+//! then names the act as an [`AdminAction`], and [`Administration::perform_audited`] runs it to its end, also when its caller goes away
+//! meanwhile, and appends its record to the audit log.
 
 mod error;
 mod report_limits;
 
+use std::sync::Arc;
+
+use crate::assessor::Assessor;
 use crate::audit::{Act, AdministrationRecord, AuditLog, Event, Outcome};
 use crate::clock;
 use crate::configuration::CallerRole;
+use crate::devices::Devices;
+use crate::revisions::Revisions;
+use crate::roles::Roles;
+use crate::sessions::Sessions;
 use crate::transport::AdmittedCall;
 pub(crate) use error::AdminError;
-pub(crate) use report_limits::ReportLimits;
+use report_limits::ReportLimits;
+
+/// The parts of the service that administrative acts read and change. A part that is not configured is `None`.
+pub(crate) struct Administration {
+    pub(crate) audit: AuditLog,
+    pub(crate) sessions: Option<Arc<Sessions>>,
+    pub(crate) devices: Option<Arc<Devices>>,
+    pub(crate) roles: Option<Arc<Roles>>,
+    pub(crate) revisions: Option<Arc<Revisions>>,
+    pub(crate) risk: Option<Arc<Assessor>>,
+    pub(crate) report_limits: ReportLimitsByKind,
+}
+
+/// The rate limits of reporters. Reports of one kind do not count for the other.
+#[derive(Default)]
+pub(crate) struct ReportLimitsByKind {
+    posture: ReportLimits,
+    risk: ReportLimits,
+}
+
+/// The kinds of reports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ReportKind {
+    /// The posture of a device.
+    Posture,
+    /// Authentications and the handling of clients.
+    Risk,
+}
 
 /// One act of one caller.
 pub(crate) struct AdminAction {
@@ -23,7 +57,7 @@ pub(crate) struct AdminAction {
     pub(crate) target: String,
 }
 
-/// The result of an act that was not prevented.
+/// The result of an act that was performed, or found to be impossible.
 pub(crate) struct Performed<T> {
     outcome: Outcome,
     target: Option<String>,
@@ -53,31 +87,96 @@ impl Performed<bool> {
     }
 }
 
-/// Checks that a call's caller has a role.
-///
-/// # Errors
-/// It has not.
-pub(crate) fn authorize(call: &AdmittedCall, role: CallerRole) -> Result<(), AdminError> {
+impl Administration {
+    /// The sessions, for a caller with the role.
+    ///
+    /// # Errors
+    /// The caller lacks the role, or no sessions are kept.
+    pub(crate) fn sessions(&self, call: &AdmittedCall, role: CallerRole) -> Result<Arc<Sessions>, AdminError> {
+        authorize(call, role)?;
+        self.sessions.clone().ok_or(AdminError::NoSessions)
+    }
+
+    /// The devices, for a caller with the role.
+    ///
+    /// # Errors
+    /// The caller lacks the role, or no devices are kept.
+    pub(crate) fn devices(&self, call: &AdmittedCall, role: CallerRole) -> Result<Arc<Devices>, AdminError> {
+        authorize(call, role)?;
+        self.devices.clone().ok_or(AdminError::NoDevices)
+    }
+
+    /// The assigned roles, for a caller with the role for that.
+    ///
+    /// # Errors
+    /// The caller lacks the role, or no roles are assigned here.
+    pub(crate) fn roles(&self, call: &AdmittedCall, role: CallerRole) -> Result<Arc<Roles>, AdminError> {
+        authorize(call, role)?;
+        self.roles.clone().ok_or(AdminError::NoRoles)
+    }
+
+    /// The policy revisions, for a caller with the role.
+    ///
+    /// # Errors
+    /// The caller lacks the role, or the policies are those of a folder.
+    pub(crate) fn revisions(&self, call: &AdmittedCall, role: CallerRole) -> Result<Arc<Revisions>, AdminError> {
+        authorize(call, role)?;
+        self.revisions.clone().ok_or(AdminError::NoRevisions)
+    }
+
+    /// The risk assessor, for a caller with the role.
+    ///
+    /// # Errors
+    /// The caller lacks the role, or risk is not assessed.
+    pub(crate) fn risk(&self, call: &AdmittedCall, role: CallerRole) -> Result<Arc<Assessor>, AdminError> {
+        authorize(call, role)?;
+        self.risk.clone().ok_or(AdminError::NoRisk)
+    }
+
+    /// Counts reports against the caller's rate limit: all of them, or none.
+    ///
+    /// # Errors
+    /// The limit is reached.
+    pub(crate) fn count_reports(&self, kind: ReportKind, call: &AdmittedCall, count: usize) -> Result<(), AdminError> {
+        let limits = match kind {
+            ReportKind::Posture => &self.report_limits.posture,
+            ReportKind::Risk => &self.report_limits.risk,
+        };
+        match limits.try_acquire(call.caller(), count, clock::now_unix_us()) {
+            true => Ok(()),
+            false => Err(AdminError::TooManyReports),
+        }
+    }
+
+    /// Performs an act and records it, also when the caller goes away meanwhile. While the audit log cannot be written, only
+    /// restrictive acts are performed.
+    ///
+    /// # Errors
+    /// It was not done, or that is not known; or it was done and is not recorded.
+    pub(crate) async fn perform_audited<T: Send + 'static>(
+        &self,
+        action: AdminAction,
+        work: impl Future<Output = Result<Performed<T>, AdminError>> + Send + 'static,
+    ) -> Result<T, AdminError> {
+        perform_audited(self.audit.clone(), action, work).await
+    }
+}
+
+fn authorize(call: &AdmittedCall, role: CallerRole) -> Result<(), AdminError> {
     match call.roles().allow(role) {
         true => Ok(()),
         false => Err(AdminError::Role(role)),
     }
 }
 
-/// Performs an act and records it, also when the caller goes away meanwhile. While the audit log cannot be written, only restrictive
-/// acts are performed.
-///
-/// # Errors
-/// It was not done, or that is not known; or it was done and is not recorded.
-pub(crate) async fn perform_audited<T: Send + 'static>(
-    audit: &AuditLog,
+async fn perform_audited<T: Send + 'static>(
+    audit: AuditLog,
     action: AdminAction,
     work: impl Future<Output = Result<Performed<T>, AdminError>> + Send + 'static,
 ) -> Result<T, AdminError> {
     if !action.act.is_restrictive() && audit.state().borrow().is_failing() {
         return Err(AdminError::AuditFails);
     }
-    let audit = audit.clone();
     let task = tokio::spawn(async move {
         let performed = work.await;
         let time_us = clock::now_unix_us();
@@ -110,8 +209,6 @@ fn as_i64(time_us: u64) -> i64 {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use tokio::sync::Notify;
 
     use super::*;
@@ -148,7 +245,7 @@ mod tests {
             }
         };
         tokio::select! {
-            _ = perform_audited(&audit, action, work) => panic!("it has ended before it was let"),
+            _ = perform_audited(audit.clone(), action, work) => panic!("it has ended before it was let"),
             () = begun.notified() => {}
         }
         assert_eq!(admit().unwrap_err(), AdmissionError::Overloaded);

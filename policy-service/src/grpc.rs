@@ -32,7 +32,7 @@ use tonic_health::ServingStatus;
 use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::{HealthReporter, HealthService};
 
-use crate::administration::{AdminError, authorize};
+use crate::administration::{AdminError, Administration};
 use crate::configuration::{CallerRole, GrpcSettings};
 use crate::decision::Decider;
 use crate::ext_authz::Enforcement;
@@ -75,6 +75,7 @@ pub(crate) struct Front {
     pub(crate) tls: TlsServer,
     pub(crate) callers: CallerDirectory,
     pub(crate) decider: Arc<Decider>,
+    pub(crate) administration: Arc<Administration>,
     /// `None`: Envoy's external authorization is not served.
     pub(crate) ext_authz: Option<ExtAuthzService>,
     pub(crate) health: HealthReporter,
@@ -99,11 +100,11 @@ pub(crate) async fn serve(
     let admission = |concurrency_max| AdmissionControl::new(concurrency_max, front.transport_metrics.clone());
     let intercepted = |roles, control| AdmissionInterceptor::new(roles, control, front.metrics.clone());
     let request_bytes_max = usize::try_from(settings.request_bytes_max).unwrap_or(usize::MAX);
-    let decider = &front.decider;
+    let administration = || Arc::clone(&front.administration);
     // Decisions and checks share their slots.
     let sidecars = intercepted(&[CallerRole::Sidecar], admission(settings.concurrency_max));
     let decisions = PolicyDecisionServer::new(DecisionService {
-        decider: Arc::clone(decider),
+        decider: front.decider,
         metrics: front.metrics.clone(),
     });
     let checks = front.ext_authz.map(|ext_authz| {
@@ -117,23 +118,19 @@ pub(crate) async fn serve(
     // Every role may ask `WhoAmI`; the other methods check their roles themselves.
     let admin_slots = admission(ADMIN_CONCURRENCY_MAX).with_operator_slots(ADMIN_CONCURRENCY_MAX);
     let administrators = intercepted(&CallerRole::ALL, admin_slots);
-    let admin = AdminServer::new(AdminService {
-        sessions: decider.sessions.clone(),
-        audit: decider.audit.clone(),
-    });
-    let device_admin = DeviceAdminServer::new(DeviceAdminService::new(decider));
-    let role_admin = RoleAdminServer::new(RoleAdminService::new(decider));
+    let admin = AdminServer::new(AdminService::new(administration()));
+    let device_admin = DeviceAdminServer::new(DeviceAdminService::new(administration()));
+    let role_admin = RoleAdminServer::new(RoleAdminService::new(administration()));
     let policy_slots = admission(POLICY_CONCURRENCY_MAX).with_operator_slots(POLICY_CONCURRENCY_MAX);
     let policy_administrators = intercepted(&[CallerRole::Reader], policy_slots);
-    let policy_admin = PolicyAdminServer::new(PolicyAdminService::new(decider))
+    let policy_admin = PolicyAdminServer::new(PolicyAdminService::new(administration()))
         .max_decoding_message_size(revisions::MESSAGE_BYTES_MAX)
         .max_encoding_message_size(revisions::MESSAGE_BYTES_MAX);
     let reporters = intercepted(
         &[CallerRole::Reporter, CallerRole::Reader],
         admission(RISK_CONCURRENCY_MAX),
     );
-    let risk_admin = RiskAdminService::new(decider.risk.clone(), decider.audit.clone());
-    let risk_admin = RiskAdminServer::new(risk_admin);
+    let risk_admin = RiskAdminServer::new(RiskAdminService::new(administration()));
     let health = HealthServer::new(HealthService::from_health_reporter(front.health));
     let connections = accept_connections(
         front.listener,
@@ -175,11 +172,9 @@ pub(crate) async fn serve(
         .await
 }
 
-/// The admitted call of a request whose caller has the role.
-fn authorized<T>(request: &Request<T>, role: CallerRole) -> Result<AdmittedCall, AdminError> {
-    let call = admitted(request).map_err(|_: DecideError| AdminError::Role(role))?;
-    authorize(&call, role)?;
-    Ok(call)
+/// The admitted call of a request that needs a role.
+fn admitted_for<T>(request: &Request<T>, role: CallerRole) -> Result<AdmittedCall, AdminError> {
+    admitted(request).map_err(|_: DecideError| AdminError::Role(role))
 }
 
 /// Reports to the health service's watchers whether decisions are given.

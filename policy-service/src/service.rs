@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tonic_health::server::HealthReporter;
 
+use crate::administration::{Administration, ReportLimitsByKind};
 use crate::assessor::{RiskError, Upkeep};
 use crate::audit::{AuditLog, AuditWriter, KeyEncryptionKey, KeyError, OpenError};
 use crate::authzen;
@@ -155,6 +156,15 @@ impl Service {
             stopping: stopped.clone(),
             log_dropped: logging.dropped(),
         };
+        let administration = Arc::new(Administration {
+            audit: audit.clone(),
+            sessions: stored.sessions.clone(),
+            devices: stored.devices.clone(),
+            roles: stored.roles.clone(),
+            revisions: stored.policies.revisions().cloned(),
+            risk: risk.as_ref().map(Upkeep::assessor),
+            report_limits: ReportLimitsByKind::default(),
+        });
         let decider = Arc::new(Decider {
             policies: stored.policies,
             audit,
@@ -175,6 +185,7 @@ impl Service {
             callers: callers(configuration),
             ext_authz: ext_authz(configuration, &decider, &metrics).await?,
             decider,
+            administration,
             health: health.clone(),
             metrics: metrics.grpc.clone(),
             transport_metrics: metrics.transport.clone(),

@@ -8,9 +8,9 @@ use picket_proto::v1::admin_server::Admin;
 use tonic::{Request, Response};
 
 use super::interceptor::admitted;
-use super::{GrpcResult, authorized};
-use crate::administration::{AdminAction, AdminError, Performed, now_us, perform_audited};
-use crate::audit::{Act, AuditLog};
+use super::{GrpcResult, admitted_for};
+use crate::administration::{AdminAction, AdminError, Administration, Performed, now_us};
+use crate::audit::Act;
 use crate::configuration::CallerRole;
 use crate::sessions::{
     EndReason, Lockdown, OperationError, PrincipalId, Session, SessionId, Sessions, Status as SessionStatus, Target,
@@ -27,20 +27,22 @@ const NAME_BYTES_MAX: usize = 8 * 1024;
 /// Serves `Admin`.
 #[derive(Clone)]
 pub(super) struct AdminService {
-    /// `None`: no sessions are kept.
-    pub(super) sessions: Option<Arc<Sessions>>,
-    pub(super) audit: AuditLog,
+    administration: Arc<Administration>,
 }
 
 impl AdminService {
+    pub(super) fn new(administration: Arc<Administration>) -> Self {
+        Self { administration }
+    }
+
     /// The call and the sessions, where the caller has the role.
     fn authorized<T>(
         &self,
         request: &Request<T>,
         role: CallerRole,
     ) -> Result<(AdmittedCall, Arc<Sessions>), AdminError> {
-        let call = authorized(request, role)?;
-        let sessions = self.sessions.clone().ok_or(AdminError::NoSessions)?;
+        let call = admitted_for(request, role)?;
+        let sessions = self.administration.sessions(&call, role)?;
         Ok((call, sessions))
     }
 
@@ -51,7 +53,7 @@ impl AdminService {
         work: impl Future<Output = Result<bool, OperationError>> + Send + 'static,
     ) -> GrpcResult<v1::RevokeResponse> {
         let work = async move { Ok(Performed::changed(work.await?)) };
-        let changed = perform_audited(&self.audit, action, work).await?;
+        let changed = self.administration.perform_audited(action, work).await?;
         Ok(Response::new(v1::RevokeResponse { changed }))
     }
 

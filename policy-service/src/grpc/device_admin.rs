@@ -8,12 +8,10 @@ use picket_proto::v1::device_admin_server::DeviceAdmin;
 use tonic::Request;
 
 use super::admin::{filter, name, page_length};
-use super::{GrpcResult, authorized};
-use crate::administration::{AdminAction, AdminError, Performed, ReportLimits, now_us, perform_audited};
-use crate::audit::{Act, AuditLog, Outcome};
-use crate::clock;
+use super::{GrpcResult, admitted_for};
+use crate::administration::{AdminAction, AdminError, Administration, Performed, ReportKind, now_us};
+use crate::audit::{Act, Outcome};
 use crate::configuration::CallerRole;
-use crate::decision::Decider;
 use crate::devices::{
     Device, DeviceId, DeviceState, Devices, Invitation, OsName, OsVersion, Posture, Thumbprint, Trust,
 };
@@ -26,22 +24,15 @@ const LABEL_BYTES_MAX: usize = 256;
 /// Serves `DeviceAdmin`.
 #[derive(Clone)]
 pub(super) struct DeviceAdminService {
-    /// `None`: no devices are kept.
-    devices: Option<Arc<Devices>>,
-    audit: AuditLog,
-    report_limits: Arc<ReportLimits>,
+    administration: Arc<Administration>,
 }
 
 /// The device and whether it changed, where the change was possible.
 type Changed = Result<(Box<Device>, bool), AdminError>;
 
 impl DeviceAdminService {
-    pub(super) fn new(decider: &Decider) -> Self {
-        Self {
-            devices: decider.devices.clone(),
-            audit: decider.audit.clone(),
-            report_limits: Arc::default(),
-        }
+    pub(super) fn new(administration: Arc<Administration>) -> Self {
+        Self { administration }
     }
 
     /// The call and the devices, where the caller has the role.
@@ -50,8 +41,8 @@ impl DeviceAdminService {
         request: &Request<T>,
         role: CallerRole,
     ) -> Result<(AdmittedCall, Arc<Devices>), AdminError> {
-        let call = authorized(request, role)?;
-        let devices = self.devices.clone().ok_or(AdminError::NoDevices)?;
+        let call = admitted_for(request, role)?;
+        let devices = self.administration.devices(&call, role)?;
         Ok((call, devices))
     }
 
@@ -68,7 +59,7 @@ impl DeviceAdminService {
             let outcome = if is_done { Outcome::Done } else { Outcome::Unchanged };
             Ok(Performed::new(outcome, changed))
         };
-        perform_audited(&self.audit, action, work).await?
+        self.administration.perform_audited(action, work).await?
     }
 }
 
@@ -126,7 +117,7 @@ impl DeviceAdmin for DeviceAdminService {
             let invited = devices.invite(invitation, now_us()).await?;
             Ok(Performed::new(Outcome::Done, invited))
         };
-        let invited = perform_audited(&self.audit, action, work).await?;
+        let invited = self.administration.perform_audited(action, work).await?;
         Ok(tonic::Response::new(v1::BeginEnrollmentResponse {
             challenge: invited.challenge.as_str().to_owned(),
             audience: invited.audience,
@@ -156,7 +147,7 @@ impl DeviceAdmin for DeviceAdminService {
             let target = enrolled(&changed);
             Ok(Performed::new(outcome, changed).with_target(target))
         };
-        let (device, _) = perform_audited(&self.audit, action, work).await??;
+        let (device, _) = self.administration.perform_audited(action, work).await??;
         let trust = shared.trust(&device, now_us);
         Ok(tonic::Response::new(to_message(*device, &trust)))
     }
@@ -215,9 +206,7 @@ impl DeviceAdmin for DeviceAdminService {
     async fn report_posture(&self, request: Request<v1::ReportPostureRequest>) -> GrpcResult<v1::DeviceResponse> {
         let (call, devices) = self.authorized(&request, CallerRole::Reporter)?;
         // Each is a record of the audit log, and a write.
-        if !self.report_limits.try_acquire(call.caller(), 1, clock::now_unix_us()) {
-            return Err(AdminError::TooManyReports.into());
-        }
+        self.administration.count_reports(ReportKind::Posture, &call, 1)?;
         let message = request.into_inner();
         let posture = posture(&message, call.caller())?;
         let id = match device_name(&message.id, message.thumbprint.as_ref())? {

@@ -7,11 +7,10 @@ use picket_proto::v1;
 use picket_proto::v1::policy_admin_server::PolicyAdmin;
 use tonic::{Request, Response};
 
-use super::{GrpcResult, authorized};
-use crate::administration::{AdminAction, AdminError, Performed, now_us, perform_audited};
-use crate::audit::{Act, AuditLog, Outcome};
+use super::{GrpcResult, admitted_for};
+use crate::administration::{AdminAction, AdminError, Administration, Performed, now_us};
+use crate::audit::{Act, Outcome};
 use crate::configuration::CallerRole;
-use crate::decision::Decider;
 use crate::policy::PolicyFiles;
 use crate::revisions::{Attempt, AttemptOutcome, Mistake, Mistakes, RevisionError, Revisions};
 use crate::storage::{Activation, Order, Revision};
@@ -25,17 +24,12 @@ const COMMENT_BYTES_MAX: usize = 1_000;
 /// Serves `PolicyAdmin`.
 #[derive(Clone)]
 pub(super) struct PolicyAdminService {
-    /// `None`: the policies are those of a folder.
-    revisions: Option<Arc<Revisions>>,
-    audit: AuditLog,
+    administration: Arc<Administration>,
 }
 
 impl PolicyAdminService {
-    pub(super) fn new(decider: &Decider) -> Self {
-        Self {
-            revisions: decider.policies.revisions().cloned(),
-            audit: decider.audit.clone(),
-        }
+    pub(super) fn new(administration: Arc<Administration>) -> Self {
+        Self { administration }
     }
 
     /// The call and the revisions, where the caller has the role.
@@ -44,8 +38,8 @@ impl PolicyAdminService {
         request: &Request<T>,
         role: CallerRole,
     ) -> Result<(AdmittedCall, Arc<Revisions>), AdminError> {
-        let call = authorized(request, role)?;
-        let revisions = self.revisions.clone().ok_or(AdminError::NoRevisions)?;
+        let call = admitted_for(request, role)?;
+        let revisions = self.administration.revisions(&call, role)?;
         Ok((call, revisions))
     }
 
@@ -68,7 +62,7 @@ impl PolicyAdminService {
             let target = target_of(&attempt);
             Ok(Performed::new(outcome, attempt).with_target(target))
         };
-        let attempt = perform_audited(&self.audit, action, work).await?;
+        let attempt = self.administration.perform_audited(action, work).await?;
         Ok(Response::new(attempt_message(attempt.map_err(AdminError::from)?)))
     }
 }

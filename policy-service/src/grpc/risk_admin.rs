@@ -9,10 +9,10 @@ use picket_proto::v1;
 use picket_proto::v1::risk_admin_server::RiskAdmin;
 use tonic::{Request, Response};
 
-use super::{GrpcResult, authorized};
-use crate::administration::{AdminAction, AdminError, Performed, ReportLimits, perform_audited};
+use super::{GrpcResult, admitted_for};
+use crate::administration::{AdminAction, AdminError, Administration, Performed, ReportKind};
 use crate::assessor::Assessor;
-use crate::audit::{Act, AuditLog, Outcome};
+use crate::audit::{Act, Outcome};
 use crate::clock;
 use crate::configuration::CallerRole;
 use crate::risk::{Baseline, Factor, Noted, Past, PrincipalKey};
@@ -25,19 +25,12 @@ const REPORTS_MAX: usize = 100;
 /// Serves `RiskAdmin`.
 #[derive(Clone)]
 pub(super) struct RiskAdminService {
-    /// `None`: nothing is scored.
-    risk: Option<Arc<Assessor>>,
-    audit: AuditLog,
-    report_limits: Arc<ReportLimits>,
+    administration: Arc<Administration>,
 }
 
 impl RiskAdminService {
-    pub(super) fn new(risk: Option<Arc<Assessor>>, audit: AuditLog) -> Self {
-        Self {
-            risk,
-            audit,
-            report_limits: Arc::default(),
-        }
+    pub(super) fn new(administration: Arc<Administration>) -> Self {
+        Self { administration }
     }
 
     /// The call and the assessor, where the caller has the role.
@@ -46,19 +39,16 @@ impl RiskAdminService {
         request: &Request<T>,
         role: CallerRole,
     ) -> Result<(AdmittedCall, Arc<Assessor>), AdminError> {
-        let call = authorized(request, role)?;
-        let risk = self.risk.clone().ok_or(AdminError::NoRisk)?;
+        let call = admitted_for(request, role)?;
+        let risk = self.administration.risk(&call, role)?;
         Ok((call, risk))
     }
 
     /// Checks the number of reports against the limits of one call and of the caller's rate.
-    fn check_report_limits(&self, caller: &str, reports: usize) -> Result<(), AdminError> {
-        if reports == 0 || reports > REPORTS_MAX {
-            return Err(AdminError::Field("reports", "1 to 100 reports"));
-        }
-        match self.report_limits.try_acquire(caller, reports, clock::now_unix_us()) {
-            true => Ok(()),
-            false => Err(AdminError::TooManyReports),
+    fn count_reports(&self, call: &AdmittedCall, count: usize) -> Result<(), AdminError> {
+        match count {
+            1..=REPORTS_MAX => self.administration.count_reports(ReportKind::Risk, call, count),
+            _ => Err(AdminError::Field("reports", "1 to 100 reports")),
         }
     }
 }
@@ -71,7 +61,7 @@ impl RiskAdmin for RiskAdminService {
     ) -> GrpcResult<v1::ReportAuthenticationResponse> {
         let (call, risk) = self.authorized(&request, CallerRole::Reporter)?;
         let messages = request.into_inner().reports;
-        self.check_report_limits(call.caller(), messages.len())?;
+        self.count_reports(&call, messages.len())?;
         let reports = reports::each(messages, |report| Authentication::read(report, clock::now_unix_us()))?;
         let action = AdminAction {
             call,
@@ -94,7 +84,7 @@ impl RiskAdmin for RiskAdminService {
             };
             Ok(Performed::new(outcome, response))
         };
-        Ok(Response::new(perform_audited(&self.audit, action, work).await?))
+        Ok(Response::new(self.administration.perform_audited(action, work).await?))
     }
 
     async fn report_dynamics(
@@ -103,7 +93,7 @@ impl RiskAdmin for RiskAdminService {
     ) -> GrpcResult<v1::ReportDynamicsResponse> {
         let (call, risk) = self.authorized(&request, CallerRole::Reporter)?;
         let messages = request.into_inner().reports;
-        self.check_report_limits(call.caller(), messages.len())?;
+        self.count_reports(&call, messages.len())?;
         let reports = reports::each(messages, Dynamics::read)?;
         // What the record says depends on what they come to, which takes no time to find out.
         let now_s = reports::seconds(clock::now_unix_us());
@@ -126,7 +116,7 @@ impl RiskAdmin for RiskAdminService {
             };
             Ok(Performed::new(outcome, response))
         };
-        Ok(Response::new(perform_audited(&self.audit, action, work).await?))
+        Ok(Response::new(self.administration.perform_audited(action, work).await?))
     }
 
     async fn explain_risk(&self, request: Request<v1::ExplainRiskRequest>) -> GrpcResult<v1::RiskExplanation> {

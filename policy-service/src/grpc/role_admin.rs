@@ -7,11 +7,10 @@ use picket_proto::v1;
 use picket_proto::v1::role_admin_server::RoleAdmin;
 use tonic::{Request, Response};
 
-use super::{GrpcResult, authorized};
-use crate::administration::{AdminAction, AdminError, Performed, now_us, perform_audited};
-use crate::audit::{Act, AuditLog, Outcome};
+use super::{GrpcResult, admitted_for};
+use crate::administration::{AdminAction, AdminError, Administration, Performed, now_us};
+use crate::audit::{Act, Outcome};
 use crate::configuration::CallerRole;
-use crate::decision::Decider;
 use crate::roles::Roles;
 use crate::storage::{Assigned, RoleAssignment, RoleFilter, RoleKey};
 use crate::transport::AdmittedCall;
@@ -25,23 +24,18 @@ const ROLE_BYTES_MAX: usize = 256;
 /// Serves `RoleAdmin`.
 #[derive(Clone)]
 pub(super) struct RoleAdminService {
-    /// `None`: roles are those of tokens alone.
-    roles: Option<Arc<Roles>>,
-    audit: AuditLog,
+    administration: Arc<Administration>,
 }
 
 impl RoleAdminService {
-    pub(super) fn new(decider: &Decider) -> Self {
-        Self {
-            roles: decider.roles.clone(),
-            audit: decider.audit.clone(),
-        }
+    pub(super) fn new(administration: Arc<Administration>) -> Self {
+        Self { administration }
     }
 
     /// The call and the assigned roles, where the caller has the role for that.
     fn authorized<T>(&self, request: &Request<T>, role: CallerRole) -> Result<(AdmittedCall, Arc<Roles>), AdminError> {
-        let call = authorized(request, role)?;
-        let roles = self.roles.clone().ok_or(AdminError::NoRoles)?;
+        let call = admitted_for(request, role)?;
+        let roles = self.administration.roles(&call, role)?;
         Ok((call, roles))
     }
 }
@@ -75,7 +69,7 @@ impl RoleAdmin for RoleAdminService {
             };
             Ok(Performed::new(outcome, assigned))
         };
-        match perform_audited(&self.audit, action, work).await? {
+        match self.administration.perform_audited(action, work).await? {
             Assigned::Done => Ok(Response::new(v1::ChangeRoleResponse { changed: true })),
             Assigned::Unchanged => Ok(Response::new(v1::ChangeRoleResponse { changed: false })),
             Assigned::TooMany => Err(AdminError::TooManyRoles.into()),
@@ -92,7 +86,7 @@ impl RoleAdmin for RoleAdminService {
             target: target(&key),
         };
         let work = async move { Ok(Performed::changed(roles.withdraw(key).await?)) };
-        let changed = perform_audited(&self.audit, action, work).await?;
+        let changed = self.administration.perform_audited(action, work).await?;
         Ok(Response::new(v1::ChangeRoleResponse { changed }))
     }
 
