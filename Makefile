@@ -14,6 +14,16 @@ DEMO := $(BINARIES)/picket-demo
 BENCH := $(CARGO_TARGET_DIR)/release/picket-bench
 INSTRUCTIONS := $(CARGO_TARGET_DIR)/release/picket-instructions
 REPORT := target/bench/report.json
+# All crates but the filter, which no test links. One selection for all targets: another one would build dependencies anew.
+CRATES := --workspace --exclude picket-filter
+# Test targets without Envoy and without a database, beside the unit tests in the crates.
+UNIT_TESTS := rules policies command device istio
+# Test targets with Envoy.
+E2E_TESTS := $(basename $(notdir $(wildcard tests/tests/*.rs)))
+# Tests in modules of this name need what `make tools` does not fetch.
+INSTALLED_TESTS := installed::
+# Where `make test-storage` finds a PostgreSQL with TLS; `/usr` on systems other than Debian.
+PICKET_POSTGRESQL ?= $(lastword $(sort $(wildcard /usr/lib/postgresql/*)))
 # How long each fuzz target runs.
 FUZZ_SECONDS ?= 600
 # How many random requests vary-hunt asks.
@@ -22,47 +32,65 @@ MODULE := $(CARGO_TARGET_DIR)/$(WASM_TARGET)/wasm/picket_filter.wasm
 SCHEMA := envoy/picket-filter.schema.json
 
 .DEFAULT_GOAL := help
-.PHONY: help build module tools demo up down test test-needs trap-hunt vary-hunt fuzz bench bench-quick bench-memory bench-scale bench-document bench-needs bench-build instructions check schema clean
+.PHONY: help build module tools envoy postgresql demo up down test unit e2e test-storage storage-needs doc trap-hunt vary-hunt fuzz bench bench-quick bench-memory bench-scale bench-document bench-needs bench-build instructions check schema clean
 
 help: ## Say what there is
 	@echo "Picket: each request in the mesh proves itself. It needs Rust, Python 3.11 and make."
 	@echo
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '%-22s %s\n' "$$name" "$$text"; done
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '%-22s %s\n' "$$name" "$$text"; done
 
 build: module ## Build the policy service, the command line, the demo, and the filter for Envoy
 	$(CARGO) build --workspace --exclude picket-filter --bins
 
 module:
-	@rustup target list --installed 2>/dev/null | grep -qx $(WASM_TARGET) || rustup target add $(WASM_TARGET)
 	$(CARGO) build --profile wasm --target $(WASM_TARGET) -p picket-filter
 	$(PYTHON) scripts/trim-module "$(MODULE)"
 
-tools: ## Fetch Envoy, pinned by hash, into .tools
-	$(PYTHON) scripts/fetch-envoy
-	@test -x $(ENVOY) || { echo "error: scripts/fetch-envoy left no $(ENVOY)" >&2; exit 1; }
+tools: envoy postgresql ## Fetch Envoy and PostgreSQL, pinned by hash, into .tools
 
-demo: build tools ## Start everything, send the scenario, print a table, end everything
+envoy:
+	$(PYTHON) scripts/fetch-tool envoy
+
+postgresql:
+	$(PYTHON) scripts/fetch-tool postgresql
+
+demo: build envoy ## Start everything, send the scenario, print a table, end everything
 	"$(DEMO)" run
 
-up: build tools ## Start everything and leave it running; prints lines for curl
+up: build envoy ## Start everything and leave it running; prints lines for curl
 	"$(DEMO)" up
 
 down: ## End exactly what `make up` started
 	@if [ -x "$(DEMO)" ]; then "$(DEMO)" down; elif [ -e .run/stack.json ]; then \
 	  echo "error: something was started and $(DEMO) is gone: make build" >&2; exit 1; else echo "Nothing was running."; fi
 
-test: test-needs build tools ## All tests: units, vectors and end to end against the real Envoy
-	$(CARGO) test --workspace --exclude picket-filter
+test: build tools ## All tests but those of make test-storage: units, vectors, storage, end to end in a real Envoy
+	$(CARGO) test $(CRATES) -- --skip $(INSTALLED_TESTS)
+	$(PYTHON) -m unittest discover -q -s scripts
+	@echo "Not run: the tests that need an installed PostgreSQL with TLS, and PgBouncer (make test-storage)."
+
+unit: ## The tests that need neither Envoy nor a database
+	$(CARGO) test $(CRATES) --lib $(addprefix --test ,$(UNIT_TESTS))
 	$(PYTHON) -m unittest discover -q -s scripts
 
-# First, so that nobody waits for a build to be told.
-test-needs:
-	@command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || \
-	  { echo "error: PostgreSQL is missing: apt-get install postgresql" >&2; exit 1; }
-	@ls /usr/sbin/pgbouncer /usr/bin/pgbouncer 2>/dev/null | grep -q . || \
-	  { echo "error: PgBouncer is missing: apt-get install pgbouncer" >&2; exit 1; }
+e2e: build envoy ## The tests in a real Envoy
+	$(CARGO) test $(CRATES) $(addprefix --test ,$(E2E_TESTS))
 
-trap-hunt: build tools ## Mutated requests against the real Envoy: PICKET_TRAP_HUNT_REQUESTS, PICKET_TRAP_HUNT_SEED
+test-storage: storage-needs ## The storage tests on an installed PostgreSQL, with TLS and through PgBouncer
+	PICKET_POSTGRESQL="$(PICKET_POSTGRESQL)" $(CARGO) test $(CRATES) --test storage
+	PICKET_POSTGRESQL="$(PICKET_POSTGRESQL)" $(CARGO) test $(CRATES) --test service $(INSTALLED_TESTS)
+
+# First, so that nobody waits for a build to be told.
+storage-needs:
+	@test -x "$(PICKET_POSTGRESQL)/bin/initdb" || \
+	  { echo "error: PostgreSQL is not installed: apt-get install postgresql, or set PICKET_POSTGRESQL=/usr" >&2; exit 1; }
+	@ls /usr/sbin/pgbouncer /usr/bin/pgbouncer 2>/dev/null | grep -q . || \
+	  { echo "error: PgBouncer is not installed: apt-get install pgbouncer" >&2; exit 1; }
+
+doc: ## The documentation of the code, for contributors; a warning is an error
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items
+
+trap-hunt: build envoy ## Mutated requests against the real Envoy: PICKET_TRAP_HUNT_REQUESTS, PICKET_TRAP_HUNT_SEED
 	$(CARGO) test -p picket-tests --test trap_hunt -- --nocapture
 
 vary-hunt: ## A million random requests over random policies: a cached answer is the one that a fresh evaluation gives
@@ -92,7 +120,7 @@ bench-document: bench-build ## Write docs/benchmarks.md and its plots from the l
 bench-needs:
 	@command -v h2load >/dev/null || { echo "error: h2load is missing: apt-get install nghttp2-client" >&2; exit 1; }
 
-bench-build: bench-needs tools module
+bench-build: bench-needs envoy module
 	$(CARGO) build --release -p picket-policy-service -p picket -p picket-tests --bins
 
 instructions: ## Count the instructions of core's hot functions, and hold them to their limits
@@ -101,7 +129,6 @@ instructions: ## Count the instructions of core's hot functions, and hold them t
 	$(INSTRUCTIONS)
 
 check: ## Format, lints for both targets, whether the fuzz targets compile, boundaries, documents, the schema, licences
-	@rustup target list --installed 2>/dev/null | grep -qx $(WASM_TARGET) || rustup target add $(WASM_TARGET)
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	$(CARGO) clippy --target $(WASM_TARGET) -p picket-filter -p picket-core -- -D warnings
@@ -119,6 +146,6 @@ check: ## Format, lints for both targets, whether the fuzz targets compile, boun
 schema: ## Write the JSON Schema of the filter's configuration
 	$(CARGO) run --quiet -p picket -- config schema > $(SCHEMA)
 
-clean: down ## Remove what was built; Envoy stays in .tools
+clean: down ## Remove what was built; what was fetched stays in .tools
 	$(CARGO) clean
 	rm -rf .run

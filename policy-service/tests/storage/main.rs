@@ -128,12 +128,23 @@ async fn every_case_holds_in_postgresql() {
     discarded::postgres_takes_nothing_that_another_replica_did_for_discarded(&backend.server, backend.folder.path())
         .await;
     discarded::postgres_refuses_what_could_discard(&backend.server, backend.folder.path()).await;
-    pooler::a_pooler_that_keeps_notifications_back_is_refused(&backend.server, backend.folder.path()).await;
     // Last, as it is about all databases of the server.
     outages::where_nothing_can_be_written_nothing_is_confirmed(&backend.server, backend.folder.path()).await;
 }
 
-#[tokio::test]
-async fn postgresql_is_spoken_to_over_tls() {
-    outages::tls_is_spoken_and_the_server_is_who_it_says(tempfile::tempdir().unwrap().path()).await;
+/// What the PostgreSQL that is fetched cannot do. `make test-storage` runs these.
+mod installed {
+    use super::{outages, pooler, postgres};
+
+    #[tokio::test]
+    async fn postgresql_is_spoken_to_over_tls() {
+        outages::tls_is_spoken_and_the_server_is_who_it_says(tempfile::tempdir().unwrap().path()).await;
+    }
+
+    #[tokio::test]
+    async fn pgbouncer_that_keeps_notifications_back_is_refused() {
+        let server = postgres::Server::start();
+        let folder = tempfile::tempdir().unwrap();
+        pooler::a_pooler_that_keeps_notifications_back_is_refused(&server, folder.path()).await;
+    }
 }

@@ -1,7 +1,6 @@
 //! A PostgreSQL server of the test's own: in a temporary folder, on a socket in it and a loopback port, gone with the test.
 
 use std::fs;
-use std::io;
 use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
@@ -9,7 +8,9 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-const MISSING: &str = "PostgreSQL is missing: apt-get install postgresql";
+const MISSING: &str = "PostgreSQL is missing: make tools";
+/// Every Linux has this user, and nothing on it is theirs.
+const UNPRIVILEGED: &str = "nobody";
 const DEADLINE: Duration = Duration::from_secs(60);
 
 /// The server.
@@ -27,9 +28,9 @@ impl Server {
 
     /// With more files beside its data, and more settings.
     pub(crate) fn start_with(files: &[(&str, &str)], settings: &[&str]) -> Self {
-        let binaries = binaries();
         let folder = tempfile::tempdir().unwrap();
         let user = user(folder.path());
+        let binaries = binaries(user.as_ref(), folder.path());
         if let Some(user) = &user {
             chown(folder.path(), Some(user.uid), Some(user.gid)).unwrap();
         }
@@ -79,7 +80,7 @@ impl Server {
             .stderr(log)
             .spawn()
             .unwrap();
-        let server = Self {
+        let mut server = Self {
             folder,
             child,
             port,
@@ -89,7 +90,7 @@ impl Server {
         server
     }
 
-    fn wait_until_ready(&self) {
+    fn wait_until_ready(&mut self) {
         let deadline = Instant::now() + DEADLINE;
         let log = self.folder.path().join("log");
         // The log says it; asking it to connect before would only fill the log.
@@ -98,7 +99,11 @@ impl Server {
             .contains("database system is ready to accept connections")
         {
             let said = fs::read_to_string(&log).unwrap();
-            assert!(Instant::now() < deadline, "PostgreSQL does not start: {said}");
+            let has_ended = self.child.try_wait().unwrap().is_some();
+            assert!(
+                !has_ended && Instant::now() < deadline,
+                "PostgreSQL does not start: {said}"
+            );
             std::thread::sleep(Duration::from_millis(20));
         }
     }
@@ -142,16 +147,17 @@ pub(crate) struct User {
     gid: u32,
 }
 
-/// PostgreSQL refuses to be run by root, so root runs it as the user of Debian's package.
+/// PostgreSQL and PgBouncer refuse to be run by root, so root runs them as a user without privileges.
 pub(crate) fn user(folder: &Path) -> Option<User> {
     if fs::metadata(folder).unwrap().uid() != 0 {
         return None;
     }
     let passwd = fs::read_to_string("/etc/passwd").unwrap();
+    let prefix = format!("{UNPRIVILEGED}:");
     let line = passwd
         .lines()
-        .find(|line| line.starts_with("postgres:"))
-        .unwrap_or_else(|| panic!("there is no user `postgres`, and root may not run PostgreSQL: {MISSING}"));
+        .find(|line| line.starts_with(&prefix))
+        .unwrap_or_else(|| panic!("there is no user `{UNPRIVILEGED}`, and root may not run PostgreSQL"));
     let mut fields = line.split(':').skip(2).map(|field| field.parse().unwrap());
     Some(User {
         uid: fields.next().unwrap(),
@@ -175,22 +181,37 @@ pub(crate) fn as_user(user: Option<&User>, program: &Path) -> Command {
     }
 }
 
-/// Debian puts them where no `PATH` leads.
-fn binaries() -> PathBuf {
-    let debian = fs::read_dir("/usr/lib/postgresql").into_iter().flatten();
-    let debian = debian.flatten().map(|entry| entry.path().join("bin"));
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let folders: Vec<PathBuf> = debian.chain(std::env::split_paths(&path)).collect();
-    let found = folders.into_iter().find(|folder| {
-        ["initdb", "postgres"]
-            .iter()
-            .all(|name| is_there(&folder.join(name)).unwrap_or(false))
-    });
-    found.unwrap_or_else(|| panic!("{MISSING}"))
+/// The folder of the executables: of the installation at `PICKET_POSTGRESQL`, else of what `make tools` fetched.
+fn binaries(user: Option<&User>, folder: &Path) -> PathBuf {
+    let installation = match std::env::var_os("PICKET_POSTGRESQL") {
+        Some(installation) => PathBuf::from(installation),
+        None => fetched(user, folder),
+    };
+    let binaries = installation.join("bin");
+    for name in ["initdb", "postgres"] {
+        let program = binaries.join(name);
+        assert!(program.is_file(), "{MISSING} (there is no `{}`)", program.display());
+    }
+    binaries
 }
 
-fn is_there(file: &Path) -> io::Result<bool> {
-    Ok(file.metadata()?.is_file())
+/// What was fetched, or a copy of it where another user could not reach it: a clone may lie in root's own folder.
+fn fetched(user: Option<&User>, folder: &Path) -> PathBuf {
+    let installation = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .ancestors()
+        .map(|ancestor| ancestor.join(".tools/postgresql"))
+        .find_map(|link| link.canonicalize().ok())
+        .unwrap_or_else(|| panic!("{MISSING}"));
+    let is_open = |folder: &Path| fs::metadata(folder).unwrap().mode() & 0o001 != 0;
+    if user.is_none() || installation.ancestors().all(is_open) {
+        return installation;
+    }
+    // The libraries lie beside the installation, in the package's folder.
+    let package = installation.ancestors().nth(2).unwrap();
+    let copy = folder.join("package");
+    let copied = Command::new("cp").arg("-r").arg(package).arg(&copy).output().unwrap();
+    assert!(copied.status.success(), "cp: {}", text(&copied));
+    copy.join(installation.strip_prefix(package).unwrap())
 }
 
 fn text(output: &Output) -> String {
