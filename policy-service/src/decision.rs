@@ -30,7 +30,7 @@ use crate::revisions::{ActivePolicies, NO_REVISION};
 use crate::risk::{self, Assessment};
 use crate::roles::Roles;
 use crate::sessions::{EndReason, Presence, Refusal, Sessions};
-use crate::storage::StorageError;
+use crate::state::StorageError;
 use facts::Facts;
 use log_line::RequestLine;
 pub(crate) use metrics::DecisionMetrics;

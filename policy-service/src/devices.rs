@@ -10,22 +10,22 @@ mod model;
 mod operations;
 mod rules;
 mod seen;
+mod store;
 
 use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
 use crate::metrics::Metrics;
-use crate::storage::DeviceStore;
 pub use enrollment::{Challenge, ChallengeDigest, Enrollment};
 pub(crate) use judgement::Judgement;
 pub(crate) use memory::Memory;
-pub use model::{
-    Device, DeviceId, DeviceState, NotAThumbprint, OsName, OsVersion, Posture, THUMBPRINTS_MAX, Thumbprint,
-};
+pub use model::{Device, DeviceId, DeviceState, OsName, OsVersion, Posture, THUMBPRINTS_MAX};
 pub(crate) use operations::{Invitation, InvitationError};
 pub use rules::{Cause, Compliance, Part, Requirement, TRUST_SCORE_MAX, Trust, Weights, trust};
 pub use seen::SeenDevice;
+pub use store::{DeviceChange, DeviceStore, NewDevice};
+pub(crate) use store::{check_addition, check_removal, check_state, enrolled};
 
 /// How many devices are looked up at once. More are refused.
 const LOOKED_UP_AT_ONCE_MAX: usize = 1024;

@@ -20,7 +20,7 @@ use tracing_appender::non_blocking::ErrorCounter;
 use crate::audit::{AuditLog, AuditState};
 use crate::metrics::Metrics;
 use crate::revisions::PolicyState;
-use crate::storage::StorageState;
+use crate::state::StorageState;
 
 /// A few probes and scrapers.
 const CONNECTIONS_MAX: usize = 64;

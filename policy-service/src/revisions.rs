@@ -1,10 +1,11 @@
 //! Revisions of policies in the store: which one decides, and how another one comes to decide.
 //!
 //! A decision is made by one revision as a whole. A revision that was activated decides here from then on, and on each other
-//! replica once it has heard of it; a replica that hears nothing gives no decision after [`crate::storage::STALE_MS_MAX`].
+//! replica once it has heard of it; a replica that hears nothing gives no decision after [`crate::state::STALE_MS_MAX`].
 
 mod check;
 mod operations;
+mod store;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,9 +16,12 @@ use tokio::sync::watch;
 use crate::metrics::Metrics;
 use crate::policy::{self, PolicyEngine, PolicyErrors, PolicyFiles, TimeZone};
 use crate::risk::Levels;
-use crate::storage::{Change, Freshness, Part, PolicyStore, RevisionFile, Snapshot, StorageError};
+use crate::state::{CachedView, Change, Freshness, Snapshot, StorageError};
 pub(crate) use check::{Mistake, Mistakes};
 pub(crate) use operations::{Attempt, AttemptOutcome, RevisionError};
+pub use store::{
+    ACTIVATIONS_MAX, Activated, Activation, Choice, Order, PolicyStore, REVISIONS_MAX, Revision, RevisionFile,
+};
 
 /// The most bytes of a message with a revision: its files, their names, and what gRPC says of each.
 pub const MESSAGE_BYTES_MAX: usize = policy::FILES_BYTES_MAX + 1024 * 1024;
@@ -211,8 +215,8 @@ const ALTERED: &str = "it is not what was activated: its files have another dige
 pub(crate) const NO_REVISION: &str = "none";
 
 #[async_trait]
-impl Part for Revisions {
-    fn changed(&self, change: Change) {
+impl CachedView for Revisions {
+    fn apply_change(&self, change: Change) {
         match change {
             Change::Policies => self.deciding.changed_elsewhere(),
             Change::Anything => self.deciding.forget(),
@@ -224,7 +228,7 @@ impl Part for Revisions {
         self.deciding.is_current()
     }
 
-    async fn read(&self) -> Result<(), StorageError> {
+    async fn refresh(&self) -> Result<(), StorageError> {
         let _alone = self.reading.lock().await;
         self.deciding
             .read(async || {

@@ -1,15 +1,15 @@
 //! Roles that operators have assigned, which are added to those of a principal's token.
 
+mod store;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use picket_core::access::Principal;
 
-use crate::sessions::PrincipalId;
-use crate::storage::{
-    Assigned, Change, Freshness, Part, RoleAssignment, RoleFilter, RoleKey, RoleStore, Snapshot, StorageError,
-};
+use crate::state::{CachedView, Change, Freshness, PrincipalId, Snapshot, StorageError};
+pub use store::{Assigned, ROLE_ASSIGNMENTS_MAX, RoleAssignment, RoleFilter, RoleKey, RoleStore};
 
 const MICROSECONDS_PER_MILLISECOND: i64 = 1_000;
 
@@ -103,13 +103,13 @@ impl Roles {
 
     async fn ordered(&self) -> Result<(), StorageError> {
         self.known.changed();
-        self.read().await
+        self.refresh().await
     }
 }
 
 #[async_trait]
-impl Part for Roles {
-    fn changed(&self, change: Change) {
+impl CachedView for Roles {
+    fn apply_change(&self, change: Change) {
         match change {
             Change::Roles => self.known.changed_elsewhere(),
             Change::Anything => self.known.forget(),
@@ -121,7 +121,7 @@ impl Part for Roles {
         self.known.is_current()
     }
 
-    async fn read(&self) -> Result<(), StorageError> {
+    async fn refresh(&self) -> Result<(), StorageError> {
         self.known
             .read(async || Ok(by_principal(self.store.roles().await?)))
             .await

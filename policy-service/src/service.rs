@@ -28,7 +28,7 @@ use crate::logging::{Logging, LoggingError};
 use crate::metrics::Metrics;
 use crate::policy::PolicyErrors;
 use crate::revisions::NO_REVISION;
-use crate::storage::{Keeper, StorageError};
+use crate::state::{StorageError, StorageSync};
 use crate::transport::{ApplicationProtocol, CallerDirectory, TlsError, TlsServer};
 use health::Watched;
 use stored::Stored;
@@ -114,7 +114,7 @@ struct Service {
     stopping: watch::Sender<bool>,
     audit: AuditWriter,
     risk: Option<Upkeep>,
-    keeper: Option<Keeper>,
+    sync: Option<StorageSync>,
     terminate: Signal,
     interrupt: Signal,
 }
@@ -200,7 +200,7 @@ impl Service {
             stopping,
             audit: audit_writer,
             risk,
-            keeper: stored.keeper,
+            sync: stored.sync,
             terminate,
             interrupt,
         };
@@ -227,8 +227,8 @@ impl Service {
         if let Some(risk) = self.risk {
             risk.stop().await;
         }
-        if let Some(keeper) = self.keeper.take() {
-            keeper.close().await;
+        if let Some(sync) = self.sync.take() {
+            sync.close().await;
         }
         // Blocks until what waits is durable; nothing else is left to be served meanwhile.
         let closed = tokio::task::spawn_blocking(|| self.audit.close()).await;

@@ -3,7 +3,7 @@
 //! [`rules`] decides and does no I/O; [`crate::storage`] keeps; what is here joins them for each decision.
 //!
 //! A decision knows every revocation that was acknowledged before it, on whichever replica, or is none: what is remembered here is
-//! believed only as long as the storage was heard from within [`crate::storage::STALE_MS_MAX`].
+//! believed only as long as the storage was heard from within [`crate::state::STALE_MS_MAX`].
 
 mod held;
 mod looks;
@@ -11,6 +11,7 @@ mod memory;
 mod model;
 mod operations;
 mod rules;
+mod store;
 mod token_claims;
 mod turns;
 mod upkeep;
@@ -24,15 +25,15 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::audit::{SessionChange, SessionRecord};
 use crate::metrics::Metrics;
-use crate::storage::{Concurrency, Creation, SessionStore, StorageError};
+use crate::state::{Fingerprint, NamedBy, PrincipalId, SessionId, StorageError, TenantId, text};
 pub use held::HeldLimits;
 pub(crate) use held::TENANTS_COUNTED_MAX;
 pub(crate) use memory::Memory;
-pub(crate) use model::cut;
-pub use model::{EndReason, Ended, Fingerprint, NamedBy, PrincipalId, Session, SessionId, TenantId};
+pub use model::{EndReason, Ended, Session};
 pub(crate) use operations::{KnownPrincipal, OperationError, Status};
 pub use rules::{Limits, Lockdown, Refusal, Revocations, Standing, Target};
 use rules::{Seen, SessionState, Verdict};
+pub use store::{Concurrency, Counts, Creation, Forgotten, Revocation, SessionStore, Since};
 pub(crate) use token_claims::TokenClaims;
 use turns::Turns;
 
@@ -454,11 +455,11 @@ fn new_session(id: SessionId, principal: &Principal, seen: &Seen, now_us: i64) -
     Session {
         id,
         principal: seen.principal,
-        issuer: model::cut(&principal.issuer),
-        subject: model::cut(&principal.subject),
-        tenant: principal.tenant.as_deref().map(model::cut),
+        issuer: text::cut(&principal.issuer),
+        subject: text::cut(&principal.subject),
+        tenant: principal.tenant.as_deref().map(text::cut),
         named_by,
-        name: model::cut(name),
+        name: text::cut(name),
         fingerprint: seen.fingerprint,
         first_seen_us: now_us,
         last_seen_us: now_us,

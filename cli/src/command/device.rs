@@ -5,7 +5,7 @@ mod text;
 use std::path::PathBuf;
 
 use clap::Subcommand;
-use picket_policy_service::devices::Thumbprint;
+use picket_policy_service::state::Thumbprint;
 use picket_proto::v1;
 use picket_proto::v1::device_admin_client::DeviceAdminClient;
 use serde::Serialize;

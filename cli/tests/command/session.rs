@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 
 use picket_policy_service::configuration;
 use picket_policy_service::service;
-use picket_policy_service::sessions::{Fingerprint, NamedBy, PrincipalId, Session, SessionId};
-use picket_policy_service::storage::{self, Concurrency, Location};
+use picket_policy_service::sessions::{Concurrency, Session};
+use picket_policy_service::state::{Fingerprint, NamedBy, PrincipalId, SessionId};
+use picket_policy_service::storage::{self, Location};
 
 use crate::support::{Answer, keys, picket, text};
 

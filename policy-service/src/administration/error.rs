@@ -6,8 +6,9 @@ use crate::audit::AppendError;
 use crate::configuration::CallerRole;
 use crate::devices::InvitationError;
 use crate::revisions::RevisionError;
+use crate::roles::ROLE_ASSIGNMENTS_MAX;
 use crate::sessions::OperationError;
-use crate::storage::{ROLE_ASSIGNMENTS_MAX, StorageError};
+use crate::state::StorageError;
 
 /// Why an administrative call fails. `Display` is for the caller.
 #[derive(Debug, thiserror::Error)]

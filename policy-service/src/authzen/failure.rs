@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::audit::AppendError;
 use crate::decision::DecisionError;
-use crate::storage::StorageError;
+use crate::state::StorageError;
 
 const RETRY_AFTER_S: &str = "1";
 

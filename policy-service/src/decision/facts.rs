@@ -15,7 +15,7 @@ use crate::policy::{Evaluation, Known, PolicyEngine};
 use crate::risk::{Assessment, KnownDevice, Standing};
 use crate::roles::Added;
 use crate::sessions::{self, Presence};
-use crate::storage::StorageError;
+use crate::state::StorageError;
 
 /// The facts about one request at one time.
 pub(super) struct Facts {

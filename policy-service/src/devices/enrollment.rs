@@ -3,7 +3,7 @@
 use ring::digest::{SHA256, digest};
 use ring::rand::{SecureRandom, SystemRandom};
 
-use crate::sessions::PrincipalId;
+use crate::state::PrincipalId;
 
 /// The random bytes of a challenge, which nobody guesses.
 const CHALLENGE_BYTES: usize = 32;

@@ -7,9 +7,8 @@ use picket_core::access::AccessRequest;
 use picket_core::decision::{Attribute, Vary};
 
 use super::memory::Known;
-use super::{Device, DeviceState, Devices, SeenDevice, Thumbprint, Trust, trust};
-use crate::sessions::PrincipalId;
-use crate::storage::{Change, Part, StorageError};
+use super::{Device, DeviceState, Devices, SeenDevice, Trust, trust};
+use crate::state::{CachedView, Change, PrincipalId, StorageError, Thumbprint};
 
 /// What a request's device means for its decision.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -126,8 +125,8 @@ impl Devices {
 }
 
 #[async_trait]
-impl Part for Devices {
-    fn changed(&self, change: Change) {
+impl CachedView for Devices {
+    fn apply_change(&self, change: Change) {
         self.memory.changed(change);
     }
 
@@ -136,7 +135,7 @@ impl Part for Devices {
         true
     }
 
-    async fn read(&self) -> Result<(), StorageError> {
+    async fn refresh(&self) -> Result<(), StorageError> {
         Ok(())
     }
 }

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use picket_core::cache::Cache;
 use picket_core::time::Timestamp;
 
-use super::model::{Device, DeviceId, Thumbprint};
-use crate::storage::{Change, Freshness, StorageError};
+use super::model::{Device, DeviceId};
+use crate::state::{Change, Freshness, StorageError, Thumbprint};
 
 /// The memory.
 pub(crate) struct Memory {

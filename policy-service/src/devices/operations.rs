@@ -5,9 +5,9 @@ use picket_core::signature::SoftwareVerifier;
 use picket_core::time::Timestamp;
 use uuid::{NoContext, Uuid};
 
-use super::{Challenge, ChallengeDigest, Device, DeviceId, DeviceState, Devices, Enrollment, Posture, Thumbprint};
-use crate::sessions::{PrincipalId, cut};
-use crate::storage::{DeviceChange, Filter, NewDevice, StorageError};
+use super::{Challenge, ChallengeDigest, Device, DeviceId, DeviceState, Devices, Enrollment, Posture};
+use super::{DeviceChange, NewDevice};
+use crate::state::{Filter, PrincipalId, StorageError, Thumbprint, text};
 
 /// How many challenges wait for their answers at once.
 const ENROLLMENTS_MAX: u32 = 10_000;
@@ -55,10 +55,10 @@ impl Devices {
         let enrollment = Enrollment {
             challenge: challenge.digest(),
             owner: PrincipalId::of(&invitation.issuer, &invitation.subject),
-            issuer: cut(&invitation.issuer),
-            subject: cut(&invitation.subject),
-            tenant: invitation.tenant.as_deref().map(cut),
-            label: cut(&invitation.label),
+            issuer: text::cut(&invitation.issuer),
+            subject: text::cut(&invitation.subject),
+            tenant: invitation.tenant.as_deref().map(text::cut),
+            label: text::cut(&invitation.label),
             ends_us,
             caller: invitation.caller,
         };

@@ -8,8 +8,8 @@ use uuid::Uuid;
 
 use super::judgement::Refusal;
 use super::*;
-use crate::sessions::PrincipalId;
-use crate::storage::{self, Change, DeviceChange, Freshness, Location, NewDevice, StorageError, Store};
+use crate::state::{CachedView, Change, Freshness, PrincipalId, StorageError, Store, Thumbprint};
+use crate::storage::{self, Location};
 
 const NOW_US: i64 = 1_700_000_000_000_000;
 const ISSUER: &str = "https://issuer.example";
@@ -255,7 +255,7 @@ async fn what_another_replica_changes_is_known_when_it_is_told() {
     assert_eq!(replica.judge(&asked).await.device, None);
     let id = replica.enrolled(1, DeviceState::Enrolled).await;
     assert_eq!(replica.judge(&asked).await.device, None);
-    storage::Part::changed(&replica.devices, Change::Device(Thumbprint::Key([1; 32])));
+    CachedView::apply_change(&replica.devices, Change::Device(Thumbprint::Key([1; 32])));
     assert_eq!(replica.devices.remembered(&asked, NOW_US).unwrap(), None);
     assert_eq!(replica.judge(&asked).await.device.unwrap().state, DeviceState::Enrolled);
     replica
@@ -264,7 +264,7 @@ async fn what_another_replica_changes_is_known_when_it_is_told() {
         .await
         .unwrap();
     assert_eq!(replica.judge(&asked).await.device.unwrap().state, DeviceState::Enrolled);
-    storage::Part::changed(&replica.devices, Change::Anything);
+    CachedView::apply_change(&replica.devices, Change::Anything);
     assert_eq!(replica.judge(&asked).await.device.unwrap().state, DeviceState::Trusted);
 }
 

@@ -12,11 +12,8 @@ use super::{GrpcResult, admitted_for};
 use crate::administration::{AdminAction, AdminError, Administration, Performed, now_us};
 use crate::audit::Act;
 use crate::configuration::CallerRole;
-use crate::sessions::{
-    EndReason, Lockdown, OperationError, PrincipalId, Session, SessionId, Sessions, Status as SessionStatus, Target,
-    TenantId,
-};
-use crate::storage::Filter;
+use crate::sessions::{EndReason, Lockdown, OperationError, Session, Sessions, Status as SessionStatus, Target};
+use crate::state::{Filter, PrincipalId, SessionId, TenantId};
 use crate::transport::AdmittedCall;
 
 const PAGE_DEFAULT: u32 = 100;

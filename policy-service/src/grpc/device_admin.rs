@@ -13,9 +13,9 @@ use crate::administration::{AdminAction, AdminError, Administration, Performed, 
 use crate::audit::{Act, Outcome};
 use crate::configuration::CallerRole;
 use crate::devices::{
-    Device, DeviceId, DeviceState, Devices, Invitation, OsName, OsVersion, Posture, Thumbprint, Trust,
+    Device, DeviceChange, DeviceId, DeviceState, Devices, Invitation, OsName, OsVersion, Posture, Trust,
 };
-use crate::storage::DeviceChange;
+use crate::state::Thumbprint;
 use crate::transport::AdmittedCall;
 
 /// The limit of a device's label.
@@ -51,7 +51,7 @@ impl DeviceAdminService {
         &self,
         action: AdminAction,
         missing: AdminError,
-        work: impl Future<Output = Result<DeviceChange, crate::storage::StorageError>> + Send + 'static,
+        work: impl Future<Output = Result<DeviceChange, crate::state::StorageError>> + Send + 'static,
     ) -> Changed {
         let work = async move {
             let changed = of_change(work.await?, missing);

@@ -12,8 +12,9 @@ use crate::administration::{AdminAction, AdminError, Administration, Performed, 
 use crate::audit::{Act, Outcome};
 use crate::configuration::CallerRole;
 use crate::policy::PolicyFiles;
-use crate::revisions::{Attempt, AttemptOutcome, Mistake, Mistakes, RevisionError, Revisions};
-use crate::storage::{Activation, Order, Revision};
+use crate::revisions::{
+    Activation, Attempt, AttemptOutcome, Mistake, Mistakes, Order, Revision, RevisionError, Revisions,
+};
 use crate::transport::AdmittedCall;
 
 const PAGE_DEFAULT: u32 = 100;
@@ -93,7 +94,7 @@ impl PolicyAdmin for PolicyAdminService {
         let number = before(request.get_ref().number);
         let (revision, files) = revisions.show(number).await.map_err(AdminError::from)?;
         let active = revisions.active().await.map_err(AdminError::from)?;
-        let file = |file: crate::storage::RevisionFile| v1::PolicyFile {
+        let file = |file: crate::revisions::RevisionFile| v1::PolicyFile {
             name: file.name,
             text: file.text,
         };

@@ -11,8 +11,7 @@ use super::{GrpcResult, admitted_for};
 use crate::administration::{AdminAction, AdminError, Administration, Performed, now_us};
 use crate::audit::{Act, Outcome};
 use crate::configuration::CallerRole;
-use crate::roles::Roles;
-use crate::storage::{Assigned, RoleAssignment, RoleFilter, RoleKey};
+use crate::roles::{Assigned, RoleAssignment, RoleFilter, RoleKey, Roles};
 use crate::transport::AdmittedCall;
 
 const PAGE_DEFAULT: u32 = 100;

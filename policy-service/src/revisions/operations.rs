@@ -2,8 +2,9 @@
 
 use super::check::{self, Checked, Mistake, Mistakes};
 use super::{ALTERED, Revisions, in_revision, lock};
+use super::{Activated, Activation, Choice, Order, Revision, RevisionFile};
 use crate::policy::PolicyFiles;
-use crate::storage::{Activated, Activation, Choice, Order, Part, Revision, RevisionFile, StorageError};
+use crate::state::{CachedView, StorageError};
 
 /// What became of an attempt to activate a revision.
 #[derive(Debug)]
@@ -159,7 +160,7 @@ impl Revisions {
         *lock(&self.checked) = Some((number, checked.engine.clone()));
         self.deciding.changed();
         // It is active whatever comes now, and nothing is decided here before it is read.
-        if let Err(error) = self.read().await {
+        if let Err(error) = self.refresh().await {
             tracing::warn!(%error, number, "the revision that was activated is not read yet");
         }
         Ok(checked.attempt(Some(number), AttemptOutcome::Activated))

@@ -6,7 +6,7 @@ use tonic_health::server::HealthReporter;
 use crate::audit::AuditState;
 use crate::grpc;
 use crate::revisions::PolicyState;
-use crate::storage::StorageState;
+use crate::state::StorageState;
 
 /// What decisions need: the audit log, and where they are configured the storage and the policies in it.
 pub(super) struct Watched {

@@ -14,7 +14,8 @@ use crate::revisions::{ActivePolicies, Circumstances, NO_REVISION, PolicyState, 
 use crate::risk::Levels;
 use crate::roles::Roles;
 use crate::sessions::{Memory, Sessions, Settings};
-use crate::storage::{Keeper, Part, Storage, StorageState};
+use crate::state::{CachedView, Freshness, StorageError, StorageState, StorageSync, Store, Subscribers};
+use crate::storage::{self, Location};
 
 /// What remembers, and what keeps it.
 pub(super) struct Stored {
@@ -23,7 +24,25 @@ pub(super) struct Stored {
     pub(super) devices: Option<Arc<Devices>>,
     pub(super) roles: Option<Arc<Roles>>,
     /// `None`: nothing is stored.
-    pub(super) keeper: Option<Keeper>,
+    pub(super) sync: Option<StorageSync>,
+}
+
+/// A storage that was opened, before anything of it is cached.
+struct Opened {
+    store: Arc<dyn Store>,
+    freshness: Arc<Freshness>,
+    subscribers: Subscribers,
+}
+
+impl Opened {
+    async fn open(location: &Location) -> Result<Self, StorageError> {
+        let subscribers = Subscribers::default();
+        Ok(Self {
+            store: storage::open(location, subscribers.observer()).await?,
+            freshness: Arc::new(Freshness::new()),
+            subscribers,
+        })
+    }
 }
 
 impl Stored {
@@ -35,7 +54,7 @@ impl Stored {
         metrics: &Arc<Metrics>,
     ) -> Result<Self, ServiceError> {
         let storage = match &configuration.storage {
-            Some(location) => Some(Storage::open(location).await?),
+            Some(location) => Some(Opened::open(location).await?),
             None => None,
         };
         let policies = match (folder, &storage) {
@@ -49,7 +68,7 @@ impl Stored {
                 sessions: None,
                 devices: None,
                 roles: None,
-                keeper: None,
+                sync: None,
             });
         };
         let sessions = configuration.sessions.as_ref();
@@ -60,27 +79,31 @@ impl Stored {
         let devices = devices.transpose()?;
         let roles = match configuration.roles {
             RoleSource::Token => None,
-            RoleSource::TokenAndStore => Some(Arc::new(Roles::new(storage.store(), storage.freshness()))),
+            RoleSource::TokenAndStore => Some(Arc::new(Roles::new(
+                Arc::<dyn Store>::clone(&storage.store),
+                Arc::clone(&storage.freshness),
+            ))),
         };
-        let parts = [
-            sessions.clone().map(|part| part as Arc<dyn Part>),
-            devices.clone().map(|part| part as Arc<dyn Part>),
-            roles.clone().map(|part| part as Arc<dyn Part>),
-            policies.revisions().cloned().map(|part| part as Arc<dyn Part>),
+        let views = [
+            sessions.clone().map(|view| view as Arc<dyn CachedView>),
+            devices.clone().map(|view| view as Arc<dyn CachedView>),
+            roles.clone().map(|view| view as Arc<dyn CachedView>),
+            policies.revisions().cloned().map(|view| view as Arc<dyn CachedView>),
         ];
-        let keeper = storage.keep(parts.into_iter().flatten().collect()).await?;
+        let views = views.into_iter().flatten().collect();
+        let sync = StorageSync::start(storage.store, storage.freshness, &storage.subscribers, views).await?;
         Ok(Self {
             policies,
             sessions,
             devices,
             roles,
-            keeper: Some(keeper),
+            sync: Some(sync),
         })
     }
 
     /// Whether the storage works.
     pub(super) fn storage_state(&self) -> Option<watch::Receiver<StorageState>> {
-        self.keeper.as_ref().map(Keeper::state)
+        self.sync.as_ref().map(StorageSync::state)
     }
 
     /// Whether there are the right policies in it.
@@ -105,22 +128,27 @@ pub(super) fn load_folder(configuration: &Configuration) -> Result<(Option<Polic
     Ok((Some(policies), Arc::new(metrics)))
 }
 
-fn sessions_in(storage: &Storage, settings: &Settings, metrics: &Arc<Metrics>) -> Result<Arc<Sessions>, ServiceError> {
-    let memory = Memory::new(settings.cache_entries_max, seed()?, storage.freshness());
+fn sessions_in(storage: &Opened, settings: &Settings, metrics: &Arc<Metrics>) -> Result<Arc<Sessions>, ServiceError> {
+    let memory = Memory::new(settings.cache_entries_max, seed()?, Arc::clone(&storage.freshness));
     let metrics = Arc::clone(metrics);
-    let sessions = Sessions::new(storage.store(), Arc::new(memory), settings.clone(), metrics);
+    let sessions = Sessions::new(
+        Arc::<dyn Store>::clone(&storage.store),
+        Arc::new(memory),
+        settings.clone(),
+        metrics,
+    );
     Ok(Arc::new(sessions))
 }
 
 fn devices_in(
-    storage: &Storage,
+    storage: &Opened,
     settings: &devices::Settings,
     metrics: &Arc<Metrics>,
 ) -> Result<Arc<Devices>, ServiceError> {
-    let memory = devices::Memory::new(settings.cache_entries_max, seed()?, storage.freshness());
+    let memory = devices::Memory::new(settings.cache_entries_max, seed()?, Arc::clone(&storage.freshness));
     let metrics = Arc::clone(metrics);
     Ok(Arc::new(Devices::new(
-        storage.store(),
+        Arc::<dyn Store>::clone(&storage.store),
         memory,
         settings.clone(),
         metrics,
@@ -134,12 +162,17 @@ fn seed() -> Result<u64, ServiceError> {
     Ok(u64::from_ne_bytes(seed))
 }
 
-fn revisions_in(storage: &Storage, configuration: &Configuration, metrics: &Arc<Metrics>) -> Arc<Revisions> {
+fn revisions_in(storage: &Opened, configuration: &Configuration, metrics: &Arc<Metrics>) -> Arc<Revisions> {
     let risk = configuration.risk.as_ref();
     let circumstances = Circumstances {
         time_zone: configuration.policies.time_zone.clone(),
         levels: risk.map_or(Levels::DEFAULT, |risk| risk.settings.levels),
     };
-    let revisions = Revisions::new(storage.store(), storage.freshness(), circumstances, Arc::clone(metrics));
+    let revisions = Revisions::new(
+        Arc::<dyn Store>::clone(&storage.store),
+        Arc::clone(&storage.freshness),
+        circumstances,
+        Arc::clone(metrics),
+    );
     Arc::new(revisions)
 }

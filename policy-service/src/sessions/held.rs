@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::TenantId;
-use crate::storage::Counts;
+use super::Counts;
+use crate::state::TenantId;
 
 /// Tenants whose sessions are counted one by one: those that hold the most. Whoever is not among so many holds less than a share,
 /// as the configuration sees to.

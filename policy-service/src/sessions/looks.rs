@@ -7,8 +7,8 @@
 use picket_core::access::{AccessRequest, FurtherToken};
 
 use super::rules::{self, Limits, Seen, SessionState, Standing, Verdict};
-use super::{Judgement, Presence, Refusal, SessionId, Sessions, model};
-use crate::storage::StorageError;
+use super::{Judgement, Presence, Refusal, Sessions, model};
+use crate::state::{SessionId, StorageError};
 
 /// One session, and the token that names it.
 struct Look {

@@ -8,10 +8,9 @@ use picket_core::cache::Cache;
 use picket_core::time::Timestamp;
 
 use super::held::Held;
-use super::model::SessionId;
 use super::rules::{SessionState, Standing};
 use super::token_claims::LastClaims;
-use crate::storage::{Change, Freshness, Snapshot};
+use crate::state::{Change, Freshness, SessionId, Snapshot};
 
 /// Uses that wait to be written. Above it the oldest known use stays the last one, so a session may be ended too early.
 const USES_MAX: usize = 262_144;
@@ -147,7 +146,7 @@ impl Memory {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sessions::{Fingerprint, NamedBy, PrincipalId};
+    use crate::state::{Fingerprint, NamedBy, PrincipalId};
 
     fn id() -> SessionId {
         SessionId::of("https://issuer.example", NamedBy::SessionId, "1")

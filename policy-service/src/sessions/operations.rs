@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use picket_core::access::Principal;
 
-use super::model::{EndReason, Ended, PrincipalId, Session, SessionId};
+use super::model::{EndReason, Ended, Session};
 use super::rules::{self, Lockdown, SessionState};
-use super::{Sessions, Target, TenantId, TokenClaims};
-use crate::storage::{Filter, Part, Revocation, Since, StorageError};
+use super::{Revocation, Since};
+use super::{Sessions, Target, TokenClaims};
+use crate::state::{CachedView, Filter, PrincipalId, SessionId, StorageError, TenantId, text};
 
 /// How many revocations of principals and tenants are held; what is older than any token is forgotten.
 const REVOCATIONS_MAX: usize = 100_000;
@@ -34,7 +35,7 @@ impl KnownPrincipal {
     /// `None`: its names were cut, so what is left may be somebody else's.
     fn of(session: Session, claims: Option<Arc<TokenClaims>>) -> Option<Self> {
         let is_whole = PrincipalId::of(&session.issuer, &session.subject) == session.principal;
-        let is_whole = is_whole && session.tenant.as_deref().is_none_or(super::model::is_whole);
+        let is_whole = is_whole && session.tenant.as_deref().is_none_or(text::is_whole);
         is_whole.then_some(Self {
             claims,
             issuer: session.issuer,
@@ -72,7 +73,7 @@ impl Sessions {
     ) -> Result<Page, StorageError> {
         let filter = match filter {
             // As it is stored.
-            Filter::Tenant(tenant) => Filter::Tenant(super::model::cut(&tenant)),
+            Filter::Tenant(tenant) => Filter::Tenant(text::cut(&tenant)),
             Filter::All | Filter::Principal(_) => filter,
         };
         let sessions = self.store.sessions(filter, after, count_max).await?;
@@ -157,7 +158,7 @@ impl Sessions {
         }
         let revocation = Revocation {
             target,
-            label: super::model::cut(label),
+            label: text::cut(label),
             until_us: now_us,
             caller: caller.to_owned(),
         };
@@ -175,7 +176,7 @@ impl Sessions {
     /// What stands is read back, as another replica may have ordered something meanwhile.
     async fn ordered(&self) -> Result<(), StorageError> {
         self.memory.standing.changed();
-        self.read().await
+        self.refresh().await
     }
 
     /// Whether every request is refused, since when and by whom.

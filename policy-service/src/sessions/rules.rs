@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 
-use super::model::{EndReason, Fingerprint, PrincipalId, Session, SessionId, TenantId};
+use super::model::{EndReason, Session};
+use crate::state::{Fingerprint, PrincipalId, SessionId, TenantId};
 
 const MICROSECONDS_PER_SECOND: i64 = 1_000_000;
 const MICROSECONDS_PER_MILLISECOND: i64 = 1_000;

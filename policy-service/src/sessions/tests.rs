@@ -1,7 +1,8 @@
 use picket_core::access::{Action, Context, FurtherToken, Resource, Sidecar};
 
 use super::*;
-use crate::storage::{self, Freshness, Location, Part, Store};
+use crate::state::{CachedView, Change, Filter, Freshness, Store};
+use crate::storage::{self, Location};
 
 const S: i64 = 1_000_000;
 const START: i64 = 1_700_000_000 * S;
@@ -38,7 +39,7 @@ impl Replica {
         let metrics = Arc::new(Metrics::new("", 0));
         let store = Arc::<dyn Store>::clone(store);
         let sessions = Sessions::new(store, Arc::clone(&memory), settings, metrics);
-        sessions.read().await.unwrap();
+        sessions.refresh().await.unwrap();
         freshness.confirm(freshness.elapsed_ms());
         Self { sessions, memory }
     }
@@ -388,7 +389,7 @@ async fn without_a_word_from_the_storage_there_is_no_decision() {
     let folder = tempfile::tempdir().unwrap();
     let replica = Replica::on(&store(&folder).await, SETTINGS).await;
     assert_eq!(replica.ask(&request("1"), 0).await, None);
-    replica.memory.changed(storage::Change::Anything);
+    replica.memory.changed(Change::Anything);
     let unknown = replica
         .sessions
         .judge(&request("1"), Presence::Client, START, &mut Vec::new())
@@ -634,7 +635,7 @@ impl SessionStore for Gated {
     async fn create(&self, session: Session, concurrency: Concurrency) -> Result<Creation, StorageError> {
         let creation = self.store.create(session, concurrency).await;
         if let Some(memory) = self.outdated_by_create.get() {
-            memory.changed(storage::Change::Anything);
+            memory.changed(Change::Anything);
         }
         creation
     }
@@ -649,7 +650,7 @@ impl SessionStore for Gated {
 
     async fn sessions(
         &self,
-        filter: storage::Filter,
+        filter: Filter,
         after: Option<SessionId>,
         count_max: u32,
     ) -> Result<Vec<Session>, StorageError> {
@@ -659,17 +660,17 @@ impl SessionStore for Gated {
     async fn last_sessions(
         &self,
         after: Option<PrincipalId>,
-        since: storage::Since,
+        since: Since,
         count_max: u32,
     ) -> Result<Vec<Session>, StorageError> {
         self.store.last_sessions(after, since, count_max).await
     }
 
-    async fn counts(&self, tenants_max: u32) -> Result<storage::Counts, StorageError> {
+    async fn counts(&self, tenants_max: u32) -> Result<Counts, StorageError> {
         self.store.counts(tenants_max).await
     }
 
-    async fn forget(&self, seen: i64, revoked: i64, count_max: u32) -> Result<storage::Forgotten, StorageError> {
+    async fn forget(&self, seen: i64, revoked: i64, count_max: u32) -> Result<Forgotten, StorageError> {
         self.store.forget(seen, revoked, count_max).await
     }
 
@@ -677,7 +678,7 @@ impl SessionStore for Gated {
         self.store.standing().await
     }
 
-    async fn revoke(&self, revocation: storage::Revocation) -> Result<(), StorageError> {
+    async fn revoke(&self, revocation: Revocation) -> Result<(), StorageError> {
         self.store.revoke(revocation).await
     }
 
@@ -779,7 +780,7 @@ async fn no_session_begins_while_what_stands_is_not_known() {
         async move { replica.judge(&request("1"), 0).await }
     });
     gate.has_read.acquire().await.unwrap().forget();
-    replica.memory.changed(storage::Change::Anything);
+    replica.memory.changed(Change::Anything);
     gate.may_answer.add_permits(10);
     let (judged, changes) = judging.await.unwrap();
     assert!(judged.is_err(), "{judged:?}");

@@ -7,8 +7,8 @@ use picket_core::access::Principal;
 use picket_core::cache::Cache;
 use picket_core::time::Timestamp;
 
-use super::PrincipalId;
 use crate::policy::{ROLES_MAX, SCOPES_MAX};
+use crate::state::PrincipalId;
 
 /// Principals whose claims are remembered. A principal with more roles or scopes than are evaluated
 /// is none of them: nothing else limits what callers other than the filter send.

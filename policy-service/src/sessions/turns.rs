@@ -6,8 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::OwnedMutexGuard;
 
-use super::model::PrincipalId;
-use crate::storage::StorageError;
+use crate::state::{PrincipalId, StorageError};
 
 /// How many new sessions of one principal wait, the one that is made included; more at once are refused, so that none of them fills
 /// the places of all.

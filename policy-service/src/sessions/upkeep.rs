@@ -3,8 +3,7 @@
 use async_trait::async_trait;
 
 use super::{Sessions, TENANTS_COUNTED_MAX};
-use crate::clock;
-use crate::storage::{Change, Part, StorageError};
+use crate::state::{CachedView, Change, StorageError};
 
 /// How many sessions are forgotten in one transaction.
 const FORGOTTEN_MAX: u32 = 1_000;
@@ -14,8 +13,8 @@ const CLEANING_TRANSACTIONS_MAX: u32 = 200;
 const USES_WRITTEN_MAX: usize = 5_000;
 
 #[async_trait]
-impl Part for Sessions {
-    fn changed(&self, change: Change) {
+impl CachedView for Sessions {
+    fn apply_change(&self, change: Change) {
         self.memory.changed(change);
     }
 
@@ -23,28 +22,23 @@ impl Part for Sessions {
         self.memory.standing.is_current()
     }
 
-    async fn read(&self) -> Result<(), StorageError> {
+    async fn refresh(&self) -> Result<(), StorageError> {
         self.memory.standing.read(|| self.store.standing()).await
     }
 
-    async fn upkeep(&self, _turn: u64) -> Result<(), StorageError> {
+    async fn flush(&self) -> Result<(), StorageError> {
         self.write_uses().await
     }
 
-    async fn clean(&self) -> Result<(), StorageError> {
-        self.forget_what_is_over().await?;
+    async fn purge(&self, now_us: i64) -> Result<(), StorageError> {
+        self.forget_what_is_over(now_us).await?;
         self.count_held().await
-    }
-
-    async fn close(&self) -> Result<(), StorageError> {
-        self.write_uses().await
     }
 }
 
 impl Sessions {
-    async fn forget_what_is_over(&self) -> Result<(), StorageError> {
+    async fn forget_what_is_over(&self, now_us: i64) -> Result<(), StorageError> {
         let limits = &self.settings.limits;
-        let now_us = i64::try_from(clock::now_unix_us()).unwrap_or(i64::MAX);
         let forgettable_us = limits.idle_timeout_us.saturating_add(limits.retention_us);
         let seen_before_us = now_us.saturating_sub(forgettable_us);
         // A session that a revocation is about, which may have begun so much later, has reached its
@@ -59,7 +53,7 @@ impl Sessions {
                 .forget(seen_before_us, revoked_before_us, FORGOTTEN_MAX)
                 .await?;
             if forgotten.revocations > 0 {
-                self.read().await?;
+                self.refresh().await?;
             }
             if forgotten.sessions < u64::from(FORGOTTEN_MAX) {
                 break;

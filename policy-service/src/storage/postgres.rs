@@ -18,12 +18,11 @@ use tokio::task::JoinHandle;
 use tokio_postgres::Client;
 use tokio_postgres::error::{DbError, Severity, SqlState};
 
-use super::{
-    Concurrency, Counts, Creation, Filter, Forgotten, Observer, Probe, Revocation, SessionStore, Since, StorageError,
+use crate::devices::{Device, DeviceChange, DeviceId, DeviceState, DeviceStore, Enrollment, NewDevice, Posture};
+use crate::sessions::{
+    Concurrency, Counts, Creation, Ended, Forgotten, Lockdown, Revocation, Session, SessionStore, Since, Standing,
 };
-use super::{DeviceChange, DeviceStore, NewDevice};
-use crate::devices::{Device, DeviceId, DeviceState, Enrollment, Posture, Thumbprint};
-use crate::sessions::{Ended, Lockdown, PrincipalId, Session, SessionId, Standing};
+use crate::state::{Filter, Observer, PrincipalId, Probe, SessionId, StorageError, Thumbprint};
 use connection::Connector;
 pub(super) use connection::read_url;
 use listener::Listener;

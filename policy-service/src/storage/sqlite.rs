@@ -16,10 +16,11 @@ use picket_sqlite::{DatabaseFile, DatabaseSchema, SchemaError, WAL, disable_trig
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 use tokio::sync::{Semaphore, oneshot};
 
-use super::{Concurrency, Counts, Creation, Filter, Forgotten, Probe, Revocation, SessionStore, Since, StorageError};
-use super::{DeviceChange, DeviceStore, NewDevice};
-use crate::devices::{Device, DeviceId, DeviceState, Enrollment, Posture, Thumbprint};
-use crate::sessions::{Ended, Lockdown, PrincipalId, Session, SessionId, Standing};
+use crate::devices::{Device, DeviceChange, DeviceId, DeviceState, DeviceStore, Enrollment, NewDevice, Posture};
+use crate::sessions::{
+    Concurrency, Counts, Creation, Ended, Forgotten, Lockdown, Revocation, Session, SessionStore, Since, Standing,
+};
+use crate::state::{Filter, PrincipalId, Probe, SessionId, StorageError, Thumbprint};
 
 /// How many writes may wait; more at once are refused.
 const QUEUE_WRITES_MAX: usize = 8192;

@@ -1,7 +1,7 @@
 //! What operators do, through the real program.
 
 use picket_policy_service::audit::{self, Act, AdministrationRecord, Event, KeyEncryptionKey, Outcome};
-use picket_policy_service::sessions::{NamedBy, SessionId};
+use picket_policy_service::state::{NamedBy, SessionId};
 use picket_proto::v1;
 use picket_proto::v1::admin_client::AdminClient;
 use picket_proto::v1::policy_decision_client::PolicyDecisionClient;

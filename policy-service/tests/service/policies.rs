@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use picket_policy_service::audit::{Act, Outcome};
 use picket_policy_service::policy::PolicyFiles;
-use picket_policy_service::storage::{self, Choice, Location, Order, RevisionFile};
+use picket_policy_service::revisions::{Choice, Order, RevisionFile};
+use picket_policy_service::storage::{self, Location};
 use picket_proto::v1;
 use picket_proto::v1::policy_admin_client::PolicyAdminClient;
 use picket_proto::v1::policy_decision_client::PolicyDecisionClient;

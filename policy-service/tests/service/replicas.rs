@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use picket_policy_service::sessions::{EndReason, NamedBy, SessionId};
+use picket_policy_service::sessions::EndReason;
+use picket_policy_service::state::{NamedBy, SessionId};
 use picket_policy_service::storage::{self, Location};
 use picket_proto::v1;
 use picket_proto::v1::admin_client::AdminClient;

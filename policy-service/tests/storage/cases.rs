@@ -3,11 +3,10 @@
 use std::sync::Arc;
 
 use picket_policy_service::sessions::{
-    EndReason, Ended, Fingerprint, Lockdown, NamedBy, PrincipalId, Session, SessionId, Standing, Target, TenantId,
+    Concurrency, Counts, Creation, EndReason, Ended, Forgotten, Lockdown, Revocation, Session, Since, Standing, Target,
 };
-use picket_policy_service::storage::{
-    Concurrency, Counts, Creation, Filter, Forgotten, Location, Revocation, Since, Store,
-};
+use picket_policy_service::state::{Filter, Fingerprint, NamedBy, PrincipalId, SessionId, Store, TenantId};
+use picket_policy_service::storage::Location;
 
 use crate::{Backend, confirm, open, reopen};
 

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use picket_policy_service::devices::{
-    ChallengeDigest, Device, DeviceId, DeviceState, Enrollment, OsName, OsVersion, Posture, THUMBPRINTS_MAX, Thumbprint,
+    ChallengeDigest, Device, DeviceChange, DeviceId, DeviceState, Enrollment, NewDevice, OsName, OsVersion, Posture,
+    THUMBPRINTS_MAX,
 };
-use picket_policy_service::sessions::PrincipalId;
-use picket_policy_service::storage::{Change, DeviceChange, Filter, Location, NewDevice, Store};
+use picket_policy_service::state::{Change, Filter, PrincipalId, Store, Thumbprint};
+use picket_policy_service::storage::Location;
 use uuid::Uuid;
 
 use crate::Backend;

@@ -4,15 +4,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use picket_policy_service::devices::{
-    ChallengeDigest, DeviceId, DeviceState, Enrollment, OsName, OsVersion, Posture, Thumbprint,
+    ChallengeDigest, DeviceChange, DeviceId, DeviceState, Enrollment, NewDevice, OsName, OsVersion, Posture,
 };
-use picket_policy_service::sessions::{
-    EndReason, Ended, Fingerprint, Lockdown, NamedBy, PrincipalId, Session, SessionId, Target,
-};
-use picket_policy_service::storage::{
-    self, Assigned, Choice, Concurrency, DeviceChange, Location, NewDevice, Order, RevisionFile, Revocation,
-    RoleAssignment, RoleKey, StorageError, Store,
-};
+use picket_policy_service::revisions::{Choice, Order, RevisionFile};
+use picket_policy_service::roles::{Assigned, RoleAssignment, RoleKey};
+use picket_policy_service::sessions::{Concurrency, EndReason, Ended, Lockdown, Revocation, Session, Target};
+use picket_policy_service::state::{Fingerprint, NamedBy, PrincipalId, SessionId, StorageError, Store, Thumbprint};
+use picket_policy_service::storage::{self, Location};
 use uuid::Uuid;
 
 use crate::postgres::{Server, execute};

@@ -22,7 +22,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use picket_policy_service::storage::{self, Location, Store};
+use picket_policy_service::state::Store;
+use picket_policy_service::storage::{self, Location};
 
 /// Opens a store of its own for each case, or the same one again.
 pub(crate) trait Backend {

@@ -5,8 +5,9 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use picket_policy_service::sessions::{EndReason, Ended, Fingerprint, NamedBy, PrincipalId, Session, SessionId};
-use picket_policy_service::storage::{self, Change, Concurrency, Location, Probe, StorageError};
+use picket_policy_service::sessions::{Concurrency, EndReason, Ended, Session};
+use picket_policy_service::state::{Change, Fingerprint, NamedBy, PrincipalId, Probe, SessionId, StorageError};
+use picket_policy_service::storage::{self, Location};
 
 use crate::postgres::Server;
 use crate::{confirm, open, postgres_at};

@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use picket_policy_service::storage::{
-    Activated, Activation, Change, Choice, Location, Order, Revision, RevisionFile, Store,
-};
+use picket_policy_service::revisions::{Activated, Activation, Choice, Order, Revision, RevisionFile};
+use picket_policy_service::state::{Change, Store};
+use picket_policy_service::storage::Location;
 
 use crate::postgres::Server;
 use crate::schema::told;

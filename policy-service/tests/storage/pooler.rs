@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use picket_policy_service::sessions::Lockdown;
-use picket_policy_service::storage::{self, Change};
+use picket_policy_service::state::Change;
+use picket_policy_service::storage::{self};
 
 use crate::pgbouncer::PgBouncer;
 use crate::postgres::Server;

@@ -4,9 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use picket_policy_service::storage::{
-    Assigned, Change, Location, ROLE_ASSIGNMENTS_MAX, RoleAssignment, RoleFilter, RoleKey, Store,
-};
+use picket_policy_service::roles::{Assigned, ROLE_ASSIGNMENTS_MAX, RoleAssignment, RoleFilter, RoleKey};
+use picket_policy_service::state::{Change, Store};
+use picket_policy_service::storage::Location;
 
 use crate::postgres::{Server, execute};
 use crate::schema::told;

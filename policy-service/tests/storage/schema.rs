@@ -3,12 +3,9 @@
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use picket_policy_service::sessions::{
-    EndReason, Ended, Fingerprint, Lockdown, NamedBy, PrincipalId, Session, SessionId, Target,
-};
-use picket_policy_service::storage::{
-    self, Change, Concurrency, DatabaseFileError, Location, Revocation, StorageError, Store,
-};
+use picket_policy_service::sessions::{Concurrency, EndReason, Ended, Lockdown, Revocation, Session, Target};
+use picket_policy_service::state::{Change, Fingerprint, NamedBy, PrincipalId, SessionId, StorageError, Store};
+use picket_policy_service::storage::{self, DatabaseFileError, Location};
 
 use crate::postgres::{Server, execute};
 use crate::{confirm, open, postgres_at};
@@ -23,8 +20,11 @@ pub(crate) async fn sqlite_refuses_what_is_not_its_own(location: &Location, fold
     };
     let store = open(location).await;
     let second = refused(location).await;
+    let StorageError::File(error) = &second else {
+        panic!("{second}");
+    };
     assert!(
-        matches!(&second, StorageError::File(error) if matches!(**error, DatabaseFileError::Locked(_))),
+        matches!(error.downcast_ref(), Some(DatabaseFileError::Locked(_))),
         "{second}"
     );
     drop(store);

@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use picket_policy_service::devices::{ChallengeDigest, DeviceId, Enrollment, Thumbprint};
-use picket_policy_service::sessions::PrincipalId;
-use picket_policy_service::storage::{self, DeviceChange, Location, NewDevice, Store};
+use picket_policy_service::devices::{ChallengeDigest, DeviceChange, DeviceId, Enrollment, NewDevice};
+use picket_policy_service::state::{PrincipalId, Store, Thumbprint};
+use picket_policy_service::storage::{self, Location};
 use picket_proto::v1;
 use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};

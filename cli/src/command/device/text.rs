@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use picket_policy_service::devices::Thumbprint;
+use picket_policy_service::state::Thumbprint;
 use picket_proto::v1;
 use serde::Serialize;
 

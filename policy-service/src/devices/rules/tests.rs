@@ -4,8 +4,8 @@ use proptest::prelude::{any, prop_assert, prop_assert_eq, proptest};
 use uuid::Uuid;
 
 use super::*;
-use crate::devices::{DeviceId, Thumbprint};
-use crate::sessions::PrincipalId;
+use crate::devices::DeviceId;
+use crate::state::{PrincipalId, Thumbprint};
 
 const DAY_US: i64 = 86_400_000_000;
 const REPORTED_US: i64 = 1_700_000_000_000_000;

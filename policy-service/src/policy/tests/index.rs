@@ -15,7 +15,7 @@ use super::*;
 use crate::devices::{
     self, Compliance, Device, DeviceId, DeviceState, OsName, OsVersion, Posture, SeenDevice, Weights,
 };
-use crate::sessions::PrincipalId;
+use crate::state::PrincipalId;
 
 /// The same policies in one set, over all entities.
 fn undivided(directory: &Path) -> PolicyEngine {
@@ -438,7 +438,7 @@ fn device_of(request: &AccessRequest, now_us: u64) -> Option<SeenDevice> {
         tenant: None,
         label: String::new(),
         state,
-        thumbprints: vec![devices::Thumbprint::Certificate(thumbprint)],
+        thumbprints: vec![crate::state::Thumbprint::Certificate(thumbprint)],
         posture: Some(Posture {
             os: OsName::new("linux").unwrap(),
             os_version: OsVersion::new("6.1").unwrap(),

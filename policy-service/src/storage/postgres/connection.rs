@@ -16,7 +16,8 @@ use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
 use tokio_postgres::{AsyncMessage, Client, Config, Connection, NoTls, Notification};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::{StorageError, backend};
+use super::backend;
+use crate::state::StorageError;
 use crate::tls_failure;
 
 /// A connection string is a line.

@@ -3,15 +3,14 @@
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Row, Transaction};
 
+use super::backend;
 use super::schema::get;
 use super::statements::{query, write_rows};
-use super::{StorageError, backend};
 use crate::devices::{
-    ChallengeDigest, Device, DeviceId, DeviceState, Enrollment, OsName, OsVersion, Posture, Thumbprint,
+    self, ChallengeDigest, Device, DeviceChange, DeviceId, DeviceState, Enrollment, NewDevice, OsName, OsVersion,
+    Posture,
 };
-use crate::sessions::PrincipalId;
-use crate::storage::Filter;
-use crate::storage::devices::{self, DeviceChange, NewDevice};
+use crate::state::{Filter, PrincipalId, StorageError, Thumbprint};
 
 type Result<T> = std::result::Result<T, StorageError>;
 type Parameter<'a> = &'a (dyn ToSql + Sync);

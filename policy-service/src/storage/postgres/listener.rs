@@ -9,9 +9,8 @@ use tokio_postgres::{Client, Notification};
 use uuid::Uuid;
 
 use super::connection::Connector;
-use super::{StorageError, backend, in_time, within};
-use crate::sessions::SessionId;
-use crate::storage::{Change, Observer};
+use super::{backend, in_time, within};
+use crate::state::{Change, Observer, SessionId, StorageError};
 
 /// The channel of `LISTEN` and `NOTIFY`; every replica of one database is on it.
 const CHANNEL: &str = "picket_storage";
@@ -155,8 +154,7 @@ fn change(payload: &str) -> Change {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::devices::Thumbprint;
-    use crate::sessions::NamedBy;
+    use crate::state::{NamedBy, Thumbprint};
 
     #[test]
     fn what_is_not_understood_could_mean_anything() {

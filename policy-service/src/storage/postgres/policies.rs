@@ -7,10 +7,10 @@ use tokio_postgres::{Client, Row, Transaction};
 use super::schema::get;
 use super::statements::{query, write_rows};
 use super::{PostgresStore, backend};
-use crate::storage::{
+use crate::revisions::{
     ACTIVATIONS_MAX, Activated, Activation, Choice, Order, PolicyStore, REVISIONS_MAX, Revision, RevisionFile,
-    StorageError,
 };
+use crate::state::StorageError;
 
 type Result<T> = std::result::Result<T, StorageError>;
 

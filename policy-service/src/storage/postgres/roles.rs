@@ -8,7 +8,8 @@ use super::policies::{number, stored};
 use super::schema::get;
 use super::statements::{Parameters, expect_rows, query, write_rows};
 use super::{PostgresStore, backend};
-use crate::storage::{Assigned, ROLE_ASSIGNMENTS_MAX, RoleAssignment, RoleFilter, RoleKey, RoleStore, StorageError};
+use crate::roles::{Assigned, ROLE_ASSIGNMENTS_MAX, RoleAssignment, RoleFilter, RoleKey, RoleStore};
+use crate::state::StorageError;
 
 type Result<T> = std::result::Result<T, StorageError>;
 

@@ -3,7 +3,8 @@
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, GenericClient};
 
-use super::{StorageError, backend};
+use super::backend;
+use crate::state::StorageError;
 
 /// What the version's row says besides the version.
 const APPLICATION: &str = "picket storage";

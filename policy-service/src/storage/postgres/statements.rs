@@ -5,11 +5,12 @@ use tokio_postgres::{Client, GenericClient, Row, Transaction};
 
 use super::listener::Probe;
 use super::schema::{self, get};
-use super::{CLEANING_TIMEOUT, StorageError, backend};
+use super::{CLEANING_TIMEOUT, backend};
 use crate::sessions::{
-    EndReason, Ended, Fingerprint, Lockdown, NamedBy, PrincipalId, Session, SessionId, Standing, Target,
+    Concurrency, Counts, Creation, EndReason, Ended, Forgotten, Lockdown, Revocation, Session, Since, Standing,
 };
-use crate::storage::{Concurrency, Counts, Creation, Filter, Forgotten, Revocation, Since};
+use crate::state::{Filter, Fingerprint, NamedBy, PrincipalId, SessionId, StorageError};
+use crate::storage::target;
 
 type Result<T> = std::result::Result<T, StorageError>;
 pub(super) type Parameters<'a> = [(&'a (dyn ToSql + Sync), Type)];
@@ -315,7 +316,7 @@ pub(super) async fn standing(client: &mut Client) -> Result<Standing> {
         .map_err(backend)?
     {
         let (kind, target): (String, Vec<u8>) = (get(&row, 0)?, get(&row, 1)?);
-        let target = Target::of_key(&kind, &target).ok_or(StorageError::Malformed("revocation"))?;
+        let target = target::of_key(&kind, &target).ok_or(StorageError::Malformed("revocation"))?;
         standing.revocations.add(target, get(&row, 2)?);
     }
     let lockdown = transaction
@@ -333,7 +334,7 @@ pub(super) async fn standing(client: &mut Client) -> Result<Standing> {
 }
 
 pub(super) async fn revoke(client: &Client, revocation: &Revocation) -> Result<()> {
-    let (kind, target) = revocation.target.key();
+    let (kind, target) = target::key(&revocation.target);
     // It is told whether or not it changes something: whoever acknowledges it must know it everywhere.
     expect_rows(
         client,

@@ -5,11 +5,10 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::statements::malformed;
 use crate::devices::{
-    ChallengeDigest, Device, DeviceId, DeviceState, Enrollment, OsName, OsVersion, Posture, Thumbprint,
+    self, ChallengeDigest, Device, DeviceChange, DeviceId, DeviceState, Enrollment, NewDevice, OsName, OsVersion,
+    Posture,
 };
-use crate::sessions::PrincipalId;
-use crate::storage::Filter;
-use crate::storage::devices::{self, DeviceChange, NewDevice};
+use crate::state::{Filter, PrincipalId, Thumbprint};
 
 type Result<T> = std::result::Result<T, rusqlite::Error>;
 

@@ -5,10 +5,10 @@ use picket_sqlite::one_row;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::SqliteStore;
-use crate::storage::{
+use crate::revisions::{
     ACTIVATIONS_MAX, Activated, Activation, Choice, Order, PolicyStore, REVISIONS_MAX, Revision, RevisionFile,
-    StorageError,
 };
+use crate::state::StorageError;
 
 type Result<T> = std::result::Result<T, rusqlite::Error>;
 

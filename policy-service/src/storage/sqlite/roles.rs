@@ -7,7 +7,8 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::SqliteStore;
 use super::policies::{number, stored};
 use super::statements::none;
-use crate::storage::{Assigned, ROLE_ASSIGNMENTS_MAX, RoleAssignment, RoleFilter, RoleKey, RoleStore, StorageError};
+use crate::roles::{Assigned, ROLE_ASSIGNMENTS_MAX, RoleAssignment, RoleFilter, RoleKey, RoleStore};
+use crate::state::StorageError;
 
 type Result<T> = std::result::Result<T, rusqlite::Error>;
 

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use rusqlite::Connection;
 
-use super::{StorageError, backend};
+use super::backend;
+use crate::state::StorageError;
 
 /// "Piks": tells this storage from the audit log and from another program's database (`PRAGMA application_id`).
 const APPLICATION_ID: i64 = 0x5069_6b73;

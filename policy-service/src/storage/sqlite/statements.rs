@@ -5,9 +5,10 @@ use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::sessions::{
-    EndReason, Ended, Fingerprint, Lockdown, NamedBy, PrincipalId, Session, SessionId, Standing, Target,
+    Concurrency, Counts, Creation, EndReason, Ended, Forgotten, Lockdown, Revocation, Session, Since, Standing,
 };
-use crate::storage::{Concurrency, Counts, Creation, Filter, Forgotten, Revocation, Since};
+use crate::state::{Filter, Fingerprint, NamedBy, PrincipalId, SessionId};
+use crate::storage::target;
 
 type Result<T> = std::result::Result<T, rusqlite::Error>;
 
@@ -209,7 +210,7 @@ pub(super) fn standing(connection: &Connection) -> Result<Standing> {
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let (kind, target) = (row.get::<_, String>(0)?, row.get::<_, Vec<u8>>(1)?);
-        let target = Target::of_key(&kind, &target).ok_or_else(|| malformed(0, "revocation"))?;
+        let target = target::of_key(&kind, &target).ok_or_else(|| malformed(0, "revocation"))?;
         standing.revocations.add(target, row.get(2)?);
     }
     standing.lockdown = snapshot
@@ -225,7 +226,7 @@ pub(super) fn standing(connection: &Connection) -> Result<Standing> {
 }
 
 pub(super) fn revoke(connection: &Connection, revocation: &Revocation) -> Result<()> {
-    let (kind, target) = revocation.target.key();
+    let (kind, target) = target::key(&revocation.target);
     let written = connection
         .prepare_cached(
             "INSERT INTO revocation (kind, target, label, until_us, caller) VALUES (?1, ?2, ?3, ?4, ?5)

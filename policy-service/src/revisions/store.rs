@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 
-use super::StorageError;
+use crate::state::StorageError;
 
 /// How many revisions are held; none is ever removed, as the audit log names them. One each working day for forty years.
 pub const REVISIONS_MAX: u64 = 10_000;

@@ -2,8 +2,8 @@
 
 use async_trait::async_trait;
 
-use super::StorageError;
-use crate::sessions::{Ended, Lockdown, PrincipalId, Session, SessionId, Standing, Target, TenantId};
+use super::{Ended, Lockdown, Session, Standing, Target};
+use crate::state::{Filter, PrincipalId, SessionId, StorageError};
 
 /// How many sessions a principal may have, and which of them count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,17 +39,6 @@ pub struct Revocation {
     pub until_us: i64,
     /// The SPIFFE ID of the operator.
     pub caller: String,
-}
-
-/// Which sessions, or devices, are listed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Filter {
-    /// All.
-    All,
-    /// Those of a principal.
-    Principal(PrincipalId),
-    /// Those of a tenant, by its name.
-    Tenant(String),
 }
 
 /// Which sessions have not timed out.
@@ -132,24 +121,4 @@ pub trait SessionStore: Send + Sync {
 
     /// Sets or takes back lockdown. False: it was so before.
     async fn set_lockdown(&self, lockdown: Option<Lockdown>) -> Result<bool, StorageError>;
-}
-
-impl Target {
-    /// The kind and the bytes under which it is stored.
-    pub(super) fn key(&self) -> (&'static str, &[u8]) {
-        match self {
-            Self::Principal(id) => ("principal", id.as_bytes()),
-            Self::Tenant(id) => ("tenant", id.as_bytes()),
-            Self::Everything => ("everything", &[]),
-        }
-    }
-
-    pub(super) fn of_key(kind: &str, bytes: &[u8]) -> Option<Self> {
-        match kind {
-            "principal" => PrincipalId::from_slice(bytes).map(Self::Principal),
-            "tenant" => TenantId::from_slice(bytes).map(Self::Tenant),
-            "everything" => Some(Self::Everything),
-            _ => None,
-        }
-    }
 }

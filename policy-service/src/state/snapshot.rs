@@ -1,73 +1,11 @@
 //! What was read from the storage, believed only as long as the storage is heard from.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::watch;
+use super::{Freshness, StorageError};
 
-use super::StorageError;
-use crate::clock::Stopwatch;
-
-/// What is remembered is believed for this long after the storage was last heard from. A replica that is cut off gives no
-/// permits after it; the storage is asked each second, and may be slow for some.
-pub const STALE_MS_MAX: u64 = 5_000;
 /// Operators' acts come one by one; this many while one is read are none of theirs.
 const READS_MAX: u32 = 100;
-
-/// When the storage was last heard from.
-pub(crate) struct Freshness {
-    clock: Stopwatch,
-    /// When it was, by `clock`, and 1; 0: never.
-    confirmed_ms: AtomicU64,
-    /// Tells the keeper's tasks that something is to be read.
-    changes: watch::Sender<()>,
-}
-
-impl Freshness {
-    pub(crate) fn new() -> Self {
-        Self {
-            clock: Stopwatch::start(),
-            confirmed_ms: AtomicU64::new(0),
-            changes: watch::Sender::new(()),
-        }
-    }
-
-    /// Whenever something is to be read, from now on.
-    pub(super) fn changes(&self) -> watch::Receiver<()> {
-        self.changes.subscribe()
-    }
-
-    /// The time by which [`Self::confirm`] is told when the storage was asked.
-    pub(crate) fn elapsed_ms(&self) -> u64 {
-        // Never 0, which stands for never.
-        u64::try_from(self.clock.elapsed().as_millis())
-            .unwrap_or(u64::MAX)
-            .saturating_add(1)
-    }
-
-    /// The storage has answered to what it was asked then, and every snapshot has what was changed before.
-    pub(crate) fn confirm(&self, asked_ms: u64) {
-        self.confirmed_ms.store(asked_ms, Ordering::Release);
-    }
-
-    /// Whether what is remembered may be believed.
-    ///
-    /// # Errors
-    /// The storage was not heard from for too long.
-    pub(crate) fn check(&self) -> Result<(), StorageError> {
-        match self.since_ms() {
-            (_, true) => Ok(()),
-            (since_ms, false) => Err(StorageError::Stale(since_ms)),
-        }
-    }
-
-    /// For how long it was not heard from, and whether that is short enough.
-    fn since_ms(&self) -> (u64, bool) {
-        let confirmed_ms = self.confirmed_ms.load(Ordering::Acquire);
-        let since_ms = self.elapsed_ms().saturating_sub(confirmed_ms);
-        (since_ms, confirmed_ms > 0 && since_ms <= STALE_MS_MAX)
-    }
-}
 
 /// Something small that was read as a whole, such as what operators have ordered. INVARIANT: nothing that was read before a change
 /// was heard of is taken after it.
@@ -122,7 +60,7 @@ impl<T> Snapshot<T> {
     /// It was changed elsewhere: the keeper is to read it.
     pub(crate) fn changed_elsewhere(&self) {
         self.changed();
-        self.freshness.changes.send_replace(());
+        self.freshness.announce_change();
     }
 
     /// Nobody knows what it is: there is none until the keeper has read it.
@@ -131,7 +69,7 @@ impl<T> Snapshot<T> {
         inner.value = None;
         inner.generation += 1;
         drop(inner);
-        self.freshness.changes.send_replace(());
+        self.freshness.announce_change();
     }
 
     /// Reads it until it was not changed meanwhile.
@@ -170,6 +108,8 @@ impl<T> Snapshot<T> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
     use super::*;
 
     fn snapshot() -> Snapshot<u8> {

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 
-use super::StorageError;
+use crate::state::StorageError;
 
 /// How many role assignments are held; all of them are in each replica's memory.
 pub const ROLE_ASSIGNMENTS_MAX: u64 = 100_000;

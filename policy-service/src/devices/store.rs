@@ -2,8 +2,8 @@
 
 use async_trait::async_trait;
 
-use super::{Filter, StorageError};
-use crate::devices::{ChallengeDigest, Device, DeviceId, DeviceState, Enrollment, Posture, Thumbprint};
+use super::{ChallengeDigest, Device, DeviceId, DeviceState, Enrollment, Posture, THUMBPRINTS_MAX};
+use crate::state::{Filter, StorageError, Thumbprint};
 
 /// What is to be enrolled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,7 +90,7 @@ pub trait DeviceStore: Send + Sync {
 }
 
 /// Whether a state may be set: `Err` says what becomes of the change instead.
-pub(super) fn check_state(device: Device, state: DeviceState) -> Result<Device, DeviceChange> {
+pub(crate) fn check_state(device: Device, state: DeviceState) -> Result<Device, DeviceChange> {
     match device.state {
         before if before == state => Err(DeviceChange::Unchanged(Box::new(device))),
         before if !state.may_follow(before) => Err(DeviceChange::Retired),
@@ -99,18 +99,18 @@ pub(super) fn check_state(device: Device, state: DeviceState) -> Result<Device, 
 }
 
 /// Whether a thumbprint may be added that `owner` has.
-pub(super) fn check_addition(device: Device, owner: Option<DeviceId>) -> Result<Device, DeviceChange> {
+pub(crate) fn check_addition(device: Device, owner: Option<DeviceId>) -> Result<Device, DeviceChange> {
     match owner {
         Some(owner) if owner == device.id => Err(DeviceChange::Unchanged(Box::new(device))),
         Some(_) => Err(DeviceChange::Taken),
         None if device.state == DeviceState::Retired => Err(DeviceChange::Retired),
-        None if device.thumbprints.len() >= crate::devices::THUMBPRINTS_MAX => Err(DeviceChange::TooMany),
+        None if device.thumbprints.len() >= THUMBPRINTS_MAX => Err(DeviceChange::TooMany),
         None => Ok(device),
     }
 }
 
 /// Whether a thumbprint may be taken away.
-pub(super) fn check_removal(device: Device, thumbprint: Thumbprint) -> Result<Device, DeviceChange> {
+pub(crate) fn check_removal(device: Device, thumbprint: Thumbprint) -> Result<Device, DeviceChange> {
     match device.thumbprints.contains(&thumbprint) {
         // Freed, it could be enrolled anew.
         _ if device.state == DeviceState::Retired => Err(DeviceChange::Retired),
@@ -120,7 +120,7 @@ pub(super) fn check_removal(device: Device, thumbprint: Thumbprint) -> Result<De
 }
 
 /// A device as it is enrolled.
-pub(super) fn enrolled(enrollment: Enrollment, new: &NewDevice) -> Device {
+pub(crate) fn enrolled(enrollment: Enrollment, new: &NewDevice) -> Device {
     Device {
         id: new.id,
         owner: enrollment.owner,

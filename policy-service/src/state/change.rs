@@ -1,0 +1,26 @@
+//! What a back end tells the caches of this process: another replica has changed something that is stored.
+
+use std::sync::Arc;
+
+use super::identity::SessionId;
+use crate::state::Thumbprint;
+
+/// What another replica has changed, or may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// A session was ended.
+    Session(SessionId),
+    /// The device that is known by a thumbprint, or was, or is now.
+    Device(Thumbprint),
+    /// Something was revoked, or lockdown is on or off.
+    Standing,
+    /// Another revision of the policies is active.
+    Policies,
+    /// A role was assigned or withdrawn.
+    Roles,
+    /// Anything: the store could not tell for a while.
+    Anything,
+}
+
+/// Who is told of changes. It must not block.
+pub type Observer = Arc<dyn Fn(Change) + Send + Sync>;
