@@ -1,6 +1,5 @@
 //! The figures of `docs/benchmarks.md`, written from a report; what people wrote around them stays.
 
-use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
@@ -19,6 +18,12 @@ const FILE: &str = "benchmarks.md";
 const BEGIN: &str = "<!-- figures: begin -->";
 const END: &str = "<!-- figures: end -->";
 
+/// What the columns of the scenarios mean.
+const COLUMNS: &str = "\"Envoy us\" is Envoy's processor time for a request, \"added us\" the difference to the \
+    scenario's baseline, \"decider us\" the processor time of the service that decides, and \"MiB\" Envoy's resident \
+    memory.";
+/// No line of the document is longer, but for table rows.
+const COLUMNS_MAX: usize = 100;
 /// Above this load before the run, others were at work.
 const QUIET_LOAD_MAX: f64 = 0.5;
 /// A worker's VM, after so many minutes of load.
@@ -86,6 +91,7 @@ fn figures(report: &Report, scenarios: &[Scenario], ratios: &[Ratio], growths: &
         "### What is worse than native, or grows\n".to_owned(),
         worse(report, ratios, growths),
         "### What each scenario costs\n".to_owned(),
+        wrapped(COLUMNS, ""),
         scenario_table(&of(&mut main(scenarios))),
         "![Costs](benchmarks-costs.svg)\n".to_owned(),
         "### As it grows\n".to_owned(),
@@ -126,11 +132,32 @@ fn ran(report: &Report) -> Result<String> {
         machine.load_after,
     );
     text.push_str(if machine.load_before > QUIET_LOAD_MAX {
-        ": **others were at work on the machine**, so rates and p99 are worse than on a quiet one.\n"
+        ": **other work was running on the machine**, so rates and p99 are worse than on a quiet one."
     } else {
-        ".\n"
+        "."
     });
-    Ok(text)
+    Ok(wrapped(&text, ""))
+}
+
+/// The words of `text` in lines of at most `COLUMNS_MAX` columns, with `indent` before all but the first.
+fn wrapped(text: &str, indent: &str) -> String {
+    let mut lines = String::new();
+    let mut columns = 0;
+    for word in text.split_whitespace() {
+        let width = word.chars().count();
+        if columns > 0 && columns + 1 + width > COLUMNS_MAX {
+            lines.push('\n');
+            lines.push_str(indent);
+            columns = indent.len();
+        } else if columns > 0 {
+            lines.push(' ');
+            columns += 1;
+        }
+        lines.push_str(word);
+        columns += width;
+    }
+    lines.push('\n');
+    lines
 }
 
 fn date(at_s: i64) -> Result<String> {
@@ -202,19 +229,16 @@ fn other_aims(report: &Report) -> String {
 /// Each ratio above 1, with what else is worse there, and what costs more than native filters as it grows.
 fn worse(report: &Report, ratios: &[Ratio], growths: &[Growth]) -> String {
     let mut text = String::new();
-    // Writing to a string does not fail, here and below.
     for ratio in ratios {
         if let Some(spread) = report.ratios.get(&ratio.name).filter(|spread| spread.median > 1.0) {
             let Ratio { name, of, to, .. } = ratio;
-            let _ = writeln!(
-                text,
-                "- {name}: {of} adds {} times what {to} adds.",
-                with_ends(*spread, 2)
-            );
+            let line = format!("- {name}: {of} adds {} times what {to} adds.", with_ends(*spread, 2));
+            text.push_str(&wrapped(&line, "  "));
         }
         let beside = worse_beside(report, ratio);
         if !beside.is_empty() {
-            let _ = writeln!(text, "- {} beside {}: {}.", ratio.of, ratio.to, beside.join(", "));
+            let line = format!("- {} beside {}: {}.", ratio.of, ratio.to, beside.join(", "));
+            text.push_str(&wrapped(&line, "  "));
         }
     }
     for wanted in growths {
@@ -225,12 +249,12 @@ fn worse(report: &Report, ratios: &[Ratio], growths: &[Growth]) -> String {
             .map(|(amount, ratio)| format!("{ratio:.2} times at {amount}"))
             .collect();
         if !worse.is_empty() {
-            let _ = writeln!(
-                text,
+            let line = format!(
                 "- By {}, Picket adds more than native filters: {}.",
                 wanted.title,
                 worse.join(", ")
             );
+            text.push_str(&wrapped(&line, "  "));
         }
     }
     if text.is_empty() {
@@ -271,13 +295,13 @@ fn scenario_table(scenarios: &[&Measured]) -> String {
     let mut table = Table::new(&[
         "scenario",
         "rounds",
-        "Envoy, us a request",
-        "added to its baseline, us",
-        "who decides, us",
+        "Envoy us",
+        "added us",
+        "decider us",
         "requests/s",
         "p50 ms",
         "p99 ms",
-        "resident MiB",
+        "MiB",
     ]);
     let median = |spread: Option<Spread>, digits: usize| {
         spread.map_or_else(|| "-".to_owned(), |spread| format!("{:.digits$}", spread.median))
@@ -332,7 +356,11 @@ fn held(report: &Report) -> String {
     }
     let table = scale::table(&report.scale);
     format!(
-        "### `Decide` with many sessions and devices\n\nBy `make bench-scale`: p50 and p99 at 1,000 decisions a second, each about another session.\n\n{}",
+        "### `Decide` with many sessions and devices\n\n{}\n{}",
+        wrapped(
+            "By `make bench-scale`: p50 and p99 at 1,000 decisions a second, each about another session.",
+            ""
+        ),
         table.to_markdown()
     )
 }
@@ -341,15 +369,17 @@ fn memory(report: &Report) -> Result<String> {
     let Some(memory) = &report.memory else {
         return Ok(String::new());
     };
-    Ok(format!(
-        "### Memory\n\nEnvoy's resident MiB by minute under {} requests a second each, with one and with two workers; {}, Picket {}.\n\
-         One worker's VM is what the second worker adds with Picket, less what it adds without filters: {:.1} MiB.\n\n{}",
+    let text = format!(
+        "Envoy's resident MiB by minute under {} requests a second each, with one and with two workers; {}, \
+         Picket {}. One worker's VM is the memory that the second worker adds with Picket, less the memory that it \
+         adds without filters: {:.1} MiB.",
         memory.requests_per_second,
         date(memory.began_at_s)?,
         memory.versions.commit,
         memory.worker_vm_mib(),
-        memory.table().to_markdown()
-    ))
+    );
+    let table = memory.table().to_markdown();
+    Ok(format!("### Memory\n\n{}\n{table}", wrapped(&text, "")))
 }
 
 fn with_ends(spread: Spread, digits: usize) -> String {
@@ -372,7 +402,18 @@ fn grouped(count: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{grouped, with_figures};
+    use super::{grouped, with_figures, wrapped};
+
+    #[test]
+    fn lines_are_wrapped_at_spaces_with_an_indent() {
+        assert_eq!(wrapped("- one", "  "), "- one\n");
+        let (text, word) = ("- ".to_owned() + &"ab ".repeat(40), "a".repeat(120));
+        let lines = wrapped(&text, "  ");
+        assert!(lines.lines().all(|line| line.len() <= 100), "{lines}");
+        assert_eq!(lines.lines().count(), 2);
+        assert!(lines.lines().nth(1).unwrap().starts_with("  ab"));
+        assert_eq!(wrapped(&format!("a {word} b"), ""), format!("a\n{word}\nb\n"));
+    }
 
     #[test]
     fn only_what_is_between_the_marks_is_replaced() {
