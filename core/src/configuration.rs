@@ -7,6 +7,7 @@ pub mod dpop;
 pub mod filter;
 pub mod hints;
 mod introspection;
+pub mod limits;
 mod peers;
 pub mod problems;
 pub mod providers;

@@ -9,6 +9,7 @@ use super::document::{
     AttributeDocument,
 };
 use super::filter::{check_name, parse_each_with};
+use super::limits::{ACCESS_ENTRIES_MAX, ACCESS_RULES_MAX};
 use super::problems::Problems;
 use crate::access_rules::{AccessRule, AccessRules, ClaimIndex, Condition, Polarity, PrincipalPattern, Values};
 use crate::request;
@@ -16,9 +17,6 @@ use crate::spiffe::TrustDomain;
 use crate::token::claim_path::ClaimPath;
 use crate::token::provider::Provider;
 
-/// Rules and their entries are tried one by one, so their numbers bound a request's cost.
-const RULES_MAX: usize = 1_000;
-const ENTRIES_MAX: usize = 1_000;
 /// More claims would make each remembered token large.
 const CLAIMS_MAX: usize = 64;
 /// Headers that a request's head holds in another place or form: `hosts` and `paths` look at them.
@@ -38,8 +36,11 @@ pub(super) fn check_access(
     } = document.unwrap_or_default();
     let observe = observe.unwrap_or_default();
     let lists = [&reject, &accept, &audit, &observe.reject, &observe.accept];
-    if lists.into_iter().flatten().map(Vec::len).sum::<usize>() > RULES_MAX {
-        check.add("access", format_args!("expected at most {RULES_MAX} rules in all"));
+    if lists.into_iter().flatten().map(Vec::len).sum::<usize>() > ACCESS_RULES_MAX {
+        check.add(
+            "access",
+            format_args!("expected at most {ACCESS_RULES_MAX} rules in all"),
+        );
         return AccessRules::default();
     }
     let issuers: Vec<&str> = providers.iter().map(|provider| provider.issuer.as_str()).collect();
@@ -111,15 +112,17 @@ impl Reader<'_> {
 
     fn each<D, T>(&mut self, list: Option<&[D]>, path: &str, mut read: impl FnMut(&mut Self, &D, &str) -> T) -> Vec<T> {
         self.check_length(list.map(<[D]>::len), path);
-        let list = list.unwrap_or_default().iter().enumerate().take(ENTRIES_MAX);
+        let list = list.unwrap_or_default().iter().enumerate().take(ACCESS_ENTRIES_MAX);
         list.map(|(index, each)| read(self, each, &format!("{path}[{index}]")))
             .collect()
     }
 
     fn check_length(&mut self, length: Option<usize>, path: &str) {
-        if length.is_some_and(|length| !(1..=ENTRIES_MAX).contains(&length)) {
-            self.check
-                .add(path, format_args!("expected 1 to {ENTRIES_MAX} entries, or no field"));
+        if length.is_some_and(|length| !(1..=ACCESS_ENTRIES_MAX).contains(&length)) {
+            self.check.add(
+                path,
+                format_args!("expected 1 to {ACCESS_ENTRIES_MAX} entries, or no field"),
+            );
         }
     }
 
@@ -305,7 +308,7 @@ impl Reader<'_> {
         self.check_length(list.map(<[String]>::len), path);
         let list = list.unwrap_or_default();
         // As much of a list as it may have.
-        let list = list.get(..ENTRIES_MAX).unwrap_or(list);
+        let list = list.get(..ACCESS_ENTRIES_MAX).unwrap_or(list);
         let entries = parse_each_with(list, path, parse, self.check).into_iter();
         entries.map(|(_, value)| value).collect()
     }

@@ -26,190 +26,271 @@ pub use peers::{ForwardedHeaderDocument, ForwardedPeerDocument, PeersDocument};
     schemars(deny_unknown_fields, title = "Configuration of the Picket filter")
 )]
 pub struct FilterDocument {
-    /// The workload that this sidecar protects; part of every record, and the realm of challenges.
+    /// The workload that the sidecar protects. It is part of every record, and the realm of
+    /// challenges. Visible ASCII characters without `"`.
     pub workload: String,
-    /// Where decisions are asked for. Required unless every rule decides alone.
+    /// The policy service, which is asked for decisions. Required unless every rule decides alone.
     #[deserr(default)]
     pub policy_service: Option<PolicyServiceDocument>,
     /// The SPIFFE trust domains whose peers may call. Required unless every rule has `peer: none`.
     #[deserr(default)]
+    #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
     pub trust_domains: Option<Vec<String>>,
-    /// Other names of the trust domains, each with the one of `trust_domains` that it stands for, such as
-    /// `{"old.example": "example.org"}`: a peer from the first is taken for one from the second, in rules, policies, records
-    /// and headers. At most 100. Default: none.
+    /// Other names of the trust domains. Each maps to one of `trust_domains`, as in
+    /// `{"old.example": "example.org"}`. A peer of the alias is treated as the peer with the same
+    /// path in that trust domain: in rules, policies, records and headers. Default: none.
     #[deserr(default)]
     #[cfg_attr(
         feature = "schema",
-        schemars(with = "Option<std::collections::BTreeMap<String, String>>")
+        schemars(
+            with = "Option<std::collections::BTreeMap<String, String>>",
+            extend("maxProperties" = super::limits::ALIASES_MAX)
+        )
     )]
     pub trust_domain_aliases: Option<Value>,
-    /// Which peers are proxies that end TLS, and whose word on who their own caller is counts. Default: none.
+    /// The proxies that end TLS and forward the identity of their own caller. Default: none, and no
+    /// header names a peer.
     #[deserr(default)]
     pub forwarded_peer: Option<ForwardedPeerDocument>,
-    /// Which address of `x-forwarded-for` is where a request comes from, counted from the right, 0 to 32; 0 is the
-    /// connection's own. An Envoy with `use_remote_address` has added the connection's as the last one, so 2 is what
-    /// the caller itself wrote there. A port behind an address does not count; an empty entry does. Default: 0.
+    /// The entry of `x-forwarded-for` that is the address of a request, counted from the right. 0
+    /// is the address of the connection. An Envoy with `use_remote_address` has added the
+    /// connection's address as the last entry, so 2 is the entry that its caller wrote. A port
+    /// behind an address is ignored. An empty entry is counted.
     #[deserr(default)]
+    #[cfg_attr(feature = "schema", schemars(range(min = 0, max = super::limits::FORWARDED_FOR_HOPS_MAX), extend("default" = 0)))]
     pub forwarded_for_trusted_hops: Option<u32>,
     /// The issuers whose tokens are accepted. Required unless every rule has `credential: none`.
     #[deserr(default)]
+    #[cfg_attr(feature = "schema", schemars(length(max = crate::token::provider::PROVIDERS_MAX)))]
     pub providers: Option<Vec<ProviderDocument>>,
-    /// What proofs of possession must be like (DPoP, RFC 9449). Default: the default of each of its fields.
+    /// The requirements for proofs of possession (DPoP, RFC 9449). Default: the default of each
+    /// key.
     #[deserr(default)]
     pub dpop: Option<DpopDocument>,
-    /// The route rules; the most specific one wins. A request that matches none is denied.
+    /// The route rules. The most specific rule that matches applies. A request that matches none is
+    /// denied.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = super::limits::RULES_MAX)))]
     pub rules: Vec<RuleDocument>,
-    /// Methods in upper case that requests may have beside those that are registered with IANA and those that a rule names, at
-    /// most 100. A request with another method is refused. Default: none.
+    /// Methods in upper case that requests may have besides the methods registered with IANA and
+    /// those that a rule names. A request with another method is refused. Default: none.
     #[deserr(default)]
+    #[cfg_attr(feature = "schema", schemars(length(max = super::limits::FURTHER_METHODS_MAX)))]
     pub further_methods: Option<Vec<String>>,
-    /// Which spellings of paths are refused. Default: the default of each of its fields.
+    /// The spellings of paths that are refused. Default: the default of each key.
     #[deserr(default)]
     pub paths: Option<PathsDocument>,
-    /// What is refused or accepted whatever the route rule, looked at before it decides. Default: nothing.
+    /// Access rules. They are evaluated before the route rule decides. Default: none.
     #[deserr(default)]
     pub access: Option<AccessDocument>,
-    /// Whether the credential and its proof reach the upstream. Default: false.
+    /// Whether the credential and its proof reach the upstream.
     #[deserr(default)]
+    #[cfg_attr(feature = "schema", schemars(extend("default" = false)))]
     pub forward_credential: Option<bool>,
-    /// The identity headers that the upstream gets, of `issuer`, `subject`, `tenant`, `roles`, `scopes`, `peer`, `route_rule`
-    /// and `decision_id`. A client's copy of any `x-picket-` header is removed all the same. Default: all of them.
+    /// The identity headers that the upstream receives: a selection of `issuer`, `subject`,
+    /// `tenant`, `roles`, `scopes`, `peer`, `route_rule` and `decision_id`. A client's copy of any
+    /// `x-picket-` header is always removed. Default: all of them.
     #[deserr(default)]
     pub identity_headers: Option<Vec<String>>,
-    /// A signed token for the upstream that says what Picket has verified, in the header `txn-token`. Default: none.
+    /// A signed token for the upstream, in the header `txn-token`, that states what Picket has
+    /// verified. Default: none.
     #[deserr(default)]
     pub transaction_token: Option<TransactionTokenDocument>,
-    /// Whether permitted responses tell the caller who decided (`x-picket-reason`, `x-picket-decided-by`), as refusals
-    /// always do. Default: false.
+    /// Whether permitted responses carry `x-picket-reason` and `x-picket-decided-by`. Refusals
+    /// always do.
     #[deserr(default)]
+    #[cfg_attr(feature = "schema", schemars(extend("default" = false)))]
     pub explain_permits: Option<bool>,
-    /// How large a token may be. Default: the default of each of its fields.
+    /// The largest token that is read. Default: the default of each key.
     #[deserr(default)]
     pub token_limits: Option<TokenLimitsDocument>,
-    /// How many verified tokens a worker remembers, 1 to 100000. Default: `decision_cache_entries_max`, at most 100000.
+    /// The capacity of the cache of verified tokens, per worker. Where `decision_cache_entries_max`
+    /// is given, its value is the default, up to the maximum.
     #[deserr(default)]
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = super::limits::TOKEN_CACHE_ENTRIES_MAX), extend("default" = super::limits::DECISION_CACHE_ENTRIES_DEFAULT)))]
     pub token_cache_entries_max: Option<u32>,
-    /// How many decisions a worker remembers, 1 to 1000000. Default: 10000, or `token_cache_entries_max` where that is more.
+    /// The capacity of the decision cache, per worker. Where `token_cache_entries_max` is larger,
+    /// its value is the default.
     #[deserr(default)]
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = super::limits::DECISION_CACHE_ENTRIES_MAX), extend("default" = super::limits::DECISION_CACHE_ENTRIES_DEFAULT)))]
     pub decision_cache_entries_max: Option<u32>,
 }
 
-/// How large a token, or an introspection answer about one, may be. A larger one is refused.
+/// The largest token, or introspection answer, that is read. A larger one is refused.
 #[derive(Debug, Default, Deserr)]
 #[deserr(deny_unknown_fields, error = Problems)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(deny_unknown_fields))]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(deny_unknown_fields, title = "Limits of tokens")
+)]
 pub struct TokenLimitsDocument {
-    /// The bytes of the token as it is sent, or of the answer, 1024 to 65536. Default: 16384.
+    /// The bytes of a token as it is sent, or of an introspection answer.
     #[deserr(default)]
+    #[cfg_attr(feature = "schema", schemars(range(min = crate::token::TokenLimits::FLOOR.bytes_max, max = crate::token::TokenLimits::CEILING.bytes_max), extend("default" = crate::token::TokenLimits::DEFAULT.bytes_max)))]
     pub bytes_max: Option<u32>,
-    /// The members of the claims, those of objects within them counted, 32 to 8192. Default: 1024.
+    /// The members of the header, of the claims and of an introspection answer, including those of
+    /// nested objects.
     #[deserr(default)]
+    #[cfg_attr(feature = "schema", schemars(range(min = crate::token::TokenLimits::FLOOR.members_max, max = crate::token::TokenLimits::CEILING.members_max), extend("default" = crate::token::TokenLimits::DEFAULT.members_max)))]
     pub members_max: Option<u32>,
-    /// How deep the claims nest, 2 to 64. Default: 16.
+    /// The levels of nesting.
     #[deserr(default)]
+    #[cfg_attr(feature = "schema", schemars(range(min = crate::token::TokenLimits::FLOOR.depth_max, max = crate::token::TokenLimits::CEILING.depth_max), extend("default" = crate::token::TokenLimits::DEFAULT.depth_max)))]
     pub depth_max: Option<u32>,
 }
 
 /// Transaction tokens (draft-ietf-oauth-transaction-tokens), signed with HMAC-SHA-256.
 #[derive(Debug, Deserr)]
 #[deserr(deny_unknown_fields, error = Problems)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(deny_unknown_fields))]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(deny_unknown_fields, title = "Transaction tokens")
+)]
 pub struct TransactionTokenDocument {
-    /// The environment variable of the VM that holds the key: at least 32 bytes in base64.
+    /// The name of the environment variable of the VM that holds the key: at least 32 bytes in
+    /// base64. The variable is set in `vm_config.environment_variables`.
     pub key_variable: String,
-    /// How long a token is good for, 1 to 300 seconds. Default: 30.
+    /// The lifetime of a token, in seconds.
     #[deserr(default)]
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = super::limits::TRANSACTION_LIFETIME_S_MAX), extend("default" = super::limits::TRANSACTION_LIFETIME_S_DEFAULT)))]
     pub lifetime_s: Option<u32>,
-    /// Whom it is for (`aud`). Default: the workload.
+    /// The audience (`aud`). Default: `workload`.
     #[deserr(default)]
     pub audience: Option<String>,
 }
 
-/// The policy service.
+/// The connection to the policy service.
 #[derive(Debug, Deserr)]
 #[deserr(deny_unknown_fields, error = Problems)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(deny_unknown_fields))]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(deny_unknown_fields, title = "Policy service")
+)]
 pub struct PolicyServiceDocument {
-    /// The name of an Envoy cluster that speaks HTTP/2 to the policy service, 1 to 125 visible characters.
+    /// The name of an Envoy cluster that speaks HTTP/2 to the policy service, in visible ASCII
+    /// characters. Its existence is not checked: with an unknown name every question is answered
+    /// 503 `policy_service_unavailable`.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = super::limits::CLUSTER_BYTES_MAX)))]
     pub cluster: String,
-    /// How long to wait for a decision, 1 to 60000 milliseconds. Default: 500.
+    /// The longest wait for a decision, in milliseconds. After it the answer is 503.
     #[deserr(default)]
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = super::limits::POLICY_TIMEOUT_MS_MAX), extend("default" = super::limits::POLICY_TIMEOUT_MS_DEFAULT)))]
     pub timeout_ms: Option<u32>,
 }
 
-/// A route rule.
+/// A route rule: which requests it is for, what they must prove, and who decides about them.
 #[derive(Debug, Deserr)]
 #[deserr(deny_unknown_fields, error = Problems)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(deny_unknown_fields))]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(deny_unknown_fields, title = "Route rules")
+)]
 pub struct RuleDocument {
-    /// A name of its own, 1 to 64 of the characters `a-z A-Z 0-9 . - _`.
+    /// A unique name, of the characters `a-z A-Z 0-9 . - _`. Policies see it as
+    /// `resource.route_rule`.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = super::limits::NAME_BYTES_MAX)))]
     pub id: String,
-    /// Hosts in lower case without port: exact, `*.example.org`, or `*`.
+    /// Hosts in lower case without port: an exact name, `*.example.org` for all names below it, or
+    /// `*`.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
     pub hosts: Vec<String>,
-    /// Methods, compared with their case. Default: any.
+    /// Methods in upper case. Requests may have each method that a rule names, as with
+    /// `further_methods`. Default: any.
     #[deserr(default)]
+    #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
     pub methods: Option<Vec<String>>,
-    /// Path templates such as `/orders/{id}` and `/files/{**}`.
+    /// Path templates of whole segments, such as `/orders/{id}`. `{**}` at the end matches the rest
+    /// of the path, including nothing, and captures it as `rest`, as in `/files/{**}`.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
     pub paths: Vec<String>,
-    /// The delimiters that are data in this rule's paths, as its upstream takes them for data.
+    /// The delimiters that are data in this rule's paths, because the upstream treats them as data.
     /// Default: none.
     #[deserr(default)]
+    #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
     pub allow_in_path: Option<Vec<PathDelimiterDocument>>,
-    /// From which networks requests may come, such as `10.0.0.0/8`, 1 to 1000. Default: any.
+    /// The networks that requests may come from, such as `10.0.0.0/8`. Default: any.
     #[deserr(default)]
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = super::limits::PEER_ENTRIES_MAX)))]
     pub source_addresses: Option<Vec<String>>,
-    /// From which networks they may not, 1 to 1000: looked at first. Default: none.
+    /// The networks that requests may not come from. It is evaluated before `source_addresses`.
+    /// Default: none.
     #[deserr(default)]
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = super::limits::PEER_ENTRIES_MAX)))]
     pub not_source_addresses: Option<Vec<String>>,
-    /// Whether a validated client certificate is required. Default: `required`.
+    /// Whether a validated client certificate is required. With `none`, the policy service is still
+    /// not asked about a certificate that names a workload and is not valid: such a request is
+    /// refused with the reason of the peer.
     #[deserr(default)]
+    #[cfg_attr(feature = "schema", schemars(extend("default" = "required")))]
     pub peer: Option<NeedDocument>,
-    /// Which peers may call. Default: every one of the trust domains.
+    /// The peers that may call. Default: every peer of `trust_domains`.
     #[deserr(default)]
     pub peers: Option<PeersDocument>,
-    /// Whether a token is required. Default: `required`.
+    /// Whether a token is required.
     #[deserr(default)]
+    #[cfg_attr(feature = "schema", schemars(extend("default" = "required")))]
     pub credential: Option<CredentialDocument>,
-    /// Whether a CORS preflight (`OPTIONS` with `origin` and `access-control-request-method`) is held to `credential`. With
-    /// `none` a token in it is not looked at, so that it is nobody's to access rules and policies. Default: `required`.
+    /// Whether a CORS preflight needs the credential. A preflight is `OPTIONS` with `origin` and
+    /// `access-control-request-method`. With `none` a token in it is neither read nor removed, so
+    /// it has no principal for access rules and policies. `none` is for rules with
+    /// `credential: required` or `credential: optional`.
     #[deserr(default)]
+    #[cfg_attr(feature = "schema", schemars(extend("default" = "required")))]
     pub preflight_credential: Option<NeedDocument>,
-    /// The names of the providers whose tokens are accepted; with `credential: all` 2 to 4, of each of which a token must come.
-    /// Default: all.
+    /// The names of the providers whose tokens are accepted. With `credential: all`, the 2 to 4
+    /// providers of each of which a token must come. Default: all.
     #[deserr(default)]
     pub providers: Option<Vec<String>>,
-    /// The scopes that the token must all have; with `credential: all` that of the first provider. Default: none.
+    /// Scopes that the token must have, all of them, in `scope` or `scp`. With `credential: all`,
+    /// the first provider's token. Otherwise the answer is 403 with `insufficient_scope`. Default:
+    /// none.
     #[deserr(default)]
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = super::limits::SCOPES_MAX)))]
     pub scopes: Option<Vec<String>>,
-    /// Which tokens need a proof that the caller holds their key. Default: `when_bound`.
+    /// Which tokens need a proof that the caller holds their key.
     #[deserr(default)]
+    #[cfg_attr(feature = "schema", schemars(extend("default" = "when_bound")))]
     pub proof_of_possession: Option<PossessionDocument>,
-    /// Who decides. Default: `policy_service`.
+    /// Who decides, once peer and credential are accepted.
     #[deserr(default)]
+    #[cfg_attr(feature = "schema", schemars(extend("default" = "policy_service")))]
     pub decision: Option<DecisionDocument>,
-    /// What policies know the resource as, such as `internal` or `secret`. Default: none.
+    /// The classification of the resource, such as `internal` or `secret`. Policies see it as
+    /// `resource.classification`. Default: none.
     #[deserr(default)]
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = super::limits::LABEL_BYTES_MAX)))]
     pub classification: Option<String>,
-    /// The security zone that policies see the resource in, such as `dmz`. Default: none.
+    /// The security zone of the resource, such as `dmz`. Policies see it as
+    /// `resource.security_zone`. Default: none.
     #[deserr(default)]
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = super::limits::LABEL_BYTES_MAX)))]
     pub security_zone: Option<String>,
-    /// The tenant that policies see as the resource's owner. Default: none.
+    /// The tenant that owns the resource. Policies see it as `resource.tenant`. Default: none.
     #[deserr(default)]
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = super::limits::LABEL_BYTES_MAX)))]
     pub tenant: Option<String>,
 }
 
 /// Spellings of paths.
 #[derive(Debug, Deserr)]
 #[deserr(deny_unknown_fields, error = Problems)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(deny_unknown_fields))]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(deny_unknown_fields, title = "Paths")
+)]
 pub struct PathsDocument {
-    /// What becomes of a path that is another one once it is decoded again, such as `/a%252Fb`.
-    /// Default: `allow`.
+    /// Whether a path that changes when it is decoded a second time, such as `/a%252Fb`, is
+    /// refused.
     #[deserr(default)]
+    #[cfg_attr(feature = "schema", schemars(extend("default" = "allow")))]
     pub double_encoding: Option<DoubleEncodingDocument>,
 }
 
-/// What becomes of a path that is encoded twice.
+/// The treatment of a path that is encoded twice.
 #[derive(Clone, Copy, Debug, Deserr, PartialEq, Eq)]
 #[deserr(error = Problems)]
 #[cfg_attr(
@@ -218,15 +299,15 @@ pub struct PathsDocument {
     schemars(rename_all = "snake_case")
 )]
 pub enum DoubleEncodingDocument {
-    /// It is read as one that is encoded once: no server behind Picket decodes twice.
+    /// The path is decoded once. No server behind Picket may decode it twice.
     #[deserr(rename = "allow")]
     Allow,
-    /// It is refused.
+    /// The request is refused.
     #[deserr(rename = "refuse")]
     Refuse,
 }
 
-/// A delimiter that servers read differently.
+/// A delimiter that servers interpret differently.
 #[derive(Clone, Copy, Debug, Deserr, PartialEq, Eq)]
 #[deserr(error = Problems)]
 #[cfg_attr(
@@ -260,7 +341,7 @@ impl From<PathDelimiterDocument> for Delimiters {
     }
 }
 
-/// Whether something is needed.
+/// Whether something is required.
 #[derive(Clone, Copy, Debug, Deserr, PartialEq, Eq)]
 #[deserr(error = Problems)]
 #[cfg_attr(
@@ -269,10 +350,10 @@ impl From<PathDelimiterDocument> for Delimiters {
     schemars(rename_all = "snake_case")
 )]
 pub enum NeedDocument {
-    /// A request without it is refused.
+    /// Without it the request or token is refused.
     #[deserr(rename = "required")]
     Required,
-    /// It is not asked for.
+    /// Not required.
     #[deserr(rename = "none")]
     None,
 }
@@ -286,21 +367,22 @@ pub enum NeedDocument {
     schemars(rename_all = "snake_case")
 )]
 pub enum CredentialDocument {
-    /// A request without one is refused.
+    /// A request without a token is refused.
     #[deserr(rename = "required")]
     Required,
-    /// A request without exactly one of each of `providers` is refused. The first one's says who the principal is.
+    /// A request needs exactly one token of each of `providers`. The first provider's token names
+    /// the principal.
     #[deserr(rename = "all")]
     All,
-    /// A request may come without one; one that is sent must be good.
+    /// A request may come without a token. A token that is sent must be valid.
     #[deserr(rename = "optional")]
     Optional,
-    /// One that is sent is neither looked at nor removed.
+    /// A token that is sent is neither read nor removed.
     #[deserr(rename = "none")]
     None,
 }
 
-/// Who decides about a request that got so far.
+/// Who decides about a request whose peer and credential are accepted.
 #[derive(Clone, Copy, Debug, Deserr, PartialEq, Eq)]
 #[deserr(error = Problems)]
 #[cfg_attr(

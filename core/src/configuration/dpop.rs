@@ -22,32 +22,45 @@ const LEDGER_ENTRIES_MIN: u32 = 1_024;
 /// 16 MiB.
 const LEDGER_ENTRIES_MAX: u32 = 1_048_576;
 
-/// What proofs of possession must be like (RFC 9449).
+/// The requirements for proofs of possession (DPoP, RFC 9449).
 #[derive(Debug, Default, Deserr)]
 #[deserr(deny_unknown_fields, error = Problems)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(deny_unknown_fields))]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(deny_unknown_fields, title = "Proofs of possession")
+)]
 pub struct DpopDocument {
-    /// The algorithms of proofs, all of them asymmetric. Default: every asymmetric one that Picket verifies.
+    /// The algorithms of proofs, all of them asymmetric. Challenges name them. Default: every
+    /// asymmetric algorithm but `PS256`, `PS384` and `PS512`, which cost the sidecar the most.
     #[deserr(default)]
+    #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
     pub algorithms: Option<Vec<String>>,
-    /// The schemes that clients use in `htu`, of `https` and `http`: a sidecar behind another proxy does not see them. Default:
-    /// `https`.
+    /// The schemes that `htu` may have. A sidecar behind another proxy does not see the scheme that
+    /// the client used. Default: `https`.
     #[deserr(default)]
+    #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
     pub schemes: Option<Vec<SchemeDocument>>,
-    /// How long after its `iat` a proof is good, 1 to 300 seconds. Default: 60.
+    /// How long a proof is accepted after its `iat`, in seconds.
     #[deserr(default)]
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = PROOF_AGE_S_MAX), extend("default" = PROOF_AGE_S_DEFAULT)))]
     pub proof_age_s_max: Option<u32>,
-    /// How far `iat` and `nbf` may lie in the future and `exp` in the past, 0 to 60 seconds. Default: 5.
+    /// How far `iat` and `nbf` may lie in the future, and `exp` in the past, in seconds.
     #[deserr(default)]
+    #[cfg_attr(feature = "schema", schemars(range(min = 0, max = CLOCK_SKEW_S_MAX), extend("default" = CLOCK_SKEW_S_DEFAULT)))]
     pub clock_skew_s: Option<u32>,
-    /// Whether a proof must hold a nonce of this sidecar. Default: `none`.
+    /// Whether a proof must contain a nonce of this sidecar.
     #[deserr(default)]
+    #[cfg_attr(feature = "schema", schemars(extend("default" = "none")))]
     pub nonce: Option<NeedDocument>,
-    /// How long a nonce is given out, 1 to 3600 seconds; it is taken for twice as long. Default: 60.
+    /// How long one nonce is handed out, in seconds. It is accepted for twice as long. Only with
+    /// `nonce: required`.
     #[deserr(default)]
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = NONCE_WINDOW_S_MAX), extend("default" = NONCE_WINDOW_S_DEFAULT)))]
     pub nonce_window_s: Option<u32>,
-    /// How many proofs the sidecar remembers, 1024 to 1048576, of 16 bytes each. Default: 131072.
+    /// The number of used proofs that the sidecar remembers, at 16 bytes each.
     #[deserr(default)]
+    #[cfg_attr(feature = "schema", schemars(range(min = LEDGER_ENTRIES_MIN, max = LEDGER_ENTRIES_MAX), extend("default" = LEDGER_ENTRIES_DEFAULT)))]
     pub ledger_entries_max: Option<u32>,
 }
 
@@ -60,10 +73,10 @@ pub struct DpopDocument {
     schemars(rename_all = "snake_case")
 )]
 pub enum SchemeDocument {
-    /// Over TLS.
+    /// HTTP over TLS.
     #[deserr(rename = "https")]
     Https,
-    /// Without.
+    /// HTTP without TLS.
     #[deserr(rename = "http")]
     Http,
 }
@@ -77,10 +90,10 @@ pub enum SchemeDocument {
     schemars(rename_all = "snake_case")
 )]
 pub enum PossessionDocument {
-    /// Those that are bound.
+    /// Tokens that are bound to a key or a certificate.
     #[deserr(rename = "when_bound")]
     WhenBound,
-    /// All: one that is not bound is refused.
+    /// All tokens. A token that is not bound is refused.
     #[deserr(rename = "required")]
     Required,
 }

@@ -12,6 +12,11 @@ use super::document::{
 };
 use super::dpop::{check_dpop, check_possession};
 use super::introspection::read_secrets;
+use super::limits::{
+    CLUSTER_BYTES_MAX, DECISION_CACHE_ENTRIES_DEFAULT, DECISION_CACHE_ENTRIES_MAX, DOCUMENT_BYTES_MAX,
+    FURTHER_METHODS_MAX, LABEL_BYTES_MAX, NAME_BYTES_MAX, POLICY_TIMEOUT_MS_DEFAULT, POLICY_TIMEOUT_MS_MAX, RULES_MAX,
+    SCOPES_MAX, TOKEN_CACHE_ENTRIES_MAX, TRANSACTION_LIFETIME_S_DEFAULT, TRANSACTION_LIFETIME_S_MAX,
+};
 use super::peers::{self, check_peers, check_source};
 use super::problems::{self, Problems, shortened};
 use super::providers::{Providers, check_providers};
@@ -30,27 +35,6 @@ use crate::token::TokenLimits;
 use crate::token::credential::{CredentialSources, SourceSet};
 use crate::token::provider::{Provider, ProviderIndex};
 use crate::transaction_token::{self, TransactionTokens};
-
-/// A larger document is refused.
-pub const DOCUMENT_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// More route rules are refused.
-pub const RULES_MAX: usize = 20_000;
-const NAME_BYTES_MAX: usize = 64;
-/// More scopes of a rule are refused.
-const SCOPES_MAX: usize = 64;
-/// Up to here a serialized `GrpcService` with the name is ASCII, which the SDK's `&str` parameter needs.
-const CLUSTER_BYTES_MAX: usize = 125;
-/// How many methods `further_methods` may list: each is short, and so is their list.
-pub const FURTHER_METHODS_MAX: usize = 100;
-/// Of what policies see of a rule.
-const LABEL_BYTES_MAX: usize = 256;
-const TIMEOUT_MS_DEFAULT: u32 = 500;
-const TIMEOUT_MS_MAX: u32 = 60_000;
-const TRANSACTION_LIFETIME_S_DEFAULT: u32 = 30;
-const TRANSACTION_LIFETIME_S_MAX: u32 = 300;
-const TOKEN_CACHE_ENTRIES_MAX: u32 = 100_000;
-const DECISION_CACHE_ENTRIES_DEFAULT: u32 = 10_000;
-const DECISION_CACHE_ENTRIES_MAX: u32 = 1_000_000;
 
 /// A filter's configuration without a mistake.
 #[derive(Debug)]
@@ -432,9 +416,9 @@ fn check_policy_service(
 ) -> Option<PolicyServiceSettings> {
     let PolicyServiceDocument { cluster, timeout_ms } = document?;
     check_cluster(&cluster, "policy_service.cluster", check);
-    let (range, path) = (1..=TIMEOUT_MS_MAX, "policy_service.timeout_ms");
+    let (range, path) = (1..=POLICY_TIMEOUT_MS_MAX, "policy_service.timeout_ms");
     Some(PolicyServiceSettings {
-        timeout_ms: in_range(timeout_ms, range, TIMEOUT_MS_DEFAULT, path, check),
+        timeout_ms: in_range(timeout_ms, range, POLICY_TIMEOUT_MS_DEFAULT, path, check),
         cluster,
     })
 }

@@ -20,32 +20,47 @@ const CACHE_INACTIVE_S_DEFAULT: u32 = 5;
 const CACHE_INACTIVE_S_MAX: u32 = 60;
 const CLIENT_ID_BYTES_MAX: usize = 256;
 
-/// Opaque tokens, about each of which the issuer is asked (RFC 7662).
+/// The introspection endpoint of an issuer of opaque tokens (RFC 7662). It is asked about each
+/// token that is not cached.
 #[derive(Debug, Deserr)]
 #[deserr(deny_unknown_fields, error = Problems)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(deny_unknown_fields))]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(deny_unknown_fields, title = "Opaque tokens")
+)]
 pub struct IntrospectionDocument {
-    /// The issuer's introspection endpoint: an https URI.
+    /// The https URI of the endpoint.
     pub uri: String,
-    /// The name of the Envoy cluster that the requests go through, 1 to 125 visible characters.
+    /// The name of the Envoy cluster that the requests go through, whatever host the URI names, in
+    /// visible ASCII characters. Its existence is not checked: with an unknown name no opaque token
+    /// is accepted.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = super::limits::CLUSTER_BYTES_MAX)))]
     pub cluster: String,
-    /// How long to wait for an answer, 1 to 60000 milliseconds. Default: 1000.
+    /// The longest wait for an answer, in milliseconds. After it the answer is 503.
     #[deserr(default)]
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = TIMEOUT_MS_MAX), extend("default" = TIMEOUT_MS_DEFAULT)))]
     pub timeout_ms: Option<u32>,
-    /// Who asks: the id of a client of the issuer (RFC 6749 §2.3.1), 1 to 256 visible characters.
+    /// The id of a client of the issuer (RFC 6749 §2.3.1), in visible ASCII characters.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = CLIENT_ID_BYTES_MAX)))]
     pub client_id: String,
-    /// The environment variable of the VM that holds the client's secret.
+    /// The name of the environment variable of the VM that holds the client's secret. The variable
+    /// is set in `vm_config.environment_variables`.
     pub secret_variable: String,
-    /// How long an active token is remembered at most, 0 to 3600 seconds, and never beyond its `exp`: one that is revoked is
-    /// taken for so long. Default: 60.
+    /// The longest time that an active token is cached, in seconds, and never beyond its `exp`. A
+    /// revoked token is accepted for as long. 0: the issuer is asked for each request.
     #[deserr(default)]
+    #[cfg_attr(feature = "schema", schemars(range(min = 0, max = CACHE_S_MAX_MAX), extend("default" = CACHE_S_MAX_DEFAULT)))]
     pub cache_s_max: Option<u32>,
-    /// How long an inactive token is remembered, 0 to 60 seconds. Default: 5.
+    /// How long an inactive token is cached, in seconds.
     #[deserr(default)]
+    #[cfg_attr(feature = "schema", schemars(range(min = 0, max = CACHE_INACTIVE_S_MAX), extend("default" = CACHE_INACTIVE_S_DEFAULT)))]
     pub cache_inactive_s: Option<u32>,
-    /// Whether an answer must have `aud`; one that has it must name one of `audiences` either way. `none` takes every token of an
-    /// issuer that does not say. Default: `required`.
+    /// Whether an answer must have `aud`. An `aud` that is present must name one of `audiences` in
+    /// either case. `none` accepts every token of an issuer that does not send `aud`, including
+    /// tokens for other services.
     #[deserr(default)]
+    #[cfg_attr(feature = "schema", schemars(extend("default" = "required")))]
     pub audience: Option<NeedDocument>,
 }
 

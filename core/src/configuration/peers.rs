@@ -8,20 +8,13 @@ use serde_json::Value;
 
 use super::document::{ForwardedHeaderDocument, ForwardedPeerDocument, NeedDocument, PeersDocument, RuleDocument};
 use super::filter::{in_range, parse_each};
+use super::limits::{ALIASES_MAX, FORWARDED_FOR_HOPS_MAX, HOPS_MAX, PEER_ENTRIES_MAX};
 use super::problems::{Problems, shortened};
 use crate::peer::forwarded::{ForwardedHeader, ForwardedPeer};
 use crate::peer::requirement::{PeerRequirement, PeerSet};
 use crate::peer::resolution::PeerResolution;
 use crate::source_address::{Network, SourceRequirement};
 use crate::spiffe::{self, SpiffeId, SpiffeIdPattern, TrustDomain};
-
-/// Patterns and networks are tried one by one, so their number bounds a request's cost.
-const ENTRIES_MAX: usize = 1_000;
-const ALIASES_MAX: usize = 100;
-/// More proxies in a row that all end TLS are hardly meant.
-const HOPS_MAX: u32 = 8;
-/// More proxies in a row would be a loop.
-const TRUSTED_HOPS_MAX: u32 = 32;
 
 pub(super) fn check_resolution(
     aliases: Option<Value>,
@@ -36,7 +29,7 @@ pub(super) fn check_resolution(
 }
 
 pub(super) fn check_trusted_hops(hops: Option<u32>, check: &mut Problems) -> u32 {
-    in_range(hops, 0..=TRUSTED_HOPS_MAX, 0, "forwarded_for_trusted_hops", check)
+    in_range(hops, 0..=FORWARDED_FOR_HOPS_MAX, 0, "forwarded_for_trusted_hops", check)
 }
 
 fn check_forwarded_peer(
@@ -317,8 +310,11 @@ where
     let Some(list) = list else {
         return Vec::new();
     };
-    if list.is_empty() || list.len() > ENTRIES_MAX {
-        check.add(path, format_args!("expected 1 to {ENTRIES_MAX} entries, or no field"));
+    if list.is_empty() || list.len() > PEER_ENTRIES_MAX {
+        check.add(
+            path,
+            format_args!("expected 1 to {PEER_ENTRIES_MAX} entries, or no field"),
+        );
         return Vec::new();
     }
     parse_each(list, path, check)

@@ -30,85 +30,117 @@ const CLOCK_SKEW_S_MAX: u32 = 300;
 /// Ten years.
 const LIFETIME_S_MAX: u32 = 315_360_000;
 
-/// An issuer of tokens.
+/// An issuer of tokens. Exactly one of `keys`, `remote_keys` and `introspection` says how its
+/// tokens are verified.
 #[derive(Debug, Deserr)]
 #[deserr(deny_unknown_fields, error = Problems)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(deny_unknown_fields))]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(deny_unknown_fields, title = "Providers")
+)]
 pub struct ProviderDocument {
-    /// A name of its own.
+    /// A unique name, of the characters `a-z A-Z 0-9 . - _`. It goes into metrics.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = super::limits::NAME_BYTES_MAX)))]
     pub name: String,
-    /// The exact `iss` of its tokens. Several providers may have one issuer: a token is the first one's that accepts it, of those
-    /// that the rule takes and that take tokens from its place.
+    /// The exact `iss` of the tokens. Several providers may have one issuer. A token then belongs
+    /// to the first of them that accepts it, among those that the rule names and that take tokens
+    /// from its place.
     pub issuer: String,
-    /// A token's `aud` must name one of these. Required unless `audience` is `none`.
+    /// The audiences of which a token's `aud` must name one. Required unless `audience` is `none`.
     #[deserr(default)]
+    #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
     pub audiences: Option<Vec<String>>,
-    /// Whether a token must be for one of `audiences`. With `none`, tokens that were made for anybody else are taken too. Default:
-    /// `required`.
+    /// Whether a token must be for one of `audiences`. With `none` tokens for any audience are
+    /// accepted. Not beside `introspection`, which has a key of the same name.
     #[deserr(default)]
+    #[cfg_attr(feature = "schema", schemars(extend("default" = "required")))]
     pub audience: Option<NeedDocument>,
-    /// The principal that a token names must be one of these; a `*` at the end stands for any rest. Default: any.
+    /// The principals that a token may name. `*` at the end stands for any rest. Default: any.
     #[deserr(default)]
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = LIST_MAX)))]
     pub subjects: Option<Vec<String>>,
-    /// A token's `typ` must be one of these, compared without case and without `application/`; `at+jwt` for access tokens
-    /// by RFC 9068. Default: none, `JWT` or `at+jwt`.
+    /// The values that `typ` may have, compared without regard to case and to a leading
+    /// "application/". `at+jwt` stands for access tokens by RFC 9068. Default: no `typ`, `JWT` or
+    /// `at+jwt`.
     #[deserr(default)]
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = LIST_MAX)))]
     pub types: Option<Vec<String>>,
-    /// Claims that a token must have.
+    /// Claims that a token must have. Default: none.
     #[deserr(default)]
+    #[cfg_attr(feature = "schema", schemars(length(max = LIST_MAX)))]
     pub required_claims: Option<Vec<RequiredClaimDocument>>,
-    /// Whether a token must have `exp`. Default: `required`.
+    /// Whether a token must have `exp`.
     #[deserr(default)]
+    #[cfg_attr(feature = "schema", schemars(extend("default" = "required")))]
     pub expiry: Option<NeedDocument>,
-    /// The longest time from `iat` (from now, where there is none) to `exp`, 1 to 315360000 seconds. Default: any.
+    /// The longest time from `iat` to `exp`, in seconds. Without `iat` it is measured from now.
+    /// Default: any.
     #[deserr(default)]
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = LIFETIME_S_MAX)))]
     pub lifetime_s_max: Option<u32>,
-    /// The allowed algorithms. Default (PS256, PS384 and PS512 only where a key says so): those that the keys have; with `remote_keys` all but `HS256`, `HS384` and `HS512`, which
-    /// are not allowed there.
+    /// The algorithms that are allowed: `RS256`, `RS384`, `RS512`, `PS256`, `PS384`, `PS512`,
+    /// `ES256`, `ES384`, `ES512`, `EdDSA`, `HS256`, `HS384` and `HS512`. `Ed25519` (RFC 9864) is
+    /// another name of `EdDSA`. Those with a secret (`HS…`) are not allowed beside `remote_keys`.
+    /// Default: all that the keys support; `PS256`, `PS384` and `PS512` only where a key of `keys`
+    /// names them.
     #[deserr(default)]
+    #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
     pub algorithms: Option<Vec<String>>,
-    /// Its keys: a JWK set (RFC 7517) with RSA, P-256, P-384, P-521 and Ed25519 public keys, or secrets (`oct`) for HMAC. This,
-    /// `remote_keys` or `introspection`.
+    /// The keys: a JWK set (RFC 7517) of public keys (RSA of 2048 to 4096 bits, P-256, P-384,
+    /// P-521, Ed25519) or secrets of at least 32 bytes (`oct`, for HMAC). A private, weak or
+    /// malformed key is a mistake, and so is a second key with the same `kid`. Keys for other uses
+    /// and of other types are ignored.
     #[deserr(default)]
     #[cfg_attr(feature = "schema", schemars(with = "Option<serde_json::Map<String, Value>>"))]
     pub keys: Option<Value>,
-    /// Where its keys are fetched. This, `keys` or `introspection`.
+    /// Keys that are fetched from the issuer.
     #[deserr(default)]
     pub remote_keys: Option<RemoteKeysDocument>,
-    /// Where it is asked about its tokens, which are opaque. This, `keys` or `remote_keys`.
+    /// The introspection endpoint of an issuer of opaque tokens.
     #[deserr(default)]
     pub introspection: Option<IntrospectionDocument>,
-    /// Tolerance for `exp`, `nbf` and `iat`, 0 to 300 seconds. Default: 60.
+    /// The tolerance for `exp`, `nbf` and `iat`, in seconds.
     #[deserr(default)]
+    #[cfg_attr(feature = "schema", schemars(range(min = 0, max = CLOCK_SKEW_S_MAX), extend("default" = CLOCK_SKEW_S_DEFAULT)))]
     pub clock_skew_s: Option<u32>,
-    /// The claim that names the principal, a string that is not empty: a name, or a JSON Pointer (RFC 6901). Default: `sub`.
+    /// The claim that names the principal: a name, or a JSON Pointer (RFC 6901). It must be a
+    /// string that is not empty.
     #[deserr(default)]
+    #[cfg_attr(feature = "schema", schemars(extend("default" = "sub")))]
     pub principal_claim: Option<String>,
-    /// The claim that holds the tenant: a name, or a JSON Pointer (RFC 6901). Default: none.
+    /// The claim that names the tenant: a name, or a JSON Pointer (RFC 6901). Default: none.
     #[deserr(default)]
     pub tenant_claim: Option<String>,
-    /// The claim that holds the roles: a name, or a JSON Pointer. Default: none.
+    /// The claim that holds the roles: a name, or a JSON Pointer (RFC 6901). Default: none.
     #[deserr(default)]
     pub roles_claim: Option<String>,
-    /// How `roles_claim` holds them. Default: `list`.
+    /// The form of `roles_claim`.
     #[deserr(default)]
+    #[cfg_attr(feature = "schema", schemars(extend("default" = "list")))]
     pub roles_form: Option<RolesFormDocument>,
-    /// Where its tokens may be sent. Default: the header `authorization`, with the scheme `Bearer` or `DPoP`.
+    /// The places where the issuer's tokens may be sent. The limit is for all providers together.
+    /// Default: the header `authorization`, with the scheme `Bearer` or `DPoP`.
     #[deserr(default)]
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = SOURCES_MAX)))]
     pub sources: Option<Vec<SourceDocument>>,
-    /// Claims that the upstream gets as headers. A client's copy of such a header is removed.
+    /// Claims that the upstream receives as headers. A client's copy of such a header is removed.
+    /// Default: none.
     #[deserr(default)]
+    #[cfg_attr(feature = "schema", schemars(length(max = LIST_MAX)))]
     pub claim_headers: Option<Vec<ClaimHeaderDocument>>,
-    /// Claims whose texts are lists, separated by spaces, to access rules: names, or JSON Pointers. `scope` and `permission` always
-    /// are. At most 64. Default: none.
+    /// Claims whose texts are lists separated by spaces, for access rules: names, or JSON Pointers.
+    /// `scope` and `permission` always are. Default: none.
     #[deserr(default)]
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = LIST_MAX)))]
     pub space_delimited_claims: Option<Vec<String>>,
-    /// A header in which the upstream gets the token's claims, in base64url as they stand in it. Default: none.
+    /// A header in which the upstream receives all claims, in base64url as they stand in the token.
+    /// Default: none.
     #[deserr(default)]
     pub payload_header: Option<String>,
 }
 
-/// How a claim holds roles.
+/// The form of a claim that holds roles.
 #[derive(Clone, Copy, Debug, Deserr, PartialEq, Eq)]
 #[deserr(error = Problems)]
 #[cfg_attr(
@@ -120,7 +152,7 @@ pub enum RolesFormDocument {
     /// A string, or an array of strings.
     #[deserr(rename = "list")]
     List,
-    /// An object whose members' names are the roles, as in Zitadel's tokens.
+    /// An object whose member names are the roles, as in tokens of Zitadel.
     #[deserr(rename = "object_keys")]
     ObjectKeys,
 }
@@ -128,49 +160,64 @@ pub enum RolesFormDocument {
 /// A claim that a token must have.
 #[derive(Debug, Deserr)]
 #[deserr(deny_unknown_fields, error = Problems)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(deny_unknown_fields))]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(deny_unknown_fields, title = "Required claims")
+)]
 pub struct RequiredClaimDocument {
     /// A name, or a JSON Pointer (RFC 6901) such as `/realm_access/roles`.
     pub claim: String,
-    /// It must be one of these, or an array that holds one of them. Default: any value but null.
+    /// The values that the claim may have. Of an array one element must be among them. Numbers and
+    /// booleans are compared as JSON writes them. Default: any value but null.
     #[deserr(default)]
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = LIST_MAX)))]
     pub values: Option<Vec<String>>,
 }
 
-/// A place where tokens may be sent; exactly one of its fields.
+/// A place where tokens may be sent. Exactly one of `header`, `cookie` and `query`.
 #[derive(Debug, Deserr)]
 #[deserr(deny_unknown_fields, error = Problems)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(deny_unknown_fields))]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(deny_unknown_fields, title = "Places of tokens")
+)]
 pub struct SourceDocument {
-    /// A header. `authorization` has the scheme `Bearer` or `DPoP`.
+    /// A header's name, in lower case. `authorization` has the scheme `Bearer` or `DPoP`.
     #[deserr(default)]
     pub header: Option<String>,
-    /// What comes before the token in a header other than `authorization`. Default: nothing.
+    /// The text before the token in a header other than `authorization`. Default: none.
     #[deserr(default)]
     pub prefix: Option<String>,
-    /// A cookie.
+    /// A cookie's name.
     #[deserr(default)]
     pub cookie: Option<String>,
-    /// A query parameter. It is removed before the request is forwarded.
+    /// A query parameter's name. The parameter is removed before the request is forwarded.
     #[deserr(default)]
     pub query: Option<String>,
 }
 
-/// A claim that the upstream gets as a header.
+/// A claim that the upstream receives as a header.
 #[derive(Debug, Deserr)]
 #[deserr(deny_unknown_fields, error = Problems)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(deny_unknown_fields))]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(deny_unknown_fields, title = "Headers of claims")
+)]
 pub struct ClaimHeaderDocument {
     /// A name, or a JSON Pointer (RFC 6901).
     pub claim: String,
-    /// The header's name. Arrays are separated by commas.
+    /// The header's name, in lower case. The elements of an array are separated by commas.
     pub header: String,
-    /// How texts are written. Default: `percent`.
+    /// How texts are encoded.
     #[deserr(default)]
+    #[cfg_attr(feature = "schema", schemars(extend("default" = "percent")))]
     pub encoding: Option<ClaimEncodingDocument>,
 }
 
-/// How the texts of claims are written into headers.
+/// How the texts of claims are encoded in headers.
 #[derive(Clone, Copy, Debug, Deserr, PartialEq, Eq)]
 #[deserr(error = Problems)]
 #[cfg_attr(
@@ -182,8 +229,8 @@ pub enum ClaimEncodingDocument {
     /// Percent-encoded outside visible ASCII, and for `%` and `,`.
     #[deserr(rename = "percent")]
     Percent,
-    /// As they are. One that no header can hold as it is (with a control character, or a space at an end), and an array with a
-    /// comma in a text, make no header.
+    /// Unchanged. A text with a control character, or with a space at an end, makes no header.
+    /// Neither does an array with a comma in a text.
     #[deserr(rename = "raw")]
     Raw,
 }

@@ -15,41 +15,54 @@ const MAX_STALE_S_DEFAULT: u32 = 3_600;
 const MAX_STALE_S_MAX: u32 = 604_800;
 const REFETCH_INTERVAL_S_DEFAULT: u32 = 30;
 
-/// A key set that is fetched; exactly one of `uri` and `discovery`.
+/// Keys that are fetched. Exactly one of `uri` and `discovery` locates them.
 #[derive(Debug, Deserr)]
 #[deserr(deny_unknown_fields, error = Problems)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(deny_unknown_fields))]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(deny_unknown_fields, title = "Fetched keys")
+)]
 pub struct RemoteKeysDocument {
-    /// Where the JWK set is (RFC 7517 §5): an https URI.
+    /// The https URI of the JWK set (RFC 7517 §5).
     #[deserr(default)]
     pub uri: Option<String>,
-    /// Which metadata of `issuer` say where it is. `issuer` must be an https URI then.
+    /// The metadata of `issuer` that name the JWK set in `jwks_uri`. `issuer` must then be an https
+    /// URI without query, and the metadata must name exactly it.
     #[deserr(default)]
     pub discovery: Option<DiscoveryDocument>,
-    /// The name of the Envoy cluster that all its requests go through, 1 to 125 visible characters.
+    /// The name of the Envoy cluster that all these requests go through, whatever host the URIs
+    /// name, in visible ASCII characters. Its existence is not checked: with an unknown name no key
+    /// is ever fetched.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = super::limits::CLUSTER_BYTES_MAX)))]
     pub cluster: String,
-    /// How long to wait for an answer, 1 to 60000 milliseconds. Default: 5000.
+    /// The longest wait for an answer, in milliseconds.
     #[deserr(default)]
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = TIMEOUT_MS_MAX), extend("default" = TIMEOUT_MS_DEFAULT)))]
     pub timeout_ms: Option<u32>,
-    /// The life of a key set, which is refreshed when four fifths of it are over, 1 to 86400 seconds; `Cache-Control` can make
-    /// it shorter. Default: 600.
+    /// The lifetime of a key set, in seconds. It is refreshed after four fifths of it.
+    /// `Cache-Control` can shorten it, down to `refetch_interval_s`.
     #[deserr(default)]
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = CACHE_S_MAX), extend("default" = CACHE_S_DEFAULT)))]
     pub cache_s: Option<u32>,
-    /// How long a key set serves after it was fetched, when later fetches fail, `cache_s` to 604800 seconds. Default: 3600, or
-    /// `cache_s` where that is longer.
+    /// How long a key set is used after it was fetched when later fetches fail, in seconds. At
+    /// least `cache_s`, which is the default where it is longer.
     #[deserr(default)]
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = MAX_STALE_S_MAX), extend("default" = MAX_STALE_S_DEFAULT)))]
     pub max_stale_s: Option<u32>,
-    /// No answer's life is shorter, 1 to `cache_s` seconds. An unknown key has the set fetched
-    /// again at most once in this time or in 2 seconds, whichever is less. Default: 30, or
-    /// `cache_s` where that is shorter.
+    /// The shortest lifetime of a key set, in seconds. At most `cache_s`, which is the default
+    /// where it is shorter. An unknown key triggers a fetch at most once in this time or in 2
+    /// seconds, whichever is less.
     #[deserr(default)]
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = CACHE_S_MAX), extend("default" = REFETCH_INTERVAL_S_DEFAULT)))]
     pub refetch_interval_s: Option<u32>,
-    /// Whether URIs may be http: for keys within a trusted network. Default: false.
+    /// Whether `uri`, `issuer` and `jwks_uri` may be http. For keys within a trusted network.
     #[deserr(default)]
+    #[cfg_attr(feature = "schema", schemars(extend("default" = false)))]
     pub allow_http: Option<bool>,
 }
 
-/// Metadata of an issuer.
+/// The metadata of an issuer.
 #[derive(Clone, Copy, Debug, Deserr, PartialEq, Eq)]
 #[deserr(error = Problems)]
 #[cfg_attr(
@@ -58,10 +71,10 @@ pub struct RemoteKeysDocument {
     schemars(rename_all = "kebab-case")
 )]
 pub enum DiscoveryDocument {
-    /// OpenID Connect Discovery 1.0 §4: the issuer with `/.well-known/openid-configuration` behind it.
+    /// OpenID Connect Discovery 1.0 §4: `/.well-known/openid-configuration` after the issuer.
     #[deserr(rename = "openid-configuration")]
     OpenidConfiguration,
-    /// RFC 8414 §3: `/.well-known/oauth-authorization-server` before the issuer's path.
+    /// RFC 8414 §3: `/.well-known/oauth-authorization-server` before the path of the issuer.
     #[deserr(rename = "oauth-authorization-server")]
     OauthAuthorizationServer,
 }

@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use picket_core::configuration::filter::{DOCUMENT_BYTES_MAX, FilterConfiguration};
+use picket_core::configuration::filter::FilterConfiguration;
+use picket_core::configuration::limits::DOCUMENT_BYTES_MAX;
 use picket_core::configuration::problems::Problems;
 use picket_core::token::provider::ProviderKeys;
 

@@ -4,63 +4,87 @@ use deserr::Deserr;
 
 use crate::configuration::problems::Problems;
 
-/// The peers of a rule. One that any of the `not_` lists names may not call; of the others one that any of the lists
-/// without `not_` names may, or every one of the trust domains where there is no such list.
+/// The peers of a rule. A peer in one of the `not_` lists may not call. Of the others, a peer in
+/// one of the lists without `not_` may call, or every peer of the trust domains where there is no
+/// such list.
 #[derive(Debug, Default, Deserr)]
 #[deserr(deny_unknown_fields, error = Problems)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(deny_unknown_fields))]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(deny_unknown_fields, title = "Peers of a rule")
+)]
 pub struct PeersDocument {
-    /// Exact SPIFFE IDs. This list, like the others, has 1 to 1000 entries.
+    /// Exact SPIFFE IDs. Default: none.
     #[deserr(default)]
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = crate::configuration::limits::PEER_ENTRIES_MAX)))]
     pub spiffe_ids: Option<Vec<String>>,
-    /// SPIFFE IDs in which `*` stands for one whole segment and `**`, as the last one, for one or more:
-    /// `spiffe://example.org/ns/*/sa/web`, `spiffe://example.org/ns/shop/**`.
+    /// Patterns of SPIFFE IDs: `*` is one whole segment, and `**` at the end is one or more, as in
+    /// `spiffe://example.org/ns/*/sa/web` and `spiffe://example.org/ns/shop/**`. Default: none.
     #[deserr(default)]
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = crate::configuration::limits::PEER_ENTRIES_MAX)))]
     pub spiffe_id_patterns: Option<Vec<String>>,
-    /// Trust domains, out of the filter's `trust_domains`.
+    /// Trust domains, of the filter's `trust_domains`. Default: none.
     #[deserr(default)]
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = crate::configuration::limits::PEER_ENTRIES_MAX)))]
     pub trust_domains: Option<Vec<String>>,
-    /// Kubernetes namespaces, as in `spiffe://TRUST_DOMAIN/ns/NAMESPACE/sa/SERVICE_ACCOUNT`. Only where the filter has
-    /// one trust domain.
+    /// Kubernetes namespaces, as in `spiffe://TRUST_DOMAIN/ns/NAMESPACE/sa/SERVICE_ACCOUNT`. Only
+    /// where the filter has one trust domain. Default: none.
     #[deserr(default)]
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = crate::configuration::limits::PEER_ENTRIES_MAX)))]
     pub namespaces: Option<Vec<String>>,
-    /// Kubernetes service accounts, as `NAMESPACE/SERVICE_ACCOUNT`. Only where the filter has one trust domain.
+    /// Kubernetes service accounts, as `NAMESPACE/SERVICE_ACCOUNT`. Only where the filter has one
+    /// trust domain. Default: none.
     #[deserr(default)]
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = crate::configuration::limits::PEER_ENTRIES_MAX)))]
     pub service_accounts: Option<Vec<String>>,
-    /// Exact SPIFFE IDs that may not call.
+    /// Exact SPIFFE IDs that may not call. Default: none.
     #[deserr(default)]
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = crate::configuration::limits::PEER_ENTRIES_MAX)))]
     pub not_spiffe_ids: Option<Vec<String>>,
-    /// Patterns of SPIFFE IDs that may not call.
+    /// Patterns of SPIFFE IDs that may not call. Default: none.
     #[deserr(default)]
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = crate::configuration::limits::PEER_ENTRIES_MAX)))]
     pub not_spiffe_id_patterns: Option<Vec<String>>,
-    /// Trust domains whose peers may not call.
+    /// Trust domains whose peers may not call. Default: none.
     #[deserr(default)]
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = crate::configuration::limits::PEER_ENTRIES_MAX)))]
     pub not_trust_domains: Option<Vec<String>>,
-    /// Kubernetes namespaces, of any trust domain, whose peers may not call.
+    /// Kubernetes namespaces, of any trust domain, whose peers may not call. Default: none.
     #[deserr(default)]
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = crate::configuration::limits::PEER_ENTRIES_MAX)))]
     pub not_namespaces: Option<Vec<String>>,
-    /// Kubernetes service accounts, of any trust domain, that may not call.
+    /// Kubernetes service accounts, of any trust domain, that may not call. Default: none.
     #[deserr(default)]
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = crate::configuration::limits::PEER_ENTRIES_MAX)))]
     pub not_service_accounts: Option<Vec<String>>,
 }
 
-/// Trusted hops: peers that end TLS and say in a header who their own caller is, who then is the request's peer. On other
-/// connections the header is not read.
+/// Trusted hops: peers that end TLS and name their own caller in a header. That caller is then the
+/// peer of the request. On other connections the header is ignored. It never reaches the upstream.
 #[derive(Debug, Deserr)]
 #[deserr(deny_unknown_fields, error = Problems)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(deny_unknown_fields))]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(deny_unknown_fields, title = "Trusted hops")
+)]
 pub struct ForwardedPeerDocument {
-    /// The SPIFFE IDs of the trusted hops, of the filter's `trust_domains`, 1 to 1000. Each can speak for every peer.
+    /// The SPIFFE IDs of the trusted hops, of `trust_domains`. Each of them can speak for every
+    /// peer.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = crate::configuration::limits::PEER_ENTRIES_MAX)))]
     pub hop_spiffe_ids: Vec<String>,
-    /// The header that they write, and let no caller of theirs write.
+    /// The header that the hops write, and that they accept from no caller.
     pub header: ForwardedHeaderDocument,
-    /// How many hops a request passes, 1 to 8; more than 1 only with `x-forwarded-client-cert`, where each adds an element at
-    /// the end. The peer is in the element so far from the right; those behind it must be about trusted hops. Default: 1.
+    /// The number of trusted hops that a request passes. More than 1 only with
+    /// `x-forwarded-client-cert`, to which each hop appends an element. The peer is in the element
+    /// with this number, counted from the right. The elements behind it must name trusted hops.
     #[deserr(default)]
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = crate::configuration::limits::HOPS_MAX), extend("default" = 1)))]
     pub hops: Option<u32>,
 }
 
-/// A header that tells of a client certificate.
+/// A header that carries the identity of a client certificate.
 #[derive(Clone, Copy, Debug, Deserr, PartialEq, Eq)]
 #[deserr(error = Problems)]
 #[cfg_attr(
@@ -69,10 +93,10 @@ pub struct ForwardedPeerDocument {
     schemars(rename_all = "kebab-case")
 )]
 pub enum ForwardedHeaderDocument {
-    /// Envoy's, as text or as JSON.
+    /// The header that Envoy writes, as text or as JSON.
     #[deserr(rename = "x-forwarded-client-cert")]
     XForwardedClientCert,
-    /// RFC 9440.
+    /// The header of RFC 9440: the certificate as a byte sequence.
     #[deserr(rename = "client-cert")]
     ClientCert,
 }
