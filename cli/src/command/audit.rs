@@ -37,7 +37,8 @@ where it cannot be read. It writes nothing, and the service may be running.";
 const VERIFY_EXAMPLES: &str = "\
 Examples:
   picket audit verify --database audit.sqlite3 --key keys/audit-key
-  HEAD=$(picket audit verify --database audit.sqlite3 --key keys/audit-key --output json | jq -r .head)
+  HEAD=$(picket audit verify --database audit.sqlite3 --key keys/audit-key --output json \\
+      | jq -r .head)
   picket audit verify --database audit.sqlite3 --key keys/audit-key --expect-head \"$HEAD\"";
 
 const TAIL_ABOUT: &str = "\

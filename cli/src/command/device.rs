@@ -33,12 +33,14 @@ Examples:
 
 const PROVE_EXAMPLES: &str = "\
 Examples:
-  picket device prove --device-key device-key.pem --challenge CHALLENGE --audience picket-policy-service";
+  picket device prove --device-key device-key.pem --challenge CHALLENGE \\
+      --audience picket-policy-service";
 
 const ENROLL_EXAMPLES: &str = "\
 Examples:
-  picket device enroll PROOF --ca keys/ca.pem --certificate keys/operator.pem --key keys/operator-key.pem
-  picket device enroll \"$(ssh laptop picket device prove --device-key device-key.pem --challenge ...)\" ...";
+  picket device enroll PROOF \\
+      --ca keys/ca.pem --certificate keys/operator.pem --key keys/operator-key.pem
+  picket device enroll \"$(ssh laptop picket device prove --device-key key.pem --challenge ...)\" ...";
 
 const LIST_EXAMPLES: &str = "\
 Examples:
@@ -66,7 +68,8 @@ Examples:
 const THUMBPRINT_EXAMPLES: &str = "\
 Examples:
   DIGEST=$(openssl x509 -in device.pem -outform DER | sha256sum | cut -d' ' -f1)
-  picket device add-thumbprint ID certificate:$DIGEST --ca keys/ca.pem --certificate keys/operator.pem --key keys/operator-key.pem
+  picket device add-thumbprint ID certificate:$DIGEST \\
+      --ca keys/ca.pem --certificate keys/operator.pem --key keys/operator-key.pem
   picket device remove-thumbprint ID certificate:$DIGEST ...";
 
 /// Look at devices, enrol them, and say how far they are let
@@ -105,7 +108,7 @@ pub(super) enum Command {
     /// Make a device known by a certificate or one more key
     #[command(after_long_help = THUMBPRINT_EXAMPLES)]
     AddThumbprint(ThumbprintArguments),
-    /// Make it unknown by it
+    /// Remove a thumbprint from a device
     #[command(after_long_help = THUMBPRINT_EXAMPLES)]
     RemoveThumbprint(ThumbprintArguments),
 }

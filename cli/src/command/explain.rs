@@ -37,7 +37,8 @@ pub(super) const EXAMPLES: &str = "\
 Examples:
   picket explain request.yaml --policies policies
   picket explain policies/tests/orders.yaml --name 'a reader writes none' --policies policies
-  picket explain 019aa5a0-5f7c-7cc2-a3f7-7c1d4f1fa0b3 --database audit.sqlite3 --key keys/audit-key --policies policies";
+  picket explain 019aa5a0-5f7c-7cc2-a3f7-7c1d4f1fa0b3 --database audit.sqlite3 \\
+      --key keys/audit-key --policies policies";
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {

@@ -3,7 +3,7 @@
 /// How much of a list is asked for at once.
 #[derive(clap::Args)]
 pub(super) struct Page {
-    /// How many
+    /// How many, 1 to 1000
     #[arg(short = 'n', long = "count", value_name = "COUNT", default_value_t = 100)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(super) count_max: u32,

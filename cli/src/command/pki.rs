@@ -19,12 +19,12 @@ log's key.
 
 It writes into DIRECTORY:
   ca.pem, ca-key.pem                        the authority (ECDSA P-256)
-  <workload>.pem, <workload>-key.pem        an X.509-SVID: spiffe://<trust domain>/<workload>, for localhost
+  <workload>.pem, <workload>-key.pem        an X.509-SVID, spiffe://<trust domain>/<workload>
   token-rs256-key.pem, token-es256-key.pem  token signing keys
   jwks.json                                 their public halves
   audit-key                                 the key that seals the audit log
 
-Private files have mode 0600. A file that exists is not overwritten without --force, and then nothing is written.
+The certificates are valid for localhost. Private files have mode 0600. A file that exists is not overwritten without --force, and then nothing is written.
 
 These keys are for development only: every certificate says \"Picket development only\" in its issuer, and a server can \
 refuse it by that.";

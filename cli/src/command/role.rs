@@ -26,7 +26,8 @@ const ASSIGN_EXAMPLES: &str = "\
 Examples:
   picket role assign reader --issuer https://issuer.example --subject alice \\
       --ca keys/ca.pem --certificate keys/operator.pem --key keys/operator-key.pem
-  picket role assign on-call --issuer https://issuer.example --subject alice --tenant acme --for 8h ...";
+  picket role assign on-call --issuer https://issuer.example --subject alice --tenant acme \\
+      --for 8h ...";
 
 const WITHDRAW_EXAMPLES: &str = "\
 Examples:

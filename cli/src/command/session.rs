@@ -25,7 +25,8 @@ Examples:
 
 const REVOKE_SESSION_EXAMPLES: &str = "\
 Examples:
-  picket session revoke ID --ca keys/ca.pem --certificate keys/operator.pem --key keys/operator-key.pem";
+  picket session revoke ID \\
+      --ca keys/ca.pem --certificate keys/operator.pem --key keys/operator-key.pem";
 
 const PRINCIPAL_EXAMPLES: &str = "\
 Examples:
@@ -34,11 +35,13 @@ Examples:
 
 const TENANT_EXAMPLES: &str = "\
 Examples:
-  picket revoke tenant acme --ca keys/ca.pem --certificate keys/operator.pem --key keys/operator-key.pem";
+  picket revoke tenant acme \\
+      --ca keys/ca.pem --certificate keys/operator.pem --key keys/operator-key.pem";
 
 const EVERYTHING_EXAMPLES: &str = "\
 Examples:
-  picket revoke everything --ca keys/ca.pem --certificate keys/operator.pem --key keys/operator-key.pem";
+  picket revoke everything \\
+      --ca keys/ca.pem --certificate keys/operator.pem --key keys/operator-key.pem";
 
 const LOCKDOWN_EXAMPLES: &str = "\
 Examples:
@@ -69,13 +72,13 @@ pub(super) enum Command {
 /// What is issued within the service's `sessions.clock_skew_s` afterwards is refused too.
 #[derive(Subcommand)]
 pub(super) enum RevokeCommand {
-    /// Of one principal
+    /// Revoke the tokens and sessions of one principal
     #[command(after_long_help = PRINCIPAL_EXAMPLES)]
     Principal(PrincipalArguments),
-    /// Of all principals of a tenant
+    /// Revoke the tokens and sessions of all principals of a tenant
     #[command(after_long_help = TENANT_EXAMPLES)]
     Tenant(TenantArguments),
-    /// Of everybody
+    /// Revoke the tokens and sessions of everybody
     #[command(after_long_help = EVERYTHING_EXAMPLES)]
     Everything(EverythingArguments),
 }

@@ -35,10 +35,14 @@ also where a decision changed.";
 pub(super) const EXAMPLES: &str = "\
 Examples:
   picket policy diff policies new-policies
-  picket policy diff policies new-policies --requests policies/matrix.yaml --requests policies/tests/orders.yaml
-  picket policy diff revision:active policies --ca keys/ca.pem --certificate keys/operator.pem --key keys/operator-key.pem
-  picket policy diff revision:2 revision:3 --ca keys/ca.pem --certificate keys/operator.pem --key keys/operator-key.pem
-  git worktree add old HEAD && picket policy diff old/policies policies --requests policies/matrix.yaml --same-decisions";
+  picket policy diff policies new-policies --requests policies/matrix.yaml \\
+      --requests policies/tests/orders.yaml
+  picket policy diff revision:active policies \\
+      --ca keys/ca.pem --certificate keys/operator.pem --key keys/operator-key.pem
+  picket policy diff revision:2 revision:3 \\
+      --ca keys/ca.pem --certificate keys/operator.pem --key keys/operator-key.pem
+  git worktree add old HEAD && picket policy diff old/policies policies \\
+      --requests policies/matrix.yaml --same-decisions";
 
 #[derive(clap::Args)]
 pub(in crate::command) struct Arguments {

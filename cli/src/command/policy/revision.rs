@@ -49,7 +49,8 @@ Examples:
 
 pub(super) const SHOW_EXAMPLES: &str = "\
 Examples:
-  picket policy show active --ca keys/ca.pem --certificate keys/operator.pem --key keys/operator-key.pem
+  picket policy show active \\
+      --ca keys/ca.pem --certificate keys/operator.pem --key keys/operator-key.pem
   picket policy show 3 --into revision-3 ...";
 
 /// What stands for the active revision where a number is asked for.

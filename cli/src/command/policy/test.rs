@@ -24,7 +24,7 @@ The tests are YAML files in the folder `tests` beside the policies. They are no 
   cases:
     - name: a reader reads an order
       request:                          # in the words of picket.v1.AccessRequest
-        route_rule: orders-read         # required; GET and a path are taken where nothing else is said
+        route_rule: orders-read         # required; method and path are optional
         principal: { roles: [reader] }  # left out: there is no token
       expect: { effect: permit, policy_ids: [orders-read] }
 
@@ -39,7 +39,8 @@ pub(super) const EXAMPLES: &str = "\
 Examples:
   picket policy test policy-service/policies
   picket policy test policies --fail-on-empty --coverage-min 100 --junit report.xml
-  picket policy test policies --output json | jq -r '.files[].cases[] | select(.mismatches != []) | .name'";
+  picket policy test policies --output json \\
+      | jq -r '.files[].cases[] | select(.mismatches != []) | .name'";
 
 #[derive(clap::Args)]
 pub(in crate::command) struct Arguments {

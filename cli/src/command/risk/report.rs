@@ -25,7 +25,8 @@ was told is recorded in the audit log. The certificate needs the role `reporter`
 
 pub(super) const AUTHENTICATION_EXAMPLES: &str = "\
 Examples:
-  picket risk report-authentication --issuer https://issuer.example alice --outcome failed --source-address 203.0.113.7 \\
+  picket risk report-authentication --issuer https://issuer.example alice --outcome failed \\
+      --source-address 203.0.113.7 \\
       --ca keys/ca.pem --certificate keys/reporter.pem --key keys/reporter-key.pem
   picket risk report-authentication ... alice --outcome succeeded --time 2026-01-05T12:00:00Z";
 
@@ -39,7 +40,8 @@ It exits with 0 where the service knows the principal, and with 1 where it does 
 
 pub(super) const DYNAMICS_EXAMPLES: &str = "\
 Examples:
-  picket risk report-dynamics --issuer https://issuer.example alice --session-id 4f9c --mouse-velocity 840 --keystroke-variance 0.21 \\
+  picket risk report-dynamics --issuer https://issuer.example alice --session-id 4f9c \\
+      --mouse-velocity 840 --keystroke-variance 0.21 \\
       --ca keys/ca.pem --certificate keys/reporter.pem --key keys/reporter-key.pem";
 
 #[derive(clap::Args)]
