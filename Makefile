@@ -32,7 +32,7 @@ MODULE := $(CARGO_TARGET_DIR)/$(WASM_TARGET)/wasm/picket_filter.wasm
 SCHEMA := envoy/picket-filter.schema.json
 
 .DEFAULT_GOAL := help
-.PHONY: help build module tools envoy postgresql demo up down test unit e2e test-storage storage-needs doc trap-hunt vary-hunt fuzz bench bench-quick bench-memory bench-scale bench-document bench-needs bench-build instructions check schema clean
+.PHONY: help build module tools envoy postgresql demo up down test unit e2e test-storage storage-needs doc trap-hunt vary-hunt fuzz bench bench-quick bench-memory bench-scale bench-document bench-needs bench-build instructions check reference schema clean
 
 help: ## Say what there is
 	@echo "Picket: each request in the mesh proves itself. It needs Rust, Python 3.11 and make."
@@ -128,7 +128,7 @@ instructions: ## Count the instructions of core's hot functions, and hold them t
 	$(CARGO) build --release -p picket-tests --bin picket-instructions
 	$(INSTRUCTIONS)
 
-check: ## Format, lints for both targets, whether the fuzz targets compile, boundaries, documents, the schema, licences
+check: ## Format, lints for both targets, whether the fuzz targets compile, boundaries, documents, the reference, the schema, licences
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	$(CARGO) clippy --target $(WASM_TARGET) -p picket-filter -p picket-core -- -D warnings
@@ -136,12 +136,16 @@ check: ## Format, lints for both targets, whether the fuzz targets compile, boun
 	$(PYTHON) scripts/check-core-is-pure
 	$(PYTHON) scripts/check-structure
 	$(PYTHON) scripts/check-documents
-	@mkdir -p "$(CARGO_TARGET_DIR)"
-	$(CARGO) run --quiet -p picket -- config schema > "$(CARGO_TARGET_DIR)/picket-filter.schema.json"
+	$(CARGO) build --quiet -p picket -p picket-reference
+	"$(BINARIES)/picket-reference" --check
+	"$(BINARIES)/picket" config schema > "$(CARGO_TARGET_DIR)/picket-filter.schema.json"
 	@cmp -s "$(CARGO_TARGET_DIR)/picket-filter.schema.json" $(SCHEMA) || \
 	  { echo "error: $(SCHEMA) is not what the code says: make schema" >&2; exit 1; }
 	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny check; \
 	  else echo "cargo-deny is not installed: licences and advisories were NOT checked"; fi
+
+reference: ## Write docs/reference from the code: keys, reasons, metrics, the command line, limits
+	$(CARGO) run --quiet -p picket-reference
 
 schema: ## Write the JSON Schema of the filter's configuration
 	$(CARGO) run --quiet -p picket -- config schema > $(SCHEMA)

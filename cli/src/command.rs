@@ -163,6 +163,12 @@ enum CommandError {
     Output(#[from] OutputError),
 }
 
+/// The tree of all commands, for the reference.
+#[must_use]
+pub fn command_line() -> clap::Command {
+    Cli::command()
+}
+
 /// Runs the command that the arguments name (the first is the program's own name), and returns its exit code.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments: Vec<OsString> = arguments.into_iter().collect();

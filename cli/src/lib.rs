@@ -18,4 +18,4 @@ mod service;
 mod text_diff;
 mod time_text;
 
-pub use command::run;
+pub use command::{command_line, run};

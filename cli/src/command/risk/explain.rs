@@ -40,7 +40,7 @@ Examples:
   picket risk explain --state-file risk.state --issuer https://issuer.example alice
   picket risk explain --state-file risk.state --workload spiffe://example.org/web --output json \\
       | jq .history
-  picket risk explain --issuer https://issuer.example alice \
+  picket risk explain --issuer https://issuer.example alice \\
       --ca keys/ca.pem --certificate keys/operator.pem --key keys/operator-key.pem";
 
 #[derive(clap::Args)]
