@@ -31,8 +31,6 @@ use crate::pki::PkiError;
 use crate::service::ServiceError;
 use crate::token::TokenError;
 
-pub(crate) use policy::Problem as PolicyTestProblem;
-
 const LONG_ABOUT: &str = "\
 Picket's command line.
 

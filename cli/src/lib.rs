@@ -12,7 +12,6 @@ pub mod token;
 
 mod command;
 mod exit;
-mod junit;
 mod output;
 mod service;
 mod text_diff;

@@ -1,5 +1,7 @@
 //! `picket policy test`.
 
+mod junit;
+
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -11,8 +13,8 @@ use serde::Serialize;
 
 use super::{CommandError, EvaluationArguments};
 use crate::exit::Exit;
+use crate::files;
 use crate::output::{Output, Paint, printable};
-use crate::{files, junit};
 
 pub(super) const ABOUT: &str = "\
 Runs the tests of a folder of policies: requests with what is expected of them, evaluated as the policy service would.

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use picket_policy_service::policy_tests::{CaseReport, FileReport, Report};
 
-use crate::command::PolicyTestProblem as Problem;
+use super::Problem;
 
 const NAME: &str = "picket policy test";
 
