@@ -1,7 +1,8 @@
 //! Administrative acts of operators and reporters, whichever front a call comes through.
 //!
-//! [`Administration`] gives a front access to a part of the service, such as the sessions, only for a caller with the role. The front
-//! then names the act as an [`AdminAction`], and [`Administration::perform_audited`] runs it to its end, also when its caller goes away
+//! [`Administration`] gives a front access to a part of the service, such as the sessions, only for
+//! a caller with the role. The front then names the act as an [`AdminAction`], and
+//! [`Administration::perform_audited`] runs it to its end, also when its caller goes away
 //! meanwhile, and appends its record to the audit log.
 
 mod error;
@@ -21,7 +22,8 @@ use crate::transport::AdmittedCall;
 pub(crate) use error::AdminError;
 use report_limits::ReportLimits;
 
-/// The parts of the service that administrative acts read and change. A part that is not configured is `None`.
+/// The parts of the service that administrative acts read and change. A part that is not configured
+/// is `None`.
 pub(crate) struct Administration {
     pub(crate) audit: AuditLog,
     pub(crate) sessions: Option<Arc<Sessions>>,
@@ -73,7 +75,8 @@ impl<T> Performed<T> {
         }
     }
 
-    /// The target for the record where only the act itself has found it. `None`: that of the [`AdminAction`].
+    /// The target for the record where only the act itself has found it. `None`: that of the
+    /// [`AdminAction`].
     pub(crate) fn with_target(self, target: Option<String>) -> Self {
         Self { target, ..self }
     }
@@ -148,8 +151,8 @@ impl Administration {
         }
     }
 
-    /// Performs an act and records it, also when the caller goes away meanwhile. While the audit log cannot be written, only
-    /// restrictive acts are performed.
+    /// Performs an act and records it, also when the caller goes away meanwhile. While the audit
+    /// log cannot be written, only restrictive acts are performed.
     ///
     /// # Errors
     /// It was not done, or that is not known; or it was done and is not recorded.

@@ -1,10 +1,10 @@
-//! Risk at work: the files and the locks around the pure rules of [`crate::risk`].
+//! Risk assessment: the files and the locks around the pure rules of [`crate::risk`].
 
 mod geoip;
+mod maintenance;
 mod metrics;
 mod state_file;
 mod threat_files;
-mod upkeep;
 
 use std::net::IpAddr;
 use std::num::NonZeroUsize;
@@ -22,16 +22,17 @@ use crate::risk::{
 };
 use geoip::Geoip;
 pub use geoip::GeoipError;
+pub(crate) use maintenance::RiskMaintenance;
 pub(crate) use metrics::AssessorMetrics;
-pub(crate) use threat_files::Reload;
 use threat_files::ThreatFiles;
 pub use threat_files::ThreatListError;
-pub(crate) use upkeep::Upkeep;
+pub(crate) use threat_files::ThreatListReload;
 
-/// Principals are spread over as many locks, so that decisions about different ones seldom wait for each other.
+/// Principals are spread over as many locks, so that decisions about different ones seldom wait for
+/// each other.
 const SHARDS: usize = 16;
 
-/// Why risk cannot be assessed, which ends the start.
+/// Why risk assessment cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum RiskError {
     /// The baselines cannot be read.
@@ -50,7 +51,7 @@ pub enum RiskError {
     Geoip(#[from] GeoipError),
 }
 
-/// Assesses requests, and learns from what became of them.
+/// Assesses requests, and learns from their decisions.
 pub(crate) struct Assessor {
     settings: Arc<RiskSettings>,
     shards: Shards,
@@ -62,13 +63,14 @@ pub(crate) struct Assessor {
     saving: Mutex<()>,
 }
 
-/// One engine for each part of the principals. What is nobody's, of which nothing is remembered, is the first one's.
+/// One engine for each part of the principals. Requests without a principal, of which nothing is
+/// remembered, use the first one.
 struct Shards {
     first: Mutex<RiskEngine>,
     others: Vec<Mutex<RiskEngine>>,
 }
 
-/// A request that was assessed, and what is needed to learn from it.
+/// An assessment of a request, with the facts that it is learnt with.
 pub(crate) struct Assessed {
     facts: Facts,
     pub(crate) assessment: Assessment,
@@ -101,7 +103,7 @@ impl Assessor {
         Ok(assessor)
     }
 
-    /// Says how risky a request is that comes from this device, where one is known.
+    /// Assesses a request that comes from this device, where one is known.
     pub(crate) fn assess(&self, request: &AccessRequest, device: Option<KnownDevice<'_>>, now: Timestamp) -> Assessed {
         let address = request.context.source_address;
         let facts = Facts::new(request, self.geoip.look_up(address), now).from_device(device);
@@ -111,37 +113,39 @@ impl Assessor {
         Assessed { facts, assessment }
     }
 
-    /// Takes note of what became of a request.
+    /// Learns from the decision of a request.
     pub(crate) fn learn(&self, assessed: &Assessed, outcome: Outcome) {
         let mut engine = lock(self.shards.of(assessed.facts.principal()));
         engine.learn(&assessed.facts, &assessed.assessment, outcome);
     }
 
-    /// What the principal would have to show besides at this risk; `None` where that is nothing, or left to the policies.
+    /// The factors that the principal has not shown and this risk requires; `None`: none, or that
+    /// is left to the policies.
     pub(crate) fn missing_factors(&self, assessment: &Assessment, principal: &Principal) -> Option<MissingFactors> {
         let risk = assessment.counted()?;
         self.settings.factors.missing(risk.level, principal)
     }
 
-    /// Whether an answer depends on the risk though no policy reads it.
+    /// Whether a decision depends on the risk though no policy reads it.
     pub(crate) fn factors_are_enforced(&self) -> bool {
         self.settings.factors.are_enforced()
     }
 
-    /// How long an answer may be repeated, given how long it may be repeated without risk.
+    /// The validity of a decision at this risk, in milliseconds, given that without risk.
     pub(crate) fn valid_for_ms(&self, assessment: &Assessment, configured_ms: u32) -> u32 {
         let at = |level: RiskLevel| self.settings.valid_for_ms.at(level).min(configured_ms);
         assessment.counted().map_or(configured_ms, |risk| at(risk.level))
     }
 
-    /// Replaces the state file by what is known now.
+    /// Replaces the state file by the present baselines.
     pub(crate) fn save(&self) -> Result<(), StateError> {
         let _one_at_a_time = self.saving.lock().unwrap_or_else(PoisonError::into_inner);
         state_file::write(&self.state_file, self.shards.all().map(snapshot))
     }
 
-    /// Reads the threat lists whose files have changed; one that is broken leaves the old one in place.
-    pub(crate) fn reload_threat_lists(&self) -> Vec<Reload> {
+    /// Reads the threat lists whose files have changed; one that is broken leaves the old one in
+    /// place.
+    pub(crate) fn reload_threat_lists(&self) -> Vec<ThreatListReload> {
         let mut files = self.threat_files.lock().unwrap_or_else(PoisonError::into_inner);
         let (lists, reloads) = files.reload(&self.threats());
         if let Some(lists) = lists {
@@ -155,7 +159,7 @@ impl Assessor {
         Arc::clone(&self.threats.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Takes note of an authentication elsewhere.
+    /// Learns from an authentication elsewhere.
     pub(crate) fn report_authentication(
         &self,
         principal: PrincipalKey,
@@ -172,7 +176,8 @@ impl Assessor {
         lock(self.shards.of(Some(principal))).report_authentication(principal, &report)
     }
 
-    /// Takes note of how a client is handled, and returns its anomaly score, where the principal is known.
+    /// Learns from how a client is handled, and returns its anomaly score where the principal is
+    /// known.
     pub(crate) fn report_dynamics(
         &self,
         principal: PrincipalKey,
@@ -183,12 +188,12 @@ impl Assessor {
         lock(self.shards.of(Some(principal))).report_dynamics(principal, session, at_s, measured)
     }
 
-    /// What is remembered about a principal.
+    /// The baseline of a principal.
     pub(crate) fn baseline(&self, principal: PrincipalKey) -> Option<Baseline> {
         lock(self.shards.of(Some(principal))).baseline(&principal).cloned()
     }
 
-    /// How many principals are remembered.
+    /// The number of principals with a baseline.
     pub(crate) fn principals(&self) -> usize {
         self.shards.all().map(|shard| lock(shard).principals()).sum()
     }
@@ -210,12 +215,14 @@ impl Shards {
     }
 }
 
-/// A thread that ended while it held the lock has left a baseline that lacks at most its own request.
+/// A thread that ended while it held the lock has left a baseline that lacks at most its own
+/// request.
 fn lock(shard: &Mutex<RiskEngine>) -> MutexGuard<'_, RiskEngine> {
     shard.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What one shard knows. The lock is held for as long as that is copied, and not while it is written.
+/// What one shard knows. The lock is held for as long as that is copied, and not while it is
+/// written.
 fn snapshot(shard: &Mutex<RiskEngine>) -> Vec<(PrincipalKey, Baseline)> {
     let engine = lock(shard);
     engine

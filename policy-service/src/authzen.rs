@@ -1,10 +1,12 @@
-//! The front for the OpenID AuthZEN Authorization API 1.0, over HTTPS: for enforcement points that are not Picket's.
+//! The front for the OpenID AuthZEN Authorization API 1.0 over HTTPS, for enforcement points other
+//! than Picket's.
 //!
-//! TLS and callers are those of the gRPC front. Each evaluation is a decision like any other, with a record.
+//! It serves the callers of the gRPC front with the same certificates. Each evaluation is a
+//! decision like any other, with its record.
 
 mod connections;
+mod error;
 mod evaluations;
-mod failure;
 mod information;
 mod metrics;
 mod paging;
@@ -33,10 +35,10 @@ use crate::transport::{
     AdmissionControl, AdmissionError, AdmittedCall, Caller, CallerDirectory, CallerRefusal, TlsServer,
     TransportMetrics, accept_connections,
 };
-use failure::Failure;
+use error::AuthzenError;
 pub(crate) use metrics::AuthzenMetrics;
-pub(crate) use resources::Resources;
-use search::Source;
+pub(crate) use resources::ResourceList;
+use search::CandidateSource;
 
 const EVALUATION_PATH: &str = "/access/v1/evaluation";
 const EVALUATIONS_PATH: &str = "/access/v1/evaluations";
@@ -54,32 +56,32 @@ const DEPTH_MAX: usize = 16;
 /// All members and elements of a body: a hundred evaluations with a hundred each.
 const MEMBERS_MAX: usize = 10_000;
 
-/// Searches at once: each is up to a thousand evaluations.
+/// Concurrent searches: each is up to a thousand evaluations.
 const SEARCHES_MAX: usize = 4;
 
-/// Everything that the front serves with.
-pub(crate) struct Front {
+/// The front with everything that it serves.
+pub(crate) struct AuthzenFront {
     pub(crate) listener: TcpListener,
     pub(crate) tls: TlsServer,
     pub(crate) callers: CallerDirectory,
     pub(crate) decider: Arc<Decider>,
     /// `None`: there is no search for resources.
-    pub(crate) resources: Option<Resources>,
+    pub(crate) resources: Option<ResourceList>,
     pub(crate) metrics: AuthzenMetrics,
     pub(crate) transport_metrics: TransportMetrics,
 }
 
-/// What the calls share.
-struct Served {
+/// The state that all calls share.
+struct AuthzenService {
     settings: AuthzenSettings,
     decider: Arc<Decider>,
-    resources: Option<Resources>,
+    resources: Option<ResourceList>,
     metrics: AuthzenMetrics,
     admission: AdmissionControl,
     searches: Semaphore,
 }
 
-/// What is asked for.
+/// The endpoints of the API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Endpoint {
     Evaluation,
@@ -90,9 +92,9 @@ enum Endpoint {
     Metadata,
 }
 
-/// What a call says beside its body.
+/// A call without its body.
 #[derive(Clone, Debug)]
-struct Asked {
+struct CallContext {
     /// The caller's SPIFFE ID.
     caller: Arc<str>,
     request_id: String,
@@ -101,7 +103,7 @@ struct Asked {
 }
 
 /// Serves until it is told to stop and the calls in flight have ended.
-pub(crate) async fn serve(front: Front, settings: AuthzenSettings, stop: watch::Receiver<bool>) {
+pub(crate) async fn serve(front: AuthzenFront, settings: AuthzenSettings, stop: watch::Receiver<bool>) {
     let connections = accept_connections(
         front.listener,
         front.tls,
@@ -109,7 +111,7 @@ pub(crate) async fn serve(front: Front, settings: AuthzenSettings, stop: watch::
         front.transport_metrics.clone(),
     );
     let admission = AdmissionControl::new(settings.concurrency_max, front.transport_metrics);
-    let served = Arc::new(Served {
+    let service = Arc::new(AuthzenService {
         settings,
         decider: front.decider,
         resources: front.resources,
@@ -117,20 +119,23 @@ pub(crate) async fn serve(front: Front, settings: AuthzenSettings, stop: watch::
         admission,
         searches: Semaphore::new(SEARCHES_MAX),
     });
-    connections::serve(connections, router(served), stop).await;
+    connections::serve(connections, router(service), stop).await;
 }
 
-fn router(served: Arc<Served>) -> Router {
+fn router(service: Arc<AuthzenService>) -> Router {
     let to = |endpoint| {
-        move |State(served): State<Arc<Served>>, Extension(caller): Extension<Caller>, request: Request| async move {
-            served.answer(endpoint, &caller, request).await
+        move |State(service): State<Arc<AuthzenService>>, Extension(caller): Extension<Caller>, request: Request| async move {
+            service.respond(endpoint, &caller, request).await
         }
     };
     let mut router = Router::new().route(METADATA_PATH, get(to(Endpoint::Metadata)));
-    for endpoint in Endpoint::POSTED.into_iter().filter(|endpoint| served.has(*endpoint)) {
+    for endpoint in Endpoint::POSTED
+        .into_iter()
+        .filter(|endpoint| service.serves(*endpoint))
+    {
         router = router.route(endpoint.path(), post(to(endpoint)));
     }
-    router.with_state(served)
+    router.with_state(service)
 }
 
 impl Endpoint {
@@ -153,7 +158,7 @@ impl Endpoint {
         }
     }
 
-    /// Its name in the metadata (AuthZEN 1.0 §9.1.1), besides `_endpoint`.
+    /// Its name in the metadata (AuthZEN 1.0 §9.1.1), without the suffix `_endpoint`.
     fn name(self) -> &'static str {
         match self {
             Self::Evaluation => "access_evaluation",
@@ -162,11 +167,12 @@ impl Endpoint {
         }
     }
 
-    /// Who may ask. A search for subjects names who is logged in, which is for whoever may list sessions.
+    /// The role that a caller needs. A search for subjects returns who is logged in, as a list of
+    /// sessions does.
     fn role(self) -> CallerRole {
         match self {
             Self::SearchSubject => CallerRole::Reader,
-            // Whoever asks for decisions has this role, a sidecar or not.
+            // A caller that asks for decisions has this role, a sidecar or not.
             Self::Evaluation | Self::Evaluations | Self::SearchResource | Self::SearchAction | Self::Metadata => {
                 CallerRole::Sidecar
             }
@@ -186,18 +192,17 @@ impl Endpoint {
     }
 }
 
-impl Served {
-    async fn answer(self: Arc<Self>, endpoint: Endpoint, caller: &Caller, request: Request) -> Response {
+impl AuthzenService {
+    async fn respond(self: Arc<Self>, endpoint: Endpoint, caller: &Caller, request: Request) -> Response {
         let stopwatch = Stopwatch::start();
         let request_id = request.headers().get(X_REQUEST_ID).cloned();
-        let answer =
-            tokio::time::timeout(CALL_TIMEOUT, self.answer_in_time(endpoint, caller, request, stopwatch)).await;
-        let answer = answer.unwrap_or(Err(Failure::TimedOut));
+        let answer = tokio::time::timeout(CALL_TIMEOUT, self.process(endpoint, caller, request, stopwatch)).await;
+        let answer = answer.unwrap_or(Err(AuthzenError::TimedOut));
         let mut response = match answer {
             Ok(document) => ([(header::CONTENT_TYPE, "application/json")], document.to_string()).into_response(),
-            Err(failure) => {
-                tracing::debug!(%failure, "no evaluation");
-                failure.into_response()
+            Err(error) => {
+                tracing::debug!(%error, "no evaluation");
+                error.into_response()
             }
         };
         self.metrics
@@ -211,48 +216,49 @@ impl Served {
         response
     }
 
-    async fn answer_in_time(
+    async fn process(
         &self,
         endpoint: Endpoint,
         caller: &Caller,
         request: Request,
         stopwatch: Stopwatch,
-    ) -> Result<Value, Failure> {
+    ) -> Result<Value, AuthzenError> {
         let call = self.admit(caller, endpoint.role())?;
         if endpoint == Endpoint::Metadata {
             return Ok(self.metadata());
         }
         let headers = request.headers();
         check_content_type(headers)?;
-        let asked = Asked {
+        let call = CallContext {
             caller: call.shared_caller(),
-            request_id: visible(headers, X_REQUEST_ID).unwrap_or_else(|| new_id(clock::now_unix_us())),
-            traceparent: visible(headers, TRACEPARENT),
+            request_id: visible_header(headers, X_REQUEST_ID).unwrap_or_else(|| new_id(clock::now_unix_us())),
+            traceparent: visible_header(headers, TRACEPARENT),
             stopwatch,
         };
-        let document = self.document(request.into_body()).await?;
+        let document = self.read_document(request.into_body()).await?;
         match endpoint {
-            Endpoint::Evaluations => evaluations::evaluations(self, &asked, document).await,
+            Endpoint::Evaluations => evaluations::evaluations(self, &call, document).await,
             Endpoint::SearchSubject | Endpoint::SearchResource | Endpoint::SearchAction => {
-                let source = self.source(endpoint).ok_or(Failure::NotServed)?;
-                search::search(self, &asked, source, document).await
+                let source = self.source(endpoint).ok_or(AuthzenError::NotServed)?;
+                search::search(self, &call, source, document).await
             }
-            Endpoint::Evaluation | Endpoint::Metadata => evaluations::evaluation(self, &asked, document).await,
+            Endpoint::Evaluation | Endpoint::Metadata => evaluations::evaluation(self, &call, document).await,
         }
     }
 
-    /// Where the candidates of a search come from; `None`: there are none.
-    fn source(&self, endpoint: Endpoint) -> Option<Source<'_>> {
+    /// The source of a search's candidates; `None`: this service has none.
+    fn source(&self, endpoint: Endpoint) -> Option<CandidateSource<'_>> {
         match endpoint {
-            Endpoint::SearchSubject => self.decider.sessions.as_deref().map(Source::Subjects),
-            Endpoint::SearchResource => self.resources.as_ref().map(Source::Resources),
-            Endpoint::SearchAction => Some(Source::Actions),
+            Endpoint::SearchSubject => self.decider.sessions.as_deref().map(CandidateSource::Subjects),
+            Endpoint::SearchResource => self.resources.as_ref().map(CandidateSource::Resources),
+            Endpoint::SearchAction => Some(CandidateSource::Actions),
             Endpoint::Evaluation | Endpoint::Evaluations | Endpoint::Metadata => None,
         }
     }
 
-    /// Whether it is served. The service knows subjects where it keeps sessions, and resources where it has a list of them.
-    fn has(&self, endpoint: Endpoint) -> bool {
+    /// Whether an endpoint is served. The service finds subjects where it keeps sessions, and
+    /// resources where it has a list of them.
+    fn serves(&self, endpoint: Endpoint) -> bool {
         match endpoint {
             Endpoint::Evaluation | Endpoint::Evaluations | Endpoint::Metadata => true,
             Endpoint::SearchSubject | Endpoint::SearchResource | Endpoint::SearchAction => {
@@ -261,12 +267,12 @@ impl Served {
         }
     }
 
-    /// AuthZEN 1.0 §9.1: what is there, and nothing else.
+    /// The metadata document (AuthZEN 1.0 §9.1): the endpoints that are served.
     fn metadata(&self) -> Value {
         let policy_decision_point = &self.settings.policy_decision_point;
         let mut members = Map::new();
         members.insert("policy_decision_point".to_owned(), json!(policy_decision_point));
-        for endpoint in Endpoint::POSTED.into_iter().filter(|endpoint| self.has(*endpoint)) {
+        for endpoint in Endpoint::POSTED.into_iter().filter(|endpoint| self.serves(*endpoint)) {
             let url = format!("{policy_decision_point}{}", endpoint.path());
             members.insert(format!("{}_endpoint", endpoint.name()), json!(url));
         }
@@ -274,45 +280,45 @@ impl Served {
     }
 
     /// AuthZEN 1.0 §10.1.2: 401 for a caller that is not known, 403 for one that lacks the role.
-    fn admit(&self, caller: &Caller, role: CallerRole) -> Result<AdmittedCall, Failure> {
+    fn admit(&self, caller: &Caller, role: CallerRole) -> Result<AdmittedCall, AuthzenError> {
         self.admission.admit(caller, &[role]).map_err(|error| match error {
-            AdmissionError::Refused(CallerRefusal::NoSpiffeId) => Failure::CallerUnknown,
-            AdmissionError::Refused(CallerRefusal::NotListed | CallerRefusal::Role) => Failure::CallerRefused,
-            AdmissionError::Overloaded => Failure::Overloaded,
+            AdmissionError::Refused(CallerRefusal::NoSpiffeId) => AuthzenError::CallerUnknown,
+            AdmissionError::Refused(CallerRefusal::NotListed | CallerRefusal::Role) => AuthzenError::CallerRefused,
+            AdmissionError::Overloaded => AuthzenError::Overloaded,
         })
     }
 
-    async fn document(&self, body: Body) -> Result<Map<String, Value>, Failure> {
+    async fn read_document(&self, body: Body) -> Result<Map<String, Value>, AuthzenError> {
         let bytes_max = usize::try_from(self.settings.request_bytes_max).unwrap_or(usize::MAX);
         let body = to_bytes(body, bytes_max)
             .await
-            .map_err(|_| Failure::TooLarge(bytes_max))?;
+            .map_err(|_| AuthzenError::TooLarge(bytes_max))?;
         if !strict_json::is_within(&body, DEPTH_MAX, MEMBERS_MAX) {
             let message = format!("the body nests deeper than {DEPTH_MAX} or has more than {MEMBERS_MAX} members");
-            return Err(Failure::Malformed(message));
+            return Err(AuthzenError::Malformed(message));
         }
         match strict_json::parse(&body) {
             Ok(Value::Object(members)) => Ok(members),
-            Ok(_) => Err(Failure::Malformed("the body is not a JSON object".to_owned())),
-            Err(error) => Err(Failure::Malformed(format!("the body is not JSON: {error}"))),
+            Ok(_) => Err(AuthzenError::Malformed("the body is not a JSON object".to_owned())),
+            Err(error) => Err(AuthzenError::Malformed(format!("the body is not JSON: {error}"))),
         }
     }
 }
 
 /// AuthZEN 1.0 §10.1: bodies are JSON, and say so.
-fn check_content_type(headers: &HeaderMap) -> Result<(), Failure> {
+fn check_content_type(headers: &HeaderMap) -> Result<(), AuthzenError> {
     let given = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let media_type = given.and_then(|given| given.split(';').next()).map(str::trim);
     match media_type.is_some_and(|media_type| media_type.eq_ignore_ascii_case("application/json")) {
         true => Ok(()),
-        false => Err(Failure::Malformed(
+        false => Err(AuthzenError::Malformed(
             "expected the content type `application/json`".to_owned(),
         )),
     }
 }
 
-/// A header that is short visible text, as the filter takes them.
-fn visible(headers: &HeaderMap, name: &str) -> Option<String> {
+/// A header that is short visible text, by the filter's limits.
+fn visible_header(headers: &HeaderMap, name: &str) -> Option<String> {
     let value = headers.get(name)?.to_str().ok()?;
     let is_short = !value.is_empty() && value.len() <= REQUEST_ID_BYTES_MAX;
     (is_short && value.bytes().all(|b| b.is_ascii_graphic())).then(|| value.to_owned())

@@ -1,5 +1,7 @@
-//! The service's configuration: a TOML file, overlaid by the environment, with all mistakes told at once.
+//! The service's configuration: a TOML file with overrides from the environment. Reading it reports
+//! all mistakes at once, each with the path to the field.
 
+mod callers;
 mod devices;
 mod document;
 mod fields;
@@ -8,7 +10,6 @@ mod overlay;
 mod policies;
 mod risk;
 mod roles;
-mod roles_source;
 mod sessions;
 mod storage;
 
@@ -21,6 +22,7 @@ use picket_core::configuration::problems::{self, Problem, Problems};
 use picket_core::spiffe::SpiffeId;
 use serde_json::Value;
 
+pub use callers::{AllowedCaller, CallerRole, CallerRoles};
 use document::Document;
 pub(crate) use fields::{parsed_text, problem};
 pub use filter_document::read_filter_configuration;
@@ -28,15 +30,15 @@ pub use overlay::ENVIRONMENT_PREFIX;
 #[cfg(test)]
 pub(crate) use risk::default_risk_settings;
 pub use risk::{AssessorSettings, GeoipFiles, ThreatListFile};
-pub use roles::{AllowedCaller, CallerRole, CallerRoles};
 
 use crate::sessions::Settings;
 use crate::storage::Location;
 
-/// A configuration file is a page; more than this is a wrong file.
+/// The size of a configuration file at most; it is a page or two of text.
 pub const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
-/// A checked configuration. Paths are absolute or relative to the working directory, no longer to the file.
+/// A checked configuration. Paths are absolute or relative to the working directory, no longer to
+/// the file.
 #[derive(Clone, Debug)]
 pub struct Configuration {
     /// The gRPC front.
@@ -47,23 +49,23 @@ pub struct Configuration {
     pub authzen: Option<AuthzenSettings>,
     /// The front for Envoy's external authorization; `None`: it is not served.
     pub ext_authz: Option<ExtAuthzSettings>,
-    /// Where the policies are.
+    /// The source of policies.
     pub policies: PolicySettings,
-    /// Where the roles of principals come from.
+    /// The source of principals' roles.
     pub roles: RoleSource,
-    /// How long decisions stay valid.
+    /// The validity of decisions.
     pub decisions: DecisionSettings,
     /// The audit log.
     pub audit: AuditSettings,
-    /// Where is kept what is not in files; `None`: nothing is.
+    /// The storage of sessions, devices, roles and policies; `None`: none of them is stored.
     pub storage: Option<Location>,
-    /// Sessions; `None`: there are none.
+    /// Sessions; `None`: they are not kept.
     pub sessions: Option<Settings>,
-    /// Devices; `None`: there are none.
+    /// Devices; `None`: they are not kept.
     pub devices: Option<crate::devices::Settings>,
     /// The log on standard output.
     pub log: LogSettings,
-    /// Scores; `None`: nothing is scored.
+    /// Risk assessment; `None`: risk is not assessed.
     pub risk: Option<AssessorSettings>,
 }
 
@@ -78,9 +80,9 @@ pub struct GrpcSettings {
     pub key_file: PathBuf,
     /// The authorities that sign callers' certificates, PEM.
     pub client_ca_file: PathBuf,
-    /// The callers that may ask; never empty.
+    /// Callers with the role `sidecar`; never empty.
     pub allowed_callers: Vec<SpiffeId>,
-    /// More callers, with what they may do.
+    /// Further callers with their roles.
     pub callers: Vec<AllowedCaller>,
     /// How many calls are served at once; more are refused.
     pub concurrency_max: u32,
@@ -100,7 +102,7 @@ pub struct HttpSettings {
 pub struct AuthzenSettings {
     /// The address to listen on; port 0 takes a free one.
     pub listen: SocketAddr,
-    /// What the service is called: `https://`, a host, and a port if need be.
+    /// The identifier of this service: `https://`, a host, and an optional port.
     pub policy_decision_point: String,
     /// How many calls are served at once; more are refused.
     pub concurrency_max: u32,
@@ -108,7 +110,7 @@ pub struct AuthzenSettings {
     pub request_bytes_max: u32,
     /// How many evaluations one call may ask for.
     pub evaluations_max: u32,
-    /// The resources that can be found, JSON; `None`: there is no search for them.
+    /// The resources that a search can find, JSON; `None`: there is no search for resources.
     pub resources_file: Option<PathBuf>,
 }
 
@@ -126,13 +128,13 @@ pub struct ExtAuthzSettings {
 /// `[policies]`.
 #[derive(Clone, Debug)]
 pub struct PolicySettings {
-    /// Where they are.
+    /// The source of policies.
     pub source: PolicySource,
-    /// Where clock and calendar are read that policies see.
+    /// The time zone of the clock and calendar that policies see.
     pub time_zone: TimeZone,
 }
 
-/// Where the policies are.
+/// The source of policies.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PolicySource {
     /// In the folder with `*.cedar`, `entities.json` and a schema, if it has its own.
@@ -141,7 +143,7 @@ pub enum PolicySource {
     Store,
 }
 
-/// `[roles]`: where the roles of principals come from.
+/// `[roles]`: the source of principals' roles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RoleSource {
     /// From their tokens.
@@ -153,9 +155,9 @@ pub enum RoleSource {
 /// `[decisions]`.
 #[derive(Clone, Debug)]
 pub struct DecisionSettings {
-    /// How long a sidecar may repeat a permit.
+    /// The validity of a permit in a sidecar's cache.
     pub permit_valid_for_ms: u32,
-    /// How long a sidecar may repeat a deny.
+    /// The validity of a deny in a sidecar's cache.
     pub deny_valid_for_ms: u32,
 }
 
@@ -185,9 +187,9 @@ pub enum LogLevel {
     Debug,
     /// One line for each decision.
     Info,
-    /// What needs a look.
+    /// Events that need attention.
     Warn,
-    /// What needs an action.
+    /// Failures that need an action.
     Error,
 }
 
@@ -199,8 +201,8 @@ pub fn check(file: &Path) -> Result<Configuration, Problems> {
     load(file, std::iter::empty())
 }
 
-/// Reads and checks a configuration file with the overrides of an environment: `PICKET__SECTION__KEY=value`, where the
-/// value is read as TOML, else as a string.
+/// Reads and checks a configuration file with the overrides of an environment:
+/// `PICKET__SECTION__KEY=value`, where the value is read as TOML, else as a string.
 ///
 /// # Errors
 /// All of its mistakes, each with the path to the field.

@@ -1,11 +1,13 @@
-//! Decisions: one access request is decided, recorded and answered, whichever front it came through.
+//! Decisions: one access request is decided, recorded and answered, whichever front it came
+//! through.
 //!
-//! [`Decider::decide`] collects the facts about a request ([`facts`]), evaluates the policies with them ([`evaluation`]), makes the
-//! decision with its validity, appends its record to the audit log, and only then returns it. Nothing here knows a front: a front reads
-//! an [`AccessRequest`] from its own protocol and converts the [`Decision`].
+//! [`Decider::decide`] collects the facts about a request ([`facts`]), evaluates the policies with
+//! them ([`evaluation`]), makes the decision with its validity, appends its record to the audit
+//! log, and only then returns it. Nothing here knows a front: a front reads an [`AccessRequest`]
+//! from its own protocol and converts the [`Decision`].
 //!
-//! The result has one form for each reader: [`crate::policy::Evaluation`] is what the policies say, [`Decision`] is what the caller
-//! gets, and [`DecisionRecord`] is what the audit log keeps.
+//! The result has one form for each reader: [`crate::policy::Evaluation`] is what the policies say,
+//! [`Decision`] is what the caller gets, and [`DecisionRecord`] is what the audit log keeps.
 
 mod evaluation;
 mod facts;
@@ -102,7 +104,8 @@ pub(crate) enum DecisionError {
 }
 
 impl Decider {
-    /// Decides one request, which arrived when the stopwatch was started. The decision's record is durable when this returns.
+    /// Decides one request, which arrived when the stopwatch was started. The decision's record is
+    /// durable when this returns.
     ///
     /// # Errors
     /// A fact is not known, or the decision was not recorded; then there is none.
@@ -146,8 +149,8 @@ impl Decider {
         Ok(decision)
     }
 
-    /// Whether an operator can change decisions while the service runs. Then a caller that is not notified of changes must not keep
-    /// them.
+    /// Whether an operator can change decisions while the service runs. Then a caller that is not
+    /// notified of changes must not keep them.
     pub(crate) fn decisions_can_change(&self) -> bool {
         self.sessions.is_some() || self.roles.is_some() || self.devices.is_some() || self.policies.revisions().is_some()
     }
@@ -169,7 +172,8 @@ impl Decider {
         }
     }
 
-    /// The shortest of the validities that the configuration, the policies, the risk, the session and the assigned roles allow.
+    /// The shortest of the validities that the configuration, the policies, the risk, the session
+    /// and the assigned roles allow.
     fn valid_for_ms(&self, evaluation: &Evaluation, facts: &Facts) -> u32 {
         let configured_ms = match evaluation.effect {
             // A failure is not repeated: the next evaluation may succeed.
@@ -179,7 +183,8 @@ impl Decider {
         };
         let same_for_ms = evaluation.same_for_ms.and_then(|ms| u32::try_from(ms).ok());
         let valid_for_ms = same_for_ms.map_or(configured_ms, |ms| configured_ms.min(ms));
-        // The higher the risk, the sooner a request is decided anew, whether or not a policy reads the risk.
+        // The higher the risk, the sooner a request is decided anew, whether or not a policy reads
+        // the risk.
         let valid_for_ms = match (&self.risk, facts.assessment()) {
             (Some(assessor), Some(assessment)) => assessor.valid_for_ms(assessment, valid_for_ms),
             (None, _) | (_, None) => valid_for_ms,

@@ -1,7 +1,8 @@
 //! The front for Envoy's external authorization (`envoy.service.auth.v3`): for a mesh without Wasm.
 //!
-//! What decides about a request here is what decides in the filter: `core`'s enforcer, with the filter's own configuration.
-//! Envoy tells what the filter would read of it, and does what the filter would do.
+//! It decides nothing itself. `core`'s enforcer runs here with the filter's own configuration, as
+//! it does in the filter: Envoy sends what the filter would read of a request, and does what the
+//! filter would do.
 
 mod enforcement;
 mod metrics;
@@ -10,6 +11,6 @@ mod request;
 mod response;
 mod signatures;
 
-pub use enforcement::StartError;
+pub use enforcement::ExtAuthzError;
 pub(crate) use enforcement::{CheckError, Enforcement};
 pub(crate) use metrics::ExtAuthzMetrics;

@@ -1,5 +1,5 @@
-//! The gRPC front: `picket.v1.PolicyDecision`, `picket.v1.Admin` and its like (`DeviceAdmin`, `PolicyAdmin`, `RoleAdmin`, `RiskAdmin`),
-//! `grpc.health.v1.Health`, and where it is configured
+//! The gRPC front: `picket.v1.PolicyDecision`, `picket.v1.Admin` and its like (`DeviceAdmin`,
+//! `PolicyAdmin`, `RoleAdmin`, `RiskAdmin`), `grpc.health.v1.Health`, and where it is configured
 //! `envoy.service.auth.v3.Authorization`, over mutual TLS.
 
 mod admin;
@@ -25,6 +25,7 @@ use picket_proto::v1::policy_decision_server::PolicyDecisionServer;
 use picket_proto::v1::risk_admin_server::RiskAdminServer;
 use picket_proto::v1::role_admin_server::RoleAdminServer;
 use tokio::net::TcpListener;
+use tonic::service::RoutesBuilder;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Server;
 use tonic::{Request, Response, Status};
@@ -58,9 +59,11 @@ const HEADER_LIST_BYTES_MAX: u32 = 16 * 1024;
 /// A connection whose other end answers no ping for this long is dropped.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
-/// From the first byte of a call to its answer, so that a body that trickles in gives its slot back.
+/// From the first byte of a call to its answer, so that a body that trickles in gives its slot
+/// back.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
-/// Concurrent administrative calls. Operators have slots of their own, so that a revocation is admitted however many requests there are.
+/// Concurrent administrative calls. Operators have slots of their own, so that a revocation is
+/// admitted however many requests there are.
 const ADMIN_CONCURRENCY_MAX: u32 = 16;
 /// Concurrent calls about policy revisions: each can hold one in memory.
 const POLICY_CONCURRENCY_MAX: u32 = 4;
@@ -70,7 +73,7 @@ const RISK_CONCURRENCY_MAX: u32 = 16;
 const PENDING_RESETS_MAX: usize = 20;
 
 /// The front with everything that it serves.
-pub(crate) struct Front {
+pub(crate) struct GrpcFront {
     pub(crate) listener: TcpListener,
     pub(crate) tls: TlsServer,
     pub(crate) callers: CallerDirectory,
@@ -85,6 +88,24 @@ pub(crate) struct Front {
 
 type GrpcResult<T> = Result<Response<T>, Status>;
 
+/// Makes the admission of each service.
+struct Admission {
+    metrics: GrpcMetrics,
+    transport_metrics: TransportMetrics,
+}
+
+impl Admission {
+    /// Slots for this many concurrent calls.
+    fn up_to(&self, concurrency_max: u32) -> AdmissionControl {
+        AdmissionControl::new(concurrency_max, self.transport_metrics.clone())
+    }
+
+    /// Admits callers that have one of these roles.
+    fn of(&self, roles: &'static [CallerRole], control: AdmissionControl) -> AdmissionInterceptor {
+        AdmissionInterceptor::new(roles, control, self.metrics.clone())
+    }
+}
+
 /// Envoy's external authorization.
 pub(crate) struct ExtAuthzService {
     pub(crate) enforcement: Enforcement,
@@ -93,51 +114,41 @@ pub(crate) struct ExtAuthzService {
 
 /// Serves until `stop` completes and the calls in flight have ended.
 pub(crate) async fn serve(
-    front: Front,
+    front: GrpcFront,
     settings: &GrpcSettings,
     stop: impl Future<Output = ()>,
 ) -> Result<(), tonic::transport::Error> {
-    let admission = |concurrency_max| AdmissionControl::new(concurrency_max, front.transport_metrics.clone());
-    let intercepted = |roles, control| AdmissionInterceptor::new(roles, control, front.metrics.clone());
     let request_bytes_max = usize::try_from(settings.request_bytes_max).unwrap_or(usize::MAX);
-    let administration = || Arc::clone(&front.administration);
+    let admission = Admission {
+        metrics: front.metrics,
+        transport_metrics: front.transport_metrics.clone(),
+    };
+    let mut routes = RoutesBuilder::default();
     // Decisions and checks share their slots.
-    let sidecars = intercepted(&[CallerRole::Sidecar], admission(settings.concurrency_max));
+    let sidecars = admission.of(&[CallerRole::Sidecar], admission.up_to(settings.concurrency_max));
     let decisions = PolicyDecisionServer::new(DecisionService {
         decider: front.decider,
-        metrics: front.metrics.clone(),
+        metrics: admission.metrics.clone(),
     });
-    let checks = front.ext_authz.map(|ext_authz| {
+    routes.add_service(InterceptedService::new(
+        decisions.max_decoding_message_size(request_bytes_max),
+        sidecars.clone(),
+    ));
+    if let Some(ext_authz) = front.ext_authz {
         let bytes_max = usize::try_from(ext_authz.request_bytes_max).unwrap_or(usize::MAX);
         let checks = AuthorizationServer::new(AuthorizationService {
             enforcement: ext_authz.enforcement,
-            metrics: front.metrics.clone(),
+            metrics: admission.metrics.clone(),
         });
-        InterceptedService::new(checks.max_decoding_message_size(bytes_max), sidecars.clone())
-    });
-    // Every role may ask `WhoAmI`; the other methods check their roles themselves.
-    let admin_slots = admission(ADMIN_CONCURRENCY_MAX).with_operator_slots(ADMIN_CONCURRENCY_MAX);
-    let administrators = intercepted(&CallerRole::ALL, admin_slots);
-    let admin = AdminServer::new(AdminService::new(administration()));
-    let device_admin = DeviceAdminServer::new(DeviceAdminService::new(administration()));
-    let role_admin = RoleAdminServer::new(RoleAdminService::new(administration()));
-    let policy_slots = admission(POLICY_CONCURRENCY_MAX).with_operator_slots(POLICY_CONCURRENCY_MAX);
-    let policy_administrators = intercepted(&[CallerRole::Reader], policy_slots);
-    let policy_admin = PolicyAdminServer::new(PolicyAdminService::new(administration()))
-        .max_decoding_message_size(revisions::MESSAGE_BYTES_MAX)
-        .max_encoding_message_size(revisions::MESSAGE_BYTES_MAX);
-    let reporters = intercepted(
-        &[CallerRole::Reporter, CallerRole::Reader],
-        admission(RISK_CONCURRENCY_MAX),
-    );
-    let risk_admin = RiskAdminServer::new(RiskAdminService::new(administration()));
+        routes.add_service(InterceptedService::new(
+            checks.max_decoding_message_size(bytes_max),
+            sidecars,
+        ));
+    }
+    add_administration(&mut routes, &front.administration, &admission, request_bytes_max);
     let health = HealthServer::new(HealthService::from_health_reporter(front.health));
-    let connections = accept_connections(
-        front.listener,
-        front.tls,
-        front.callers,
-        front.transport_metrics.clone(),
-    );
+    routes.add_service(health.max_decoding_message_size(request_bytes_max));
+    let connections = accept_connections(front.listener, front.tls, front.callers, front.transport_metrics);
     Server::builder()
         .timeout(CALL_TIMEOUT)
         .max_concurrent_streams(STREAMS_MAX)
@@ -145,11 +156,32 @@ pub(crate) async fn serve(
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .http2_max_pending_accept_reset_streams(Some(PENDING_RESETS_MAX))
-        .add_service(InterceptedService::new(
-            decisions.max_decoding_message_size(request_bytes_max),
-            sidecars,
-        ))
-        .add_optional_service(checks)
+        .add_routes(routes.routes())
+        .serve_with_incoming_shutdown(connections, stop)
+        .await
+}
+
+fn add_administration(
+    routes: &mut RoutesBuilder,
+    administration: &Arc<Administration>,
+    admission: &Admission,
+    request_bytes_max: usize,
+) {
+    let administration = || Arc::clone(administration);
+    // Every role may ask `WhoAmI`; the other methods check their roles themselves.
+    let admin_slots = admission.up_to(ADMIN_CONCURRENCY_MAX).with_operator_slots(ADMIN_CONCURRENCY_MAX);
+    let administrators = admission.of(&CallerRole::ALL, admin_slots);
+    let admin = AdminServer::new(AdminService::new(administration()));
+    let device_admin = DeviceAdminServer::new(DeviceAdminService::new(administration()));
+    let role_admin = RoleAdminServer::new(RoleAdminService::new(administration()));
+    let policy_slots = admission.up_to(POLICY_CONCURRENCY_MAX).with_operator_slots(POLICY_CONCURRENCY_MAX);
+    let policy_administrators = admission.of(&[CallerRole::Reader], policy_slots);
+    let policy_admin = PolicyAdminServer::new(PolicyAdminService::new(administration()))
+        .max_decoding_message_size(revisions::MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(revisions::MESSAGE_BYTES_MAX);
+    let reporters = admission.of(&[CallerRole::Reporter, CallerRole::Reader], admission.up_to(RISK_CONCURRENCY_MAX));
+    let risk_admin = RiskAdminServer::new(RiskAdminService::new(administration()));
+    routes
         .add_service(InterceptedService::new(
             admin.max_decoding_message_size(request_bytes_max),
             administrators.clone(),
@@ -166,10 +198,7 @@ pub(crate) async fn serve(
         .add_service(InterceptedService::new(
             risk_admin.max_decoding_message_size(request_bytes_max),
             reporters,
-        ))
-        .add_service(health.max_decoding_message_size(request_bytes_max))
-        .serve_with_incoming_shutdown(connections, stop)
-        .await
+        ));
 }
 
 /// The admitted call of a request that needs a role.

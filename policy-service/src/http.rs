@@ -1,4 +1,5 @@
-//! The HTTP front, without TLS: probes and metrics. It tells nothing about requests or principals.
+//! The HTTP front without TLS: probes and metrics. Its pages have nothing about requests or
+//! principals.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -24,15 +25,16 @@ use crate::state::StorageState;
 
 /// A few probes and scrapers.
 const CONNECTIONS_MAX: usize = 64;
-/// A connection is closed after this, however it is used, so that slow ones give their place back.
+/// A connection is closed after this time, however it is used, so that slow clients free their
+/// slots.
 const CONNECTION_AGE_MAX: Duration = Duration::from_secs(30);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// What `prometheus-client` writes.
+/// The format that `prometheus-client` writes.
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// What the pages are made from.
+/// The front with the parts that its pages report.
 #[derive(Clone)]
-pub(crate) struct Front {
+pub(crate) struct HttpFront {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) audit: AuditLog,
     /// `None`: nothing is stored.
@@ -47,12 +49,12 @@ pub(crate) struct Front {
 #[derive(Serialize)]
 struct Readiness {
     ready: bool,
-    parts: Parts,
+    parts: PartStates,
 }
 
-/// `ok`, or why not, in a word: whoever can reach the page may read it. The log says more.
+/// `ok`, or the cause in a word: everybody who can reach the page may read it. The log says more.
 #[derive(Serialize)]
-struct Parts {
+struct PartStates {
     audit: &'static str,
     grpc: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -62,7 +64,7 @@ struct Parts {
 }
 
 /// Serves for as long as it is polled.
-pub(crate) async fn serve(listener: TcpListener, front: Front) -> Infallible {
+pub(crate) async fn serve(listener: TcpListener, front: HttpFront) -> Infallible {
     let router = Router::new()
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
@@ -92,7 +94,7 @@ async fn serve_connection(stream: TcpStream, router: Router, _slot: OwnedSemapho
     }
 }
 
-async fn readyz(State(front): State<Front>) -> Response {
+async fn readyz(State(front): State<HttpFront>) -> Response {
     let (audit, audit_works) = match &*front.audit.state().borrow() {
         AuditState::Working => ("ok", true),
         AuditState::Failing(reason) => (*reason, false),
@@ -110,7 +112,7 @@ async fn readyz(State(front): State<Front>) -> Response {
     let stopping = *front.stopping.borrow();
     let readiness = Readiness {
         ready: audit_works && storage_works && policies_work && !stopping,
-        parts: Parts {
+        parts: PartStates {
             audit,
             grpc: if stopping { "stopping" } else { "ok" },
             policies: policies.map(|(state, _)| state),
@@ -128,7 +130,7 @@ async fn readyz(State(front): State<Front>) -> Response {
     }
 }
 
-async fn metrics(State(front): State<Front>) -> Response {
+async fn metrics(State(front): State<HttpFront>) -> Response {
     match front
         .metrics
         .encode(front.audit.waiting(), front.log_dropped.dropped_lines())

@@ -1,8 +1,9 @@
 //! Picket's policy service: the policy decision point.
 //!
-//! It answers `picket.v1.PolicyDecision/Decide`, and where they are configured `envoy.service.auth.v3.Authorization/Check` and the
-//! OpenID AuthZEN Authorization API, over mutual TLS, evaluates Cedar policies, and writes each decision to an audit log that proves it was not altered, before the
-//! answer leaves.
+//! It answers `picket.v1.PolicyDecision/Decide`, and where they are configured
+//! `envoy.service.auth.v3.Authorization/Check` and the OpenID AuthZEN Authorization API, over
+//! mutual TLS, evaluates Cedar policies, and writes each decision to an audit log that proves it
+//! was not altered, before the answer leaves.
 
 mod administration;
 mod assessor;
@@ -32,6 +33,6 @@ mod transport;
 pub use picket_clock as clock;
 
 pub use assessor::{GeoipError, RiskError, ThreatListError};
-pub use ext_authz::StartError;
+pub use ext_authz::ExtAuthzError;
 pub use logging::LoggingError;
 pub use transport::TlsError;

@@ -1,4 +1,5 @@
-//! A rate limit for log lines that clients can cause at will: few are written, and the others are counted.
+//! A rate limit for log lines that clients can cause at will: few are written, and the others are
+//! counted.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;

@@ -13,24 +13,24 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::configuration::LogLevel;
 
-/// How many lines wait for a slow reader. More are dropped and counted: the log must not hold up a decision, and the
-/// audit log has every one of them.
+/// The lines that wait for a slow reader. More are dropped and counted: the log must not delay a
+/// decision, and the audit log has every decision.
 const LINES_WAITING_MAX: usize = 16_384;
-/// The part of the service that decisions' lines are about.
+/// The target of decision lines.
 const DECISION_TARGET: &str = "picket_policy_service::grpc::decide";
 /// Lines that wait together are written together, up to this much.
 const WRITE_BYTES_MAX: usize = 64 * 1024;
 
-/// Keeps the log running; what waits is written when it is dropped.
+/// The running log. Waiting lines are written when it is dropped.
 pub(crate) struct Logging {
     writer: NonBlocking,
     _guard: WorkerGuard,
 }
 
-/// Why there is no log.
+/// Why the log cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum LoggingError {
-    /// Something else in the process writes the log.
+    /// The process has a log already.
     #[error("a log was set up before")]
     Twice(#[source] tracing_subscriber::util::TryInitError),
     /// Standard output cannot be written to.
@@ -38,12 +38,12 @@ pub enum LoggingError {
     Output(#[source] io::Error),
 }
 
-/// Writes the lines of decisions. There is one for each call, so they take the short way: what is written is what `tracing`
-/// would write, for a fourth of the work.
+/// Writes decision lines directly, without `tracing`: there is one for each call, and this takes a
+/// fourth of the time. The output is the same.
 #[derive(Clone)]
 pub(crate) struct DecisionLines(NonBlocking);
 
-/// What a decision's line says.
+/// The fields of a decision line.
 #[derive(Debug, Serialize)]
 pub(crate) struct DecisionLine<'a> {
     pub(crate) decision_id: &'a str,
@@ -98,7 +98,7 @@ impl Logging {
         self.writer.error_counter()
     }
 
-    /// What decisions are written with.
+    /// A writer of decision lines.
     pub(crate) fn decision_lines(&self) -> DecisionLines {
         DecisionLines(self.writer.clone())
     }

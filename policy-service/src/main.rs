@@ -6,7 +6,8 @@ use anyhow::Context;
 use clap::Parser;
 use picket_policy_service::{configuration, service};
 
-/// A decision makes and frees some hundred small values on several threads; the system's allocator took an eighth of its time.
+/// A decision makes and frees some hundred small values on several threads; the system's allocator
+/// took an eighth of its time.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -1,5 +1,5 @@
-//! The registry of metrics, and its page in the OpenMetrics text format. Each part of the service has metrics of its own, which are
-//! registered here; no part knows those of another.
+//! The registry of metrics, and its page in the OpenMetrics text format. Each part of the service
+//! has metrics of its own, which are registered here; no part knows those of another.
 
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;

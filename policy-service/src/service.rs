@@ -1,4 +1,5 @@
-//! The service as a whole: start, serve, stop.
+//! The service as a whole: it starts all parts with their settings, serves, and stops them in
+//! order.
 
 mod health;
 mod signals;
@@ -16,12 +17,12 @@ use tokio::task::JoinHandle;
 use tonic_health::server::HealthReporter;
 
 use crate::administration::{Administration, ReportLimitsByKind};
-use crate::assessor::{RiskError, Upkeep};
+use crate::assessor::{RiskError, RiskMaintenance};
 use crate::audit::{AuditLog, AuditWriter, KeyEncryptionKey, KeyError, OpenError};
 use crate::authzen;
 use crate::configuration::Configuration;
 use crate::decision::Decider;
-use crate::ext_authz::{Enforcement, StartError};
+use crate::ext_authz::{Enforcement, ExtAuthzError};
 use crate::grpc;
 use crate::http;
 use crate::logging::{Logging, LoggingError};
@@ -30,8 +31,8 @@ use crate::policy::PolicyErrors;
 use crate::revisions::NO_REVISION;
 use crate::state::{StorageError, StorageSync};
 use crate::transport::{ApplicationProtocol, CallerDirectory, TlsError, TlsServer};
-use health::Watched;
-use stored::Stored;
+use health::Dependencies;
+use stored::StoredState;
 
 /// How long calls in flight may take to end once the service is told to stop.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
@@ -48,7 +49,7 @@ pub enum ServiceError {
     /// The audit log cannot be written.
     #[error(transparent)]
     Audit(#[from] OpenError),
-    /// Risk cannot be assessed.
+    /// The files of risk assessment cannot be used.
     #[error(transparent)]
     Risk(#[from] RiskError),
     /// The configuration has policies neither in a folder nor in a store, which reading it refuses.
@@ -65,7 +66,7 @@ pub enum ServiceError {
     Tls(#[from] TlsError),
     /// Envoy's external authorization cannot be served.
     #[error(transparent)]
-    ExtAuthz(#[from] StartError),
+    ExtAuthz(#[from] ExtAuthzError),
     /// The resources that can be found have mistakes.
     #[error("authzen.resources_file: {0}")]
     Resources(#[from] Problems),
@@ -79,7 +80,7 @@ pub enum ServiceError {
         /// Why.
         source: std::io::Error,
     },
-    /// There is no log.
+    /// The log cannot be written.
     #[error(transparent)]
     Logging(#[from] LoggingError),
     /// The operating system gives no threads or no signals.
@@ -90,8 +91,8 @@ pub enum ServiceError {
     Grpc(String),
 }
 
-/// Runs the service until SIGTERM or SIGINT; then it finishes the calls in flight and closes the audit log. SIGHUP, SIGUSR1 and
-/// SIGUSR2 are logged, and nothing else.
+/// Runs the service until SIGTERM or SIGINT; then it finishes the calls in flight and closes the
+/// audit log. SIGHUP, SIGUSR1 and SIGUSR2 are logged, and nothing else.
 ///
 /// # Errors
 /// It could not start, or a part of it ended by itself.
@@ -113,7 +114,7 @@ struct Service {
     health_updates: JoinHandle<()>,
     stopping: watch::Sender<bool>,
     audit: AuditWriter,
-    risk: Option<Upkeep>,
+    risk: Option<RiskMaintenance>,
     sync: Option<StorageSync>,
     terminate: Signal,
     interrupt: Signal,
@@ -127,17 +128,17 @@ impl Service {
         let risk = configuration
             .risk
             .as_ref()
-            .map(|risk| Upkeep::start(risk, metrics.risk.clone()));
+            .map(|risk| RiskMaintenance::start(risk, metrics.risk.clone()));
         let risk = risk.transpose()?;
         let key = KeyEncryptionKey::read(&configuration.audit.key_encryption_key_file)?;
         let audit_metrics = metrics.audit.clone();
         let (audit, audit_writer) = AuditLog::open(&configuration.audit.database_file, key, move |commit| {
             audit_metrics.observe_commit(commit);
         })?;
-        let stored = Stored::open(configuration, folder, &metrics).await?;
+        let stored = StoredState::open(configuration, folder, &metrics).await?;
         let (storage_state, policy_state) = (stored.storage_state(), stored.policy_state());
-        // A revision that cannot be loaded is told by readiness. The service starts all the same, so that there is somebody to
-        // activate another one with.
+        // Readiness reports a revision that cannot be loaded. The service starts all the same, so
+        // that another one can be activated.
         let policies = stored.policies.current().ok().flatten();
         let policy_revision = policies.map_or(NO_REVISION.to_owned(), |policies| policies.revision().to_owned());
         let (terminate, interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
@@ -145,10 +146,10 @@ impl Service {
         let (http_listener, http_address) = listen("http.listen", configuration.http.listen).await?;
         let (stopping, stopped) = watch::channel(false);
         let health = HealthReporter::new();
-        let mut watched = Watched::new(audit.state(), storage_state.clone(), policy_state.clone());
-        grpc::report_health(&health, watched.all_work()).await;
-        let health_updates = tokio::spawn(watched.tell(health.clone()));
-        let http_front = http::Front {
+        let mut dependencies = Dependencies::new(audit.state(), storage_state.clone(), policy_state.clone());
+        grpc::report_health(&health, dependencies.are_working()).await;
+        let health_updates = tokio::spawn(dependencies.report_changes(health.clone()));
+        let http_front = http::HttpFront {
             metrics: Arc::clone(&metrics),
             audit: audit.clone(),
             storage: storage_state,
@@ -162,7 +163,7 @@ impl Service {
             devices: stored.devices.clone(),
             roles: stored.roles.clone(),
             revisions: stored.policies.revisions().cloned(),
-            risk: risk.as_ref().map(Upkeep::assessor),
+            risk: risk.as_ref().map(RiskMaintenance::assessor),
             report_limits: ReportLimitsByKind::default(),
         });
         let decider = Arc::new(Decider {
@@ -175,11 +176,11 @@ impl Service {
             sessions: stored.sessions,
             devices: stored.devices,
             roles: stored.roles,
-            risk: risk.as_ref().map(Upkeep::assessor),
+            risk: risk.as_ref().map(RiskMaintenance::assessor),
         });
         let authzen = authzen(configuration, &decider, &metrics, stopped.clone()).await?;
         let (authzen_address, authzen) = authzen.unzip();
-        let front = grpc::Front {
+        let front = grpc::GrpcFront {
             listener: grpc_listener,
             tls,
             callers: callers(configuration),
@@ -216,7 +217,7 @@ impl Service {
             ended = &mut self.grpc => Some(ended),
         };
         let result = match ended {
-            // It serves until it is told to stop, so whatever it says, this is a failure.
+            // It serves until the service stops, so any end before is a failure.
             Some(ended) => Err(ServiceError::Grpc(format!("{ended:?}"))),
             None => {
                 self.drain().await;
@@ -236,7 +237,7 @@ impl Service {
         result
     }
 
-    /// Tells the sidecars to ask elsewhere, and lets the calls in flight end.
+    /// Reports that the service stops, and waits for the calls in flight.
     async fn drain(&mut self) {
         tracing::info!("stopping");
         self.health_updates.abort();
@@ -267,10 +268,10 @@ async fn authzen(
     let Some(settings) = configuration.authzen.clone() else {
         return Ok(None);
     };
-    let resources = settings.resources_file.as_deref().map(authzen::Resources::read);
+    let resources = settings.resources_file.as_deref().map(authzen::ResourceList::read);
     let resources = resources.transpose()?;
     let (listener, address) = listen("authzen.listen", settings.listen).await?;
-    let front = authzen::Front {
+    let front = authzen::AuthzenFront {
         listener,
         tls: TlsServer::new(&configuration.grpc, ApplicationProtocol::Http1)?,
         callers: callers(configuration),
@@ -292,7 +293,7 @@ async fn ext_authz(
     configuration: &Configuration,
     decider: &Arc<Decider>,
     metrics: &Metrics,
-) -> Result<Option<grpc::ExtAuthzService>, StartError> {
+) -> Result<Option<grpc::ExtAuthzService>, ExtAuthzError> {
     let Some(settings) = configuration.ext_authz.clone() else {
         return Ok(None);
     };

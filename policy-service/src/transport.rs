@@ -1,5 +1,6 @@
-//! Connections of callers: TLS 1.3 with a client certificate, the caller's identity and roles, and limits on connections, handshakes
-//! and concurrent calls. The gRPC and AuthZEN fronts serve what this module accepts.
+//! Connections of callers: TLS 1.3 with a client certificate, the caller's identity and roles, and
+//! limits on connections, handshakes and concurrent calls. The gRPC and AuthZEN fronts serve what
+//! this module accepts.
 
 mod accept;
 mod admission;

@@ -1,4 +1,4 @@
-//! What is known about addresses, from databases in MaxMind's format.
+//! Locations and networks of addresses, from databases in MaxMind's format.
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use serde::Deserialize;
 use crate::configuration::GeoipFiles;
 use crate::risk::{Address, Coordinates, Country};
 
-/// A database is held in memory; the largest that MaxMind publishes has some hundred megabytes.
+/// Databases are in memory; the largest that MaxMind publishes has some hundred megabytes.
 const FILE_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 
 /// Why a database cannot be used.
@@ -25,7 +25,7 @@ pub enum GeoipError {
         /// Why.
         source: std::io::Error,
     },
-    /// It is larger than any database.
+    /// The file is larger than any database.
     #[error("risk.{key}: `{}` is larger than {FILE_BYTES_MAX} bytes", file.display())]
     TooLarge {
         /// The configuration's key.
@@ -33,7 +33,7 @@ pub enum GeoipError {
         /// The file.
         file: PathBuf,
     },
-    /// It is no database.
+    /// The file is not a database.
     #[error("risk.{key}: `{}` is no MaxMind database: {source}", file.display())]
     Format {
         /// The configuration's key.
@@ -45,7 +45,7 @@ pub enum GeoipError {
     },
 }
 
-/// The databases that are there.
+/// The configured databases.
 pub(super) struct Geoip {
     country: Option<Database>,
     city: Option<Database>,
@@ -54,7 +54,7 @@ pub(super) struct Geoip {
 
 type Database = Reader<Vec<u8>>;
 
-/// What a country database, and a city database, says about an address.
+/// The record of an address in a database of countries or cities.
 #[derive(Deserialize)]
 struct PlaceRecord<'a> {
     #[serde(borrow)]
@@ -88,7 +88,7 @@ impl Geoip {
         })
     }
 
-    /// What the databases say; what they do not say, or what cannot be read in them, is not known.
+    /// The entry of an address. A part that the databases lack or that cannot be read is `None`.
     pub(super) fn look_up(&self, address: Option<IpAddr>) -> Address {
         let Some(address) = address.map(|address| address.to_canonical()) else {
             return Address::default();

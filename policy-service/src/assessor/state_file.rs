@@ -1,4 +1,4 @@
-//! The file that baselines are kept in: replaced as a whole, readable by its owner alone.
+//! The file with the baselines: replaced as a whole, readable by its owner only.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufReader, BufWriter, ErrorKind, Write};
@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 
 use crate::risk::{Baseline, PrincipalKey, StateError, read_state, write_state};
 
-/// Whom and what a service knows about people's habits is for nobody else.
+/// Habits of people are for nobody else.
 const MODE: u32 = 0o600;
 const BUFFER_BYTES: usize = 256 * 1024;
 
-/// Reads what was saved; a file that does not exist holds nothing.
+/// Reads the saved baselines; a file that does not exist has none.
 pub(super) fn read(file: &Path, take: impl FnMut(PrincipalKey, Baseline)) -> Result<(), StateError> {
     match File::open(file) {
         Ok(opened) => read_state(&mut BufReader::with_capacity(BUFFER_BYTES, opened), take),
@@ -20,14 +20,15 @@ pub(super) fn read(file: &Path, take: impl FnMut(PrincipalKey, Baseline)) -> Res
     }
 }
 
-/// Writes beside the file and renames: whoever reads finds the old state or the new one, and so does a machine that lost
-/// power meanwhile.
+/// Writes a new file beside it and renames that: a reader finds the old state or the new one, also
+/// after a loss of power.
 pub(super) fn write(
     file: &Path,
     shards: impl Iterator<Item = Vec<(PrincipalKey, Baseline)>>,
 ) -> Result<(), StateError> {
     let beside = beside(file);
-    // What is left of a save that was killed; removed rather than written through, as it could be a link.
+    // What is left of a save that was killed; removed rather than written through, as it could be a
+    // link.
     match fs::remove_file(&beside) {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.into()),
         Ok(()) | Err(_) => {}

@@ -1,4 +1,4 @@
-//! The files of threat lists: read at start, and again when they have changed.
+//! The files of threat lists: read at the start, and again after each change.
 
 use std::fs::File;
 use std::io::Read;
@@ -13,7 +13,7 @@ use crate::risk::{BadLine, Networks, ThreatList, ThreatLists};
 /// Enough for [`crate::risk::NETWORKS_MAX`] networks.
 const FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
-/// Why a list cannot be used.
+/// Why a threat list cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ThreatListError {
     /// The file cannot be read.
@@ -30,8 +30,8 @@ pub enum ThreatListError {
         /// The file.
         file: PathBuf,
     },
-    /// Lines of it are no networks.
-    #[error("`{}`: {}", file.display(), told(lines))]
+    /// Some lines are not networks.
+    #[error("`{}`: {}", file.display(), describe(lines))]
     Lines {
         /// The file.
         file: PathBuf,
@@ -40,18 +40,18 @@ pub enum ThreatListError {
     },
 }
 
-/// What became of a list whose file has changed.
+/// The result of reading a changed file.
 #[derive(Debug)]
-pub(crate) struct Reload {
+pub(crate) struct ThreatListReload {
     pub(crate) name: String,
-    /// How many networks it has now; after an error, it is as it was.
+    /// The number of its networks; after an error the old list stays in place.
     pub(crate) networks: Result<usize, ThreatListError>,
 }
 
-/// Which files were read, and as they were when. A file is told from a later one of the same name by size and time.
-pub(super) struct ThreatFiles(Vec<Known>);
+/// The files, each with its size and time when it was read last, by which a change is noticed.
+pub(super) struct ThreatFiles(Vec<WatchedFile>);
 
-struct Known {
+struct WatchedFile {
     file: ThreatListFile,
     stamp: Option<Stamp>,
 }
@@ -67,7 +67,7 @@ impl ThreatFiles {
     pub(super) fn open(files: &[ThreatListFile]) -> Result<(Self, ThreatLists), ThreatListError> {
         let (mut known, mut lists) = (Vec::new(), Vec::new());
         for file in files {
-            known.push(Known {
+            known.push(WatchedFile {
                 file: file.clone(),
                 stamp: Stamp::of(&file.file).ok(),
             });
@@ -76,9 +76,9 @@ impl ThreatFiles {
         Ok((Self(known), ThreatLists(lists)))
     }
 
-    /// Reads those that have changed since, and gives all lists anew where one was read; a broken one stays as it was, and is
-    /// told once.
-    pub(super) fn reload(&mut self, now: &ThreatLists) -> (Option<ThreatLists>, Vec<Reload>) {
+    /// Reads the files that have changed, and returns all lists where one was read. A broken one
+    /// stays as it was, and is reported once for each change.
+    pub(super) fn reload(&mut self, now: &ThreatLists) -> (Option<ThreatLists>, Vec<ThreatListReload>) {
         let mut reloads = Vec::new();
         let mut changed: Option<ThreatLists> = None;
         for (index, known) in self.0.iter_mut().enumerate() {
@@ -96,7 +96,7 @@ impl ThreatFiles {
                 }
                 networks
             });
-            reloads.push(Reload {
+            reloads.push(ThreatListReload {
                 name: known.file.name.clone(),
                 networks,
             });
@@ -148,7 +148,7 @@ fn read(list: &ThreatListFile) -> Result<ThreatList, ThreatListError> {
     })
 }
 
-fn told(lines: &[BadLine]) -> String {
+fn describe(lines: &[BadLine]) -> String {
     let lines: Vec<String> = lines
         .iter()
         .map(|line| match line.number {

@@ -1,4 +1,4 @@
-//! HTTP/1.1 on connections whose TLS handshake is done.
+//! HTTP/1.1 on accepted connections.
 
 use std::convert::Infallible;
 use std::pin::pin;
@@ -16,7 +16,7 @@ use tonic::transport::server::Connected;
 
 use crate::transport::IncomingConnection;
 
-/// How long a connection may take to send a request's headers, those that it has not begun among them.
+/// The time that a connection may take to send a request's headers, and to begin the next request.
 const HEADERS_TIMEOUT: Duration = Duration::from_secs(60);
 /// Enough for the API's own headers and a trace context.
 const HEADER_BYTES_MAX: usize = 16 * 1024;
@@ -41,7 +41,7 @@ pub(super) async fn serve(
                     None => break,
                 },
                 Some(_) = connections.join_next() => {}
-                () = told(&mut stop) => break,
+                () = stopped(&mut stop) => break,
             }
         }
     }
@@ -59,7 +59,7 @@ async fn connection(stream: IncomingConnection, router: Router, mut stop: watch:
     let mut connection = pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
-        () = told(&mut stop) => {
+        () = stopped(&mut stop) => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }
@@ -69,7 +69,7 @@ async fn connection(stream: IncomingConnection, router: Router, mut stop: watch:
     }
 }
 
-/// Until the service stops, or is gone.
-async fn told(stop: &mut watch::Receiver<bool>) {
+/// Completes when the service stops.
+async fn stopped(stop: &mut watch::Receiver<bool>) {
     let _gone = stop.wait_for(|stopping| *stopping).await;
 }

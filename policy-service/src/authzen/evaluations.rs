@@ -1,4 +1,4 @@
-//! One evaluation, and several in one call.
+//! Evaluations: one, or several in one call (AuthZEN 1.0 §6 and §7).
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,18 +9,18 @@ use picket_core::decision::{Decision, Effect, StepUp};
 use serde_json::{Map, Value, json};
 use tokio::task::JoinSet;
 
-use super::failure::Failure;
-use super::{Asked, Served, information};
+use super::error::AuthzenError;
+use super::{AuthzenService, CallContext, information};
 use crate::decision::Decider;
 use crate::sessions::Presence;
 
-/// The members of an evaluation that the top level gives where it leaves them out (AuthZEN 1.0 §7.1.1).
+/// The members that an evaluation inherits from the top level (AuthZEN 1.0 §7.1.1).
 const DEFAULTS: [&str; 4] = ["subject", "action", "resource", "context"];
 const EVALUATIONS: &str = "evaluations";
 
-/// What is done when several evaluations do not agree (AuthZEN 1.0 §7.1.2.1).
+/// Which of several evaluations are made (AuthZEN 1.0 §7.1.2.1).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserr)]
-enum Semantic {
+enum EvaluationsSemantic {
     #[default]
     #[deserr(rename = "execute_all")]
     ExecuteAll,
@@ -34,59 +34,63 @@ enum Semantic {
 #[deserr(error = Problems)]
 struct Options {
     #[deserr(default)]
-    evaluations_semantic: Option<Semantic>,
+    evaluations_semantic: Option<EvaluationsSemantic>,
 }
 
-/// What of a call with several evaluations is about all of them.
+/// The members of a call that are about all of its evaluations.
 #[derive(Debug, Deserr)]
 #[deserr(error = Problems)]
-struct Frame {
+struct SharedMembers {
     #[deserr(default)]
     options: Option<Options>,
 }
 
 /// `POST /access/v1/evaluation`.
-pub(super) async fn evaluation(served: &Served, asked: &Asked, document: Map<String, Value>) -> Result<Value, Failure> {
-    evaluate(Arc::clone(&served.decider), asked.clone(), document).await
+pub(super) async fn evaluation(
+    service: &AuthzenService,
+    call: &CallContext,
+    document: Map<String, Value>,
+) -> Result<Value, AuthzenError> {
+    evaluate(Arc::clone(&service.decider), call.clone(), document).await
 }
 
-/// `POST /access/v1/evaluations`. Without evaluations in it, it is the other one.
+/// `POST /access/v1/evaluations`. Without `evaluations` it is a single evaluation (§7.1).
 pub(super) async fn evaluations(
-    served: &Served,
-    asked: &Asked,
+    service: &AuthzenService,
+    call: &CallContext,
     mut document: Map<String, Value>,
-) -> Result<Value, Failure> {
+) -> Result<Value, AuthzenError> {
     let items = match document.remove(EVALUATIONS) {
         Some(Value::Array(items)) if !items.is_empty() => items,
-        None | Some(Value::Array(_)) => return evaluation(served, asked, document).await,
-        Some(_) => return Err(Failure::Malformed("evaluations: expected an array".to_owned())),
+        None | Some(Value::Array(_)) => return evaluation(service, call, document).await,
+        Some(_) => return Err(AuthzenError::Malformed("evaluations: expected an array".to_owned())),
     };
-    let items_max = usize::try_from(served.settings.evaluations_max).unwrap_or(usize::MAX);
+    let items_max = usize::try_from(service.settings.evaluations_max).unwrap_or(usize::MAX);
     if items.len() > items_max {
         let message = format!(
             "evaluations: expected at most {items_max} elements, found {}",
             items.len()
         );
-        return Err(Failure::Malformed(message));
+        return Err(AuthzenError::Malformed(message));
     }
-    let frame = problems::read::<Frame>(Value::Object(document.clone())).map_err(malformed)?;
-    let semantic = frame
+    let shared = problems::read::<SharedMembers>(Value::Object(document.clone())).map_err(malformed)?;
+    let semantic = shared
         .options
         .and_then(|options| options.evaluations_semantic)
         .unwrap_or_default();
     let items = items.into_iter().map(|item| with_defaults(item, &document));
     let results = match semantic {
-        Semantic::ExecuteAll => all(served, asked, items).await,
-        Semantic::DenyOnFirstDeny => until(served, asked, items, false).await,
-        Semantic::PermitOnFirstPermit => until(served, asked, items, true).await,
+        EvaluationsSemantic::ExecuteAll => evaluate_all(service, call, items).await,
+        EvaluationsSemantic::DenyOnFirstDeny => evaluate_until(service, call, items, false).await,
+        EvaluationsSemantic::PermitOnFirstPermit => evaluate_until(service, call, items, true).await,
     };
     Ok(json!({ EVALUATIONS: results }))
 }
 
-/// One evaluation, with what it does not say itself.
-fn with_defaults(item: Value, defaults: &Map<String, Value>) -> Result<Map<String, Value>, Failure> {
+/// One evaluation, with the members that it inherits.
+fn with_defaults(item: Value, defaults: &Map<String, Value>) -> Result<Map<String, Value>, AuthzenError> {
     let Value::Object(mut item) = item else {
-        return Err(Failure::Malformed("expected an object".to_owned()));
+        return Err(AuthzenError::Malformed("expected an object".to_owned()));
     };
     for name in DEFAULTS {
         if let (None, Some(default)) = (item.get(name), defaults.get(name)) {
@@ -96,53 +100,55 @@ fn with_defaults(item: Value, defaults: &Map<String, Value>) -> Result<Map<Strin
     Ok(item)
 }
 
-/// So many evaluations of one call are under way: each holds what it inherits, and their records wait in one queue with others.
-const AT_ONCE_MAX: usize = 16;
+/// Concurrent evaluations of one call: each has a copy of what it inherits, and their records share
+/// a queue with those of others.
+const CONCURRENT_EVALUATIONS_MAX: usize = 16;
 
-/// Many at once, so that their records share a transaction; in the order in which they were asked.
-async fn all(
-    served: &Served,
-    asked: &Asked,
-    items: impl Iterator<Item = Result<Map<String, Value>, Failure>>,
+/// Evaluates all items concurrently, so that their records share a transaction. The results have
+/// the order of the items.
+async fn evaluate_all(
+    service: &AuthzenService,
+    call: &CallContext,
+    items: impl Iterator<Item = Result<Map<String, Value>, AuthzenError>>,
 ) -> Vec<Value> {
-    let answers = items.map(|item| answer(Arc::clone(&served.decider), asked.clone(), item));
+    let answers = items.map(|item| evaluate_item(Arc::clone(&service.decider), call.clone(), item));
     let answers = in_order(answers).await.into_iter();
     answers
-        .map(|answer| answer.unwrap_or_else(|| Failure::Cut.evaluation()))
+        .map(|answer| answer.unwrap_or_else(|| AuthzenError::Interrupted.to_evaluation()))
         .collect()
 }
 
-/// What the calls return, in their order; [`AT_ONCE_MAX`] of them are under way. `None` is in the place of one that ended without
-/// an answer, so that no other one's is taken for it.
+/// The results of futures in their order, [`CONCURRENT_EVALUATIONS_MAX`] of which run at a time.
+/// `None` is in the place of one that panicked, so that no other result is taken for its own.
 async fn in_order<T: Send + 'static>(
     calls: impl Iterator<Item = impl Future<Output = T> + Send + 'static>,
 ) -> Vec<Option<T>> {
     let mut running = JoinSet::new();
-    let (mut asked, mut answered) = (0, Vec::new());
+    let (mut count, mut answered) = (0, Vec::new());
     for (place, call) in calls.enumerate() {
-        if running.len() >= AT_ONCE_MAX {
+        if running.len() >= CONCURRENT_EVALUATIONS_MAX {
             answered.extend(running.join_next().await.and_then(Result::ok));
         }
         running.spawn(async move { (place, call.await) });
-        asked = place + 1;
+        count = place + 1;
     }
     while let Some(ended) = running.join_next().await {
         answered.extend(ended);
     }
     let mut answers: HashMap<usize, T> = answered.into_iter().collect();
-    (0..asked).map(|place| answers.remove(&place)).collect()
+    (0..count).map(|place| answers.remove(&place)).collect()
 }
 
-/// One after the other, up to the first that permits, or does not.
-async fn until(
-    served: &Served,
-    asked: &Asked,
-    items: impl Iterator<Item = Result<Map<String, Value>, Failure>>,
+/// Evaluates the items one after the other, up to the first whose decision is `permit`.
+async fn evaluate_until(
+    service: &AuthzenService,
+    call: &CallContext,
+    items: impl Iterator<Item = Result<Map<String, Value>, AuthzenError>>,
     permit: bool,
 ) -> Vec<Value> {
     let mut results = Vec::new();
     for item in items {
-        let result = answer(Arc::clone(&served.decider), asked.clone(), item).await;
+        let result = evaluate_item(Arc::clone(&service.decider), call.clone(), item).await;
         let is_last = is_permit(&result) == permit;
         results.push(result);
         if is_last {
@@ -152,24 +158,32 @@ async fn until(
     results
 }
 
-/// A failure of one is a deny, and stays its own.
-async fn answer(decider: Arc<Decider>, asked: Asked, item: Result<Map<String, Value>, Failure>) -> Value {
+/// The result of one item. Its failure is a deny, and does not affect the other items.
+async fn evaluate_item(
+    decider: Arc<Decider>,
+    call: CallContext,
+    item: Result<Map<String, Value>, AuthzenError>,
+) -> Value {
     let result = match item {
-        Ok(item) => evaluate(decider, asked, item).await,
-        Err(failure) => Err(failure),
+        Ok(item) => evaluate(decider, call, item).await,
+        Err(error) => Err(error),
     };
-    result.unwrap_or_else(|failure| failure.evaluation())
+    result.unwrap_or_else(|error| error.to_evaluation())
 }
 
-async fn evaluate(decider: Arc<Decider>, asked: Asked, document: Map<String, Value>) -> Result<Value, Failure> {
-    let request = information::access_request(document, &asked).map_err(malformed)?;
-    // Whoever asks may not know the whole client.
-    let decided = decider.decide(request, Presence::Told, &asked.caller, asked.stopwatch);
+async fn evaluate(
+    decider: Arc<Decider>,
+    call: CallContext,
+    document: Map<String, Value>,
+) -> Result<Value, AuthzenError> {
+    let request = information::access_request(document, &call).map_err(malformed)?;
+    // The enforcement point may not know the whole client.
+    let decided = decider.decide(request, Presence::Told, &call.caller, call.stopwatch);
     let decision = decided.await?;
     Ok(decision_document(&decision))
 }
 
-/// AuthZEN 1.0 §5.5: the decision, and in its context what the caller may be told.
+/// The decision and its context, with what the caller may know (AuthZEN 1.0 §5.5).
 fn decision_document(decision: &Decision) -> Value {
     let mut context = Map::new();
     context.insert("decision_id".to_owned(), json!(decision.decision_id));
@@ -192,7 +206,7 @@ fn decision_document(decision: &Decision) -> Value {
     json!({ "decision": is_permit, "context": context })
 }
 
-/// What the same subject would need to be permitted, in the words of RFC 9470 §3.
+/// The authentication that the same subject would be permitted with, in the terms of RFC 9470 §3.
 fn challenge(step_up: &StepUp) -> Value {
     let mut challenge = Map::new();
     if !step_up.acr_values().is_empty() {
@@ -215,8 +229,8 @@ fn is_permit(result: &Value) -> bool {
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "it is mapped over errors")]
-fn malformed(problems: Problems) -> Failure {
-    Failure::Malformed(problems.to_string())
+fn malformed(problems: Problems) -> AuthzenError {
+    AuthzenError::Malformed(problems.to_string())
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use picket_core::peer::CertificateThumbprint;
 use picket_core::spiffe::SpiffeId;
 use serde_json::{Map, Value, json};
 
-use super::Asked;
+use super::CallContext;
 use crate::clock::Stopwatch;
 
 /// The longest method that is registered with IANA has 17 characters.
@@ -24,7 +24,7 @@ const METHOD_BYTES_MAX: usize = 32;
 /// RFC 1035 §2.3.4.
 const HOST_BYTES_MAX: usize = 255;
 
-/// AuthZEN 1.0 §10.1.1: fields that are not here are passed over.
+/// AuthZEN 1.0 §10.1.1: other fields are ignored.
 #[derive(Debug, Deserr)]
 #[deserr(error = Problems)]
 struct Evaluation {
@@ -134,7 +134,7 @@ struct ContextObject {
 ///
 /// # Errors
 /// Every mistake in it, each with the path to the field and what was expected.
-pub(super) fn access_request(document: Map<String, Value>, asked: &Asked) -> Result<AccessRequest, Problems> {
+pub(super) fn access_request(document: Map<String, Value>, call: &CallContext) -> Result<AccessRequest, Problems> {
     let Evaluation {
         subject,
         action,
@@ -164,11 +164,11 @@ pub(super) fn access_request(document: Map<String, Value>, asked: &Asked) -> Res
     check_method(&action.name, &mut check);
     let route_rule = not_empty(resource.id, "resource.id", &mut check);
     let request = AccessRequest {
-        request_id: asked.request_id.clone(),
-        traceparent: asked.traceparent.clone(),
+        request_id: call.request_id.clone(),
+        traceparent: call.traceparent.clone(),
         sidecar: Sidecar {
             node_id: String::new(),
-            workload: asked.caller.to_string(),
+            workload: call.caller.to_string(),
         },
         route_rule,
         principal,
@@ -185,7 +185,8 @@ pub(super) fn access_request(document: Map<String, Value>, asked: &Asked) -> Res
     check.none_or(Some(request))
 }
 
-/// Whether a subject or a resource is of a type that this service knows nothing of. One that is missing is a mistake of its own.
+/// Whether the subject or the resource is of a type that this service does not know. A missing type
+/// is a mistake of its own.
 pub(super) fn has_unknown_type(document: &Map<String, Value>) -> bool {
     let is_unknown = |member: &str, known: &[&str]| {
         let kind = document.get(member).and_then(|entity| entity.get("type"));
@@ -194,22 +195,28 @@ pub(super) fn has_unknown_type(document: &Map<String, Value>) -> bool {
     is_unknown("subject", &["user", "workload"]) || is_unknown("resource", &["route"])
 }
 
-/// The access request of a record about entities that this service knows nothing of.
-pub(super) fn about_nothing(asked: &Asked) -> AccessRequest {
+/// The access request in the record of a search about entities of unknown types.
+pub(super) fn unknown_entities(call: &CallContext) -> AccessRequest {
     AccessRequest {
-        request_id: asked.request_id.clone(),
-        traceparent: asked.traceparent.clone(),
+        request_id: call.request_id.clone(),
+        traceparent: call.traceparent.clone(),
         sidecar: Sidecar {
             node_id: String::new(),
-            workload: asked.caller.to_string(),
+            workload: call.caller.to_string(),
         },
-        ..AccessRequest::default()
+        route_rule: String::new(),
+        principal: None,
+        further_tokens: Vec::new(),
+        peer: None,
+        action: Action::default(),
+        resource: Resource::default(),
+        context: Context::default(),
     }
 }
 
-/// What is wrong with a resource by itself; each path begins with `resource`.
+/// The mistakes of a resource by itself; each path begins with `resource`.
 pub(super) fn check_resource(resource: Value) -> Problems {
-    let asked = Asked {
+    let call = CallContext {
         caller: Arc::from(""),
         request_id: String::new(),
         traceparent: None,
@@ -224,7 +231,7 @@ pub(super) fn check_resource(resource: Value) -> Problems {
         ("resource", resource),
     ];
     let document = document.into_iter().map(|(name, value)| (name.to_owned(), value));
-    access_request(document.collect(), &asked).err().unwrap_or_default()
+    access_request(document.collect(), &call).err().unwrap_or_default()
 }
 
 fn user(subject: Subject, check: &mut Problems) -> Principal {
@@ -253,7 +260,8 @@ fn user(subject: Subject, check: &mut Problems) -> Principal {
     }
 }
 
-/// What the enforcement point has seen proved, on its word, as all that it says of its subject.
+/// The proofs that the enforcement point has verified, on its word, as everything that it states
+/// about its subject.
 fn possession(context: &ContextObject, check: &mut Problems) -> Possession {
     let expected = "expected a SHA-256 hash in base64url without padding";
     let certificate = context.certificate_thumbprint.as_deref().and_then(|text| {
@@ -306,7 +314,7 @@ fn read_resource(properties: ResourceProperties, check: &mut Problems) -> Resour
     }
 }
 
-/// As the filter takes it where a policy decides.
+/// By the filter's rules for requests that a policy decides.
 fn check_path(path: &str, allowed: &[PathDelimiterDocument], check: &mut Problems) {
     const PLACE: &str = "resource.properties.path";
     let allowed = allowed
@@ -326,7 +334,8 @@ fn check_path(path: &str, allowed: &[PathDelimiterDocument], check: &mut Problem
     }
 }
 
-/// RFC 9110 §9.1 and §5.6.2. Which methods there are is known to the enforcement point; a policy knows them in upper case.
+/// RFC 9110 §9.1 and §5.6.2. Which methods there are is known to the enforcement point; a policy
+/// knows them in upper case.
 fn check_method(name: &str, check: &mut Problems) {
     let token = |b: u8| b.is_ascii_uppercase() || b.is_ascii_digit() || b"!#$%&'*+-.^_`|~".contains(&b);
     if name.is_empty() || name.len() > METHOD_BYTES_MAX || !name.bytes().all(token) {
@@ -344,7 +353,7 @@ fn read_spiffe_id(text: &str, path: &str, check: &mut Problems) -> Option<Spiffe
     check.take(path, text.parse::<SpiffeId>())
 }
 
-/// An empty text says nothing, as on the wire between filter and service.
+/// An empty text means absent, as on the wire between filter and service.
 fn present(text: Option<String>) -> Option<String> {
     text.filter(|text| !text.is_empty())
 }
@@ -356,7 +365,7 @@ fn not_empty(text: String, path: &str, check: &mut Problems) -> String {
     text
 }
 
-/// As the filter takes it: whole, or not at all.
+/// By the filter's limit: the whole text, or a mistake.
 fn read_user_agent(agent: Option<String>, check: &mut Problems) -> Option<String> {
     let agent = present(agent.map(|agent| agent.trim_matches([' ', '\t']).to_owned()))?;
     if agent.len() > USER_AGENT_BYTES_MAX {

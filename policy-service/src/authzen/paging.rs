@@ -1,23 +1,24 @@
-//! Pages of a search (AuthZEN 1.0 §8.2): a token says where the next one begins, and of which search.
+//! Pages of a search (AuthZEN 1.0 §8.2): a token says where the next one begins, and of which
+//! search.
 
 use deserr::Deserr;
 use picket_core::configuration::problems::{self, Problems};
 use ring::digest;
 use serde_json::{Map, Value};
 
-use super::failure::Failure;
+use super::error::AuthzenError;
 
-/// Results of a page where the caller does not say how many.
+/// The results of a page without `limit`.
 const RESULTS_DEFAULT: u32 = 100;
-/// And where it says more.
+/// The results of a page at most.
 pub(super) const RESULTS_MAX: u32 = 1_000;
-/// Enough to tell one search from another: a token grants nothing.
+/// Enough to distinguish searches: a token grants nothing.
 const DIGEST_BYTES: usize = 16;
 const PAGE: &str = "page";
-/// What is said of a token that cannot be used.
+/// The error of a token that is malformed or of another search.
 pub(super) const OTHER_SEARCH: &str = "page.token: expected the `next_token` of a page of the same search";
 
-/// §8.2.1. `properties` are for what other services have.
+/// §8.2.1. This service has no `properties` of pages.
 #[derive(Debug, Default, Deserr)]
 #[deserr(error = Problems)]
 struct PageRequest {
@@ -29,12 +30,12 @@ struct PageRequest {
 
 #[derive(Debug, Deserr)]
 #[deserr(error = Problems)]
-struct Frame {
+struct PagedRequest {
     #[deserr(default)]
     page: Option<PageRequest>,
 }
 
-/// Which page of a search is asked for.
+/// The page of a search that is requested.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Page {
     /// Where it begins; `None`: at the beginning.
@@ -49,12 +50,13 @@ impl Page {
     ///
     /// # Errors
     /// It is malformed, or of another search.
-    pub(super) fn take(what: &str, caller: &str, document: &mut Map<String, Value>) -> Result<Self, Failure> {
+    pub(super) fn extract(what: &str, caller: &str, document: &mut Map<String, Value>) -> Result<Self, AuthzenError> {
         let page = document.remove(PAGE).unwrap_or(Value::Null);
         let search = digest_of(what, caller, document);
-        let frame = Value::Object([(PAGE.to_owned(), page)].into_iter().collect());
-        let frame = problems::read::<Frame>(frame).map_err(|problems| Failure::Malformed(problems.to_string()))?;
-        let PageRequest { token, limit } = frame.page.unwrap_or_default();
+        let paged = Value::Object([(PAGE.to_owned(), page)].into_iter().collect());
+        let paged =
+            problems::read::<PagedRequest>(paged).map_err(|problems| AuthzenError::Malformed(problems.to_string()))?;
+        let PageRequest { token, limit } = paged.page.unwrap_or_default();
         // §8.2: an empty token is that of no page.
         let Some(token) = token.filter(|token| !token.is_empty()) else {
             return Ok(Self {
@@ -63,7 +65,7 @@ impl Page {
                 search,
             });
         };
-        let refused = || Failure::Malformed(OTHER_SEARCH.to_owned());
+        let refused = || AuthzenError::Malformed(OTHER_SEARCH.to_owned());
         let mut parts = token.splitn(3, '.');
         let (of, at_most) = (parts.next(), parts.next().and_then(|limit| limit.parse::<u32>().ok()));
         let (Some(position), Some(at_most)) = (parts.next(), at_most) else {
@@ -81,7 +83,7 @@ impl Page {
         }
     }
 
-    /// The token of the page that begins there.
+    /// The token of the page that begins at this position.
     pub(super) fn token(&self, position: Option<&str>) -> String {
         format!("{}.{}.{}", self.search, self.limit, position.unwrap_or_default())
     }
@@ -106,7 +108,7 @@ mod tests {
 
     fn take(what: &str, document: &Value) -> Result<Page, String> {
         let mut document = document.as_object().cloned().unwrap();
-        let page = Page::take(what, "spiffe://example.org/a", &mut document).map_err(|failure| failure.to_string());
+        let page = Page::extract(what, "spiffe://example.org/a", &mut document).map_err(|error| error.to_string());
         assert!(!document.contains_key("page"));
         page
     }
@@ -148,7 +150,7 @@ mod tests {
             .as_object()
             .cloned()
             .unwrap();
-        assert!(Page::take("subject", "spiffe://example.org/b", &mut document).is_err());
+        assert!(Page::extract("subject", "spiffe://example.org/b", &mut document).is_err());
     }
 
     #[test]
@@ -165,7 +167,7 @@ mod tests {
             let taken = take("subject", &json!({ "page": page }));
             match (taken, expected) {
                 (Ok(page), Ok(limit)) => assert_eq!(page.limit, limit),
-                (Err(failure), Err(beginning)) => assert!(failure.starts_with(beginning), "{failure}"),
+                (Err(error), Err(beginning)) => assert!(error.starts_with(beginning), "{error}"),
                 (taken, _) => panic!("{page}: {taken:?}"),
             }
         }

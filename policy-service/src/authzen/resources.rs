@@ -1,4 +1,5 @@
-//! The resources that can be found: a list that the operator writes, as the service knows no others.
+//! The resources that a search can find: a list that the operator writes, as the service knows no
+//! others.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -29,9 +30,9 @@ const PROPERTIES: [&str; 7] = [
 
 /// Resources as an evaluation names them, in the order of the file.
 #[derive(Debug)]
-pub(crate) struct Resources(Vec<Value>);
+pub(crate) struct ResourceList(Vec<Value>);
 
-impl Resources {
+impl ResourceList {
     /// Reads a file: a JSON array of resources.
     ///
     /// # Errors
@@ -70,8 +71,8 @@ impl Resources {
         }
     }
 
-    /// Those from this place on.
-    pub(super) fn from(&self, place: usize) -> &[Value] {
+    /// The resources from this index on.
+    pub(super) fn starting_at(&self, place: usize) -> &[Value] {
         self.0.get(place..).unwrap_or_default()
     }
 }
@@ -86,7 +87,7 @@ fn text(file: &Path) -> Result<Vec<u8>, String> {
     }
 }
 
-/// What an evaluation passes over is a mistake here: nobody would ever see that it is not heeded.
+/// A field that an evaluation ignores is a mistake here: nobody would notice that it has no effect.
 fn check(index: usize, entity: &Value) -> Problems {
     let mut problems = Problems::default();
     for (members, known, place) in [
@@ -115,17 +116,17 @@ fn check(index: usize, entity: &Value) -> Problems {
 mod tests {
     use super::*;
 
-    fn read(text: &str) -> Result<Resources, String> {
+    fn read(text: &str) -> Result<ResourceList, String> {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("resources.json");
         std::fs::write(&file, text).unwrap();
-        Resources::read(&file).map_err(|problems| problems.to_string())
+        ResourceList::read(&file).map_err(|problems| problems.to_string())
     }
 
     #[test]
     fn every_mistake_is_told_with_its_place() {
         let good = r#"{"type": "route", "id": "orders-read", "properties": {"host": "orders", "path": "/orders"}}"#;
-        assert_eq!(read(&format!("[{good}, {good}]")).unwrap().from(1).len(), 1);
+        assert_eq!(read(&format!("[{good}, {good}]")).unwrap().starting_at(1).len(), 1);
         let allowed = |path: &str| {
             good.replace("/orders", path)
                 .replace("\"path\"", r#""allow_in_path": ["encoded_slash", "semicolon"], "path""#)
@@ -179,6 +180,6 @@ mod tests {
             read(&format!("[{many}]")).unwrap_err(),
             "expected at most 10000 resources, found 10001"
         );
-        assert!(read("").is_err() && Resources::read(Path::new("none.json")).is_err());
+        assert!(read("").is_err() && ResourceList::read(Path::new("none.json")).is_err());
     }
 }

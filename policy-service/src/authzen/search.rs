@@ -1,76 +1,78 @@
-//! Searches (AuthZEN 1.0 §8): which subjects, resources or actions would be permitted.
+//! Searches (AuthZEN 1.0 §8): the subjects, resources or actions that would be permitted.
 //!
-//! The service has no directory. The subjects that it can find are those that have a session; the resources are a list that the
-//! operator writes; the actions are methods. Each candidate is read and evaluated as an evaluation of the same would be.
+//! The service has no directory. It finds subjects that have a session, resources of a list that
+//! the operator writes, and HTTP methods as actions. Each candidate is read and evaluated like the
+//! evaluation of the same request.
 
 use std::time::Duration;
 
 use picket_core::access::AccessRequest;
 use serde_json::{Map, Value, json};
 
-use super::failure::Failure;
+use super::error::AuthzenError;
 use super::paging::{OTHER_SEARCH, Page};
-use super::resources::Resources;
-use super::{Asked, Served, information};
+use super::resources::ResourceList;
+use super::{AuthzenService, CallContext, information};
 use crate::audit::{SearchKind, SearchRecord, Searched};
 use crate::clock;
 use crate::decision::{DecisionError, Search, new_id};
 use crate::policy::METHODS;
 use crate::sessions::{KnownPrincipal, Sessions, TokenClaims};
 
-/// Candidates that one page is made of at most: each is an evaluation.
+/// The candidates of one page at most: each is an evaluation.
 const CANDIDATES_MAX: u32 = 1_000;
-/// A page that has taken this long ends there; the next one goes on.
+/// A page that has taken this long ends there; the next one continues.
 const TIME_MAX: Duration = Duration::from_secs(2);
-/// Candidates that are read at once; between so many evaluations others have their turn.
+/// Candidates that are read together; after so many evaluations the task yields.
 const CHUNK: u32 = 64;
 
-/// Where candidates come from.
-pub(super) enum Source<'a> {
+/// The source of candidates.
+pub(super) enum CandidateSource<'a> {
     /// Principals that have a session.
     Subjects(&'a Sessions),
     /// The operator's list.
-    Resources(&'a Resources),
-    /// Methods.
+    Resources(&'a ResourceList),
+    /// HTTP methods.
     Actions,
 }
 
-/// One that may be found.
+/// An entity that may be found.
 struct Candidate {
-    /// Where the candidates after it begin.
+    /// The position at which the next candidates begin.
     position: String,
-    /// `None`: it is passed over without being evaluated.
+    /// `None`: it is skipped without an evaluation.
     entity: Option<Value>,
 }
 
-/// What a page has.
+/// The content of a page.
 #[derive(Default)]
-struct Found {
+struct SearchResults {
     results: Vec<Value>,
     seen: u32,
     evaluated: u32,
-    /// Empty: there is nothing after it.
+    /// Empty: it is the last page.
     next_token: String,
 }
 
 /// One page of a search.
 pub(super) async fn search(
-    served: &Served,
-    asked: &Asked,
-    source: Source<'_>,
+    service: &AuthzenService,
+    call: &CallContext,
+    source: CandidateSource<'_>,
     mut document: Map<String, Value>,
-) -> Result<Value, Failure> {
-    let _place = served.searches.try_acquire().map_err(|_| Failure::Overloaded)?;
-    let decider = &*served.decider;
+) -> Result<Value, AuthzenError> {
+    let _slot = service.searches.try_acquire().map_err(|_| AuthzenError::Overloaded)?;
+    let decider = &*service.decider;
     let kind = source.kind();
-    let page = Page::take(kind.as_str(), &asked.caller, &mut document)?;
-    // Entities of other types may exist for other services: nothing is permitted about them here (§8).
+    let page = Page::extract(kind.as_str(), &call.caller, &mut document)?;
+    // Entities of other types may exist for other services: nothing is permitted about them here
+    // (§8).
     let template = match information::has_unknown_type(&document) {
         true => None,
-        false => Some(source.template(&document, asked)?),
+        false => Some(source.template(&document, call)?),
     };
     let time_us = clock::now_unix_us();
-    // Whether a subject that is found has a session that holds is looked at one by one.
+    // A search for subjects checks the session of each one.
     let refusal = match (kind, &template) {
         (SearchKind::Subject, _) | (_, None) => None,
         (SearchKind::Resource | SearchKind::Action, Some(template)) => {
@@ -79,8 +81,8 @@ pub(super) async fn search(
     };
     let search = decider.search()?;
     let found = match (&template, refusal) {
-        (None, _) | (_, Some(_)) => Found::default(),
-        (Some(_), None) => walk(&search, asked, &source, &document, &page).await?,
+        (None, _) | (_, Some(_)) => SearchResults::default(),
+        (Some(_), None) => evaluate_candidates(&search, call, &source, &document, &page).await?,
     };
     let searched = Searched {
         search_id: new_id(time_us),
@@ -94,7 +96,7 @@ pub(super) async fn search(
     if let (Some(refusal), Some(context)) = (refusal, context.as_object_mut()) {
         context.insert("reasons".to_owned(), json!([refusal.code()]));
     }
-    let about = template.unwrap_or_else(|| information::about_nothing(asked));
+    let about = template.unwrap_or_else(|| information::unknown_entities(call));
     decider.record_search(SearchRecord::new(about, searched)).await?;
     Ok(json!({
         "page": { "next_token": found.next_token, "count": found.results.len() },
@@ -103,16 +105,16 @@ pub(super) async fn search(
     }))
 }
 
-/// Goes through the candidates until the page is full or enough has been done for one.
-async fn walk(
+/// Evaluates candidates until the page is full or a limit of its work is reached.
+async fn evaluate_candidates(
     search: &Search<'_>,
-    asked: &Asked,
-    source: &Source<'_>,
+    call: &CallContext,
+    source: &CandidateSource<'_>,
     document: &Map<String, Value>,
     page: &Page,
-) -> Result<Found, Failure> {
+) -> Result<SearchResults, AuthzenError> {
     let limit = usize::try_from(page.limit).unwrap_or(usize::MAX);
-    let mut found = Found::default();
+    let mut found = SearchResults::default();
     // A page without results would be followed by itself.
     if limit == 0 {
         return Ok(found);
@@ -124,7 +126,7 @@ async fn walk(
             return Ok(found);
         }
         for candidate in candidates {
-            let is_late = asked.stopwatch.elapsed() >= TIME_MAX;
+            let is_late = call.stopwatch.elapsed() >= TIME_MAX;
             if found.results.len() >= limit || found.seen >= CANDIDATES_MAX || is_late {
                 found.next_token = page.token(position.as_deref());
                 return Ok(found);
@@ -133,7 +135,7 @@ async fn walk(
             found.seen += 1;
             if let Some(entity) = candidate.entity {
                 found.evaluated += 1;
-                if source.is_permitted(search, asked, document, &entity).await? {
+                if source.is_permitted(search, call, document, &entity).await? {
                     found.results.push(entity);
                 }
             }
@@ -142,7 +144,7 @@ async fn walk(
     }
 }
 
-impl Source<'_> {
+impl CandidateSource<'_> {
     fn kind(&self) -> SearchKind {
         match self {
             Self::Subjects(_) => SearchKind::Subject,
@@ -156,16 +158,18 @@ impl Source<'_> {
         self.kind().as_str()
     }
 
-    /// The search as an evaluation of something that is well-formed, so that all mistakes in the rest of it are told.
-    fn template(&self, document: &Map<String, Value>, asked: &Asked) -> Result<AccessRequest, Failure> {
+    /// The search as an evaluation of something that is well-formed, so that all mistakes in the
+    /// rest of it are told.
+    fn template(&self, document: &Map<String, Value>, call: &CallContext) -> Result<AccessRequest, AuthzenError> {
         let mut document = document.clone();
         if let Some(given) = document.get(self.member()).and_then(Value::as_object) {
-            // What is given is ignored besides the type (§8.4 to §8.6), and of a subject what is assumed of everyone.
+            // What is given is ignored besides the type (§8.4 to §8.6), and of a subject what is
+            // assumed of everyone.
             let mut placeholder = Map::new();
             if let Some(kind) = given.get("type") {
                 if kind == "workload" {
                     let expected = "subject.type: expected `user`, as it is not known which workloads there are";
-                    return Err(Failure::Malformed(expected.to_owned()));
+                    return Err(AuthzenError::Malformed(expected.to_owned()));
                 }
                 placeholder.insert("type".to_owned(), kind.clone());
             }
@@ -180,7 +184,7 @@ impl Source<'_> {
         if let Self::Actions = self {
             document.insert(self.member().to_owned(), json!({ "name": "GET" }));
         }
-        read(document, asked)
+        read(document, call)
     }
 
     /// The next ones.
@@ -188,10 +192,10 @@ impl Source<'_> {
         &self,
         position: Option<&str>,
         document: &Map<String, Value>,
-    ) -> Result<Vec<Candidate>, Failure> {
-        let other_search = || Failure::Malformed(OTHER_SEARCH.to_owned());
+    ) -> Result<Vec<Candidate>, AuthzenError> {
+        let other_search = || AuthzenError::Malformed(OTHER_SEARCH.to_owned());
         let chunk = usize::try_from(CHUNK).unwrap_or(usize::MAX);
-        let place = || -> Result<usize, Failure> {
+        let place = || -> Result<usize, AuthzenError> {
             let place = position.map(str::parse).transpose();
             Ok(place.map_err(|_| other_search())?.unwrap_or(0))
         };
@@ -207,7 +211,7 @@ impl Source<'_> {
                 let after = position.map(str::parse).transpose().map_err(|_| other_search())?;
                 let now_us = i64::try_from(clock::now_unix_us()).unwrap_or(i64::MAX);
                 let known = sessions.known_principals(after, CHUNK, now_us).await;
-                let known = known.map_err(Failure::SessionUnknown)?;
+                let known = known.map_err(AuthzenError::SessionUnknown)?;
                 let given = document.get("subject").and_then(|subject| subject.get("properties"));
                 let candidate = |(id, known): (_, Option<KnownPrincipal>)| Candidate {
                     position: ToString::to_string(&id),
@@ -217,7 +221,7 @@ impl Source<'_> {
             }
             Self::Resources(resources) => {
                 let place = place()?;
-                let entities = resources.from(place).iter().take(chunk).cloned().collect();
+                let entities = resources.starting_at(place).iter().take(chunk).cloned().collect();
                 listed(place, entities).collect()
             }
             Self::Actions => {
@@ -232,7 +236,7 @@ impl Source<'_> {
     async fn is_permitted(
         &self,
         search: &Search<'_>,
-        asked: &Asked,
+        call: &CallContext,
         document: &Map<String, Value>,
         entity: &Value,
     ) -> Result<bool, DecisionError> {
@@ -243,15 +247,15 @@ impl Source<'_> {
         };
         document.insert(self.member().to_owned(), entity);
         // What cannot be read is no request that could be permitted.
-        match read(document, asked) {
+        match read(document, call) {
             Ok(request) => search.would_permit(request, clock::now_unix_us()).await,
             Err(_) => Ok(false),
         }
     }
 }
 
-fn read(document: Map<String, Value>, asked: &Asked) -> Result<AccessRequest, Failure> {
-    information::access_request(document, asked).map_err(|problems| Failure::Malformed(problems.to_string()))
+fn read(document: Map<String, Value>, call: &CallContext) -> Result<AccessRequest, AuthzenError> {
+    information::access_request(document, call).map_err(|problems| AuthzenError::Malformed(problems.to_string()))
 }
 
 /// A principal as a subject, unless the search is about another issuer's or tenant's.
@@ -273,7 +277,7 @@ fn subject(known: &KnownPrincipal, given: Option<&Value>) -> Option<Value> {
     Some(json!({ "type": "user", "id": known.subject, "properties": properties }))
 }
 
-/// The claims of a principal's last token, but for those that the search assumes of everyone.
+/// The claims of a principal's last token, except those that the search assumes of every subject.
 fn add_claims(properties: &mut Map<String, Value>, claims: &TokenClaims, given: Option<&Value>) {
     let mut add = |name: &str, value: Value| {
         if given.is_none_or(|given| given.get(name).is_none()) {
@@ -297,7 +301,7 @@ fn add_claims(properties: &mut Map<String, Value>, claims: &TokenClaims, given: 
     }
 }
 
-/// The subject with what the search assumes of everyone, such as roles.
+/// The subject with the properties that the search assumes of every subject, such as roles.
 fn assumed(given: Option<&Value>, entity: &Value) -> Value {
     let given = given.and_then(|given| given.get("properties"));
     let mut entity = entity.clone();
@@ -307,7 +311,7 @@ fn assumed(given: Option<&Value>, entity: &Value) -> Value {
     entity
 }
 
-/// An object with the members of another one besides; where both have one, the latter's counts.
+/// The members of both objects; of a member that both have, the latter's value.
 fn with_members(given: Option<&Value>, more: &Value) -> Value {
     let members = |value: Option<&Value>| value.and_then(Value::as_object).cloned().unwrap_or_default();
     match given {
@@ -316,7 +320,7 @@ fn with_members(given: Option<&Value>, more: &Value) -> Value {
             all.extend(members(Some(more)));
             Value::Object(all)
         }
-        // Whoever reads it says what is wrong with it.
+        // Reading it reports the mistake.
         Some(other) => other.clone(),
     }
 }

@@ -1,4 +1,5 @@
-//! The shape of the file. Each field parses itself, so that one pass over the document finds every mistake.
+//! The shape of the file. Each field parses itself, so that one pass over the document finds every
+//! mistake.
 
 use std::path::Path;
 
@@ -6,13 +7,13 @@ use deserr::{Deserr, ValuePointerRef};
 use picket_core::configuration::problems::Problems;
 use serde_json::Value;
 
+use super::callers::CallerSection;
 use super::devices::DevicesSection;
 use super::fields::{Address, CallerIds, CertificateFile, DatabaseFile, ExistingFile, FilterConfigurationFile};
 use super::fields::{HttpsOrigin, KeyEncryptionKeyFile, Ranged, is_development};
 use super::policies::PoliciesSection;
 use super::risk::{AssessorSettings, RiskSection};
-use super::roles::CallerSection;
-use super::roles_source::RolesSection;
+use super::roles::RolesSection;
 use super::sessions::SessionsSection;
 use super::storage::{StorageSection, location};
 use super::{
@@ -26,7 +27,8 @@ const CONCURRENCY_MAX: u32 = 1024;
 const REQUEST_BYTES_MAX: u32 = 64 * 1024;
 /// A message of Envoy's holds all headers, 60 KiB by Envoy's default, and a certificate.
 const CHECK_BYTES_MAX: u32 = 128 * 1024;
-/// Calls of enforcement points that are not sidecars, each of them up to [`EVALUATIONS_MAX`] decisions.
+/// Calls of enforcement points that are not sidecars, each of them up to [`EVALUATIONS_MAX`]
+/// decisions.
 const EVALUATION_CALLS_MAX: u32 = 256;
 /// A hundred evaluations with long lists of roles.
 const EVALUATION_BYTES_MAX: u32 = 256 * 1024;
@@ -36,7 +38,7 @@ const DENY_VALID_FOR_MS: u32 = 5_000;
 /// A decision that is repeated for longer than a day is no decision about a request.
 const VALID_FOR_MS_MAX: u32 = 86_400_000;
 
-/// The keys that hold paths, which are relative to the file's folder.
+/// The keys whose values are paths relative to the file's folder.
 const PATHS: [(&str, &str); 16] = [
     ("grpc", "certificate_file"),
     ("grpc", "key_file"),
@@ -220,7 +222,8 @@ impl From<Document> for Configuration {
     }
 }
 
-/// Makes the relative paths of a document relative to the working directory, by the folder of its file.
+/// Makes the relative paths of a document relative to the working directory, by the folder of its
+/// file.
 pub(super) fn resolve_paths(document: &mut Value, folder: &Path) {
     for (section, key) in PATHS {
         resolve_path(document.get_mut(section), key, folder);
@@ -240,16 +243,16 @@ fn resolve_path(table: Option<&mut Value>, key: &str, folder: &Path) {
     }
 }
 
-/// What one section means for another.
+/// Checks sections against each other.
 fn sections_agree(document: Document, _location: ValuePointerRef<'_>) -> Result<Document, Problems> {
     let mut problems = Problems::default();
-    what_is_kept_is_stored(&document, &mut problems);
+    state_has_storage(&document, &mut problems);
     development_stays_on_loopback_everywhere(&document, &mut problems);
     problems.none_or(Some(document))
 }
 
-/// What is kept nowhere would be forgotten with the process, revocations among it.
-fn what_is_kept_is_stored(document: &Document, problems: &mut Problems) {
+/// State without a storage would be lost with the process, including revocations.
+fn state_has_storage(document: &Document, problems: &mut Problems) {
     let keepers = [
         ("`[sessions]`", document.sessions.is_some()),
         ("`[devices]`", document.devices.is_some()),
@@ -267,7 +270,8 @@ fn what_is_kept_is_stored(document: &Document, problems: &mut Problems) {
     }
 }
 
-/// A development certificate's key has lain about on some machine: it serves nobody but that machine.
+/// A development certificate's key has lain about on some machine: it serves nobody but that
+/// machine.
 fn development_stays_on_loopback(grpc: GrpcSection, _location: ValuePointerRef<'_>) -> Result<GrpcSection, Problems> {
     let development = [
         ("grpc.certificate_file", &grpc.certificate_file),
@@ -280,7 +284,8 @@ fn development_stays_on_loopback(grpc: GrpcSection, _location: ValuePointerRef<'
     problems.none_or(Some(grpc))
 }
 
-/// The same for the peers whose certificates Envoys pass on, and for the front that serves with the same certificate.
+/// The same for the peers whose certificates Envoys pass on, and for the front that serves with the
+/// same certificate.
 fn development_stays_on_loopback_everywhere(document: &Document, problems: &mut Problems) {
     if let Some(section) = &document.ext_authz {
         let (path, listen) = ("ext_authz.peer_ca_file", ("grpc.listen", &document.grpc.listen));

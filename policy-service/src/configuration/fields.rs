@@ -13,7 +13,8 @@ use super::filter_document::read_filter_configuration;
 use crate::audit::KeyEncryptionKey;
 use crate::policy::{TimeZone, time_zone};
 
-/// What `picket pki init` writes as organisation into its authority's name, and so into every issuer.
+/// What `picket pki init` writes as organisation into its authority's name, and so into every
+/// issuer.
 pub(super) const DEVELOPMENT_ORGANISATION: &str = "Picket development only";
 /// How many callers a list may name; a mesh names its workloads, not its pods.
 const CALLERS_MAX: usize = 10_000;

@@ -10,7 +10,8 @@ use picket_core::token::provider::ProviderKeys;
 /// Reads and checks a document of the filter: JSON, as `picket config check` takes it.
 ///
 /// # Errors
-/// Every mistake in it, and everything that only the filter can do, each with the path to the field.
+/// Every mistake in it, and everything that only the filter can do, each with the path to the
+/// field.
 pub fn read_filter_configuration(file: &Path) -> Result<FilterConfiguration, Problems> {
     let mut problems = Problems::default();
     let bytes = std::fs::metadata(file)
@@ -28,8 +29,8 @@ pub fn read_filter_configuration(file: &Path) -> Result<FilterConfiguration, Pro
     problems.none_or(Some(configuration))
 }
 
-/// Adds a mistake for each provider that needs calls to its issuer. The filter makes them through Envoy's clusters, which this
-/// front has not.
+/// Adds a mistake for each provider that needs calls to its issuer. The filter makes them through
+/// Envoy's clusters, which this front has not.
 fn add_unsupported(configuration: &FilterConfiguration, problems: &mut Problems) {
     for (index, provider) in configuration.providers.iter().enumerate() {
         let (key, what) = match provider.keys {

@@ -120,8 +120,8 @@ pub(super) struct RiskSection {
     geoip_asn_file: Option<ExistingFile>,
 }
 
-/// `[risk.factors]`: the authentication context classes by which a level's factors are asked for. A level without is left to
-/// the policies.
+/// `[risk.factors]`: the authentication context classes by which a level's factors are asked for. A
+/// level without is left to the policies.
 #[derive(Debug, Default, Deserr)]
 #[deserr(deny_unknown_fields, error = Problems)]
 struct FactorsSection {

@@ -1,137 +1,42 @@
-//! `[[grpc.callers]]`: who may call what.
+//! `[roles]`: where the roles of principals come from.
 
-use deserr::{Deserr, ValuePointerRef};
+use deserr::Deserr;
 use picket_core::configuration::problems::Problems;
-use picket_core::spiffe::SpiffeId;
 
-use super::fields::CallerId;
-
-/// A caller with its roles.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AllowedCaller {
-    /// The one URI SAN of its certificate.
-    pub spiffe_id: SpiffeId,
-    /// What it may do.
-    pub roles: CallerRoles,
-}
-
-/// What a caller may do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CallerRole {
-    /// Ask for decisions.
-    Sidecar,
-    /// Tell what it knows of devices and principals.
-    Reporter,
-    /// Look at what there is.
-    Reader,
-    /// Look, and act.
-    Operator,
-}
-
-/// The roles of a caller.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct CallerRoles {
-    held: [bool; CallerRole::ALL.len()],
-}
+use super::RoleSource;
 
 #[derive(Debug, Deserr)]
-#[deserr(deny_unknown_fields, error = Problems, validate = has_a_role -> Problems)]
-pub(super) struct CallerSection {
-    spiffe_id: CallerId,
-    roles: Vec<RoleName>,
+#[deserr(deny_unknown_fields, error = Problems)]
+pub(super) struct RolesSection {
+    #[deserr(default = Source::Token)]
+    source: Source,
 }
 
-#[derive(Clone, Copy, Debug, Deserr)]
-#[deserr(rename_all = lowercase)]
-enum RoleName {
-    Sidecar,
-    Reporter,
-    Reader,
-    Operator,
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserr)]
+enum Source {
+    #[deserr(rename = "token")]
+    Token,
+    #[deserr(rename = "token_and_store")]
+    TokenAndStore,
 }
 
-impl CallerRole {
-    /// Every role.
-    pub const ALL: [Self; 4] = [Self::Sidecar, Self::Reporter, Self::Reader, Self::Operator];
-
-    /// Its name in the configuration.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Sidecar => "sidecar",
-            Self::Reporter => "reporter",
-            Self::Reader => "reader",
-            Self::Operator => "operator",
-        }
+impl Default for RolesSection {
+    fn default() -> Self {
+        Self { source: Source::Token }
     }
 }
 
-impl CallerRoles {
-    /// These.
-    #[must_use]
-    pub fn of(roles: &[CallerRole]) -> Self {
-        Self {
-            held: CallerRole::ALL.map(|role| roles.contains(&role)),
-        }
-    }
-
-    /// These and those.
-    pub fn add(&mut self, others: Self) {
-        for (held, other) in self.held.iter_mut().zip(others.held) {
-            *held |= other;
-        }
-    }
-
-    /// Whether they allow what the role is for. Whoever may act may look.
-    #[must_use]
-    pub fn allow(self, role: CallerRole) -> bool {
-        match role {
-            CallerRole::Sidecar | CallerRole::Reporter | CallerRole::Operator => self.iter().any(|held| held == role),
-            CallerRole::Reader => self
-                .iter()
-                .any(|held| matches!(held, CallerRole::Reader | CallerRole::Operator)),
-        }
-    }
-
-    /// Their names.
-    #[must_use]
-    pub fn names(self) -> Vec<String> {
-        self.iter().map(|role| role.as_str().to_owned()).collect()
-    }
-
-    fn iter(self) -> impl Iterator<Item = CallerRole> {
-        let held = CallerRole::ALL.into_iter().zip(self.held);
-        held.filter(|(_, is_held)| *is_held).map(|(role, _)| role)
+impl RolesSection {
+    pub(super) fn are_stored(&self) -> bool {
+        self.source == Source::TokenAndStore
     }
 }
 
-impl From<CallerSection> for AllowedCaller {
-    fn from(section: CallerSection) -> Self {
-        let roles: Vec<CallerRole> = section.roles.into_iter().map(CallerRole::from).collect();
-        Self {
-            spiffe_id: section.spiffe_id.0,
-            roles: CallerRoles::of(&roles),
+impl From<RolesSection> for RoleSource {
+    fn from(section: RolesSection) -> Self {
+        match section.source {
+            Source::Token => Self::Token,
+            Source::TokenAndStore => Self::TokenAndStore,
         }
     }
-}
-
-impl From<RoleName> for CallerRole {
-    fn from(name: RoleName) -> Self {
-        match name {
-            RoleName::Sidecar => Self::Sidecar,
-            RoleName::Reporter => Self::Reporter,
-            RoleName::Reader => Self::Reader,
-            RoleName::Operator => Self::Operator,
-        }
-    }
-}
-
-fn has_a_role(section: CallerSection, location: ValuePointerRef<'_>) -> Result<CallerSection, Problems> {
-    if section.roles.is_empty() {
-        return Err(super::fields::problem(
-            location,
-            "expected at least one of the roles `sidecar`, `reporter`, `reader` and `operator`".to_owned(),
-        ));
-    }
-    Ok(section)
 }

@@ -17,7 +17,8 @@ const ABSOLUTE_TIMEOUT_S: u32 = 12 * 60 * 60;
 /// More than a person's devices and programs, fewer than a stolen account's.
 const CONCURRENT_MAX: u32 = 100;
 const RETENTION_S: u32 = 7 * DAY_S;
-/// As far as tickets of Kerberos may be off (RFC 4120 §5.9.1), and as the filter lets providers set at most.
+/// As far as tickets of Kerberos may be off (RFC 4120 §5.9.1), and as the filter lets providers set
+/// at most.
 const CLOCK_SKEW_S: u32 = 5 * 60;
 const SESSIONS_MAX: u32 = 1_000_000;
 /// So many tenants fill the storage together, unless the configuration says otherwise.

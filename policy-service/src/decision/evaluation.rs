@@ -1,4 +1,5 @@
-//! The evaluation of a request: what the policies say, and whether the principal has shown the factors that its risk requires.
+//! The evaluation of a request: what the policies say, and whether the principal has shown the
+//! factors that its risk requires.
 
 use picket_core::access::AccessRequest;
 use picket_core::decision::{Effect, Vary};
@@ -50,7 +51,8 @@ impl Decider {
     }
 }
 
-/// A challenge in the place of a permit: the policies would have permitted another authentication of the same principal.
+/// A challenge in the place of a permit: the policies would have permitted another authentication
+/// of the same principal.
 fn challenge(missing: MissingFactors, evaluation: Evaluation) -> Evaluation {
     let reasons = missing.factors.iter().map(|factor| factor.reason().to_owned());
     Evaluation {

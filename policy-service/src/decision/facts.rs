@@ -1,4 +1,5 @@
-//! The facts that a decision depends on besides the request itself: session, device, assigned roles, active policies, and risk.
+//! The facts that a decision depends on besides the request itself: session, device, assigned
+//! roles, active policies, and risk.
 
 use std::sync::Arc;
 
@@ -100,7 +101,8 @@ impl Decider {
         }
         let place = sessions.place()?;
         let (sessions, audit, request) = (Arc::clone(sessions), self.audit.clone(), request.clone());
-        // On its own, so that it is carried to its end when the caller goes away: what happens to a session is recorded.
+        // On its own, so that it is carried to its end when the caller goes away: what happens to a
+        // session is recorded.
         let judged = tokio::spawn(async move {
             let _place = place;
             let mut changes = Vec::new();
@@ -132,8 +134,8 @@ impl Decider {
         }
     }
 
-    /// Adds the roles that were assigned to the principal. The principal is part of each sidecar's cache key: a cached decision is
-    /// given to nobody else.
+    /// Adds the roles that were assigned to the principal. The principal is part of each sidecar's
+    /// cache key: a cached decision is given to nobody else.
     pub(super) fn assign_roles(&self, request: &mut AccessRequest, time_us: u64) -> Result<Added, DecisionError> {
         match (&self.roles, &mut request.principal) {
             (Some(roles), Some(principal)) => roles.add_to(principal, signed(time_us)).map_err(DecisionError::Roles),

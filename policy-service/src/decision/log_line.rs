@@ -1,4 +1,5 @@
-//! The log line of a decision. It has neither subject nor path: those are in the audit record, which is sealed.
+//! The log line of a decision. It has neither subject nor path: those are in the audit record,
+//! which is sealed.
 
 use picket_core::access::AccessRequest;
 use picket_core::configuration::problems::shortened;

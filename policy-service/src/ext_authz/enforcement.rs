@@ -1,4 +1,5 @@
-//! The enforcer, on a thread of its own: it is changed by each request, and shared by none.
+//! The enforcer, on a thread of its own: each request changes its state, and it is not shared
+//! between threads.
 
 use std::cell::RefCell;
 use std::io;
@@ -33,15 +34,17 @@ use crate::decision::{Decider, DecisionError};
 use crate::sessions::Presence;
 use crate::transport::TlsError;
 
-/// Checks at once, those that wait for a decision among them: as many as calls by default. More are refused.
+/// Concurrent checks, including those that wait for a decision: as many as calls by default. More
+/// are rejected.
 const CHECKS_MAX: usize = 1024;
-/// How long a decision is waited for where the configuration does not say it, because no rule asks for one.
+/// The time limit of a decision where the filter's configuration has none, because no rule needs a
+/// decision.
 const DECISION_TIMEOUT_MS: u32 = 500;
 const MICROSECONDS_PER_MILLISECOND: u64 = 1000;
 
-/// Why the front cannot serve.
+/// Why external authorization cannot start.
 #[derive(Debug, thiserror::Error)]
-pub enum StartError {
+pub enum ExtAuthzError {
     /// The filter's configuration has mistakes, or asks for what only the filter can do.
     #[error("ext_authz.filter_configuration_file: {0}")]
     Configuration(#[from] Problems),
@@ -62,10 +65,10 @@ pub enum StartError {
 /// Why there is no verdict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum CheckError {
-    /// Envoy tells too little.
+    /// Envoy's message lacks a part.
     #[error(transparent)]
     Request(#[from] RequestError),
-    /// As many checks as there may be are under way.
+    /// The limit of concurrent checks is reached.
     #[error("too many checks at once")]
     Overloaded,
     /// The service stops.
@@ -73,30 +76,31 @@ pub(crate) enum CheckError {
     Stopping,
 }
 
-/// The way to the enforcer. Its thread ends with the last clone.
+/// A handle to the enforcer's thread, which ends with the last clone.
 #[derive(Clone)]
 pub(crate) struct Enforcement {
     checks: mpsc::Sender<Check>,
     slots: Arc<Semaphore>,
 }
 
-/// A request that is to be decided.
+/// A request that waits for its verdict.
 struct Check {
     request: ExternalRequest,
     /// The SPIFFE ID of the Envoy that asks.
     caller: Arc<str>,
     stopwatch: Stopwatch,
-    answer: oneshot::Sender<CheckResponse>,
+    response: oneshot::Sender<CheckResponse>,
     _slot: OwnedSemaphorePermit,
 }
 
 impl Enforcement {
-    /// Starts the thread, and returns when it serves. Decisions are made on the runtime that this is called on.
+    /// Starts the thread, and returns when it serves. Decisions are made on the runtime that this
+    /// is called on.
     pub(crate) async fn start(
         settings: ExtAuthzSettings,
         decider: Arc<Decider>,
         metrics: ExtAuthzMetrics,
-    ) -> Result<Self, StartError> {
+    ) -> Result<Self, ExtAuthzError> {
         let (sender, checks) = mpsc::channel(CHECKS_MAX);
         let (started, start) = oneshot::channel();
         let handle = Handle::current();
@@ -109,7 +113,7 @@ impl Enforcement {
                 });
                 match made {
                     Ok((worker, runtime)) => {
-                        // Whoever started this is gone, and so is the sender of checks.
+                        // The starter is gone, and so is the sender of checks.
                         let _gone = started.send(Ok(()));
                         LocalSet::new().block_on(&runtime, serve(Rc::new(worker), checks));
                     }
@@ -118,14 +122,14 @@ impl Enforcement {
                     }
                 }
             })?;
-        start.await.unwrap_or(Err(StartError::Ended))?;
+        start.await.unwrap_or(Err(ExtAuthzError::Ended))?;
         Ok(Self {
             checks: sender,
             slots: Arc::new(Semaphore::new(CHECKS_MAX)),
         })
     }
 
-    /// Decides about the request of a message of Envoy's.
+    /// Checks the request of a message of Envoy's.
     pub(crate) async fn check(
         &self,
         message: CheckRequest,
@@ -135,12 +139,12 @@ impl Enforcement {
         let slot = Arc::clone(&self.slots).try_acquire_owned();
         let slot = slot.map_err(|_| CheckError::Overloaded)?;
         let request = ExternalRequest::try_from(message)?;
-        let (answer, verdict) = oneshot::channel();
+        let (response, verdict) = oneshot::channel();
         let check = Check {
             request,
             caller,
             stopwatch,
-            answer,
+            response,
             _slot: slot,
         };
         self.checks.try_send(check).map_err(|error| match error {
@@ -154,7 +158,7 @@ impl Enforcement {
 async fn serve(worker: Rc<Worker>, mut checks: mpsc::Receiver<Check>) {
     while let Some(check) = checks.recv().await {
         match worker.arrived(&check.request) {
-            Step::Decided(verdict) => worker.answer(check.answer, &verdict),
+            Step::Decided(verdict) => worker.respond(check.response, &verdict),
             Step::Ask(question) => {
                 tokio::task::spawn_local(Rc::clone(&worker).ask(*question, check));
             }
@@ -162,7 +166,7 @@ async fn serve(worker: Rc<Worker>, mut checks: mpsc::Receiver<Check>) {
             // fetched.
             Step::Introspect(_) | Step::AwaitKeys(_) => {
                 let caller = Caller::of(&check.request.headers());
-                worker.answer(check.answer, &Err(Refusal::host_failure(caller)));
+                worker.respond(check.response, &Err(Refusal::host_failure(caller)));
             }
         }
     }
@@ -187,11 +191,12 @@ impl Worker {
         decider: Arc<Decider>,
         metrics: ExtAuthzMetrics,
         runtime: Handle,
-    ) -> Result<Self, StartError> {
+    ) -> Result<Self, ExtAuthzError> {
         let mut configuration = read_filter_configuration(&settings.filter_configuration_file)?;
         configuration.read_environment(|name| std::env::var(name).ok())?;
         let [seed, peers_seed] = [u64::from_le_bytes(random()?), u64::from_le_bytes(random()?)];
-        // No other program has the ledger, nor the secret of nonces: a proof is taken once by all of this service.
+        // No other process has the ledger or the secret of nonces: this service accepts a proof
+        // once.
         let proofs = ProofMemory::of_one_worker(SharedSecret::new(random()?), &configuration.dpop);
         Ok(Self {
             peers: Peers::new(&settings.peer_ca_file, peers_seed)?,
@@ -201,7 +206,8 @@ impl Worker {
                 false => Explanations::Withheld,
             },
             decision_timeout: decision_timeout(&configuration),
-            // A message of Envoy's does not hold its node's id; the record has the SPIFFE ID of the Envoy that asks.
+            // A message of Envoy's does not hold its node's id; the record has the SPIFFE ID of the
+            // Envoy that asks.
             enforcer: RefCell::new(Enforcer::new(
                 configuration,
                 String::new(),
@@ -220,7 +226,7 @@ impl Worker {
         let mut enforcer = self.enforcer.borrow_mut();
         let (step, notes) = enforcer.request_arrived(&Arrival {
             headers: &request.headers(),
-            connection: &Seen {
+            connection: &EnvoyConnection {
                 request,
                 peers: &self.peers,
                 now,
@@ -237,17 +243,17 @@ impl Worker {
         let Check {
             caller,
             stopwatch,
-            mut answer,
+            mut response,
             _slot,
             ..
         } = check;
         let decision = tokio::select! {
             decision = self.decision(request, caller, stopwatch) => decision,
-            // Nobody waits for it any more.
-            () = answer.closed() => return,
+            // Envoy does not wait any more.
+            () = response.closed() => return,
         };
         let verdict = self.enforcer.borrow_mut().answer_arrived(pending, decision, now());
-        self.answer(answer, &verdict);
+        self.respond(response, &verdict);
     }
 
     async fn decision(
@@ -262,7 +268,8 @@ impl Worker {
         call.spawn_on(
             async move {
                 let decision = decider.decide(request, Presence::Client, &caller, stopwatch).await?;
-                // What is revoked or activated here holds at the next request: this cache hears nothing of it.
+                // A revocation or activation applies from the next request on, and the enforcer's
+                // cache is not notified of it.
                 let valid_for_ms = match decider.decisions_can_change() {
                     true => 0,
                     false => decision.valid_for_ms,
@@ -284,7 +291,7 @@ impl Worker {
         }
     }
 
-    fn answer(&self, answer: oneshot::Sender<CheckResponse>, verdict: &Verdict) {
+    fn respond(&self, sender: oneshot::Sender<CheckResponse>, verdict: &Verdict) {
         self.metrics.count_verdict(verdict);
         let response = match verdict {
             Ok(permit) => {
@@ -294,19 +301,19 @@ impl Worker {
             }
             Err(refusal) => response::refused(refusal, &self.realm),
         };
-        // Where nobody waits any more, Envoy has refused the request itself.
-        let _gone = answer.send(response);
+        // An error means that Envoy does not wait any more: it has refused the request itself.
+        let _gone = sender.send(response);
     }
 }
 
-/// A request's connection, as Envoy tells it.
-struct Seen<'a> {
+/// A request's connection, as Envoy describes it.
+struct EnvoyConnection<'a> {
     request: &'a ExternalRequest,
     peers: &'a Peers,
     now: Timestamp,
 }
 
-impl Connection for Seen<'_> {
+impl Connection for EnvoyConnection<'_> {
     fn peer(&self) -> Rc<PeerResult> {
         self.peers.identify(&self.request.certificate, self.now)
     }
@@ -334,8 +341,10 @@ fn now() -> Timestamp {
     Timestamp::from_ms(clock::now_unix_us() / MICROSECONDS_PER_MILLISECOND)
 }
 
-fn random<const BYTES: usize>() -> Result<[u8; BYTES], StartError> {
+fn random<const BYTES: usize>() -> Result<[u8; BYTES], ExtAuthzError> {
     let mut bytes = [0; BYTES];
-    SystemRandom::new().fill(&mut bytes).map_err(|_| StartError::Random)?;
+    SystemRandom::new()
+        .fill(&mut bytes)
+        .map_err(|_| ExtAuthzError::Random)?;
     Ok(bytes)
 }

@@ -1,4 +1,4 @@
-//! Who is on the other side of Envoy's connection.
+//! The peer of Envoy's connection, by its certificate.
 
 use std::cell::RefCell;
 use std::num::NonZeroUsize;
@@ -20,25 +20,26 @@ use rustls_pki_types::{CertificateDer, UnixTime};
 
 use crate::transport::{TlsError, certificate_authorities, crypto_provider};
 
-/// How many certificates are remembered; others are validated again.
+/// The certificates in the cache; others are validated again.
 const CERTIFICATES_MAX: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
 /// Each byte of a certificate takes three at most when it is percent-encoded.
 const ENCODED_BYTES_MAX: usize = 3 * CERTIFICATE_BYTES_MAX;
 
 type Fingerprint = [u8; SHA256_OUTPUT_LEN];
 
-/// Tells peers by their certificates.
+/// Identifies peers by their certificates.
 ///
-/// Envoy does not say whether it has validated the certificate that it passes on, only that the caller holds its key. So
-/// it is validated here, by the mesh's own authorities.
+/// Envoy's message does not say whether Envoy has validated the certificate, only that the caller
+/// has its key. So the certificate is validated here, by the mesh's own authorities.
 pub(super) struct Peers {
     verifier: Arc<dyn ClientCertVerifier>,
-    /// Chain and name of a certificate never change; its dates are looked at for each request.
+    /// Chain and name of a certificate never change; its dates are checked for each request.
     known: RefCell<Cache<Fingerprint, Rc<PeerResult>>>,
 }
 
 impl Peers {
-    /// By the authorities in this file, which may be intermediate ones: Envoy passes on no more than the leaf.
+    /// With the authorities in this file, which may be intermediate ones: Envoy sends the leaf
+    /// only.
     pub(super) fn new(authorities_file: &Path, seed: u64) -> Result<Self, TlsError> {
         let roots = certificate_authorities("ext_authz.peer_ca_file", authorities_file)?;
         let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), crypto_provider()).build()?;
@@ -66,14 +67,14 @@ impl Peers {
         peer
     }
 
-    /// As in the filter, what the certificate itself lacks is named first.
+    /// As in the filter, a fault of the certificate itself is reported before one of its chain.
     fn read(&self, certificate: &str, now: Timestamp) -> PeerResult {
         let pem: Vec<u8> = percent_decode_str(certificate).collect();
         let peer = peer::identify(PeerEvidence {
             is_validated: Some(true),
             certificate_pem: Some(&pem),
         })?;
-        // Core looks at the dates, for each request. The chain is asked about a time at which they hold.
+        // Core checks the dates for each request. The chain is checked at a time within them.
         let last = Timestamp::from_ms(peer.ends_at.as_ms().saturating_sub(1));
         self.check_chain(&pem, now.max(peer.starts_at).min(last))?;
         Ok(peer)

@@ -1,4 +1,4 @@
-//! What Envoy tells of a request, as core takes it.
+//! Envoy's description of a request, as core reads it.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -6,19 +6,19 @@ use picket_core::request::Header;
 use picket_proto::external::envoy::config::core::v3::{Address, HeaderValue, address, socket_address};
 use picket_proto::external::envoy::service::auth::v3::CheckRequest;
 
-/// Why a message of Envoy's says too little. `Display` names the setting that is missing.
+/// Why a message of Envoy's cannot be checked. `Display` names the setting that is missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum RequestError {
-    /// There are no headers, or merged ones, in which nobody sees what was sent twice.
+    /// It has no headers, or merged ones, which hide a header that was sent twice.
     #[error("`attributes.request.http.header_map` is required: ext_authz needs `encode_raw_headers: true`")]
     NoRawHeaders,
-    /// No name of Envoy's: it gives them in lower case.
+    /// A header name that Envoy has not written: it writes them in lower case.
     #[error("`attributes.request.http.header_map` has a name that is not in lower case")]
     HeaderName,
 }
 
-/// A request that Envoy asks about. Nothing but headers and connection counts: `context_extensions`, metadata and
-/// `source.principal`, which comes without a proof, are not even read.
+/// A request that Envoy asks about. Only headers and connection are read: not `context_extensions`,
+/// metadata, or `source.principal`, which has no proof.
 #[derive(Debug)]
 pub(super) struct ExternalRequest {
     headers: Vec<HeaderValue>,

@@ -1,4 +1,4 @@
-//! Verdicts, as Envoy carries them out.
+//! Verdicts as responses to Envoy.
 
 use std::collections::BTreeSet;
 
@@ -13,10 +13,10 @@ use picket_proto::external::google::rpc::Status;
 const OK: i32 = 0;
 /// RFC 9449 §8.2.
 const NONCE_HEADER: &str = "dpop-nonce";
-/// What stands for a code that is out of range: never OK.
+/// In the place of a code that is out of range: never OK.
 const PERMISSION_DENIED: i32 = 7;
 
-/// Whether permitted responses name reason and decider, as refusals do.
+/// Whether responses to permitted requests name reason and decider, as refusals do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Explanations {
     /// They do.
@@ -25,26 +25,27 @@ pub(super) enum Explanations {
     Withheld,
 }
 
-/// Forward as the permit says: what the filter does with it. Envoy cannot remove a header of the response here, so the nonce that
-/// is given out now takes the place of the upstream's own, where that sends one. `nonce` is that one; the permit's own excludes it.
+/// A permit: Envoy forwards the request with the changes that the filter would make. Envoy cannot
+/// remove a header of the response here, so `nonce` replaces the upstream's own, where it sends
+/// one; a permit with a nonce of its own excludes it.
 pub(super) fn permitted(permit: &Permit, explanations: Explanations, nonce: Option<&str>) -> CheckResponse {
     let set: Vec<(&str, &str)> = permit.headers_to_set().collect();
     // Envoy removes after it has set, and setting replaces all that the request has of that name.
     let is_set = |name: &&str| set.iter().any(|(wanted, _)| wanted == name);
     let removed: BTreeSet<&str> = permit.headers_to_remove().filter(|name| !is_set(name)).collect();
     let path = permit.rewritten_path().map(|path| (":path", path));
-    let mut told = Vec::new();
+    let mut added = Vec::new();
     if let Some(nonce) = permit.next_nonce() {
         // RFC 9449 §8.2: from a cache the nonce would be an old one.
-        told.extend([(NONCE_HEADER, nonce), ("cache-control", "no-store")]);
+        added.extend([(NONCE_HEADER, nonce), ("cache-control", "no-store")]);
     }
     if explanations == Explanations::Given {
-        told.extend([
+        added.extend([
             ("x-picket-reason", permit.reason().code()),
             ("x-picket-decided-by", permit.decided_by().as_str()),
         ]);
     }
-    let mut response_headers = overwriting(told);
+    let mut response_headers = overwriting(added);
     let nonce = nonce.map(|nonce| (NONCE_HEADER, nonce));
     response_headers.extend(with_action(HeaderAppendAction::OverwriteIfExists, nonce));
     let response = OkHttpResponse {
@@ -58,8 +59,8 @@ pub(super) fn permitted(permit: &Permit, explanations: Explanations, nonce: Opti
     }
 }
 
-/// Answer as core has written it. For gRPC Envoy's own status would be one of HTTP's; behind its
-/// filter for gRPC-Web it would not make one at all.
+/// A refusal: Envoy replies as core has written it. For gRPC Envoy's own status would be one of
+/// HTTP's; behind its filter for gRPC-Web it would not make one at all.
 pub(super) fn refused(refusal: &Refusal, realm: &str) -> CheckResponse {
     let reply = reply(refusal, realm);
     let grpc_status = reply.grpc_status.map(|code| code.to_string());

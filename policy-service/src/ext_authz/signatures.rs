@@ -1,4 +1,5 @@
-//! Who checks the signatures of tokens: ring where it can, which takes a tenth of the time.
+//! Verification of token signatures: by ring where it supports the algorithm, in a tenth of core's
+//! time.
 
 use picket_core::signature::{SignatureVerifier, SoftwareVerifier};
 use picket_core::token::algorithm::TokenAlgorithm;

@@ -17,9 +17,9 @@ use crate::clock;
 use crate::configuration::CallerRole;
 use crate::risk::{Baseline, Factor, Noted, Past, PrincipalKey};
 use crate::transport::AdmittedCall;
-use reports::{Authentication, Dynamics};
+use reports::{AuthenticationReport, DynamicsReport};
 
-/// Reports in a call.
+/// The reports in one call at most.
 const REPORTS_MAX: usize = 100;
 
 /// Serves `RiskAdmin`.
@@ -62,16 +62,18 @@ impl RiskAdmin for RiskAdminService {
         let (call, risk) = self.authorized(&request, CallerRole::Reporter)?;
         let messages = request.into_inner().reports;
         self.count_reports(&call, messages.len())?;
-        let reports = reports::each(messages, |report| Authentication::read(report, clock::now_unix_us()))?;
+        let reports = reports::read_all(messages, |report| {
+            AuthenticationReport::read(report, clock::now_unix_us())
+        })?;
         let action = AdminAction {
             call,
             act: Act::ReportAuthentication,
-            target: reports::authentications_in_words(&reports),
+            target: reports::describe_authentications(&reports),
         };
         let work = async move {
             let mut response = v1::ReportAuthenticationResponse::default();
             for report in &reports {
-                let count = match report.tell(&risk) {
+                let count = match report.report_to(&risk) {
                     Noted::Baseline => &mut response.remembered,
                     Noted::Aside => &mut response.kept_aside,
                     Noted::Dropped => &mut response.dropped,
@@ -94,14 +96,14 @@ impl RiskAdmin for RiskAdminService {
         let (call, risk) = self.authorized(&request, CallerRole::Reporter)?;
         let messages = request.into_inner().reports;
         self.count_reports(&call, messages.len())?;
-        let reports = reports::each(messages, Dynamics::read)?;
+        let reports = reports::read_all(messages, DynamicsReport::read)?;
         // What the record says depends on what they come to, which takes no time to find out.
         let now_s = reports::seconds(clock::now_unix_us());
-        let scores: Vec<Option<u32>> = reports.iter().map(|report| report.tell(&risk, now_s)).collect();
+        let scores: Vec<Option<u32>> = reports.iter().map(|report| report.report_to(&risk, now_s)).collect();
         let action = AdminAction {
             call,
             act: Act::ReportDynamics,
-            target: reports::dynamics_in_words(&reports, &scores),
+            target: reports::describe_dynamics(&reports, &scores),
         };
         let work = async move {
             let outcome = match scores.iter().any(Option::is_some) {

@@ -1,4 +1,4 @@
-//! Whether decisions are given, for the health service.
+//! Reports to the gRPC health service whether decisions are given.
 
 use tokio::sync::watch;
 use tonic_health::server::HealthReporter;
@@ -8,16 +8,17 @@ use crate::grpc;
 use crate::revisions::PolicyState;
 use crate::state::StorageState;
 
-/// What decisions need: the audit log, and where they are configured the storage and the policies in it.
-pub(super) struct Watched {
+/// The parts that every decision needs: the audit log, and where they are configured the storage
+/// and the policies in it.
+pub(super) struct Dependencies {
     audit: watch::Receiver<AuditState>,
     storage: watch::Receiver<StorageState>,
     policies: watch::Receiver<PolicyState>,
-    /// Channels that nobody sends on, and that are never closed, stand for what is not configured.
+    /// The senders of channels for parts that are not configured, which must stay open.
     _never: (watch::Sender<StorageState>, watch::Sender<PolicyState>),
 }
 
-impl Watched {
+impl Dependencies {
     pub(super) fn new(
         audit: watch::Receiver<AuditState>,
         storage: Option<watch::Receiver<StorageState>>,
@@ -35,16 +36,16 @@ impl Watched {
         }
     }
 
-    /// Without one of them no decision is given, or not the right one.
-    pub(super) fn all_work(&mut self) -> bool {
+    /// Whether all of them work. Otherwise decisions fail, or are made by the wrong policies.
+    pub(super) fn are_working(&mut self) -> bool {
         let audit_works = *self.audit.borrow_and_update() == AuditState::Working;
         let storage_works = *self.storage.borrow_and_update() == StorageState::Working;
         let policies_work = *self.policies.borrow_and_update() == PolicyState::Working;
         audit_works && storage_works && policies_work
     }
 
-    /// Tells each change until the service ends.
-    pub(super) async fn tell(mut self, health: HealthReporter) {
+    /// Reports each change until the service ends.
+    pub(super) async fn report_changes(mut self, health: HealthReporter) {
         loop {
             let changed = tokio::select! {
                 changed = self.audit.changed() => changed,
@@ -54,7 +55,7 @@ impl Watched {
             if changed.is_err() {
                 return;
             }
-            grpc::report_health(&health, self.all_work()).await;
+            grpc::report_health(&health, self.are_working()).await;
         }
     }
 }

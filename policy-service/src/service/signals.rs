@@ -1,10 +1,11 @@
-//! Signals that make other programs read their configuration anew. By default they end a process; here they do nothing but say so.
+//! Signals by which other programs reload their configuration. By default they end a process; here
+//! they are only logged.
 
 use std::io;
 
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Logs these signals from now on. The standard library ignores SIGPIPE already.
+/// Logs these signals instead of ending. The standard library ignores SIGPIPE already.
 pub(super) fn ignore() -> io::Result<()> {
     for (kind, name) in [
         (SignalKind::hangup(), "SIGHUP"),

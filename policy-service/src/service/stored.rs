@@ -1,4 +1,5 @@
-//! The policies that decide and what else is remembered of what is stored, each where it is configured.
+//! The parts whose state is stored: policies, sessions, devices and roles, each where it is
+//! configured.
 
 use std::sync::Arc;
 
@@ -17,8 +18,8 @@ use crate::sessions::{Memory, Sessions, Settings};
 use crate::state::{CachedView, Freshness, StorageError, StorageState, StorageSync, Store, Subscribers};
 use crate::storage::{self, Location};
 
-/// What remembers, and what keeps it.
-pub(super) struct Stored {
+/// The parts, and the task that keeps their caches in step with the storage.
+pub(super) struct StoredState {
     pub(super) policies: ActivePolicies,
     pub(super) sessions: Option<Arc<Sessions>>,
     pub(super) devices: Option<Arc<Devices>>,
@@ -45,9 +46,9 @@ impl Opened {
     }
 }
 
-impl Stored {
-    /// Opens the storage, where there is one, and waits until all is known that has to be. `folder` has the policies that are in
-    /// none.
+impl StoredState {
+    /// Opens the storage, where there is one, and waits until every cache is filled. `folder` has
+    /// the policies of a folder.
     pub(super) async fn open(
         configuration: &Configuration,
         folder: Option<PolicyEngine>,
@@ -101,18 +102,18 @@ impl Stored {
         })
     }
 
-    /// Whether the storage works.
+    /// The state of the storage; `None`: nothing is stored.
     pub(super) fn storage_state(&self) -> Option<watch::Receiver<StorageState>> {
         self.sync.as_ref().map(StorageSync::state)
     }
 
-    /// Whether there are the right policies in it.
+    /// The state of the stored policies; `None`: they are those of a folder.
     pub(super) fn policy_state(&self) -> Option<watch::Receiver<PolicyState>> {
         self.policies.revisions().map(|revisions| revisions.state())
     }
 }
 
-/// The policies of the folder, where they are in one, and metrics that name them.
+/// The policies of the folder, where the configuration names one, and metrics that name them.
 pub(super) fn load_folder(configuration: &Configuration) -> Result<(Option<PolicyEngine>, Arc<Metrics>), ServiceError> {
     let directory = match &configuration.policies.source {
         PolicySource::Folder(directory) => directory,
@@ -155,7 +156,7 @@ fn devices_in(
     )))
 }
 
-/// Protects a cache's hashes from whoever chooses what is in it.
+/// A seed for a cache's hashes, so that clients cannot provoke collisions.
 fn seed() -> Result<u64, ServiceError> {
     let mut seed = [0; 8];
     SystemRandom::new().fill(&mut seed).map_err(|_| ServiceError::Random)?;

@@ -20,7 +20,8 @@ use super::tls::TlsServer;
 
 /// Concurrent connections of configured callers: two for each worker of a thousand sidecars.
 const CONNECTIONS_MAX: usize = 4096;
-/// Concurrent connections of refused callers. Their calls are answered with the refusal, and they use no slot of configured callers.
+/// Concurrent connections of refused callers. Their calls are answered with the refusal, and they
+/// use no slot of configured callers.
 const REFUSED_CONNECTIONS_MAX: usize = 64;
 /// A handshake on a working network takes milliseconds.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -87,7 +88,8 @@ async fn accept(listener: TcpListener, handshake: Handshake) {
 
 impl Handshake {
     async fn run(self, stream: TcpStream, address: IpAddr, handshake_slot: HandshakeSlot) {
-        // Without it, small answers wait for the other end's acknowledgement; with an error it is only slower.
+        // Without it, small answers wait for the other end's acknowledgement; with an error it is
+        // only slower.
         let _slower = stream.set_nodelay(true);
         let stream = match tokio::time::timeout(HANDSHAKE_TIMEOUT, self.tls.0.accept(stream)).await {
             Ok(Ok(stream)) => stream,

@@ -1,4 +1,5 @@
-//! Admission of calls, before their bodies are read: the caller's roles, and the limit on concurrent calls.
+//! Admission of calls, before their bodies are read: the caller's roles, and the limit on
+//! concurrent calls.
 
 use std::sync::Arc;
 
@@ -8,8 +9,8 @@ use super::TransportMetrics;
 use super::caller::{Caller, CallerRefusal, record_missing_role};
 use crate::configuration::{CallerRole, CallerRoles};
 
-/// Admits calls of authorized callers up to the concurrency limit. Further calls are rejected, not queued: their sidecars answer 503
-/// at once rather than late.
+/// Admits calls of authorized callers up to the concurrency limit. Further calls are rejected, not
+/// queued: their sidecars answer 503 at once rather than late.
 #[derive(Clone)]
 pub(crate) struct AdmissionControl {
     slots: Arc<Semaphore>,

@@ -1,5 +1,5 @@
-//! The caller of a connection: the SPIFFE ID in its client certificate and the roles that the configuration gives it, looked up once
-//! for each connection.
+//! The caller of a connection: the SPIFFE ID in its client certificate and the roles that the
+//! configuration gives it, looked up once for each connection.
 
 use std::collections::HashMap;
 use std::net::IpAddr;

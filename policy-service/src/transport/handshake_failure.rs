@@ -122,7 +122,8 @@ impl From<&Error> for HandshakeFailure {
                 | AlertDescription::CertificateExpired
                 | AlertDescription::CertificateUnknown
                 | AlertDescription::UnknownCA
-                // RFC 8446 §6.2: also a signature that does not hold, as of an authority of the same name.
+                // RFC 8446 §6.2: also a signature that does not hold, as of an authority of the
+                // same name.
                 | AlertDescription::DecryptError
                 | AlertDescription::AccessDenied),
             ) => Self::ServiceCertificate(format!("{alert:?}")),

@@ -1,5 +1,5 @@
-//! Limits on concurrent handshakes, in all and from one address: clients without a verified certificate use no connection slot, and
-//! one address cannot use all handshake slots.
+//! Limits on concurrent handshakes, in all and from one address: clients without a verified
+//! certificate use no connection slot, and one address cannot use all handshake slots.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};

@@ -1,4 +1,4 @@
-//! Reports, checked field by field, and what the audit log says about them.
+//! Reports about principals: checks of their fields, and their description in the audit log.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -13,7 +13,7 @@ use crate::risk::{AuthenticationOutcome, Measure, Measured, Noted, PrincipalKey,
 
 /// Names are no longer than a token.
 const NAME_BYTES_MAX: usize = 8 * 1024;
-/// How much of a name a record holds.
+/// The length of a name in a record at most.
 const RECORDED_BYTES_MAX: usize = 256;
 const US_PER_S: u64 = 1_000_000;
 /// No window is longer.
@@ -21,16 +21,16 @@ const AGE_US_MAX: u64 = 86_400 * US_PER_S;
 /// By how much clocks may differ.
 const AHEAD_US_MAX: u64 = 60 * US_PER_S;
 
-/// An authentication that somebody tells of.
-pub(super) struct Authentication {
+/// An authentication elsewhere.
+pub(super) struct AuthenticationReport {
     principal: Principal,
     outcome: AuthenticationOutcome,
     at_s: u32,
     source: Option<IpAddr>,
 }
 
-/// How a client was handled.
-pub(super) struct Dynamics {
+/// Measures of how a client was handled.
+pub(super) struct DynamicsReport {
     principal: Principal,
     session: SessionKey,
     measured: Measured,
@@ -41,11 +41,14 @@ struct Principal {
     subject: String,
 }
 
-/// A field of a report, and what was expected of it.
-type Mistake = (&'static str, &'static str);
+/// A field of a report with a mistake, and the expected value.
+type FieldMistake = (&'static str, &'static str);
 
-/// Reads each, or tells the first mistake.
-pub(super) fn each<R, T>(reports: Vec<R>, read: impl Fn(R) -> Result<T, Mistake>) -> Result<Vec<T>, AdminError> {
+/// Reads all reports, or returns the first mistake.
+pub(super) fn read_all<R, T>(
+    reports: Vec<R>,
+    read: impl Fn(R) -> Result<T, FieldMistake>,
+) -> Result<Vec<T>, AdminError> {
     let read =
         |(index, report)| read(report).map_err(|(field, expected)| AdminError::Report { index, field, expected });
     reports.into_iter().enumerate().map(read).collect()
@@ -56,8 +59,8 @@ pub(super) fn seconds(time_us: u64) -> u32 {
     u32::try_from(time_us / US_PER_S).unwrap_or(u32::MAX)
 }
 
-impl Authentication {
-    pub(super) fn read(report: v1::AuthenticationReport, now_us: u64) -> Result<Self, Mistake> {
+impl AuthenticationReport {
+    pub(super) fn read(report: v1::AuthenticationReport, now_us: u64) -> Result<Self, FieldMistake> {
         let outcome = match report.outcome() {
             v1::AuthenticationOutcome::Unspecified => {
                 return Err((
@@ -94,13 +97,13 @@ impl Authentication {
         })
     }
 
-    pub(super) fn tell(&self, risk: &Assessor) -> Noted {
+    pub(super) fn report_to(&self, risk: &Assessor) -> Noted {
         risk.report_authentication(self.principal.key(), self.outcome, self.at_s, self.source)
     }
 }
 
-impl Dynamics {
-    pub(super) fn read(report: v1::DynamicsReport) -> Result<Self, Mistake> {
+impl DynamicsReport {
+    pub(super) fn read(report: v1::DynamicsReport) -> Result<Self, FieldMistake> {
         let name = match &report.session {
             Some(Session::SessionId(id)) if is_name(id) => SessionName::SessionId(id),
             Some(Session::TokenId(id)) if is_name(id) => SessionName::TokenId(id),
@@ -132,13 +135,13 @@ impl Dynamics {
         })
     }
 
-    pub(super) fn tell(&self, risk: &Assessor, now_s: u32) -> Option<u32> {
+    pub(super) fn report_to(&self, risk: &Assessor, now_s: u32) -> Option<u32> {
         risk.report_dynamics(self.principal.key(), self.session, now_s, self.measured)
     }
 }
 
 impl Principal {
-    fn read(issuer: String, subject: String) -> Result<Self, Mistake> {
+    fn read(issuer: String, subject: String) -> Result<Self, FieldMistake> {
         match (is_name(&issuer), is_name(&subject)) {
             (false, _) => Err(("issuer", "1 to 8192 bytes")),
             (true, false) => Err(("subject", "1 to 8192 bytes")),
@@ -162,8 +165,8 @@ fn is_name(text: &str) -> bool {
     (1..=NAME_BYTES_MAX).contains(&text.len())
 }
 
-/// Whose, each principal once.
-pub(super) fn authentications_in_words(reports: &[Authentication]) -> String {
+/// The principals of authentications by outcome, each once.
+pub(super) fn describe_authentications(reports: &[AuthenticationReport]) -> String {
     let of = |outcome| {
         let mut counts: BTreeMap<String, usize> = BTreeMap::new();
         for report in reports.iter().filter(|report| report.outcome == outcome) {
@@ -182,9 +185,10 @@ pub(super) fn authentications_in_words(reports: &[Authentication]) -> String {
     ])
 }
 
-/// Those in which something was off by name, with their anomaly scores. Of the others it is said how many they were: they are many, and change little.
-pub(super) fn dynamics_in_words(reports: &[Dynamics], scores: &[Option<u32>]) -> String {
-    let off = |(report, score): (&Dynamics, &Option<u32>)| {
+/// The principals with an anomaly by name, with their scores, and the number of the other reports,
+/// which are many and change little.
+pub(super) fn describe_dynamics(reports: &[DynamicsReport], scores: &[Option<u32>]) -> String {
+    let off = |(report, score): (&DynamicsReport, &Option<u32>)| {
         let score = score.filter(|score| *score > 0)?;
         Some(format!("{} ({score})", report.principal.name()))
     };

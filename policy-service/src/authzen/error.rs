@@ -1,4 +1,5 @@
-//! The one table from what went wrong to what the caller is told (AuthZEN 1.0 §10.1.2).
+//! The errors of the AuthZEN front, and the one table from an error to its HTTP status (AuthZEN 1.0
+//! §10.1.2).
 
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -10,13 +11,13 @@ use crate::state::StorageError;
 
 const RETRY_AFTER_S: &str = "1";
 
-/// Why a call, or one evaluation of it, ends without a decision. `Display` is for the caller.
+/// Why a call, or one of its evaluations, ends without a decision. `Display` is for the caller.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Failure {
-    /// The body, or a field of it, is not what the API says.
+pub(super) enum AuthzenError {
+    /// The body, or a field of it, is not as the API specifies.
     #[error("{0}")]
     Malformed(String),
-    /// The body is larger than this.
+    /// The body has more than this many bytes.
     #[error("the body cannot be read, or has more than {0} bytes")]
     TooLarge(usize),
     /// The client's certificate names nobody.
@@ -25,10 +26,10 @@ pub(super) enum Failure {
     /// The caller is not on the list.
     #[error("the caller's SPIFFE ID may not ask for this")]
     CallerRefused,
-    /// There is nothing to search in.
+    /// This service has no candidates for the search.
     #[error("this search is not served")]
     NotServed,
-    /// As many calls as there may be are being served.
+    /// The limit of concurrent calls or searches is reached.
     #[error("too many calls at once")]
     Overloaded,
     /// The decision was made but not recorded.
@@ -43,15 +44,15 @@ pub(super) enum Failure {
     /// Nothing is known of the principal's roles.
     #[error("the roles could not be looked up")]
     RolesUnknown(#[source] StorageError),
-    /// It took too long.
+    /// The time limit of a call.
     #[error("the decision took too long")]
     TimedOut,
-    /// It ended in the middle.
+    /// The task of an evaluation ended without a result.
     #[error("the evaluation ended without a decision")]
-    Cut,
+    Interrupted,
 }
 
-impl From<DecisionError> for Failure {
+impl From<DecisionError> for AuthzenError {
     fn from(error: DecisionError) -> Self {
         match error {
             DecisionError::Audit(AppendError::QueueFull) => Self::Overloaded,
@@ -65,7 +66,7 @@ impl From<DecisionError> for Failure {
     }
 }
 
-impl Failure {
+impl AuthzenError {
     fn status(&self) -> StatusCode {
         match self {
             Self::Malformed(_) => StatusCode::BAD_REQUEST,
@@ -79,12 +80,12 @@ impl Failure {
             | Self::PoliciesUnknown(_)
             | Self::RolesUnknown(_)
             | Self::TimedOut
-            | Self::Cut => StatusCode::INTERNAL_SERVER_ERROR,
+            | Self::Interrupted => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
 
     /// One of several evaluations: a deny that says why (AuthZEN 1.0 §7.3).
-    pub(super) fn evaluation(&self) -> Value {
+    pub(super) fn to_evaluation(&self) -> Value {
         json!({
             "decision": false,
             "context": { "error": { "status": self.status().as_u16(), "message": self.to_string() } },
@@ -92,7 +93,7 @@ impl Failure {
     }
 }
 
-impl IntoResponse for Failure {
+impl IntoResponse for AuthzenError {
     /// The body is the message.
     fn into_response(self) -> Response {
         let content_type = [(header::CONTENT_TYPE, "text/plain; charset=utf-8")];

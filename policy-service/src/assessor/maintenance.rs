@@ -1,4 +1,4 @@
-//! What goes on beside the decisions: baselines are saved, and threat lists read again.
+//! The background task of risk assessment: it saves baselines and reloads threat lists.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,15 +9,15 @@ use tokio::time::{Interval, MissedTickBehavior};
 use super::{Assessor, AssessorMetrics, RiskError};
 use crate::configuration::AssessorSettings;
 
-/// Risk while the service runs.
-pub(crate) struct Upkeep {
+/// The assessor and its background task.
+pub(crate) struct RiskMaintenance {
     assessor: Arc<Assessor>,
     metrics: AssessorMetrics,
     task: JoinHandle<()>,
 }
 
-impl Upkeep {
-    /// Reads all files, and keeps them from now on.
+impl RiskMaintenance {
+    /// Reads all files, and starts the task.
     pub(crate) fn start(configuration: &AssessorSettings, metrics: AssessorMetrics) -> Result<Self, RiskError> {
         let assessor = Arc::new(Assessor::open(configuration)?);
         let every = |seconds: u32| {
@@ -26,7 +26,7 @@ impl Upkeep {
             interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
             interval
         };
-        let (save, look) = (
+        let (save, reload) = (
             every(configuration.save_interval_s),
             every(configuration.threat_list_interval_s),
         );
@@ -35,8 +35,8 @@ impl Upkeep {
             threat_lists = configuration.threat_lists.len(),
             "risk is assessed"
         );
-        assessor.show(&metrics);
-        let task = tokio::spawn(keep(Arc::clone(&assessor), metrics.clone(), save, look));
+        assessor.update_gauges(&metrics);
+        let task = tokio::spawn(run(Arc::clone(&assessor), metrics.clone(), save, reload));
         Ok(Self {
             assessor,
             metrics,
@@ -44,12 +44,12 @@ impl Upkeep {
         })
     }
 
-    /// What decisions ask.
+    /// The assessor.
     pub(crate) fn assessor(&self) -> Arc<Assessor> {
         Arc::clone(&self.assessor)
     }
 
-    /// Saves what is known at the end.
+    /// Ends the task, and saves the baselines.
     pub(crate) async fn stop(self) {
         self.task.abort();
         // A save that still runs is waited for by the next one.
@@ -58,14 +58,14 @@ impl Upkeep {
     }
 }
 
-async fn keep(assessor: Arc<Assessor>, metrics: AssessorMetrics, mut saving: Interval, mut looking: Interval) {
+async fn run(assessor: Arc<Assessor>, metrics: AssessorMetrics, mut saving: Interval, mut reloading: Interval) {
     // The first tick of an interval is at once, when everything was just read.
     saving.tick().await;
-    looking.tick().await;
+    reloading.tick().await;
     loop {
         tokio::select! {
             _ = saving.tick() => save(&assessor, &metrics).await,
-            _ = looking.tick() => look(&assessor, &metrics).await,
+            _ = reloading.tick() => reload(&assessor, &metrics).await,
         }
     }
 }
@@ -83,10 +83,10 @@ async fn save(assessor: &Arc<Assessor>, metrics: &AssessorMetrics) {
             metrics.count_save(false);
         }
     }
-    assessor.show(metrics);
+    assessor.update_gauges(metrics);
 }
 
-async fn look(assessor: &Arc<Assessor>, metrics: &AssessorMetrics) {
+async fn reload(assessor: &Arc<Assessor>, metrics: &AssessorMetrics) {
     let task = Arc::clone(assessor);
     let reloads = match tokio::task::spawn_blocking(move || task.reload_threat_lists()).await {
         Ok(reloads) => reloads,
@@ -103,12 +103,12 @@ async fn look(assessor: &Arc<Assessor>, metrics: &AssessorMetrics) {
         }
         metrics.count_threat_list_read(reload.networks.is_ok());
     }
-    assessor.show(metrics);
+    assessor.update_gauges(metrics);
 }
 
 impl Assessor {
-    /// Says in the metrics how much is remembered, and how old the lists are.
-    fn show(&self, metrics: &AssessorMetrics) {
+    /// Updates the gauges of principals and threat lists.
+    fn update_gauges(&self, metrics: &AssessorMetrics) {
         metrics.set_principals(self.principals());
         for list in &self.threats().0 {
             metrics.set_threat_list(&list.name, list.networks.len(), list.changed_at);
