@@ -169,17 +169,24 @@ fn add_administration(
 ) {
     let administration = || Arc::clone(administration);
     // Every role may ask `WhoAmI`; the other methods check their roles themselves.
-    let admin_slots = admission.up_to(ADMIN_CONCURRENCY_MAX).with_operator_slots(ADMIN_CONCURRENCY_MAX);
+    let admin_slots = admission
+        .up_to(ADMIN_CONCURRENCY_MAX)
+        .with_operator_slots(ADMIN_CONCURRENCY_MAX);
     let administrators = admission.of(&CallerRole::ALL, admin_slots);
     let admin = AdminServer::new(AdminService::new(administration()));
     let device_admin = DeviceAdminServer::new(DeviceAdminService::new(administration()));
     let role_admin = RoleAdminServer::new(RoleAdminService::new(administration()));
-    let policy_slots = admission.up_to(POLICY_CONCURRENCY_MAX).with_operator_slots(POLICY_CONCURRENCY_MAX);
+    let policy_slots = admission
+        .up_to(POLICY_CONCURRENCY_MAX)
+        .with_operator_slots(POLICY_CONCURRENCY_MAX);
     let policy_administrators = admission.of(&[CallerRole::Reader], policy_slots);
     let policy_admin = PolicyAdminServer::new(PolicyAdminService::new(administration()))
         .max_decoding_message_size(revisions::MESSAGE_BYTES_MAX)
         .max_encoding_message_size(revisions::MESSAGE_BYTES_MAX);
-    let reporters = admission.of(&[CallerRole::Reporter, CallerRole::Reader], admission.up_to(RISK_CONCURRENCY_MAX));
+    let reporters = admission.of(
+        &[CallerRole::Reporter, CallerRole::Reader],
+        admission.up_to(RISK_CONCURRENCY_MAX),
+    );
     let risk_admin = RiskAdminServer::new(RiskAdminService::new(administration()));
     routes
         .add_service(InterceptedService::new(
