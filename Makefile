@@ -32,7 +32,7 @@ MODULE := $(CARGO_TARGET_DIR)/$(WASM_TARGET)/wasm/picket_filter.wasm
 SCHEMA := envoy/picket-filter.schema.json
 
 .DEFAULT_GOAL := help
-.PHONY: help build module tools envoy postgresql demo up down test unit e2e test-storage storage-needs doc trap-hunt vary-hunt fuzz bench bench-quick bench-memory bench-scale bench-document bench-needs bench-build instructions check reference schema clean
+.PHONY: help build module tools envoy postgresql demo up down test unit e2e tutorial test-storage storage-needs doc trap-hunt vary-hunt fuzz bench bench-quick bench-memory bench-scale bench-document bench-needs bench-build instructions check reference schema clean
 
 help: ## Say what there is
 	@echo "Picket: each request in the mesh proves itself. It needs Rust, Python 3.11 and make."
@@ -67,14 +67,19 @@ down: ## End exactly what `make up` started
 test: build tools ## All tests but those of make test-storage: units, vectors, storage, end to end in a real Envoy
 	$(CARGO) test $(CRATES) -- --skip $(INSTALLED_TESTS)
 	$(PYTHON) -m unittest discover -q -s scripts
+	$(PYTHON) scripts/run-tutorial
 	@echo "Not run: the tests that need an installed PostgreSQL with TLS, and PgBouncer (make test-storage)."
 
 unit: ## The tests that need neither Envoy nor a database
 	$(CARGO) test $(CRATES) --lib $(addprefix --test ,$(UNIT_TESTS))
 	$(PYTHON) -m unittest discover -q -s scripts
 
-e2e: build envoy ## The tests in a real Envoy
+e2e: build envoy ## The tests in a real Envoy, and the tutorial
 	$(CARGO) test $(CRATES) $(addprefix --test ,$(E2E_TESTS))
+	$(PYTHON) scripts/run-tutorial
+
+tutorial: build envoy ## Run the commands of docs/tutorial.md, and compare their output
+	$(PYTHON) scripts/run-tutorial
 
 test-storage: storage-needs ## The storage tests on an installed PostgreSQL, with TLS and through PgBouncer
 	PICKET_POSTGRESQL="$(PICKET_POSTGRESQL)" $(CARGO) test $(CRATES) --test storage

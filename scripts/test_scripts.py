@@ -62,6 +62,38 @@ class CheckDocuments(unittest.TestCase):
         self.check("```\n```\n`core/gone.rs`", ["README.md:3: `core/gone.rs` does not exist"])
 
 
+class RunTutorial(unittest.TestCase):
+    """scripts/run-tutorial"""
+
+    def setUp(self):
+        self.script = load("run-tutorial")
+
+    def test_commands_go_with_the_output_that_follows_and_skipped_blocks_do_not_run(self):
+        page = (
+            "```text\na picture\n```\n```sh skip\nmake\n```\n```sh\none\n```\n"
+            "```text\n1\n```\n```yaml\na: b\n```\n```sh\ntwo\n```\n"
+        )
+        self.assertEqual(self.script.steps(page), [("one\n", "1\n"), ("two\n", "")])
+
+    def test_output_differs_unless_each_line_matches(self):
+        for expected, found in (("", ""), ("a\n", "a"), ("a…\nb", "a 1\nb\n"), ("{…}", "{1}")):
+            self.assertFalse(self.script.differs(expected, found), (expected, found))
+        for expected, found in (("a", ""), ("", "a"), ("a", "b"), ("a…", "b a"), ("a.", "ab")):
+            self.assertTrue(self.script.differs(expected, found), (expected, found))
+
+    def test_every_port_of_the_page_is_replaced(self):
+        ports = dict(zip(self.script.PORTS, "abcde"))
+        self.assertEqual(self.script.with_ports("8080 :9191/x 18080 10000", ports), "a :b/x 18080 e")
+        page = self.script.PAGE.read_text(encoding="utf-8")
+        for port in self.script.PORTS:
+            self.assertIn(port, page)
+
+    def test_the_shell_ends_at_the_first_command_that_fails(self):
+        with tempfile.TemporaryDirectory() as folder:
+            code, output = self.script.run("echo 1\nfalse\necho 2\n", folder)
+        self.assertEqual((code, output), (1, "1\n"))
+
+
 class CheckCoreIsPure(unittest.TestCase):
     """scripts/check-core-is-pure"""
 

@@ -141,16 +141,15 @@ async fn without_the_hosts_crypto_the_module_checks_signatures_itself() {
 #[test]
 fn every_key_and_every_reason_is_in_the_reference() {
     let root = Places::find().unwrap().root;
-    let reference = fs::read_to_string(root.join("docs/configuration.md")).unwrap();
+    let reasons = fs::read_to_string(root.join("docs/reference/deny-reasons.md")).unwrap();
     for reason in DenyReason::ALL {
-        let row = format!(
-            "| `{}` | {} | {} ",
-            reason.code(),
-            reason.status(),
-            reason.grpc_status()
-        );
-        assert!(reference.contains(&row), "{row}");
+        let entry = format!("### `{}`\n\n{}, gRPC ", reason.code(), reason.status());
+        let (_, statuses) = reasons.split_once(&entry).expect(&entry);
+        let statuses = statuses.lines().next().unwrap();
+        let grpc_status = format!(" ({}).", reason.grpc_status());
+        assert!(statuses.contains(&grpc_status), "{entry}{statuses}");
     }
+    let reference = fs::read_to_string(root.join("docs/reference/filter.md")).unwrap();
     let schema = fs::read_to_string(root.join("envoy/picket-filter.schema.json")).unwrap();
     let schema: serde_json::Value = serde_json::from_str(&schema).unwrap();
     let mut objects = vec![&schema];
@@ -169,7 +168,7 @@ fn every_key_and_every_reason_is_in_the_reference() {
         ];
         assert!(
             is_named.iter().any(|name| reference.contains(name.as_str())),
-            "`{key}` is not in docs/configuration.md"
+            "`{key}` is not in docs/reference/filter.md"
         );
     }
 }

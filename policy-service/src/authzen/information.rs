@@ -1,4 +1,4 @@
-//! AuthZEN's information model (§5) as an access request, by the rules in `docs/configuration.md`.
+//! AuthZEN's information model (§5) as an access request, by the rules in `docs/authzen.md`.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
