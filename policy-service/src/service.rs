@@ -2,6 +2,7 @@
 //! order.
 
 mod health;
+mod parts;
 mod signals;
 mod stored;
 
@@ -16,9 +17,8 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tonic_health::server::HealthReporter;
 
-use crate::administration::{Administration, ReportLimitsByKind};
 use crate::assessor::{RiskError, RiskMaintenance};
-use crate::audit::{AuditLog, AuditWriter, KeyEncryptionKey, KeyError, OpenError};
+use crate::audit::{AuditWriter, KeyError, OpenError};
 use crate::authzen;
 use crate::configuration::Configuration;
 use crate::decision::Decider;
@@ -28,11 +28,10 @@ use crate::http;
 use crate::logging::{Logging, LoggingError};
 use crate::metrics::Metrics;
 use crate::policy::PolicyErrors;
-use crate::revisions::NO_REVISION;
 use crate::state::{StorageError, StorageSync};
 use crate::transport::{ApplicationProtocol, CallerDirectory, TlsError, TlsServer};
 use health::Dependencies;
-use stored::StoredState;
+use parts::Parts;
 
 /// How long calls in flight may take to end once the service is told to stop.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
@@ -125,68 +124,36 @@ impl Service {
         signals::ignore()?;
         let (folder, metrics) = stored::load_folder(configuration)?;
         let tls = TlsServer::new(&configuration.grpc, ApplicationProtocol::Http2)?;
-        let risk = configuration
-            .risk
-            .as_ref()
-            .map(|risk| RiskMaintenance::start(risk, metrics.risk.clone()));
-        let risk = risk.transpose()?;
-        let key = KeyEncryptionKey::read(&configuration.audit.key_encryption_key_file)?;
-        let audit_metrics = metrics.audit.clone();
-        let (audit, audit_writer) = AuditLog::open(&configuration.audit.database_file, key, move |commit| {
-            audit_metrics.observe_commit(commit);
-        })?;
-        let stored = StoredState::open(configuration, folder, &metrics).await?;
-        let (storage_state, policy_state) = (stored.storage_state(), stored.policy_state());
-        // Readiness reports a revision that cannot be loaded. The service starts all the same, so
-        // that another one can be activated.
-        let policies = stored.policies.current().ok().flatten();
-        let policy_revision = policies.map_or(NO_REVISION.to_owned(), |policies| policies.revision().to_owned());
+        let parts = Parts::open(configuration, folder, &metrics, logging).await?;
         let (terminate, interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let (grpc_listener, grpc_address) = listen("grpc.listen", configuration.grpc.listen).await?;
         let (http_listener, http_address) = listen("http.listen", configuration.http.listen).await?;
         let (stopping, stopped) = watch::channel(false);
         let health = HealthReporter::new();
-        let mut dependencies = Dependencies::new(audit.state(), storage_state.clone(), policy_state.clone());
+        let mut dependencies = Dependencies::new(
+            parts.audit.state(),
+            parts.storage_state.clone(),
+            parts.policy_state.clone(),
+        );
         grpc::report_health(&health, dependencies.are_working()).await;
         let health_updates = tokio::spawn(dependencies.report_changes(health.clone()));
         let http_front = http::HttpFront {
             metrics: Arc::clone(&metrics),
-            audit: audit.clone(),
-            storage: storage_state,
-            policies: policy_state,
+            audit: parts.audit,
+            storage: parts.storage_state,
+            policies: parts.policy_state,
             stopping: stopped.clone(),
             log_dropped: logging.dropped(),
         };
-        let administration = Arc::new(Administration {
-            audit: audit.clone(),
-            sessions: stored.sessions.clone(),
-            devices: stored.devices.clone(),
-            roles: stored.roles.clone(),
-            revisions: stored.policies.revisions().cloned(),
-            risk: risk.as_ref().map(RiskMaintenance::assessor),
-            report_limits: ReportLimitsByKind::default(),
-        });
-        let decider = Arc::new(Decider {
-            policies: stored.policies,
-            audit,
-            validity: configuration.decisions.clone(),
-            lines: logging.decision_lines(),
-            metrics: metrics.decisions.clone(),
-            risk_metrics: metrics.risk.clone(),
-            sessions: stored.sessions,
-            devices: stored.devices,
-            roles: stored.roles,
-            risk: risk.as_ref().map(RiskMaintenance::assessor),
-        });
-        let authzen = authzen(configuration, &decider, &metrics, stopped.clone()).await?;
+        let authzen = authzen(configuration, &parts.decider, &metrics, stopped.clone()).await?;
         let (authzen_address, authzen) = authzen.unzip();
         let front = grpc::GrpcFront {
             listener: grpc_listener,
             tls,
             callers: callers(configuration),
-            ext_authz: ext_authz(configuration, &decider, &metrics).await?,
-            decider,
-            administration,
+            ext_authz: ext_authz(configuration, &parts.decider, &metrics).await?,
+            decider: parts.decider,
+            administration: parts.administration,
             health: health.clone(),
             metrics: metrics.grpc.clone(),
             transport_metrics: metrics.transport.clone(),
@@ -199,13 +166,14 @@ impl Service {
             health,
             health_updates,
             stopping,
-            audit: audit_writer,
-            risk,
-            sync: stored.sync,
+            audit: parts.audit_writer,
+            risk: parts.risk,
+            sync: parts.sync,
             terminate,
             interrupt,
         };
         let authzen_address = authzen_address.map(tracing::field::display);
+        let policy_revision = parts.policy_revision;
         tracing::info!(%grpc_address, %http_address, authzen_address, policy_revision, "ready");
         Ok(service)
     }
