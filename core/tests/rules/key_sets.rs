@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 /// The memory that the workers share, as Envoy keeps it: each writing has a number of its own.
 #[derive(Debug, Default)]
-struct Board {
+pub(crate) struct Board {
     slots: RefCell<BTreeMap<String, Posted>>,
     writings: Cell<u32>,
     /// The host has none.
@@ -22,13 +22,13 @@ struct Board {
 }
 
 /// A worker's view of it.
-struct Seat<'b> {
+pub(crate) struct Seat<'b> {
     board: &'b Board,
     worker: u64,
 }
 
 impl Board {
-    fn seat(&self, worker: u64) -> Seat<'_> {
+    pub(crate) fn seat(&self, worker: u64) -> Seat<'_> {
         Seat { board: self, worker }
     }
 

@@ -25,6 +25,7 @@ mod introspection;
 mod issuers;
 mod key_forms;
 mod key_sets;
+mod known_issuers;
 mod paths;
 mod peers;
 mod possession;
