@@ -30,9 +30,10 @@ FUZZ_SECONDS ?= 600
 VARY_REQUESTS ?= 1000000
 MODULE := $(CARGO_TARGET_DIR)/$(WASM_TARGET)/wasm/picket_filter.wasm
 SCHEMA := envoy/picket-filter.schema.json
+EXAMPLES := $(CARGO_TARGET_DIR)/examples-checked
 
 .DEFAULT_GOAL := help
-.PHONY: help build module tools envoy postgresql demo up down test unit e2e tutorial test-storage storage-needs doc trap-hunt vary-hunt fuzz bench bench-quick bench-memory bench-scale bench-document bench-needs bench-build instructions check reference schema clean
+.PHONY: help build module tools envoy postgresql demo up down test unit e2e tutorial test-storage storage-needs doc trap-hunt vary-hunt fuzz bench bench-quick bench-memory bench-scale bench-document bench-needs bench-build instructions check check-examples reference schema clean
 
 help: ## Say what there is
 	@echo "Picket: each request in the mesh proves itself. It needs Rust, Python 3.11 and make."
@@ -133,7 +134,7 @@ instructions: ## Count the instructions of core's hot functions, and hold them t
 	$(CARGO) build --release -p picket-tests --bin picket-instructions
 	$(INSTRUCTIONS)
 
-check: ## Format, lints for both targets, whether the fuzz targets compile, boundaries, documents, the reference, the schema, licences
+check: ## Format, lints for both targets, fuzz targets that compile, boundaries, documents, reference, examples, licences
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	$(CARGO) clippy --target $(WASM_TARGET) -p picket-filter -p picket-core -- -D warnings
@@ -146,8 +147,20 @@ check: ## Format, lints for both targets, whether the fuzz targets compile, boun
 	"$(BINARIES)/picket" config schema > "$(CARGO_TARGET_DIR)/picket-filter.schema.json"
 	@cmp -s "$(CARGO_TARGET_DIR)/picket-filter.schema.json" $(SCHEMA) || \
 	  { echo "error: $(SCHEMA) is not what the code says: make schema" >&2; exit 1; }
+	@$(MAKE) --no-print-directory check-examples
 	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny check; \
 	  else echo "cargo-deny is not installed: licences and advisories were NOT checked"; fi
+
+# In a copy, as keys and databases come into being beside the files.
+check-examples: ## Check the files in examples with the command line
+	$(CARGO) build --quiet -p picket
+	@rm -rf "$(EXAMPLES)" && mkdir -p "$(EXAMPLES)" && cp -r examples/. "$(EXAMPLES)" && mkdir -p "$(EXAMPLES)/state"
+	@rm -rf "$(EXAMPLES)/keys" && "$(BINARIES)/picket" pki init "$(EXAMPLES)/keys" --trust-domain example.org \
+	  --workload web --workload orders --workload policy-service --workload operator >/dev/null
+	@for file in "$(EXAMPLES)"/*.json "$(EXAMPLES)"/*.toml "$(EXAMPLES)"/issuers/*.json; do \
+	  "$(BINARIES)/picket" config check "$$file" || exit; done
+	"$(BINARIES)/picket" policy check examples/policies
+	"$(BINARIES)/picket" policy test examples/policies
 
 reference: ## Write docs/reference from the code: keys, reasons, metrics, the command line, limits
 	$(CARGO) run --quiet -p picket-reference
