@@ -19,8 +19,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use picket_core::configuration::filter::FilterConfiguration;
 use picket_core::configuration::limits::FURTHER_METHODS_MAX;
-use picket_core::configuration::problems::Problems;
 use picket_core::request::{is_registered_method, is_upper_case_method};
+use picket_model::problems::Problems;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use p256::pkcs8::EncodePrivateKey;
-use picket_core::spiffe::{SpiffeId, SpiffeIdError, TrustDomain};
+use picket_model::spiffe::{SpiffeId, SpiffeIdError, TrustDomain};
 use rsa::pkcs8::LineEnding;
 use rsa::rand_core::{OsRng, RngCore};
 

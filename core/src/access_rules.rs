@@ -14,8 +14,9 @@ pub use patterns::{
     AuthorityPattern, NamePattern, PathPattern, PatternError, PeerPattern, PrincipalPattern, ServiceAccountName,
 };
 
+use picket_model::spiffe::TrustDomain;
+
 use crate::source_address::Network;
-use crate::spiffe::TrustDomain;
 use crate::token::claim_path::ClaimPath;
 
 /// A claim's place in [`AccessRules::claims`].

@@ -7,10 +7,9 @@ use std::hash::Hash;
 use std::num::NonZeroUsize;
 
 use foldhash::fast::SeedableRandomState;
+use picket_model::time::Timestamp;
 use quick_cache::unsync::Cache as QuickCache;
 use quick_cache::{Lifecycle, UnitWeighter};
-
-use crate::time::Timestamp;
 
 /// A bounded cache. Its hashes are seeded by the caller, as clients choose the keys.
 ///

@@ -9,6 +9,5 @@ pub mod hints;
 mod introspection;
 pub mod limits;
 mod peers;
-pub mod problems;
 pub mod providers;
 pub mod remote_keys;

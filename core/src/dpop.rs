@@ -13,11 +13,12 @@ mod thumbprint;
 
 use std::rc::Rc;
 
+use picket_model::thumbprint::KeyThumbprint;
+use picket_model::time::Timestamp;
 use sha2::{Digest, Sha256};
 
 use crate::request::RequestHead;
 use crate::signature::SignatureVerifier;
-use crate::time::Timestamp;
 use crate::token::TokenAlgorithm;
 
 use ledger::{BucketLedger, LedgerError, LocalBuckets, ProofId, ProofLedger};
@@ -26,7 +27,7 @@ use nonce::{NonceAge, Nonces};
 use proof::Proof;
 use target_uri::TargetUri;
 pub use target_uri::UriScheme;
-pub use thumbprint::Thumbprint;
+pub use thumbprint::key_thumbprint;
 
 /// What makes a proof acceptable, and what of it is remembered.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,7 +62,7 @@ pub enum NonceRequirement {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyBinding {
     /// `cnf.jkt`.
-    pub thumbprint: Thumbprint,
+    pub thumbprint: KeyThumbprint,
     /// What `ath` must be.
     pub access_token_hash: AccessTokenHash,
 }

@@ -26,11 +26,9 @@ use std::borrow::Cow;
 use std::cell::{Cell, OnceCell};
 use std::rc::Rc;
 
-use crate::access::{AccessRequest, Action, Context, FurtherToken, Resource, Sidecar};
 use crate::configuration::filter::{
     CredentialRequirement, Decider, FilterConfiguration, PreflightCredential, RouteRule,
 };
-use crate::decision::{Decision, StepUp, Vary};
 use crate::dpop::{ProofChecker, ProofMemory};
 use crate::path::{Delimiters, TargetError};
 use crate::peer::requirement::PeerRequirement;
@@ -40,7 +38,6 @@ use crate::request::{self, AUTHORIZATION, Caller, Header, RequestError, RequestH
 use crate::route::{RouteMatch, RuleIndex};
 use crate::signature::SignatureVerifier;
 use crate::source_address::SourceRequirement;
-use crate::time::Timestamp;
 use crate::token::credential::{CREDENTIALS_MAX, Credential, CredentialError};
 use crate::token::introspection::IntrospectionResult;
 use crate::token::provider::ProviderIndex;
@@ -62,6 +59,9 @@ pub use key_waits::PendingKeys;
 use path_readings::PathReadings;
 use permit::{Forwarding, Grounds};
 pub use permit::{Permit, PermitReason};
+use picket_model::access::{AccessRequest, Action, Context, FurtherToken, Resource, Sidecar};
+use picket_model::decision::{Decision, StepUp, Vary};
+use picket_model::time::Timestamp;
 use possession::{CredentialCheck, Progress};
 pub use reply::{Reply, reply};
 

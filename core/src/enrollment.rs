@@ -1,9 +1,10 @@
 //! The proof by which a device enrols its key: a JWS that the key signed over a challenge that it was given.
 
-use crate::dpop::Thumbprint;
+use picket_model::strict_json::{Json, Members};
+use picket_model::thumbprint::KeyThumbprint;
+use picket_model::time::Timestamp;
+
 use crate::signature::SignatureVerifier;
-use crate::strict_json::{Json, Members};
-use crate::time::Timestamp;
 use crate::token::TokenAlgorithm;
 use crate::token::own_key::{OwnKeyError, OwnKeyJws, ProofTimeError, ProofTimes};
 
@@ -33,7 +34,7 @@ const ALGORITHMS: [TokenAlgorithm; 10] = [
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EnrollmentProof {
     /// That of the key whose possession is proved (RFC 7638).
-    pub thumbprint: Thumbprint,
+    pub thumbprint: KeyThumbprint,
     /// `nonce`.
     pub challenge: String,
 }

@@ -2,7 +2,8 @@
 
 use std::borrow::Cow;
 
-use crate::access::Principal;
+use picket_model::access::Principal;
+
 use crate::header_value;
 use crate::request::OWNED_HEADER_PREFIX;
 

@@ -1,10 +1,8 @@
 //! Picket's rules, without I/O, clock or randomness: time and host facts come in, effects go out.
 
-pub mod access;
 pub mod access_rules;
 pub mod cache;
 pub mod configuration;
-pub mod decision;
 pub mod dpop;
 pub mod enforcement;
 pub mod enrollment;
@@ -14,12 +12,8 @@ pub mod path;
 pub mod peer;
 pub mod reason;
 pub mod request;
-pub mod risk;
 pub mod route;
 pub mod signature;
 pub mod source_address;
-pub mod spiffe;
-pub mod strict_json;
-pub mod time;
 pub mod token;
 pub mod transaction_token;

@@ -5,15 +5,11 @@ pub mod forwarded;
 pub mod requirement;
 pub mod resolution;
 
-use std::fmt;
-
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use sha2::{Digest, Sha256};
+use picket_model::spiffe::SpiffeId;
+use picket_model::thumbprint::CertificateThumbprint;
+use picket_model::time::Timestamp;
 
 use self::forwarded::{ElementDefect, ForwardedError};
-use crate::spiffe::SpiffeId;
-use crate::time::Timestamp;
 
 pub use certificate::{CertificateError, Extension};
 
@@ -41,10 +37,6 @@ pub struct Peer {
     /// Not valid from then on.
     pub ends_at: Timestamp,
 }
-
-/// SHA-256 of a certificate in DER: what `x5t#S256` is in base64url (RFC 8705 §3.1).
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct CertificateThumbprint(pub [u8; 32]);
 
 /// Why there is no peer identity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -177,31 +169,5 @@ impl Peer {
             return Err(PeerError::Expired);
         }
         Ok(())
-    }
-}
-
-impl CertificateThumbprint {
-    /// Of a certificate in DER.
-    #[must_use]
-    pub fn of_der(der: &[u8]) -> Self {
-        Self(Sha256::digest(der).into())
-    }
-
-    /// From base64url without padding, as `x5t#S256` has it.
-    #[must_use]
-    pub fn from_base64url(text: &str) -> Option<Self> {
-        URL_SAFE_NO_PAD.decode(text).ok()?.try_into().ok().map(Self)
-    }
-
-    /// In base64url without padding.
-    #[must_use]
-    pub fn to_base64url(self) -> String {
-        URL_SAFE_NO_PAD.encode(self.0)
-    }
-}
-
-impl fmt::Debug for CertificateThumbprint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
     }
 }

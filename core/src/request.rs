@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 use std::net::Ipv6Addr;
 
-use crate::access::USER_AGENT_BYTES_MAX;
+use picket_model::access::USER_AGENT_BYTES_MAX;
+
 use crate::dpop::ProofHeader;
 use crate::path::{self, Target, TargetError, split_at_byte};
 

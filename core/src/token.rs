@@ -18,15 +18,15 @@ mod verification;
 use std::borrow::Cow;
 use std::rc::Rc;
 
-use crate::access::Principal;
 use crate::reason::DenyReason;
-use crate::time::Timestamp;
 
 pub use algorithm::TokenAlgorithm;
 use confirmation::Confirmation;
 use credential::SourceSet;
 use keys::VerificationKey;
 pub use limits::TokenLimits;
+use picket_model::access::Principal;
+use picket_model::time::Timestamp;
 use provider::{ProviderIndex, ProviderSet};
 pub use verification::{Asked, Lookup, Sighting, TokenVerifier, Verification};
 

@@ -7,12 +7,12 @@
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, Mac};
+use picket_model::access::Principal;
+use picket_model::spiffe::SpiffeId;
+use picket_model::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
-use crate::access::Principal;
-use crate::spiffe::SpiffeId;
-use crate::time::Timestamp;
 use crate::token::keys::Secret;
 
 /// The header that carries the token.

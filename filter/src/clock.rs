@@ -2,7 +2,7 @@
 
 use std::time::UNIX_EPOCH;
 
-use picket_core::time::Timestamp;
+use picket_model::time::Timestamp;
 use proxy_wasm::hostcalls;
 
 /// The host's time. Without one, or before the epoch, it is the end of time: every token and decision has expired.

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use picket_core::cache::Cache;
 use picket_core::enforcement::{Connection, PeerResult};
 use picket_core::peer::{self, PeerEvidence};
-use picket_core::time::Timestamp;
+use picket_model::time::Timestamp;
 
 use crate::host::{self, PropertyPath};
 

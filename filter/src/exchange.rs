@@ -8,9 +8,9 @@ use picket_core::enforcement::{
 };
 use picket_core::reason::DecidedBy;
 use picket_core::request::Caller;
-use picket_core::time::Timestamp;
 use picket_core::token::introspection::IntrospectionResult;
 use picket_core::token::remote_keys::answer::{Answer, FetchError};
+use picket_model::time::Timestamp;
 use proxy_wasm::hostcalls;
 use proxy_wasm::types::{Action, GrpcStatusCode, MapType};
 

@@ -4,7 +4,7 @@
 use std::cell::Cell;
 
 use log::warn;
-use picket_core::time::Timestamp;
+use picket_model::time::Timestamp;
 
 const PERIOD_MS: u64 = 1_000;
 /// What others say is cut short.

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use log::{info, warn};
 use picket_core::enforcement::{Enforcer, KeyFetch};
-use picket_core::time::Timestamp;
 use picket_core::token::remote_keys::Progress;
 use picket_core::token::remote_keys::answer::{Answer, FetchError, FetchResult};
+use picket_model::time::Timestamp;
 use proxy_wasm::hostcalls;
 
 use crate::board::HostBoard;

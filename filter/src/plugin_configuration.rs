@@ -2,7 +2,7 @@
 //! bytes of a `google.protobuf.Struct`, as plain YAML in an Envoy configuration becomes.
 
 use picket_core::configuration::filter::FilterConfiguration;
-use picket_core::configuration::problems::Problems;
+use picket_model::problems::Problems;
 use prost::Message;
 use prost_types::value::Kind;
 use prost_types::{Struct, Value as ProtobufValue};

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use picket_core::access::AccessRequest;
 use picket_core::configuration::filter::PolicyServiceSettings;
-use picket_core::decision::Decision;
 use picket_core::enforcement::CallFailure;
+use picket_model::access::AccessRequest;
+use picket_model::decision::Decision;
 use picket_proto::{DECIDE_METHOD, DECISION_SERVICE, v1};
 use prost::Message;
 use proxy_wasm::hostcalls;

@@ -5,8 +5,9 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use libfuzzer_sys::fuzz_target;
-use picket_core::peer::{CertificateThumbprint, Peer, PeerError, PeerEvidence, identify, spiffe_id_of_der};
-use picket_core::spiffe::SpiffeId;
+use picket_core::peer::{Peer, PeerError, PeerEvidence, identify, spiffe_id_of_der};
+use picket_model::spiffe::SpiffeId;
+use picket_model::thumbprint::CertificateThumbprint;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 fn of_pem(pem: &[u8], is_validated: Option<bool>) -> Result<Peer, PeerError> {

@@ -7,11 +7,11 @@ use std::rc::Rc;
 
 use libfuzzer_sys::fuzz_target;
 use picket_core::configuration::filter::{Decider, FilterConfiguration};
-use picket_core::decision::{Decision, Effect, Vary};
 use picket_core::enforcement::{Enforcer, Step};
 use picket_core::request::Header;
-use picket_core::time::Timestamp;
 use picket_fuzz::{Answer, From, NOW_S, check_permit, check_refusal, enforcer, send};
+use picket_model::decision::{Decision, Effect, Vary};
+use picket_model::time::Timestamp;
 use serde_json::Value;
 
 /// 32 bytes in base64, for transaction tokens.

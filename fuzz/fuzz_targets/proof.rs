@@ -7,14 +7,15 @@ use std::rc::Rc;
 use libfuzzer_sys::fuzz_target;
 use picket_core::dpop::{
     AccessTokenHash, DpopSettings, KeyBinding, NonceRequirement, ProofChecker, ProofError, ProofMemory, Proven,
-    SharedSecret, Thumbprint, UriScheme,
+    SharedSecret, UriScheme, key_thumbprint,
 };
 use picket_core::request::RequestHead;
 use picket_core::signature::{SignatureVerifier, SoftwareVerifier};
-use picket_core::time::Timestamp;
 use picket_core::token::TokenAlgorithm;
 use picket_core::token::keys::{KeySource, VerificationKey};
 use picket_fuzz::{Answer, json_part, jws_of};
+use picket_model::thumbprint::KeyThumbprint;
+use picket_model::time::Timestamp;
 use serde_json::{Value, json};
 
 /// RFC 9449 figures 12 and 13: the token, the time of the proof, and the proof.
@@ -40,7 +41,7 @@ fn checker(nonce: NonceRequirement, signatures: impl SignatureVerifier + 'static
     ProofChecker::new(settings, memory, Rc::new(signatures))
 }
 
-fn ask(checker: &mut ProofChecker, proof: &[u8], thumbprint: Thumbprint) -> Result<Proven, ProofError> {
+fn ask(checker: &mut ProofChecker, proof: &[u8], thumbprint: KeyThumbprint) -> Result<Proven, ProofError> {
     let headers: [(&str, &[u8]); 4] = [
         (":method", b"GET"),
         (":authority", b"resource.example.org"),
@@ -56,10 +57,10 @@ fn ask(checker: &mut ProofChecker, proof: &[u8], thumbprint: Thumbprint) -> Resu
 }
 
 /// Of the key in the proof: whoever makes a proof has a token that is bound to a key of his.
-fn own_thumbprint(proof: &str) -> Option<Thumbprint> {
+fn own_thumbprint(proof: &str) -> Option<KeyThumbprint> {
     let header = json_part(proof, 0)?;
     let key = VerificationKey::parse(header.get("jwk")?, KeySource::Published).ok()??;
-    Thumbprint::of(key.material())
+    key_thumbprint(key.material())
 }
 
 fn signing_input(proof: &str) -> Option<&str> {
@@ -138,7 +139,7 @@ fuzz_target!(init: check_that_good_ones_pass(), |data: &[u8]| {
     });
     let other = VerificationKey::parse(&rfc_key, KeySource::Published).ok().flatten();
     let other = other
-        .and_then(|key| Thumbprint::of(key.material()))
+        .and_then(|key| key_thumbprint(key.material()))
         .expect("a thumbprint");
     let thumbprint = own_thumbprint(proof).unwrap_or(other);
 

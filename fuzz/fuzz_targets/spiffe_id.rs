@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use picket_core::spiffe::{SPIFFE_ID_BYTES_MAX, SpiffeId, SpiffeIdPattern, TRUST_DOMAIN_BYTES_MAX, TrustDomain};
+use picket_model::spiffe::{SPIFFE_ID_BYTES_MAX, SpiffeId, SpiffeIdPattern, TRUST_DOMAIN_BYTES_MAX, TrustDomain};
 
 /// Two lines: an ID, and a pattern that may match it.
 fn check(id: &str, pattern: &str) {

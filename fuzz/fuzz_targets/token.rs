@@ -8,8 +8,8 @@ use std::rc::Rc;
 use libfuzzer_sys::fuzz_target;
 use picket_core::configuration::filter::FilterConfiguration;
 use picket_core::enforcement::{Enforcer, Step};
-use picket_core::time::Timestamp;
 use picket_fuzz::{Answer, From, NOW_S, enforcer, json_part, jws_of, send};
+use picket_model::time::Timestamp;
 use serde_json::Value;
 
 const CONFIGURATION: &str = include_str!("token.json");
@@ -65,7 +65,10 @@ fn check_accepted(token: &str) {
     let header = json_part(token, 0).expect("a header of JSON");
     let claims = json_part(token, 1).expect("claims of JSON");
     let algorithm = header["alg"].as_str().expect("an algorithm");
-    assert!(["RS256", "PS256", "ES256", "EdDSA", "Ed25519"].contains(&algorithm), "{algorithm}");
+    assert!(
+        ["RS256", "PS256", "ES256", "EdDSA", "Ed25519"].contains(&algorithm),
+        "{algorithm}"
+    );
     assert!(["crit", "b64", "zip"].iter().all(|name| header.get(name).is_none()));
     let audience = &claims["aud"];
     let is_ours = |value: &Value| value == "orders";

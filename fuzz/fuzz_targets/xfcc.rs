@@ -10,8 +10,8 @@ use libfuzzer_sys::fuzz_target;
 use picket_core::configuration::filter::FilterConfiguration;
 use picket_core::enforcement::{Enforcer, Step};
 use picket_core::request::Header;
-use picket_core::time::Timestamp;
 use picket_fuzz::{Answer, From, NOW_S, enforcer, send};
+use picket_model::time::Timestamp;
 use serde_json::json;
 
 const GATEWAY: &str = "spiffe://example.org/gateway";

@@ -11,9 +11,9 @@ use picket_core::enforcement::{Arrival, Connection, Enforcer, PeerResult, Permit
 use picket_core::peer::{Peer, PeerError};
 use picket_core::request::Header;
 use picket_core::signature::SignatureVerifier;
-use picket_core::time::Timestamp;
 use picket_core::token::TokenAlgorithm;
 use picket_core::token::keys::VerificationKey;
+use picket_model::time::Timestamp;
 use serde_json::Value;
 
 /// The time in most targets, in seconds since the epoch.

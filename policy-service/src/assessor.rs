@@ -11,9 +11,9 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use picket_core::access::{AccessRequest, Principal};
-use picket_core::risk::RiskLevel;
-use picket_core::time::Timestamp;
+use picket_model::access::{AccessRequest, Principal};
+use picket_model::risk::RiskLevel;
+use picket_model::time::Timestamp;
 
 use crate::configuration::AssessorSettings;
 use crate::risk::{

@@ -18,8 +18,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use jiff::tz::TimeZone;
-use picket_core::configuration::problems::{self, Problem, Problems};
-use picket_core::spiffe::SpiffeId;
+use picket_model::problems::{self, Problem, Problems};
+use picket_model::spiffe::SpiffeId;
 use serde_json::Value;
 
 pub use callers::{AllowedCaller, CallerRole, CallerRoles};

@@ -17,8 +17,8 @@ mod search;
 
 use std::sync::Arc;
 
-use picket_core::access::AccessRequest;
-use picket_core::decision::{Decision, Effect, Vary};
+use picket_model::access::AccessRequest;
+use picket_model::decision::{Decision, Effect, Vary};
 use uuid::{NoContext, Timestamp, Uuid};
 
 use crate::assessor::{Assessor, AssessorMetrics};

@@ -27,8 +27,8 @@ use std::sync::Arc;
 use cedar_policy::authorization_errors::PolicyEvaluationError;
 use cedar_policy::{AuthorizationError, Authorizer, Decision, Entities, PolicyId, PolicySet, Request, Response};
 pub use jiff::tz::TimeZone;
-use picket_core::access::AccessRequest;
-use picket_core::decision::{Attribute, Effect, StepUp, Vary};
+use picket_model::access::AccessRequest;
+use picket_model::decision::{Attribute, Effect, StepUp, Vary};
 
 pub use changes::{ChangeKind, PolicyChange, changes};
 use compared::Compared;

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use picket_core::access::Principal;
+use picket_model::access::Principal;
 
 use crate::state::{CachedView, Change, Freshness, PrincipalId, Snapshot, StorageError};
 pub use store::{Assigned, ROLE_ASSIGNMENTS_MAX, RoleAssignment, RoleFilter, RoleKey, RoleStore};

@@ -18,9 +18,9 @@ mod upkeep;
 
 use std::sync::Arc;
 
-use picket_core::access::{AccessRequest, Principal};
-use picket_core::decision::{Attribute, StepUp, Vary};
-use picket_core::spiffe::SpiffeId;
+use picket_model::access::{AccessRequest, Principal};
+use picket_model::decision::{Attribute, StepUp, Vary};
+use picket_model::spiffe::SpiffeId;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::audit::{SessionChange, SessionRecord};

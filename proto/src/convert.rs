@@ -2,12 +2,11 @@
 
 use std::net::IpAddr;
 
-use picket_core::access::{self, AccessRequest, FURTHER_TOKENS_MAX};
-use picket_core::decision::{Attribute, Decision, Effect, OBLIGATIONS_MAX, StepUp, Vary, is_obligation};
-use picket_core::dpop::Thumbprint;
-use picket_core::peer::CertificateThumbprint;
-use picket_core::risk::{Risk, RiskLevel, SCORE_MAX};
-use picket_core::spiffe::{SpiffeId, SpiffeIdError};
+use picket_model::access::{self, AccessRequest, FURTHER_TOKENS_MAX};
+use picket_model::decision::{Attribute, Decision, Effect, OBLIGATIONS_MAX, StepUp, Vary, is_obligation};
+use picket_model::risk::{Risk, RiskLevel, SCORE_MAX};
+use picket_model::spiffe::{SpiffeId, SpiffeIdError};
+use picket_model::thumbprint::{CertificateThumbprint, KeyThumbprint};
 
 use crate::v1;
 
@@ -140,7 +139,7 @@ impl TryFrom<v1::AccessRequest> for AccessRequest {
                 possession: access::Possession {
                     certificate: thumbprint(&context.certificate_thumbprint, "context.certificate_thumbprint")?
                         .map(CertificateThumbprint),
-                    key: thumbprint(&context.key_thumbprint, "context.key_thumbprint")?.map(Thumbprint),
+                    key: thumbprint(&context.key_thumbprint, "context.key_thumbprint")?.map(KeyThumbprint),
                 },
             },
         })
@@ -483,7 +482,7 @@ mod tests {
                 user_agent: None,
                 possession: access::Possession {
                     certificate: Some(CertificateThumbprint([1; 32])),
-                    key: Some(Thumbprint([2; 32])),
+                    key: Some(KeyThumbprint([2; 32])),
                 },
             },
         }

@@ -12,7 +12,7 @@ use picket_core::enforcement::{Arrival, Connection, Enforcer, PeerResult, Step};
 use picket_core::peer::Peer;
 use picket_core::reason::DenyReason;
 use picket_core::signature::SoftwareVerifier;
-use picket_core::time::Timestamp;
+use picket_model::time::Timestamp;
 use picket_tests::attack::{self, Attack};
 use picket_tests::client::session::Session;
 use picket_tests::clock;

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use picket_core::peer::CertificateThumbprint;
+use picket_model::thumbprint::CertificateThumbprint;
 use picket_tests::attack::{self, CLIENTS};
 use picket_tests::client::session::Session;
 use picket_tests::exchange::{Exchange, Expected, RequestSpec, Via};

@@ -7,7 +7,7 @@ use clap::{Subcommand, ValueEnum};
 use picket_core::configuration::document::FilterDocument;
 use picket_core::configuration::filter::FilterConfiguration;
 use picket_core::configuration::hints;
-use picket_core::configuration::problems::{Problem, Problems};
+use picket_model::problems::{Problem, Problems};
 use serde::Serialize;
 
 use super::CommandError;

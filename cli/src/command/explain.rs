@@ -4,8 +4,8 @@ mod text;
 
 use std::path::{Path, PathBuf};
 
-use picket_core::access::AccessRequest;
-use picket_core::decision::{Attribute, Effect};
+use picket_model::access::AccessRequest;
+use picket_model::decision::{Attribute, Effect};
 use picket_policy_service::audit::{
     self, ChallengeRecord, DecisionRecord, DeviceSeenRecord, EffectRecord, ObservedRecord, RiskRecord, VerifyError,
 };

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::Subcommand;
-use picket_core::spiffe::TrustDomain;
+use picket_model::spiffe::TrustDomain;
 
 use super::CommandError;
 use crate::exit::Exit;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Subcommand;
-use picket_core::spiffe::TrustDomain;
+use picket_model::spiffe::TrustDomain;
 
 use super::CommandError;
 use crate::exit::Exit;

@@ -1,7 +1,7 @@
 //! Reading YAML, and telling which documents are about a workload.
 
 use deserr::Deserr;
-use picket_core::configuration::problems::{self, Problems};
+use picket_model::problems::{self, Problems};
 use serde_json::{Map, Value};
 
 use super::specs::{AuthorizationPolicySpec, RequestAuthenticationSpec, Selector};

@@ -1,7 +1,7 @@
 //! Istio's documents as they are written; unknown fields are refused, as what is passed over might have been a condition.
 
 use deserr::Deserr;
-use picket_core::configuration::problems::Problems;
+use picket_model::problems::Problems;
 use serde_json::Value;
 
 #[derive(Debug, Default, Deserr)]

@@ -5,8 +5,8 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use picket_core::access::{AccessRequest, Action, Context, Principal, Resource, Sidecar};
-use picket_core::time::Timestamp;
+use picket_model::access::{AccessRequest, Action, Context, Principal, Resource, Sidecar};
+use picket_model::time::Timestamp;
 use picket_policy_service::configuration;
 use picket_policy_service::risk::{Address, Facts, Outcome, RiskEngine, RiskSettings, write_state};
 use serde_json::json;

@@ -212,8 +212,8 @@ fn a_bad_claim_or_duration_is_a_usage_error() {
 }
 
 mod inspect {
-    use picket_core::time::Timestamp;
     use picket_core::transaction_token::{Transaction, TransactionTokens, read_key};
+    use picket_model::time::Timestamp;
 
     use super::*;
     use crate::support::picket_with;

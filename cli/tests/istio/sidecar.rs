@@ -14,7 +14,7 @@ use picket_core::enforcement::{Arrival, Connection, Enforcer, Notes, PeerResult,
 use picket_core::peer::{Peer, PeerError};
 use picket_core::reason::DenyReason;
 use picket_core::signature::SoftwareVerifier;
-use picket_core::time::Timestamp;
+use picket_model::time::Timestamp;
 use serde_json::{Value, json};
 
 const NOW_S: i64 = 1_800_000_000;

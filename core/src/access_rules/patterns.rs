@@ -3,9 +3,10 @@
 use std::borrow::Cow;
 use std::str::FromStr;
 
+use picket_model::spiffe::{self, SpiffeId};
+
 use crate::path::{self, decode_sub_delimiters};
 use crate::route::TEMPLATE_SEGMENTS_MAX;
-use crate::spiffe::{self, SpiffeId};
 
 /// The scheme of SPIFFE IDs, behind which a pattern's `*` stands for the rest.
 const SPIFFE: &str = "spiffe://";

@@ -4,16 +4,17 @@ use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::str::FromStr;
 
+use picket_model::problems::Problems;
+use picket_model::spiffe::TrustDomain;
+
 use super::document::{
     AccessConditionDocument, AccessDocument, AccessOperationDocument, AccessRuleDocument, AccessSourceDocument,
     AttributeDocument,
 };
 use super::filter::{check_name, parse_each_with};
 use super::limits::{ACCESS_ENTRIES_MAX, ACCESS_RULES_MAX};
-use super::problems::Problems;
 use crate::access_rules::{AccessRule, AccessRules, ClaimIndex, Condition, Polarity, PrincipalPattern, Values};
 use crate::request;
-use crate::spiffe::TrustDomain;
 use crate::token::claim_path::ClaimPath;
 use crate::token::provider::Provider;
 

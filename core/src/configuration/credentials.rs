@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use picket_model::problems::{Problems, shortened};
+
 use super::document::{CredentialDocument, NeedDocument, RuleDocument};
 use super::filter::{CredentialRequirement, PreflightCredential};
-use super::problems::{Problems, shortened};
 use crate::token::credential::{CREDENTIALS_MAX, SOURCES_MAX, SourceSet};
 use crate::token::provider::{Provider, ProviderIndex};
 

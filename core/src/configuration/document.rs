@@ -4,10 +4,10 @@ mod access;
 mod peers;
 
 use deserr::Deserr;
+use picket_model::problems::Problems;
 use serde_json::Value;
 
 use super::dpop::{DpopDocument, PossessionDocument};
-use super::problems::Problems;
 use super::providers::ProviderDocument;
 use crate::path::Delimiters;
 

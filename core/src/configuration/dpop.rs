@@ -1,10 +1,10 @@
 //! Proofs of possession in the configuration: as they are written, and the checks that make [`DpopSettings`] of it.
 
 use deserr::Deserr;
+use picket_model::problems::{Problems, shortened};
 
 use super::document::{CredentialDocument, NeedDocument, RuleDocument};
 use super::filter::{PossessionRequirement, in_range};
-use super::problems::{Problems, shortened};
 use crate::dpop::{DpopSettings, NonceRequirement, UriScheme};
 use crate::token::TokenAlgorithm;
 use crate::token::algorithm::Scheme;

@@ -4,6 +4,10 @@ use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 use std::rc::Rc;
 
+use picket_model::problems::{self, Problems, shortened};
+use picket_model::spiffe::TrustDomain;
+use picket_model::strict_json;
+
 use super::access::check_access;
 use super::credentials::{check_credential, check_preflights, places_of};
 use super::document::{
@@ -18,7 +22,6 @@ use super::limits::{
     SCOPES_MAX, TOKEN_CACHE_ENTRIES_MAX, TRANSACTION_LIFETIME_S_DEFAULT, TRANSACTION_LIFETIME_S_MAX,
 };
 use super::peers::{self, check_peers, check_source};
-use super::problems::{self, Problems, shortened};
 use super::providers::{Providers, check_providers};
 use crate::access_rules::AccessRules;
 use crate::dpop::DpopSettings;
@@ -29,8 +32,6 @@ use crate::peer::resolution::PeerResolution;
 use crate::request::{self, AUTHORIZATION, COOKIE, RequestHead};
 use crate::route::{HostPattern, PathTemplate, RouteTable};
 use crate::source_address::SourceRequirement;
-use crate::spiffe::TrustDomain;
-use crate::strict_json;
 use crate::token::TokenLimits;
 use crate::token::credential::{CredentialSources, SourceSet};
 use crate::token::provider::{Provider, ProviderIndex};

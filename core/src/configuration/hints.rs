@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use picket_model::problems::{self, Problem};
+use picket_model::strict_json;
+
 use super::document::{FilterDocument, RuleDocument};
 use super::filter::{CredentialRequirement, Decider, FilterConfiguration, PossessionRequirement, RouteRule};
-use super::problems::{self, Problem};
 use crate::peer::requirement::PeerRequirement;
 use crate::route::{HostPattern, RuleIndex};
-use crate::strict_json;
 
 /// What the end of a path may be to a server that finds a format in it.
 const FORMAT: &str = ".json";

@@ -3,10 +3,10 @@
 use std::rc::Rc;
 
 use deserr::Deserr;
+use picket_model::problems::Problems;
 
 use super::document::NeedDocument;
 use super::filter::{check_cluster, in_range};
-use super::problems::Problems;
 use super::providers::ProviderDocument;
 use crate::token::introspection::{AudienceNeed, IntrospectionSettings};
 use crate::token::provider::{Provider, ProviderKeys};

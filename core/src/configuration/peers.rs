@@ -4,17 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::str::FromStr;
 
+use picket_model::problems::{Problems, shortened};
+use picket_model::spiffe::{self, SpiffeId, SpiffeIdPattern, TrustDomain};
 use serde_json::Value;
 
 use super::document::{ForwardedHeaderDocument, ForwardedPeerDocument, NeedDocument, PeersDocument, RuleDocument};
 use super::filter::{in_range, parse_each};
 use super::limits::{ALIASES_MAX, FORWARDED_FOR_HOPS_MAX, HOPS_MAX, PEER_ENTRIES_MAX};
-use super::problems::{Problems, shortened};
 use crate::peer::forwarded::{ForwardedHeader, ForwardedPeer};
 use crate::peer::requirement::{PeerRequirement, PeerSet};
 use crate::peer::resolution::PeerResolution;
 use crate::source_address::{Network, SourceRequirement};
-use crate::spiffe::{self, SpiffeId, SpiffeIdPattern, TrustDomain};
 
 pub(super) fn check_resolution(
     aliases: Option<Value>,

@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use deserr::Deserr;
+use picket_model::problems::{Problems, shortened};
 use serde_json::Value;
 
 use super::document::NeedDocument;
 use super::filter::{check_name, in_range};
 use super::introspection::{IntrospectionDocument, check_introspection, check_no_jws_fields, check_places};
-use super::problems::{Problems, shortened};
 use super::remote_keys::{RemoteKeysDocument, check_remote_keys};
 use crate::request;
 use crate::token::TokenAlgorithm;

@@ -1,9 +1,9 @@
 //! Fetched key sets in the configuration: as they are written, and their checks.
 
 use deserr::Deserr;
+use picket_model::problems::Problems;
 
 use super::filter::{check_cluster, in_range};
-use super::problems::Problems;
 use crate::token::remote_keys::location::{AllowedSchemes, Location, MetadataKind};
 use crate::token::remote_keys::{KeySetOrigin, RemoteKeySettings};
 

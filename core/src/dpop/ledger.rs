@@ -4,9 +4,10 @@
 //! which never forgets a key and so needs a fixed number of them. Nothing that could still be used again makes room for
 //! another: a bucket that is full refuses.
 
-use super::Thumbprint;
+use picket_model::thumbprint::KeyThumbprint;
+use picket_model::time::Timestamp;
+
 use super::mac::{SharedSecret, Use};
-use crate::time::Timestamp;
 
 /// The number of buckets. It never changes: in another table nobody would find what is remembered in this one.
 pub const BUCKETS: u32 = 1024;
@@ -85,7 +86,7 @@ impl ProofId {
     /// The id of a proof by this key with this `jti`. Another key's proof with the same `jti` is another proof, so nobody can
     /// use up those of somebody else.
     #[must_use]
-    pub(super) fn new(secret: &SharedSecret, key: &Thumbprint, proof_id: &str) -> Self {
+    pub(super) fn new(secret: &SharedSecret, key: &KeyThumbprint, proof_id: &str) -> Self {
         let mac = secret.mac(Use::ProofId, &key.0, proof_id.as_bytes());
         let [b0, b1, b2, b3, tag @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _] = mac;
         Self {
@@ -184,7 +185,7 @@ mod tests {
     const START: Timestamp = Timestamp::from_ms(1_800_000_000_000);
 
     fn id(key: char, proof_id: &str) -> ProofId {
-        let key = Thumbprint::from_base64url(&format!("{key}{}", "A".repeat(42))).unwrap();
+        let key = KeyThumbprint::from_base64url(&format!("{key}{}", "A".repeat(42))).unwrap();
         ProofId::new(&SharedSecret::new([7; 32]), &key, proof_id)
     }
 
@@ -251,7 +252,7 @@ mod tests {
     #[test]
     fn proofs_spread_over_the_buckets_and_with_another_secret_over_others() {
         let bucket = |secret, number: u32| {
-            let key = Thumbprint::from_base64url(&"A".repeat(43)).unwrap();
+            let key = KeyThumbprint::from_base64url(&"A".repeat(43)).unwrap();
             ProofId::new(&SharedSecret::new([secret; 32]), &key, &number.to_string()).bucket
         };
         let mut buckets: Vec<_> = (0..10_000).map(|number| bucket(7, number)).collect();

@@ -3,9 +3,9 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use picket_model::time::Timestamp;
 
 use super::mac::{SharedSecret, Use};
-use crate::time::Timestamp;
 
 /// 128 bits: nobody guesses the nonce of a window to come, and so nobody makes proofs for it now.
 const NONCE_BYTES: usize = 16;

@@ -2,10 +2,11 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use picket_model::strict_json::{Json, Members};
+use picket_model::thumbprint::KeyThumbprint;
 
-use super::{ProofError, Thumbprint};
+use super::ProofError;
 use crate::signature::SignatureVerifier;
-use crate::strict_json::{Json, Members};
 use crate::token::TokenAlgorithm;
 use crate::token::own_key::{OwnKeyError, OwnKeyJws, ProofTimeError, ProofTimes};
 
@@ -17,7 +18,7 @@ pub(super) const PROOF_ID_BYTES_MAX: usize = 256;
 pub(super) struct Proof<'p> {
     jws: OwnKeyJws<'p>,
     /// That of the key.
-    pub(super) thumbprint: Thumbprint,
+    pub(super) thumbprint: KeyThumbprint,
     pub(super) claims: ProofClaims,
 }
 

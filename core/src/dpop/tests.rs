@@ -58,7 +58,7 @@ fn jwk(key: &SigningKey) -> Value {
 fn binding_to(jwk: &Value, token: &str) -> KeyBinding {
     let key = VerificationKey::parse(jwk, KeySource::Inline).unwrap().unwrap();
     KeyBinding {
-        thumbprint: Thumbprint::of(key.material()).unwrap(),
+        thumbprint: key_thumbprint(key.material()).unwrap(),
         access_token_hash: AccessTokenHash::of(token),
     }
 }
@@ -136,7 +136,7 @@ fn the_example_of_rfc_9449_section_7_1() {
             ("dpop", PROOF.as_bytes()),
         ];
         let binding = KeyBinding {
-            thumbprint: Thumbprint::from_base64url("0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I").unwrap(),
+            thumbprint: KeyThumbprint::from_base64url("0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I").unwrap(),
             access_token_hash: AccessTokenHash::of(token),
         };
         let head = RequestHead::parse(&headers).unwrap();

@@ -2,56 +2,38 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use picket_model::thumbprint::KeyThumbprint;
 use sha2::{Digest, Sha256};
 
-use crate::token::confirmation;
 use crate::token::keys::KeyMaterial;
 
-/// The SHA-256 thumbprint of a public key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Thumbprint(pub confirmation::Digest);
-
-impl Thumbprint {
-    /// The thumbprint of a key. `None`: a secret has none that may be shown.
-    #[must_use]
-    pub fn of(key: &KeyMaterial) -> Option<Self> {
-        let encode = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
-        // RFC 7638 §3.2 and §3.3: the required members alone, by name, without spaces. None of the values needs an escape.
-        let members = match key {
-            KeyMaterial::Rsa { modulus, exponent } => {
-                format!(
-                    r#"{{"e":"{}","kty":"RSA","n":"{}"}}"#,
-                    encode(exponent),
-                    encode(modulus)
-                )
-            }
-            KeyMaterial::Ec { curve, point } => {
-                let (_, coordinates) = point.split_first()?;
-                let (x, y) = coordinates.split_at_checked(curve.coordinate_bytes())?;
-                format!(
-                    r#"{{"crv":"{}","kty":"EC","x":"{}","y":"{}"}}"#,
-                    curve.name(),
-                    encode(x),
-                    encode(y)
-                )
-            }
-            KeyMaterial::Ed25519(key) => format!(r#"{{"crv":"Ed25519","kty":"OKP","x":"{}"}}"#, encode(key.as_bytes())),
-            KeyMaterial::Secret(_) => return None,
-        };
-        Some(Self(Sha256::digest(members).into()))
-    }
-
-    /// From base64url without padding, as `jkt` has it.
-    #[must_use]
-    pub fn from_base64url(text: &str) -> Option<Self> {
-        URL_SAFE_NO_PAD.decode(text).ok()?.try_into().ok().map(Self)
-    }
-
-    /// In base64url without padding.
-    #[must_use]
-    pub fn to_base64url(self) -> String {
-        URL_SAFE_NO_PAD.encode(self.0)
-    }
+/// The SHA-256 thumbprint of a key. `None`: a secret has none that may be shown.
+#[must_use]
+pub fn key_thumbprint(key: &KeyMaterial) -> Option<KeyThumbprint> {
+    let encode = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+    // RFC 7638 §3.2 and §3.3: the required members alone, by name, without spaces. None of the values needs an escape.
+    let members = match key {
+        KeyMaterial::Rsa { modulus, exponent } => {
+            format!(
+                r#"{{"e":"{}","kty":"RSA","n":"{}"}}"#,
+                encode(exponent),
+                encode(modulus)
+            )
+        }
+        KeyMaterial::Ec { curve, point } => {
+            let (_, coordinates) = point.split_first()?;
+            let (x, y) = coordinates.split_at_checked(curve.coordinate_bytes())?;
+            format!(
+                r#"{{"crv":"{}","kty":"EC","x":"{}","y":"{}"}}"#,
+                curve.name(),
+                encode(x),
+                encode(y)
+            )
+        }
+        KeyMaterial::Ed25519(key) => format!(r#"{{"crv":"Ed25519","kty":"OKP","x":"{}"}}"#, encode(key.as_bytes())),
+        KeyMaterial::Secret(_) => return None,
+    };
+    Some(KeyThumbprint(Sha256::digest(members).into()))
 }
 
 #[cfg(test)]
@@ -61,14 +43,14 @@ mod tests {
     use super::*;
     use crate::token::keys::{KeySource, VerificationKey};
 
-    fn thumbprint(jwk: &Value) -> Option<Thumbprint> {
+    fn thumbprint(jwk: &Value) -> Option<KeyThumbprint> {
         let key = VerificationKey::parse(jwk, KeySource::Inline).unwrap().unwrap();
-        Thumbprint::of(key.material())
+        key_thumbprint(key.material())
     }
 
     #[track_caller]
     fn check(jwk: &Value, expected: &str) {
-        assert_eq!(thumbprint(jwk), Some(Thumbprint::from_base64url(expected).unwrap()));
+        assert_eq!(thumbprint(jwk), Some(KeyThumbprint::from_base64url(expected).unwrap()));
     }
 
     /// RFC 7638 §3.1; the members that are not required make no difference.

@@ -4,6 +4,8 @@ use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::net::{IpAddr, SocketAddr};
 
+use picket_model::spiffe::SpiffeId;
+
 use super::identity::Identity;
 use super::{Arrival, Notes, PathReadings, Refusal};
 use crate::access_rules::{
@@ -14,7 +16,6 @@ use crate::path::TargetError;
 use crate::reason::{DecidedBy, DenyReason};
 use crate::request::{self, Header, RequestHead};
 use crate::source_address::{Network, SourceAddressError};
-use crate::spiffe::SpiffeId;
 
 const AUTHORITY: &str = ":authority";
 /// The headers of requests for which Envoy 1.40 has a place of their own (`ALL_INLINE_HEADERS` and the custom ones of its

@@ -2,12 +2,13 @@
 
 use std::rc::Rc;
 
+use picket_model::time::Timestamp;
+
 use super::tokens::Tokens;
 use super::{ChallengeScheme, Refusal};
 use crate::configuration::filter::{CredentialRequirement, FilterConfiguration, PossessionRequirement, RouteRule};
 use crate::dpop::ProofChecker;
 use crate::reason::{DecidedBy, DenyReason};
-use crate::time::Timestamp;
 use crate::token::credential::{CredentialScheme, CredentialSources};
 
 /// What the schemes of a rule's challenges depend on.

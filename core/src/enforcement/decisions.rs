@@ -5,17 +5,18 @@ use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::rc::Rc;
 
+use picket_model::access::Possession;
+use picket_model::decision::{Attribute, Decision, Vary};
+use picket_model::spiffe::SpiffeId;
+use picket_model::time::Timestamp;
+
 use super::Refusal;
 use super::identity::Identity;
 use super::tokens::Tokens;
-use crate::access::Possession;
 use crate::cache::Cache;
-use crate::decision::{Attribute, Decision, Vary};
 use crate::header_value;
 use crate::request::RequestHead;
 use crate::route::RuleIndex;
-use crate::spiffe::SpiffeId;
-use crate::time::Timestamp;
 
 /// No answer is kept longer, whatever it says of itself.
 const DECISION_VALIDITY_MS_MAX: u64 = 3_600_000;
@@ -227,11 +228,11 @@ impl From<Decision> for KnownDecision {
 
 #[cfg(test)]
 mod tests {
+    use picket_model::access::Principal;
+    use picket_model::decision::Effect;
+    use picket_model::thumbprint::{CertificateThumbprint, KeyThumbprint};
+
     use super::*;
-    use crate::access::Principal;
-    use crate::decision::Effect;
-    use crate::dpop::Thumbprint;
-    use crate::peer::CertificateThumbprint;
     use crate::token::VerifiedToken;
     use crate::token::confirmation::Confirmation;
     use crate::token::credential::SourceSet;
@@ -336,7 +337,7 @@ mod tests {
             Some(CertificateThumbprint(one)),
             Some(CertificateThumbprint(other)),
         ];
-        let keys = [None, Some(Thumbprint(one)), Some(Thumbprint(other))];
+        let keys = [None, Some(KeyThumbprint(one)), Some(KeyThumbprint(other))];
         let of = |certificate, key| {
             let mut bytes = key_bytes(Vary::NOTHING.with(Attribute::Device), &[1]);
             bytes.push_possession(Possession { certificate, key });

@@ -4,14 +4,15 @@ use std::cell::OnceCell;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
+use picket_model::access::Possession;
+use picket_model::spiffe::SpiffeId;
+use picket_model::thumbprint::KeyThumbprint;
+
 use super::tokens::Tokens;
 use super::{Arrival, PeerResult, Refusal};
-use crate::access::Possession;
 use crate::configuration::filter::FilterConfiguration;
-use crate::dpop::Thumbprint;
 use crate::reason::{DecidedBy, DenyReason};
 use crate::source_address::{self, SourceAddressError};
-use crate::spiffe::SpiffeId;
 use crate::token::credential::SourceSet;
 
 /// What the proxy knows of the connection that a request came on. Each answer costs the edge a call of its host, so it is
@@ -84,7 +85,7 @@ impl<'a> Identity<'a> {
         let token = self.tokens.principal();
         Possession {
             certificate: peer.ok().and_then(|peer| peer.thumbprint),
-            key: token.and_then(|token| token.confirmation.key).map(Thumbprint),
+            key: token.and_then(|token| token.confirmation.key).map(KeyThumbprint),
         }
     }
 

@@ -2,8 +2,9 @@
 
 use std::rc::Rc;
 
+use picket_model::time::Timestamp;
+
 use super::{Arrival, Enforcer, Notes, Refusal, Step};
-use crate::time::Timestamp;
 use crate::token::credential::Credential;
 use crate::token::introspection::IntrospectionRequest;
 use crate::token::keys::Secret;

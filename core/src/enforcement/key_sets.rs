@@ -1,7 +1,8 @@
 //! The key sets that are fetched: what the edge is to send, and what it brings back.
 
+use picket_model::time::Timestamp;
+
 use super::Enforcer;
-use crate::time::Timestamp;
 use crate::token::provider::ProviderIndex;
 use crate::token::remote_keys::answer::{Answer, FetchError};
 use crate::token::remote_keys::board::SharedBoard;

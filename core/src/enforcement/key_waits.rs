@@ -6,11 +6,12 @@
 
 use std::rc::Rc;
 
+use picket_model::time::Timestamp;
+
 use super::introspection::Knowledge;
 use super::possession::CredentialCheck;
 use super::{Arrival, Enforcer, Notes, Refusal, Step, check_provider};
 use crate::reason::{DecidedBy, DenyReason};
-use crate::time::Timestamp;
 use crate::token::credential::Credential;
 use crate::token::provider::ProviderIndex;
 use crate::token::remote_keys::KeyWait;

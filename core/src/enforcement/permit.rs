@@ -2,18 +2,19 @@
 
 use std::rc::Rc;
 
+use picket_model::decision::Effect;
+use picket_model::time::Timestamp;
+
 use super::decisions::KnownDecision;
 use super::identity::Identity;
 use super::tokens::Tokens;
 use super::{Challenge, PeerResult, Refusal};
 use crate::configuration::filter::{CredentialRequirement, Decider, FilterConfiguration, RouteRule};
-use crate::decision::Effect;
 use crate::dpop::{NonceRequirement, ProofHeader};
 use crate::identity_headers::{DECISION_ID, OBLIGATIONS, PEER, ROUTE_RULE};
 use crate::peer::requirement::PeerRequirement;
 use crate::reason::{DecidedBy, DenyReason};
 use crate::request::{CONNECTION_HEADER, COOKIE, Caller, PROOF_HEADER, RequestHead};
-use crate::time::Timestamp;
 use crate::token::VerifiedToken;
 use crate::token::credential::{CredentialSources, SourceSet};
 use crate::transaction_token::{self, Transaction, TransactionTokens};

@@ -1,5 +1,8 @@
 //! Proof of possession: a token that is bound is good only for who holds what it is bound to.
 
+use picket_model::thumbprint::{CertificateThumbprint, KeyThumbprint};
+use picket_model::time::Timestamp;
+
 use super::challenge::Schemes;
 use super::identity::Identity;
 use super::introspection::{Introspection, Knowledge};
@@ -7,12 +10,10 @@ use super::key_waits::{KeyWaitPlaces, PendingKeys};
 use super::tokens::Tokens;
 use super::{Notes, Refusal, check_provider, check_rule_takes, find_credential};
 use crate::configuration::filter::{CredentialRequirement, FilterConfiguration, PossessionRequirement, RouteRule};
-use crate::dpop::{AccessTokenHash, KeyBinding, ProofChecker, ProofError, Thumbprint};
+use crate::dpop::{AccessTokenHash, KeyBinding, ProofChecker, ProofError};
 use crate::path::Delimiters;
-use crate::peer::CertificateThumbprint;
 use crate::reason::{DecidedBy, DenyReason};
 use crate::request::RequestHead;
-use crate::time::Timestamp;
 use crate::token::credential::{Credential, CredentialError, CredentialScheme, SourceSet};
 use crate::token::provider::ProviderIndex;
 use crate::token::{Sighting, TokenVerifier, VerifiedToken};
@@ -172,7 +173,7 @@ impl CredentialCheck<'_> {
         match (credential.scheme, token.confirmation.key, self.rule.possession) {
             (CredentialScheme::Dpop, Some(key), _) => {
                 let binding = KeyBinding {
-                    thumbprint: Thumbprint(key),
+                    thumbprint: KeyThumbprint(key),
                     access_token_hash: AccessTokenHash::of(credential.token),
                 };
                 let result = self.proofs.check(self.head, &binding, self.now);

@@ -3,10 +3,10 @@
 //! A gRPC status goes into the headers of a response without a body. That is so in gRPC where there
 //! is no message, and it is what gRPC-Web knows as well, which has no trailers of HTTP.
 
+use picket_model::decision::StepUp;
 use serde_json::{Map, Value, json};
 
 use super::{ChallengeScheme, Refusal};
-use crate::decision::StepUp;
 use crate::reason::DenyReason;
 use crate::request::CallerProtocol;
 

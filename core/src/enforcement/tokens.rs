@@ -2,7 +2,8 @@
 
 use std::rc::Rc;
 
-use crate::time::Timestamp;
+use picket_model::time::Timestamp;
+
 use crate::token::VerifiedToken;
 
 /// What a request's credentials have proved.

@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+use picket_model::spiffe::{SpiffeId, SpiffeIdError};
+use picket_model::time::Timestamp;
 use x509_cert::der::asn1::{Any, ObjectIdentifier};
 use x509_cert::der::oid::AssociatedOid;
 use x509_cert::der::{Decode, Tag, Tagged, pem};
@@ -15,8 +17,6 @@ use x509_cert::time::{Time, Validity};
 use x509_cert::{Certificate, TbsCertificate};
 
 use super::{CERTIFICATE_BYTES_MAX, CertificateThumbprint, Peer, workload};
-use crate::spiffe::{SpiffeId, SpiffeIdError};
-use crate::time::Timestamp;
 
 /// RFC 7468 §5.1.
 const PEM_LABEL: &str = "CERTIFICATE";

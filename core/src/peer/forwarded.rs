@@ -8,11 +8,11 @@ use std::collections::BTreeSet;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use picket_model::spiffe::{SpiffeId, SpiffeIdError};
+use picket_model::time::Timestamp;
 
 use super::{CertificateThumbprint, Peer, PeerError, certificate, workload};
 use crate::request::Header;
-use crate::spiffe::{SpiffeId, SpiffeIdError};
-use crate::time::Timestamp;
 
 /// What is longer is refused; Envoy's default limit for all headers is 60 KiB.
 const FORWARDED_BYTES_MAX: usize = 64 * 1024;

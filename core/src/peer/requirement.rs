@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::spiffe::{SpiffeId, SpiffeIdPattern, TrustDomain};
+use picket_model::spiffe::{SpiffeId, SpiffeIdPattern, TrustDomain};
 
 /// Who may call.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,11 +4,12 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use picket_model::spiffe::{SpiffeId, TrustDomain};
+use picket_model::time::Timestamp;
+
 use super::forwarded::ForwardedPeer;
 use super::{Peer, PeerError};
 use crate::request::Header;
-use crate::spiffe::{SpiffeId, TrustDomain};
-use crate::time::Timestamp;
 
 /// How the peer of a request is found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::strict_json::{Json, Members};
+use picket_model::strict_json::{Json, Members};
 
 /// A deeper path is refused; issuers nest claims two or three deep.
 const DEPTH_MAX: usize = 8;
@@ -80,8 +80,9 @@ fn unescaped(name: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use picket_model::strict_json;
+
     use super::*;
-    use crate::strict_json;
 
     #[test]
     fn finds_claims_by_name_and_by_pointer() {

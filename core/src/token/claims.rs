@@ -3,16 +3,17 @@
 
 use std::borrow::Cow;
 
+use picket_model::access::{Actor, Principal};
+use picket_model::strict_json::{Json, Members};
+use picket_model::time::Timestamp;
+
 use super::TokenError;
 use super::claim_path::ClaimPath;
 use super::confirmation::Confirmation;
 use super::jws::malformed;
 use super::provider::{ClaimEncoding, Expiry, Provider, RequiredClaim, RolesForm};
-use crate::access::{Actor, Principal};
 use crate::header_value;
 use crate::reason::DenyReason;
-use crate::strict_json::{Json, Members};
-use crate::time::Timestamp;
 
 /// A longer chain of delegation is refused.
 const ACTORS_MAX: usize = 8;

@@ -6,13 +6,13 @@ use std::rc::Rc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use picket_model::strict_json::{Json, Members};
 
 use super::jws::object;
 use super::keys::Secret;
 use super::limits::TokenLimits;
 use super::remote_keys::answer::{Answer, FetchError};
 use super::remote_keys::location::Location;
-use crate::strict_json::{Json, Members};
 
 /// A longer client secret is refused.
 const CLIENT_SECRET_BYTES_MAX: usize = 1024;

@@ -5,12 +5,12 @@ use std::borrow::Cow;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use picket_model::strict_json::{self, Excess, Json, Members};
 
 use super::TokenError;
 use super::algorithm::TokenAlgorithm;
 use super::limits::TokenLimits;
 use crate::reason::DenyReason;
-use crate::strict_json::{self, Excess, Json, Members};
 
 /// The three parts.
 #[derive(Debug)]

@@ -9,10 +9,10 @@ use std::rc::Rc;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ed25519_dalek::VerifyingKey;
+use picket_model::problems::{Problem, Problems, shortened};
 use serde_json::{Map, Value};
 
 use super::algorithm::{Curve, Scheme, TokenAlgorithm};
-use crate::configuration::problems::{Problem, Problems, shortened};
 
 /// A larger key set is refused.
 pub const KEYS_MAX: usize = 100;

@@ -2,15 +2,17 @@
 
 mod times;
 
+use picket_model::strict_json::{Json, Members};
+use picket_model::thumbprint::KeyThumbprint;
 use serde_json::Value;
+
+use crate::dpop::key_thumbprint;
 
 use super::algorithm::{Scheme, TokenAlgorithm};
 use super::jws::Jws;
 use super::keys::{KeyMaterial, KeySource, VerificationKey};
 use super::limits::TokenLimits;
-use crate::dpop::Thumbprint;
 use crate::signature::SignatureVerifier;
-use crate::strict_json::{Json, Members};
 
 pub(crate) use times::{ProofTimeError, ProofTimes};
 
@@ -24,7 +26,7 @@ pub(crate) struct OwnKeyJws<'p> {
     algorithm: TokenAlgorithm,
     key: VerificationKey,
     /// That of the key.
-    pub(crate) thumbprint: Thumbprint,
+    pub(crate) thumbprint: KeyThumbprint,
 }
 
 /// Why it has not.
@@ -60,7 +62,7 @@ impl<'p> OwnKeyJws<'p> {
         if !key.fits(algorithm) {
             return Err(OwnKeyError::Key);
         }
-        let thumbprint = Thumbprint::of(key.material()).ok_or(OwnKeyError::Key)?;
+        let thumbprint = key_thumbprint(key.material()).ok_or(OwnKeyError::Key)?;
         Ok(Self {
             jws,
             algorithm,
@@ -97,10 +99,10 @@ fn public_key(jwk: &Json<'_>) -> Option<VerificationKey> {
 
 #[cfg(test)]
 mod tests {
+    use picket_model::strict_json;
     use serde_json::json;
 
     use super::*;
-    use crate::strict_json;
 
     /// The key of RFC 7515 §A.2.1.
     const MODULUS: &str = "ofgWCuLjybRlzo0tZWJjNiuSfb4p4fAkd_wWJcyQoTbji9k0l8W26mPddxHmfHQp-Vaw-4qPCJrcS2mJPMEzP1Pt0Bm4d4QlL-yRT-SFd2lZS-pCgNMsD1W_YpRPEwOWvG6b32690r2jZ47soMZo9wGzjb_7OMg0LOL-bSf63kpaSHSXndS5z5rexMdbBYUsLA9e-KXBdQOS-UTo7WTBEMa2R2CapHg665xsmtdVMTBQY4uDZlxvb3qCo5ZwKh9kG4LT6_I5IhlJH7aGhyxXFvUK-DWNmoudF8NAco9_h9iaGNj8q2ethFkMLs91kzk2PAcDTW9gb54h4FRWyuXpoQ";

@@ -14,11 +14,11 @@ use std::rc::Rc;
 
 use super::algorithm::TokenAlgorithm;
 use super::keys::{KeySet, MatchingKeys, VerificationKey};
-use crate::configuration::problems::Problems;
-use crate::time::Timestamp;
 use answer::{Answer, FetchError};
 use board::{BoardError, CLOCK_TOLERANCE_MS, Control, ControlBounds, PostedDocument, SharedBoard, Slots};
 use location::{AllowedSchemes, Location};
+use picket_model::problems::Problems;
+use picket_model::time::Timestamp;
 
 /// How often a worker looks at what the others have posted, while it has keys.
 const LOOK_PERIOD_MS: u64 = 1_000;

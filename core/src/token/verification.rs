@@ -20,10 +20,10 @@ use crate::cache::Cache;
 use crate::identity_headers::IdentityHeaders;
 use crate::reason::DenyReason;
 use crate::signature::SignatureVerifier;
-use crate::strict_json::Json;
-use crate::time::Timestamp;
 use candidates::Accepted;
 use introspected::Endpoint;
+use picket_model::strict_json::Json;
+use picket_model::time::Timestamp;
 
 pub use introspected::Asked;
 

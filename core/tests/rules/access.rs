@@ -3,9 +3,9 @@
 use std::slice::from_ref;
 
 use picket_core::configuration::filter::FilterConfiguration;
-use picket_core::decision::Effect;
 use picket_core::enforcement::{CacheUse, ObservedAccess, Step};
 use picket_core::reason::{DecidedBy, DenyReason};
+use picket_model::decision::Effect;
 use serde_json::{Value, json};
 
 use crate::support::{Caller, Sidecar, configuration, decision};

@@ -1,7 +1,7 @@
 //! Which peers and addresses a rule lets call.
 
-use picket_core::decision::Effect;
 use picket_core::reason::{DecidedBy, DenyReason};
+use picket_model::decision::Effect;
 use serde_json::{Value, json};
 
 use crate::support::{Caller, Sidecar, configuration, decision};

@@ -1,8 +1,8 @@
 //! Challenges and obligations: what of a decision reaches the caller and the upstream.
 
-use picket_core::decision::{Decision, Effect, StepUp};
 use picket_core::enforcement::{Refusal, Reply, reply};
 use picket_core::reason::{DecidedBy, DenyReason};
+use picket_model::decision::{Decision, Effect, StepUp};
 use serde_json::{Value, json};
 
 use crate::support::{Caller, Sidecar, decision};

@@ -1,11 +1,13 @@
 //! Claims in every form that issuers write them in: `tests/vectors/claims.json`, as the claims of a JWT and as an issuer's answer about
 //! an opaque token.
 
-use picket_core::access::Principal;
+use picket_model::decision::Effect;
+
 use picket_core::enforcement::Step;
 use picket_core::reason::DenyReason;
 use picket_core::token::TokenLimits;
 use picket_core::token::remote_keys::answer::Answer;
+use picket_model::access::Principal;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -167,7 +169,6 @@ fn an_answer_of_the_issuer_is_read_as_the_vectors_say() {
 /// Whoever is refused by a policy for what a claim would have said learns which one could not be read.
 #[test]
 fn a_deny_names_the_claims_that_count_as_absent() {
-    use picket_core::decision::Effect;
     let mut sidecar = Sidecar::new();
     let denied = |sidecar: &mut Sidecar, claims: &[(&str, Value)]| {
         let token = sidecar.token(claims);

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use jsonwebtoken::{Algorithm, Header};
-use picket_core::access::Actor;
 use picket_core::enforcement::{Permit, reply};
 use picket_core::reason::DenyReason;
+use picket_model::access::Actor;
 use serde_json::{Value, json};
 
 use crate::support::{Caller, NOW_S, Sidecar, configuration};
@@ -421,8 +421,8 @@ fn a_token_that_is_bound_in_an_unknown_way_is_refused() {
 
 mod transaction_tokens {
     use picket_core::configuration::filter::FilterConfiguration;
-    use picket_core::decision::Effect;
     use picket_core::transaction_token::{inspect, read_key};
+    use picket_model::decision::Effect;
 
     use super::*;
     use crate::support::decision;

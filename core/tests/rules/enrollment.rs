@@ -4,10 +4,10 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use p256::ecdsa::signature::Signer;
 use p256::ecdsa::{Signature, SigningKey};
-use picket_core::dpop::Thumbprint;
 use picket_core::enrollment::{EnrollmentError, EnrollmentProof};
 use picket_core::signature::SoftwareVerifier;
-use picket_core::time::Timestamp;
+use picket_model::thumbprint::KeyThumbprint;
+use picket_model::time::Timestamp;
 use proptest::prelude::{any, prop_assert, proptest};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -52,7 +52,7 @@ fn a_proof_says_which_key_answered_which_challenge() {
     assert_eq!(proved.challenge, CHALLENGE);
     // RFC 7638, of the members in their order.
     let expected = Sha256::digest(jwk(&key(5)).to_string());
-    assert_eq!(proved.thumbprint, Thumbprint(expected.into()));
+    assert_eq!(proved.thumbprint, KeyThumbprint(expected.into()));
 }
 
 #[test]

@@ -2,9 +2,9 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use picket_core::decision::Effect;
-use picket_core::peer::CertificateThumbprint;
 use picket_core::reason::{DecidedBy, DenyReason};
+use picket_model::decision::Effect;
+use picket_model::thumbprint::CertificateThumbprint;
 use serde_json::{Value, json};
 
 use crate::peers::{certificate, uri};

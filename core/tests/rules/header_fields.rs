@@ -1,10 +1,10 @@
 //! Header fields that are repeated, in another spelling, or in unusual bytes: no reading of a request escapes a rule.
 
-use picket_core::access::USER_AGENT_BYTES_MAX;
 use picket_core::configuration::filter::FilterConfiguration;
-use picket_core::decision::Effect;
 use picket_core::enforcement::Step;
 use picket_core::reason::DenyReason;
+use picket_model::access::USER_AGENT_BYTES_MAX;
+use picket_model::decision::Effect;
 use serde_json::{Value, json};
 
 use crate::support::{Caller, Sidecar, configuration, decision};

@@ -1,11 +1,11 @@
 //! Opaque tokens: whom the sidecar asks about them, what an answer makes of them, and for how long.
 
 use picket_core::configuration::filter::FilterConfiguration;
-use picket_core::decision::Effect;
 use picket_core::enforcement::{Notes, PendingIntrospection, Permit, Step, Verdict, Verification, reply};
 use picket_core::reason::{DecidedBy, DenyReason};
 use picket_core::token::introspection::IntrospectionResult;
 use picket_core::token::remote_keys::answer::{Answer, FetchError};
+use picket_model::decision::Effect;
 use proptest::collection::vec;
 use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop_assert, prop_assert_eq, prop_oneof, proptest};
 use proptest::sample::Index;

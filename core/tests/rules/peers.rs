@@ -1,12 +1,13 @@
 //! Which certificates prove a peer.
 
 use picket_core::peer::{
-    CERTIFICATE_BYTES_MAX, CertificateError, CertificateThumbprint, Extension, Peer, PeerError, PeerEvidence, identify,
-    spiffe_id_of_der,
+    CERTIFICATE_BYTES_MAX, CertificateError, Extension, Peer, PeerError, PeerEvidence, identify, spiffe_id_of_der,
 };
 use picket_core::reason::{DecidedBy, DenyReason};
-use picket_core::spiffe::{SPIFFE_ID_BYTES_MAX, SpiffeId, SpiffeIdError, TRUST_DOMAIN_BYTES_MAX};
-use picket_core::time::Timestamp;
+use picket_model::decision::Effect;
+use picket_model::spiffe::{SPIFFE_ID_BYTES_MAX, SpiffeId, SpiffeIdError, TRUST_DOMAIN_BYTES_MAX};
+use picket_model::thumbprint::CertificateThumbprint;
+use picket_model::time::Timestamp;
 use rcgen::string::BmpString;
 use rcgen::{
     BasicConstraints, CertificateParams, CustomExtension, DnType, DnValue, ExtendedKeyUsagePurpose, IsCa, KeyPair,
@@ -389,7 +390,6 @@ fn validity_is_checked_for_each_request_of_a_connection() {
 
 #[test]
 fn a_peer_that_expires_while_its_request_waits_or_while_its_decision_is_cached_is_refused() {
-    use picket_core::decision::Effect;
     let mut sidecar = Sidecar::new();
     let caller = Caller::new().get("/orders/7").peer_valid(0, NOW_S + 2);
     let (_, pending) = sidecar.asks(&caller);

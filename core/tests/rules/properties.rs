@@ -1,12 +1,12 @@
 //! What must hold for every input: no bytes make the rules panic, and one cached answer is one question's.
 
-use picket_core::access::AccessRequest;
 use picket_core::configuration::filter::FilterConfiguration;
-use picket_core::decision::{Attribute, Decision, Effect, Vary};
 use picket_core::dpop::{ProofMemory, SharedSecret};
 use picket_core::enforcement::{Arrival, Enforcer, Step, reply};
 use picket_core::signature::SoftwareVerifier;
-use picket_core::time::Timestamp;
+use picket_model::access::AccessRequest;
+use picket_model::decision::{Attribute, Decision, Effect, Vary};
+use picket_model::time::Timestamp;
 use proptest::collection::vec;
 use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop_assert, prop_assert_eq, prop_oneof, proptest};
 use proptest::sample::select;

@@ -4,12 +4,12 @@
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use picket_core::enforcement::Step;
-use picket_core::peer::CertificateThumbprint;
 use picket_core::reason::DenyReason;
 use picket_core::signature::{SignatureVerifier, SoftwareVerifier};
 use picket_core::token::jws::Jws;
 use picket_core::token::keys::{KeySet, KeySource};
 use picket_core::token::{TokenAlgorithm, TokenError, TokenLimits};
+use picket_model::thumbprint::CertificateThumbprint;
 use serde_json::{Value, json};
 
 use crate::support::{Caller, NOW_S, Sidecar, configuration};

@@ -7,19 +7,20 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use p256::ecdsa::SigningKey;
 use p256::pkcs8::EncodePrivateKey;
-use picket_core::access::AccessRequest;
 use picket_core::configuration::filter::FilterConfiguration;
-use picket_core::decision::{Decision, Effect, Vary};
 use picket_core::dpop::{ProofMemory, SharedSecret};
 use picket_core::enforcement::{
     Arrival, CallFailure, Connection, Enforcer, Introspection, Notes, PeerResult, Pending, PendingIntrospection,
     PendingKeys, Permit, Refusal, Step, Verdict,
 };
-use picket_core::peer::{CertificateThumbprint, Peer, PeerError};
+use picket_core::peer::{Peer, PeerError};
 use picket_core::reason::DenyReason;
 use picket_core::signature::{SignatureVerifier, SoftwareVerifier};
-use picket_core::time::Timestamp;
 use picket_core::token::remote_keys::answer::{Answer, FetchError};
+use picket_model::access::AccessRequest;
+use picket_model::decision::{Decision, Effect, Vary};
+use picket_model::thumbprint::CertificateThumbprint;
+use picket_model::time::Timestamp;
 use serde_json::{Value, json};
 
 /// The time at which every sidecar begins, in seconds since the epoch.

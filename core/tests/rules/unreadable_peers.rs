@@ -1,9 +1,9 @@
 //! A peer that is there but proves nothing: wherever a rule says who must not call, it is not taken for nobody.
 
-use picket_core::decision::{Attribute, Decision, Effect, Vary};
 use picket_core::enforcement::{ObservedAccess, Step};
 use picket_core::peer::{PeerError, PeerEvidence, identify};
 use picket_core::reason::{DecidedBy, DenyReason};
+use picket_model::decision::{Attribute, Decision, Effect, Vary};
 use serde_json::{Value, json};
 
 use crate::peers::{certificate, uri};

@@ -1,7 +1,7 @@
 //! Metrics of risk assessment.
 
-use picket_core::risk::RiskLevel;
-use picket_core::time::Timestamp;
+use picket_model::risk::RiskLevel;
+use picket_model::time::Timestamp;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;

@@ -2,7 +2,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use picket_core::access::{Action, Context, Principal, Resource, Sidecar};
+use picket_model::access::{Action, Context, Principal, Resource, Sidecar};
 use serde_json::json;
 
 use super::*;

@@ -5,7 +5,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use picket_core::time::Timestamp;
+use picket_model::time::Timestamp;
 
 use crate::configuration::ThreatListFile;
 use crate::risk::{BadLine, Networks, ThreatList, ThreatLists};

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use picket_core::access::{
+use picket_model::access::{
     AccessRequest, Action, Actor, Context, FurtherToken, Possession, Principal, Resource, Sidecar,
 };
-use picket_core::decision::{Effect, StepUp};
-use picket_core::dpop::Thumbprint;
-use picket_core::peer::CertificateThumbprint;
+use picket_model::decision::{Effect, StepUp};
+use picket_model::thumbprint::CertificateThumbprint;
+use picket_model::thumbprint::KeyThumbprint;
 use serde::{Deserialize, Serialize};
 
 use super::chain::Hash;
@@ -85,7 +85,7 @@ pub struct AdministrationRecord {
     pub caller: String,
     /// What.
     pub act: Act,
-    /// What it was done to: a session's id, [`picket_core::access::principal_name`], a tenant, a principal with a role, a device's id
+    /// What it was done to: a session's id, [`picket_model::access::principal_name`], a tenant, a principal with a role, a device's id
     /// with what was done to it, the number and digest of a revision, or nothing; of reports about principals a list of whom they are
     /// about, with names cut at 256 bytes.
     pub target: String,
@@ -240,7 +240,7 @@ pub struct SidecarRecord {
 
 /// The authenticated party.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[expect(missing_docs, reason = "the fields are those of `picket_core::access::Principal`")]
+#[expect(missing_docs, reason = "the fields are those of `picket_model::access::Principal`")]
 pub struct PrincipalRecord {
     pub issuer: String,
     pub subject: String,
@@ -273,7 +273,10 @@ pub struct ActorRecord {
 
 /// A token beside the principal's.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[expect(missing_docs, reason = "the fields are those of `picket_core::access::FurtherToken`")]
+#[expect(
+    missing_docs,
+    reason = "the fields are those of `picket_model::access::FurtherToken`"
+)]
 pub struct FurtherTokenRecord {
     pub issuer: String,
     pub subject: String,
@@ -327,7 +330,7 @@ pub struct ContextRecord {
 
 /// What a denied principal would have needed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[expect(missing_docs, reason = "the fields are those of `picket_core::decision::StepUp`")]
+#[expect(missing_docs, reason = "the fields are those of `picket_model::decision::StepUp`")]
 pub struct ChallengeRecord {
     pub acr_values: Vec<String>,
     pub max_age_s: Option<u32>,
@@ -458,7 +461,7 @@ impl From<Context> for ContextRecord {
             source_address: context.source_address.map(|address| address.to_string()),
             user_agent: context.user_agent,
             certificate_thumbprint: possession.certificate.map(CertificateThumbprint::to_base64url),
-            key_thumbprint: possession.key.map(Thumbprint::to_base64url),
+            key_thumbprint: possession.key.map(KeyThumbprint::to_base64url),
         }
     }
 }
@@ -576,7 +579,7 @@ impl ContextRecord {
             .certificate_thumbprint
             .as_deref()
             .map(CertificateThumbprint::from_base64url);
-        let key = self.key_thumbprint.as_deref().map(Thumbprint::from_base64url);
+        let key = self.key_thumbprint.as_deref().map(KeyThumbprint::from_base64url);
         Some(Possession {
             certificate: match certificate {
                 None => None,

@@ -1,7 +1,7 @@
 //! What a record says about the risk of a request.
 
-use picket_core::decision::Vary;
-use picket_core::risk::{Risk, RiskLevel, SCORE_MAX};
+use picket_model::decision::Vary;
+use picket_model::risk::{Risk, RiskLevel, SCORE_MAX};
 use serde::{Deserialize, Serialize};
 
 use crate::risk::{Assessment, Country, Factor, Fired, Mode, Signal};

@@ -1,6 +1,6 @@
 //! The record of a search: who asked what would be permitted, and how much was found.
 
-use picket_core::access::{AccessRequest, Principal};
+use picket_model::access::{AccessRequest, Principal};
 use serde::{Deserialize, Serialize};
 
 use super::record::{ActionRecord, ContextRecord, PrincipalRecord, ResourceRecord};

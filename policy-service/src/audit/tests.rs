@@ -3,12 +3,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use picket_core::access::{
+use picket_model::access::{
     AccessRequest, Action, Actor, Context, FurtherToken, Possession, Principal, Resource, Sidecar,
 };
-use picket_core::decision::Effect;
-use picket_core::dpop::Thumbprint;
-use picket_core::peer::CertificateThumbprint;
+use picket_model::decision::Effect;
+use picket_model::thumbprint::CertificateThumbprint;
+use picket_model::thumbprint::KeyThumbprint;
 use picket_sqlite::DatabaseFileError;
 use rusqlite::Connection;
 
@@ -573,7 +573,7 @@ fn a_record_gives_back_the_request_that_it_is_about() {
             user_agent: Some("u".into()),
             possession: Possession {
                 certificate: Some(CertificateThumbprint([1; 32])),
-                key: Some(Thumbprint([2; 32])),
+                key: Some(KeyThumbprint([2; 32])),
             },
         },
     };

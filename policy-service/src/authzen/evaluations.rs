@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use deserr::Deserr;
-use picket_core::configuration::problems::{self, Problems};
-use picket_core::decision::{Decision, Effect, StepUp};
+use picket_model::decision::{Decision, Effect, StepUp};
+use picket_model::problems::{self, Problems};
 use serde_json::{Map, Value, json};
 use tokio::task::JoinSet;
 
@@ -235,7 +235,7 @@ fn malformed(problems: Problems) -> AuthzenError {
 
 #[cfg(test)]
 mod tests {
-    use picket_core::decision::Vary;
+    use picket_model::decision::Vary;
 
     use super::*;
 

@@ -5,15 +5,15 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use deserr::Deserr;
-use picket_core::access::{
+use picket_core::configuration::document::PathDelimiterDocument;
+use picket_core::path::{self, Delimiters, TargetError};
+use picket_model::access::{
     AccessRequest, Action, Context, Possession, Principal, Resource, Sidecar, USER_AGENT_BYTES_MAX,
 };
-use picket_core::configuration::document::PathDelimiterDocument;
-use picket_core::configuration::problems::{self, Problems};
-use picket_core::dpop::Thumbprint;
-use picket_core::path::{self, Delimiters, TargetError};
-use picket_core::peer::CertificateThumbprint;
-use picket_core::spiffe::SpiffeId;
+use picket_model::problems::{self, Problems};
+use picket_model::spiffe::SpiffeId;
+use picket_model::thumbprint::CertificateThumbprint;
+use picket_model::thumbprint::KeyThumbprint;
 use serde_json::{Map, Value, json};
 
 use super::CallContext;
@@ -269,7 +269,7 @@ fn possession(context: &ContextObject, check: &mut Problems) -> Possession {
         check.take("context.certificate_thumbprint", thumbprint)
     });
     let key = context.key_thumbprint.as_deref().and_then(|text| {
-        let thumbprint = Thumbprint::from_base64url(text).ok_or(expected);
+        let thumbprint = KeyThumbprint::from_base64url(text).ok_or(expected);
         check.take("context.key_thumbprint", thumbprint)
     });
     Possession { certificate, key }

@@ -2,7 +2,7 @@
 //! search.
 
 use deserr::Deserr;
-use picket_core::configuration::problems::{self, Problems};
+use picket_model::problems::{self, Problems};
 use ring::digest;
 use serde_json::{Map, Value};
 

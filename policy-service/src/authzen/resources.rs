@@ -5,8 +5,8 @@ use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
 
-use picket_core::configuration::problems::Problems;
-use picket_core::strict_json;
+use picket_model::problems::Problems;
+use picket_model::strict_json;
 use serde_json::Value;
 
 use super::information;

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use picket_core::access::AccessRequest;
+use picket_model::access::AccessRequest;
 use serde_json::{Map, Value, json};
 
 use super::error::AuthzenError;

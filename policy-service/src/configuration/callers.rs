@@ -1,8 +1,8 @@
 //! `[[grpc.callers]]`: who may call what.
 
 use deserr::{Deserr, ValuePointerRef};
-use picket_core::configuration::problems::Problems;
-use picket_core::spiffe::SpiffeId;
+use picket_model::problems::Problems;
+use picket_model::spiffe::SpiffeId;
 
 use super::fields::CallerId;
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use deserr::{Deserr, IntoValue, Value, ValuePointerRef};
-use picket_core::configuration::problems::{Problems, shortened};
+use picket_model::problems::{Problems, shortened};
 
 use super::fields::{Ranged, parsed_text};
 use crate::devices::{Compliance, DeviceState, OsName, OsVersion, Settings, Weights};

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use deserr::{Deserr, ValuePointerRef};
-use picket_core::configuration::problems::Problems;
+use picket_model::problems::Problems;
 use serde_json::Value;
 
 use super::callers::CallerSection;

@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use deserr::{DeserializeError, Deserr, ErrorKind, IntoValue, Sequence, Value, ValueKind, ValuePointerRef};
-use picket_core::configuration::problems::{Problems, shortened};
-use picket_core::spiffe::SpiffeId;
+use picket_model::problems::{Problems, shortened};
+use picket_model::spiffe::SpiffeId;
 use x509_cert::Certificate;
 use x509_cert::der::DecodePem;
 

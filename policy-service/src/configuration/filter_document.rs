@@ -4,8 +4,8 @@ use std::path::Path;
 
 use picket_core::configuration::filter::FilterConfiguration;
 use picket_core::configuration::limits::DOCUMENT_BYTES_MAX;
-use picket_core::configuration::problems::Problems;
 use picket_core::token::provider::ProviderKeys;
+use picket_model::problems::Problems;
 
 /// Reads and checks a document of the filter: JSON, as `picket config check` takes it.
 ///

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 
-use picket_core::configuration::problems::Problems;
+use picket_model::problems::Problems;
 use serde_json::{Map, Value};
 
 /// The variables that override the file begin with this.

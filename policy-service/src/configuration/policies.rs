@@ -2,7 +2,7 @@
 
 use deserr::{Deserr, ValuePointerRef};
 use jiff::tz::TimeZone;
-use picket_core::configuration::problems::Problems;
+use picket_model::problems::Problems;
 
 use super::fields::{Directory, TimeZoneName};
 use super::{PolicySettings, PolicySource};

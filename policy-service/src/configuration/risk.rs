@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use deserr::{Deserr, IntoValue, Value, ValuePointerRef};
-use picket_core::configuration::problems::{Problems, shortened};
-use picket_core::decision::{ACR_VALUE_BYTES_MAX, ACR_VALUES_MAX, is_acr_value};
+use picket_model::decision::{ACR_VALUE_BYTES_MAX, ACR_VALUES_MAX, is_acr_value};
+use picket_model::problems::{Problems, shortened};
 
 use super::fields::{DatabaseFile, ExistingFile, ListName, Ranged, parsed_text};
 use crate::risk::{FactorSettings, Levels, Mode, RiskSettings, ValidForMs};
@@ -281,7 +281,7 @@ fn settings(section: &RiskSection, keeps_devices: bool) -> RiskSettings {
 /// The defaults, for the tests of what they mean.
 #[cfg(test)]
 pub(crate) fn default_risk_settings() -> RiskSettings {
-    use picket_core::configuration::problems;
+    use picket_model::problems;
     let folder = tempfile::tempdir().unwrap();
     let section = serde_json::json!({"state_file": folder.path().join("state")});
     AssessorSettings::new(problems::read::<RiskSection>(section).unwrap(), false).settings

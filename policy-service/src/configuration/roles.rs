@@ -1,7 +1,7 @@
 //! `[roles]`: where the roles of principals come from.
 
 use deserr::Deserr;
-use picket_core::configuration::problems::Problems;
+use picket_model::problems::Problems;
 
 use super::RoleSource;
 

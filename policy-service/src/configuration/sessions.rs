@@ -1,7 +1,7 @@
 //! `[sessions]`.
 
 use deserr::{Deserr, ValuePointerRef};
-use picket_core::configuration::problems::Problems;
+use picket_model::problems::Problems;
 
 use super::fields::Ranged;
 use crate::sessions::{ClientPart, HeldLimits, Limits, Settings, TENANTS_COUNTED_MAX, WithoutId};

@@ -1,7 +1,7 @@
 //! `[storage]`: where is kept what several parts of the service keep.
 
 use deserr::{Deserr, ValuePointerRef};
-use picket_core::configuration::problems::Problems;
+use picket_model::problems::Problems;
 
 use super::fields::{DatabaseFile, ExistingFile};
 use crate::storage::Location;

@@ -1,8 +1,8 @@
 //! The evaluation of a request: what the policies say, and whether the principal has shown the
 //! factors that its risk requires.
 
-use picket_core::access::AccessRequest;
-use picket_core::decision::{Effect, Vary};
+use picket_model::access::AccessRequest;
+use picket_model::decision::{Effect, Vary};
 
 use super::Decider;
 use crate::policy::{Evaluation, Known, PolicyEngine};

@@ -3,9 +3,9 @@
 
 use std::sync::Arc;
 
-use picket_core::access::AccessRequest;
-use picket_core::decision::Attribute;
-use picket_core::time::Timestamp;
+use picket_model::access::AccessRequest;
+use picket_model::decision::Attribute;
+use picket_model::time::Timestamp;
 
 use super::evaluation::deny;
 use super::{Decider, DecisionError};

@@ -1,9 +1,9 @@
 //! The log line of a decision. It has neither subject nor path: those are in the audit record,
 //! which is sealed.
 
-use picket_core::access::AccessRequest;
-use picket_core::configuration::problems::shortened;
-use picket_core::decision::Decision;
+use picket_model::access::AccessRequest;
+use picket_model::decision::Decision;
+use picket_model::problems::shortened;
 
 use super::DecisionOutcome;
 use crate::logging::{DecisionLine, DecisionLines};

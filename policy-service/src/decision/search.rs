@@ -1,8 +1,8 @@
 //! Searches: which requests would be permitted. A search changes nothing: no session begins or
 //! ends, nothing is learnt, and no decision is cached. One record says that it was made.
 
-use picket_core::access::AccessRequest;
-use picket_core::decision::Effect;
+use picket_model::access::AccessRequest;
+use picket_model::decision::Effect;
 
 use super::{Decider, DecisionError};
 use crate::audit::{Event, SearchRecord};

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use picket_core::access::AccessRequest;
-use picket_core::decision::{Attribute, Vary};
+use picket_model::access::AccessRequest;
+use picket_model::decision::{Attribute, Vary};
 
 use super::memory::Known;
 use super::{Device, DeviceState, Devices, SeenDevice, Trust, trust};

@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use picket_core::cache::Cache;
-use picket_core::time::Timestamp;
+use picket_model::time::Timestamp;
 
 use super::model::{Device, DeviceId};
 use crate::state::{Change, Freshness, StorageError, Thumbprint};

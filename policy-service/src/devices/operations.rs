@@ -2,7 +2,7 @@
 
 use picket_core::enrollment::{EnrollmentError, EnrollmentProof};
 use picket_core::signature::SoftwareVerifier;
-use picket_core::time::Timestamp;
+use picket_model::time::Timestamp;
 use uuid::{NoContext, Uuid};
 
 use super::{Challenge, ChallengeDigest, Device, DeviceId, DeviceState, Devices, Enrollment, Posture};

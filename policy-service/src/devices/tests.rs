@@ -1,9 +1,8 @@
 //! The device of a request, over a real store.
 
-use picket_core::access::{AccessRequest, Action, Context, Possession, Principal, Resource, Sidecar};
-use picket_core::decision::{Attribute, Vary};
-use picket_core::dpop;
-use picket_core::peer::CertificateThumbprint;
+use picket_model::access::{AccessRequest, Action, Context, Possession, Principal, Resource, Sidecar};
+use picket_model::decision::{Attribute, Vary};
+use picket_model::thumbprint::{CertificateThumbprint, KeyThumbprint};
 use uuid::Uuid;
 
 use super::judgement::Refusal;
@@ -124,7 +123,7 @@ fn request(certificate: Option<u8>, key: Option<u8>) -> AccessRequest {
         context: Context {
             possession: Possession {
                 certificate: certificate.map(|number| CertificateThumbprint([number; 32])),
-                key: key.map(|number| dpop::Thumbprint([number; 32])),
+                key: key.map(|number| KeyThumbprint([number; 32])),
             },
             ..Context::default()
         },

@@ -7,16 +7,16 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use picket_core::access::AccessRequest;
 use picket_core::configuration::filter::FilterConfiguration;
-use picket_core::configuration::problems::Problems;
-use picket_core::decision::Decision;
 use picket_core::dpop::{ProofMemory, SharedSecret};
 use picket_core::enforcement::{
     Arrival, CallFailure, Connection, Enforcer, PeerResult, Question, Refusal, Step, Verdict,
 };
 use picket_core::request::Caller;
-use picket_core::time::Timestamp;
+use picket_model::access::AccessRequest;
+use picket_model::decision::Decision;
+use picket_model::problems::Problems;
+use picket_model::time::Timestamp;
 use picket_proto::external::envoy::service::auth::v3::{CheckRequest, CheckResponse};
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio::runtime::{self, Handle};

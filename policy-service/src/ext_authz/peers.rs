@@ -11,7 +11,7 @@ use percent_encoding::percent_decode_str;
 use picket_core::cache::Cache;
 use picket_core::enforcement::PeerResult;
 use picket_core::peer::{self, CERTIFICATE_BYTES_MAX, CertificateError, ChainError, PeerError, PeerEvidence};
-use picket_core::time::Timestamp;
+use picket_model::time::Timestamp;
 use ring::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;

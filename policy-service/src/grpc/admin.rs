@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use picket_core::access::principal_name;
+use picket_model::access::principal_name;
 use picket_proto::v1;
 use picket_proto::v1::admin_server::Admin;
 use tonic::{Request, Response};

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use picket_core::access::AccessRequest;
+use picket_model::access::AccessRequest;
 use picket_proto::v1;
 use picket_proto::v1::policy_decision_server::PolicyDecision;
 use tonic::{Request, Response, Status};

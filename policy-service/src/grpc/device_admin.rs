@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use picket_core::access::principal_name;
+use picket_model::access::principal_name;
 use picket_proto::v1;
 use picket_proto::v1::device_admin_server::DeviceAdmin;
 use tonic::Request;

@@ -4,7 +4,7 @@ mod reports;
 
 use std::sync::Arc;
 
-use picket_core::spiffe::SpiffeId;
+use picket_model::spiffe::SpiffeId;
 use picket_proto::v1;
 use picket_proto::v1::risk_admin_server::RiskAdmin;
 use tonic::{Request, Response};

@@ -1,7 +1,7 @@
 //! What a policy says about itself in annotations.
 
 use cedar_policy::Policy;
-use picket_core::decision::{OBLIGATION_BYTES_MAX, OBLIGATIONS_MAX, is_obligation};
+use picket_model::decision::{OBLIGATION_BYTES_MAX, OBLIGATIONS_MAX, is_obligation};
 
 /// Ids and reasons travel with decisions, so they are short.
 const ID_BYTES_MAX: usize = 128;

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use cedar_policy::{Policy, PolicyId, PolicySet};
-use picket_core::access::AccessRequest;
+use picket_model::access::AccessRequest;
 
 use super::annotations::{Annotations, Mode};
 use super::compared::Compared;

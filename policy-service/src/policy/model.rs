@@ -9,8 +9,8 @@ use cedar_policy::{
     Context, Entities, Entity, EntityId, EntityTypeName, EntityUid, Request, RestrictedExpression, Schema,
 };
 use jiff::tz::TimeZone;
-use picket_core::access::{AccessRequest, Principal, principal_name};
-use picket_core::spiffe::SpiffeId;
+use picket_model::access::{AccessRequest, Principal, principal_name};
+use picket_model::spiffe::SpiffeId;
 
 use super::Known;
 use super::entities::LoadedEntities;

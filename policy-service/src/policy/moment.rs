@@ -2,9 +2,9 @@
 
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
-use picket_core::configuration::problems::shortened;
-use picket_core::decision::Vary;
-use picket_core::risk::RiskLevel;
+use picket_model::decision::Vary;
+use picket_model::problems::shortened;
+use picket_model::risk::RiskLevel;
 
 use super::Known;
 use super::compared::Ages;

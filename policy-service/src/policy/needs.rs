@@ -1,6 +1,6 @@
 //! What policies look at, so that a request's evaluation is given that and no more.
 
-use picket_core::decision::{Attribute as Varying, Vary};
+use picket_model::decision::{Attribute as Varying, Vary};
 
 use super::moment::Moment;
 

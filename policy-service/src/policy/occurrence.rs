@@ -9,7 +9,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use cedar_policy::pst::{ActionConstraint, BinaryOp, Clause, Expr, Literal, Var};
 use cedar_policy::{EntityUid, Policy, PolicySet, Schema, ValidationMode, ValidationWarning, Validator};
-use picket_core::risk::RiskLevel;
+use picket_model::risk::RiskLevel;
 
 use super::compared::parts;
 use super::model::METHODS;

@@ -4,8 +4,8 @@
 
 use std::cell::Cell;
 
-use picket_core::access::{AccessRequest, Principal};
-use picket_core::decision::{ACR_VALUES_MAX, Effect, StepUp, is_acr_value};
+use picket_model::access::{AccessRequest, Principal};
+use picket_model::decision::{ACR_VALUES_MAX, Effect, StepUp, is_acr_value};
 
 use super::compared::{Ages, Compared};
 use super::moment::Moment;

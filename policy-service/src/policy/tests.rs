@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use picket_core::access::{Action, Context, Possession, Principal, Resource, Sidecar};
+use picket_model::access::{Action, Context, Possession, Principal, Resource, Sidecar};
 
 use super::*;
 

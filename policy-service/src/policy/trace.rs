@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use cedar_policy::pst::{self, ActionConstraint, PrincipalConstraint, ResourceConstraint, StaticPolicy, Template};
 use cedar_policy::{Effect, Policy, PolicyId, PolicySet};
-use picket_core::access::AccessRequest;
+use picket_model::access::AccessRequest;
 use serde::Serialize;
 
 use super::annotations::{Annotations, Mode};

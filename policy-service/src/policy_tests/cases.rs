@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use deserr::Deserr;
-use picket_core::configuration::problems::{self, Problems, shortened};
-use picket_core::decision::{ACR_VALUES_MAX, Effect, StepUp};
+use picket_model::decision::{ACR_VALUES_MAX, Effect, StepUp};
+use picket_model::problems::{self, Problems, shortened};
 use serde_json::Value;
 
 use super::document::{DocumentErrors, defaults_of, lay_under, parse_yaml, read_yaml};

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use picket_core::configuration::problems::Problems;
+use picket_model::problems::Problems;
 use serde::Serialize;
 use serde_json::Value;
 

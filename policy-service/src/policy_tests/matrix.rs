@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
 use deserr::Deserr;
-use picket_core::configuration::problems::{self, Problems, shortened};
-use picket_core::decision::Effect;
+use picket_model::decision::Effect;
+use picket_model::problems::{self, Problems, shortened};
 use serde::Serialize;
 
 use super::document::{DocumentErrors, read_yaml};

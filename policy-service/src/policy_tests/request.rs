@@ -5,10 +5,10 @@ use std::net::IpAddr;
 
 use deserr::{Deserr, IntoValue, Value, ValuePointerRef};
 use jiff::Timestamp;
-use picket_core::access::{AccessRequest, Action, Actor, Context, Possession, Principal, Resource, Sidecar};
-use picket_core::configuration::problems::{Problems, shortened};
 use picket_core::path::parse_target;
-use picket_core::spiffe::SpiffeId;
+use picket_model::access::{AccessRequest, Action, Actor, Context, Possession, Principal, Resource, Sidecar};
+use picket_model::problems::{Problems, shortened};
+use picket_model::spiffe::SpiffeId;
 
 use crate::configuration::{parsed_text, problem};
 use crate::devices::{DeviceState, SeenDevice, TRUST_SCORE_MAX};

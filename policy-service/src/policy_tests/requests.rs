@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use picket_core::configuration::problems::{self, Problems};
-use picket_core::decision::Effect;
+use picket_model::decision::Effect;
+use picket_model::problems::{self, Problems};
 use serde_json::Value;
 
 use super::cases::{Case, FOLDER, cases, read};

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use picket_core::decision::{Effect, StepUp};
+use picket_model::decision::{Effect, StepUp};
 use serde::Serialize;
 
 use super::cases::{Case, CaseFile, Expected};

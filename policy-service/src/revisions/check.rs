@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use picket_core::configuration::problems::shortened;
+use picket_model::problems::shortened;
 
 use super::Circumstances;
 use crate::policy::{self, PolicyEngine, PolicyErrors, PolicyFiles};

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use picket_core::decision::Vary;
-use picket_core::risk::{Risk, SCORE_MAX};
+use picket_model::decision::Vary;
+use picket_model::risk::{Risk, SCORE_MAX};
 
 use super::factors::Factor;
 use super::places::Country;

@@ -1,6 +1,6 @@
 //! What is remembered about one principal; every part of it has a limit.
 
-use picket_core::risk::RiskLevel;
+use picket_model::risk::RiskLevel;
 use serde::{Deserialize, Serialize};
 
 use super::assessment::{Assessment, Signal};
@@ -91,7 +91,7 @@ pub struct Past {
 
 /// A level by its name.
 mod level {
-    use picket_core::risk::RiskLevel;
+    use picket_model::risk::RiskLevel;
     use serde::de::Error;
     use serde::{Deserialize, Deserializer, Serializer};
 

@@ -1,8 +1,8 @@
 //! What a principal has to prove itself with at a risk, and what its token shows of that.
 
-use picket_core::access::Principal;
-use picket_core::decision::StepUp;
-use picket_core::risk::RiskLevel;
+use picket_model::access::Principal;
+use picket_model::decision::StepUp;
+use picket_model::risk::RiskLevel;
 
 /// What a principal has to prove itself with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

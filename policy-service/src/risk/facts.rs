@@ -2,10 +2,10 @@
 
 use std::net::IpAddr;
 
-use picket_core::access::{AccessRequest, Principal};
-use picket_core::configuration::problems::shortened;
-use picket_core::spiffe::SpiffeId;
-use picket_core::time::Timestamp;
+use picket_model::access::{AccessRequest, Principal};
+use picket_model::problems::shortened;
+use picket_model::spiffe::SpiffeId;
+use picket_model::time::Timestamp;
 
 use super::keys::{Fingerprint, PrincipalKey, SessionKey, SessionName};
 use super::places::{Address, Coordinates, Place};

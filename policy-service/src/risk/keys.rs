@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use picket_core::access::AccessRequest;
+use picket_model::access::AccessRequest;
 use ring::digest;
 use serde::{Deserialize, Serialize};
 

@@ -1,7 +1,7 @@
 //! What is counted, how much, and for how long. Every kind of signal can be switched off: it is `None` then.
 
-use picket_core::decision::{Attribute, Vary};
-use picket_core::risk::RiskLevel;
+use picket_model::decision::{Attribute, Vary};
+use picket_model::risk::RiskLevel;
 
 use super::assessment::{Mode, SignalKind};
 use super::dynamics::Measure;

@@ -1,7 +1,7 @@
 //! A risk that somebody states, so that policies about risk can be tried without a service that scores.
 
-use picket_core::decision::{Attribute, Vary};
-use picket_core::risk::{Risk, SCORE_MAX};
+use picket_model::decision::{Attribute, Vary};
+use picket_model::risk::{Risk, SCORE_MAX};
 
 use super::assessment::{Assessment, Fired, Mode, Signal};
 use super::factors::Factor;

@@ -2,10 +2,10 @@ use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use picket_core::access::{AccessRequest, Action, Context, Principal, Resource, Sidecar};
-use picket_core::decision::{Attribute, Vary};
-use picket_core::risk::RiskLevel;
-use picket_core::time::Timestamp;
+use picket_model::access::{AccessRequest, Action, Context, Principal, Resource, Sidecar};
+use picket_model::decision::{Attribute, Vary};
+use picket_model::risk::RiskLevel;
+use picket_model::time::Timestamp;
 
 use super::*;
 

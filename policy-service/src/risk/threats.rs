@@ -2,9 +2,9 @@
 
 use std::net::IpAddr;
 
-use picket_core::configuration::problems::shortened;
 use picket_core::source_address::{Network, NetworkError};
-use picket_core::time::Timestamp;
+use picket_model::problems::shortened;
+use picket_model::time::Timestamp;
 
 /// How many networks a list may have; the large published ones have some hundred thousand.
 pub const NETWORKS_MAX: usize = 1_000_000;

@@ -4,7 +4,7 @@
 //! What such a session is bound to is not compared: further tokens come with the clients of many principals, and who tells of a
 //! principal may leave its client out.
 
-use picket_core::access::{AccessRequest, FurtherToken};
+use picket_model::access::{AccessRequest, FurtherToken};
 
 use super::rules::{self, Limits, Seen, SessionState, Standing, Verdict};
 use super::{Judgement, Presence, Refusal, Sessions, model};

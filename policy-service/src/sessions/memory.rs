@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use picket_core::cache::Cache;
-use picket_core::time::Timestamp;
+use picket_model::time::Timestamp;
 
 use super::held::Held;
 use super::rules::{SessionState, Standing};

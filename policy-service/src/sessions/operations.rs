@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use picket_core::access::Principal;
+use picket_model::access::Principal;
 
 use super::model::{EndReason, Ended, Session};
 use super::rules::{self, Lockdown, SessionState};

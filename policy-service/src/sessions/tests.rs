@@ -1,4 +1,4 @@
-use picket_core::access::{Action, Context, FurtherToken, Resource, Sidecar};
+use picket_model::access::{Action, Context, FurtherToken, Resource, Sidecar};
 
 use super::*;
 use crate::state::{CachedView, Change, Filter, Freshness, Store};

@@ -3,9 +3,9 @@
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use picket_core::access::Principal;
 use picket_core::cache::Cache;
-use picket_core::time::Timestamp;
+use picket_model::access::Principal;
+use picket_model::time::Timestamp;
 
 use crate::policy::{ROLES_MAX, SCOPES_MAX};
 use crate::state::PrincipalId;

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use picket_core::access::Possession;
+use picket_model::access::Possession;
 
 const DIGEST_BYTES: usize = 32;
 

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use picket_core::peer;
-use picket_core::spiffe::SpiffeId;
+use picket_model::spiffe::SpiffeId;
 use rustls_pki_types::CertificateDer;
 
 use super::TransportMetrics;

@@ -8,15 +8,15 @@ use anyhow::{Context, Result, anyhow, bail};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use picket_core::configuration::filter::FilterConfiguration;
-use picket_core::decision::{Decision, Effect, Vary};
 use picket_core::dpop::{ProofMemory, SharedSecret};
 use picket_core::enforcement::{Arrival, Connection, Enforcer, PeerResult, Pending, Permit, Step, reply};
 use picket_core::peer::Peer;
 use picket_core::request::{Header, RequestHead};
 use picket_core::signature::SignatureVerifier;
-use picket_core::time::Timestamp;
 use picket_core::token::TokenAlgorithm;
 use picket_core::token::keys::VerificationKey;
+use picket_model::decision::{Decision, Effect, Vary};
+use picket_model::time::Timestamp;
 use serde_json::{Value, json};
 
 const NOW_S: i64 = 1_800_000_000;

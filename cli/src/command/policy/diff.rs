@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use picket_core::decision::Effect;
+use picket_model::decision::Effect;
 use picket_policy_service::audit::{ChallengeRecord, ObservedRecord};
 use picket_policy_service::policy::{
     self, ChangeKind, Evaluation, PolicyChange, PolicyEngine, PolicyErrors, PolicyFiles, Tracer,

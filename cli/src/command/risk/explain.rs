@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
-use picket_core::access::principal_name;
+use picket_model::access::principal_name;
 use picket_policy_service::risk::{self, Baseline, Factor, Past, PrincipalKey, StateError};
 use picket_proto::v1;
 use picket_proto::v1::risk_admin_client::RiskAdminClient;

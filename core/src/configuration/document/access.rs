@@ -1,8 +1,7 @@
 //! The parts of a filter's configuration about access rules.
 
 use deserr::Deserr;
-
-use crate::configuration::problems::Problems;
+use picket_model::problems::Problems;
 
 /// Access rules. They are evaluated for each request, once its peer and token are known and before
 /// its route rule decides. They mean what the rules of Istio's AuthorizationPolicy mean. The limit

@@ -1,8 +1,7 @@
 //! The parts of a filter's configuration about peers.
 
 use deserr::Deserr;
-
-use crate::configuration::problems::Problems;
+use picket_model::problems::Problems;
 
 /// The peers of a rule. A peer in one of the `not_` lists may not call. Of the others, a peer in
 /// one of the lists without `not_` may call, or every peer of the trust domains where there is no

@@ -5,8 +5,9 @@
 //! `\"` occur. All elements are read, also those that do not count: a quote that one of them leaves open would else
 //! swallow the next one. In the JSON form the header is an array of objects; a proxy goes on in the form that it finds.
 
+use picket_model::strict_json::{self, Json};
+
 use super::{Certificate, ELEMENTS_MAX, Element, ElementDefect, ForwardedError, hex_byte};
-use crate::strict_json::{self, Json};
 
 pub(super) fn read(value: &[u8]) -> Result<Vec<Element>, ForwardedError> {
     let elements = match trim_start(value).first() {

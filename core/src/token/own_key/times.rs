@@ -1,7 +1,7 @@
 //! When a proof is good: for a while after it was made, and not outside what it says of itself.
 
-use crate::strict_json::{Json, Members};
-use crate::time::Timestamp;
+use picket_model::strict_json::{Json, Members};
+use picket_model::time::Timestamp;
 
 /// The year 9999: what no clock shows is no time.
 const NUMERIC_DATE_MS_MAX: u64 = 253_402_300_799_999;
@@ -89,8 +89,9 @@ fn numeric_date(
 
 #[cfg(test)]
 mod tests {
+    use picket_model::strict_json;
+
     use super::*;
-    use crate::strict_json;
 
     const NOW: Timestamp = Timestamp::from_ms(1_800_000_000_000);
     const IN_THE_FUTURE: fn(&'static str) -> Checked = |name| Err(ProofTimeError::InTheFuture(name));

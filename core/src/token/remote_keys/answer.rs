@@ -1,9 +1,10 @@
 //! What an endpoint answered: a key set, or the metadata that say where it is. Nothing in it is trusted.
 
+use picket_model::problems::{Problems, shortened};
+use picket_model::strict_json::{self, Json};
+
 use super::location::{AllowedSchemes, Location};
-use crate::configuration::problems::{Problems, shortened};
 use crate::request::Header;
-use crate::strict_json::{self, Json};
 use crate::token::keys::KeySet;
 
 /// A larger document is refused, and so is a larger answer before it is read.

@@ -5,8 +5,9 @@
 
 use std::fmt;
 
+use picket_model::time::Timestamp;
+
 use super::answer::DOCUMENT_BYTES_MAX;
-use crate::time::Timestamp;
 
 /// Memory that the workers of one proxy share, kept by the host.
 pub trait SharedBoard {

@@ -3,11 +3,12 @@
 use std::borrow::Cow;
 use std::rc::Rc;
 
+use picket_model::strict_json::Members;
+use picket_model::time::Timestamp;
+
 use super::{TokenVerifier, Verification, claims, fetched_keys, unknown_issuer};
 use crate::reason::DenyReason;
 use crate::signature::SignatureVerifier;
-use crate::strict_json::Members;
-use crate::time::Timestamp;
 use crate::token::claims::CheckedClaims;
 use crate::token::jws::{Jws, JwsHeader, malformed};
 use crate::token::keys::{KEYS_TRIED_MAX, MatchingKeys, VerificationKey};

@@ -2,10 +2,11 @@
 
 use std::rc::Rc;
 
+use picket_model::time::Timestamp;
+
 use super::{KnownToken, TokenVerifier};
 use crate::cache::Cache;
 use crate::reason::DenyReason;
-use crate::time::Timestamp;
 use crate::token::provider::{Provider, ProviderIndex, ProviderKeys};
 use crate::token::remote_keys::answer::{Answer, FetchError};
 use crate::token::remote_keys::board::SharedBoard;

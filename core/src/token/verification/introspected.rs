@@ -3,10 +3,11 @@
 use std::borrow::Cow;
 use std::rc::Rc;
 
+use picket_model::strict_json::{Json, Members};
+use picket_model::time::Timestamp;
+
 use super::{Lookup, SentToken, Sighting, TokenKey, TokenVerifier, claims};
 use crate::reason::DenyReason;
-use crate::strict_json::{Json, Members};
-use crate::time::Timestamp;
 use crate::token::introspection::{self, Activity, AnswerError, IntrospectionResult};
 use crate::token::jws::{Jws, check_length, malformed};
 use crate::token::provider::{Provider, ProviderIndex, ProviderSet};

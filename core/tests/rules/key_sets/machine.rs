@@ -1,7 +1,5 @@
 //! The state machine of one key set, in several workers.
 
-use picket_core::configuration::problems::Problem;
-use picket_core::time::Timestamp;
 use picket_core::token::TokenAlgorithm;
 use picket_core::token::remote_keys::answer::{Answer, DOCUMENT_BYTES_MAX, FetchError, FetchResult};
 use picket_core::token::remote_keys::board::{BoardError, Posted, SharedBoard, Version};
@@ -9,6 +7,8 @@ use picket_core::token::remote_keys::location::{AllowedSchemes, Location, Metada
 use picket_core::token::remote_keys::{
     Change, Fetch, KeySetOrigin, KeyWait, NoKey, Progress, RemoteKeySettings, RemoteKeys,
 };
+use picket_model::problems::Problem;
+use picket_model::time::Timestamp;
 use serde_json::{Value, json};
 
 use super::{Board, Seat, jwk, key_set};

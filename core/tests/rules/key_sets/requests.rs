@@ -2,11 +2,11 @@
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use p256::pkcs8::EncodePrivateKey;
-use picket_core::decision::Effect;
 use picket_core::enforcement::{KeyFetch, Step, Verification, reply};
 use picket_core::reason::{DecidedBy, DenyReason};
 use picket_core::token::remote_keys::Progress;
 use picket_core::token::remote_keys::answer::{Answer, FetchError};
+use picket_model::decision::Effect;
 use proptest::collection::vec;
 use proptest::prelude::{Just, ProptestConfig, Strategy, prop_assert, prop_oneof, proptest};
 use proptest::sample::subsequence;

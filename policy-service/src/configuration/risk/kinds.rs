@@ -1,7 +1,7 @@
 //! The tables of `[risk]`, one for each kind of signal. Every key has a default.
 
 use deserr::Deserr;
-use picket_core::configuration::problems::Problems;
+use picket_model::problems::Problems;
 
 use super::{DAY_S, WEIGHT_MAX, YEAR_S};
 use crate::configuration::fields::Ranged;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use picket_core::access::principal_name;
+use picket_model::access::principal_name;
 use picket_proto::v1;
 use picket_proto::v1::dynamics_report::Session;
 

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
-use picket_core::access::{AccessRequest, Action, Actor, Context, Possession, Principal, Resource, Sidecar};
-use picket_core::decision::Vary;
-use picket_core::risk::{Risk, RiskLevel, SCORE_MAX};
+use picket_model::access::{AccessRequest, Action, Actor, Context, Possession, Principal, Resource, Sidecar};
+use picket_model::decision::Vary;
+use picket_model::risk::{Risk, RiskLevel, SCORE_MAX};
 
 use crate::risk::{Assessment, Country, Fired, Mode, Signal};
 

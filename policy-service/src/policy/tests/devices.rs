@@ -1,6 +1,6 @@
 //! What policies see of a device, and what their answers then vary with.
 
-use picket_core::decision::{Attribute as Varying, Vary};
+use picket_model::decision::{Attribute as Varying, Vary};
 
 use super::*;
 use crate::devices::{DeviceState, SeenDevice};

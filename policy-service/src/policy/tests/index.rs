@@ -1,9 +1,9 @@
 //! The index: what it reads in policies, and that nothing is decided otherwise because of it.
 
 use cedar_policy::Policy;
-use picket_core::decision::{Attribute as Varying, Vary};
-use picket_core::dpop::Thumbprint;
-use picket_core::peer::CertificateThumbprint;
+use picket_model::decision::{Attribute as Varying, Vary};
+use picket_model::thumbprint::CertificateThumbprint;
+use picket_model::thumbprint::KeyThumbprint;
 use proptest::collection::vec;
 use proptest::prelude::{ProptestConfig, Strategy, any, prop_assert, prop_assert_eq, proptest};
 use proptest::sample::{select, subsequence};
@@ -389,7 +389,7 @@ pub(super) fn asked() -> impl Strategy<Value = AccessRequest> {
             let certificate = (device > 0).then_some(CertificateThumbprint([device; 32]));
             asked.context.possession = Possession {
                 certificate,
-                key: has_key.then_some(Thumbprint([device; 32])),
+                key: has_key.then_some(KeyThumbprint([device; 32])),
             };
             if tagged && peer {
                 asked.resource.host = "other.example.org".to_owned();

@@ -1,7 +1,7 @@
 //! What policies see of a risk, and what their answers then vary with.
 
-use picket_core::decision::{Attribute as Varying, Vary};
-use picket_core::risk::{Risk, RiskLevel};
+use picket_model::decision::{Attribute as Varying, Vary};
+use picket_model::risk::{Risk, RiskLevel};
 
 use super::*;
 use crate::risk::{Assessment, Country, Fired, Levels, Mode, Signal, StatedRisk};

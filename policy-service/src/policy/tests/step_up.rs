@@ -3,7 +3,7 @@
 use std::cell::Cell;
 
 use jiff::tz::TimeZone;
-use picket_core::decision::ACR_VALUES_MAX;
+use picket_model::decision::ACR_VALUES_MAX;
 
 use super::super::compared::{Ages, Compared};
 use super::super::moment::Moment;

@@ -1,6 +1,6 @@
 //! Traces: they look at policies as the engine does, part by part, and agree with it.
 
-use picket_core::access::AccessRequest;
+use picket_model::access::AccessRequest;
 use proptest::collection::vec;
 use proptest::prelude::{ProptestConfig, prop_assert, prop_assert_eq, proptest};
 

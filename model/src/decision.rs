@@ -176,12 +176,15 @@ impl Vary {
     /// Every attribute.
     pub const EVERYTHING: Self = Self(127);
 
-    /// One bit for each attribute; others mean nothing.
-    pub(crate) fn bits(self) -> u8 {
+    /// One bit for each attribute, in the order of [`Attribute::ALL`].
+    #[must_use]
+    pub fn bits(self) -> u8 {
         self.0
     }
 
-    pub(crate) fn from_bits(bits: u8) -> Self {
+    /// The attributes of these bits; further bits are ignored.
+    #[must_use]
+    pub fn from_bits(bits: u8) -> Self {
         Self(bits & Self::EVERYTHING.0)
     }
 

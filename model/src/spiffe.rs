@@ -141,8 +141,9 @@ fn check_trust_domain(name: &str) -> Result<(), SpiffeIdError> {
     }
 }
 
-/// Whether a text is one segment of a path.
-pub(crate) fn is_segment(text: &str) -> bool {
+/// Whether a text is one segment of a path (SPIFFE-ID §2.2).
+#[must_use]
+pub fn is_segment(text: &str) -> bool {
     check_segment(text).is_ok()
 }
 

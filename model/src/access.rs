@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use crate::dpop::Thumbprint;
-use crate::peer::CertificateThumbprint;
 use crate::spiffe::SpiffeId;
+use crate::thumbprint::{CertificateThumbprint, KeyThumbprint};
 
 /// One request, as the policy service is asked about it. It holds neither headers nor credentials.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -166,7 +165,7 @@ pub struct Possession {
     /// The peer's certificate (RFC 8705 §3.1), or the one that a trusted hop speaks of.
     pub certificate: Option<CertificateThumbprint>,
     /// The key that the token is bound to, proved for this very request (RFC 9449).
-    pub key: Option<Thumbprint>,
+    pub key: Option<KeyThumbprint>,
 }
 
 /// A longer `user-agent` is refused where the policy service decides: its length is the client's choice, and a policy that saw a

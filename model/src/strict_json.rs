@@ -204,7 +204,7 @@ impl<'de> Visitor<'de> for JsonVisitor {
         match object.repeated() {
             None => Ok(Json::Object(object)),
             Some(name) => {
-                let shown = crate::configuration::problems::shortened(name);
+                let shown = crate::problems::shortened(name);
                 Err(A::Error::custom(format_args!("repeated member `{shown}`")))
             }
         }

@@ -1,0 +1,10 @@
+//! The vocabulary that the sidecar and the policy service share. It is pure: no I/O, no clock and no randomness.
+
+pub mod access;
+pub mod decision;
+pub mod problems;
+pub mod risk;
+pub mod spiffe;
+pub mod strict_json;
+pub mod thumbprint;
+pub mod time;
