@@ -10,6 +10,8 @@ mod overlay;
 mod policies;
 mod risk;
 mod roles;
+#[cfg(feature = "schema")]
+mod schema;
 mod sessions;
 mod storage;
 
@@ -30,6 +32,8 @@ pub use overlay::ENVIRONMENT_PREFIX;
 #[cfg(test)]
 pub(crate) use risk::default_risk_settings;
 pub use risk::{AssessorSettings, GeoipFiles, ThreatListFile};
+#[cfg(feature = "schema")]
+pub use schema::schema;
 
 use crate::sessions::Settings;
 use crate::storage::Location;
@@ -180,6 +184,7 @@ pub struct LogSettings {
 /// The levels of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, deserr::Deserr)]
 #[deserr(rename_all = lowercase)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename_all = "lowercase"))]
 pub enum LogLevel {
     /// Everything.
     Trace,

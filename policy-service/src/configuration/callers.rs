@@ -34,19 +34,34 @@ pub struct CallerRoles {
     held: [bool; CallerRole::ALL.len()],
 }
 
+/// A caller with roles.
 #[derive(Debug, Deserr)]
 #[deserr(deny_unknown_fields, error = Problems, validate = has_a_role -> Problems)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(deny_unknown_fields, title = "Callers of the gRPC front")
+)]
 pub(super) struct CallerSection {
+    /// The SPIFFE ID of the caller.
     spiffe_id: CallerId,
+    /// The roles of the caller.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
     roles: Vec<RoleName>,
 }
 
+/// A role of a caller.
 #[derive(Clone, Copy, Debug, Deserr)]
 #[deserr(rename_all = lowercase)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename_all = "lowercase"))]
 enum RoleName {
+    /// Asks for decisions, as the callers of `allowed_callers` do.
     Sidecar,
+    /// Reports about devices and principals.
     Reporter,
+    /// Reads sessions, devices, roles, policies and risk.
     Reader,
+    /// Reads and changes them.
     Operator,
 }
 

@@ -17,61 +17,117 @@ const DEVICES_MAX: u32 = 200_000;
 /// Less than 1 KiB each.
 const CACHE_ENTRIES_MAX: u32 = 50_000;
 /// A list of operating systems that is longer is none that somebody wrote.
-const OS_MAX: usize = 64;
-const AUDIENCE_BYTES_MAX: usize = 256;
+pub(super) const OS_MAX: usize = 64;
+const AUDIENCE: &str = "picket-policy-service";
+pub(super) const AUDIENCE_BYTES_MAX: usize = 256;
 
+/// Devices: enrolled by operators, reported about by reporters, and read by policies as
+/// `context.device`.
 #[derive(Debug, Deserr)]
 #[deserr(deny_unknown_fields, error = Problems)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(deny_unknown_fields, title = "Devices")
+)]
 pub(super) struct DevicesSection {
+    /// The states whose requests are denied before any policy is evaluated.
     #[deserr(default = vec![State::Suspended, State::Retired])]
+    #[cfg_attr(feature = "schema", schemars(extend("default" = ["suspended", "retired"])))]
     deny: Vec<State>,
-    #[deserr(default = Audience("picket-policy-service".to_owned()))]
+    /// The audience (`aud`) of proofs of enrolment.
+    #[deserr(default = Audience(AUDIENCE.to_owned()))]
+    #[cfg_attr(feature = "schema", schemars(extend("default" = AUDIENCE)))]
     audience: Audience,
+    /// How long a challenge can be answered, in seconds.
     #[deserr(default = Ranged(CHALLENGE_VALID_FOR_S))]
+    #[cfg_attr(feature = "schema", schemars(extend("default" = CHALLENGE_VALID_FOR_S)))]
     challenge_valid_for_s: Ranged<10, DAY_S>,
+    /// The devices that are stored, including retired ones.
     #[deserr(default = Ranged(DEVICES_MAX))]
+    #[cfg_attr(feature = "schema", schemars(extend("default" = DEVICES_MAX)))]
     devices_max: Ranged<1, 100_000_000>,
+    /// The thumbprints that are cached in memory, including those of no device, at less than 1 KiB
+    /// each.
     #[deserr(default = Ranged(CACHE_ENTRIES_MAX))]
+    #[cfg_attr(feature = "schema", schemars(extend("default" = CACHE_ENTRIES_MAX)))]
     cache_entries_max: Ranged<1, 10_000_000>,
+    /// The requirements of a device that complies.
     #[deserr(default)]
+    #[cfg_attr(feature = "schema", schemars(extend("default" = {})))]
     compliance: ComplianceSection,
+    /// The points of the trust score.
     #[deserr(default)]
+    #[cfg_attr(feature = "schema", schemars(extend("default" = {})))]
     trust: TrustSection,
 }
 
-/// The states whose requests can be denied without a policy.
+/// A state of a device.
 #[derive(Clone, Copy, Debug, Deserr)]
 #[deserr(rename_all = lowercase)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename_all = "lowercase"))]
 enum State {
+    /// Enrolled, and neither trusted, suspended nor retired.
     Enrolled,
+    /// Suspended until an operator reinstates it.
     Suspended,
+    /// Retired for good.
     Retired,
 }
 
+/// The audience of proofs of enrolment.
 #[derive(Debug)]
-struct Audience(String);
+pub(super) struct Audience(String);
 
+/// The requirements of a device that complies, checked against its last report.
 #[derive(Debug, Default, Deserr)]
 #[deserr(deny_unknown_fields, error = Problems)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(deny_unknown_fields, title = "Compliance of devices")
+)]
 struct ComplianceSection {
+    /// The least version of each operating system, such as
+    /// `{ macos = "14.2", windows = "10.0.22631" }`. With one or more entries, other operating
+    /// systems do not comply.
     #[deserr(default)]
+    #[cfg_attr(feature = "schema", schemars(extend("default" = {})))]
     os_versions_min: OsVersions,
+    /// Whether the device must store its data encrypted.
     #[deserr(default)]
+    #[cfg_attr(feature = "schema", schemars(extend("default" = false)))]
     disk_encryption_required: bool,
+    /// Whether the device must be managed.
     #[deserr(default)]
+    #[cfg_attr(feature = "schema", schemars(extend("default" = false)))]
     management_required: bool,
+    /// The greatest age of the last report, in seconds. Default: any.
     #[deserr(default)]
     posture_age_s_max: Option<Ranged<60, YEAR_S>>,
 }
 
 #[derive(Debug, Default)]
-struct OsVersions(BTreeMap<OsName, OsVersion>);
+pub(super) struct OsVersions(BTreeMap<OsName, OsVersion>);
 
 macro_rules! points {
     ($($(#[$doc:meta])* $key:ident: $type:ty = $default:expr,)+) => {
+        /// The points of the trust score of a device, from 0 to 100.
         #[derive(Debug, Deserr)]
         #[deserr(deny_unknown_fields, error = Problems)]
-        struct TrustSection { $(#[deserr(default = Ranged($default))] $key: $type,)+ }
+        #[cfg_attr(
+            feature = "schema",
+            derive(schemars::JsonSchema),
+            schemars(deny_unknown_fields, title = "Trust score of devices")
+        )]
+        struct TrustSection {
+            $(
+                $(#[$doc])*
+                #[deserr(default = Ranged($default))]
+                #[cfg_attr(feature = "schema", schemars(extend("default" = $default)))]
+                $key: $type,
+            )+
+        }
 
         impl Default for TrustSection {
             fn default() -> Self {
@@ -82,14 +138,23 @@ macro_rules! points {
 }
 
 points! {
+    /// The score at which a trusted device begins.
     trusted_points: Ranged<0, 100> = 100,
+    /// The score at which an enrolled device begins. Suspended and retired devices have 0.
     enrolled_points: Ranged<0, 100> = 50,
+    /// The points that each requirement costs that the device does not meet.
     noncompliance_points: Ranged<0, 100> = 30,
+    /// The points that each step of age of the last report costs.
     age_points: Ranged<0, 100> = 2,
+    /// The length of a step of age, in seconds.
     age_step_s: Ranged<60, YEAR_S> = DAY_S,
+    /// The points that age costs at most, and without any report.
     age_points_max: Ranged<0, 100> = 40,
+    /// The points that each failed check of the last report costs.
     failure_points: Ranged<0, 100> = 10,
+    /// The points that failed checks cost at most.
     failure_points_max: Ranged<0, 100> = 50,
+    /// The least score of a device that is trusted (`context.device.is_trusted`).
     trusted_from: Ranged<0, 100> = 60,
 }
 

@@ -58,86 +58,184 @@ const PATHS: [(&str, &str); 16] = [
     ("storage", "postgres_ca_file"),
 ];
 
-/// The whole file.
+/// The file of the policy service.
 #[derive(Debug, Deserr)]
 #[deserr(deny_unknown_fields, error = Problems, validate = sections_agree -> Problems)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(deny_unknown_fields, title = "Configuration of the policy service")
+)]
 pub(super) struct Document {
+    /// The gRPC front, which answers sidecars and operators over mutual TLS 1.3.
     grpc: GrpcSection,
+    /// The plain HTTP front for probes and metrics.
     http: HttpSection,
+    /// The AuthZEN API over HTTPS. Default: none, and it is not served.
     #[deserr(default)]
     authzen: Option<AuthZenSection>,
+    /// Envoy's external authorization, on the gRPC front and for the same callers. Default: none,
+    /// and it is not served.
     #[deserr(default)]
     ext_authz: Option<ExtAuthzSection>,
+    /// The policies.
     policies: PoliciesSection,
+    /// The roles of principals.
     #[deserr(default)]
+    #[cfg_attr(feature = "schema", schemars(extend("default" = {})))]
     roles: RolesSection,
+    /// How long sidecars may repeat a decision.
     #[deserr(default)]
+    #[cfg_attr(feature = "schema", schemars(extend("default" = {})))]
     decisions: DecisionsSection,
+    /// The audit log.
     audit: AuditSection,
+    /// Sessions. Default: none, and nothing can be revoked.
     #[deserr(default)]
     sessions: Option<SessionsSection>,
+    /// Devices. Default: none, and no device is known.
     #[deserr(default)]
     devices: Option<DevicesSection>,
+    /// The storage of sessions, devices, revisions of policies and assigned roles. Required with
+    /// `sessions`, `devices`, `policies.source = "store"` and `roles.source = "token_and_store"`. A
+    /// mistake without all of them.
     #[deserr(default)]
     storage: Option<StorageSection>,
+    /// The log on standard output.
     #[deserr(default)]
+    #[cfg_attr(feature = "schema", schemars(extend("default" = {})))]
     log: LogSection,
+    /// Risk scores. Default: none, and nothing is scored.
     #[deserr(default)]
     risk: Option<RiskSection>,
 }
 
+/// The gRPC front: `Decide`, the services of operators, and the gRPC health service, over mutual
+/// TLS 1.3.
 #[derive(Debug, Deserr)]
 #[deserr(deny_unknown_fields, error = Problems, validate = development_stays_on_loopback -> Problems)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(deny_unknown_fields, title = "gRPC front")
+)]
 struct GrpcSection {
+    /// The address to listen on. Port 0 takes a free port, which the log line `ready` names.
     listen: Address,
+    /// The certificate chain of the service. A development certificate (issuer O="Picket
+    /// development only") is refused unless `grpc.listen` is a loopback address.
     certificate_file: CertificateFile,
+    /// The private key of the certificate, in PEM (PKCS#8, SEC 1 or PKCS#1).
     key_file: ExistingFile,
+    /// The authorities that sign the certificates of callers. A development authority is refused
+    /// unless `grpc.listen` is a loopback address.
     client_ca_file: CertificateFile,
+    /// The callers that may ask for decisions, by the one URI SAN of their certificate. Others
+    /// receive PERMISSION_DENIED.
     allowed_callers: CallerIds,
+    /// Further callers, with roles.
     #[deserr(default)]
+    #[cfg_attr(feature = "schema", schemars(extend("default" = [])))]
     callers: Vec<CallerSection>,
+    /// The calls of `Decide` that are served at once. Further calls are refused with
+    /// RESOURCE_EXHAUSTED. Calls of operators have a limit of their own.
     #[deserr(default = Ranged(CONCURRENCY_MAX))]
+    #[cfg_attr(feature = "schema", schemars(extend("default" = CONCURRENCY_MAX)))]
     concurrency_max: Ranged<1, 65_536>,
+    /// The largest request message, in bytes. A larger one is refused with OUT_OF_RANGE.
     #[deserr(default = Ranged(REQUEST_BYTES_MAX))]
+    #[cfg_attr(feature = "schema", schemars(extend("default" = REQUEST_BYTES_MAX)))]
     request_bytes_max: Ranged<1_024, 1_048_576>,
 }
 
+/// The HTTP front for `/livez`, `/readyz` and `/metrics`, without TLS.
 #[derive(Debug, Deserr)]
 #[deserr(deny_unknown_fields, error = Problems)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(deny_unknown_fields, title = "HTTP front")
+)]
 struct HttpSection {
+    /// The address to listen on. Port 0 takes a free port.
     listen: Address,
 }
 
+/// The OpenID AuthZEN Authorization API over HTTPS, with the certificates and for the callers of
+/// `grpc`.
 #[derive(Debug, Deserr)]
 #[deserr(deny_unknown_fields, error = Problems)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(deny_unknown_fields, title = "AuthZEN API")
+)]
 struct AuthZenSection {
+    /// The address to listen on. Port 0 takes a free port.
     listen: Address,
+    /// The name that enforcement points use for this service. It is the identifier in the metadata,
+    /// and the beginning of the endpoints there.
     policy_decision_point: HttpsOrigin,
+    /// The calls that are served at once. Further calls are refused with 503.
     #[deserr(default = Ranged(EVALUATION_CALLS_MAX))]
+    #[cfg_attr(feature = "schema", schemars(extend("default" = EVALUATION_CALLS_MAX)))]
     concurrency_max: Ranged<1, 65_536>,
+    /// The largest body, in bytes. A larger one is refused with 413.
     #[deserr(default = Ranged(EVALUATION_BYTES_MAX))]
+    #[cfg_attr(feature = "schema", schemars(extend("default" = EVALUATION_BYTES_MAX)))]
     request_bytes_max: Ranged<1_024, 4_194_304>,
+    /// The evaluations that one call of `/access/v1/evaluations` may ask for.
     #[deserr(default = Ranged(EVALUATIONS_MAX))]
+    #[cfg_attr(feature = "schema", schemars(extend("default" = EVALUATIONS_MAX)))]
     evaluations_max: Ranged<1, 1_000>,
+    /// The resources that a search can find: a JSON array of
+    /// `{"type": "route", "id": …, "properties": {…}}`, in the form of evaluations. It is read at
+    /// the start. Default: none, and there is no search for resources.
     #[deserr(default)]
     resources_file: Option<ExistingFile>,
 }
 
+/// Envoy's external authorization (`envoy.service.auth.v3.Authorization`). The service applies the
+/// filter's rules.
 #[derive(Debug, Deserr)]
 #[deserr(deny_unknown_fields, error = Problems)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(deny_unknown_fields, title = "External authorization")
+)]
 struct ExtAuthzSection {
+    /// The filter's configuration, in JSON. `providers[].remote_keys` and
+    /// `providers[].introspection` are refused.
     filter_configuration_file: FilterConfigurationFile,
+    /// The authorities, including intermediate ones, that sign the certificates of the mesh's
+    /// workloads. A development authority is refused unless `grpc.listen` is a loopback address.
     peer_ca_file: CertificateFile,
+    /// The largest message of Envoy, in bytes: all headers and a certificate. A larger one is
+    /// refused with OUT_OF_RANGE.
     #[deserr(default = Ranged(CHECK_BYTES_MAX))]
+    #[cfg_attr(feature = "schema", schemars(extend("default" = CHECK_BYTES_MAX)))]
     request_bytes_max: Ranged<1_024, 1_048_576>,
 }
 
+/// How long sidecars may repeat a decision. A decision that depends on time, a session or a risk
+/// level can be shorter.
 #[derive(Debug, Deserr)]
 #[deserr(deny_unknown_fields, error = Problems)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(deny_unknown_fields, title = "Validity of decisions")
+)]
 struct DecisionsSection {
+    /// How long a permit may be repeated, in milliseconds. 0: not at all.
     #[deserr(default = Ranged(PERMIT_VALID_FOR_MS))]
+    #[cfg_attr(feature = "schema", schemars(extend("default" = PERMIT_VALID_FOR_MS)))]
     permit_valid_for_ms: Ranged<0, VALID_FOR_MS_MAX>,
+    /// How long a deny may be repeated, in milliseconds. 0: not at all. A deny because of a failed
+    /// evaluation is never repeated.
     #[deserr(default = Ranged(DENY_VALID_FOR_MS))]
+    #[cfg_attr(feature = "schema", schemars(extend("default" = DENY_VALID_FOR_MS)))]
     deny_valid_for_ms: Ranged<0, VALID_FOR_MS_MAX>,
 }
 
@@ -150,17 +248,34 @@ impl Default for DecisionsSection {
     }
 }
 
+/// The audit log.
 #[derive(Debug, Deserr)]
 #[deserr(deny_unknown_fields, error = Problems)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(deny_unknown_fields, title = "Audit log")
+)]
 struct AuditSection {
+    /// The SQLite database. It is created with mode 0600, with `-wal`, `-shm`, `-head` and `.lock`
+    /// beside it. Its folder must exist.
     database_file: DatabaseFile,
+    /// A file of 64 hexadecimal characters: the key that wraps the data keys of the records.
     key_encryption_key_file: KeyEncryptionKeyFile,
 }
 
+/// The log on standard output, one JSON object a line.
 #[derive(Debug, Deserr)]
 #[deserr(deny_unknown_fields, error = Problems)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(deny_unknown_fields, title = "Log")
+)]
 struct LogSection {
+    /// The least severe level that is written. `info` has one line for each decision.
     #[deserr(default = LogLevel::Info)]
+    #[cfg_attr(feature = "schema", schemars(extend("default" = "info")))]
     level: LogLevel,
 }
 

@@ -17,9 +17,9 @@ use crate::policy::{TimeZone, time_zone};
 /// issuer.
 pub(super) const DEVELOPMENT_ORGANISATION: &str = "Picket development only";
 /// How many callers a list may name; a mesh names its workloads, not its pods.
-const CALLERS_MAX: usize = 10_000;
+pub(super) const CALLERS_MAX: usize = 10_000;
 /// Names of lists travel with records.
-const LIST_NAME_BYTES_MAX: usize = 64;
+pub(super) const LIST_NAME_BYTES_MAX: usize = 64;
 
 /// An address with port.
 #[derive(Debug)]
@@ -74,6 +74,7 @@ pub(super) struct HttpsOrigin(pub(super) String);
 
 /// A whole number between two bounds, both included.
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "schema", derive(serde::Serialize), serde(transparent))]
 pub(super) struct Ranged<const MIN: u32, const MAX: u32>(pub(super) u32);
 
 /// True where the certificate was made by `picket pki init`.

@@ -61,86 +61,170 @@ pub struct GeoipFiles {
     pub asn: Option<PathBuf>,
 }
 
+/// What scores are for.
 #[derive(Clone, Copy, Debug, Deserr)]
 #[deserr(rename_all = lowercase)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename_all = "lowercase"))]
 enum ModeField {
+    /// Scores are recorded and have no effect.
     Learning,
+    /// Scores have an effect on decisions.
     Effective,
 }
 
+/// Risk scores: how unusual each request is for its principal, from 0 to 100. Override a table of
+/// it as a whole, as in `PICKET__RISK__TIME='{ enabled = false }'`.
 #[derive(Debug, Deserr)]
 #[deserr(deny_unknown_fields, error = Problems, validate = levels_and_lists -> Problems)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(deny_unknown_fields, title = "Risk scores")
+)]
 pub(super) struct RiskSection {
+    /// What was learnt, as digests. It is written with mode 0600 at `save_interval_s` and at the
+    /// end, and replaced as a whole. A damaged file, or one of a newer version, ends the start. Its
+    /// folder must exist.
     state_file: DatabaseFile,
+    /// What scores are for.
     #[deserr(default = ModeField::Effective)]
+    #[cfg_attr(feature = "schema", schemars(extend("default" = "effective")))]
     mode: ModeField,
+    /// How often `state_file` is written, in seconds. A crash loses what was learnt since.
     #[deserr(default = Ranged(300))]
+    #[cfg_attr(feature = "schema", schemars(extend("default" = 300)))]
     save_interval_s: Ranged<1, DAY_S>,
+    /// The principals that are remembered. The least recently seen makes room, and starts anew when
+    /// it comes back.
     #[deserr(default = Ranged(100_000))]
+    #[cfg_attr(feature = "schema", schemars(extend("default" = 100_000)))]
     principals_max: Ranged<1_000, 10_000_000>,
+    /// A location, device, method or route rule that was not seen for this many days is new again.
     #[deserr(default = Ranged(90))]
+    #[cfg_attr(feature = "schema", schemars(extend("default" = 90)))]
     remembered_for_days: Ranged<1, 366>,
+    /// The score from which the level is medium. At most `high_from`.
     #[deserr(default = Ranged(Levels::DEFAULT.medium_from.into()))]
+    #[cfg_attr(feature = "schema", schemars(extend("default" = Levels::DEFAULT.medium_from)))]
     medium_from: Ranged<1, WEIGHT_MAX>,
+    /// The score from which the level is high.
     #[deserr(default = Ranged(Levels::DEFAULT.high_from.into()))]
+    #[cfg_attr(feature = "schema", schemars(extend("default" = Levels::DEFAULT.high_from)))]
     high_from: Ranged<1, WEIGHT_MAX>,
+    /// How long a decision at the level low may be repeated, in milliseconds, and never longer than
+    /// `decisions` says. 0: not at all.
     #[deserr(default = Ranged(300_000))]
+    #[cfg_attr(feature = "schema", schemars(extend("default" = 300_000)))]
     low_valid_for_ms: Ranged<0, VALID_FOR_MS_MAX>,
+    /// How long a decision at the level medium may be repeated, in milliseconds, and never longer
+    /// than `decisions` says. 0: not at all.
     #[deserr(default = Ranged(60_000))]
+    #[cfg_attr(feature = "schema", schemars(extend("default" = 60_000)))]
     medium_valid_for_ms: Ranged<0, VALID_FOR_MS_MAX>,
+    /// How long a decision at the level high may be repeated, in milliseconds, and never longer
+    /// than `decisions` says. 0: not at all.
     #[deserr(default = Ranged(0))]
+    #[cfg_attr(feature = "schema", schemars(extend("default" = 0)))]
     high_valid_for_ms: Ranged<0, VALID_FOR_MS_MAX>,
+    /// Signals about where requests come from.
     #[deserr(default)]
+    #[cfg_attr(feature = "schema", schemars(extend("default" = {})))]
     location: LocationSection,
+    /// Signals about the device.
     #[deserr(default)]
+    #[cfg_attr(feature = "schema", schemars(extend("default" = {})))]
     device: DeviceSection,
+    /// Signals about the hour.
     #[deserr(default)]
+    #[cfg_attr(feature = "schema", schemars(extend("default" = {})))]
     time: TimeSection,
+    /// Signals about rate, methods, route rules and denials.
     #[deserr(default)]
+    #[cfg_attr(feature = "schema", schemars(extend("default" = {})))]
     behaviour: BehaviourSection,
+    /// The signal about threat lists.
     #[deserr(default)]
+    #[cfg_attr(feature = "schema", schemars(extend("default" = {})))]
     threats: ThreatsSection,
+    /// The signal about failed authentications.
     #[deserr(default)]
+    #[cfg_attr(feature = "schema", schemars(extend("default" = {})))]
     authentication: AuthenticationSection,
+    /// The signal about a token that is used from several places.
     #[deserr(default)]
+    #[cfg_attr(feature = "schema", schemars(extend("default" = {})))]
     token: TokenSection,
+    /// The signal about how a client is handled.
     #[deserr(default)]
+    #[cfg_attr(feature = "schema", schemars(extend("default" = {})))]
     dynamics: DynamicsSection,
+    /// The authentication that each level asks for.
     #[deserr(default)]
+    #[cfg_attr(feature = "schema", schemars(extend("default" = {})))]
     factors: FactorsSection,
+    /// Threat lists. Their names are unique.
     #[deserr(default)]
+    #[cfg_attr(feature = "schema", schemars(length(max = THREAT_LISTS_MAX), extend("default" = [])))]
     threat_lists: Vec<ThreatListSection>,
+    /// How often the files of `threat_lists` are checked for a change of size or time, in seconds.
+    /// A broken file leaves the old list in place, and is logged and counted.
     #[deserr(default = Ranged(60))]
+    #[cfg_attr(feature = "schema", schemars(extend("default" = 60)))]
     threat_list_interval_s: Ranged<1, DAY_S>,
+    /// A database of countries in MaxMind's format. It is read at the start and held in memory.
+    /// Default: none.
     #[deserr(default)]
     geoip_country_file: Option<ExistingFile>,
+    /// A database of cities in MaxMind's format, with coordinates. It also has the countries where
+    /// there is no database of countries. Default: none.
     #[deserr(default)]
     geoip_city_file: Option<ExistingFile>,
+    /// A database of autonomous systems in MaxMind's format. Default: none.
     #[deserr(default)]
     geoip_asn_file: Option<ExistingFile>,
 }
 
-/// `[risk.factors]`: the authentication context classes by which a level's factors are asked for. A
-/// level without is left to the policies.
+/// The authentication context classes that a level's challenge asks for. A level without any is
+/// left to the policies. A level above one with some needs some too.
 #[derive(Debug, Default, Deserr)]
 #[deserr(deny_unknown_fields, error = Problems)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(deny_unknown_fields, title = "Authentication by risk level")
+)]
 struct FactorsSection {
+    /// The `acr_values` of a challenge at the level low.
     #[deserr(default)]
+    #[cfg_attr(feature = "schema", schemars(length(max = ACR_VALUES_MAX), extend("default" = [])))]
     low_acr_values: Vec<AcrValue>,
+    /// The `acr_values` of a challenge at the level medium.
     #[deserr(default)]
+    #[cfg_attr(feature = "schema", schemars(length(max = ACR_VALUES_MAX), extend("default" = [])))]
     medium_acr_values: Vec<AcrValue>,
+    /// The `acr_values` of a challenge at the level high.
     #[deserr(default)]
+    #[cfg_attr(feature = "schema", schemars(length(max = ACR_VALUES_MAX), extend("default" = [])))]
     high_acr_values: Vec<AcrValue>,
 }
 
 /// An authentication context class that a challenge can name.
 #[derive(Clone, Debug)]
-struct AcrValue(String);
+pub(super) struct AcrValue(String);
 
+/// A threat list.
 #[derive(Debug, Deserr)]
 #[deserr(deny_unknown_fields, error = Problems)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(deny_unknown_fields, title = "Threat lists")
+)]
 struct ThreatListSection {
+    /// The name of the list in records and metrics: letters, digits, `.`, `_` and `-`.
     name: ListName,
+    /// The list: an address or network on each line, with comments behind `#`. A mistake ends the
+    /// start, with the numbers of the lines.
     file: ExistingFile,
 }
 

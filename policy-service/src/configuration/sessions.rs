@@ -25,45 +25,92 @@ const SESSIONS_MAX: u32 = 1_000_000;
 const TENANTS_SHARING: u32 = 4;
 const CACHE_ENTRIES_MAX: u32 = 100_000;
 
+/// Sessions, known by the issuer and the `sid` of a token, or its `jti` where there is no `sid`.
 #[derive(Debug, Deserr)]
 #[deserr(deny_unknown_fields, error = Problems, validate = values_agree -> Problems)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(deny_unknown_fields, title = "Sessions")
+)]
 pub(super) struct SessionsSection {
+    /// A session ends when it was not used for this long, in seconds. At most `absolute_timeout_s`.
     #[deserr(default = Ranged(IDLE_TIMEOUT_S))]
+    #[cfg_attr(feature = "schema", schemars(extend("default" = IDLE_TIMEOUT_S)))]
     idle_timeout_s: Ranged<10, YEAR_S>,
+    /// A session ends this long after it was first seen, in seconds.
     #[deserr(default = Ranged(ABSOLUTE_TIMEOUT_S))]
+    #[cfg_attr(feature = "schema", schemars(extend("default" = ABSOLUTE_TIMEOUT_S)))]
     absolute_timeout_s: Ranged<10, YEAR_S>,
+    /// The greatest time since the principal authenticated, in seconds, by `auth_time`, or by the
+    /// session's first use where the token has none. Default: any.
     #[deserr(default)]
     reauthentication_interval_s: Option<Ranged<10, YEAR_S>>,
+    /// The sessions of one principal. For a further one the oldest ends.
     #[deserr(default = Ranged(CONCURRENT_MAX))]
+    #[cfg_attr(feature = "schema", schemars(extend("default" = CONCURRENT_MAX)))]
     concurrent_max: Ranged<1, 10_000>,
+    /// The parts of the client that a session is bound to. A request with another value ends it.
+    /// Leave `peer` out where workloads pass a user's token on.
     #[deserr(default = vec![Part::UserAgent, Part::Peer])]
+    #[cfg_attr(feature = "schema", schemars(extend("default" = ["user_agent", "peer"])))]
     fingerprint: Vec<Part>,
+    /// Whether a token with neither `sid` nor `jti` is accepted. Where it is, no timeout applies to
+    /// it, and revocations of its principal do.
     #[deserr(default = Without::Deny)]
+    #[cfg_attr(feature = "schema", schemars(extend("default" = "deny")))]
     tokens_without_id: Without,
+    /// How long an ended session, or a revocation, is stored after its last use, in seconds. It
+    /// must be longer than any token lives: a forgotten session begins anew.
     #[deserr(default = Ranged(RETENTION_S))]
+    #[cfg_attr(feature = "schema", schemars(extend("default" = RETENTION_S)))]
     retention_s: Ranged<10, YEAR_S>,
+    /// How far the clocks of issuers and replicas may be ahead of the replica that revokes, in
+    /// seconds. Tokens of a revoked principal or tenant that were issued up to this long after the
+    /// revocation are refused too.
     #[deserr(default = Ranged(CLOCK_SKEW_S))]
+    #[cfg_attr(feature = "schema", schemars(extend("default" = CLOCK_SKEW_S)))]
     clock_skew_s: Ranged<0, 600>,
+    /// The sessions that are stored, including ended ones. Above it new sessions are denied.
     #[deserr(default = Ranged(SESSIONS_MAX))]
+    #[cfg_attr(feature = "schema", schemars(extend("default" = SESSIONS_MAX)))]
     sessions_max: Ranged<1, 100_000_000>,
+    /// The sessions that one tenant may have, and all principals without a tenant together. Above
+    /// it new sessions of the tenant are denied. At least a ten-thousandth of `sessions_max`, and
+    /// at most `sessions_max`. With one tenant, or none, set it to `sessions_max`. Default: a
+    /// quarter of `sessions_max`, rounded up.
     #[deserr(default)]
     sessions_per_tenant_max: Option<Ranged<1, 100_000_000>>,
+    /// The sessions that are cached in memory.
     #[deserr(default = Ranged(CACHE_ENTRIES_MAX))]
+    #[cfg_attr(feature = "schema", schemars(extend("default" = CACHE_ENTRIES_MAX)))]
     cache_entries_max: Ranged<1, 10_000_000>,
 }
 
+/// A part of the client.
 #[derive(Clone, Copy, Debug, Deserr)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename_all = "snake_case")
+)]
 enum Part {
+    /// The header `user-agent`.
     #[deserr(rename = "user_agent")]
     UserAgent,
+    /// The SPIFFE ID of the peer.
     #[deserr(rename = "peer")]
     Peer,
 }
 
+/// The treatment of a token without an id.
 #[derive(Clone, Copy, Debug, Deserr)]
 #[deserr(rename_all = lowercase)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename_all = "lowercase"))]
 enum Without {
+    /// It is denied, with `session_id_missing`.
     Deny,
+    /// It is accepted without a session.
     Permit,
 }
 

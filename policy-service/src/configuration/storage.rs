@@ -6,13 +6,28 @@ use picket_model::problems::Problems;
 use super::fields::{DatabaseFile, ExistingFile};
 use crate::storage::Location;
 
+/// The storage. Exactly one of `sqlite_file` and `postgres_url_file`.
 #[derive(Debug, Deserr)]
 #[deserr(deny_unknown_fields, error = Problems, validate = one_store -> Problems)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(deny_unknown_fields, title = "Storage")
+)]
 pub(super) struct StorageSection {
+    /// A SQLite database for one policy service. It is created with mode 0600, with `-wal`, `-shm`
+    /// and `.lock` beside it. Its folder must exist. Default: none.
     #[deserr(default)]
     sqlite_file: Option<DatabaseFile>,
+    /// A file with the connection string of a PostgreSQL database that replicas share, such as
+    /// `postgres://user:password@host/database`, with `@` in a password as `%40` and `%` as `%25`.
+    /// It is never shown. A connection pooler must be in session mode. Picket creates its tables in
+    /// the schema `picket`. Default: none.
     #[deserr(default)]
     postgres_url_file: Option<ExistingFile>,
+    /// The authorities that sign the certificate of the PostgreSQL server, in PEM. The connection
+    /// is then TLS, and the name of the server is checked. Default: none, and the server must be on
+    /// this machine (a Unix socket, `localhost` or a loopback address).
     #[deserr(default)]
     postgres_ca_file: Option<ExistingFile>,
 }

@@ -22,13 +22,26 @@ const _: () = assert!(HANDS_MAX == 8);
 /// What a measure adds at most, and what anomaly scores are compared with.
 const ANOMALY_MAX: u32 = 1000;
 
-/// A table of keys that all have a default, which an absent table has too.
+/// A table of keys that all have a default, which an absent table has too. The literal is its
+/// heading in the reference.
 macro_rules! table {
-    ($(#[$doc:meta])* $name:ident { $($key:ident: $type:ty = $default:expr,)+ }) => {
+    ($(#[$doc:meta])* $title:literal $name:ident { $($(#[$key_doc:meta])* $key:ident: $type:ty = $default:expr,)+ }) => {
         $(#[$doc])*
         #[derive(Debug, Deserr)]
         #[deserr(deny_unknown_fields, error = Problems)]
-        pub(super) struct $name { $(#[deserr(default = $default)] pub(super) $key: $type,)+ }
+        #[cfg_attr(
+            feature = "schema",
+            derive(schemars::JsonSchema),
+            schemars(deny_unknown_fields, title = $title)
+        )]
+        pub(super) struct $name {
+            $(
+                $(#[$key_doc])*
+                #[deserr(default = $default)]
+                #[cfg_attr(feature = "schema", schemars(extend("default" = crate::configuration::schema::of_type::<$type>($default))))]
+                pub(super) $key: $type,
+            )+
+        }
 
         impl Default for $name {
             fn default() -> Self {
@@ -39,98 +52,161 @@ macro_rules! table {
 }
 
 table! {
-    /// `[risk.location]`.
-    LocationSection {
+    /// Signals about where requests come from: `new_location` and `impossible_travel`. A location
+    /// is a country and an autonomous system where a database knows them, else the first 24 bits of
+    /// an IPv4 address, or 48 of an IPv6 address.
+    "Risk by location" LocationSection {
+        /// Whether the kind is scored.
         enabled: bool = true,
+        /// The points that the kind adds to the score.
         weight: Ranged<0, WEIGHT_MAX> = Ranged(30),
+        /// How long a location is new after its first permitted request, in seconds.
         settles_after_s: Ranged<0, YEAR_S> = Ranged(DAY_S),
+        /// The greatest possible speed between two requests, in km/h.
         speed_kmh_max: Ranged<1, 100_000> = Ranged(1000),
+        /// The least distance that counts as travel, in km. Databases are wrong by as much.
         distance_km_min: Ranged<0, 20_000> = Ranged(100),
     }
 }
 
 table! {
-    /// `[risk.device]`.
-    DeviceSection {
+    /// Signals about the device: `new_device`, `changed_device`, `low_device_trust` and
+    /// `noncompliant_device`. The device is the one that was proved (`devices`), else the user
+    /// agent and the peer.
+    "Risk by device" DeviceSection {
+        /// Whether the kind is scored.
         enabled: bool = true,
+        /// The points that the kind adds to the score.
         weight: Ranged<0, WEIGHT_MAX> = Ranged(25),
+        /// How long a device is new after its first permitted request, in seconds.
         settles_after_s: Ranged<0, YEAR_S> = Ranged(DAY_S),
+        /// A known device with a lower trust score has the signal `low_device_trust`. 0: the signal
+        /// is off.
         trust_score_min: Ranged<0, WEIGHT_MAX> = Ranged(40),
+        /// Whether a known device that does not comply has the signal `noncompliant_device`.
         compliance: bool = true,
     }
 }
 
 table! {
-    /// `[risk.time]`.
-    TimeSection {
+    /// The signal `unusual_time`: the hour, in UTC, compared with the principal's own hours.
+    "Risk by time" TimeSection {
+        /// Whether the kind is scored.
         enabled: bool = true,
+        /// The points that the kind adds to the score.
         weight: Ranged<0, WEIGHT_MAX> = Ranged(15),
+        /// The days after which an observation counts half.
         half_life_days: Ranged<1, 366> = Ranged(14),
+        /// The different hours, faded, that must have been seen before any hour is unusual. With a
+        /// short `half_life_days` this may never be reached.
         observations_min: Ranged<1, 1_000> = Ranged(15),
+        /// An hour is unusual if it and its neighbours have a smaller share, in percent.
         share_min_percent: Ranged<1, 100> = Ranged(2),
     }
 }
 
 table! {
-    /// `[risk.behaviour]`.
-    BehaviourSection {
+    /// Signals about the principal's own rate, methods, route rules and denials: `unusual_rate`,
+    /// `new_method`, `new_route_rule` and `denial_burst`.
+    "Risk by behaviour" BehaviourSection {
+        /// Whether the kind is scored.
         enabled: bool = true,
+        /// The points that the kind adds to the score.
         weight: Ranged<0, WEIGHT_MAX> = Ranged(20),
+        /// The length of the windows that requests are counted in, in seconds.
         rate_window_s: Ranged<1, DAY_S> = Ranged(60),
+        /// The windows with requests that must have been seen before a rate is unusual.
         rate_windows_min: Ranged<1, 1_000_000> = Ranged(30),
+        /// Fewer requests in a window are never unusual.
         rate_requests_min: Ranged<1, 1_000_000> = Ranged(60),
+        /// The standard deviations above the mean that are usual.
         rate_deviations_max: Ranged<1, 1_000> = Ranged(4),
+        /// The requests that must have been permitted before a method or route rule is new.
         observations_min: Ranged<1, 1_000_000> = Ranged(50),
+        /// How long a method or route rule is new after its first permitted request, in seconds.
         settles_after_s: Ranged<0, YEAR_S> = Ranged(600),
+        /// The denials within `denials_window_s` that are a burst.
         denials_min: Ranged<1, DENIALS_BURST_MAX> = Ranged(5),
+        /// The time in which denials are counted, in seconds.
         denials_window_s: Ranged<1, DAY_S> = Ranged(60),
     }
 }
 
 table! {
-    /// `[risk.threats]`: what the threat lists weigh.
-    ThreatsSection {
+    /// The signal `listed_address`: the source address is in a threat list.
+    "Risk by threat lists" ThreatsSection {
+        /// Whether the kind is scored.
         enabled: bool = true,
+        /// The points that the kind adds to the score.
         weight: Ranged<0, WEIGHT_MAX> = Ranged(50),
     }
 }
 
 table! {
-    /// `[risk.authentication]`.
-    AuthenticationSection {
+    /// The signal `failed_authentications`: reported failures, uses of a revoked or stolen session,
+    /// and unanswered challenges.
+    "Risk by authentication" AuthenticationSection {
+        /// Whether the kind is scored.
         enabled: bool = true,
+        /// The points that the kind adds to the score.
         weight: Ranged<0, WEIGHT_MAX> = Ranged(20),
+        /// The time in which failures and challenges are counted, in seconds.
         window_s: Ranged<1, DAY_S> = Ranged(600),
+        /// The failures that are too many. A success takes none of them back.
         failures_min: Ranged<1, FAILED_MAX> = Ranged(5),
+        /// The challenges, in as many different seconds, that are too many. A later authentication
+        /// settles them. 0: challenges do not count.
         challenges_min: Ranged<0, FAILED_MAX> = Ranged(20),
     }
 }
 
 table! {
-    /// `[risk.token]`.
-    TokenSection {
+    /// The signal `shared_token`: one token comes from several peers or locations.
+    "Risk by use of a token" TokenSection {
+        /// Whether the kind is scored.
         enabled: bool = true,
+        /// The points that the kind adds to the score.
         weight: Ranged<0, WEIGHT_MAX> = Ranged(20),
+        /// The time in which peers and locations of a token are counted, in seconds.
         window_s: Ranged<1, DAY_S> = Ranged(300),
+        /// The peers that one token may come from. Where it is forwarded between workloads, each of
+        /// them is a peer.
         peers_max: Ranged<1, USUAL_HANDS_MAX> = Ranged(2),
+        /// The locations that one token may come from.
         locations_max: Ranged<1, USUAL_HANDS_MAX> = Ranged(2),
     }
 }
 
 table! {
-    /// `[risk.dynamics]`.
-    DynamicsSection {
+    /// The signal `unusual_dynamics`: what the session's client reported of mouse, keys and touch,
+    /// compared with the principal's own.
+    "Risk by handling of a client" DynamicsSection {
+        /// Whether the kind is scored.
         enabled: bool = true,
+        /// The points that the kind adds to the score.
         weight: Ranged<0, WEIGHT_MAX> = Ranged(20),
+        /// How long a session's report counts, in seconds. The next report replaces it.
         window_s: Ranged<1, DAY_S> = Ranged(600),
+        /// The reports that must have been learnt from before mouse and touch are compared with
+        /// them. One report a minute is learnt from, unless it is an anomaly.
         observations_min: Ranged<1, 1_000_000> = Ranged(20),
+        /// The standard deviations from the mean that are usual. The least deviation is a tenth of
+        /// the mean.
         deviations_max: Ranged<1, 1_000> = Ranged(3),
+        /// The greatest usual variance of keystroke intervals, in hundredths.
         keystroke_variance_max_hundredths: Ranged<1, 100_000> = Ranged(30),
+        /// The points that a mouse above its usual speed adds to the anomaly score.
         mouse_velocity_adds: Ranged<0, ANOMALY_MAX> = Ranged(10),
+        /// The points that keystrokes above `keystroke_variance_max_hundredths` add to the anomaly
+        /// score.
         keystroke_variance_adds: Ranged<0, ANOMALY_MAX> = Ranged(15),
+        /// The points that an unusual pressure of touches adds to the anomaly score.
         touch_pressure_adds: Ranged<0, ANOMALY_MAX> = Ranged(15),
+        /// The points that an unusual area of touches adds to the anomaly score.
         touch_area_adds: Ranged<0, ANOMALY_MAX> = Ranged(15),
+        /// A larger anomaly score is the signal. At most `challenge_above`.
         anomaly_above: Ranged<0, ANOMALY_MAX> = Ranged(30),
+        /// A larger anomaly score raises the risk score to `high_from`.
         challenge_above: Ranged<0, ANOMALY_MAX> = Ranged(50),
     }
 }
