@@ -41,7 +41,7 @@ help: ## Say what there is
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '%-22s %s\n' "$$name" "$$text"; done
 
 build: module ## Build the policy service, the command line, the demo, and the filter for Envoy
-	$(CARGO) build --workspace --exclude picket-filter --bins
+	$(CARGO) build --workspace --exclude picket-filter --exclude picket-reference --bins
 
 module:
 	$(CARGO) build --profile wasm --target $(WASM_TARGET) -p picket-filter

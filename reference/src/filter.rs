@@ -2,7 +2,8 @@
 
 use picket_core::configuration::document::FilterDocument;
 
-use crate::{Page, keys};
+use crate::Page;
+use crate::keys::{self, Section};
 
 const INTRODUCTION: &str = "\
 The keys of the filter's configuration, with types, bounds and defaults. It is JSON: the plugin configuration of Envoy's \
@@ -12,9 +13,15 @@ every mistake. The JSON Schema is `envoy/picket-filter.schema.json`. \
 
 `[]` stands for the elements of an array. A worker is a worker thread of Envoy.";
 
+/// The keys of the filter's configuration.
+///
+/// # Errors
+/// As [`keys::sections`].
+pub fn sections() -> anyhow::Result<Vec<Section>> {
+    keys::sections(schemars::schema_for!(FilterDocument).as_value(), "Object")
+}
+
 pub(crate) fn page() -> anyhow::Result<Page> {
-    let schema = schemars::schema_for!(FilterDocument);
-    let sections = keys::sections(schema.as_value())?;
     let source = "the doc comments and schema attributes in `core/src/configuration`";
     let title = "Configuration of the filter";
     Ok(Page::new(
@@ -22,6 +29,6 @@ pub(crate) fn page() -> anyhow::Result<Page> {
         title,
         source,
         INTRODUCTION,
-        &keys::text(&sections),
+        &keys::text(&sections()?),
     ))
 }

@@ -8,7 +8,7 @@ use crate::markdown::{anchor, number, wrapped};
 /// The keys of one object. An object that stands in several places has one section.
 #[derive(Debug)]
 pub struct Section {
-    /// The heading.
+    /// What the object is called.
     pub title: String,
     /// The places of the object, such as `rules[].peers`; empty for the whole document.
     pub places: Vec<String>,
@@ -33,17 +33,22 @@ pub struct Key {
     pub explanation: String,
     /// The values that it may have, where they are a fixed list, each with what it means.
     pub values: Vec<(String, String)>,
-    /// The heading of the section with its own keys.
+    /// The title of the section with its own keys.
     pub section: Option<String>,
+    /// Its type and bounds, as the schema has them.
+    pub schema: Value,
+    /// The default, where it is one value.
+    pub exact_default: Option<Value>,
 }
 
-/// The sections of a schema, outer objects before inner ones.
+/// The sections of a schema, outer objects before inner ones. `object` is the word of the format for an object.
 ///
 /// # Errors
 /// A key without an explanation, or a form of schema that this does not know.
-pub fn sections(schema: &Value) -> anyhow::Result<Vec<Section>> {
+pub fn sections(schema: &Value, object: &'static str) -> anyhow::Result<Vec<Section>> {
     let mut walk = Walk {
         schema,
+        object,
         sections: Vec::new(),
     };
     walk.visit(schema, "Top level", "")?;
@@ -55,31 +60,34 @@ pub fn sections(schema: &Value) -> anyhow::Result<Vec<Section>> {
 pub fn text(sections: &[Section]) -> String {
     let contents: String = sections
         .iter()
-        .map(|section| format!("- [{}](#{})\n", section.title, anchor(&section.title)))
+        .map(|section| format!("- [{}](#{})\n", section.title, anchor(&section.heading())))
         .collect();
-    let sections: Vec<String> = sections.iter().map(Section::text).collect();
-    format!("{contents}\n{}", sections.join("\n"))
+    let bodies: Vec<String> = sections.iter().map(|section| section.text(sections)).collect();
+    format!("{contents}\n{}", bodies.join("\n"))
 }
 
 impl Section {
-    fn text(&self) -> String {
-        let places: Vec<_> = self.places.iter().map(|place| format!("`{place}`")).collect();
-        let intro = match places.as_slice() {
-            [] => self.explanation.clone(),
-            [first] => format!("The keys of {first}. {}", self.explanation),
-            [first, others @ ..] => format!(
-                "The keys of {first}, and the same of {}. {}",
-                others.join(", "),
-                self.explanation
-            ),
+    /// With the first place of the object, so that no key has the same heading.
+    fn heading(&self) -> String {
+        match self.places.first() {
+            None => self.title.clone(),
+            Some(place) => format!("{}: `{place}`", self.title),
+        }
+    }
+
+    fn text(&self, sections: &[Self]) -> String {
+        let others: Vec<_> = self.places.iter().skip(1).map(|place| format!("`{place}`")).collect();
+        let intro = match others.is_empty() {
+            true => self.explanation.clone(),
+            false => format!("{} The same keys are in {}.", self.explanation, others.join(", ")),
         };
-        let keys: Vec<String> = self.keys.iter().map(Key::text).collect();
-        format!("## {}\n\n{}\n{}", self.title, wrapped(&intro), keys.join("\n"))
+        let keys: Vec<String> = self.keys.iter().map(|key| key.text(sections)).collect();
+        format!("## {}\n\n{}\n{}", self.heading(), wrapped(&intro), keys.join("\n"))
     }
 }
 
 impl Key {
-    fn text(&self) -> String {
+    fn text(&self, sections: &[Section]) -> String {
         let need = match (&self.default, self.is_required) {
             (_, true) => " Required.".to_owned(),
             (Some(default), false) => format!(" Default: {default}."),
@@ -97,8 +105,15 @@ impl Key {
             text.push('\n');
             text.push_str(&wrapped(&values.join("\n")));
         }
-        if let Some(section) = &self.section {
-            text.push_str(&format!("\nIts keys: [{section}](#{}).\n", anchor(section)));
+        let inner = sections
+            .iter()
+            .find(|section| Some(&section.title) == self.section.as_ref());
+        if let Some(inner) = inner {
+            text.push_str(&format!(
+                "\nIts keys: [{}](#{}).\n",
+                inner.title,
+                anchor(&inner.heading())
+            ));
         }
         text
     }
@@ -106,6 +121,7 @@ impl Key {
 
 struct Walk<'s> {
     schema: &'s Value,
+    object: &'static str,
     sections: Vec<Section>,
 }
 
@@ -143,7 +159,10 @@ impl<'s> Walk<'s> {
             };
             let form = self.form(property).with_context(|| format!("`{path}`"))?;
             let explained = text_of(property, "description");
-            let (explanation, default) = explanation_and_default(property, explained);
+            let (explanation, mut default) = explanation_and_default(property, explained);
+            if form.object.is_none() && property.get("default").is_some_and(is_empty) {
+                default = Some("none".to_owned());
+            }
             if explanation.is_empty() {
                 bail!("`{path}` has no explanation");
             }
@@ -159,6 +178,8 @@ impl<'s> Walk<'s> {
                 explanation,
                 values: form.values,
                 section,
+                schema: self.resolved(property)?.clone(),
+                exact_default: property.get("default").cloned(),
             });
         }
         self.sections.push(Section {
@@ -179,12 +200,16 @@ impl<'s> Walk<'s> {
         Ok(())
     }
 
+    fn objects(&self) -> String {
+        format!("{}s", self.object.to_lowercase())
+    }
+
     fn form(&self, schema: &'s Value) -> anyhow::Result<Form<'s>> {
         let schema = self.resolved(schema)?;
         if schema.get("properties").is_some() {
             return Ok(Form {
                 object: Some((schema, "")),
-                ..Form::named("Object", "objects")
+                ..Form::named(self.object, &self.objects())
             });
         }
         let values = values(schema);
@@ -210,12 +235,12 @@ impl<'s> Walk<'s> {
             "boolean" => Ok(Form::named("Boolean", "booleans")),
             "object" => {
                 let one = match schema.get("additionalProperties") {
-                    Some(members @ Value::Object(_)) => format!("Object of {}", self.form(members)?.many),
-                    Some(_) | None => "Object".to_owned(),
+                    Some(members @ Value::Object(_)) => format!("{} of {}", self.object, self.form(members)?.many),
+                    Some(_) | None => self.object.to_owned(),
                 };
                 Ok(Form::bounded(
                     &one,
-                    "objects",
+                    &self.objects(),
                     schema,
                     ("minProperties", "maxProperties", "member"),
                 ))
@@ -332,6 +357,10 @@ fn explanation_and_default(property: &Value, text: &str) -> (String, Option<Stri
     }
 }
 
+fn is_empty(value: &Value) -> bool {
+    value.as_object().is_some_and(serde_json::Map::is_empty)
+}
+
 /// A value as a document shows it.
 fn value_text(value: &Value) -> String {
     match value {
@@ -340,6 +369,7 @@ fn value_text(value: &Value) -> String {
         Value::Array(elements) if elements.is_empty() => "none".to_owned(),
         Value::Array(elements) => elements.iter().map(value_text).collect::<Vec<_>>().join(", "),
         Value::String(text) => format!("`{text}`"),
+        Value::Object(members) if members.is_empty() => "the default of each key".to_owned(),
         Value::Bool(_) | Value::Object(_) => format!("`{value}`"),
     }
 }

@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
+pub mod filter;
 pub mod keys;
 pub mod markdown;
+pub mod service;
 
 mod command_line;
-mod filter;
 mod reasons;
 
 /// A page of the reference.
@@ -44,5 +45,10 @@ impl Page {
 /// # Errors
 /// What the code says cannot be shown, such as a key without an explanation.
 pub fn pages() -> anyhow::Result<Vec<Page>> {
-    Ok(vec![filter::page()?, reasons::page(), command_line::page()])
+    Ok(vec![
+        filter::page()?,
+        service::page()?,
+        reasons::page(),
+        command_line::page(),
+    ])
 }

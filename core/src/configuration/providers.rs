@@ -105,9 +105,8 @@ pub struct ProviderDocument {
     #[cfg_attr(feature = "schema", schemars(range(min = 0, max = CLOCK_SKEW_S_MAX), extend("default" = CLOCK_SKEW_S_DEFAULT)))]
     pub clock_skew_s: Option<u32>,
     /// The claim that names the principal: a name, or a JSON Pointer (RFC 6901). It must be a
-    /// string that is not empty.
+    /// string that is not empty. Default: `sub`.
     #[deserr(default)]
-    #[cfg_attr(feature = "schema", schemars(extend("default" = "sub")))]
     pub principal_claim: Option<String>,
     /// The claim that names the tenant: a name, or a JSON Pointer (RFC 6901). Default: none.
     #[deserr(default)]
@@ -119,10 +118,10 @@ pub struct ProviderDocument {
     #[deserr(default)]
     #[cfg_attr(feature = "schema", schemars(extend("default" = "list")))]
     pub roles_form: Option<RolesFormDocument>,
-    /// The places where the issuer's tokens may be sent. The limit is for all providers together.
-    /// Default: the header `authorization`, with the scheme `Bearer` or `DPoP`.
+    /// The places where the issuer's tokens may be sent. All providers together have at most 16
+    /// different places. Default: the header `authorization`, with the scheme `Bearer` or `DPoP`.
     #[deserr(default)]
-    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = SOURCES_MAX)))]
+    #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
     pub sources: Option<Vec<SourceDocument>>,
     /// Claims that the upstream receives as headers. A client's copy of such a header is removed.
     /// Default: none.

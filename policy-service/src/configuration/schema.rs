@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use picket_core::decision::ACR_VALUE_BYTES_MAX;
+use picket_model::decision::ACR_VALUE_BYTES_MAX;
 use schemars::transform::{RecursiveTransform, Transform};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema, schema_for};
 use serde_json::Value;
