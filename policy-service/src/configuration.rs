@@ -35,7 +35,7 @@ pub use risk::{AssessorSettings, GeoipFiles, ThreatListFile};
 #[cfg(feature = "schema")]
 pub use schema::schema;
 
-use crate::sessions::Settings;
+use crate::sessions::SessionSettings;
 use crate::storage::Location;
 
 /// The size of a configuration file at most; it is a page or two of text.
@@ -64,9 +64,9 @@ pub struct Configuration {
     /// The storage of sessions, devices, roles and policies; `None`: none of them is stored.
     pub storage: Option<Location>,
     /// Sessions; `None`: they are not kept.
-    pub sessions: Option<Settings>,
+    pub sessions: Option<SessionSettings>,
     /// Devices; `None`: they are not kept.
-    pub devices: Option<crate::devices::Settings>,
+    pub devices: Option<crate::devices::DeviceSettings>,
     /// The log on standard output.
     pub log: LogSettings,
     /// Risk assessment; `None`: risk is not assessed.

@@ -31,7 +31,7 @@ use crate::policy::{Evaluation, PolicyEngine};
 use crate::revisions::{ActivePolicies, NO_REVISION};
 use crate::risk::{self, Assessment};
 use crate::roles::Roles;
-use crate::sessions::{EndReason, Presence, Refusal, Sessions};
+use crate::sessions::{EndReason, SessionAccess, SessionRefusal, Sessions};
 use crate::state::StorageError;
 use facts::Facts;
 use log_line::RequestLine;
@@ -112,12 +112,12 @@ impl Decider {
     pub(crate) async fn decide(
         &self,
         mut request: AccessRequest,
-        presence: Presence,
+        access: SessionAccess,
         caller: &str,
         stopwatch: Stopwatch,
     ) -> Result<Decision, DecisionError> {
         let time_us = clock::now_unix_us();
-        let facts = self.facts(&mut request, presence, time_us).await?;
+        let facts = self.facts(&mut request, access, time_us).await?;
         let evaluation_time = Stopwatch::start();
         let evaluation = match (facts.refusal(), &facts.policies) {
             (Some(refusal), _) => refusal,
@@ -137,7 +137,7 @@ impl Decider {
         // INVARIANT: nothing leaves before its record is durable.
         self.audit.append(time_us, &Event::Decision(Box::new(record))).await?;
         let outcome = DecisionOutcome::of(&decision);
-        self.learn(&facts, presence, outcome);
+        self.learn(&facts, access, outcome);
         self.metrics.count_decision(outcome, stopwatch.elapsed());
         if failed {
             self.metrics.count_evaluation_error();
@@ -166,7 +166,7 @@ impl Decider {
             caller_reasons: evaluation.caller_reasons.clone(),
             vary: facts.vary().fold(evaluation.vary, Vary::with),
             challenge: evaluation.challenge.clone().map(Box::new),
-            is_token_revoked: facts.session.refusal.is_some_and(Refusal::revokes_token),
+            is_token_revoked: facts.session.refusal.is_some_and(SessionRefusal::revokes_token),
             obligations: evaluation.obligations.clone(),
             risk: facts.assessment().and_then(Assessment::counted),
         }
@@ -195,7 +195,7 @@ impl Decider {
     }
 
     /// Lets the risk baselines learn from a decision, and counts its risk level.
-    fn learn(&self, facts: &Facts, presence: Presence, outcome: DecisionOutcome) {
+    fn learn(&self, facts: &Facts, access: SessionAccess, outcome: DecisionOutcome) {
         let (Some(assessor), Some(assessed)) = (&self.risk, &facts.risk) else {
             return;
         };
@@ -204,10 +204,10 @@ impl Decider {
             (None, None) => risk::Outcome::Closed,
             (refusal, _) => lesson(outcome, refusal),
         };
-        match presence {
-            Presence::Client => assessor.learn(assessed, lesson),
+        match access {
+            SessionAccess::Update => assessor.learn(assessed, lesson),
             // Another enforcement point's description of a principal could be anything.
-            Presence::Told => {}
+            SessionAccess::ReadOnly => {}
         }
         self.risk_metrics.count_assessment(assessed.assessment.risk.level);
     }
@@ -238,23 +238,23 @@ fn record(
 }
 
 /// What the risk baselines learn from a decision.
-fn lesson(outcome: DecisionOutcome, refusal: Option<Refusal>) -> risk::Outcome {
+fn lesson(outcome: DecisionOutcome, refusal: Option<SessionRefusal>) -> risk::Outcome {
     match (outcome, refusal) {
         (DecisionOutcome::Permit, _) => risk::Outcome::Permitted,
         (DecisionOutcome::Challenge, _) => risk::Outcome::Challenged,
         (DecisionOutcome::Deny, None) => risk::Outcome::Denied,
         (
             DecisionOutcome::Deny,
-            Some(Refusal::Revoked | Refusal::Ended(EndReason::Revoked | EndReason::Compromised)),
+            Some(SessionRefusal::Revoked | SessionRefusal::Ended(EndReason::Revoked | EndReason::Compromised)),
         ) => risk::Outcome::SessionRefused,
         (
             DecisionOutcome::Deny,
             Some(
-                Refusal::Ended(EndReason::IdleTimeout | EndReason::AbsoluteTimeout | EndReason::Superseded)
-                | Refusal::Lockdown
-                | Refusal::ReauthenticationRequired
-                | Refusal::IdMissing
-                | Refusal::LimitReached,
+                SessionRefusal::Ended(EndReason::IdleTimeout | EndReason::AbsoluteTimeout | EndReason::Superseded)
+                | SessionRefusal::Lockdown
+                | SessionRefusal::ReauthenticationRequired
+                | SessionRefusal::IdMissing
+                | SessionRefusal::LimitReached,
             ),
         ) => risk::Outcome::Closed,
     }

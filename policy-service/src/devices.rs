@@ -1,13 +1,18 @@
-//! Devices: by what they are known, whose they are, and how far they can be trusted.
+//! Devices: how a request's device is recognised, who owns it, and how far it can be trusted.
 //!
-//! A device is known by what the sender of a request has proved to hold, and by nothing that a client merely says. [`trust`]
-//! decides and does no I/O; [`crate::storage`] keeps; what is here joins them for each decision.
+//! A device is recognised by a key or certificate whose possession was proved for the request, never by what a client says of
+//! itself. [`Devices::check`] finds the device of a request, with its trust now; [`assess_trust`] computes that trust and does no I/O.
+//! Operators enrol devices and change their state, and reporters report their posture, through the other methods.
+//!
+//! [`DeviceStore`] is the port to the storage. Lookups by thumbprint are cached, also that no device has one; they are trusted only
+//! while the database connection is confirmed ([`crate::state::STALE_MS_MAX`]).
 
+mod administration;
+mod cache;
+mod check;
 mod enrollment;
-mod judgement;
-mod memory;
+mod metrics;
 mod model;
-mod operations;
 mod rules;
 mod seen;
 mod store;
@@ -16,56 +21,66 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
-use crate::metrics::Metrics;
-pub use enrollment::{Challenge, ChallengeDigest, Enrollment};
-pub(crate) use judgement::Judgement;
-pub(crate) use memory::Memory;
+use crate::state::Freshness;
+pub(crate) use administration::{EnrollmentRequest, EnrollmentRequestError};
+use cache::DeviceCache;
+pub(crate) use check::{DeviceCheck, DeviceRefusal};
+pub use enrollment::{Challenge, ChallengeDigest, PendingEnrollment};
+pub use metrics::DeviceMetrics;
 pub use model::{Device, DeviceId, DeviceState, OsName, OsVersion, Posture, THUMBPRINTS_MAX};
-pub(crate) use operations::{Invitation, InvitationError};
-pub use rules::{Cause, Compliance, Part, Requirement, TRUST_SCORE_MAX, Trust, Weights, trust};
+pub use rules::{
+    Compliance, DeviceTrust, Requirement, TRUST_SCORE_MAX, TrustCause, TrustComponent, TrustWeights, assess_trust,
+};
 pub use seen::SeenDevice;
-pub use store::{DeviceChange, DeviceStore, NewDevice};
-pub(crate) use store::{check_addition, check_removal, check_state, enrolled};
+pub use store::{DeviceStore, DeviceUpdate, NewDevice};
 
-/// How many devices are looked up at once. More are refused.
-const LOOKED_UP_AT_ONCE_MAX: usize = 1024;
+/// How many lookups ask the storage at once. More are refused.
+const LOOKUPS_MAX: usize = 1024;
 
 /// How devices are kept, from the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settings {
-    /// What they have to be.
+pub struct DeviceSettings {
+    /// What a device has to be to comply.
     pub compliance: Compliance,
-    /// What their trust is made of.
-    pub weights: Weights,
-    /// The states in which their requests are denied without a policy.
+    /// How a trust score is computed.
+    pub weights: TrustWeights,
+    /// The states in which a device's requests are denied without a policy.
     pub denied: Vec<DeviceState>,
-    /// Whom proofs of enrolment are made for.
+    /// The audience of enrolment proofs.
     pub audience: String,
     /// How long a challenge may be answered, in microseconds.
     pub challenge_valid_for_us: i64,
-    /// How many devices are held.
+    /// How many devices are stored.
     pub devices_max: u64,
-    /// How many thumbprints are remembered in the process's memory, those of nobody among them.
+    /// How many thumbprints are cached in the process's memory, those without a device included.
     pub cache_entries_max: u32,
 }
 
 /// The devices of one policy service.
 pub(crate) struct Devices {
     store: Arc<dyn DeviceStore>,
-    memory: Memory,
-    settings: Settings,
-    metrics: Arc<Metrics>,
-    looking_up: Semaphore,
+    cache: DeviceCache,
+    settings: DeviceSettings,
+    metrics: DeviceMetrics,
+    /// Slots for checks that ask the storage.
+    lookups: Semaphore,
 }
 
 impl Devices {
-    pub(crate) fn new(store: Arc<dyn DeviceStore>, memory: Memory, settings: Settings, metrics: Arc<Metrics>) -> Self {
+    /// `seed` is random: clients choose the keys of what is cached.
+    pub(crate) fn new(
+        store: Arc<dyn DeviceStore>,
+        freshness: Arc<Freshness>,
+        seed: u64,
+        settings: DeviceSettings,
+        metrics: DeviceMetrics,
+    ) -> Self {
         Self {
             store,
-            memory,
+            cache: DeviceCache::new(settings.cache_entries_max, seed, freshness),
             settings,
             metrics,
-            looking_up: Semaphore::new(LOOKED_UP_AT_ONCE_MAX),
+            lookups: Semaphore::new(LOOKUPS_MAX),
         }
     }
 }

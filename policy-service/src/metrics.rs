@@ -3,7 +3,6 @@
 
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
@@ -13,8 +12,11 @@ use crate::assessor::AssessorMetrics;
 use crate::audit::Commit;
 use crate::authzen::AuthzenMetrics;
 use crate::decision::DecisionMetrics;
+use crate::devices::DeviceMetrics;
 use crate::ext_authz::ExtAuthzMetrics;
 use crate::grpc::GrpcMetrics;
+use crate::revisions::PolicyMetrics;
+use crate::sessions::SessionMetrics;
 use crate::transport::TransportMetrics;
 
 /// From 25 µs to 1 s, a disk in trouble.
@@ -36,10 +38,9 @@ pub struct Metrics {
     /// The audit log knows no metrics; it reports its commits.
     pub(crate) audit: AuditMetrics,
     log_lines_dropped: Gauge,
-    session_refusals: Family<RefusalReasonLabel, Counter>,
-    sessions: Gauge,
-    device_refusals: Family<RefusalReasonLabel, Counter>,
-    policies: PolicyMetrics,
+    pub(crate) sessions: SessionMetrics,
+    pub(crate) devices: DeviceMetrics,
+    pub(crate) policies: PolicyMetrics,
 }
 
 /// Durations and sizes of the audit log's transactions. Clones share their counters.
@@ -51,34 +52,9 @@ pub(crate) struct AuditMetrics {
     queue_records: Gauge,
 }
 
-/// What is known of the policies that decide.
-#[derive(Default)]
-struct PolicyMetrics {
-    count: Gauge,
-    /// One of them is there at a time.
-    revision: Family<PolicyLabels, Gauge>,
-    number: Gauge,
-    loads: Family<ResultLabel, Counter>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct RefusalReasonLabel {
-    reason: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ResultLabel {
-    result: &'static str,
-}
-
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct BuildLabels {
     version: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct PolicyLabels {
-    revision: String,
 }
 
 impl Metrics {
@@ -95,9 +71,8 @@ impl Metrics {
             risk: AssessorMetrics::default(),
             audit: AuditMetrics::default(),
             log_lines_dropped: Gauge::default(),
-            session_refusals: Family::default(),
-            sessions: Gauge::default(),
-            device_refusals: Family::default(),
+            sessions: SessionMetrics::default(),
+            devices: DeviceMetrics::default(),
             policies: PolicyMetrics::default(),
         };
         let registry = &mut metrics.registry;
@@ -113,75 +88,13 @@ impl Metrics {
             "Log lines that were dropped because nobody read them fast enough",
             metrics.log_lines_dropped.clone(),
         );
-        metrics.register_sessions();
-        metrics.register_policies();
-        metrics.policies_decide(policy_revision, policy_count, 0);
-        metrics
-    }
-
-    fn register_sessions(&mut self) {
-        let registry = &mut self.registry;
-        registry.register(
-            "session_refusals",
-            "Decisions that are a deny because of the request's session",
-            self.session_refusals.clone(),
-        );
-        registry.register("sessions", "Sessions that are held, about", self.sessions.clone());
-        registry.register(
-            "device_refusals",
-            "Decisions that are a deny because of the state of the request's device",
-            self.device_refusals.clone(),
-        );
-    }
-
-    fn register_policies(&mut self) {
-        let (registry, policies) = (&mut self.registry, &self.policies);
-        registry.register("policies", "Policies that are loaded", policies.count.clone());
-        registry.register(
-            "policy_revision_info",
-            "The revision of the policies that decide",
-            policies.revision.clone(),
-        );
-        registry.register(
-            "policy_revision_number",
-            "The number of that revision in the store; 0: it is not from there",
-            policies.number.clone(),
-        );
-        registry.register(
-            "policy_loads",
-            "Times that the active revision in the store was another one, by whether it could be loaded",
-            policies.loads.clone(),
-        );
+        metrics.sessions.register(registry);
+        metrics.devices.register(registry);
+        metrics.policies.register(registry);
         let version = env!("CARGO_PKG_VERSION");
         registry.register("build", "The program", Info::new(BuildLabels { version }));
-    }
-
-    /// These policies decide from now on.
-    pub(crate) fn policies_decide(&self, revision: &str, count: usize, number: u64) {
-        self.policies.count.set(gauge(count));
-        self.policies.number.set(i64::try_from(number).unwrap_or(i64::MAX));
-        self.policies.revision.clear();
-        let revision = revision.to_owned();
-        self.policies.revision.get_or_create(&PolicyLabels { revision }).set(1);
-    }
-
-    pub(crate) fn policies_loaded(&self, succeeded: bool) {
-        self.policies.loads.get_or_create(&result(succeeded)).inc();
-    }
-
-    pub(crate) fn session_refused(&self, reason: &'static str) {
-        self.session_refusals
-            .get_or_create(&RefusalReasonLabel { reason })
-            .inc();
-    }
-
-    pub(crate) fn device_refused(&self, reason: &'static str) {
-        self.device_refusals.get_or_create(&RefusalReasonLabel { reason }).inc();
-    }
-
-    /// Without sessions it is not told, and stays 0.
-    pub(crate) fn sessions_held(&self, sessions: u64) {
-        self.sessions.set(i64::try_from(sessions).unwrap_or(i64::MAX));
+        metrics.policies.set_active(policy_revision, policy_count, 0);
+        metrics
     }
 
     /// All metrics as text, with the two that are read when asked for.
@@ -244,13 +157,4 @@ impl AuditMetrics {
 
 fn gauge(value: usize) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
-}
-
-fn result(succeeded: bool) -> ResultLabel {
-    ResultLabel {
-        result: match succeeded {
-            true => "succeeded",
-            false => "failed",
-        },
-    }
 }

@@ -1,10 +1,14 @@
-//! Revisions of policies in the store: which one decides, and how another one comes to decide.
+//! Revisions of the policies in the storage: which one is active, and how an operator activates another one.
 //!
-//! A decision is made by one revision as a whole. A revision that was activated decides here from then on, and on each other
-//! replica once it has heard of it; a replica that hears nothing gives no decision after [`crate::state::STALE_MS_MAX`].
+//! A decision is made by one revision as a whole ([`ActivePolicies::current`]). A revision that was activated decides here from then on,
+//! and on each other replica as soon as it is notified; a replica without a confirmed database connection gives no decision after
+//! [`crate::state::STALE_MS_MAX`]. A revision is activated only if it loads strictly and passes its own tests.
+//!
+//! [`PolicyStore`] is the port to the storage.
 
+mod administration;
 mod check;
-mod operations;
+mod metrics;
 mod store;
 
 use std::path::PathBuf;
@@ -13,31 +17,32 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use tokio::sync::watch;
 
-use crate::metrics::Metrics;
 use crate::policy::{self, PolicyEngine, PolicyErrors, PolicyFiles, TimeZone};
 use crate::risk::Levels;
 use crate::state::{CachedView, Change, Freshness, Snapshot, StorageError};
-pub(crate) use check::{Mistake, Mistakes};
-pub(crate) use operations::{Attempt, AttemptOutcome, RevisionError};
+pub(crate) use administration::{ActivationAttempt, ActivationOutcome, RevisionError};
+pub(crate) use check::{RevisionProblem, RevisionProblems};
+pub use metrics::PolicyMetrics;
 pub use store::{
-    ACTIVATIONS_MAX, Activated, Activation, Choice, Order, PolicyStore, REVISIONS_MAX, Revision, RevisionFile,
+    ACTIVATIONS_MAX, Activation, ActivationRequest, ActivationResult, ActivationSource, PolicyStore, REVISIONS_MAX,
+    Revision, RevisionFile,
 };
 
 /// The most bytes of a message with a revision: its files, their names, and what gRPC says of each.
 pub const MESSAGE_BYTES_MAX: usize = policy::FILES_BYTES_MAX + 1024 * 1024;
 
-/// How the service evaluates policies, whichever they are.
+/// The settings of every evaluation, whichever policies are active.
 #[derive(Clone)]
-pub(crate) struct Circumstances {
-    /// Where clock and calendar are read.
+pub(crate) struct EvaluationSettings {
+    /// The time zone of clock and calendar.
     pub(crate) time_zone: TimeZone,
-    /// Where the levels of risks begin that tests state.
+    /// The limits of the risk levels in tests.
     pub(crate) levels: Levels,
 }
 
-impl Circumstances {
-    /// The same policies in them.
-    pub(crate) fn of(&self, engine: PolicyEngine) -> PolicyEngine {
+impl EvaluationSettings {
+    /// The same policies with these settings.
+    pub(crate) fn apply_to(&self, engine: PolicyEngine) -> PolicyEngine {
         engine
             .in_time_zone(self.time_zone.clone())
             .with_risk_levels(self.levels)
@@ -61,38 +66,38 @@ pub(crate) enum PolicyState {
     Failing(String),
 }
 
-/// The revisions in the store, and the one of them that decides here.
+/// The revisions in the storage, and the one that decides here.
 pub(crate) struct Revisions {
     store: Arc<dyn PolicyStore>,
-    deciding: Snapshot<Deciding>,
-    /// What was read last, so that what is loaded is not loaded again.
-    last: Mutex<Deciding>,
-    /// What was checked last, which is about to be read.
+    active_revision: Snapshot<ActiveRevision>,
+    /// The revision that was read last, so that it is not loaded again.
+    last: Mutex<ActiveRevision>,
+    /// The revision that was checked last, which is about to be read.
     checked: Mutex<Option<(u64, PolicyEngine)>>,
     /// One revision is read at a time, and one is activated.
     reading: tokio::sync::Mutex<()>,
     activating: tokio::sync::Mutex<()>,
-    circumstances: Circumstances,
-    metrics: Arc<Metrics>,
+    evaluation: EvaluationSettings,
+    metrics: PolicyMetrics,
     state: watch::Sender<PolicyState>,
 }
 
-/// What decides.
+/// The active revision, as far as it could be loaded.
 #[derive(Clone, Default)]
-struct Deciding {
-    /// Which revision is active.
+struct ActiveRevision {
+    /// Its number.
     active: Option<u64>,
-    /// The last one that could be loaded, which decides where it is the active one.
+    /// The last revision that could be loaded. It decides where it is the active one.
     loaded: Option<(u64, PolicyEngine)>,
-    /// Why it is another one, so that nothing is decided. It holds no text of a policy.
+    /// Why the active one could not be loaded, so that nothing is decided. It has no text of a policy.
     failure: Option<String>,
 }
 
 impl ActivePolicies {
-    /// The policies for one decision, to be asked for once. `None`: there are none, so it is a deny.
+    /// The policies for one decision, to be taken once. `None`: no revision is active, so the decision is a deny.
     ///
     /// # Errors
-    /// The storage was not heard from, so others may decide by now.
+    /// The storage is not confirmed, so another revision may be active by now.
     pub(crate) fn current(&self) -> Result<Option<PolicyEngine>, StorageError> {
         match self {
             Self::Folder(engine) => Ok(Some(engine.clone())),
@@ -113,17 +118,17 @@ impl Revisions {
     pub(crate) fn new(
         store: Arc<dyn PolicyStore>,
         freshness: Arc<Freshness>,
-        circumstances: Circumstances,
-        metrics: Arc<Metrics>,
+        evaluation: EvaluationSettings,
+        metrics: PolicyMetrics,
     ) -> Self {
-        let nothing = Deciding::default();
+        let nothing = ActiveRevision::default();
         Self {
             store,
-            deciding: Snapshot::new(freshness),
+            active_revision: Snapshot::new(freshness),
             checked: Mutex::new(None),
             reading: tokio::sync::Mutex::new(()),
             activating: tokio::sync::Mutex::new(()),
-            circumstances,
+            evaluation,
             metrics,
             state: watch::Sender::new(nothing.state()),
             last: Mutex::new(nothing),
@@ -131,11 +136,11 @@ impl Revisions {
     }
 
     fn current(&self) -> Result<Option<PolicyEngine>, StorageError> {
-        let deciding = self.deciding.value()?;
-        match &deciding.failure {
+        let active = self.active_revision.value()?;
+        match &active.failure {
             // What is active was activated for a reason: older policies do not stand in for it.
             Some(_) => Err(StorageError::Malformed("policy_revision")),
-            None => Ok(deciding.loaded.as_ref().map(|(_, engine)| engine.clone())),
+            None => Ok(active.loaded.as_ref().map(|(_, engine)| engine.clone())),
         }
     }
 
@@ -144,23 +149,23 @@ impl Revisions {
         self.state.subscribe()
     }
 
-    /// What is to decide, by the storage.
-    async fn read_deciding(&self) -> Result<Deciding, StorageError> {
+    /// The active revision in the storage.
+    async fn read_active(&self) -> Result<ActiveRevision, StorageError> {
         let active = self.store.active().await?;
         let last = lock(&self.last).clone();
         if active == last.active {
             return Ok(last);
         }
         let Some(number) = active else {
-            return Ok(Deciding::default());
+            return Ok(ActiveRevision::default());
         };
         Ok(match self.load(number).await? {
-            Ok(engine) => Deciding {
+            Ok(engine) => ActiveRevision {
                 active,
                 loaded: Some((number, engine)),
                 failure: None,
             },
-            Err(failure) => Deciding {
+            Err(failure) => ActiveRevision {
                 active,
                 loaded: last.loaded,
                 failure: Some(failure),
@@ -175,7 +180,7 @@ impl Revisions {
         let Some((revision, files)) = self.store.revision(number).await? else {
             return Err(StorageError::Malformed("policy_revision"));
         };
-        let circumstances = self.circumstances.clone();
+        let evaluation = self.evaluation.clone();
         let load = move || in_revision(number, files).and_then(|files| policy::load_files(&files));
         let loaded = tokio::task::spawn_blocking(load).await;
         let loaded = loaded.map_err(|_| StorageError::NotDone)?;
@@ -184,7 +189,7 @@ impl Revisions {
             Ok(engine) if engine.revision() != revision.digest => {
                 Err(format!("revision {number} is active, and {ALTERED}"))
             }
-            Ok(engine) => Ok(circumstances.of(engine)),
+            Ok(engine) => Ok(evaluation.apply_to(engine)),
             Err(errors) => {
                 log_mistakes(number, &errors);
                 Err(format!("revision {number} is active and cannot be loaded"))
@@ -192,58 +197,58 @@ impl Revisions {
         })
     }
 
-    /// Tells the log, the metrics and whoever asks for the state what decides from now on.
-    fn tell(&self, deciding: &Deciding) {
-        let (number, revision, policies) = match &deciding.loaded {
+    /// Publishes the active revision to the log, the metrics and readers of the state.
+    fn publish(&self, active: &ActiveRevision) {
+        let (number, revision, policies) = match &active.loaded {
             Some((number, engine)) => (*number, engine.revision(), engine.policy_count()),
             None => (0, NO_REVISION, 0),
         };
-        self.metrics.policies_decide(revision, policies, number);
-        self.metrics.policies_loaded(deciding.failure.is_none());
-        match &deciding.failure {
+        self.metrics.set_active(revision, policies, number);
+        self.metrics.count_load(active.failure.is_none());
+        match &active.failure {
             None => tracing::info!(number, policy_revision = revision, "these policies decide"),
             Some(failure) => tracing::error!(number, policy_revision = revision, failure, "nothing is decided"),
         }
-        self.state.send_replace(deciding.state());
+        self.state.send_replace(active.state());
     }
 }
 
-/// Said of a revision that somebody has changed in the database.
+/// The failure of a revision that was changed in the database.
 const ALTERED: &str = "it is not what was activated: its files have another digest";
 
-/// What decisions name where no policies decide.
+/// The revision in decisions where no revision is active.
 pub(crate) const NO_REVISION: &str = "none";
 
 #[async_trait]
 impl CachedView for Revisions {
     fn apply_change(&self, change: Change) {
         match change {
-            Change::Policies => self.deciding.changed_elsewhere(),
-            Change::Anything => self.deciding.forget(),
-            Change::Session(_) | Change::Device(_) | Change::Standing | Change::Roles => {}
+            Change::Policies => self.active_revision.changed_elsewhere(),
+            Change::Anything => self.active_revision.forget(),
+            Change::Session(_) | Change::Device(_) | Change::Restrictions | Change::Roles => {}
         }
     }
 
     fn is_current(&self) -> bool {
-        self.deciding.is_current()
+        self.active_revision.is_current()
     }
 
     async fn refresh(&self) -> Result<(), StorageError> {
         let _alone = self.reading.lock().await;
-        self.deciding
+        self.active_revision
             .read(async || {
-                let deciding = self.read_deciding().await?;
-                let was = std::mem::replace(&mut *lock(&self.last), deciding.clone());
-                if was.active != deciding.active {
-                    self.tell(&deciding);
+                let active = self.read_active().await?;
+                let was = std::mem::replace(&mut *lock(&self.last), active.clone());
+                if was.active != active.active {
+                    self.publish(&active);
                 }
-                Ok(deciding)
+                Ok(active)
             })
             .await
     }
 }
 
-impl Deciding {
+impl ActiveRevision {
     fn state(&self) -> PolicyState {
         match (&self.failure, &self.loaded) {
             (Some(failure), _) => PolicyState::Failing(failure.clone()),
@@ -258,7 +263,7 @@ fn in_revision(number: u64, files: Vec<RevisionFile>) -> Result<PolicyFiles, Pol
     PolicyFiles::of(&PathBuf::from(format!("revision {number}")), files)
 }
 
-/// Tells the log where a revision is wrong. The mistake itself could quote a policy.
+/// Logs where a revision has problems. A problem itself could quote a policy.
 fn log_mistakes(number: u64, errors: &PolicyErrors) {
     let count = errors.as_slice().len();
     if let Some(first) = errors.as_slice().first() {

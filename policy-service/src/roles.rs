@@ -1,4 +1,7 @@
-//! Roles that operators have assigned, which are added to those of a principal's token.
+//! Roles that operators assign to principals. [`Roles::add_to`] adds them to the roles of a principal's token, for one decision.
+//!
+//! [`RoleStore`] is the port to the storage. All assignments are cached as a whole, and trusted only while the database connection is
+//! confirmed: a role that was withdrawn on any replica counts in no later decision.
 
 mod store;
 
@@ -9,46 +12,46 @@ use async_trait::async_trait;
 use picket_model::access::Principal;
 
 use crate::state::{CachedView, Change, Freshness, PrincipalId, Snapshot, StorageError};
-pub use store::{Assigned, ROLE_ASSIGNMENTS_MAX, RoleAssignment, RoleFilter, RoleKey, RoleStore};
+pub use store::{AssignmentResult, ROLE_ASSIGNMENTS_MAX, RoleAssignment, RoleFilter, RoleKey, RoleStore};
 
 const MICROSECONDS_PER_MILLISECOND: i64 = 1_000;
 
-/// The assignments in the store, and what is remembered of them.
+/// The assignments in the storage, and the cache of them.
 pub(crate) struct Roles {
     store: Arc<dyn RoleStore>,
-    known: Snapshot<Known>,
+    assignments: Snapshot<Assignments>,
 }
 
 /// By principal.
-type Known = HashMap<PrincipalId, Vec<Held>>;
+type Assignments = HashMap<PrincipalId, Vec<AssignedRole>>;
 
-/// What a principal holds.
+/// A role that is assigned to a principal.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Held {
+struct AssignedRole {
     role: String,
     tenant: Option<String>,
     until_us: Option<i64>,
 }
 
-/// What was added to a principal's roles.
+/// The roles that were added to those of a principal's token.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Added {
-    /// Those that its token has not.
+pub(crate) struct AssignedRoles {
+    /// The roles that its token does not have.
     pub(crate) roles: Vec<String>,
-    /// For how long all of that holds, if nobody withdraws it.
+    /// All of them end no sooner than this, unless an operator withdraws one.
     pub(crate) valid_for_ms_max: u32,
 }
 
 /// One page of assignments.
-pub(crate) struct Page {
+pub(crate) struct RolePage {
     pub(crate) assignments: Vec<RoleAssignment>,
     /// Where the next one begins; `None`: this is the last one.
     pub(crate) after: Option<u64>,
 }
 
-impl Added {
-    /// Nothing, for ever.
-    pub(crate) fn nothing() -> Self {
+impl AssignedRoles {
+    /// No roles.
+    pub(crate) fn none() -> Self {
         Self {
             roles: Vec::new(),
             valid_for_ms_max: u32::MAX,
@@ -60,49 +63,49 @@ impl Roles {
     pub(crate) fn new(store: Arc<dyn RoleStore>, freshness: Arc<Freshness>) -> Self {
         Self {
             store,
-            known: Snapshot::new(freshness),
+            assignments: Snapshot::new(freshness),
         }
     }
 
-    /// Adds what was assigned to a principal to its roles.
+    /// Adds the roles that were assigned to a principal to its own.
     ///
     /// # Errors
-    /// The storage was not heard from: a role may have been withdrawn, and a role can be what forbids.
-    pub(crate) fn add_to(&self, principal: &mut Principal, now_us: i64) -> Result<Added, StorageError> {
-        let known = self.known.value()?;
+    /// The storage is not confirmed: a role may have been withdrawn, and a role can be what a policy forbids.
+    pub(crate) fn add_to(&self, principal: &mut Principal, now_us: i64) -> Result<AssignedRoles, StorageError> {
+        let assignments = self.assignments.value()?;
         let id = PrincipalId::of(&principal.issuer, &principal.subject);
-        let held = known.get(&id).map_or(&[][..], Vec::as_slice);
-        let added = added(held, principal, now_us);
+        let assigned = assignments.get(&id).map_or(&[][..], Vec::as_slice);
+        let added = matching(assigned, principal, now_us);
         principal.roles.extend(added.roles.iter().cloned());
         Ok(added)
     }
 
-    /// What is acknowledged holds here for every decision from then on.
-    pub(crate) async fn assign(&self, assignment: RoleAssignment) -> Result<Assigned, StorageError> {
+    /// Every decision here knows the assignment when this returns.
+    pub(crate) async fn assign(&self, assignment: RoleAssignment) -> Result<AssignmentResult, StorageError> {
         let assigned = self.store.assign(assignment).await?;
-        self.ordered().await?;
+        self.refresh_after_change().await?;
         Ok(assigned)
     }
 
-    /// False: it was not assigned.
+    /// Withdraws a role. False: it was not assigned.
     pub(crate) async fn withdraw(&self, key: RoleKey) -> Result<bool, StorageError> {
         let withdrawn = self.store.withdraw(key).await?;
-        self.ordered().await?;
+        self.refresh_after_change().await?;
         Ok(withdrawn)
     }
 
-    /// In the order in which they were made.
-    pub(crate) async fn list(&self, filter: RoleFilter, after: u64, count_max: u32) -> Result<Page, StorageError> {
+    /// Assignments in the order in which they were made, after one of them.
+    pub(crate) async fn list(&self, filter: RoleFilter, after: u64, count_max: u32) -> Result<RolePage, StorageError> {
         let found = self.store.roles_page(filter, after, count_max).await?;
         let is_full = u32::try_from(found.len()).is_ok_and(|count| count >= count_max);
-        Ok(Page {
+        Ok(RolePage {
             after: found.last().filter(|_| is_full).map(|(place, _)| *place),
             assignments: found.into_iter().map(|(_, assignment)| assignment).collect(),
         })
     }
 
-    async fn ordered(&self) -> Result<(), StorageError> {
-        self.known.changed();
+    async fn refresh_after_change(&self) -> Result<(), StorageError> {
+        self.assignments.changed();
         self.refresh().await
     }
 }
@@ -111,44 +114,44 @@ impl Roles {
 impl CachedView for Roles {
     fn apply_change(&self, change: Change) {
         match change {
-            Change::Roles => self.known.changed_elsewhere(),
-            Change::Anything => self.known.forget(),
-            Change::Session(_) | Change::Device(_) | Change::Standing | Change::Policies => {}
+            Change::Roles => self.assignments.changed_elsewhere(),
+            Change::Anything => self.assignments.forget(),
+            Change::Session(_) | Change::Device(_) | Change::Restrictions | Change::Policies => {}
         }
     }
 
     fn is_current(&self) -> bool {
-        self.known.is_current()
+        self.assignments.is_current()
     }
 
     async fn refresh(&self) -> Result<(), StorageError> {
-        self.known
+        self.assignments
             .read(async || Ok(by_principal(self.store.roles().await?)))
             .await
     }
 }
 
-fn by_principal(assignments: Vec<RoleAssignment>) -> Known {
-    let mut known = Known::new();
-    for RoleAssignment { key, until_us, .. } in assignments {
+fn by_principal(stored: Vec<RoleAssignment>) -> Assignments {
+    let mut assignments = Assignments::new();
+    for RoleAssignment { key, until_us, .. } in stored {
         let id = PrincipalId::of(&key.issuer, &key.subject);
-        known.entry(id).or_default().push(Held {
+        assignments.entry(id).or_default().push(AssignedRole {
             role: key.role,
             tenant: key.tenant,
             until_us,
         });
     }
-    known
+    assignments
 }
 
-/// INVARIANT: what was assigned for another tenant, or has ended, counts nowhere.
-fn added(held: &[Held], principal: &Principal, now_us: i64) -> Added {
-    let mut added = Added::nothing();
-    for held in held {
-        let is_here = held.tenant.is_none() || held.tenant == principal.tenant;
-        let left_us = held.until_us.map(|until_us| until_us.saturating_sub(now_us));
+/// INVARIANT: a role that was assigned for another tenant, or has ended, does not count.
+fn matching(assigned: &[AssignedRole], principal: &Principal, now_us: i64) -> AssignedRoles {
+    let mut added = AssignedRoles::none();
+    for assigned in assigned {
+        let is_here = assigned.tenant.is_none() || assigned.tenant == principal.tenant;
+        let left_us = assigned.until_us.map(|until_us| until_us.saturating_sub(now_us));
         let has_ended = left_us.is_some_and(|left_us| left_us <= 0);
-        if !is_here || has_ended || principal.roles.contains(&held.role) {
+        if !is_here || has_ended || principal.roles.contains(&assigned.role) {
             continue;
         }
         if let Some(left_us) = left_us {
@@ -156,8 +159,8 @@ fn added(held: &[Held], principal: &Principal, now_us: i64) -> Added {
             let left_ms = u32::try_from(left_us / MICROSECONDS_PER_MILLISECOND).unwrap_or(u32::MAX);
             added.valid_for_ms_max = added.valid_for_ms_max.min(left_ms);
         }
-        if !added.roles.contains(&held.role) {
-            added.roles.push(held.role.clone());
+        if !added.roles.contains(&assigned.role) {
+            added.roles.push(assigned.role.clone());
         }
     }
     added
@@ -188,16 +191,16 @@ mod tests {
         }
     }
 
-    fn held(role: &str, tenant: Option<&str>, left_us: Option<i64>) -> Held {
-        Held {
+    fn assigned(role: &str, tenant: Option<&str>, left_us: Option<i64>) -> AssignedRole {
+        AssignedRole {
             role: role.to_owned(),
             tenant: tenant.map(str::to_owned),
             until_us: left_us.map(|left_us| NOW_US + left_us),
         }
     }
 
-    fn check(held: &[Held], principal: &Principal, roles: &[&str], valid_for_ms_max: u32) {
-        let added = added(held, principal, NOW_US);
+    fn check(assigned: &[AssignedRole], principal: &Principal, roles: &[&str], valid_for_ms_max: u32) {
+        let added = matching(assigned, principal, NOW_US);
         assert_eq!(
             (
                 added.roles.iter().map(String::as_str).collect::<Vec<_>>(),
@@ -210,9 +213,9 @@ mod tests {
     #[test]
     fn a_role_of_another_tenant_never_counts() {
         let roles = [
-            held("everywhere", None, None),
-            held("a", Some("acme"), None),
-            held("b", Some("other"), Some(9_000)),
+            assigned("everywhere", None, None),
+            assigned("a", Some("acme"), None),
+            assigned("b", Some("other"), Some(9_000)),
         ];
         check(&roles, &principal(Some("acme"), &[]), &["everywhere", "a"], u32::MAX);
         check(&roles, &principal(Some("other"), &[]), &["everywhere", "b"], 9);
@@ -224,9 +227,9 @@ mod tests {
     fn a_role_counts_until_its_end_which_bounds_the_answer() {
         let roles = |left_us| {
             [
-                held("a", None, Some(left_us)),
-                held("b", None, None),
-                held("c", None, Some(5_000_000)),
+                assigned("a", None, Some(left_us)),
+                assigned("b", None, None),
+                assigned("c", None, Some(5_000_000)),
             ]
         };
         check(&roles(2_000_999), &principal(None, &[]), &["a", "b", "c"], 2_000);
@@ -235,13 +238,13 @@ mod tests {
         for left_us in [0, -1, i64::MIN / 2] {
             check(&roles(left_us), &principal(None, &[]), &["b", "c"], 5_000);
         }
-        let far = [held("a", None, Some(i64::MAX - NOW_US))];
+        let far = [assigned("a", None, Some(i64::MAX - NOW_US))];
         check(&far, &principal(None, &[]), &["a"], u32::MAX);
     }
 
     #[test]
     fn a_role_that_the_token_has_anyway_bounds_nothing() {
-        let roles = [held("a", None, Some(1_000)), held("a", Some("acme"), None)];
+        let roles = [assigned("a", None, Some(1_000)), assigned("a", Some("acme"), None)];
         check(&roles, &principal(Some("acme"), &["a"]), &[], u32::MAX);
         check(&roles, &principal(Some("acme"), &["b"]), &["a"], 1);
     }
@@ -259,12 +262,12 @@ mod tests {
             author: String::new(),
             at_us: 0,
         };
-        let known = by_principal(vec![
+        let assignments = by_principal(vec![
             assignment("https://issuer.example", "alice", "a"),
             assignment("https://issuer.example", "alice", "b"),
             assignment("https://issuer.examplea", "lice", "c"),
         ]);
-        let of = |issuer, subject| known.get(&PrincipalId::of(issuer, subject)).map_or(0, Vec::len);
+        let of = |issuer, subject| assignments.get(&PrincipalId::of(issuer, subject)).map_or(0, Vec::len);
         assert_eq!(of("https://issuer.example", "alice"), 2);
         assert_eq!(of("https://issuer.examplea", "lice"), 1);
         assert_eq!(of("https://other.example", "alice"), 0);

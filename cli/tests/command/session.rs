@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use picket_policy_service::configuration;
 use picket_policy_service::service;
-use picket_policy_service::sessions::{Concurrency, Session};
+use picket_policy_service::sessions::{ConcurrencyLimit, Session};
 use picket_policy_service::state::{Fingerprint, NamedBy, PrincipalId, SessionId};
 use picket_policy_service::storage::{self, Location};
 
@@ -141,7 +141,7 @@ fn add_sessions(keys: &Path) {
                 last_seen_us: now_us,
                 ended: None,
             };
-            let concurrency = Concurrency {
+            let concurrency = ConcurrencyLimit {
                 max: 10,
                 first_seen_after_us: 0,
                 last_seen_after_us: 0,

@@ -4,10 +4,10 @@ use picket_core::enrollment::EnrollmentError;
 
 use crate::audit::AppendError;
 use crate::configuration::CallerRole;
-use crate::devices::InvitationError;
+use crate::devices::EnrollmentRequestError;
 use crate::revisions::RevisionError;
 use crate::roles::ROLE_ASSIGNMENTS_MAX;
-use crate::sessions::OperationError;
+use crate::sessions::RevokeError;
 use crate::state::StorageError;
 
 /// Why an administrative call fails. `Display` is for the caller.
@@ -42,7 +42,7 @@ pub(crate) enum AdminError {
     TooMany(&'static str),
     /// A device could not be invited.
     #[error(transparent)]
-    Invitation(#[from] InvitationError),
+    Invitation(#[from] EnrollmentRequestError),
     /// There are no scores.
     #[error("this policy service assesses no risk: its configuration has no `[risk]`")]
     NoRisk,
@@ -80,7 +80,7 @@ pub(crate) enum AdminError {
     NoSuchSession,
     /// It was not done, or nobody knows.
     #[error(transparent)]
-    Operation(#[from] OperationError),
+    Operation(#[from] RevokeError),
     /// It was done and is not recorded.
     #[error("it was done, but could not be recorded")]
     Audit(#[from] AppendError),

@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use super::error::AuthzenError;
 use super::{AuthzenService, CallContext, information};
 use crate::decision::Decider;
-use crate::sessions::Presence;
+use crate::sessions::SessionAccess;
 
 /// The members that an evaluation inherits from the top level (AuthZEN 1.0 §7.1.1).
 const DEFAULTS: [&str; 4] = ["subject", "action", "resource", "context"];
@@ -178,7 +178,7 @@ async fn evaluate(
 ) -> Result<Value, AuthzenError> {
     let request = information::access_request(document, &call).map_err(malformed)?;
     // The enforcement point may not know the whole client.
-    let decided = decider.decide(request, Presence::Told, &call.caller, call.stopwatch);
+    let decided = decider.decide(request, SessionAccess::ReadOnly, &call.caller, call.stopwatch);
     let decision = decided.await?;
     Ok(decision_document(&decision))
 }

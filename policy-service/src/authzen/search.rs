@@ -17,7 +17,7 @@ use crate::audit::{SearchKind, SearchRecord, Searched};
 use crate::clock;
 use crate::decision::{DecisionError, Search, new_id};
 use crate::policy::METHODS;
-use crate::sessions::{KnownPrincipal, Sessions, TokenClaims};
+use crate::sessions::{ActivePrincipal, Sessions, TokenClaims};
 
 /// The candidates of one page at most: each is an evaluation.
 const CANDIDATES_MAX: u32 = 1_000;
@@ -210,10 +210,10 @@ impl CandidateSource<'_> {
             Self::Subjects(sessions) => {
                 let after = position.map(str::parse).transpose().map_err(|_| other_search())?;
                 let now_us = i64::try_from(clock::now_unix_us()).unwrap_or(i64::MAX);
-                let known = sessions.known_principals(after, CHUNK, now_us).await;
+                let known = sessions.active_principals(after, CHUNK, now_us).await;
                 let known = known.map_err(AuthzenError::SessionUnknown)?;
                 let given = document.get("subject").and_then(|subject| subject.get("properties"));
-                let candidate = |(id, known): (_, Option<KnownPrincipal>)| Candidate {
+                let candidate = |(id, known): (_, Option<ActivePrincipal>)| Candidate {
                     position: ToString::to_string(&id),
                     entity: known.and_then(|known| subject(&known, given)),
                 };
@@ -259,7 +259,7 @@ fn read(document: Map<String, Value>, call: &CallContext) -> Result<AccessReques
 }
 
 /// A principal as a subject, unless the search is about another issuer's or tenant's.
-fn subject(known: &KnownPrincipal, given: Option<&Value>) -> Option<Value> {
+fn subject(known: &ActivePrincipal, given: Option<&Value>) -> Option<Value> {
     let is_wanted = |name: &str, own: Option<&str>| {
         let wanted = given.and_then(|given| given.get(name)).and_then(Value::as_str);
         wanted.is_none_or(|wanted| own == Some(wanted))

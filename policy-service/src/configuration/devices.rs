@@ -6,7 +6,7 @@ use deserr::{Deserr, IntoValue, Value, ValuePointerRef};
 use picket_model::problems::{Problems, shortened};
 
 use super::fields::{Ranged, parsed_text};
-use crate::devices::{Compliance, DeviceState, OsName, OsVersion, Settings, Weights};
+use crate::devices::{Compliance, DeviceSettings, DeviceState, OsName, OsVersion, TrustWeights};
 
 const MICROSECONDS_PER_SECOND: i64 = 1_000_000;
 const DAY_S: u32 = 86_400;
@@ -158,7 +158,7 @@ points! {
     trusted_from: Ranged<0, 100> = 60,
 }
 
-impl From<DevicesSection> for Settings {
+impl From<DevicesSection> for DeviceSettings {
     fn from(section: DevicesSection) -> Self {
         let us = |seconds: u32| i64::from(seconds) * MICROSECONDS_PER_SECOND;
         Self {
@@ -168,7 +168,7 @@ impl From<DevicesSection> for Settings {
                 management_required: section.compliance.management_required,
                 posture_age_us_max: section.compliance.posture_age_s_max.map(|age| us(age.0)),
             },
-            weights: Weights::from(section.trust),
+            weights: TrustWeights::from(section.trust),
             denied: section.deny.into_iter().map(DeviceState::from).collect(),
             audience: section.audience.0,
             challenge_valid_for_us: us(section.challenge_valid_for_s.0),
@@ -178,7 +178,7 @@ impl From<DevicesSection> for Settings {
     }
 }
 
-impl From<TrustSection> for Weights {
+impl From<TrustSection> for TrustWeights {
     fn from(section: TrustSection) -> Self {
         // Each is 100 at most.
         let points = |points: Ranged<0, 100>| u8::try_from(points.0).unwrap_or(u8::MAX);

@@ -4,7 +4,7 @@ use deserr::{Deserr, ValuePointerRef};
 use picket_model::problems::Problems;
 
 use super::fields::Ranged;
-use crate::sessions::{ClientPart, HeldLimits, Limits, Settings, TENANTS_COUNTED_MAX, WithoutId};
+use crate::sessions::{FingerprintPart, QuotaLimits, SessionLimits, SessionSettings, TENANTS_COUNTED_MAX, WithoutId};
 
 const MICROSECONDS_PER_SECOND: i64 = 1_000_000;
 const DAY_S: u32 = 86_400;
@@ -114,11 +114,11 @@ enum Without {
     Permit,
 }
 
-impl From<SessionsSection> for Settings {
+impl From<SessionsSection> for SessionSettings {
     fn from(sessions: SessionsSection) -> Self {
         let us = |seconds: u32| i64::from(seconds) * MICROSECONDS_PER_SECOND;
         Self {
-            limits: Limits {
+            limits: SessionLimits {
                 idle_timeout_us: us(sessions.idle_timeout_s.0),
                 absolute_timeout_us: us(sessions.absolute_timeout_s.0),
                 reauthentication_interval_us: sessions.reauthentication_interval_s.map(|interval| us(interval.0)),
@@ -126,12 +126,12 @@ impl From<SessionsSection> for Settings {
                 retention_us: us(sessions.retention_s.0),
                 clock_skew_us: us(sessions.clock_skew_s.0),
             },
-            fingerprint: sessions.fingerprint.into_iter().map(ClientPart::from).collect(),
+            fingerprint: sessions.fingerprint.into_iter().map(FingerprintPart::from).collect(),
             without_id: match sessions.tokens_without_id {
                 Without::Deny => WithoutId::Deny,
                 Without::Permit => WithoutId::Permit,
             },
-            held: HeldLimits {
+            quota: QuotaLimits {
                 sessions_max: u64::from(sessions.sessions_max.0),
                 per_tenant_max: u64::from(
                     sessions
@@ -170,7 +170,7 @@ fn values_agree(sessions: SessionsSection, _location: ValuePointerRef<'_>) -> Re
     problems.none_or(Some(sessions))
 }
 
-impl From<Part> for ClientPart {
+impl From<Part> for FingerprintPart {
     fn from(part: Part) -> Self {
         match part {
             Part::UserAgent => Self::UserAgent,

@@ -2,8 +2,8 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use super::*;
-use crate::devices::{Compliance, DeviceState, OsName, OsVersion, Weights};
-use crate::sessions::{ClientPart, WithoutId};
+use crate::devices::{Compliance, DeviceState, OsName, OsVersion, TrustWeights};
+use crate::sessions::{FingerprintPart, WithoutId};
 
 /// A configuration of the filter with one rule, which decides alone.
 const FILTER: &str = r#"{"workload": "orders", "rules": [
@@ -119,10 +119,13 @@ fn sessions_are_kept_where_the_file_says_and_have_defaults() {
     assert_eq!(limits.absolute_timeout_us, 43_200_000_000);
     assert_eq!(limits.reauthentication_interval_us, None);
     assert_eq!(limits.concurrent_max, 100);
-    assert_eq!(settings.fingerprint, [ClientPart::UserAgent, ClientPart::Peer]);
+    assert_eq!(
+        settings.fingerprint,
+        [FingerprintPart::UserAgent, FingerprintPart::Peer]
+    );
     assert_eq!(settings.without_id, WithoutId::Deny);
     assert_eq!(
-        (settings.held.sessions_max, settings.held.per_tenant_max),
+        (settings.quota.sessions_max, settings.quota.per_tenant_max),
         (1_000_000, 250_000)
     );
 
@@ -139,7 +142,7 @@ fn sessions_are_kept_where_the_file_says_and_have_defaults() {
     };
     assert_eq!(configuration.storage, Some(expected));
     assert_eq!(settings.limits.reauthentication_interval_us, Some(20_000_000));
-    assert_eq!(settings.fingerprint, [ClientPart::Peer]);
+    assert_eq!(settings.fingerprint, [FingerprintPart::Peer]);
     assert_eq!(settings.without_id, WithoutId::Permit);
 }
 
@@ -661,7 +664,7 @@ fn devices_have_defaults_and_every_weight_can_be_set() {
         (settings.devices_max, settings.challenge_valid_for_us),
         (200_000, 600_000_000)
     );
-    let weights = Weights {
+    let weights = TrustWeights {
         trusted_points: 100,
         enrolled_points: 50,
         noncompliance_points: 30,
@@ -690,7 +693,7 @@ fn devices_have_defaults_and_every_weight_can_be_set() {
         posture_age_us_max: Some(60_000_000),
     };
     assert_eq!(settings.compliance, expected);
-    let weights = Weights {
+    let weights = TrustWeights {
         trusted_points: 9,
         enrolled_points: 8,
         noncompliance_points: 7,

@@ -1,8 +1,6 @@
 //! The facts that a decision depends on besides the request itself: session, device, assigned
 //! roles, active policies, and risk.
 
-use std::sync::Arc;
-
 use picket_model::access::AccessRequest;
 use picket_model::decision::Attribute;
 use picket_model::time::Timestamp;
@@ -10,19 +8,18 @@ use picket_model::time::Timestamp;
 use super::evaluation::deny;
 use super::{Decider, DecisionError};
 use crate::assessor::Assessed;
-use crate::audit::Event;
-use crate::devices;
+use crate::audit::{self, Event, SessionRecord};
+use crate::devices::DeviceCheck;
 use crate::policy::{Evaluation, Known, PolicyEngine};
 use crate::risk::{Assessment, KnownDevice, Standing};
-use crate::roles::Added;
-use crate::sessions::{self, Presence};
-use crate::state::StorageError;
+use crate::roles::AssignedRoles;
+use crate::sessions::{SessionAccess, SessionChange, SessionCheck, SessionEvent};
 
 /// The facts about one request at one time.
 pub(super) struct Facts {
-    pub(super) session: sessions::Judgement,
-    pub(super) device: devices::Judgement,
-    pub(super) assigned_roles: Added,
+    pub(super) session: SessionCheck,
+    pub(super) device: DeviceCheck,
+    pub(super) assigned_roles: AssignedRoles,
     /// `None`: no revision is active.
     pub(super) policies: Option<PolicyEngine>,
     /// `None`: risk is not assessed.
@@ -62,14 +59,14 @@ impl Decider {
     pub(super) async fn facts(
         &self,
         request: &mut AccessRequest,
-        presence: Presence,
+        access: SessionAccess,
         time_us: u64,
     ) -> Result<Facts, DecisionError> {
-        let session = self.check_session(request, presence, time_us).await?;
-        if let (Some(sessions), Some(principal), Presence::Client, None) =
-            (&self.sessions, &request.principal, presence, session.refusal)
+        let session = self.check_session(request, access, time_us).await?;
+        if let (Some(sessions), Some(principal), SessionAccess::Update, None) =
+            (&self.sessions, &request.principal, access, session.refusal)
         {
-            sessions.record_claims(principal);
+            sessions.cache_claims(principal);
         }
         let device = self.check_device(request, time_us).await?;
         // From here on the request has the roles that count, for the policies and for the record.
@@ -89,67 +86,51 @@ impl Decider {
     pub(super) async fn check_session(
         &self,
         request: &AccessRequest,
-        presence: Presence,
+        access: SessionAccess,
         time_us: u64,
-    ) -> Result<sessions::Judgement, DecisionError> {
+    ) -> Result<SessionCheck, DecisionError> {
         let Some(sessions) = &self.sessions else {
-            return Ok(sessions::Judgement::none());
+            return Ok(SessionCheck::none());
         };
-        let now_us = signed(time_us);
-        if let Some(judgement) = sessions.remembered(request, presence, now_us)? {
-            return Ok(judgement);
-        }
-        let place = sessions.place()?;
-        let (sessions, audit, request) = (Arc::clone(sessions), self.audit.clone(), request.clone());
-        // On its own, so that it is carried to its end when the caller goes away: what happens to a
-        // session is recorded.
-        let judged = tokio::spawn(async move {
-            let _place = place;
-            let mut changes = Vec::new();
-            let judgement = sessions.judge(&request, presence, now_us, &mut changes).await;
-            // Each is recorded, whatever becomes of the others.
+        let audit = self.audit.clone();
+        let record = async move |events: Vec<SessionEvent>| {
+            // Each event is recorded, whether or not the others are.
             let mut recorded = Ok(());
-            for change in changes {
-                let appended = audit.append(time_us, &Event::Session(Box::new(change))).await;
-                recorded = recorded.and(appended);
+            for event in events {
+                let event = Event::Session(Box::new(session_record(event)));
+                recorded = recorded.and(audit.append(time_us, &event).await);
             }
-            recorded?;
-            Ok(judgement?)
-        });
-        judged.await.unwrap_or(Err(StorageError::NotDone.into()))
+            Ok(recorded?)
+        };
+        sessions.check(request, access, signed(time_us), record).await
     }
 
     pub(super) async fn check_device(
         &self,
         request: &AccessRequest,
         time_us: u64,
-    ) -> Result<devices::Judgement, DecisionError> {
+    ) -> Result<DeviceCheck, DecisionError> {
         let Some(devices) = &self.devices else {
-            return Ok(devices::Judgement::none());
+            return Ok(DeviceCheck::none());
         };
-        let now_us = signed(time_us);
-        match devices.remembered(request, now_us)? {
-            Some(judgement) => Ok(judgement),
-            None => Ok(devices.judge(request, now_us).await?),
-        }
+        Ok(devices.check(request, signed(time_us)).await?)
     }
 
-    /// Adds the roles that were assigned to the principal. The principal is part of each sidecar's
-    /// cache key: a cached decision is given to nobody else.
-    pub(super) fn assign_roles(&self, request: &mut AccessRequest, time_us: u64) -> Result<Added, DecisionError> {
+    /// Adds the roles that were assigned to the principal. The principal is part of each sidecar's cache key: a cached decision is
+    /// given to nobody else.
+    pub(super) fn assign_roles(
+        &self,
+        request: &mut AccessRequest,
+        time_us: u64,
+    ) -> Result<AssignedRoles, DecisionError> {
         match (&self.roles, &mut request.principal) {
             (Some(roles), Some(principal)) => roles.add_to(principal, signed(time_us)).map_err(DecisionError::Roles),
-            (None, _) | (_, None) => Ok(Added::nothing()),
+            (None, _) | (_, None) => Ok(AssignedRoles::none()),
         }
     }
 
     /// `None`: risk is not assessed.
-    pub(super) fn assess(
-        &self,
-        request: &AccessRequest,
-        device: &devices::Judgement,
-        time_us: u64,
-    ) -> Option<Assessed> {
+    pub(super) fn assess(&self, request: &AccessRequest, device: &DeviceCheck, time_us: u64) -> Option<Assessed> {
         let device = device.device.as_ref().map(|device| KnownDevice {
             id: &device.id,
             standing: Standing {
@@ -166,4 +147,18 @@ impl Decider {
 /// As sessions, devices and roles count microseconds.
 fn signed(time_us: u64) -> i64 {
     i64::try_from(time_us).unwrap_or(i64::MAX)
+}
+
+fn session_record(event: SessionEvent) -> SessionRecord {
+    SessionRecord {
+        session: event.session.to_string(),
+        time_us: event.time_us,
+        issuer: event.issuer,
+        subject: event.subject,
+        tenant: event.tenant,
+        change: match event.change {
+            SessionChange::Created => audit::SessionChange::Created,
+            SessionChange::Ended { reason } => audit::SessionChange::Ended { reason },
+        },
+    }
 }

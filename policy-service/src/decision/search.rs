@@ -8,7 +8,7 @@ use super::{Decider, DecisionError};
 use crate::audit::{Event, SearchRecord};
 use crate::policy::{Known, PolicyEngine};
 use crate::revisions::NO_REVISION;
-use crate::sessions::{Presence, Refusal};
+use crate::sessions::{SessionAccess, SessionRefusal};
 
 /// One search: the same revision of the policies evaluates all of it.
 pub(crate) struct Search<'d> {
@@ -25,8 +25,11 @@ impl Decider {
         &self,
         request: &AccessRequest,
         time_us: u64,
-    ) -> Result<Option<Refusal>, DecisionError> {
-        Ok(self.check_session(request, Presence::Told, time_us).await?.refusal)
+    ) -> Result<Option<SessionRefusal>, DecisionError> {
+        Ok(self
+            .check_session(request, SessionAccess::ReadOnly, time_us)
+            .await?
+            .refusal)
     }
 
     /// Begins a search with the active policies.

@@ -1,4 +1,4 @@
-//! Enrolment: an operator promises somebody a place for a device, and the device answers with a proof by its key.
+//! Enrolment: an operator has a challenge made for a principal, and the principal's device answers it with a proof by its key.
 
 use ring::digest::{SHA256, digest};
 use ring::rand::{SecureRandom, SystemRandom};
@@ -9,17 +9,17 @@ use crate::state::PrincipalId;
 const CHALLENGE_BYTES: usize = 32;
 const DIGEST_BYTES: usize = 32;
 
-/// What a device has to sign, once. It is kept nowhere but with whoever it was told to.
+/// The text that a device signs, once. Only its digest is stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Challenge(String);
 
-/// By what a challenge is remembered: who reads the storage cannot answer it.
+/// The stored form of a challenge: a reader of the storage cannot answer it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ChallengeDigest([u8; DIGEST_BYTES]);
 
 /// A challenge that waits for its answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Enrollment {
+pub struct PendingEnrollment {
     /// The challenge.
     pub challenge: ChallengeDigest,
     /// Whose device it will be.
@@ -53,7 +53,7 @@ impl Challenge {
         &self.0
     }
 
-    /// By what it is remembered.
+    /// The stored form.
     #[must_use]
     pub fn digest(&self) -> ChallengeDigest {
         ChallengeDigest::of(&self.0)
@@ -61,7 +61,7 @@ impl Challenge {
 }
 
 impl ChallengeDigest {
-    /// That of a challenge, or of what is said to be one.
+    /// The digest of a challenge, or of a text that claims to be one.
     #[must_use]
     pub fn of(challenge: &str) -> Self {
         let mut bytes = [0; DIGEST_BYTES];

@@ -8,10 +8,10 @@ use super::model::{Device, DeviceState, OsName, OsVersion, Posture};
 /// The most that a trust score can be.
 pub const TRUST_SCORE_MAX: u8 = 100;
 
-/// What a device has to be to comply. What is not asked for is not looked at.
+/// What a device has to be to comply. What is not required is not checked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Compliance {
-    /// The least version of each operating system; where there is one, others do not comply.
+    /// The lowest version of each operating system; where one is named, others do not comply.
     pub os_versions_min: BTreeMap<OsName, OsVersion>,
     /// Whether what it stores has to be encrypted.
     pub disk_encryption_required: bool,
@@ -21,24 +21,24 @@ pub struct Compliance {
     pub posture_age_us_max: Option<i64>,
 }
 
-/// What a trust score is made of.
+/// How a trust score is computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Weights {
-    /// Where a trusted device begins.
+pub struct TrustWeights {
+    /// Points of a trusted device before anything is subtracted.
     pub trusted_points: u8,
-    /// Where one begins that is enrolled and no more.
+    /// The same for a device that is only enrolled.
     pub enrolled_points: u8,
-    /// What each requirement costs that it does not comply with.
+    /// Subtracted for each requirement that it does not meet.
     pub noncompliance_points: u8,
-    /// What each step of its last report's age costs.
+    /// Subtracted for each step of its last report's age.
     pub age_points: u8,
     /// How long such a step is, in microseconds; at least 1.
     pub age_step_us: i64,
-    /// What age costs at most, and what it costs where nothing was ever reported.
+    /// Subtracted for age at most, and where nothing was ever reported.
     pub age_points_max: u8,
-    /// What each failed check costs that the last report counts.
+    /// Subtracted for each failed check that the last report counts.
     pub failure_points: u8,
-    /// What failed checks cost at most.
+    /// Subtracted for failed checks at most.
     pub failure_points_max: u8,
     /// The least score of a device that is trusted.
     pub trusted_from: u8,
@@ -46,31 +46,31 @@ pub struct Weights {
 
 /// How far a device can be trusted, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Trust {
+pub struct DeviceTrust {
     /// 0 to [`TRUST_SCORE_MAX`].
     pub score: u8,
-    /// Whether it is all that is asked for.
+    /// Whether it meets every requirement.
     pub is_compliant: bool,
     /// Whether an operator trusts it, it complies, and its score is enough.
     pub is_trusted: bool,
-    /// What the score is made of, in the order in which it was counted.
-    pub parts: Vec<Part>,
+    /// The components of the score, in the order in which they were counted.
+    pub parts: Vec<TrustComponent>,
     /// For how many microseconds time alone changes nothing of this; `None`: for ever.
     pub same_for_us: Option<i64>,
 }
 
-/// A part of a score.
+/// A component of a score.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Part {
-    /// What it counts; below 0 what it takes away.
+pub struct TrustComponent {
+    /// The points that it adds; below 0, the points that it subtracts.
     pub points: i16,
     /// Why.
-    pub cause: Cause,
+    pub cause: TrustCause,
 }
 
 /// Why a score is what it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cause {
+pub enum TrustCause {
     /// Its state.
     State(DeviceState),
     /// It does not comply with a requirement.
@@ -83,10 +83,10 @@ pub enum Cause {
     Failures(u16),
 }
 
-/// What a device can fail to be.
+/// A requirement that a device can fail to meet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Requirement {
-    /// Something is asked for that was never reported.
+    /// Something is required that was never reported.
     Posture,
     /// Its operating system is none that is named.
     Os,
@@ -102,28 +102,29 @@ pub enum Requirement {
 
 /// How far a device can be trusted at a time, in microseconds since the epoch.
 #[must_use]
-pub fn trust(device: &Device, compliance: &Compliance, weights: &Weights, now_us: i64) -> Trust {
+pub fn assess_trust(device: &Device, compliance: &Compliance, weights: &TrustWeights, now_us: i64) -> DeviceTrust {
     let posture = device.posture.as_ref();
     let age_us = posture.map(|posture| now_us.saturating_sub(posture.reported_us).max(0));
     let failed = compliance.failed_by(posture, age_us);
-    let mut parts = vec![Part::of_state(device.state, weights)];
-    let cost = |points: i64, cause| Part {
+    let mut parts = vec![TrustComponent::of_state(device.state, weights)];
+    let cost = |points: i64, cause| TrustComponent {
         points: i16::try_from(points.saturating_neg()).unwrap_or(i16::MIN),
         cause,
     };
-    parts.extend(
-        failed
-            .iter()
-            .map(|requirement| cost(weights.noncompliance_points.into(), Cause::NotCompliant(*requirement))),
-    );
+    parts.extend(failed.iter().map(|requirement| {
+        cost(
+            weights.noncompliance_points.into(),
+            TrustCause::NotCompliant(*requirement),
+        )
+    }));
     parts.push(match age_us {
-        None => cost(weights.age_points_max.into(), Cause::NoPosture),
-        Some(age_us) => cost(weights.of_age(age_us), Cause::PostureAge(weights.steps(age_us))),
+        None => cost(weights.age_points_max.into(), TrustCause::NoPosture),
+        Some(age_us) => cost(weights.of_age(age_us), TrustCause::PostureAge(weights.steps(age_us))),
     });
     if let Some(failures) = posture.map(|posture| posture.failures).filter(|failures| *failures > 0) {
-        parts.push(cost(weights.of_failures(failures), Cause::Failures(failures)));
+        parts.push(cost(weights.of_failures(failures), TrustCause::Failures(failures)));
     }
-    parts.retain(|part| part.points != 0 || matches!(part.cause, Cause::State(_)));
+    parts.retain(|part| part.points != 0 || matches!(part.cause, TrustCause::State(_)));
     let sum: i64 = parts.iter().map(|part| i64::from(part.points)).sum();
     let is_known_good = matches!(device.state, DeviceState::Trusted | DeviceState::Enrolled);
     let score = if is_known_good {
@@ -133,7 +134,7 @@ pub fn trust(device: &Device, compliance: &Compliance, weights: &Weights, now_us
     };
     let score = u8::try_from(score).unwrap_or(0);
     let is_compliant = failed.is_empty();
-    Trust {
+    DeviceTrust {
         score,
         is_compliant,
         is_trusted: device.state == DeviceState::Trusted && is_compliant && score >= weights.trusted_from,
@@ -146,7 +147,7 @@ pub fn trust(device: &Device, compliance: &Compliance, weights: &Weights, now_us
 /// too old.
 fn until_change(
     compliance: &Compliance,
-    weights: &Weights,
+    weights: &TrustWeights,
     age_us: i64,
     posture: Option<&Posture>,
     now_us: i64,
@@ -195,7 +196,7 @@ impl Compliance {
     }
 }
 
-impl Weights {
+impl TrustWeights {
     fn steps(&self, age_us: i64) -> i64 {
         age_us.checked_div(self.age_step_us).unwrap_or(i64::MAX)
     }
@@ -211,8 +212,8 @@ impl Weights {
     }
 }
 
-impl Part {
-    fn of_state(state: DeviceState, weights: &Weights) -> Self {
+impl TrustComponent {
+    fn of_state(state: DeviceState, weights: &TrustWeights) -> Self {
         let points = match state {
             DeviceState::Trusted => weights.trusted_points,
             DeviceState::Enrolled => weights.enrolled_points,
@@ -220,12 +221,12 @@ impl Part {
         };
         Self {
             points: points.into(),
-            cause: Cause::State(state),
+            cause: TrustCause::State(state),
         }
     }
 }
 
-impl fmt::Display for Cause {
+impl fmt::Display for TrustCause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::State(state) => write!(f, "the device is {}", state.as_str()),

@@ -1,7 +1,7 @@
 //! A device as a request's decision sees it.
 
 use super::model::{DeviceId, DeviceState};
-use super::rules::{TRUST_SCORE_MAX, Trust};
+use super::rules::{DeviceTrust, TRUST_SCORE_MAX};
 
 const MICROSECONDS_PER_MILLISECOND: i64 = 1_000;
 
@@ -27,7 +27,7 @@ pub struct SeenDevice {
 impl SeenDevice {
     /// A device with what the rules say of it.
     #[must_use]
-    pub fn new(id: DeviceId, state: DeviceState, trust: &Trust, is_owner: bool) -> Self {
+    pub fn new(id: DeviceId, state: DeviceState, trust: &DeviceTrust, is_owner: bool) -> Self {
         Self {
             id: id.to_string(),
             state,

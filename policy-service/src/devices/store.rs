@@ -1,29 +1,29 @@
-//! What devices need of a store.
+//! The port of devices to the storage, and the rules that every back end applies within its transactions.
 
 use async_trait::async_trait;
 
-use super::{ChallengeDigest, Device, DeviceId, DeviceState, Enrollment, Posture, THUMBPRINTS_MAX};
+use super::{ChallengeDigest, Device, DeviceId, DeviceState, PendingEnrollment, Posture, THUMBPRINTS_MAX};
 use crate::state::{Filter, StorageError, Thumbprint};
 
-/// What is to be enrolled.
+/// A device that answers a challenge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NewDevice {
     /// The challenge that was answered.
     pub challenge: ChallengeDigest,
-    /// What it will be called.
+    /// Its id.
     pub id: DeviceId,
-    /// That of the key that answered.
+    /// The thumbprint of the key that answered.
     pub thumbprint: Thumbprint,
     /// When, in microseconds since the epoch.
     pub now_us: i64,
-    /// How many devices there may be, this one included.
+    /// The limit of stored devices, this one included.
     pub devices_max: u64,
 }
 
-/// What became of a change of a device.
+/// The result of a change of a device.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum DeviceChange {
-    /// It was made; this is the device now.
+pub enum DeviceUpdate {
+    /// The change was made; this is the device now.
     Done(Box<Device>),
     /// It was so before.
     Unchanged(Box<Device>),
@@ -33,7 +33,7 @@ pub enum DeviceChange {
     Retired,
     /// The thumbprint is another device's.
     Taken,
-    /// There are as many devices, or thumbprints of it, as there may be.
+    /// The limit of devices, or of thumbprints of the device, is reached.
     TooMany,
 }
 
@@ -43,7 +43,7 @@ pub trait DeviceStore: Send + Sync {
     /// One device.
     async fn device(&self, id: DeviceId) -> Result<Option<Device>, StorageError>;
 
-    /// The device that is known by a thumbprint.
+    /// The device with a thumbprint.
     async fn device_of(&self, thumbprint: Thumbprint) -> Result<Option<Device>, StorageError>;
 
     /// Devices in order of their ids, after one of them.
@@ -54,12 +54,16 @@ pub trait DeviceStore: Send + Sync {
         count_max: u32,
     ) -> Result<Vec<Device>, StorageError>;
 
-    /// Waits for the answer to a challenge, and forgets those that have ended by `now_us`. False: `count_max` wait already.
-    async fn begin_enrollment(&self, enrollment: Enrollment, now_us: i64, count_max: u32)
-    -> Result<bool, StorageError>;
+    /// Stores a challenge, and deletes those that have expired by `now_us`. False: `count_max` wait for their answers.
+    async fn begin_enrollment(
+        &self,
+        enrollment: PendingEnrollment,
+        now_us: i64,
+        count_max: u32,
+    ) -> Result<bool, StorageError>;
 
-    /// Takes the answer to a challenge, which is gone then, and enrols the device.
-    async fn enroll(&self, new: NewDevice) -> Result<DeviceChange, StorageError>;
+    /// Deletes a challenge that was answered, and enrols the device.
+    async fn enroll(&self, new: NewDevice) -> Result<DeviceUpdate, StorageError>;
 
     /// Sets the state of a device, unless it is retired.
     async fn set_device_state(
@@ -67,71 +71,83 @@ pub trait DeviceStore: Send + Sync {
         id: DeviceId,
         state: DeviceState,
         now_us: i64,
-    ) -> Result<DeviceChange, StorageError>;
+    ) -> Result<DeviceUpdate, StorageError>;
 
-    /// Keeps what was reported of a device in the place of what was reported before.
-    async fn report_posture(&self, id: DeviceId, posture: Posture) -> Result<DeviceChange, StorageError>;
+    /// Stores a reported posture in the place of the one before.
+    async fn report_posture(&self, id: DeviceId, posture: Posture) -> Result<DeviceUpdate, StorageError>;
 
-    /// Makes a device known by one more thumbprint.
+    /// Adds a thumbprint to a device.
     async fn add_thumbprint(
         &self,
         id: DeviceId,
         thumbprint: Thumbprint,
         now_us: i64,
-    ) -> Result<DeviceChange, StorageError>;
+    ) -> Result<DeviceUpdate, StorageError>;
 
-    /// Makes a device no longer known by a thumbprint, which another may have then.
+    /// Removes a thumbprint of a device; another device may have it then.
     async fn remove_thumbprint(
         &self,
         id: DeviceId,
         thumbprint: Thumbprint,
         now_us: i64,
-    ) -> Result<DeviceChange, StorageError>;
+    ) -> Result<DeviceUpdate, StorageError>;
 }
 
-/// Whether a state may be set: `Err` says what becomes of the change instead.
-pub(crate) fn check_state(device: Device, state: DeviceState) -> Result<Device, DeviceChange> {
-    match device.state {
-        before if before == state => Err(DeviceChange::Unchanged(Box::new(device))),
-        before if !state.may_follow(before) => Err(DeviceChange::Retired),
-        DeviceState::Retired | DeviceState::Suspended | DeviceState::Enrolled | DeviceState::Trusted => Ok(device),
+impl Device {
+    /// A device as it is enrolled.
+    #[must_use]
+    pub fn enrolled(enrollment: PendingEnrollment, new: &NewDevice) -> Self {
+        Self {
+            id: new.id,
+            owner: enrollment.owner,
+            issuer: enrollment.issuer,
+            subject: enrollment.subject,
+            tenant: enrollment.tenant,
+            label: enrollment.label,
+            state: DeviceState::Enrolled,
+            thumbprints: vec![new.thumbprint],
+            posture: None,
+            enrolled_us: new.now_us,
+            changed_us: new.now_us,
+        }
     }
-}
 
-/// Whether a thumbprint may be added that `owner` has.
-pub(crate) fn check_addition(device: Device, owner: Option<DeviceId>) -> Result<Device, DeviceChange> {
-    match owner {
-        Some(owner) if owner == device.id => Err(DeviceChange::Unchanged(Box::new(device))),
-        Some(_) => Err(DeviceChange::Taken),
-        None if device.state == DeviceState::Retired => Err(DeviceChange::Retired),
-        None if device.thumbprints.len() >= THUMBPRINTS_MAX => Err(DeviceChange::TooMany),
-        None => Ok(device),
+    /// Whether a state may be set.
+    ///
+    /// # Errors
+    /// The result of the change where nothing is to be changed.
+    pub fn check_state_change(self, state: DeviceState) -> Result<Self, DeviceUpdate> {
+        match self.state {
+            before if before == state => Err(DeviceUpdate::Unchanged(Box::new(self))),
+            before if !state.may_follow(before) => Err(DeviceUpdate::Retired),
+            DeviceState::Retired | DeviceState::Suspended | DeviceState::Enrolled | DeviceState::Trusted => Ok(self),
+        }
     }
-}
 
-/// Whether a thumbprint may be taken away.
-pub(crate) fn check_removal(device: Device, thumbprint: Thumbprint) -> Result<Device, DeviceChange> {
-    match device.thumbprints.contains(&thumbprint) {
-        // Freed, it could be enrolled anew.
-        _ if device.state == DeviceState::Retired => Err(DeviceChange::Retired),
-        true => Ok(device),
-        false => Err(DeviceChange::Unchanged(Box::new(device))),
+    /// Whether a thumbprint may be added that `owner` has.
+    ///
+    /// # Errors
+    /// The result of the change where nothing is to be changed.
+    pub fn check_thumbprint_addition(self, owner: Option<DeviceId>) -> Result<Self, DeviceUpdate> {
+        match owner {
+            Some(owner) if owner == self.id => Err(DeviceUpdate::Unchanged(Box::new(self))),
+            Some(_) => Err(DeviceUpdate::Taken),
+            None if self.state == DeviceState::Retired => Err(DeviceUpdate::Retired),
+            None if self.thumbprints.len() >= THUMBPRINTS_MAX => Err(DeviceUpdate::TooMany),
+            None => Ok(self),
+        }
     }
-}
 
-/// A device as it is enrolled.
-pub(crate) fn enrolled(enrollment: Enrollment, new: &NewDevice) -> Device {
-    Device {
-        id: new.id,
-        owner: enrollment.owner,
-        issuer: enrollment.issuer,
-        subject: enrollment.subject,
-        tenant: enrollment.tenant,
-        label: enrollment.label,
-        state: DeviceState::Enrolled,
-        thumbprints: vec![new.thumbprint],
-        posture: None,
-        enrolled_us: new.now_us,
-        changed_us: new.now_us,
+    /// Whether a thumbprint may be removed.
+    ///
+    /// # Errors
+    /// The result of the change where nothing is to be changed.
+    pub fn check_thumbprint_removal(self, thumbprint: Thumbprint) -> Result<Self, DeviceUpdate> {
+        match self.thumbprints.contains(&thumbprint) {
+            // Freed, it could be enrolled anew.
+            _ if self.state == DeviceState::Retired => Err(DeviceUpdate::Retired),
+            true => Ok(self),
+            false => Err(DeviceUpdate::Unchanged(Box::new(self))),
+        }
     }
 }

@@ -5,7 +5,6 @@ use picket_model::decision::{Attribute, Vary};
 use picket_model::thumbprint::{CertificateThumbprint, KeyThumbprint};
 use uuid::Uuid;
 
-use super::judgement::Refusal;
 use super::*;
 use crate::state::{CachedView, Change, Freshness, PrincipalId, StorageError, Store, Thumbprint};
 use crate::storage::{self, Location};
@@ -13,10 +12,10 @@ use crate::storage::{self, Location};
 const NOW_US: i64 = 1_700_000_000_000_000;
 const ISSUER: &str = "https://issuer.example";
 
-fn settings() -> Settings {
-    Settings {
+fn settings() -> DeviceSettings {
+    DeviceSettings {
         compliance: Compliance::default(),
-        weights: Weights {
+        weights: TrustWeights {
             trusted_points: 100,
             enrolled_points: 50,
             noncompliance_points: 30,
@@ -43,7 +42,7 @@ struct Replica {
 }
 
 impl Replica {
-    async fn new(settings: Settings) -> Self {
+    async fn new(settings: DeviceSettings) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("storage.sqlite3");
         let store = storage::open(&Location::Sqlite { file }, Arc::new(|_| ()))
@@ -51,9 +50,8 @@ impl Replica {
             .unwrap();
         let freshness = Arc::new(Freshness::new());
         freshness.confirm(freshness.elapsed_ms());
-        let memory = Memory::new(settings.cache_entries_max, 1, freshness);
-        let metrics = Arc::new(Metrics::new("", 0));
-        let devices = Devices::new(Arc::<dyn Store>::clone(&store), memory, settings, metrics);
+        let metrics = DeviceMetrics::default();
+        let devices = Devices::new(Arc::<dyn Store>::clone(&store), freshness, 1, settings, metrics);
         Self {
             devices,
             store,
@@ -64,7 +62,7 @@ impl Replica {
     /// Enrols a device of alice's by the key of this number, and sets its state.
     async fn enrolled(&self, number: u8, state: DeviceState) -> DeviceId {
         let challenge = Challenge::random().unwrap();
-        let enrollment = Enrollment {
+        let enrollment = PendingEnrollment {
             challenge: challenge.digest(),
             owner: PrincipalId::of(ISSUER, "alice"),
             issuer: ISSUER.to_owned(),
@@ -82,21 +80,18 @@ impl Replica {
             now_us: NOW_US,
             devices_max: 10,
         };
-        assert!(matches!(self.store.enroll(new).await.unwrap(), DeviceChange::Done(_)));
+        assert!(matches!(self.store.enroll(new).await.unwrap(), DeviceUpdate::Done(_)));
         if state != DeviceState::Enrolled {
             self.devices.set_state(new.id, state, NOW_US).await.unwrap();
         }
         new.id
     }
 
-    async fn judge(&self, request: &AccessRequest) -> Judgement {
-        let judged = self.devices.judge(request, NOW_US).await.unwrap();
-        // What was looked up is remembered, and judged in the same way.
-        assert_eq!(
-            self.devices.remembered(request, NOW_US).unwrap().as_ref(),
-            Some(&judged)
-        );
-        judged
+    async fn check(&self, request: &AccessRequest) -> DeviceCheck {
+        let checked = self.devices.check(request, NOW_US).await.unwrap();
+        // The lookup is cached, and has the same result.
+        assert_eq!(self.devices.check(request, NOW_US).await.unwrap(), checked);
+        checked
     }
 }
 
@@ -135,7 +130,7 @@ fn request(certificate: Option<u8>, key: Option<u8>) -> AccessRequest {
 async fn a_device_is_known_by_what_was_proved_and_by_nothing_else() {
     let replica = Replica::new(settings()).await;
     let id = replica.enrolled(1, DeviceState::Trusted).await;
-    let device = replica.judge(&request(None, Some(1))).await.device.unwrap();
+    let device = replica.check(&request(None, Some(1))).await.device.unwrap();
     assert_eq!(
         (device.id, device.is_trusted, device.is_owner),
         (id.to_string(), true, true)
@@ -143,20 +138,20 @@ async fn a_device_is_known_by_what_was_proved_and_by_nothing_else() {
     // Nothing was reported.
     assert_eq!(device.trust_score, 80);
     for other in [request(None, None), request(None, Some(2)), request(Some(1), None)] {
-        assert_eq!(replica.judge(&other).await.device, None);
+        assert_eq!(replica.check(&other).await.device, None);
     }
     replica
         .devices
         .add_thumbprint(id, Thumbprint::Certificate([1; 32]), NOW_US)
         .await
         .unwrap();
-    let device = replica.judge(&request(Some(1), None)).await.device.unwrap();
+    let device = replica.check(&request(Some(1), None)).await.device.unwrap();
     assert_eq!(device.id, id.to_string());
     let mut of_bob = request(None, Some(1));
     of_bob.principal.as_mut().unwrap().subject = "bob".to_owned();
-    assert!(!replica.judge(&of_bob).await.device.unwrap().is_owner);
+    assert!(!replica.check(&of_bob).await.device.unwrap().is_owner);
     of_bob.principal = None;
-    assert!(!replica.judge(&of_bob).await.device.unwrap().is_owner);
+    assert!(!replica.check(&of_bob).await.device.unwrap().is_owner);
 }
 
 #[tokio::test]
@@ -175,10 +170,10 @@ async fn of_two_devices_the_lesser_one_counts() {
         .add_thumbprint(enrolled, Thumbprint::Certificate([3; 32]), NOW_US)
         .await
         .unwrap();
-    let judged = replica.judge(&request(Some(2), Some(1))).await;
-    assert_eq!(judged.refusal.map(Refusal::code), Some("device_suspended"));
-    let judged = replica.judge(&request(Some(3), Some(1))).await;
-    assert_eq!(judged.device.unwrap().state, DeviceState::Enrolled);
+    let checked = replica.check(&request(Some(2), Some(1))).await;
+    assert_eq!(checked.refusal.map(DeviceRefusal::code), Some("device_suspended"));
+    let checked = replica.check(&request(Some(3), Some(1))).await;
+    assert_eq!(checked.device.unwrap().state, DeviceState::Enrolled);
 }
 
 #[tokio::test]
@@ -208,14 +203,14 @@ async fn of_two_devices_what_is_said_holds_while_neither_changes_and_both_are_th
         };
         replica.devices.report(id, posture).await.unwrap();
     }
-    let alone = replica.judge(&request(Some(2), None)).await.device.unwrap();
-    let both = replica.judge(&request(Some(2), Some(1))).await.device.unwrap();
+    let alone = replica.check(&request(Some(2), None)).await.device.unwrap();
+    let both = replica.check(&request(Some(2), Some(1))).await.device.unwrap();
     assert_eq!((&alone.id, alone.is_owner), (&both.id, true));
     assert_eq!(alone.same_for_ms, Some(86_400_000));
     assert_eq!((both.same_for_ms, both.is_owner), (Some(60_000), true));
     let mut of_bob = request(Some(2), Some(1));
     of_bob.principal.as_mut().unwrap().subject = "bob".to_owned();
-    assert!(!replica.judge(&of_bob).await.device.unwrap().is_owner);
+    assert!(!replica.check(&of_bob).await.device.unwrap().is_owner);
 }
 
 #[tokio::test]
@@ -223,27 +218,27 @@ async fn a_device_that_is_suspended_or_retired_is_denied_at_once_where_the_confi
     let replica = Replica::new(settings()).await;
     let id = replica.enrolled(1, DeviceState::Trusted).await;
     let asked = request(None, Some(1));
-    assert_eq!(replica.judge(&asked).await.refusal, None);
+    assert_eq!(replica.check(&asked).await.refusal, None);
     for (state, code) in [
         (DeviceState::Suspended, Some("device_suspended")),
         (DeviceState::Enrolled, None),
         (DeviceState::Retired, Some("device_retired")),
     ] {
         replica.devices.set_state(id, state, NOW_US).await.unwrap();
-        let judged = replica.judge(&asked).await;
-        assert_eq!(judged.refusal.map(Refusal::code), code, "{state:?}");
+        let checked = replica.check(&asked).await;
+        assert_eq!(checked.refusal.map(DeviceRefusal::code), code, "{state:?}");
         // Nobody else must be given this answer, nor it the answer of another.
-        assert_eq!(judged.vary, Vary::NOTHING.with(Attribute::Device));
+        assert_eq!(checked.vary, Vary::NOTHING.with(Attribute::Device));
     }
-    let open = Settings {
+    let open = DeviceSettings {
         denied: Vec::new(),
         ..settings()
     };
     let replica = Replica::new(open).await;
     replica.enrolled(1, DeviceState::Retired).await;
-    let judged = replica.judge(&asked).await;
-    assert_eq!((judged.refusal, judged.vary), (None, Vary::NOTHING));
-    assert_eq!(judged.device.unwrap().state, DeviceState::Retired);
+    let checked = replica.check(&asked).await;
+    assert_eq!((checked.refusal, checked.vary), (None, Vary::NOTHING));
+    assert_eq!(checked.device.unwrap().state, DeviceState::Retired);
 }
 
 #[tokio::test]
@@ -251,35 +246,35 @@ async fn what_another_replica_changes_is_known_when_it_is_told() {
     let replica = Replica::new(settings()).await;
     let asked = request(None, Some(1));
     // That it is nobody's is remembered.
-    assert_eq!(replica.judge(&asked).await.device, None);
+    assert_eq!(replica.check(&asked).await.device, None);
     let id = replica.enrolled(1, DeviceState::Enrolled).await;
-    assert_eq!(replica.judge(&asked).await.device, None);
+    assert_eq!(replica.check(&asked).await.device, None);
     CachedView::apply_change(&replica.devices, Change::Device(Thumbprint::Key([1; 32])));
-    assert_eq!(replica.devices.remembered(&asked, NOW_US).unwrap(), None);
-    assert_eq!(replica.judge(&asked).await.device.unwrap().state, DeviceState::Enrolled);
+    assert_eq!(replica.check(&asked).await.device.unwrap().state, DeviceState::Enrolled);
     replica
         .store
         .set_device_state(id, DeviceState::Trusted, NOW_US)
         .await
         .unwrap();
-    assert_eq!(replica.judge(&asked).await.device.unwrap().state, DeviceState::Enrolled);
+    assert_eq!(replica.check(&asked).await.device.unwrap().state, DeviceState::Enrolled);
     CachedView::apply_change(&replica.devices, Change::Anything);
-    assert_eq!(replica.judge(&asked).await.device.unwrap().state, DeviceState::Trusted);
+    assert_eq!(replica.check(&asked).await.device.unwrap().state, DeviceState::Trusted);
 }
 
 #[tokio::test]
 async fn nothing_is_decided_while_the_storage_is_not_heard_from() {
     let replica = Replica::new(settings()).await;
-    let memory = Memory::new(10, 1, Arc::new(Freshness::new()));
-    let metrics = Arc::new(Metrics::new("", 0));
-    let cut_off = Devices::new(Arc::<dyn Store>::clone(&replica.store), memory, settings(), metrics);
+    let (freshness, metrics) = (Arc::new(Freshness::new()), DeviceMetrics::default());
+    let cut_off = Devices::new(
+        Arc::<dyn Store>::clone(&replica.store),
+        freshness,
+        1,
+        settings(),
+        metrics,
+    );
     let asked = request(None, Some(1));
     assert!(matches!(
-        cut_off.remembered(&asked, NOW_US),
-        Err(StorageError::Stale(_))
-    ));
-    assert!(matches!(
-        cut_off.judge(&asked, NOW_US).await,
+        cut_off.check(&asked, NOW_US).await,
         Err(StorageError::Stale(_))
     ));
 }

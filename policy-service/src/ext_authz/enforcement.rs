@@ -31,7 +31,7 @@ use super::signatures::NativeVerifier;
 use crate::clock::{self, Stopwatch};
 use crate::configuration::{ExtAuthzSettings, read_filter_configuration};
 use crate::decision::{Decider, DecisionError};
-use crate::sessions::Presence;
+use crate::sessions::SessionAccess;
 use crate::transport::TlsError;
 
 /// Concurrent checks, including those that wait for a decision: as many as calls by default. More
@@ -267,7 +267,9 @@ impl Worker {
         let mut call = JoinSet::new();
         call.spawn_on(
             async move {
-                let decision = decider.decide(request, Presence::Client, &caller, stopwatch).await?;
+                let decision = decider
+                    .decide(request, SessionAccess::Update, &caller, stopwatch)
+                    .await?;
                 // A revocation or activation applies from the next request on, and the enforcer's
                 // cache is not notified of it.
                 let valid_for_ms = match decider.decisions_can_change() {

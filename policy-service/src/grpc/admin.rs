@@ -12,7 +12,7 @@ use super::{GrpcResult, admitted_for};
 use crate::administration::{AdminAction, AdminError, Administration, Performed, now_us};
 use crate::audit::Act;
 use crate::configuration::CallerRole;
-use crate::sessions::{EndReason, Lockdown, OperationError, Session, Sessions, Status as SessionStatus, Target};
+use crate::sessions::{EndReason, Lockdown, RevocationTarget, RevokeError, Session, SessionStatus, Sessions};
 use crate::state::{Filter, PrincipalId, SessionId, TenantId};
 use crate::transport::AdmittedCall;
 
@@ -47,7 +47,7 @@ impl AdminService {
     async fn perform(
         &self,
         action: AdminAction,
-        work: impl Future<Output = Result<bool, OperationError>> + Send + 'static,
+        work: impl Future<Output = Result<bool, RevokeError>> + Send + 'static,
     ) -> GrpcResult<v1::RevokeResponse> {
         let work = async move { Ok(Performed::changed(work.await?)) };
         let changed = self.administration.perform_audited(action, work).await?;
@@ -58,7 +58,7 @@ impl AdminService {
         &self,
         (call, sessions): (AdmittedCall, Arc<Sessions>),
         act: Act,
-        target: Target,
+        target: RevocationTarget,
         label: String,
     ) -> GrpcResult<v1::RevokeResponse> {
         let caller = call.shared_caller();
@@ -132,7 +132,7 @@ impl Admin for AdminService {
         let authorized = self.authorized(&request, CallerRole::Operator)?;
         let message = request.into_inner();
         let (issuer, subject) = (name("issuer", message.issuer)?, name("subject", message.subject)?);
-        let target = Target::Principal(PrincipalId::of(&issuer, &subject));
+        let target = RevocationTarget::Principal(PrincipalId::of(&issuer, &subject));
         let label = principal_name(&issuer, &subject);
         self.revoke_target(authorized, Act::RevokePrincipal, target, label)
             .await
@@ -141,14 +141,19 @@ impl Admin for AdminService {
     async fn revoke_tenant(&self, request: Request<v1::RevokeTenantRequest>) -> GrpcResult<v1::RevokeResponse> {
         let authorized = self.authorized(&request, CallerRole::Operator)?;
         let tenant = name("tenant", request.into_inner().tenant)?;
-        let target = Target::Tenant(TenantId::of(&tenant));
+        let target = RevocationTarget::Tenant(TenantId::of(&tenant));
         self.revoke_target(authorized, Act::RevokeTenant, target, tenant).await
     }
 
     async fn revoke_everything(&self, request: Request<v1::RevokeEverythingRequest>) -> GrpcResult<v1::RevokeResponse> {
         let authorized = self.authorized(&request, CallerRole::Operator)?;
-        self.revoke_target(authorized, Act::RevokeEverything, Target::Everything, String::new())
-            .await
+        self.revoke_target(
+            authorized,
+            Act::RevokeEverything,
+            RevocationTarget::Everything,
+            String::new(),
+        )
+        .await
     }
 
     async fn show_lockdown(&self, request: Request<v1::ShowLockdownRequest>) -> GrpcResult<v1::Lockdown> {

@@ -13,7 +13,7 @@ use super::interceptor::admitted;
 use super::status::DecideError;
 use crate::clock::Stopwatch;
 use crate::decision::Decider;
-use crate::sessions::Presence;
+use crate::sessions::SessionAccess;
 
 /// No sidecar waits this long; it bounds how long a call holds its slot while the disk is slow.
 const DECIDE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -31,7 +31,9 @@ impl PolicyDecision for DecisionService {
         let decided = async {
             let call = admitted(&request)?;
             let request = AccessRequest::try_from(request.into_inner())?;
-            let decided = self.decider.decide(request, Presence::Client, call.caller(), stopwatch);
+            let decided = self
+                .decider
+                .decide(request, SessionAccess::Update, call.caller(), stopwatch);
             Ok(decided.await?)
         };
         let decided = tokio::time::timeout(DECIDE_TIMEOUT, decided).await;

@@ -13,7 +13,7 @@ use crate::administration::{AdminAction, AdminError, Administration, Performed, 
 use crate::audit::{Act, Outcome};
 use crate::configuration::CallerRole;
 use crate::devices::{
-    Device, DeviceChange, DeviceId, DeviceState, Devices, Invitation, OsName, OsVersion, Posture, Trust,
+    Device, DeviceId, DeviceState, DeviceTrust, DeviceUpdate, Devices, EnrollmentRequest, OsName, OsVersion, Posture,
 };
 use crate::state::Thumbprint;
 use crate::transport::AdmittedCall;
@@ -51,7 +51,7 @@ impl DeviceAdminService {
         &self,
         action: AdminAction,
         missing: AdminError,
-        work: impl Future<Output = Result<DeviceChange, crate::state::StorageError>> + Send + 'static,
+        work: impl Future<Output = Result<DeviceUpdate, crate::state::StorageError>> + Send + 'static,
     ) -> Changed {
         let work = async move {
             let changed = of_change(work.await?, missing);
@@ -71,14 +71,14 @@ fn enrolled(changed: &Changed) -> Option<String> {
     Some(format!("{}: {} of {owner}", device.id, thumbprints.join(", ")))
 }
 
-fn of_change(change: DeviceChange, missing: AdminError) -> Changed {
+fn of_change(change: DeviceUpdate, missing: AdminError) -> Changed {
     match change {
-        DeviceChange::Done(device) => Ok((device, true)),
-        DeviceChange::Unchanged(device) => Ok((device, false)),
-        DeviceChange::Missing => Err(missing),
-        DeviceChange::Retired => Err(AdminError::DeviceRetired),
-        DeviceChange::Taken => Err(AdminError::ThumbprintTaken),
-        DeviceChange::TooMany => Err(AdminError::TooMany("devices, or thumbprints of this one,")),
+        DeviceUpdate::Done(device) => Ok((device, true)),
+        DeviceUpdate::Unchanged(device) => Ok((device, false)),
+        DeviceUpdate::Missing => Err(missing),
+        DeviceUpdate::Retired => Err(AdminError::DeviceRetired),
+        DeviceUpdate::Taken => Err(AdminError::ThumbprintTaken),
+        DeviceUpdate::TooMany => Err(AdminError::TooMany("devices, or thumbprints of this one,")),
     }
 }
 
@@ -98,7 +98,7 @@ impl DeviceAdmin for DeviceAdminService {
         if message.label.len() > LABEL_BYTES_MAX {
             return Err(AdminError::Field("label", "at most 256 bytes").into());
         }
-        let invitation = Invitation {
+        let wanted = EnrollmentRequest {
             issuer: name("issuer", message.issuer)?,
             subject: name("subject", message.subject)?,
             tenant: match message.tenant.as_str() {
@@ -111,17 +111,17 @@ impl DeviceAdmin for DeviceAdminService {
         let action = AdminAction {
             call,
             act: Act::BeginEnrollment,
-            target: principal_name(&invitation.issuer, &invitation.subject),
+            target: principal_name(&wanted.issuer, &wanted.subject),
         };
         let work = async move {
-            let invited = devices.invite(invitation, now_us()).await?;
-            Ok(Performed::new(Outcome::Done, invited))
+            let offer = devices.begin_enrollment(wanted, now_us()).await?;
+            Ok(Performed::new(Outcome::Done, offer))
         };
-        let invited = self.administration.perform_audited(action, work).await?;
+        let offer = self.administration.perform_audited(action, work).await?;
         Ok(tonic::Response::new(v1::BeginEnrollmentResponse {
-            challenge: invited.challenge.as_str().to_owned(),
-            audience: invited.audience,
-            ends_us: invited.ends_us,
+            challenge: offer.challenge.as_str().to_owned(),
+            audience: offer.audience,
+            ends_us: offer.ends_us,
         }))
     }
 
@@ -129,7 +129,7 @@ impl DeviceAdmin for DeviceAdminService {
         let (call, devices) = self.authorized(&request, CallerRole::Operator)?;
         let now_us = now_us();
         let proof = devices
-            .check(&request.get_ref().proof, now_us)
+            .verify_proof(&request.get_ref().proof, now_us)
             .map_err(AdminError::from)?;
         let action = AdminAction {
             call,
@@ -212,7 +212,7 @@ impl DeviceAdmin for DeviceAdminService {
         let id = match device_name(&message.id, message.thumbprint.as_ref())? {
             DeviceName::Id(id) => id,
             DeviceName::Thumbprint(thumbprint) => {
-                let found = devices.show_of(thumbprint).await.map_err(AdminError::from)?;
+                let found = devices.show_by_thumbprint(thumbprint).await.map_err(AdminError::from)?;
                 found.ok_or(AdminError::NoSuchDevice)?.id
             }
         };
@@ -251,7 +251,7 @@ impl DeviceAdmin for DeviceAdminService {
         let message = request.get_ref();
         let found = match device_name(&message.id, message.thumbprint.as_ref())? {
             DeviceName::Id(id) => devices.show(id).await,
-            DeviceName::Thumbprint(thumbprint) => devices.show_of(thumbprint).await,
+            DeviceName::Thumbprint(thumbprint) => devices.show_by_thumbprint(thumbprint).await,
         };
         let device = found.map_err(AdminError::from)?.ok_or(AdminError::NoSuchDevice)?;
         let trust = devices.trust(&device, now_us());
@@ -323,7 +323,7 @@ fn describe(posture: &Posture) -> String {
     )
 }
 
-fn to_message(device: Device, trust: &Trust) -> v1::Device {
+fn to_message(device: Device, trust: &DeviceTrust) -> v1::Device {
     let state = match device.state {
         DeviceState::Enrolled => v1::DeviceState::Enrolled,
         DeviceState::Trusted => v1::DeviceState::Trusted,
@@ -339,7 +339,7 @@ fn to_message(device: Device, trust: &Trust) -> v1::Device {
         reported_us: posture.reported_us,
         reporter: posture.reporter,
     };
-    let part = |part: &crate::devices::Part| v1::DeviceTrustPart {
+    let part = |part: &crate::devices::TrustComponent| v1::DeviceTrustPart {
         points: part.points.into(),
         reason: part.cause.to_string(),
     };

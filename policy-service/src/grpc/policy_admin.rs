@@ -13,7 +13,8 @@ use crate::audit::{Act, Outcome};
 use crate::configuration::CallerRole;
 use crate::policy::PolicyFiles;
 use crate::revisions::{
-    Activation, Attempt, AttemptOutcome, Mistake, Mistakes, Order, Revision, RevisionError, Revisions,
+    Activation, ActivationAttempt, ActivationOutcome, ActivationRequest, Revision, RevisionError, RevisionProblem,
+    RevisionProblems, Revisions,
 };
 use crate::transport::AdmittedCall;
 
@@ -47,15 +48,15 @@ impl PolicyAdminService {
     async fn perform(
         &self,
         action: AdminAction,
-        attempt: impl Future<Output = Result<Attempt, RevisionError>> + Send + 'static,
+        attempt: impl Future<Output = Result<ActivationAttempt, RevisionError>> + Send + 'static,
     ) -> GrpcResult<v1::ActivateResponse> {
         let work = async move {
             let attempt = attempt.await;
             let outcome = match &attempt {
                 Ok(attempt) => match attempt.outcome {
-                    AttemptOutcome::Activated => Outcome::Done,
-                    AttemptOutcome::Unchanged | AttemptOutcome::Checked => Outcome::Unchanged,
-                    AttemptOutcome::Refused(_) => Outcome::Refused,
+                    ActivationOutcome::Activated => Outcome::Done,
+                    ActivationOutcome::Unchanged | ActivationOutcome::Checked => Outcome::Unchanged,
+                    ActivationOutcome::Refused(_) => Outcome::Refused,
                 },
                 Err(error) if error.is_refusal() => Outcome::Refused,
                 Err(_) => Outcome::Failed,
@@ -120,11 +121,11 @@ impl PolicyAdmin for PolicyAdminService {
         let (call, revisions) = self.authorized(&request, CallerRole::Operator)?;
         let message = request.into_inner();
         let files = message.files.into_iter().map(|file| (file.name, file.text));
-        let files = PolicyFiles::of(Path::new(""), files).map_err(|errors| Mistakes::of(&errors));
+        let files = PolicyFiles::of(Path::new(""), files).map_err(|errors| RevisionProblems::of(&errors));
         if message.validate_only {
             let attempt = match files {
                 Ok(files) => revisions.validate(files).await.map_err(AdminError::from)?,
-                Err(mistakes) => Attempt::refused(mistakes),
+                Err(mistakes) => ActivationAttempt::refused(mistakes),
             };
             return Ok(Response::new(attempt_message(attempt)));
         }
@@ -132,7 +133,7 @@ impl PolicyAdmin for PolicyAdminService {
         let attempt = async move {
             match files {
                 Ok(files) => revisions.activate(files, order).await,
-                Err(mistakes) => Ok(Attempt::refused(mistakes)),
+                Err(mistakes) => Ok(ActivationAttempt::refused(mistakes)),
             }
         };
         let action = AdminAction {
@@ -159,12 +160,12 @@ impl PolicyAdmin for PolicyAdminService {
 }
 
 /// The revision that an attempt is about, for the audit record.
-fn target_of(attempt: &Result<Attempt, RevisionError>) -> Option<String> {
+fn target_of(attempt: &Result<ActivationAttempt, RevisionError>) -> Option<String> {
     let attempt = attempt.as_ref().ok()?;
     Some(format!("{} {}", attempt.number?, attempt.digest))
 }
 
-fn order(caller: &str, comment: String, expected_active: Option<u64>) -> Result<Order, AdminError> {
+fn order(caller: &str, comment: String, expected_active: Option<u64>) -> Result<ActivationRequest, AdminError> {
     let is_line = (1..=COMMENT_BYTES_MAX).contains(&comment.len()) && !comment.contains(char::is_control);
     if !is_line {
         return Err(AdminError::Field(
@@ -172,7 +173,7 @@ fn order(caller: &str, comment: String, expected_active: Option<u64>) -> Result<
             "1 to 1000 bytes without control characters",
         ));
     }
-    Ok(Order {
+    Ok(ActivationRequest {
         caller: caller.to_owned(),
         comment,
         at_us: now_us(),
@@ -223,12 +224,12 @@ fn activation_message(activation: Activation) -> v1::PolicyActivation {
     }
 }
 
-fn attempt_message(attempt: Attempt) -> v1::ActivateResponse {
+fn attempt_message(attempt: ActivationAttempt) -> v1::ActivateResponse {
     let (outcome, mistakes) = match attempt.outcome {
-        AttemptOutcome::Activated => (v1::ActivationOutcome::Activated, None),
-        AttemptOutcome::Unchanged => (v1::ActivationOutcome::Unchanged, None),
-        AttemptOutcome::Checked => (v1::ActivationOutcome::Valid, None),
-        AttemptOutcome::Refused(mistakes) => (v1::ActivationOutcome::Refused, Some(mistakes)),
+        ActivationOutcome::Activated => (v1::ActivationOutcome::Activated, None),
+        ActivationOutcome::Unchanged => (v1::ActivationOutcome::Unchanged, None),
+        ActivationOutcome::Checked => (v1::ActivationOutcome::Valid, None),
+        ActivationOutcome::Refused(mistakes) => (v1::ActivationOutcome::Refused, Some(mistakes)),
     };
     v1::ActivateResponse {
         outcome: outcome.into(),
@@ -246,7 +247,7 @@ fn attempt_message(attempt: Attempt) -> v1::ActivateResponse {
     }
 }
 
-fn mistake(mistake: Mistake) -> v1::PolicyMistake {
+fn mistake(mistake: RevisionProblem) -> v1::PolicyMistake {
     v1::PolicyMistake {
         file: mistake.file,
         line: mistake.line.map_or(0, count_of),

@@ -11,7 +11,7 @@ use super::{GrpcResult, admitted_for};
 use crate::administration::{AdminAction, AdminError, Administration, Performed, now_us};
 use crate::audit::{Act, Outcome};
 use crate::configuration::CallerRole;
-use crate::roles::{Assigned, RoleAssignment, RoleFilter, RoleKey, Roles};
+use crate::roles::{AssignmentResult, RoleAssignment, RoleFilter, RoleKey, Roles};
 use crate::transport::AdmittedCall;
 
 const PAGE_DEFAULT: u32 = 100;
@@ -62,16 +62,16 @@ impl RoleAdmin for RoleAdminService {
         let work = async move {
             let assigned = roles.assign(assignment).await?;
             let outcome = match assigned {
-                Assigned::Done => Outcome::Done,
-                Assigned::Unchanged => Outcome::Unchanged,
-                Assigned::TooMany => Outcome::Refused,
+                AssignmentResult::Done => Outcome::Done,
+                AssignmentResult::Unchanged => Outcome::Unchanged,
+                AssignmentResult::TooMany => Outcome::Refused,
             };
             Ok(Performed::new(outcome, assigned))
         };
         match self.administration.perform_audited(action, work).await? {
-            Assigned::Done => Ok(Response::new(v1::ChangeRoleResponse { changed: true })),
-            Assigned::Unchanged => Ok(Response::new(v1::ChangeRoleResponse { changed: false })),
-            Assigned::TooMany => Err(AdminError::TooManyRoles.into()),
+            AssignmentResult::Done => Ok(Response::new(v1::ChangeRoleResponse { changed: true })),
+            AssignmentResult::Unchanged => Ok(Response::new(v1::ChangeRoleResponse { changed: false })),
+            AssignmentResult::TooMany => Err(AdminError::TooManyRoles.into()),
         }
     }
 

@@ -6,10 +6,10 @@ use tonic::{Code, Status};
 use crate::administration::AdminError;
 use crate::audit::AppendError;
 use crate::decision::DecisionError;
-use crate::devices::InvitationError;
+use crate::devices::EnrollmentRequestError;
 use crate::ext_authz::CheckError;
 use crate::revisions::RevisionError;
-use crate::sessions::OperationError;
+use crate::sessions::RevokeError;
 use crate::transport::AdmissionError;
 
 /// Why a call ends without a decision.
@@ -85,25 +85,25 @@ impl From<AdminError> for Status {
             AdminError::Revision(RevisionError::NoSuchRevision) => Code::NotFound,
             AdminError::Revision(RevisionError::TooMany) => Code::ResourceExhausted,
             AdminError::Revision(RevisionError::Storage(_)) => Code::Unavailable,
-            AdminError::Revision(RevisionError::Cut) => Code::Internal,
+            AdminError::Revision(RevisionError::CheckFailed) => Code::Internal,
             AdminError::Field(_, _) | AdminError::Proof(_) | AdminError::Report { .. } => Code::InvalidArgument,
             AdminError::NoSuchSession | AdminError::NoSuchDevice | AdminError::NoSuchChallenge => Code::NotFound,
             AdminError::ThumbprintTaken => Code::AlreadyExists,
             AdminError::TooMany(_)
             | AdminError::TooManyReports
             | AdminError::TooManyRoles
-            | AdminError::Invitation(InvitationError::TooMany)
-            | AdminError::Operation(OperationError::TooManyRevocations) => Code::ResourceExhausted,
-            AdminError::Invitation(InvitationError::Storage(_)) => Code::Unavailable,
-            AdminError::Invitation(InvitationError::Random) => Code::Internal,
-            AdminError::Operation(OperationError::Storage(_)) | AdminError::Audit(_) | AdminError::AuditFails => {
+            | AdminError::Invitation(EnrollmentRequestError::TooMany)
+            | AdminError::Operation(RevokeError::TooManyRevocations) => Code::ResourceExhausted,
+            AdminError::Invitation(EnrollmentRequestError::Storage(_)) => Code::Unavailable,
+            AdminError::Invitation(EnrollmentRequestError::Random) => Code::Internal,
+            AdminError::Operation(RevokeError::Storage(_)) | AdminError::Audit(_) | AdminError::AuditFails => {
                 Code::Unavailable
             }
             AdminError::Interrupted => Code::Internal,
         };
-        if let AdminError::Operation(OperationError::Storage(storage))
+        if let AdminError::Operation(RevokeError::Storage(storage))
         | AdminError::Revision(RevisionError::Storage(storage))
-        | AdminError::Invitation(InvitationError::Storage(storage)) = &error
+        | AdminError::Invitation(EnrollmentRequestError::Storage(storage)) = &error
         {
             // What the database says is for whoever runs the service.
             tracing::warn!(error = %storage, "an operator's call failed");

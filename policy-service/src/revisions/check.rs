@@ -1,23 +1,23 @@
-//! Whether a revision is good: it loads, and passes its own tests.
+//! The check of a revision: it loads, and passes its own tests.
 
 use std::path::Path;
 
 use picket_model::problems::shortened;
 
-use super::Circumstances;
+use super::EvaluationSettings;
 use crate::policy::{self, PolicyEngine, PolicyErrors, PolicyFiles};
 use crate::policy_tests::{self, DocumentErrors, Report};
 
 /// How many cases the tests of a revision may have: they are run while an operator waits.
 const CASES_MAX: usize = 10_000;
-/// How many mistakes are told; the others are counted.
-const MISTAKES_MAX: usize = 100;
-/// How much of each is told: it can quote a policy.
+/// How many problems are listed; the others are counted.
+const PROBLEMS_MAX: usize = 100;
+/// The most of each that is shown: it can quote a policy.
 const MESSAGE_CHARS_MAX: usize = 1_000;
 
-/// One thing that is wrong with a revision.
+/// A problem of a revision.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Mistake {
+pub(crate) struct RevisionProblem {
     /// The file; empty for the revision as a whole.
     pub(crate) file: String,
     /// Counted from 1, where it is known.
@@ -25,46 +25,49 @@ pub(crate) struct Mistake {
     pub(crate) message: String,
 }
 
-/// What is wrong with a revision; never nothing.
+/// The problems of a revision; at least one.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Mistakes {
+pub(crate) struct RevisionProblems {
     /// The first of them.
-    pub(crate) first: Vec<Mistake>,
+    pub(crate) first: Vec<RevisionProblem>,
     /// How many there are.
     pub(crate) count: usize,
 }
 
-/// A revision that is good.
+/// A valid revision.
 pub(super) struct Checked {
     pub(super) engine: PolicyEngine,
     /// How many of its cases passed.
     pub(super) cases: usize,
-    /// What is suspicious, but not wrong.
-    pub(super) warnings: Vec<Mistake>,
+    /// Warnings, which make nothing invalid.
+    pub(super) warnings: Vec<RevisionProblem>,
 }
 
 /// Loads the policies strictly and runs their tests.
-pub(super) fn check(files: &PolicyFiles, circumstances: &Circumstances) -> Result<Checked, Mistakes> {
-    let engine = policy::load_files(files).map(|engine| circumstances.of(engine));
+pub(super) fn check(files: &PolicyFiles, evaluation: &EvaluationSettings) -> Result<Checked, RevisionProblems> {
+    let engine = policy::load_files(files).map(|engine| evaluation.apply_to(engine));
     let cases = policy_tests::read_texts(&files.tests(), CASES_MAX);
     let (engine, cases) = match (engine, cases) {
         (Ok(engine), Ok(cases)) => (engine, cases),
         (engine, cases) => {
             let (policies, tests) = (engine.err(), cases.err());
-            let mistakes = of_policies(files.origin(), policies.as_ref());
-            return Err(Mistakes::from(mistakes.chain(of_tests(files.origin(), tests.as_ref()))));
+            let problems = of_policies(files.origin(), policies.as_ref());
+            return Err(RevisionProblems::from(
+                problems.chain(of_tests(files.origin(), tests.as_ref())),
+            ));
         }
     };
     let report = policy_tests::run(&engine, &cases).map_err(|error| {
-        let mistake = Mistake::new(Path::new(""), files.origin(), None, &error.to_string());
-        Mistakes::from(std::iter::once(mistake))
+        let problem = RevisionProblem::new(Path::new(""), files.origin(), None, &error.to_string());
+        RevisionProblems::from(std::iter::once(problem))
     })?;
     if report.failed > 0 {
-        return Err(Mistakes::from(failures(files.origin(), &report)));
+        return Err(RevisionProblems::from(failures(files.origin(), &report)));
     }
-    let warnings = engine.warnings().iter().take(MISTAKES_MAX);
-    let warning =
-        |warning: &policy::PolicyError| Mistake::new(&warning.file, files.origin(), warning.line, &warning.message);
+    let warnings = engine.warnings().iter().take(PROBLEMS_MAX);
+    let warning = |warning: &policy::PolicyError| {
+        RevisionProblem::new(&warning.file, files.origin(), warning.line, &warning.message)
+    };
     Ok(Checked {
         warnings: warnings.map(warning).collect(),
         cases: report.passed,
@@ -72,15 +75,15 @@ pub(super) fn check(files: &PolicyFiles, circumstances: &Circumstances) -> Resul
     })
 }
 
-impl Mistakes {
-    /// Those of files that cannot be taken at all.
+impl RevisionProblems {
+    /// The problems of files that cannot be read as policies.
     pub(crate) fn of(errors: &PolicyErrors) -> Self {
         Self::from(of_policies(Path::new(""), Some(errors)))
     }
 
-    /// One of the revision as a whole.
+    /// A problem of the revision as a whole.
     pub(super) fn of_all(message: &str) -> Self {
-        Self::from(std::iter::once(Mistake::new(
+        Self::from(std::iter::once(RevisionProblem::new(
             Path::new(""),
             Path::new(""),
             None,
@@ -88,20 +91,20 @@ impl Mistakes {
         )))
     }
 
-    fn from(mistakes: impl Iterator<Item = Mistake>) -> Self {
-        let mut first: Vec<Mistake> = Vec::new();
+    fn from(problems: impl Iterator<Item = RevisionProblem>) -> Self {
+        let mut first: Vec<RevisionProblem> = Vec::new();
         let mut count = 0;
-        for mistake in mistakes {
+        for problem in problems {
             count += 1;
-            if first.len() < MISTAKES_MAX {
-                first.push(mistake);
+            if first.len() < PROBLEMS_MAX {
+                first.push(problem);
             }
         }
         Self { first, count }
     }
 }
 
-impl Mistake {
+impl RevisionProblem {
     fn new(file: &Path, origin: &Path, line: Option<usize>, message: &str) -> Self {
         let name = file.strip_prefix(origin).unwrap_or(file);
         Self {
@@ -112,30 +115,30 @@ impl Mistake {
     }
 }
 
-fn of_policies<'a>(origin: &'a Path, errors: Option<&'a PolicyErrors>) -> impl Iterator<Item = Mistake> + 'a {
+fn of_policies<'a>(origin: &'a Path, errors: Option<&'a PolicyErrors>) -> impl Iterator<Item = RevisionProblem> + 'a {
     let errors = errors.into_iter().flat_map(PolicyErrors::as_slice);
-    errors.map(move |error| Mistake::new(&error.file, origin, error.line, &error.message))
+    errors.map(move |error| RevisionProblem::new(&error.file, origin, error.line, &error.message))
 }
 
-fn of_tests<'a>(origin: &'a Path, errors: Option<&'a DocumentErrors>) -> impl Iterator<Item = Mistake> + 'a {
+fn of_tests<'a>(origin: &'a Path, errors: Option<&'a DocumentErrors>) -> impl Iterator<Item = RevisionProblem> + 'a {
     let errors = errors.into_iter().flat_map(DocumentErrors::as_slice);
     errors.map(move |error| {
         let message = match error.path.as_str() {
             "" => error.message.clone(),
             path => format!("{path}: {}", error.message),
         };
-        Mistake::new(&error.file, origin, None, &message)
+        RevisionProblem::new(&error.file, origin, None, &message)
     })
 }
 
 /// The cases that failed, each with all that came out otherwise.
-fn failures<'a>(origin: &'a Path, report: &'a Report) -> impl Iterator<Item = Mistake> + 'a {
+fn failures<'a>(origin: &'a Path, report: &'a Report) -> impl Iterator<Item = RevisionProblem> + 'a {
     report.files.iter().flat_map(move |file| {
         let failed = file.cases.iter().filter(|case| !case.is_passed());
         failed.map(move |case| {
             let mismatches: Vec<String> = case.mismatches.iter().map(ToString::to_string).collect();
             let message = format!("case `{}` failed: {}", shortened(&case.name), mismatches.join("; "));
-            Mistake::new(&file.file, origin, None, &message)
+            RevisionProblem::new(&file.file, origin, None, &message)
         })
     })
 }

@@ -1,24 +1,24 @@
-//! What revisions of policies need of a store.
+//! The port of policy revisions to the storage.
 
 use async_trait::async_trait;
 
 use crate::state::StorageError;
 
-/// How many revisions are held; none is ever removed, as the audit log names them. One each working day for forty years.
+/// How many revisions are stored: one each working day for forty years. None is ever deleted, as the audit log names them.
 pub const REVISIONS_MAX: u64 = 10_000;
-/// How many activations are held, those of older revisions included.
+/// How many activations are stored, those of older revisions included.
 pub const ACTIVATIONS_MAX: u64 = 100_000;
 
 /// A revision of policies, without its files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Revision {
-    /// Its number; the first is 1, and none is left out.
+    /// Its number, counted from 1 without gaps.
     pub number: u64,
-    /// What decisions name it by: a digest of its policies.
+    /// Its name in decisions: a digest of its policies.
     pub digest: String,
-    /// The SPIFFE ID of whoever made it.
+    /// The SPIFFE ID of its author.
     pub author: String,
-    /// What they said about it.
+    /// The author's comment.
     pub comment: String,
     /// When, in microseconds since the epoch.
     pub created_us: i64,
@@ -29,26 +29,26 @@ pub struct Revision {
 pub struct RevisionFile {
     /// Its name, with `tests/` before it where it holds tests.
     pub name: String,
-    /// What is in it.
+    /// Its content.
     pub text: String,
 }
 
-/// Who makes a revision the active one.
+/// An operator's request to make a revision the active one.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Order {
-    /// Their SPIFFE ID.
+pub struct ActivationRequest {
+    /// The operator's SPIFFE ID.
     pub caller: String,
-    /// What they say about it.
+    /// The operator's comment.
     pub comment: String,
     /// When, in microseconds since the epoch.
     pub at_us: i64,
-    /// Which revision they believe to be active (`Some(None)`: none); `None`: whichever.
+    /// The revision that has to be active before (`Some(None)`: none); `None`: any.
     pub expected_active: Option<Option<u64>>,
 }
 
-/// What is made the active one.
+/// The revision to be activated.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Choice {
+pub enum ActivationSource {
     /// A new revision.
     New {
         /// Its digest.
@@ -56,37 +56,37 @@ pub enum Choice {
         /// Its files.
         files: Vec<RevisionFile>,
     },
-    /// One that is there.
+    /// A stored revision, by its number.
     Existing(u64),
 }
 
-/// What became of it.
+/// The result of [`PolicyStore::activate`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Activated {
+pub enum ActivationResult {
     /// The revision of this number is active.
     Done(u64),
     /// Nothing was done: this one is active, and another was expected.
     OtherActive(Option<u64>),
     /// Nothing was done: there is no such revision.
     NoSuchRevision,
-    /// Nothing was done: there are as many revisions or activations as there may be.
+    /// Nothing was done: the limit of revisions or activations is reached.
     TooMany,
 }
 
-/// That a revision became the active one.
+/// An entry of the history: a revision became the active one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Activation {
-    /// Its place in the history; the first is 1.
+    /// Its number in the history, counted from 1.
     pub id: u64,
-    /// Which became active.
+    /// The revision that became active.
     pub number: u64,
     /// Its digest.
     pub digest: String,
-    /// Which was active before.
+    /// The revision that was active before.
     pub previous: Option<u64>,
-    /// Who did it.
+    /// The operator's SPIFFE ID.
     pub caller: String,
-    /// What they said.
+    /// The operator's comment.
     pub comment: String,
     /// When, in microseconds since the epoch.
     pub at_us: i64,
@@ -99,7 +99,11 @@ pub trait PolicyStore: Send + Sync {
     async fn active(&self) -> Result<Option<u64>, StorageError>;
 
     /// Makes a revision the active one, whole or not at all.
-    async fn activate(&self, choice: Choice, order: Order) -> Result<Activated, StorageError>;
+    async fn activate(
+        &self,
+        source: ActivationSource,
+        request: ActivationRequest,
+    ) -> Result<ActivationResult, StorageError>;
 
     /// One revision with its files, in the order of their names.
     async fn revision(&self, number: u64) -> Result<Option<(Revision, Vec<RevisionFile>)>, StorageError>;

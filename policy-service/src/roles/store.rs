@@ -1,13 +1,13 @@
-//! What role assignments need of a store.
+//! The port of role assignments to the storage.
 
 use async_trait::async_trait;
 
 use crate::state::StorageError;
 
-/// How many role assignments are held; all of them are in each replica's memory.
+/// How many role assignments are stored; each replica caches all of them.
 pub const ROLE_ASSIGNMENTS_MAX: u64 = 100_000;
 
-/// Which role a principal has, where. There is one assignment of each.
+/// A role of a principal, and where it counts. There is at most one assignment of each.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct RoleKey {
     /// The issuer of the principal's tokens.
@@ -27,24 +27,24 @@ pub struct RoleAssignment {
     pub key: RoleKey,
     /// When it ends, in microseconds since the epoch; `None`: when it is withdrawn.
     pub until_us: Option<i64>,
-    /// The SPIFFE ID of whoever assigned it last.
+    /// The SPIFFE ID of the operator who assigned it last.
     pub author: String,
-    /// When they did, in microseconds since the epoch.
+    /// When, in microseconds since the epoch.
     pub at_us: i64,
 }
 
-/// What became of an assignment.
+/// The result of [`RoleStore::assign`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Assigned {
-    /// It holds.
+pub enum AssignmentResult {
+    /// The role is assigned.
     Done,
-    /// It was there, with the same end.
+    /// It was assigned before, with the same end.
     Unchanged,
-    /// Nothing was done: there are as many as there may be.
+    /// Nothing was done: the limit of assignments is reached.
     TooMany,
 }
 
-/// Which assignments are listed; what is `None` is not looked at.
+/// Which assignments are listed; `None` matches all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RoleFilter {
     /// Of principals of this issuer.
@@ -63,8 +63,8 @@ pub trait RoleStore: Send + Sync {
     /// All of them, those that have ended included.
     async fn roles(&self) -> Result<Vec<RoleAssignment>, StorageError>;
 
-    /// Assigns a role, or gives an assignment another end. What has ended makes room.
-    async fn assign(&self, assignment: RoleAssignment) -> Result<Assigned, StorageError>;
+    /// Assigns a role, or gives an assignment another end. Assignments that have ended make room.
+    async fn assign(&self, assignment: RoleAssignment) -> Result<AssignmentResult, StorageError>;
 
     /// Withdraws a role. False: it was not assigned.
     async fn withdraw(&self, key: RoleKey) -> Result<bool, StorageError>;

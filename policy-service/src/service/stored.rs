@@ -8,13 +8,13 @@ use tokio::sync::watch;
 
 use super::ServiceError;
 use crate::configuration::{Configuration, PolicySource, RoleSource};
-use crate::devices::{self, Devices};
+use crate::devices::{DeviceSettings, Devices};
 use crate::metrics::Metrics;
 use crate::policy::{self, PolicyEngine};
-use crate::revisions::{ActivePolicies, Circumstances, NO_REVISION, PolicyState, Revisions};
+use crate::revisions::{ActivePolicies, EvaluationSettings, NO_REVISION, PolicyState, Revisions};
 use crate::risk::Levels;
 use crate::roles::Roles;
-use crate::sessions::{Memory, Sessions, Settings};
+use crate::sessions::{SessionSettings, Sessions};
 use crate::state::{CachedView, Freshness, StorageError, StorageState, StorageSync, Store, Subscribers};
 use crate::storage::{self, Location};
 
@@ -43,6 +43,11 @@ impl Opened {
             freshness: Arc::new(Freshness::new()),
             subscribers,
         })
+    }
+
+    /// For a part that caches what is stored.
+    fn handles(&self) -> (Arc<dyn Store>, Arc<Freshness>) {
+        (Arc::clone(&self.store), Arc::clone(&self.freshness))
     }
 }
 
@@ -80,10 +85,10 @@ impl StoredState {
         let devices = devices.transpose()?;
         let roles = match configuration.roles {
             RoleSource::Token => None,
-            RoleSource::TokenAndStore => Some(Arc::new(Roles::new(
-                Arc::<dyn Store>::clone(&storage.store),
-                Arc::clone(&storage.freshness),
-            ))),
+            RoleSource::TokenAndStore => {
+                let (store, freshness) = storage.handles();
+                Some(Arc::new(Roles::new(store, freshness)))
+            }
         };
         let views = [
             sessions.clone().map(|view| view as Arc<dyn CachedView>),
@@ -129,28 +134,25 @@ pub(super) fn load_folder(configuration: &Configuration) -> Result<(Option<Polic
     Ok((Some(policies), Arc::new(metrics)))
 }
 
-fn sessions_in(storage: &Opened, settings: &Settings, metrics: &Arc<Metrics>) -> Result<Arc<Sessions>, ServiceError> {
-    let memory = Memory::new(settings.cache_entries_max, seed()?, Arc::clone(&storage.freshness));
-    let metrics = Arc::clone(metrics);
-    let sessions = Sessions::new(
-        Arc::<dyn Store>::clone(&storage.store),
-        Arc::new(memory),
+fn sessions_in(storage: &Opened, settings: &SessionSettings, metrics: &Metrics) -> Result<Arc<Sessions>, ServiceError> {
+    let (store, freshness) = storage.handles();
+    let metrics = metrics.sessions.clone();
+    Ok(Arc::new(Sessions::new(
+        store,
+        freshness,
+        seed()?,
         settings.clone(),
         metrics,
-    );
-    Ok(Arc::new(sessions))
+    )))
 }
 
-fn devices_in(
-    storage: &Opened,
-    settings: &devices::Settings,
-    metrics: &Arc<Metrics>,
-) -> Result<Arc<Devices>, ServiceError> {
-    let memory = devices::Memory::new(settings.cache_entries_max, seed()?, Arc::clone(&storage.freshness));
-    let metrics = Arc::clone(metrics);
+fn devices_in(storage: &Opened, settings: &DeviceSettings, metrics: &Metrics) -> Result<Arc<Devices>, ServiceError> {
+    let (store, freshness) = storage.handles();
+    let metrics = metrics.devices.clone();
     Ok(Arc::new(Devices::new(
-        Arc::<dyn Store>::clone(&storage.store),
-        memory,
+        store,
+        freshness,
+        seed()?,
         settings.clone(),
         metrics,
     )))
@@ -163,17 +165,12 @@ fn seed() -> Result<u64, ServiceError> {
     Ok(u64::from_ne_bytes(seed))
 }
 
-fn revisions_in(storage: &Opened, configuration: &Configuration, metrics: &Arc<Metrics>) -> Arc<Revisions> {
+fn revisions_in(storage: &Opened, configuration: &Configuration, metrics: &Metrics) -> Arc<Revisions> {
     let risk = configuration.risk.as_ref();
-    let circumstances = Circumstances {
+    let evaluation = EvaluationSettings {
         time_zone: configuration.policies.time_zone.clone(),
         levels: risk.map_or(Levels::DEFAULT, |risk| risk.settings.levels),
     };
-    let revisions = Revisions::new(
-        Arc::<dyn Store>::clone(&storage.store),
-        Arc::clone(&storage.freshness),
-        circumstances,
-        Arc::clone(metrics),
-    );
-    Arc::new(revisions)
+    let (store, freshness) = storage.handles();
+    Arc::new(Revisions::new(store, freshness, evaluation, metrics.policies.clone()))
 }

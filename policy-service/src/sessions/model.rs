@@ -1,11 +1,11 @@
-//! What a session is: its names, whose it is, and how it ended.
+//! A session: its id, its principal, its client, and how it ended.
 
 use crate::state::{Fingerprint, NamedBy, PrincipalId, SessionId};
 
 /// A session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Session {
-    /// Its name.
+    /// Its id.
     pub id: SessionId,
     /// Whose it is.
     pub principal: PrincipalId,
@@ -13,25 +13,25 @@ pub struct Session {
     pub issuer: String,
     /// `sub`, in the same way.
     pub subject: String,
-    /// The tenant at first sight, in the same way.
+    /// The tenant at the first request, in the same way.
     pub tenant: Option<String>,
     /// Which claim `name` is.
     pub named_by: NamedBy,
     /// `sid` or `jti`, in the same way.
     pub name: String,
-    /// The client at first sight.
+    /// The client of the first request.
     pub fingerprint: Fingerprint,
     /// When it was created, in microseconds since the epoch.
     pub first_seen_us: i64,
-    /// When it was last used, in microseconds since the epoch. It may lag behind by what [`super::Limits`] says.
+    /// When it was last used, in microseconds since the epoch. It may lag behind by what [`super::SessionLimits`] says.
     pub last_seen_us: i64,
     /// How it ended; `None`: it was not ended, though a timeout may have passed.
-    pub ended: Option<Ended>,
+    pub ended: Option<SessionEnd>,
 }
 
 /// How a session ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ended {
+pub struct SessionEnd {
     /// When, in microseconds since the epoch.
     pub at_us: i64,
     /// Why.

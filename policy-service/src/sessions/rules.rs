@@ -7,49 +7,49 @@ use crate::state::{Fingerprint, PrincipalId, SessionId, TenantId};
 
 const MICROSECONDS_PER_SECOND: i64 = 1_000_000;
 const MICROSECONDS_PER_MILLISECOND: i64 = 1_000;
-/// A use is written down once in this part of the idle timeout, so a session may be ended that much too early, never too late.
+/// A use is written once in this fraction of the idle timeout: a session may end that much too early, never too late.
 const IDLE_PARTS_PER_WRITE: i64 = 10;
-/// However long the idle timeout is, no more of a session's uses than those of this time are lost when a process dies.
+/// A process that dies loses at most the uses of this time, however long the idle timeout is.
 const WRITE_INTERVAL_US_MAX: i64 = 60 * MICROSECONDS_PER_SECOND;
 
-/// How long sessions last, and how many there may be.
+/// How long sessions last, and how many a principal may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// A session ends that was not used for this long, in microseconds.
+pub struct SessionLimits {
+    /// A session ends when it was not used for this long, in microseconds.
     pub idle_timeout_us: i64,
-    /// A session ends this long after its first sight, in microseconds.
+    /// A session ends this long after its first request, in microseconds.
     pub absolute_timeout_us: i64,
     /// How long ago its principal may have authenticated, in microseconds; `None`: any time.
     pub reauthentication_interval_us: Option<i64>,
     /// How many sessions a principal may have at once.
     pub concurrent_max: u32,
-    /// How long a session is remembered after its last use and its idle timeout, in microseconds.
+    /// How long a session is stored after its last use and its idle timeout, in microseconds.
     pub retention_us: i64,
     /// How far the clocks of issuers and replicas may be ahead of the clock by which something was revoked, in microseconds. A
     /// token that was issued, or a session that began, within this time after a revocation may be from before it and is refused.
     pub clock_skew_us: i64,
 }
 
-/// What the rules look at in a session.
+/// The part of a session that the rules read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct SessionState {
     /// Whose it is.
     pub principal: PrincipalId,
-    /// The client at first sight.
+    /// The client of the first request.
     pub fingerprint: Fingerprint,
-    /// When it was created.
+    /// When it was created, in microseconds since the epoch.
     pub first_seen_us: i64,
-    /// When it was last used.
+    /// When it was last used, in microseconds since the epoch.
     pub last_seen_us: i64,
     /// Why it ended.
     pub ended: Option<EndReason>,
 }
 
-/// What the rules look at in a request.
+/// The part of a token and its request that the rules read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Seen {
+pub(super) struct PresentedToken {
     /// The session; `None`: the token names none.
-    pub id: Option<SessionId>,
+    pub session: Option<SessionId>,
     /// The principal.
     pub principal: PrincipalId,
     /// Its tenant.
@@ -62,29 +62,30 @@ pub(super) struct Seen {
     pub auth_time_s: Option<i64>,
 }
 
-/// What was revoked beyond single sessions: for each target the time up to which tokens and sessions are no longer good.
+/// Revocations of more than one session: for each target the time up to which tokens and sessions are no longer accepted, in
+/// microseconds since the epoch.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Revocations {
-    /// Everything.
+    /// Of all principals.
     pub everything_us: Option<i64>,
-    /// What a principal has.
+    /// Of one principal.
     pub principals: HashMap<PrincipalId, i64>,
-    /// What the principals of a tenant have.
+    /// Of all principals of a tenant.
     pub tenants: HashMap<TenantId, i64>,
 }
 
-/// What a revocation is about.
+/// Whose tokens and sessions a revocation ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Target {
+pub enum RevocationTarget {
     /// One principal.
     Principal(PrincipalId),
     /// All principals of a tenant.
     Tenant(TenantId),
-    /// Everybody.
+    /// All principals.
     Everything,
 }
 
-/// Nobody is let in until it is taken back.
+/// Every request is refused until an operator ends it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lockdown {
     /// Since when, in microseconds since the epoch.
@@ -93,32 +94,32 @@ pub struct Lockdown {
     pub caller: String,
 }
 
-/// What an operator has ordered.
+/// What operators have ordered about all requests of a principal, a tenant, or everybody.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Standing {
-    /// What was revoked.
+pub struct Restrictions {
+    /// Revocations.
     pub revocations: Revocations,
-    /// Whether everything is refused.
+    /// `None`: there is no lockdown.
     pub lockdown: Option<Lockdown>,
 }
 
-/// What the rules say about a session that a request comes with.
+/// What the rules say about the session of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
-    /// It holds, and an answer may be repeated for this long.
-    Holds {
-        /// Never longer than to the next timeout.
-        valid_for_us: i64,
+pub(super) enum SessionValidity {
+    /// It is valid.
+    Valid {
+        /// The answer may be repeated for this long, in microseconds: at most until the next timeout.
+        for_us: i64,
     },
-    /// It ends now, which has to be written down.
+    /// It ends now, which has to be stored.
     Ends(EndReason),
-    /// It does not hold, and nothing changes.
-    Refused(Refusal),
+    /// It is not valid, and nothing has to be stored.
+    Refused(SessionRefusal),
 }
 
 /// Why a request is denied for its session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Refusal {
+pub enum SessionRefusal {
     /// Everything is refused.
     Lockdown,
     /// The session has ended.
@@ -129,11 +130,11 @@ pub enum Refusal {
     ReauthenticationRequired,
     /// The token has neither `sid` nor `jti`.
     IdMissing,
-    /// As many sessions are held as there may be.
+    /// The limit of stored sessions is reached.
     LimitReached,
 }
 
-impl Refusal {
+impl SessionRefusal {
     /// The stable code, for callers, metrics and records.
     #[must_use]
     pub fn code(self) -> &'static str {
@@ -158,22 +159,22 @@ impl Refusal {
     }
 }
 
-impl Limits {
-    /// How often a session's use is written down at most.
+impl SessionLimits {
+    /// How often a session's use is written, in microseconds.
     #[must_use]
     pub fn write_interval_us(&self) -> i64 {
         (self.idle_timeout_us / IDLE_PARTS_PER_WRITE).min(WRITE_INTERVAL_US_MAX)
     }
 }
 
-impl Standing {
-    /// Whether what is of this time, by an issuer's or another replica's clock, may be from before a revocation.
-    pub(super) fn revokes(
+impl Restrictions {
+    /// Whether a token or session of this time, by an issuer's or another replica's clock, may be from before a revocation.
+    pub(super) fn is_revoked(
         &self,
         principal: &PrincipalId,
         tenant: Option<&TenantId>,
         time_us: i64,
-        limits: &Limits,
+        limits: &SessionLimits,
     ) -> bool {
         let revoked_us = self.revocations.until_us(principal, tenant);
         revoked_us.is_some_and(|revoked_us| time_us <= revoked_us.saturating_add(limits.clock_skew_us))
@@ -181,26 +182,26 @@ impl Standing {
 }
 
 impl Revocations {
-    /// Whether a further revocation of this only moves one that there is. There is always one place for everything.
-    pub(super) fn hold(&self, target: Target) -> bool {
+    /// Whether a revocation of this target replaces one that exists. The one of everything always has a place.
+    pub(super) fn contains(&self, target: RevocationTarget) -> bool {
         match target {
-            Target::Principal(principal) => self.principals.contains_key(&principal),
-            Target::Tenant(tenant) => self.tenants.contains_key(&tenant),
-            Target::Everything => true,
+            RevocationTarget::Principal(principal) => self.principals.contains_key(&principal),
+            RevocationTarget::Tenant(tenant) => self.tenants.contains_key(&tenant),
+            RevocationTarget::Everything => true,
         }
     }
 
-    /// Adds one. An earlier time than one that is there changes nothing.
-    pub fn add(&mut self, target: Target, until_us: i64) {
+    /// Adds one. An earlier time than the present one changes nothing.
+    pub fn add(&mut self, target: RevocationTarget, until_us: i64) {
         let until = match target {
-            Target::Principal(id) => self.principals.entry(id).or_insert(until_us),
-            Target::Tenant(id) => self.tenants.entry(id).or_insert(until_us),
-            Target::Everything => self.everything_us.get_or_insert(until_us),
+            RevocationTarget::Principal(id) => self.principals.entry(id).or_insert(until_us),
+            RevocationTarget::Tenant(id) => self.tenants.entry(id).or_insert(until_us),
+            RevocationTarget::Everything => self.everything_us.get_or_insert(until_us),
         };
         *until = until_us.max(*until);
     }
 
-    /// Up to when the tokens and sessions of this principal are no longer good.
+    /// Up to when the tokens and sessions of this principal are no longer accepted.
     #[must_use]
     pub fn until_us(&self, principal: &PrincipalId, tenant: Option<&TenantId>) -> Option<i64> {
         let principal = self.principals.get(principal).copied();
@@ -211,11 +212,11 @@ impl Revocations {
 }
 
 impl SessionState {
-    /// One that begins with this request.
-    pub(super) fn beginning(seen: &Seen, now_us: i64) -> Self {
+    /// A session that begins with this request.
+    pub(super) fn new(token: &PresentedToken, now_us: i64) -> Self {
         Self {
-            principal: seen.principal,
-            fingerprint: seen.fingerprint,
+            principal: token.principal,
+            fingerprint: token.fingerprint,
             first_seen_us: now_us,
             last_seen_us: now_us,
             ended: None,
@@ -235,57 +236,67 @@ impl From<&Session> for SessionState {
     }
 }
 
-/// What holds for a token by itself, before its session is looked for.
+/// Checks a token by itself, before its session is known.
 ///
 /// # Errors
 /// It is refused.
-pub(super) fn check_token(seen: &Seen, standing: &Standing, limits: &Limits) -> Result<(), Refusal> {
-    if standing.lockdown.is_some() {
-        return Err(Refusal::Lockdown);
+pub(super) fn check_token(
+    token: &PresentedToken,
+    restrictions: &Restrictions,
+    limits: &SessionLimits,
+) -> Result<(), SessionRefusal> {
+    if restrictions.lockdown.is_some() {
+        return Err(SessionRefusal::Lockdown);
     }
     // `iat` has whole seconds, so a token of the same second may be from before. One without `iat` is not known to be later.
-    let issued_us = seen.issued_at_s.map_or(i64::MIN, seconds);
-    match standing.revokes(&seen.principal, seen.tenant.as_ref(), issued_us, limits) {
-        true => Err(Refusal::Revoked),
+    let issued_us = token.issued_at_s.map_or(i64::MIN, seconds);
+    match restrictions.is_revoked(&token.principal, token.tenant.as_ref(), issued_us, limits) {
+        true => Err(SessionRefusal::Revoked),
         false => Ok(()),
     }
 }
 
-/// What the rules say about a session.
+/// Checks a session.
 #[must_use]
-pub(super) fn judge(state: &SessionState, seen: &Seen, standing: &Standing, limits: &Limits, now_us: i64) -> Verdict {
+pub(super) fn check_session(
+    state: &SessionState,
+    token: &PresentedToken,
+    restrictions: &Restrictions,
+    limits: &SessionLimits,
+    now_us: i64,
+) -> SessionValidity {
     if let Some(reason) = state.ended {
-        return Verdict::Refused(Refusal::Ended(reason));
+        return SessionValidity::Refused(SessionRefusal::Ended(reason));
     }
-    if standing.revokes(&seen.principal, seen.tenant.as_ref(), state.first_seen_us, limits) {
-        return Verdict::Refused(Refusal::Revoked);
+    if restrictions.is_revoked(&token.principal, token.tenant.as_ref(), state.first_seen_us, limits) {
+        return SessionValidity::Refused(SessionRefusal::Revoked);
     }
     if let Some(reason) = timed_out(state, limits, now_us) {
-        return Verdict::Ends(reason);
+        return SessionValidity::Ends(reason);
     }
-    if state.principal != seen.principal || state.fingerprint != seen.fingerprint {
-        return Verdict::Ends(EndReason::Compromised);
+    if state.principal != token.principal || state.fingerprint != token.fingerprint {
+        return SessionValidity::Ends(EndReason::Compromised);
     }
     // An `auth_time` in the future would put the next one off.
-    let authenticated_us = seen
+    let authenticated_us = token
         .auth_time_s
         .map_or(state.first_seen_us, |time_s| seconds(time_s).min(now_us));
     let reauthentication_us = limits
         .reauthentication_interval_us
         .map(|interval_us| left(authenticated_us, interval_us, now_us));
     if reauthentication_us.is_some_and(|left_us| left_us <= 0) {
-        return Verdict::Refused(Refusal::ReauthenticationRequired);
+        return SessionValidity::Refused(SessionRefusal::ReauthenticationRequired);
     }
-    let valid_for_us = left(state.first_seen_us, limits.absolute_timeout_us, now_us)
-        // Half of it, so that a session that is used through answers of the sidecar's cache is seen here before it is idle.
+    let for_us = left(state.first_seen_us, limits.absolute_timeout_us, now_us)
+        // Half of it, so that a session whose requests the sidecar answers from its cache is checked here before it is idle.
         .min(limits.idle_timeout_us / 2)
         .min(reauthentication_us.unwrap_or(i64::MAX));
-    Verdict::Holds { valid_for_us }
+    SessionValidity::Valid { for_us }
 }
 
-/// Why a session that nobody has ended is over.
+/// The timeout that a session has reached.
 #[must_use]
-pub(super) fn timed_out(state: &SessionState, limits: &Limits, now_us: i64) -> Option<EndReason> {
+pub(super) fn timed_out(state: &SessionState, limits: &SessionLimits, now_us: i64) -> Option<EndReason> {
     if left(state.first_seen_us, limits.absolute_timeout_us, now_us) <= 0 {
         Some(EndReason::AbsoluteTimeout)
     } else if left(state.last_seen_us, limits.idle_timeout_us, now_us) <= 0 {

@@ -1,41 +1,41 @@
-//! What sessions and revocations need of a store.
+//! The port of sessions and revocations to the storage.
 
 use async_trait::async_trait;
 
-use super::{Ended, Lockdown, Session, Standing, Target};
+use super::{Lockdown, Restrictions, RevocationTarget, Session, SessionEnd};
 use crate::state::{Filter, PrincipalId, SessionId, StorageError};
 
-/// How many sessions a principal may have, and which of them count.
+/// How many sessions a principal may have at once, and which of its sessions count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Concurrency {
-    /// How many, the new one included; at least 1.
+pub struct ConcurrencyLimit {
+    /// The number of sessions, the new one included; at least 1.
     pub max: u32,
-    /// Sessions of this first sight or an earlier one have reached their absolute timeout.
+    /// Sessions with this first request or an earlier one have reached their absolute timeout.
     pub first_seen_after_us: i64,
-    /// Sessions of this last use or an earlier one are idle.
+    /// Sessions with this last use or an earlier one are idle.
     pub last_seen_after_us: i64,
 }
 
-/// What became of a session that was to be created.
+/// The result of [`SessionStore::create`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Creation {
-    /// It was, and these sessions of its principal were ended for it.
+pub enum SessionCreation {
+    /// The session was created, and these sessions of its principal were ended for it.
     Created {
         /// The oldest of those that counted.
         superseded: Vec<SessionId>,
     },
-    /// It was there already.
+    /// A session of this id exists.
     Existing(Box<Session>),
 }
 
-/// Whose tokens and sessions from before its time are no longer good.
+/// Tokens and sessions from before a time are no longer accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Revocation {
-    /// Whose.
-    pub target: Target,
-    /// Its name, for people.
+    /// Whose tokens and sessions.
+    pub target: RevocationTarget,
+    /// The name of the target, for people.
     pub label: String,
-    /// Up to when, in microseconds since the epoch.
+    /// The time, in microseconds since the epoch.
     pub until_us: i64,
     /// The SPIFFE ID of the operator.
     pub caller: String,
@@ -43,27 +43,27 @@ pub struct Revocation {
 
 /// Which sessions have not timed out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Since {
-    /// Those of this first sight or an earlier one have reached their absolute timeout.
+pub struct LiveSince {
+    /// Sessions with this first request or an earlier one have reached their absolute timeout.
     pub first_seen_after_us: i64,
-    /// Those of this last use or an earlier one are idle.
+    /// Sessions with this last use or an earlier one are idle.
     pub last_seen_after_us: i64,
 }
 
-/// How many sessions are held.
+/// How many sessions are stored.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// In all.
+pub struct SessionCounts {
+    /// Of all principals.
     pub all: u64,
     /// Of principals without a tenant.
     pub without_tenant: u64,
-    /// Of tenants, by their stored name; those that hold the most come first.
+    /// Of tenants, by their stored name; those with the most come first.
     pub tenants: Vec<(String, u64)>,
 }
 
-/// What was forgotten.
+/// How many rows [`SessionStore::delete_expired`] has deleted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Forgotten {
+pub struct DeletedRows {
     /// Sessions.
     pub sessions: u64,
     /// Revocations.
@@ -76,14 +76,14 @@ pub trait SessionStore: Send + Sync {
     /// One session.
     async fn session(&self, id: SessionId) -> Result<Option<Session>, StorageError>;
 
-    /// Creates a session where there is none of this id, and ends the oldest ones of its principal that are too many.
-    async fn create(&self, session: Session, concurrency: Concurrency) -> Result<Creation, StorageError>;
+    /// Creates a session where there is none of this id, and ends the oldest sessions of its principal beyond the limit.
+    async fn create(&self, session: Session, limit: ConcurrencyLimit) -> Result<SessionCreation, StorageError>;
 
-    /// Ends a session that has not ended and was not used after `seen_until_us`. False: it is not there, has ended, or was used.
-    async fn end(&self, id: SessionId, ended: Ended, seen_until_us: i64) -> Result<bool, StorageError>;
+    /// Ends a session that has not ended and was not used after `used_until_us`. False: it does not exist, has ended, or was used.
+    async fn end(&self, id: SessionId, end: SessionEnd, used_until_us: i64) -> Result<bool, StorageError>;
 
-    /// Notes the last uses of sessions. A use earlier than one that is known changes nothing.
-    async fn touch(&self, seen: Vec<(SessionId, i64)>) -> Result<(), StorageError>;
+    /// Records the last uses of sessions, in microseconds since the epoch. A use earlier than the stored one changes nothing.
+    async fn record_uses(&self, uses: Vec<(SessionId, i64)>) -> Result<(), StorageError>;
 
     /// Sessions in order of their ids, after one of them.
     async fn sessions(
@@ -93,30 +93,29 @@ pub trait SessionStore: Send + Sync {
         count_max: u32,
     ) -> Result<Vec<Session>, StorageError>;
 
-    /// Of each principal that has sessions which have not ended, and were seen first and last after these times, the one that was
-    /// used last; in order of the principals, after one of them.
+    /// Of each principal that has live sessions, the session that was used last; in order of the principals, after one of them.
     async fn last_sessions(
         &self,
         after: Option<PrincipalId>,
-        since: Since,
+        live: LiveSince,
         count_max: u32,
     ) -> Result<Vec<Session>, StorageError>;
 
-    /// How many sessions are held, and how many of these the tenants have that hold the most. It may take seconds.
-    async fn counts(&self, tenants_max: u32) -> Result<Counts, StorageError>;
+    /// How many sessions are stored, in all and of each tenant with the most. It may take seconds.
+    async fn counts(&self, tenants_max: u32) -> Result<SessionCounts, StorageError>;
 
-    /// Forgets at most `count_max` sessions that were last used before a time, and the revocations from before another.
-    async fn forget(
+    /// Deletes at most `count_max` sessions that were last used before a time, and the revocations from before another.
+    async fn delete_expired(
         &self,
         seen_before_us: i64,
         revoked_before_us: i64,
         count_max: u32,
-    ) -> Result<Forgotten, StorageError>;
+    ) -> Result<DeletedRows, StorageError>;
 
-    /// What an operator has ordered.
-    async fn standing(&self) -> Result<Standing, StorageError>;
+    /// What operators have ordered.
+    async fn restrictions(&self) -> Result<Restrictions, StorageError>;
 
-    /// Revokes. An earlier time than one that is there changes nothing.
+    /// Revokes. An earlier time than the stored one changes nothing.
     async fn revoke(&self, revocation: Revocation) -> Result<(), StorageError>;
 
     /// Sets or takes back lockdown. False: it was so before.

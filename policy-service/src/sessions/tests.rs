@@ -1,15 +1,21 @@
-use picket_model::access::{Action, Context, FurtherToken, Resource, Sidecar};
+use picket_model::access::{AccessRequest, Action, Context, FurtherToken, Principal, Resource, Sidecar};
+
+use std::sync::Mutex;
+
+use picket_model::decision::{Attribute, StepUp};
 
 use super::*;
-use crate::state::{CachedView, Change, Filter, Freshness, Store};
+use crate::state::{
+    CachedView, Change, Filter, Freshness, NamedBy, PrincipalId, SessionId, StorageError, Store, TenantId,
+};
 use crate::storage::{self, Location};
 
 const S: i64 = 1_000_000;
 const START: i64 = 1_700_000_000 * S;
 const OPERATOR: &str = "spiffe://example.org/operator";
 
-const SETTINGS: Settings = Settings {
-    limits: Limits {
+const SETTINGS: SessionSettings = SessionSettings {
+    limits: SessionLimits {
         idle_timeout_us: 600 * S,
         absolute_timeout_us: 3600 * S,
         reauthentication_interval_us: None,
@@ -19,51 +25,88 @@ const SETTINGS: Settings = Settings {
     },
     fingerprint: Vec::new(),
     without_id: WithoutId::Deny,
-    held: HeldLimits {
+    quota: QuotaLimits {
         sessions_max: 100,
         per_tenant_max: 100,
     },
     cache_entries_max: 10,
 };
 
-/// A policy service's sessions, without the service.
+/// The sessions of one replica of the policy service.
 struct Replica {
-    sessions: Sessions,
-    memory: Arc<Memory>,
+    sessions: Arc<Sessions>,
+    store: Arc<dyn Store>,
 }
 
 impl Replica {
-    async fn on(store: &Arc<dyn Store>, settings: Settings) -> Self {
+    async fn on(store: &Arc<dyn Store>, settings: SessionSettings) -> Self {
+        Self::through(Arc::<dyn Store>::clone(store), store, settings).await
+    }
+
+    /// With a port that leads to the store.
+    async fn through(port: Arc<dyn SessionStore>, store: &Arc<dyn Store>, settings: SessionSettings) -> Self {
         let freshness = Arc::new(Freshness::new());
-        let memory = Arc::new(Memory::new(settings.cache_entries_max, 1, Arc::clone(&freshness)));
-        let metrics = Arc::new(Metrics::new("", 0));
-        let store = Arc::<dyn Store>::clone(store);
-        let sessions = Sessions::new(store, Arc::clone(&memory), settings, metrics);
+        let metrics = SessionMetrics::default();
+        let sessions = Arc::new(Sessions::new(port, Arc::clone(&freshness), 1, settings, metrics));
         sessions.refresh().await.unwrap();
         freshness.confirm(freshness.elapsed_ms());
-        Self { sessions, memory }
+        let store = Arc::<dyn Store>::clone(store);
+        Self { sessions, store }
     }
 
-    async fn judge(&self, request: &AccessRequest, at_s: i64) -> (Result<Judgement, StorageError>, Vec<SessionChange>) {
-        let mut changes = Vec::new();
-        let judged = self
-            .sessions
-            .judge(request, Presence::Client, START + at_s * S, &mut changes)
-            .await;
-        (judged, changes.into_iter().map(|record| record.change).collect())
+    async fn check_as(
+        &self,
+        request: &AccessRequest,
+        access: SessionAccess,
+        at_s: i64,
+    ) -> (Result<SessionCheck, StorageError>, Vec<SessionChange>) {
+        let recorded = Arc::new(Mutex::new(Vec::new()));
+        let record = {
+            let recorded = Arc::clone(&recorded);
+            async move |events| {
+                *recorded.lock().unwrap() = events;
+                Ok(())
+            }
+        };
+        let checked = self.sessions.check(request, access, START + at_s * S, record).await;
+        let changes = recorded
+            .lock()
+            .unwrap()
+            .iter()
+            .map(|event: &SessionEvent| event.change)
+            .collect();
+        (checked, changes)
     }
 
-    /// The refusal's code at this second, or `None` where the session holds.
+    async fn check(
+        &self,
+        request: &AccessRequest,
+        at_s: i64,
+    ) -> (Result<SessionCheck, StorageError>, Vec<SessionChange>) {
+        self.check_as(request, SessionAccess::Update, at_s).await
+    }
+
+    /// The refusal's code at this second, or `None` where the session is valid.
     async fn ask(&self, request: &AccessRequest, at_s: i64) -> Option<&'static str> {
-        self.judge(request, at_s).await.0.unwrap().refusal.map(Refusal::code)
+        self.check(request, at_s)
+            .await
+            .0
+            .unwrap()
+            .refusal
+            .map(SessionRefusal::code)
     }
 
     async fn changes(&self, request: &AccessRequest, at_s: i64) -> Vec<SessionChange> {
-        self.judge(request, at_s).await.1
+        self.check(request, at_s).await.1
     }
 
     async fn write_uses(&self) {
-        self.sessions.write_uses().await.unwrap();
+        self.sessions.flush().await.unwrap();
+    }
+
+    /// As if another replica had changed something.
+    fn apply_change(&self, change: Change) {
+        self.sessions.apply_change(change);
     }
 }
 
@@ -151,16 +194,8 @@ async fn an_answer_does_not_outlive_the_session() {
         (3000, 300_000),
         (3400, 200_000),
     ] {
-        let judgement = replica
-            .sessions
-            .judge(&request("1"), Presence::Client, START + at_s * S, &mut Vec::new())
-            .await
-            .unwrap();
-        assert_eq!(
-            (judgement.refusal, judgement.valid_for_ms_max),
-            (None, expected_ms),
-            "{at_s}"
-        );
+        let check = replica.check(&request("1"), at_s).await.0.unwrap();
+        assert_eq!((check.refusal, check.valid_for_ms_max), (None, expected_ms), "{at_s}");
     }
 }
 
@@ -171,13 +206,9 @@ async fn a_principal_that_authenticated_too_long_ago_is_told_how_long_it_may_be(
     settings.limits.reauthentication_interval_us = Some(300 * S);
     let replica = Replica::on(&store(&folder).await, settings).await;
     assert_eq!(replica.ask(&request("1"), 0).await, None);
-    let judgement = replica
-        .sessions
-        .judge(&request("1"), Presence::Client, START + 300 * S, &mut Vec::new())
-        .await
-        .unwrap();
-    assert_eq!(judgement.refusal, Some(Refusal::ReauthenticationRequired));
-    assert_eq!(judgement.challenge, StepUp::new(vec![], Some(300), false, false));
+    let check = replica.check(&request("1"), 300).await.0.unwrap();
+    assert_eq!(check.refusal, Some(SessionRefusal::ReauthenticationRequired));
+    assert_eq!(check.challenge, StepUp::new(vec![], Some(300), false, false));
     let again = with(request("1"), |principal| principal.auth_time_s = Some(START / S + 300));
     assert_eq!(replica.ask(&again, 300).await, None);
 }
@@ -185,8 +216,8 @@ async fn a_principal_that_authenticated_too_long_ago_is_told_how_long_it_may_be(
 #[tokio::test]
 async fn another_client_ends_the_session_for_both() {
     let folder = tempfile::tempdir().unwrap();
-    let settings = Settings {
-        fingerprint: vec![ClientPart::UserAgent, ClientPart::Peer],
+    let settings = SessionSettings {
+        fingerprint: vec![FingerprintPart::UserAgent, FingerprintPart::Peer],
         ..SETTINGS
     };
     let replica = Replica::on(&store(&folder).await, settings).await;
@@ -202,14 +233,10 @@ async fn another_client_ends_the_session_for_both() {
             request.principal.as_mut().unwrap().subject = "mallory".to_owned();
         }),
     ] {
-        let judgement = replica
-            .sessions
-            .judge(&request(sid), Presence::Client, START, &mut Vec::new())
-            .await
-            .unwrap();
-        assert_eq!(judgement.refusal, None);
+        let check = replica.check(&request(sid), 0).await.0.unwrap();
+        assert_eq!(check.refusal, None);
         // Another client's request must not be answered from the sidecar's cache.
-        assert!(judgement.vary.contains(Attribute::UserAgent) && judgement.vary.contains(Attribute::Peer));
+        assert!(check.vary.contains(Attribute::UserAgent) && check.vary.contains(Attribute::Peer));
         let mut stolen = request(sid);
         edit(&mut stolen);
         let reason = EndReason::Compromised;
@@ -242,8 +269,8 @@ async fn the_oldest_session_makes_room() {
 #[tokio::test]
 async fn no_more_sessions_are_held_than_there_may_be() {
     let folder = tempfile::tempdir().unwrap();
-    let settings = Settings {
-        held: HeldLimits {
+    let settings = SessionSettings {
+        quota: QuotaLimits {
             sessions_max: 1,
             per_tenant_max: 1,
         },
@@ -266,7 +293,7 @@ async fn a_token_without_sid_is_a_session_by_its_jti_and_without_both_as_the_set
     assert_eq!(store.session(token).await.unwrap().unwrap().named_by, NamedBy::TokenId);
     let nameless = with(by_token, |principal| principal.token_id = None);
     assert_eq!(replica.ask(&nameless, 0).await, Some("session_id_missing"));
-    let settings = Settings {
+    let settings = SessionSettings {
         without_id: WithoutId::Permit,
         ..SETTINGS
     };
@@ -277,7 +304,7 @@ async fn a_token_without_sid_is_a_session_by_its_jti_and_without_both_as_the_set
 }
 
 async fn revoke_alice(replica: &Replica, at_s: i64) {
-    let alice = Target::Principal(PrincipalId::of("https://issuer.example", "alice"));
+    let alice = RevocationTarget::Principal(PrincipalId::of("https://issuer.example", "alice"));
     let at_us = START + at_s * S;
     replica.sessions.revoke(alice, "alice", OPERATOR, at_us).await.unwrap();
 }
@@ -322,11 +349,11 @@ async fn a_session_does_not_begin_where_it_could_be_from_before_a_revocation() {
     // An issuer whose clock is ahead.
     let issued = |at_s| with(request("1"), |principal| principal.issued_at_s = Some(START / S + at_s));
     for at_s in [12, 70] {
-        let (judged, changes) = replica.judge(&issued(71), at_s).await;
-        let judgement = judged.unwrap();
-        assert_eq!(judgement.refusal, Some(Refusal::Revoked), "{at_s}");
+        let (checked, changes) = replica.check(&issued(71), at_s).await;
+        let check = checked.unwrap();
+        assert_eq!(check.refusal, Some(SessionRefusal::Revoked), "{at_s}");
         // The same token may be permitted later.
-        assert_eq!((judgement.valid_for_ms_max, changes), (0, vec![]), "{at_s}");
+        assert_eq!((check.valid_for_ms_max, changes), (0, vec![]), "{at_s}");
     }
     assert_eq!(store.session(id("1")).await.unwrap(), None);
     assert_eq!(replica.changes(&issued(71), 71).await, [SessionChange::Created]);
@@ -389,21 +416,12 @@ async fn without_a_word_from_the_storage_there_is_no_decision() {
     let folder = tempfile::tempdir().unwrap();
     let replica = Replica::on(&store(&folder).await, SETTINGS).await;
     assert_eq!(replica.ask(&request("1"), 0).await, None);
-    replica.memory.changed(Change::Anything);
-    let unknown = replica
-        .sessions
-        .judge(&request("1"), Presence::Client, START, &mut Vec::new())
-        .await;
+    replica.apply_change(Change::Anything);
+    let (unknown, _) = replica.check(&request("1"), 0).await;
     assert!(matches!(unknown, Err(StorageError::Stale(_))), "{unknown:?}");
     let mut workload = request("1");
     workload.principal = None;
-    assert!(
-        replica
-            .sessions
-            .judge(&workload, Presence::Client, START, &mut Vec::new())
-            .await
-            .is_err()
-    );
+    assert!(replica.check(&workload, 0).await.0.is_err());
 }
 
 #[tokio::test]
@@ -416,7 +434,7 @@ async fn a_session_that_is_refused_is_remembered_for_as_long_as_it_is_tried() {
     assert_eq!(replica.ask(&request("1"), 90_000).await, Some("session_ended"));
     replica.write_uses().await;
     let seen_before_us = START + 80_000 * S;
-    assert_eq!(store.forget(seen_before_us, 0, 10).await.unwrap().sessions, 0);
+    assert_eq!(store.delete_expired(seen_before_us, 0, 10).await.unwrap().sessions, 0);
     assert_eq!(replica.ask(&request("1"), 90_001).await, Some("session_ended"));
 }
 
@@ -452,9 +470,9 @@ fn of_client(sid: &str) -> AccessRequest {
 async fn each_token_of_a_request_can_be_revoked() {
     let shop = PrincipalId::of("https://clients.example", "shop");
     for target in [
-        Target::Principal(shop),
-        Target::Tenant(TenantId::of("shops")),
-        Target::Everything,
+        RevocationTarget::Principal(shop),
+        RevocationTarget::Tenant(TenantId::of("shops")),
+        RevocationTarget::Everything,
     ] {
         let folder = tempfile::tempdir().unwrap();
         let replica = Replica::on(&store(&folder).await, SETTINGS).await;
@@ -467,7 +485,7 @@ async fn each_token_of_a_request_can_be_revoked() {
             principal.issued_at_s = Some(START / S + 2);
         });
         assert_eq!(replica.ask(&later, 2).await, Some("session_revoked"));
-        assert_eq!(replica.sessions.store.session(id("2")).await.unwrap(), None);
+        assert_eq!(replica.store.session(id("2")).await.unwrap(), None);
         later.further_tokens[0].issued_at_s = Some(START / S + 2);
         assert_eq!(replica.ask(&later, 2).await, None);
         let mut nobody = later;
@@ -480,21 +498,21 @@ async fn each_token_of_a_request_can_be_revoked() {
 #[tokio::test]
 async fn the_session_of_each_token_counts_and_only_the_principals_is_begun() {
     let folder = tempfile::tempdir().unwrap();
-    let settings = Settings {
-        fingerprint: vec![ClientPart::UserAgent],
+    let settings = SessionSettings {
+        fingerprint: vec![FingerprintPart::UserAgent],
         ..SETTINGS
     };
     let replica = Replica::on(&store(&folder).await, settings).await;
     let shop = |sid| SessionId::of("https://clients.example", NamedBy::SessionId, sid);
     assert_eq!(replica.ask(&with_client("1", "a"), 0).await, None);
-    assert_eq!(replica.sessions.store.session(shop("a")).await.unwrap(), None);
+    assert_eq!(replica.store.session(shop("a")).await.unwrap(), None);
     // The client's own session is bound to its own user agent, and not to those of its users.
     let mut own = of_client("a");
     own.context.user_agent = Some("shop/1.0".to_owned());
     assert_eq!(replica.ask(&own, 0).await, None);
     // Its uses beside users keep it alive, and it is the same whether or not it is remembered.
     for at_s in [500, 1000, 1500] {
-        replica.memory.forget(shop("a"));
+        replica.apply_change(Change::Session(shop("a")));
         for _ in 0..2 {
             assert_eq!(replica.ask(&with_client("1", "a"), at_s).await, None, "{at_s}");
         }
@@ -506,17 +524,13 @@ async fn the_session_of_each_token_counts_and_only_the_principals_is_begun() {
         assert_eq!(replica.ask(&own, at_s).await, None);
     }
     let both = with_client("2", "a");
-    let (judgement, _) = replica.judge(&both, 3400).await;
-    assert_eq!(judgement.unwrap().valid_for_ms_max, 200_000);
+    let (checked, _) = replica.check(&both, 3400).await;
+    assert_eq!(checked.unwrap().valid_for_ms_max, 200_000);
     let revoked = replica.sessions.revoke_session(shop("a"), OPERATOR, START + 3401 * S);
     assert!(revoked.await.unwrap());
-    for _ in 0..2 {
+    // Read from the storage, and then from the cache.
+    for _ in 0..3 {
         assert_eq!(replica.ask(&with_client("2", "a"), 3402).await, Some("session_revoked"));
-        let remembered = replica
-            .sessions
-            .remembered(&with_client("2", "a"), Presence::Client, START + 3402 * S);
-        let refusal = remembered.unwrap().and_then(|judgement| judgement.refusal);
-        assert_eq!(refusal.map(Refusal::code), Some("session_revoked"));
     }
     assert_eq!(replica.ask(&request("2"), 3402).await, None);
 }
@@ -524,8 +538,8 @@ async fn the_session_of_each_token_counts_and_only_the_principals_is_begun() {
 #[tokio::test]
 async fn who_tells_of_a_session_sees_what_became_of_it_and_changes_nothing() {
     let folder = tempfile::tempdir().unwrap();
-    let settings = Settings {
-        fingerprint: vec![ClientPart::UserAgent, ClientPart::Peer],
+    let settings = SessionSettings {
+        fingerprint: vec![FingerprintPart::UserAgent, FingerprintPart::Peer],
         ..SETTINGS
     };
     let replica = Replica::on(&store(&folder).await, settings).await;
@@ -536,17 +550,12 @@ async fn who_tells_of_a_session_sees_what_became_of_it_and_changes_nothing() {
         told
     };
     let tell = async |sid, at_s: i64| {
-        let mut changes = Vec::new();
-        let judgement = replica
-            .sessions
-            .judge(&told(sid), Presence::Told, START + at_s * S, &mut changes)
-            .await
-            .unwrap();
+        let (checked, changes) = replica.check_as(&told(sid), SessionAccess::ReadOnly, at_s).await;
         assert_eq!(changes, []);
-        judgement.refusal.map(Refusal::code)
+        checked.unwrap().refusal.map(SessionRefusal::code)
     };
     assert_eq!(tell("1", 0).await, None);
-    assert_eq!(replica.sessions.store.session(id("1")).await.unwrap(), None);
+    assert_eq!(replica.store.session(id("1")).await.unwrap(), None);
     assert_eq!(replica.changes(&request("1"), 0).await, [SessionChange::Created]);
     for at_s in [1, 599] {
         assert_eq!(tell("1", at_s).await, None);
@@ -555,18 +564,14 @@ async fn who_tells_of_a_session_sees_what_became_of_it_and_changes_nothing() {
     // Somebody else's, and one that is idle: told so, and left as it is.
     let mut other = told("1");
     other.principal.as_mut().unwrap().subject = "mallory".to_owned();
-    let judged = replica
-        .sessions
-        .judge(&other, Presence::Told, START + 600 * S, &mut Vec::new())
-        .await
-        .unwrap();
-    assert_eq!(judged.refusal.map(Refusal::code), Some("session_compromised"));
+    let (checked, _) = replica.check_as(&other, SessionAccess::ReadOnly, 600).await;
+    assert_eq!(
+        checked.unwrap().refusal.map(SessionRefusal::code),
+        Some("session_compromised")
+    );
     assert_eq!(tell("1", 1198).await, None);
     assert_eq!(tell("1", 1199).await, Some("session_ended"));
-    assert_eq!(
-        replica.sessions.store.session(id("1")).await.unwrap().unwrap().ended,
-        None
-    );
+    assert_eq!(replica.store.session(id("1")).await.unwrap().unwrap().ended, None);
     assert_eq!(replica.ask(&request("2"), 1199).await, None);
     let revoked = replica.sessions.revoke_session(id("2"), OPERATOR, START + 1200 * S);
     assert!(revoked.await.unwrap());
@@ -579,8 +584,8 @@ async fn who_tells_of_a_session_sees_what_became_of_it_and_changes_nothing() {
 async fn a_tenant_that_holds_its_share_keeps_no_other_one_out() {
     let folder = tempfile::tempdir().unwrap();
     let store = store(&folder).await;
-    let settings = Settings {
-        held: HeldLimits {
+    let settings = SessionSettings {
+        quota: QuotaLimits {
             sessions_max: 10,
             per_tenant_max: 2,
         },
@@ -603,7 +608,7 @@ async fn a_tenant_that_holds_its_share_keeps_no_other_one_out() {
     assert_eq!(replica.ask(&of(Some("other"), "o0", "o0"), 0).await, None);
     // Another replica counts what is stored.
     let restarted = Replica::on(&store, settings).await;
-    restarted.sessions.count_held().await.unwrap();
+    restarted.sessions.purge(START).await.unwrap();
     for (tenant, sid, expected) in [
         (Some("acme"), "a3", full),
         (None, "n3", full),
@@ -619,8 +624,8 @@ struct Gated {
     store: Arc<dyn Store>,
     has_read: tokio::sync::Semaphore,
     may_answer: tokio::sync::Semaphore,
-    /// Whose knowledge is to be read anew when a session was created.
-    outdated_by_create: std::sync::OnceLock<Arc<Memory>>,
+    /// Whose cache is dropped when a session was created.
+    outdated_by_create: std::sync::OnceLock<Arc<Sessions>>,
 }
 
 #[async_trait::async_trait]
@@ -632,20 +637,20 @@ impl SessionStore for Gated {
         session
     }
 
-    async fn create(&self, session: Session, concurrency: Concurrency) -> Result<Creation, StorageError> {
-        let creation = self.store.create(session, concurrency).await;
-        if let Some(memory) = self.outdated_by_create.get() {
-            memory.changed(Change::Anything);
+    async fn create(&self, session: Session, limit: ConcurrencyLimit) -> Result<SessionCreation, StorageError> {
+        let creation = self.store.create(session, limit).await;
+        if let Some(sessions) = self.outdated_by_create.get() {
+            sessions.apply_change(Change::Anything);
         }
         creation
     }
 
-    async fn end(&self, id: SessionId, ended: Ended, seen_until_us: i64) -> Result<bool, StorageError> {
-        self.store.end(id, ended, seen_until_us).await
+    async fn end(&self, id: SessionId, end: SessionEnd, used_until_us: i64) -> Result<bool, StorageError> {
+        self.store.end(id, end, used_until_us).await
     }
 
-    async fn touch(&self, seen: Vec<(SessionId, i64)>) -> Result<(), StorageError> {
-        self.store.touch(seen).await
+    async fn record_uses(&self, uses: Vec<(SessionId, i64)>) -> Result<(), StorageError> {
+        self.store.record_uses(uses).await
     }
 
     async fn sessions(
@@ -660,22 +665,22 @@ impl SessionStore for Gated {
     async fn last_sessions(
         &self,
         after: Option<PrincipalId>,
-        since: Since,
+        live: LiveSince,
         count_max: u32,
     ) -> Result<Vec<Session>, StorageError> {
-        self.store.last_sessions(after, since, count_max).await
+        self.store.last_sessions(after, live, count_max).await
     }
 
-    async fn counts(&self, tenants_max: u32) -> Result<Counts, StorageError> {
+    async fn counts(&self, tenants_max: u32) -> Result<SessionCounts, StorageError> {
         self.store.counts(tenants_max).await
     }
 
-    async fn forget(&self, seen: i64, revoked: i64, count_max: u32) -> Result<Forgotten, StorageError> {
-        self.store.forget(seen, revoked, count_max).await
+    async fn delete_expired(&self, seen: i64, revoked: i64, count_max: u32) -> Result<DeletedRows, StorageError> {
+        self.store.delete_expired(seen, revoked, count_max).await
     }
 
-    async fn standing(&self) -> Result<Standing, StorageError> {
-        self.store.standing().await
+    async fn restrictions(&self) -> Result<Restrictions, StorageError> {
+        self.store.restrictions().await
     }
 
     async fn revoke(&self, revocation: Revocation) -> Result<(), StorageError> {
@@ -690,27 +695,26 @@ impl SessionStore for Gated {
 /// A replica whose reads of sessions wait until they are let go on.
 async fn gated(folder: &tempfile::TempDir) -> (Arc<Replica>, Arc<Gated>) {
     let store = store(folder).await;
-    let mut replica = Replica::on(&store, SETTINGS).await;
     let gate = Arc::new(Gated {
-        store,
+        store: Arc::<dyn Store>::clone(&store),
         has_read: tokio::sync::Semaphore::new(0),
         may_answer: tokio::sync::Semaphore::new(0),
         outdated_by_create: std::sync::OnceLock::new(),
     });
-    replica.sessions.store = Arc::<Gated>::clone(&gate);
+    let replica = Replica::through(Arc::<Gated>::clone(&gate), &store, SETTINGS).await;
     (Arc::new(replica), gate)
 }
 
 #[tokio::test]
 async fn what_is_ordered_while_a_session_is_read_counts() {
-    let alice = Target::Principal(PrincipalId::of("https://issuer.example", "alice"));
-    let shop = Target::Principal(PrincipalId::of("https://clients.example", "shop"));
+    let alice = RevocationTarget::Principal(PrincipalId::of("https://issuer.example", "alice"));
+    let shop = RevocationTarget::Principal(PrincipalId::of("https://clients.example", "shop"));
     // The session is there, or is about to begin; the token is the only one, or one of two; the client is there, or told of.
-    for (target, asked, is_there, presence) in [
-        (alice, request("1"), true, Presence::Client),
-        (alice, request("1"), false, Presence::Client),
-        (alice, request("1"), false, Presence::Told),
-        (shop, with_client("1", "a"), false, Presence::Client),
+    for (target, asked, is_there, access) in [
+        (alice, request("1"), true, SessionAccess::Update),
+        (alice, request("1"), false, SessionAccess::Update),
+        (alice, request("1"), false, SessionAccess::ReadOnly),
+        (shop, with_client("1", "a"), false, SessionAccess::Update),
     ] {
         let folder = tempfile::tempdir().unwrap();
         let (replica, gate) = gated(&folder).await;
@@ -718,23 +722,17 @@ async fn what_is_ordered_while_a_session_is_read_counts() {
             gate.may_answer.add_permits(1);
             assert_eq!(replica.ask(&asked, 0).await, None);
             gate.has_read.acquire().await.unwrap().forget();
-            replica.memory.forget(id("1"));
+            replica.apply_change(Change::Session(id("1")));
         }
-        let judging = tokio::spawn({
+        let checking = tokio::spawn({
             let replica = Arc::clone(&replica);
-            async move {
-                let mut changes = Vec::new();
-                replica
-                    .sessions
-                    .judge(&asked, presence, START + 2 * S, &mut changes)
-                    .await
-            }
+            async move { replica.check_as(&asked, access, 2).await.0 }
         });
         gate.has_read.acquire().await.unwrap().forget();
         replica.sessions.revoke(target, "", OPERATOR, START + S).await.unwrap();
         gate.may_answer.add_permits(10);
-        let refusal = judging.await.unwrap().unwrap().refusal.map(Refusal::code);
-        assert_eq!(refusal, Some("session_revoked"), "{target:?} {is_there} {presence:?}");
+        let refusal = checking.await.unwrap().unwrap().refusal.map(SessionRefusal::code);
+        assert_eq!(refusal, Some("session_revoked"), "{target:?} {is_there} {access:?}");
     }
 }
 
@@ -745,8 +743,8 @@ async fn a_session_that_is_ended_while_it_is_read_is_not_remembered_as_live() {
     gate.may_answer.add_permits(1);
     assert_eq!(replica.ask(&request("1"), 0).await, None);
     gate.has_read.acquire().await.unwrap().forget();
-    replica.memory.forget(id("1"));
-    let judging = tokio::spawn({
+    replica.apply_change(Change::Session(id("1")));
+    let checking = tokio::spawn({
         let replica = Arc::clone(&replica);
         async move { replica.ask(&request("1"), 2).await }
     });
@@ -755,7 +753,7 @@ async fn a_session_that_is_ended_while_it_is_read_is_not_remembered_as_live() {
     assert!(revoked.await.unwrap());
     gate.may_answer.add_permits(10);
     // Whatever is said of the one that was under way, the next one knows.
-    judging.await.unwrap();
+    checking.await.unwrap();
     assert_eq!(replica.ask(&request("1"), 2).await, Some("session_revoked"));
 }
 
@@ -765,9 +763,9 @@ async fn what_was_done_to_a_session_is_told_also_where_nothing_can_be_decided_af
     let (replica, gate) = gated(&folder).await;
     gate.may_answer.add_permits(10);
     // The storage was silent for a while: what stands is to be read anew.
-    gate.outdated_by_create.get_or_init(|| Arc::clone(&replica.memory));
-    let (judged, changes) = replica.judge(&request("1"), 0).await;
-    assert!(judged.is_err(), "{judged:?}");
+    gate.outdated_by_create.get_or_init(|| Arc::clone(&replica.sessions));
+    let (checked, changes) = replica.check(&request("1"), 0).await;
+    assert!(checked.is_err(), "{checked:?}");
     assert_eq!(changes, [SessionChange::Created]);
 }
 
@@ -775,14 +773,14 @@ async fn what_was_done_to_a_session_is_told_also_where_nothing_can_be_decided_af
 async fn no_session_begins_while_what_stands_is_not_known() {
     let folder = tempfile::tempdir().unwrap();
     let (replica, gate) = gated(&folder).await;
-    let judging = tokio::spawn({
+    let checking = tokio::spawn({
         let replica = Arc::clone(&replica);
-        async move { replica.judge(&request("1"), 0).await }
+        async move { replica.check(&request("1"), 0).await }
     });
     gate.has_read.acquire().await.unwrap().forget();
-    replica.memory.changed(Change::Anything);
+    replica.apply_change(Change::Anything);
     gate.may_answer.add_permits(10);
-    let (judged, changes) = judging.await.unwrap();
-    assert!(judged.is_err(), "{judged:?}");
+    let (checked, changes) = checking.await.unwrap();
+    assert!(checked.is_err(), "{checked:?}");
     assert_eq!(changes, []);
 }

@@ -1,4 +1,4 @@
-//! The claims of each principal's last token, for searches: a session's row has no roles.
+//! The claims of each principal's last token, for searches: a stored session has no roles.
 
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,11 +10,11 @@ use picket_model::time::Timestamp;
 use crate::policy::{ROLES_MAX, SCOPES_MAX};
 use crate::state::PrincipalId;
 
-/// Principals whose claims are remembered. A principal with more roles or scopes than are evaluated
+/// Principals whose claims are cached. A principal with more roles or scopes than are evaluated
 /// is none of them: nothing else limits what callers other than the filter send.
 const PRINCIPALS_MAX: NonZeroUsize = NonZeroUsize::new(10_000).unwrap();
 
-/// What a policy can read of a token, besides issuer, subject and tenant.
+/// The claims of a token that a policy can read, besides issuer, subject and tenant.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct TokenClaims {
     /// The roles of the token alone.
@@ -29,8 +29,8 @@ pub(crate) struct TokenClaims {
     pub(crate) auth_time_s: Option<i64>,
 }
 
-/// The claims of the last token of each principal that this process has seen.
-pub(super) struct LastClaims(Mutex<Cache<PrincipalId, Arc<TokenClaims>>>);
+/// The claims of the last token of each principal that this process has checked.
+pub(super) struct ClaimsCache(Mutex<Cache<PrincipalId, Arc<TokenClaims>>>);
 
 impl TokenClaims {
     fn are_of(&self, principal: &Principal) -> bool {
@@ -54,32 +54,31 @@ impl From<&Principal> for TokenClaims {
     }
 }
 
-impl LastClaims {
+impl ClaimsCache {
     /// `seed` is random: clients choose parts of the keys.
     pub(super) fn new(seed: u64) -> Self {
         Self(Mutex::new(Cache::new(PRINCIPALS_MAX, seed)))
     }
 
-    /// Remembers a token's claims in the place of those of the principal's token before; those of
-    /// one with too many are forgotten.
+    /// Caches a token's claims in the place of those of the principal's token before. A token with too many removes them.
     pub(super) fn record(&self, id: PrincipalId, principal: &Principal) {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut cache = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if principal.roles.len() > ROLES_MAX || principal.scopes.len() > SCOPES_MAX {
-            known.remove(&id);
+            cache.remove(&id);
             return;
         }
-        if known
+        if cache
             .get(&id, Timestamp::from_ms(0))
             .is_none_or(|claims| !claims.are_of(principal))
         {
-            known.keep(id, Arc::new(principal.into()));
+            cache.keep(id, Arc::new(principal.into()));
         }
     }
 
-    /// The claims of a principal's last token; `None`: this process has not seen one, or others took its place.
+    /// The claims of a principal's last token; `None`: it is not cached.
     pub(super) fn of(&self, id: &PrincipalId) -> Option<Arc<TokenClaims>> {
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.get(id, Timestamp::from_ms(0)).cloned()
+        let cache = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        cache.get(id, Timestamp::from_ms(0)).cloned()
     }
 }
 
@@ -96,7 +95,7 @@ mod tests {
 
     #[test]
     fn the_last_token_counts() {
-        let claims = LastClaims::new(1);
+        let claims = ClaimsCache::new(1);
         let (alice, bob) = (PrincipalId::of("i", "alice"), PrincipalId::of("i", "bob"));
         claims.record(alice, &principal(&["reader"]));
         claims.record(alice, &principal(&["reader", "writer"]));
@@ -105,8 +104,8 @@ mod tests {
     }
 
     #[test]
-    fn more_roles_or_scopes_than_are_evaluated_are_not_remembered() {
-        let claims = LastClaims::new(1);
+    fn more_roles_or_scopes_than_are_evaluated_are_not_cached() {
+        let claims = ClaimsCache::new(1);
         let alice = PrincipalId::of("i", "alice");
         let roles = principal(&["reader"; ROLES_MAX]);
         let scopes = Principal {

@@ -12,8 +12,8 @@ pub enum Change {
     Session(SessionId),
     /// The device that is known by a thumbprint, or was, or is now.
     Device(Thumbprint),
-    /// Something was revoked, or lockdown is on or off.
-    Standing,
+    /// Something was revoked, or a lockdown began or ended.
+    Restrictions,
     /// Another revision of the policies is active.
     Policies,
     /// A role was assigned or withdrawn.

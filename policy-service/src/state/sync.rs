@@ -336,7 +336,7 @@ mod tests {
             (*first.snapshot.value().unwrap(), *second.snapshot.value().unwrap()),
             (0, 0)
         );
-        second.apply_change(Change::Standing);
+        second.apply_change(Change::Restrictions);
         second.fails.store(true, Ordering::Relaxed);
         assert!(confirmation.refresh_outdated().await.is_err());
         confirmation.confirm().await.unwrap();
@@ -444,7 +444,7 @@ mod tests {
         // The next confirmation reads it, and never ends.
         stuck.begun.notified().await;
         for _ in 0..3 {
-            reads.apply_change(Change::Standing);
+            reads.apply_change(Change::Restrictions);
             let is_current = async {
                 while !reads.is_current() {
                     tokio::task::yield_now().await;

@@ -18,9 +18,10 @@ use tokio::task::JoinHandle;
 use tokio_postgres::Client;
 use tokio_postgres::error::{DbError, Severity, SqlState};
 
-use crate::devices::{Device, DeviceChange, DeviceId, DeviceState, DeviceStore, Enrollment, NewDevice, Posture};
+use crate::devices::{Device, DeviceId, DeviceState, DeviceStore, DeviceUpdate, NewDevice, PendingEnrollment, Posture};
 use crate::sessions::{
-    Concurrency, Counts, Creation, Ended, Forgotten, Lockdown, Revocation, Session, SessionStore, Since, Standing,
+    ConcurrencyLimit, DeletedRows, LiveSince, Lockdown, Restrictions, Revocation, Session, SessionCounts,
+    SessionCreation, SessionEnd, SessionStore,
 };
 use crate::state::{Filter, Observer, PrincipalId, Probe, SessionId, StorageError, Thumbprint};
 use connection::Connector;
@@ -152,21 +153,22 @@ impl SessionStore for PostgresStore {
         self.run(async |client| statements::session(client, id).await).await
     }
 
-    async fn create(&self, session: Session, concurrency: Concurrency) -> Result<Creation, StorageError> {
+    async fn create(&self, session: Session, concurrency: ConcurrencyLimit) -> Result<SessionCreation, StorageError> {
         self.run(async |client| statements::create(client, &session, concurrency).await)
             .await
     }
 
-    async fn end(&self, id: SessionId, ended: Ended, seen_until_us: i64) -> Result<bool, StorageError> {
-        let end = async |client: &mut Client| statements::end(client, id, &ended, seen_until_us).await;
+    async fn end(&self, id: SessionId, ended: SessionEnd, used_until_us: i64) -> Result<bool, StorageError> {
+        let end = async |client: &mut Client| statements::end(client, id, &ended, used_until_us).await;
         match ended.caller {
             Some(_) => self.order(end).await,
             None => self.run(end).await,
         }
     }
 
-    async fn touch(&self, seen: Vec<(SessionId, i64)>) -> Result<(), StorageError> {
-        self.run(async |client| statements::touch(client, &seen).await).await
+    async fn record_uses(&self, seen: Vec<(SessionId, i64)>) -> Result<(), StorageError> {
+        self.run(async |client| statements::record_uses(client, &seen).await)
+            .await
     }
 
     async fn sessions(
@@ -182,30 +184,32 @@ impl SessionStore for PostgresStore {
     async fn last_sessions(
         &self,
         after: Option<PrincipalId>,
-        since: Since,
+        since: LiveSince,
         count_max: u32,
     ) -> Result<Vec<Session>, StorageError> {
         self.look(async |client| statements::last_sessions(client, after, since, count_max).await)
             .await
     }
 
-    async fn counts(&self, tenants_max: u32) -> Result<Counts, StorageError> {
+    async fn counts(&self, tenants_max: u32) -> Result<SessionCounts, StorageError> {
         self.clean(async |client| statements::counts(client, tenants_max).await)
             .await
     }
 
-    async fn forget(
+    async fn delete_expired(
         &self,
         seen_before_us: i64,
         revoked_before_us: i64,
         count_max: u32,
-    ) -> Result<Forgotten, StorageError> {
-        self.clean(async |client| statements::forget(client, seen_before_us, revoked_before_us, count_max).await)
-            .await
+    ) -> Result<DeletedRows, StorageError> {
+        self.clean(async |client| {
+            statements::delete_expired(client, seen_before_us, revoked_before_us, count_max).await
+        })
+        .await
     }
 
-    async fn standing(&self) -> Result<Standing, StorageError> {
-        self.order(async |client| statements::standing(client).await).await
+    async fn restrictions(&self) -> Result<Restrictions, StorageError> {
+        self.order(async |client| statements::restrictions(client).await).await
     }
 
     async fn revoke(&self, revocation: Revocation) -> Result<(), StorageError> {
@@ -251,7 +255,7 @@ impl DeviceStore for PostgresStore {
 
     async fn begin_enrollment(
         &self,
-        enrollment: Enrollment,
+        enrollment: PendingEnrollment,
         now_us: i64,
         count_max: u32,
     ) -> Result<bool, StorageError> {
@@ -259,7 +263,7 @@ impl DeviceStore for PostgresStore {
             .await
     }
 
-    async fn enroll(&self, new: NewDevice) -> Result<DeviceChange, StorageError> {
+    async fn enroll(&self, new: NewDevice) -> Result<DeviceUpdate, StorageError> {
         self.run(async |client| devices::enroll(client, &new).await).await
     }
 
@@ -268,12 +272,12 @@ impl DeviceStore for PostgresStore {
         id: DeviceId,
         state: DeviceState,
         now_us: i64,
-    ) -> Result<DeviceChange, StorageError> {
+    ) -> Result<DeviceUpdate, StorageError> {
         self.order(async |client| devices::set_state(client, id, state, now_us).await)
             .await
     }
 
-    async fn report_posture(&self, id: DeviceId, posture: Posture) -> Result<DeviceChange, StorageError> {
+    async fn report_posture(&self, id: DeviceId, posture: Posture) -> Result<DeviceUpdate, StorageError> {
         self.run(async |client| devices::report(client, id, &posture).await)
             .await
     }
@@ -283,7 +287,7 @@ impl DeviceStore for PostgresStore {
         id: DeviceId,
         thumbprint: Thumbprint,
         now_us: i64,
-    ) -> Result<DeviceChange, StorageError> {
+    ) -> Result<DeviceUpdate, StorageError> {
         self.order(async |client| devices::add_thumbprint(client, id, thumbprint, now_us).await)
             .await
     }
@@ -293,7 +297,7 @@ impl DeviceStore for PostgresStore {
         id: DeviceId,
         thumbprint: Thumbprint,
         now_us: i64,
-    ) -> Result<DeviceChange, StorageError> {
+    ) -> Result<DeviceUpdate, StorageError> {
         self.order(async |client| devices::remove_thumbprint(client, id, thumbprint, now_us).await)
             .await
     }

@@ -16,9 +16,10 @@ use picket_sqlite::{DatabaseFile, DatabaseSchema, SchemaError, WAL, disable_trig
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 use tokio::sync::{Semaphore, oneshot};
 
-use crate::devices::{Device, DeviceChange, DeviceId, DeviceState, DeviceStore, Enrollment, NewDevice, Posture};
+use crate::devices::{Device, DeviceId, DeviceState, DeviceStore, DeviceUpdate, NewDevice, PendingEnrollment, Posture};
 use crate::sessions::{
-    Concurrency, Counts, Creation, Ended, Forgotten, Lockdown, Revocation, Session, SessionStore, Since, Standing,
+    ConcurrencyLimit, DeletedRows, LiveSince, Lockdown, Restrictions, Revocation, Session, SessionCounts,
+    SessionCreation, SessionEnd, SessionStore,
 };
 use crate::state::{Filter, PrincipalId, Probe, SessionId, StorageError, Thumbprint};
 
@@ -130,18 +131,18 @@ impl SessionStore for SqliteStore {
         self.read(move |connection| statements::session(connection, id)).await
     }
 
-    async fn create(&self, session: Session, concurrency: Concurrency) -> Result<Creation, StorageError> {
+    async fn create(&self, session: Session, concurrency: ConcurrencyLimit) -> Result<SessionCreation, StorageError> {
         self.write(move |transaction| statements::create(transaction, &session, concurrency))
             .await
     }
 
-    async fn end(&self, id: SessionId, ended: Ended, seen_until_us: i64) -> Result<bool, StorageError> {
-        self.write(move |transaction| statements::end(transaction, id, &ended, seen_until_us))
+    async fn end(&self, id: SessionId, ended: SessionEnd, used_until_us: i64) -> Result<bool, StorageError> {
+        self.write(move |transaction| statements::end(transaction, id, &ended, used_until_us))
             .await
     }
 
-    async fn touch(&self, seen: Vec<(SessionId, i64)>) -> Result<(), StorageError> {
-        self.write(move |transaction| statements::touch(transaction, &seen))
+    async fn record_uses(&self, seen: Vec<(SessionId, i64)>) -> Result<(), StorageError> {
+        self.write(move |transaction| statements::record_uses(transaction, &seen))
             .await
     }
 
@@ -158,30 +159,32 @@ impl SessionStore for SqliteStore {
     async fn last_sessions(
         &self,
         after: Option<PrincipalId>,
-        since: Since,
+        since: LiveSince,
         count_max: u32,
     ) -> Result<Vec<Session>, StorageError> {
         self.read(move |connection| statements::last_sessions(connection, after, since, count_max))
             .await
     }
 
-    async fn counts(&self, tenants_max: u32) -> Result<Counts, StorageError> {
+    async fn counts(&self, tenants_max: u32) -> Result<SessionCounts, StorageError> {
         self.read(move |connection| statements::counts(connection, tenants_max))
             .await
     }
 
-    async fn forget(
+    async fn delete_expired(
         &self,
         seen_before_us: i64,
         revoked_before_us: i64,
         count_max: u32,
-    ) -> Result<Forgotten, StorageError> {
-        self.write(move |transaction| statements::forget(transaction, seen_before_us, revoked_before_us, count_max))
-            .await
+    ) -> Result<DeletedRows, StorageError> {
+        self.write(move |transaction| {
+            statements::delete_expired(transaction, seen_before_us, revoked_before_us, count_max)
+        })
+        .await
     }
 
-    async fn standing(&self) -> Result<Standing, StorageError> {
-        self.read(statements::standing).await
+    async fn restrictions(&self) -> Result<Restrictions, StorageError> {
+        self.read(statements::restrictions).await
     }
 
     async fn revoke(&self, revocation: Revocation) -> Result<(), StorageError> {
@@ -225,7 +228,7 @@ impl DeviceStore for SqliteStore {
 
     async fn begin_enrollment(
         &self,
-        enrollment: Enrollment,
+        enrollment: PendingEnrollment,
         now_us: i64,
         count_max: u32,
     ) -> Result<bool, StorageError> {
@@ -233,7 +236,7 @@ impl DeviceStore for SqliteStore {
             .await
     }
 
-    async fn enroll(&self, new: NewDevice) -> Result<DeviceChange, StorageError> {
+    async fn enroll(&self, new: NewDevice) -> Result<DeviceUpdate, StorageError> {
         self.write(move |transaction| devices::enroll(transaction, &new)).await
     }
 
@@ -242,12 +245,12 @@ impl DeviceStore for SqliteStore {
         id: DeviceId,
         state: DeviceState,
         now_us: i64,
-    ) -> Result<DeviceChange, StorageError> {
+    ) -> Result<DeviceUpdate, StorageError> {
         self.write(move |transaction| devices::set_state(transaction, id, state, now_us))
             .await
     }
 
-    async fn report_posture(&self, id: DeviceId, posture: Posture) -> Result<DeviceChange, StorageError> {
+    async fn report_posture(&self, id: DeviceId, posture: Posture) -> Result<DeviceUpdate, StorageError> {
         self.write(move |transaction| devices::report(transaction, id, &posture))
             .await
     }
@@ -257,7 +260,7 @@ impl DeviceStore for SqliteStore {
         id: DeviceId,
         thumbprint: Thumbprint,
         now_us: i64,
-    ) -> Result<DeviceChange, StorageError> {
+    ) -> Result<DeviceUpdate, StorageError> {
         self.write(move |transaction| devices::add_thumbprint(transaction, id, thumbprint, now_us))
             .await
     }
@@ -267,7 +270,7 @@ impl DeviceStore for SqliteStore {
         id: DeviceId,
         thumbprint: Thumbprint,
         now_us: i64,
-    ) -> Result<DeviceChange, StorageError> {
+    ) -> Result<DeviceUpdate, StorageError> {
         self.write(move |transaction| devices::remove_thumbprint(transaction, id, thumbprint, now_us))
             .await
     }

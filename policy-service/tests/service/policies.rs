@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use picket_policy_service::audit::{Act, Outcome};
 use picket_policy_service::policy::PolicyFiles;
-use picket_policy_service::revisions::{Choice, Order, RevisionFile};
+use picket_policy_service::revisions::{ActivationRequest, ActivationSource, RevisionFile};
 use picket_policy_service::storage::{self, Location};
 use picket_proto::v1;
 use picket_proto::v1::policy_admin_client::PolicyAdminClient;
@@ -457,14 +457,14 @@ async fn while_a_revision_cannot_be_loaded_nothing_is_decided(first: &mut Replic
         ca_file: None,
     };
     let store = storage::open(&location, Arc::new(|_| ())).await.unwrap();
-    let choice = Choice::New {
+    let choice = ActivationSource::New {
         digest: "ffff".to_owned(),
         files: vec![RevisionFile {
             name: "a.cedar".to_owned(),
             text: "secret text that is no policy".to_owned(),
         }],
     };
-    let order = Order {
+    let order = ActivationRequest {
         caller: OPERATOR.to_owned(),
         comment: String::new(),
         at_us: 1,
@@ -490,7 +490,7 @@ async fn while_a_revision_cannot_be_loaded_nothing_is_decided(first: &mut Replic
         name: file.name,
         text: file.text,
     };
-    let forged = Choice::New {
+    let forged = ActivationSource::New {
         digest: closed.to_owned(),
         files: files.into_iter().map(file).collect(),
     };

@@ -1,7 +1,7 @@
 //! Sessions through the real program.
 
 use picket_policy_service::audit::{self, Event, KeyEncryptionKey, SessionChange};
-use picket_policy_service::sessions::{EndReason, Ended};
+use picket_policy_service::sessions::{EndReason, SessionEnd};
 use picket_policy_service::state::{NamedBy, SessionId};
 use picket_policy_service::storage::{self, Location};
 use picket_proto::v1::policy_decision_client::PolicyDecisionClient;
@@ -101,7 +101,7 @@ async fn what_was_ended_while_the_service_was_down_is_refused() {
     let store = storage::open(&Location::Sqlite { file }, std::sync::Arc::new(|_| ()))
         .await
         .unwrap();
-    let ended = Ended {
+    let ended = SessionEnd {
         at_us: 1,
         reason: EndReason::Revoked,
         caller: None,

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use picket_policy_service::sessions::{
-    Concurrency, Counts, Creation, EndReason, Ended, Forgotten, Lockdown, Revocation, Session, Since, Standing, Target,
+    ConcurrencyLimit, DeletedRows, EndReason, LiveSince, Lockdown, Restrictions, Revocation, RevocationTarget, Session,
+    SessionCounts, SessionCreation, SessionEnd,
 };
 use picket_policy_service::state::{Filter, Fingerprint, NamedBy, PrincipalId, SessionId, Store, TenantId};
 use picket_policy_service::storage::Location;
@@ -15,7 +16,7 @@ const ISSUER: &str = "https://issuer.example";
 const OPERATOR: &str = "spiffe://example.org/operator";
 
 /// Counts all that were not ended.
-const MANY: Concurrency = Concurrency {
+const MANY: ConcurrencyLimit = ConcurrencyLimit {
     max: 100,
     first_seen_after_us: 0,
     last_seen_after_us: 0,
@@ -58,8 +59,8 @@ fn session(name: &str, subject: &str, first_seen_us: i64) -> Session {
     }
 }
 
-fn ended(reason: EndReason) -> Ended {
-    Ended {
+fn ended(reason: EndReason) -> SessionEnd {
+    SessionEnd {
         at_us: NOW_US + 5,
         reason,
         caller: Some(OPERATOR.to_owned()),
@@ -68,7 +69,7 @@ fn ended(reason: EndReason) -> Ended {
 
 async fn create(store: &dyn Store, name: &str, subject: &str, first_seen_us: i64) {
     let created = store.create(session(name, subject, first_seen_us), MANY).await.unwrap();
-    assert_eq!(created, Creation::Created { superseded: vec![] }, "{name}");
+    assert_eq!(created, SessionCreation::Created { superseded: vec![] }, "{name}");
 }
 
 async fn reason(store: &dyn Store, name: &str) -> Option<EndReason> {
@@ -97,7 +98,10 @@ async fn what_is_created_is_found(store: &dyn Store) {
 async fn the_first_of_two_creations_counts(store: &dyn Store) {
     create(store, "1", "alice", NOW_US).await;
     let second = store.create(session("1", "mallory", NOW_US + 1), MANY).await.unwrap();
-    assert_eq!(second, Creation::Existing(Box::new(session("1", "alice", NOW_US))));
+    assert_eq!(
+        second,
+        SessionCreation::Existing(Box::new(session("1", "alice", NOW_US)))
+    );
 }
 
 async fn the_oldest_session_that_counts_is_ended_for_a_new_one(store: &dyn Store) {
@@ -112,7 +116,7 @@ async fn the_oldest_session_that_counts_is_ended_for_a_new_one(store: &dyn Store
     }
     create(store, "bob's", "bob", NOW_US).await;
     for (name, _) in [("first", 3), ("second", 4)] {
-        store.touch(vec![(id(name), NOW_US + 50)]).await.unwrap();
+        store.record_uses(vec![(id(name), NOW_US + 50)]).await.unwrap();
     }
     assert!(
         store
@@ -120,7 +124,7 @@ async fn the_oldest_session_that_counts_is_ended_for_a_new_one(store: &dyn Store
             .await
             .unwrap()
     );
-    let concurrency = Concurrency {
+    let concurrency = ConcurrencyLimit {
         max: 2,
         first_seen_after_us: NOW_US,
         last_seen_after_us: NOW_US + 10,
@@ -130,14 +134,14 @@ async fn the_oldest_session_that_counts_is_ended_for_a_new_one(store: &dyn Store
         .await
         .unwrap();
     let superseded = vec![id("first")];
-    assert_eq!(created, Creation::Created { superseded });
+    assert_eq!(created, SessionCreation::Created { superseded });
     assert_eq!(reason(store, "first").await, Some(EndReason::Superseded));
     assert_eq!(reason(store, "ended").await, Some(EndReason::Revoked));
     for name in ["timed out", "idle", "second", "third", "bob's"] {
         assert_eq!(reason(store, name).await, None, "{name}");
     }
     // With one at most, the new one is the one, also where another seems to be younger.
-    let one = Concurrency { max: 1, ..MANY };
+    let one = ConcurrencyLimit { max: 1, ..MANY };
     store.create(session("fourth", "alice", NOW_US), one).await.unwrap();
     assert_eq!(reason(store, "fourth").await, None);
     for name in ["timed out", "idle", "second", "third"] {
@@ -146,7 +150,7 @@ async fn the_oldest_session_that_counts_is_ended_for_a_new_one(store: &dyn Store
 }
 
 async fn creations_at_once_leave_no_more_than_there_may_be(store: Arc<dyn Store>) {
-    let concurrency = Concurrency { max: 3, ..MANY };
+    let concurrency = ConcurrencyLimit { max: 3, ..MANY };
     let mut creations = tokio::task::JoinSet::new();
     for number in 0..24 {
         let store = Arc::clone(&store);
@@ -177,14 +181,14 @@ async fn a_session_ends_once(store: &dyn Store) {
     let found = store.session(id("1")).await.unwrap().unwrap();
     assert_eq!(found.ended, Some(compromised));
     // Neither a use nor a second creation revives it.
-    store.touch(vec![(id("1"), NOW_US + 10)]).await.unwrap();
+    store.record_uses(vec![(id("1"), NOW_US + 10)]).await.unwrap();
     store.create(session("1", "alice", NOW_US + 10), MANY).await.unwrap();
     assert_eq!(reason(store, "1").await, Some(EndReason::Compromised));
 }
 
 async fn a_session_that_was_used_since_does_not_end(store: &dyn Store) {
     create(store, "1", "alice", NOW_US).await;
-    store.touch(vec![(id("1"), NOW_US + 10)]).await.unwrap();
+    store.record_uses(vec![(id("1"), NOW_US + 10)]).await.unwrap();
     let idle = ended(EndReason::IdleTimeout);
     assert!(!store.end(id("1"), idle.clone(), NOW_US + 9).await.unwrap());
     assert_eq!(reason(store, "1").await, None);
@@ -195,9 +199,9 @@ async fn uses_move_forward_alone(store: &dyn Store) {
     create(store, "1", "alice", NOW_US).await;
     create(store, "2", "alice", NOW_US).await;
     let uses = vec![(id("2"), NOW_US - 5), (id("1"), NOW_US + 5), (id("unknown"), NOW_US)];
-    store.touch(uses).await.unwrap();
-    store.touch(vec![(id("1"), NOW_US + 3)]).await.unwrap();
-    store.touch(vec![]).await.unwrap();
+    store.record_uses(uses).await.unwrap();
+    store.record_uses(vec![(id("1"), NOW_US + 3)]).await.unwrap();
+    store.record_uses(vec![]).await.unwrap();
     let last_seen_us = async |name| store.session(id(name)).await.unwrap().unwrap().last_seen_us;
     assert_eq!((last_seen_us("1").await, last_seen_us("2").await), (NOW_US + 5, NOW_US));
     assert_eq!(store.session(id("unknown")).await.unwrap(), None);
@@ -233,24 +237,34 @@ async fn what_is_old_is_forgotten(store: &dyn Store) {
     for number in 0..5 {
         create(store, &number.to_string(), "alice", NOW_US + number).await;
     }
-    revoke(store, Target::Principal(PrincipalId::of(ISSUER, "old")), NOW_US).await;
-    revoke(store, Target::Principal(PrincipalId::of(ISSUER, "new")), NOW_US + 1).await;
-    let first = store.forget(NOW_US + 3, NOW_US + 1, 2).await.unwrap();
-    let expected = Forgotten {
+    revoke(
+        store,
+        RevocationTarget::Principal(PrincipalId::of(ISSUER, "old")),
+        NOW_US,
+    )
+    .await;
+    revoke(
+        store,
+        RevocationTarget::Principal(PrincipalId::of(ISSUER, "new")),
+        NOW_US + 1,
+    )
+    .await;
+    let first = store.delete_expired(NOW_US + 3, NOW_US + 1, 2).await.unwrap();
+    let expected = DeletedRows {
         sessions: 2,
         revocations: 1,
     };
     assert_eq!(first, expected);
-    let second = store.forget(NOW_US + 3, NOW_US + 1, 2).await.unwrap();
+    let second = store.delete_expired(NOW_US + 3, NOW_US + 1, 2).await.unwrap();
     assert_eq!((second.sessions, second.revocations), (1, 0));
     assert_eq!(store.counts(10).await.unwrap().all, 2);
     assert_eq!(store.session(id("2")).await.unwrap(), None);
     assert!(store.session(id("3")).await.unwrap().is_some());
-    assert_eq!(store.standing().await.unwrap().revocations.principals.len(), 1);
+    assert_eq!(store.restrictions().await.unwrap().revocations.principals.len(), 1);
 }
 
 async fn each_principal_is_found_once(store: &dyn Store) {
-    let since = Since {
+    let since = LiveSince {
         first_seen_after_us: NOW_US,
         last_seen_after_us: NOW_US + 10,
     };
@@ -260,19 +274,19 @@ async fn each_principal_is_found_once(store: &dyn Store) {
         for part in ["a", "b"] {
             create(store, &format!("{number}{part}"), subject, NOW_US + 1).await;
             store
-                .touch(vec![(id(&format!("{number}{part}")), NOW_US + 20)])
+                .record_uses(vec![(id(&format!("{number}{part}")), NOW_US + 20)])
                 .await
                 .unwrap();
         }
     }
     // The last use of one; one that has ended, one that is idle, and one that is too old do not count.
-    store.touch(vec![(id("0a"), NOW_US + 30)]).await.unwrap();
+    store.record_uses(vec![(id("0a"), NOW_US + 30)]).await.unwrap();
     for name in ["1a", "2a", "2b"] {
         assert!(store.end(id(name), ended(EndReason::Revoked), i64::MAX).await.unwrap());
     }
     create(store, "idle", "greta", NOW_US + 1).await;
     create(store, "old", "heidi", NOW_US).await;
-    store.touch(vec![(id("old"), NOW_US + 20)]).await.unwrap();
+    store.record_uses(vec![(id("old"), NOW_US + 20)]).await.unwrap();
     let mut found = Vec::new();
     loop {
         let after = found.last().map(|session: &Session| session.principal);
@@ -297,7 +311,7 @@ async fn each_principal_is_found_once(store: &dyn Store) {
 }
 
 async fn each_tenant_is_counted(store: &dyn Store) {
-    assert_eq!(store.counts(10).await.unwrap(), Counts::default());
+    assert_eq!(store.counts(10).await.unwrap(), SessionCounts::default());
     for (number, subject) in ["alice", "bob", "bob", "carol", "bob", "carol"].into_iter().enumerate() {
         create(store, &number.to_string(), subject, NOW_US).await;
     }
@@ -308,7 +322,7 @@ async fn each_tenant_is_counted(store: &dyn Store) {
     store.create(without, MANY).await.unwrap();
     // Ended ones are held as well.
     assert!(store.end(id("1"), ended(EndReason::Revoked), i64::MAX).await.unwrap());
-    let expected = Counts {
+    let expected = SessionCounts {
         all: 7,
         without_tenant: 1,
         tenants: vec![("bob's".to_owned(), 3), ("carol's".to_owned(), 2)],
@@ -316,7 +330,7 @@ async fn each_tenant_is_counted(store: &dyn Store) {
     assert_eq!(store.counts(2).await.unwrap(), expected);
 }
 
-async fn revoke(store: &dyn Store, target: Target, until_us: i64) {
+async fn revoke(store: &dyn Store, target: RevocationTarget, until_us: i64) {
     let revocation = Revocation {
         target,
         label: "label".to_owned(),
@@ -327,15 +341,15 @@ async fn revoke(store: &dyn Store, target: Target, until_us: i64) {
 }
 
 async fn what_was_ordered_stands(store: &dyn Store) {
-    assert_eq!(store.standing().await.unwrap(), Standing::default());
+    assert_eq!(store.restrictions().await.unwrap(), Restrictions::default());
     let (alice, acme) = (PrincipalId::of(ISSUER, "alice"), TenantId::of("acme"));
     for (target, until_us) in [
-        (Target::Principal(alice), 5),
-        (Target::Tenant(acme), 6),
-        (Target::Everything, 7),
+        (RevocationTarget::Principal(alice), 5),
+        (RevocationTarget::Tenant(acme), 6),
+        (RevocationTarget::Everything, 7),
         // An earlier one takes nothing back.
-        (Target::Everything, 3),
-        (Target::Principal(alice), 8),
+        (RevocationTarget::Everything, 3),
+        (RevocationTarget::Principal(alice), 8),
     ] {
         revoke(store, target, NOW_US + until_us).await;
     }
@@ -349,18 +363,18 @@ async fn what_was_ordered_stands(store: &dyn Store) {
     };
     assert!(store.set_lockdown(Some(lockdown.clone())).await.unwrap());
     assert!(!store.set_lockdown(Some(later)).await.unwrap());
-    let standing = store.standing().await.unwrap();
-    let mut expected = Standing {
+    let restrictions = store.restrictions().await.unwrap();
+    let mut expected = Restrictions {
         lockdown: Some(lockdown),
-        ..Standing::default()
+        ..Restrictions::default()
     };
-    expected.revocations.add(Target::Principal(alice), NOW_US + 8);
-    expected.revocations.add(Target::Tenant(acme), NOW_US + 6);
-    expected.revocations.add(Target::Everything, NOW_US + 7);
-    assert_eq!(standing, expected);
+    expected.revocations.add(RevocationTarget::Principal(alice), NOW_US + 8);
+    expected.revocations.add(RevocationTarget::Tenant(acme), NOW_US + 6);
+    expected.revocations.add(RevocationTarget::Everything, NOW_US + 7);
+    assert_eq!(restrictions, expected);
     assert!(store.set_lockdown(None).await.unwrap());
     assert!(!store.set_lockdown(None).await.unwrap());
-    assert_eq!(store.standing().await.unwrap().lockdown, None);
+    assert_eq!(store.restrictions().await.unwrap().lockdown, None);
 }
 
 async fn any_text_is_kept_as_it_is(store: &dyn Store) {
@@ -382,9 +396,12 @@ async fn what_was_acknowledged_is_there_after_a_restart(location: &Location) {
     let store = open(location).await;
     create(&*store, "1", "alice", NOW_US).await;
     assert!(store.end(id("1"), ended(EndReason::Revoked), i64::MAX).await.unwrap());
-    revoke(&*store, Target::Everything, NOW_US).await;
+    revoke(&*store, RevocationTarget::Everything, NOW_US).await;
     drop(store);
     let store = reopen(location).await;
     assert_eq!(reason(&*store, "1").await, Some(EndReason::Revoked));
-    assert_eq!(store.standing().await.unwrap().revocations.everything_us, Some(NOW_US));
+    assert_eq!(
+        store.restrictions().await.unwrap().revocations.everything_us,
+        Some(NOW_US)
+    );
 }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use picket_policy_service::devices::{
-    ChallengeDigest, Device, DeviceChange, DeviceId, DeviceState, Enrollment, NewDevice, OsName, OsVersion, Posture,
-    THUMBPRINTS_MAX,
+    ChallengeDigest, Device, DeviceId, DeviceState, DeviceUpdate, NewDevice, OsName, OsVersion, PendingEnrollment,
+    Posture, THUMBPRINTS_MAX,
 };
 use picket_policy_service::state::{Change, Filter, PrincipalId, Store, Thumbprint};
 use picket_policy_service::storage::Location;
@@ -38,8 +38,8 @@ fn key(number: u8) -> Thumbprint {
     Thumbprint::Key([number; 32])
 }
 
-fn enrollment(challenge: &str, subject: &str) -> Enrollment {
-    Enrollment {
+fn enrollment(challenge: &str, subject: &str) -> PendingEnrollment {
+    PendingEnrollment {
         challenge: ChallengeDigest::of(challenge),
         owner: PrincipalId::of(ISSUER, subject),
         issuer: ISSUER.to_owned(),
@@ -62,7 +62,7 @@ fn new(challenge: &str, number: u8) -> NewDevice {
 }
 
 fn device(number: u8, subject: &str) -> Device {
-    let Enrollment {
+    let PendingEnrollment {
         owner,
         issuer,
         subject,
@@ -97,8 +97,8 @@ fn posture() -> Posture {
     }
 }
 
-fn done(device: Device) -> DeviceChange {
-    DeviceChange::Done(Box::new(device))
+fn done(device: Device) -> DeviceUpdate {
+    DeviceUpdate::Done(Box::new(device))
 }
 
 async fn begin(store: &dyn Store, challenge: &str, subject: &str) {
@@ -119,14 +119,14 @@ async fn enroll(store: &dyn Store, number: u8, subject: &str) {
 }
 
 async fn a_challenge_is_answered_once(store: &dyn Store) {
-    assert_eq!(store.enroll(new("never made", 1)).await.unwrap(), DeviceChange::Missing);
+    assert_eq!(store.enroll(new("never made", 1)).await.unwrap(), DeviceUpdate::Missing);
     begin(store, "c", "alice").await;
     begin(store, "d", "alice").await;
     let late = NewDevice {
         now_us: NOW_US + 10,
         ..new("c", 1)
     };
-    assert_eq!(store.enroll(late).await.unwrap(), DeviceChange::Missing);
+    assert_eq!(store.enroll(late).await.unwrap(), DeviceUpdate::Missing);
     assert_eq!(store.enroll(new("c", 1)).await.unwrap(), done(device(1, "alice")));
     assert_eq!(store.device(id(1)).await.unwrap(), Some(device(1, "alice")));
     assert_eq!(store.device_of(key(1)).await.unwrap(), Some(device(1, "alice")));
@@ -135,14 +135,14 @@ async fn a_challenge_is_answered_once(store: &dyn Store) {
     assert_eq!(store.device(id(2)).await.unwrap(), None);
     // Replayed, with the same key or another.
     for number in [1, 2] {
-        assert_eq!(store.enroll(new("c", number)).await.unwrap(), DeviceChange::Missing);
+        assert_eq!(store.enroll(new("c", number)).await.unwrap(), DeviceUpdate::Missing);
     }
     // A key that is known already takes no other place, and the challenge waits on.
     let again = NewDevice {
         id: id(2),
         ..new("d", 1)
     };
-    assert_eq!(store.enroll(again).await.unwrap(), DeviceChange::Taken);
+    assert_eq!(store.enroll(again).await.unwrap(), DeviceUpdate::Taken);
     assert_eq!(store.enroll(new("d", 2)).await.unwrap(), done(device(2, "alice")));
 }
 
@@ -162,20 +162,20 @@ async fn a_thumbprint_is_of_one_device(store: &dyn Store) {
         done(added.clone())
     );
     let again = store.add_thumbprint(id(1), certificate, now_us + 5).await.unwrap();
-    assert_eq!(again, DeviceChange::Unchanged(Box::new(added.clone())));
+    assert_eq!(again, DeviceUpdate::Unchanged(Box::new(added.clone())));
     for taken in [certificate, key(1)] {
         assert_eq!(
             store.add_thumbprint(id(2), taken, now_us).await.unwrap(),
-            DeviceChange::Taken
+            DeviceUpdate::Taken
         );
     }
     assert_eq!(
         store.add_thumbprint(id(3), key(3), now_us).await.unwrap(),
-        DeviceChange::Missing
+        DeviceUpdate::Missing
     );
     assert_eq!(store.device_of(certificate).await.unwrap(), Some(added));
     let not_its_own = store.remove_thumbprint(id(2), certificate, now_us).await.unwrap();
-    assert_eq!(not_its_own, DeviceChange::Unchanged(Box::new(device(2, "bob"))));
+    assert_eq!(not_its_own, DeviceUpdate::Unchanged(Box::new(device(2, "bob"))));
     let removed = store.remove_thumbprint(id(1), certificate, NOW_US + 2).await.unwrap();
     let expected = Device {
         changed_us: NOW_US + 2,
@@ -186,7 +186,7 @@ async fn a_thumbprint_is_of_one_device(store: &dyn Store) {
     // It is free now.
     assert!(matches!(
         store.add_thumbprint(id(2), certificate, now_us).await.unwrap(),
-        DeviceChange::Done(_)
+        DeviceUpdate::Done(_)
     ));
 }
 
@@ -206,19 +206,19 @@ async fn what_is_retired_stays_as_it_is(store: &dyn Store) {
         let set = store.set_device_state(id(1), state, changed_us).await.unwrap();
         assert_eq!(set, done(in_state(state, changed_us)));
         let again = store.set_device_state(id(1), state, changed_us + 50).await.unwrap();
-        assert_eq!(again, DeviceChange::Unchanged(Box::new(in_state(state, changed_us))));
+        assert_eq!(again, DeviceUpdate::Unchanged(Box::new(in_state(state, changed_us))));
     }
     for state in [DeviceState::Trusted, DeviceState::Suspended, DeviceState::Enrolled] {
         let set = store.set_device_state(id(1), state, NOW_US).await.unwrap();
-        assert_eq!(set, DeviceChange::Retired, "{state:?}");
+        assert_eq!(set, DeviceUpdate::Retired, "{state:?}");
     }
     assert_eq!(
         store.add_thumbprint(id(1), key(2), NOW_US).await.unwrap(),
-        DeviceChange::Retired
+        DeviceUpdate::Retired
     );
     assert_eq!(
         store.remove_thumbprint(id(1), key(1), NOW_US).await.unwrap(),
-        DeviceChange::Retired
+        DeviceUpdate::Retired
     );
     // Its key cannot be enrolled anew.
     begin(store, "c", "mallory").await;
@@ -226,22 +226,22 @@ async fn what_is_retired_stays_as_it_is(store: &dyn Store) {
         id: id(2),
         ..new("c", 1)
     };
-    assert_eq!(store.enroll(again).await.unwrap(), DeviceChange::Taken);
+    assert_eq!(store.enroll(again).await.unwrap(), DeviceUpdate::Taken);
     let missing = store
         .set_device_state(id(7), DeviceState::Trusted, NOW_US)
         .await
         .unwrap();
-    assert_eq!(missing, DeviceChange::Missing);
+    assert_eq!(missing, DeviceUpdate::Missing);
 }
 
 async fn a_device_has_no_more_thumbprints_than_there_may_be(store: &dyn Store) {
     enroll(store, 1, "alice").await;
     for number in 2..=u8::try_from(THUMBPRINTS_MAX).unwrap() {
         let added = store.add_thumbprint(id(1), key(number), NOW_US).await.unwrap();
-        assert!(matches!(added, DeviceChange::Done(_)), "{number}");
+        assert!(matches!(added, DeviceUpdate::Done(_)), "{number}");
     }
     let added = store.add_thumbprint(id(1), key(200), NOW_US).await.unwrap();
-    assert_eq!(added, DeviceChange::TooMany);
+    assert_eq!(added, DeviceUpdate::TooMany);
     let device = store.device(id(1)).await.unwrap().unwrap();
     assert_eq!(device.thumbprints.len(), THUMBPRINTS_MAX);
     assert!(device.thumbprints.is_sorted());
@@ -279,7 +279,7 @@ async fn challenges_that_wait_are_limited_and_end(store: &dyn Store) {
     assert!(!begin("3", NOW_US + 9).await);
     // The others have ended.
     assert!(begin("4", NOW_US + 10).await);
-    assert_eq!(store.enroll(new("1", 1)).await.unwrap(), DeviceChange::Missing);
+    assert_eq!(store.enroll(new("1", 1)).await.unwrap(), DeviceUpdate::Missing);
 }
 
 async fn devices_are_limited(store: &dyn Store) {
@@ -289,11 +289,11 @@ async fn devices_are_limited(store: &dyn Store) {
         devices_max: 1,
         ..new("c", 2)
     };
-    assert_eq!(store.enroll(full).await.unwrap(), DeviceChange::TooMany);
+    assert_eq!(store.enroll(full).await.unwrap(), DeviceUpdate::TooMany);
     assert_eq!(store.device(id(2)).await.unwrap(), None);
     assert!(matches!(
         store.enroll(new("c", 2)).await.unwrap(),
-        DeviceChange::Done(_)
+        DeviceUpdate::Done(_)
     ));
 }
 
@@ -307,8 +307,8 @@ async fn a_challenge_that_is_answered_at_once_enrols_one(store: Arc<dyn Store>) 
     let mut enrolled = 0;
     while let Some(answer) = answers.join_next().await {
         let answer = answer.unwrap();
-        let is_enrolled = matches!(answer, DeviceChange::Done(_));
-        assert!(is_enrolled || answer == DeviceChange::Missing, "{answer:?}");
+        let is_enrolled = matches!(answer, DeviceUpdate::Done(_));
+        assert!(is_enrolled || answer == DeviceUpdate::Missing, "{answer:?}");
         enrolled += u32::from(is_enrolled);
     }
     assert_eq!(enrolled, 1);
@@ -325,7 +325,7 @@ async fn what_was_reported_is_there_after_a_restart(location: &Location) {
     let change = store.report_posture(id(1), posture()).await.unwrap();
     assert_eq!(change, done(reported.clone()));
     let missing = store.report_posture(id(2), posture()).await.unwrap();
-    assert_eq!(missing, DeviceChange::Missing);
+    assert_eq!(missing, DeviceUpdate::Missing);
     drop(store);
     let store = crate::reopen(location).await;
     assert_eq!(store.device(id(1)).await.unwrap(), Some(reported));

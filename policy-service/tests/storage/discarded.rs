@@ -4,11 +4,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use picket_policy_service::devices::{
-    ChallengeDigest, DeviceChange, DeviceId, DeviceState, Enrollment, NewDevice, OsName, OsVersion, Posture,
+    ChallengeDigest, DeviceId, DeviceState, DeviceUpdate, NewDevice, OsName, OsVersion, PendingEnrollment, Posture,
 };
-use picket_policy_service::revisions::{Choice, Order, RevisionFile};
-use picket_policy_service::roles::{Assigned, RoleAssignment, RoleKey};
-use picket_policy_service::sessions::{Concurrency, EndReason, Ended, Lockdown, Revocation, Session, Target};
+use picket_policy_service::revisions::{ActivationRequest, ActivationSource, RevisionFile};
+use picket_policy_service::roles::{AssignmentResult, RoleAssignment, RoleKey};
+use picket_policy_service::sessions::{
+    ConcurrencyLimit, EndReason, Lockdown, Revocation, RevocationTarget, Session, SessionEnd,
+};
 use picket_policy_service::state::{Fingerprint, NamedBy, PrincipalId, SessionId, StorageError, Store, Thumbprint};
 use picket_policy_service::storage::{self, Location};
 use uuid::Uuid;
@@ -88,8 +90,8 @@ fn lockdown() -> Lockdown {
     }
 }
 
-fn revision(text: &str) -> Choice {
-    Choice::New {
+fn revision(text: &str) -> ActivationSource {
+    ActivationSource::New {
         digest: text.to_owned(),
         files: vec![RevisionFile {
             name: "a.cedar".to_owned(),
@@ -98,8 +100,8 @@ fn revision(text: &str) -> Choice {
     }
 }
 
-fn order() -> Order {
-    Order {
+fn order() -> ActivationRequest {
+    ActivationRequest {
         caller: CALLER.to_owned(),
         comment: String::new(),
         at_us: NOW_US,
@@ -121,8 +123,8 @@ fn assignment(role: &str, until_us: Option<i64>) -> RoleAssignment {
     }
 }
 
-fn enrollment(challenge: &str) -> Enrollment {
-    Enrollment {
+fn enrollment(challenge: &str) -> PendingEnrollment {
+    PendingEnrollment {
         challenge: ChallengeDigest::of(challenge),
         owner: PrincipalId::of(ISSUER, "alice"),
         issuer: ISSUER.to_owned(),
@@ -150,7 +152,7 @@ fn new_device(challenge: &str, number: u8) -> NewDevice {
 
 /// What the writes change or delete.
 async fn prepare(store: &dyn Store) {
-    let many = Concurrency {
+    let many = ConcurrencyLimit {
         max: 100,
         first_seen_after_us: 0,
         last_seen_after_us: 0,
@@ -177,16 +179,16 @@ async fn prepare(store: &dyn Store) {
 
 /// Whether the store has acknowledged the write.
 async fn is_acknowledged(store: &dyn Store, write: Write) -> Result<bool, StorageError> {
-    let many = Concurrency {
+    let many = ConcurrencyLimit {
         max: 100,
         first_seen_after_us: 0,
         last_seen_after_us: 0,
     };
-    let done = |change: DeviceChange| matches!(change, DeviceChange::Done(_));
+    let done = |change: DeviceUpdate| matches!(change, DeviceUpdate::Done(_));
     match write {
         Write::Create => store.create(session("created"), many).await.map(|_| true),
         Write::End => {
-            let ended = Ended {
+            let ended = SessionEnd {
                 at_us: NOW_US,
                 reason: EndReason::Revoked,
                 caller: Some(CALLER.to_owned()),
@@ -196,7 +198,7 @@ async fn is_acknowledged(store: &dyn Store, write: Write) -> Result<bool, Storag
         }
         Write::Revoke => {
             let revocation = Revocation {
-                target: Target::Principal(PrincipalId::of(ISSUER, "alice")),
+                target: RevocationTarget::Principal(PrincipalId::of(ISSUER, "alice")),
                 label: String::new(),
                 until_us: NOW_US,
                 caller: CALLER.to_owned(),
@@ -208,11 +210,14 @@ async fn is_acknowledged(store: &dyn Store, write: Write) -> Result<bool, Storag
         Write::ActivateNew | Write::ActivateNewFiles => {
             store.activate(revision("another"), order()).await.map(|_| true)
         }
-        Write::Activate => store.activate(Choice::Existing(1), order()).await.map(|_| true),
+        Write::Activate => store
+            .activate(ActivationSource::Existing(1), order())
+            .await
+            .map(|_| true),
         Write::Assign => store.assign(assignment("new", None)).await.map(|_| true),
         Write::AssignAnew => {
             let assigned = store.assign(assignment("anew", Some(NOW_US + 1))).await;
-            assigned.map(|assigned| assigned == Assigned::Done)
+            assigned.map(|assigned| assigned == AssignmentResult::Done)
         }
         Write::Withdraw => store.withdraw(assignment("withdrawn", None).key).await.map(|_| true),
         Write::BeginEnrollment => store.begin_enrollment(enrollment("another"), NOW_US, 100).await,
@@ -328,7 +333,7 @@ pub(crate) async fn a_write_ahead_log_that_is_taken_away_ends_the_writes(locatio
 
 fn revoked() -> Revocation {
     Revocation {
-        target: Target::Principal(PrincipalId::of(ISSUER, "bob")),
+        target: RevocationTarget::Principal(PrincipalId::of(ISSUER, "bob")),
         label: String::new(),
         until_us: NOW_US,
         caller: CALLER.to_owned(),

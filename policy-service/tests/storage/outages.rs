@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use picket_policy_service::sessions::{Concurrency, EndReason, Ended, Session};
+use picket_policy_service::sessions::{ConcurrencyLimit, EndReason, Session, SessionEnd};
 use picket_policy_service::state::{Change, Fingerprint, NamedBy, PrincipalId, Probe, SessionId, StorageError};
 use picket_policy_service::storage::{self, Location};
 
@@ -13,7 +13,7 @@ use crate::postgres::Server;
 use crate::{confirm, open, postgres_at};
 
 const ISSUER: &str = "https://issuer.example";
-const MANY: Concurrency = Concurrency {
+const MANY: ConcurrencyLimit = ConcurrencyLimit {
     max: 100,
     first_seen_after_us: 0,
     last_seen_after_us: 0,
@@ -107,7 +107,7 @@ pub(crate) async fn where_nothing_can_be_written_nothing_is_confirmed(server: &S
     let error = until_it_fails(&*store).await;
     assert_eq!(error.reason(), "unreachable", "{error}");
     assert!(store.create(session("1", "acme"), MANY).await.is_err());
-    let ended = Ended {
+    let ended = SessionEnd {
         at_us: 1,
         reason: EndReason::Revoked,
         caller: None,

@@ -3,7 +3,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use picket_policy_service::revisions::{Activated, Activation, Choice, Order, Revision, RevisionFile};
+use picket_policy_service::revisions::{
+    Activation, ActivationRequest, ActivationResult, ActivationSource, Revision, RevisionFile,
+};
 use picket_policy_service::state::{Change, Store};
 use picket_policy_service::storage::Location;
 
@@ -30,15 +32,15 @@ fn file(name: &str, text: &str) -> RevisionFile {
     }
 }
 
-fn new(digest: &str) -> Choice {
-    Choice::New {
+fn new(digest: &str) -> ActivationSource {
+    ActivationSource::New {
         digest: digest.to_owned(),
         files: vec![file("a.cedar", digest)],
     }
 }
 
-fn order(comment: &str, expected_active: Option<Option<u64>>) -> Order {
-    Order {
+fn order(comment: &str, expected_active: Option<Option<u64>>) -> ActivationRequest {
+    ActivationRequest {
         caller: format!("spiffe://example.org/{comment}"),
         comment: comment.to_owned(),
         at_us: NOW_US,
@@ -46,7 +48,7 @@ fn order(comment: &str, expected_active: Option<Option<u64>>) -> Order {
     }
 }
 
-async fn activate(store: &dyn Store, choice: Choice) -> Activated {
+async fn activate(store: &dyn Store, choice: ActivationSource) -> ActivationResult {
     store.activate(choice, order("any", None)).await.unwrap()
 }
 
@@ -57,8 +59,8 @@ async fn nothing_is_active_at_first(store: &dyn Store) {
     assert_eq!(store.activations(None, 10).await.unwrap(), []);
     for number in [0, 1, u64::MAX] {
         assert_eq!(
-            activate(store, Choice::Existing(number)).await,
-            Activated::NoSuchRevision
+            activate(store, ActivationSource::Existing(number)).await,
+            ActivationResult::NoSuchRevision
         );
     }
     assert_eq!(store.active().await.unwrap(), None);
@@ -72,19 +74,19 @@ async fn revisions_are_numbered_without_gaps_and_kept_as_they_are(store: &dyn St
         file("schema.cedarschema", "s"),
         file("tests/é.yaml", "t"),
     ];
-    let choice = Choice::New {
+    let choice = ActivationSource::New {
         digest: "0123456789abcdef".to_owned(),
         files: files.clone(),
     };
     assert_eq!(
         store.activate(choice, order("first", None)).await.unwrap(),
-        Activated::Done(1)
+        ActivationResult::Done(1)
     );
-    assert_eq!(activate(store, new("2")).await, Activated::Done(2));
+    assert_eq!(activate(store, new("2")).await, ActivationResult::Done(2));
     // What fails takes no number.
     let refused = store.activate(new("x"), order("x", Some(Some(9)))).await.unwrap();
-    assert_eq!(refused, Activated::OtherActive(Some(2)));
-    assert_eq!(activate(store, new("3")).await, Activated::Done(3));
+    assert_eq!(refused, ActivationResult::OtherActive(Some(2)));
+    assert_eq!(activate(store, new("3")).await, ActivationResult::Done(3));
     let (revision, found) = store.revision(1).await.unwrap().unwrap();
     assert_eq!(found, files);
     let expected = Revision {
@@ -102,13 +104,13 @@ async fn revisions_are_numbered_without_gaps_and_kept_as_they_are(store: &dyn St
 
 async fn an_activation_that_expects_another_revision_changes_nothing(store: &dyn Store) {
     let expecting = async |choice, expected| store.activate(choice, order("any", Some(expected))).await.unwrap();
-    assert_eq!(expecting(new("1"), Some(1)).await, Activated::OtherActive(None));
-    assert_eq!(expecting(new("1"), None).await, Activated::Done(1));
-    assert_eq!(expecting(new("2"), None).await, Activated::OtherActive(Some(1)));
-    assert_eq!(expecting(new("2"), Some(1)).await, Activated::Done(2));
+    assert_eq!(expecting(new("1"), Some(1)).await, ActivationResult::OtherActive(None));
+    assert_eq!(expecting(new("1"), None).await, ActivationResult::Done(1));
+    assert_eq!(expecting(new("2"), None).await, ActivationResult::OtherActive(Some(1)));
+    assert_eq!(expecting(new("2"), Some(1)).await, ActivationResult::Done(2));
     assert_eq!(
-        expecting(Choice::Existing(1), Some(1)).await,
-        Activated::OtherActive(Some(2))
+        expecting(ActivationSource::Existing(1), Some(1)).await,
+        ActivationResult::OtherActive(Some(2))
     );
     assert_eq!(store.active().await.unwrap(), Some(2));
     assert_eq!(store.revisions(None, 10).await.unwrap().len(), 2);
@@ -119,11 +121,13 @@ async fn an_older_revision_is_activated_again_and_the_history_says_so(store: &dy
     for digest in ["1", "2"] {
         activate(store, new(digest)).await;
     }
-    let back = store.activate(Choice::Existing(1), order("back", Some(Some(2)))).await;
-    assert_eq!(back.unwrap(), Activated::Done(1));
+    let back = store
+        .activate(ActivationSource::Existing(1), order("back", Some(Some(2))))
+        .await;
+    assert_eq!(back.unwrap(), ActivationResult::Done(1));
     assert_eq!(store.active().await.unwrap(), Some(1));
     // The next one is a new number, not that of the one that was left.
-    assert_eq!(activate(store, new("3")).await, Activated::Done(3));
+    assert_eq!(activate(store, new("3")).await, ActivationResult::Done(3));
     let history = store.activations(None, 10).await.unwrap();
     let steps: Vec<_> = history
         .iter()
@@ -154,12 +158,14 @@ async fn of_activations_at_once_one_finds_what_it_expects(store: Arc<dyn Store>)
     let mut done = 0;
     while let Some(attempt) = attempts.join_next().await {
         match attempt.unwrap() {
-            Activated::Done(number) => {
+            ActivationResult::Done(number) => {
                 assert_eq!(number, 1);
                 done += 1;
             }
-            other @ (Activated::OtherActive(_) | Activated::NoSuchRevision | Activated::TooMany) => {
-                assert_eq!(other, Activated::OtherActive(Some(1)));
+            other @ (ActivationResult::OtherActive(_)
+            | ActivationResult::NoSuchRevision
+            | ActivationResult::TooMany) => {
+                assert_eq!(other, ActivationResult::OtherActive(Some(1)));
             }
         }
     }
@@ -206,11 +212,11 @@ async fn a_revision_may_be_as_large_as_the_limits_say(location: &Location) {
     let files: Vec<_> = (0..2000)
         .map(|number| file(&format!("{number:04}.cedar"), &text))
         .collect();
-    let choice = Choice::New {
+    let choice = ActivationSource::New {
         digest: "large".to_owned(),
         files: files.clone(),
     };
-    assert_eq!(activate(&*store, choice).await, Activated::Done(1));
+    assert_eq!(activate(&*store, choice).await, ActivationResult::Done(1));
     drop(store);
     let store = crate::reopen(location).await;
     assert_eq!(store.active().await.unwrap(), Some(1));

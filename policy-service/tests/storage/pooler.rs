@@ -39,5 +39,5 @@ pub(crate) async fn a_pooler_that_keeps_notifications_back_is_refused(server: &S
     };
     assert!(direct.set_lockdown(Some(lockdown)).await.unwrap());
     store.probe().await.unwrap();
-    assert_eq!(*changes.lock().unwrap(), [Change::Anything, Change::Standing]);
+    assert_eq!(*changes.lock().unwrap(), [Change::Anything, Change::Restrictions]);
 }

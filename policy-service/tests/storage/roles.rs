@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use picket_policy_service::roles::{Assigned, ROLE_ASSIGNMENTS_MAX, RoleAssignment, RoleFilter, RoleKey};
+use picket_policy_service::roles::{AssignmentResult, ROLE_ASSIGNMENTS_MAX, RoleAssignment, RoleFilter, RoleKey};
 use picket_policy_service::state::{Change, Store};
 use picket_policy_service::storage::Location;
 
@@ -41,7 +41,7 @@ fn assignment(key: RoleKey, until_us: Option<i64>) -> RoleAssignment {
     }
 }
 
-async fn assign(store: &dyn Store, key: RoleKey, until_us: Option<i64>) -> Assigned {
+async fn assign(store: &dyn Store, key: RoleKey, until_us: Option<i64>) -> AssignmentResult {
     store.assign(assignment(key, until_us)).await.unwrap()
 }
 
@@ -49,13 +49,13 @@ async fn there_is_one_assignment_of_each_role(store: &dyn Store) {
     assert_eq!(store.roles().await.unwrap(), []);
     let (anywhere, at_acme) = (key("alice", "reader", None), key("alice", "reader", Some("acme")));
     for (key, until_us, expected) in [
-        (&anywhere, None, Assigned::Done),
-        (&anywhere, None, Assigned::Unchanged),
-        (&at_acme, None, Assigned::Done),
-        (&anywhere, Some(NOW_US + 5), Assigned::Done),
-        (&anywhere, Some(NOW_US + 5), Assigned::Unchanged),
-        (&anywhere, Some(NOW_US + 4), Assigned::Done),
-        (&at_acme, None, Assigned::Unchanged),
+        (&anywhere, None, AssignmentResult::Done),
+        (&anywhere, None, AssignmentResult::Unchanged),
+        (&at_acme, None, AssignmentResult::Done),
+        (&anywhere, Some(NOW_US + 5), AssignmentResult::Done),
+        (&anywhere, Some(NOW_US + 5), AssignmentResult::Unchanged),
+        (&anywhere, Some(NOW_US + 4), AssignmentResult::Done),
+        (&at_acme, None, AssignmentResult::Unchanged),
     ] {
         assert_eq!(
             assign(store, key.clone(), until_us).await,
@@ -186,7 +186,7 @@ async fn assignments_at_once_leave_one_of_each(store: Arc<dyn Store>) {
         attempts.spawn(async move { assign(&*store, key("alice", "reader", None), Some(NOW_US + 1 + number)).await });
     }
     while let Some(attempt) = attempts.join_next().await {
-        assert_eq!(attempt.unwrap(), Assigned::Done);
+        assert_eq!(attempt.unwrap(), AssignmentResult::Done);
     }
     assert_eq!(store.roles().await.unwrap().len(), 1);
 }
@@ -219,14 +219,14 @@ async fn the_limit_holds(store: &dyn Store) {
     println!("{} role assignments were read in {:?}", roles.len(), begin.elapsed());
     assert_eq!(
         assign(store, key("alice", "one more", None), None).await,
-        Assigned::TooMany
+        AssignmentResult::TooMany
     );
     // One that is there gets another end, and what has ended makes room.
     let first = key("0", "role", None);
-    assert_eq!(assign(store, first, Some(NOW_US)).await, Assigned::Done);
+    assert_eq!(assign(store, first, Some(NOW_US)).await, AssignmentResult::Done);
     assert_eq!(
         assign(store, key("alice", "one more", None), None).await,
-        Assigned::Done
+        AssignmentResult::Done
     );
     assert_eq!(store.roles().await.unwrap().len(), roles.len());
 }

@@ -3,7 +3,9 @@
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use picket_policy_service::sessions::{Concurrency, EndReason, Ended, Lockdown, Revocation, Session, Target};
+use picket_policy_service::sessions::{
+    ConcurrencyLimit, EndReason, Lockdown, Revocation, RevocationTarget, Session, SessionEnd,
+};
 use picket_policy_service::state::{Change, Fingerprint, NamedBy, PrincipalId, SessionId, StorageError, Store};
 use picket_policy_service::storage::{self, DatabaseFileError, Location};
 
@@ -126,7 +128,7 @@ pub(crate) async fn changes_are_told(server: &Server, folder: &Path) {
         last_seen_us: now_us,
         ended: None,
     };
-    let one = Concurrency {
+    let one = ConcurrencyLimit {
         max: 1,
         first_seen_after_us: 0,
         last_seen_after_us: 0,
@@ -138,7 +140,7 @@ pub(crate) async fn changes_are_told(server: &Server, folder: &Path) {
     first.create(session("2"), one).await.unwrap();
     second.probe().await.unwrap();
     assert_eq!(take(), [Change::Session(session("1").id)]);
-    let ended = Ended {
+    let ended = SessionEnd {
         at_us: now_us,
         reason: EndReason::Revoked,
         caller: None,
@@ -147,14 +149,14 @@ pub(crate) async fn changes_are_told(server: &Server, folder: &Path) {
     second.probe().await.unwrap();
     assert_eq!(take(), [Change::Session(session("2").id)]);
     let revocation = Revocation {
-        target: Target::Principal(principal),
+        target: RevocationTarget::Principal(principal),
         label: String::new(),
         until_us: now_us,
         caller: String::new(),
     };
     first.revoke(revocation).await.unwrap();
     second.probe().await.unwrap();
-    assert_eq!(take(), [Change::Standing]);
+    assert_eq!(take(), [Change::Restrictions]);
     let lockdown = Lockdown {
         at_us: now_us,
         caller: String::new(),
@@ -162,7 +164,7 @@ pub(crate) async fn changes_are_told(server: &Server, folder: &Path) {
     first.set_lockdown(Some(lockdown)).await.unwrap();
     first.set_lockdown(None).await.unwrap();
     second.probe().await.unwrap();
-    assert_eq!(take(), [Change::Standing, Change::Standing]);
+    assert_eq!(take(), [Change::Restrictions, Change::Restrictions]);
 
     // One whose connections were cut is told that anything may have changed.
     server

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use picket_policy_service::devices::{ChallengeDigest, DeviceChange, DeviceId, Enrollment, NewDevice};
+use picket_policy_service::devices::{ChallengeDigest, DeviceId, DeviceUpdate, NewDevice, PendingEnrollment};
 use picket_policy_service::state::{PrincipalId, Store, Thumbprint};
 use picket_policy_service::storage::{self, Location};
 use picket_proto::v1;
@@ -146,7 +146,7 @@ async fn enroll(file: &Path, devices: u64) -> Result<()> {
 async fn enroll_one(store: &dyn Store, number: u64, devices_max: u64) -> Result<()> {
     let now_us = clock::now_s().saturating_mul(1_000_000);
     let subject = user(number);
-    let enrollment = Enrollment {
+    let enrollment = PendingEnrollment {
         challenge: ChallengeDigest::of(&number.to_string()),
         owner: PrincipalId::of(ISSUER, &subject),
         issuer: ISSUER.to_owned(),
@@ -170,7 +170,7 @@ async fn enroll_one(store: &dyn Store, number: u64, devices_max: u64) -> Result<
     );
     let enrolled = store.enroll(new).await?;
     ensure!(
-        matches!(enrolled, DeviceChange::Done(_)),
+        matches!(enrolled, DeviceUpdate::Done(_)),
         "a device is not enrolled: {enrolled:?}"
     );
     Ok(())

@@ -1,4 +1,4 @@
-//! Trust: what it is made of, and how long it stays the same.
+//! DeviceTrust: what it is made of, and how long it stays the same.
 
 use proptest::prelude::{any, prop_assert, prop_assert_eq, proptest};
 use uuid::Uuid;
@@ -9,7 +9,7 @@ use crate::state::{PrincipalId, Thumbprint};
 
 const DAY_US: i64 = 86_400_000_000;
 const REPORTED_US: i64 = 1_700_000_000_000_000;
-const WEIGHTS: Weights = Weights {
+const WEIGHTS: TrustWeights = TrustWeights {
     trusted_points: 100,
     enrolled_points: 50,
     noncompliance_points: 30,
@@ -61,10 +61,10 @@ fn device(state: DeviceState, posture: Option<Posture>) -> Device {
     }
 }
 
-fn of(change: impl FnOnce(&mut Posture)) -> Trust {
+fn of(change: impl FnOnce(&mut Posture)) -> DeviceTrust {
     let mut posture = posture();
     change(&mut posture);
-    trust(
+    assess_trust(
         &device(DeviceState::Trusted, Some(posture)),
         &compliance(),
         &WEIGHTS,
@@ -93,7 +93,7 @@ fn each_requirement_counts_and_one_is_enough_not_to_comply() {
     for (requirement, change) in changes {
         let trust = of(change);
         assert_eq!((trust.score, trust.is_compliant, trust.is_trusted), (70, false, false));
-        assert_eq!(trust.parts[1].cause, Cause::NotCompliant(requirement));
+        assert_eq!(trust.parts[1].cause, TrustCause::NotCompliant(requirement));
     }
     let trust = of(|posture| {
         posture.is_managed = false;
@@ -105,17 +105,17 @@ fn each_requirement_counts_and_one_is_enough_not_to_comply() {
 #[test]
 fn a_device_of_which_nothing_is_known_complies_with_nothing_that_is_asked_for() {
     let unreported = device(DeviceState::Trusted, None);
-    let found = trust(&unreported, &compliance(), &WEIGHTS, 0);
+    let found = assess_trust(&unreported, &compliance(), &WEIGHTS, 0);
     assert_eq!((found.score, found.is_compliant, found.is_trusted), (63, false, false));
     assert_eq!(found.same_for_us, None);
-    let found = trust(&unreported, &Compliance::default(), &WEIGHTS, 0);
+    let found = assess_trust(&unreported, &Compliance::default(), &WEIGHTS, 0);
     assert_eq!((found.score, found.is_compliant, found.is_trusted), (93, true, true));
 }
 
 #[test]
 fn only_an_operator_makes_a_device_trusted() {
     for state in [DeviceState::Enrolled, DeviceState::Suspended, DeviceState::Retired] {
-        let found = trust(&device(state, Some(posture())), &compliance(), &WEIGHTS, REPORTED_US);
+        let found = assess_trust(&device(state, Some(posture())), &compliance(), &WEIGHTS, REPORTED_US);
         let expected = if state == DeviceState::Enrolled { 50 } else { 0 };
         assert_eq!((found.score, found.is_trusted), (expected, false), "{state:?}");
         assert!(found.is_compliant);
@@ -127,13 +127,13 @@ fn failures_count_up_to_a_limit() {
     assert_eq!(of(|posture| posture.failures = 2).score, 80);
     assert_eq!(of(|posture| posture.failures = 3).score, 75);
     assert_eq!(of(|posture| posture.failures = u16::MAX).score, 75);
-    let too_low = Weights {
+    let too_low = TrustWeights {
         failure_points_max: 90,
         ..WEIGHTS
     };
     let mut failing = posture();
     failing.failures = 5;
-    let found = trust(
+    let found = assess_trust(
         &device(DeviceState::Trusted, Some(failing)),
         &compliance(),
         &too_low,
@@ -147,7 +147,7 @@ fn failures_count_up_to_a_limit() {
 fn trust_falls_with_the_age_of_the_report_and_says_when() {
     let at = |age_us: i64| {
         let device = device(DeviceState::Trusted, Some(posture()));
-        trust(&device, &compliance(), &WEIGHTS, REPORTED_US + age_us)
+        assess_trust(&device, &compliance(), &WEIGHTS, REPORTED_US + age_us)
     };
     for (age_us, score, same_for_us) in [
         (-DAY_US, 100, Some(2 * DAY_US)),
@@ -179,13 +179,13 @@ proptest! {
         reported.is_disk_encrypted = disk;
         let device = device(DeviceState::ALL[state], is_known.then_some(reported));
         let compliance = Compliance { posture_age_us_max: limit_us, ..compliance() };
-        let weights = Weights { age_points: points, age_points_max: max, age_step_us: step_us, ..WEIGHTS };
+        let weights = TrustWeights { age_points: points, age_points_max: max, age_step_us: step_us, ..WEIGHTS };
         let now_us = REPORTED_US + age_us;
-        let now = trust(&device, &compliance, &weights, now_us);
+        let now = assess_trust(&device, &compliance, &weights, now_us);
         prop_assert!(now.score <= TRUST_SCORE_MAX);
         prop_assert!(now.same_for_us.is_none_or(|same_for_us| same_for_us > 0));
         let same_for_us = now.same_for_us.unwrap_or(100 * DAY_US);
-        let then = trust(&device, &compliance, &weights, now_us + (same_for_us - 1) * part / 1000);
+        let then = assess_trust(&device, &compliance, &weights, now_us + (same_for_us - 1) * part / 1000);
         prop_assert_eq!(
             (now.score, now.is_compliant, now.is_trusted),
             (then.score, then.is_compliant, then.is_trusted)

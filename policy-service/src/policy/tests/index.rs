@@ -13,7 +13,7 @@ use super::super::needs::{Needs, Reach};
 use super::super::syntax::{Traits, traits_of};
 use super::*;
 use crate::devices::{
-    self, Compliance, Device, DeviceId, DeviceState, OsName, OsVersion, Posture, SeenDevice, Weights,
+    self, Compliance, Device, DeviceId, DeviceState, OsName, OsVersion, Posture, SeenDevice, TrustWeights,
 };
 use crate::state::PrincipalId;
 
@@ -451,7 +451,7 @@ fn device_of(request: &AccessRequest, now_us: u64) -> Option<SeenDevice> {
         enrolled_us: 0,
         changed_us: 0,
     };
-    let weights = Weights {
+    let weights = TrustWeights {
         trusted_points: 100,
         enrolled_points: 50,
         noncompliance_points: 30,
@@ -463,7 +463,7 @@ fn device_of(request: &AccessRequest, now_us: u64) -> Option<SeenDevice> {
         trusted_from: 60,
     };
     let now_us = i64::try_from(now_us).unwrap();
-    let trust = devices::trust(&device, &Compliance::default(), &weights, now_us);
+    let trust = devices::assess_trust(&device, &Compliance::default(), &weights, now_us);
     let owner = request
         .principal
         .as_ref()

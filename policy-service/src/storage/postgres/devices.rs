@@ -7,7 +7,7 @@ use super::backend;
 use super::schema::get;
 use super::statements::{query, write_rows};
 use crate::devices::{
-    self, ChallengeDigest, Device, DeviceChange, DeviceId, DeviceState, Enrollment, NewDevice, OsName, OsVersion,
+    ChallengeDigest, Device, DeviceId, DeviceState, DeviceUpdate, NewDevice, OsName, OsVersion, PendingEnrollment,
     Posture,
 };
 use crate::state::{Filter, PrincipalId, StorageError, Thumbprint};
@@ -76,7 +76,7 @@ pub(super) async fn devices(
 
 pub(super) async fn begin_enrollment(
     client: &Client,
-    enrollment: &Enrollment,
+    enrollment: &PendingEnrollment,
     now_us: i64,
     count_max: u32,
 ) -> Result<bool> {
@@ -103,7 +103,7 @@ pub(super) async fn begin_enrollment(
     Ok(!rows.is_empty())
 }
 
-pub(super) async fn enroll(client: &mut Client, new: &NewDevice) -> Result<DeviceChange> {
+pub(super) async fn enroll(client: &mut Client, new: &NewDevice) -> Result<DeviceUpdate> {
     let transaction = client.transaction().await.map_err(backend)?;
     run(&transaction, "SELECT pg_advisory_xact_lock($1)", &[&ENROLLMENT_LOCK]).await?;
     // Where anything is in the way, the transaction is given up, and the challenge waits on.
@@ -116,19 +116,19 @@ pub(super) async fn enroll(client: &mut Client, new: &NewDevice) -> Result<Devic
         .await
         .map_err(backend)?;
     let Some(answered) = answered else {
-        return Ok(DeviceChange::Missing);
+        return Ok(DeviceUpdate::Missing);
     };
     if owner_of(&transaction, new.thumbprint).await?.is_some() {
-        return Ok(DeviceChange::Taken);
+        return Ok(DeviceUpdate::Taken);
     }
     let held = transaction
         .query_one("SELECT count(*) FROM picket.device", &[])
         .await
         .map_err(backend)?;
     if u64::try_from(get::<i64>(&held, 0)?).unwrap_or(u64::MAX) >= new.devices_max {
-        return Ok(DeviceChange::TooMany);
+        return Ok(DeviceUpdate::TooMany);
     }
-    let device = devices::enrolled(read_enrollment(&answered)?, new);
+    let device = Device::enrolled(read_enrollment(&answered)?, new);
     write_row(
         &transaction,
         "INSERT INTO picket.device (id, owner, issuer, subject, tenant, label, state, enrolled_us, changed_us)
@@ -147,7 +147,7 @@ pub(super) async fn enroll(client: &mut Client, new: &NewDevice) -> Result<Devic
     )
     .await?;
     if insert_thumbprint(&transaction, device.id, new.thumbprint).await? == 0 {
-        return Ok(DeviceChange::Taken);
+        return Ok(DeviceUpdate::Taken);
     }
     commit(transaction, device, None).await
 }
@@ -157,13 +157,13 @@ pub(super) async fn set_state(
     id: DeviceId,
     state: DeviceState,
     now_us: i64,
-) -> Result<DeviceChange> {
+) -> Result<DeviceUpdate> {
     let transaction = client.transaction().await.map_err(backend)?;
     let device = match locked(&transaction, id)
         .await?
-        .map(|device| devices::check_state(device, state))
+        .map(|device| device.check_state_change(state))
     {
-        None => return Ok(DeviceChange::Missing),
+        None => return Ok(DeviceUpdate::Missing),
         Some(Err(instead)) => return Ok(instead),
         Some(Ok(device)) => device,
     };
@@ -181,10 +181,10 @@ pub(super) async fn set_state(
     commit(transaction, device, None).await
 }
 
-pub(super) async fn report(client: &mut Client, id: DeviceId, posture: &Posture) -> Result<DeviceChange> {
+pub(super) async fn report(client: &mut Client, id: DeviceId, posture: &Posture) -> Result<DeviceUpdate> {
     let transaction = client.transaction().await.map_err(backend)?;
     let Some(device) = locked(&transaction, id).await? else {
-        return Ok(DeviceChange::Missing);
+        return Ok(DeviceUpdate::Missing);
     };
     write_row(
         &transaction,
@@ -215,18 +215,18 @@ pub(super) async fn add_thumbprint(
     id: DeviceId,
     thumbprint: Thumbprint,
     now_us: i64,
-) -> Result<DeviceChange> {
+) -> Result<DeviceUpdate> {
     let transaction = client.transaction().await.map_err(backend)?;
     let Some(device) = locked(&transaction, id).await? else {
-        return Ok(DeviceChange::Missing);
+        return Ok(DeviceUpdate::Missing);
     };
     let owner = owner_of(&transaction, thumbprint).await?;
-    let mut device = match devices::check_addition(device, owner) {
+    let mut device = match device.check_thumbprint_addition(owner) {
         Ok(device) => device,
         Err(instead) => return Ok(instead),
     };
     if insert_thumbprint(&transaction, id, thumbprint).await? == 0 {
-        return Ok(DeviceChange::Taken);
+        return Ok(DeviceUpdate::Taken);
     }
     device.thumbprints.push(thumbprint);
     device.thumbprints.sort_unstable();
@@ -239,12 +239,12 @@ pub(super) async fn remove_thumbprint(
     id: DeviceId,
     thumbprint: Thumbprint,
     now_us: i64,
-) -> Result<DeviceChange> {
+) -> Result<DeviceUpdate> {
     let transaction = client.transaction().await.map_err(backend)?;
     let Some(device) = locked(&transaction, id).await? else {
-        return Ok(DeviceChange::Missing);
+        return Ok(DeviceUpdate::Missing);
     };
-    let mut device = match devices::check_removal(device, thumbprint) {
+    let mut device = match device.check_thumbprint_removal(thumbprint) {
         Ok(device) => device,
         Err(instead) => return Ok(instead),
     };
@@ -319,7 +319,7 @@ async fn run(transaction: &Transaction<'_>, sql: &str, parameters: &[Parameter<'
 }
 
 /// Tells everybody by what the device is known, or was until now, and ends the transaction.
-async fn commit(transaction: Transaction<'_>, device: Device, gone: Option<Thumbprint>) -> Result<DeviceChange> {
+async fn commit(transaction: Transaction<'_>, device: Device, gone: Option<Thumbprint>) -> Result<DeviceUpdate> {
     let known_by = device.thumbprints.iter().copied().chain(gone);
     let payloads: Vec<String> = known_by.map(|thumbprint| format!("device {thumbprint}")).collect();
     run(
@@ -329,7 +329,7 @@ async fn commit(transaction: Transaction<'_>, device: Device, gone: Option<Thumb
     )
     .await?;
     transaction.commit().await.map_err(backend)?;
-    Ok(DeviceChange::Done(Box::new(device)))
+    Ok(DeviceUpdate::Done(Box::new(device)))
 }
 
 fn read_device(row: &Row) -> Result<Device> {
@@ -367,8 +367,8 @@ fn read_posture(row: &Row) -> Result<Option<Posture>> {
     }))
 }
 
-fn read_enrollment(row: &Row) -> Result<Enrollment> {
-    Ok(Enrollment {
+fn read_enrollment(row: &Row) -> Result<PendingEnrollment> {
+    Ok(PendingEnrollment {
         challenge: bytes(row, 0, ChallengeDigest::from_slice)?,
         owner: bytes(row, 1, PrincipalId::from_slice)?,
         issuer: get(row, 2)?,

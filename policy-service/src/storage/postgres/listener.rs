@@ -144,7 +144,7 @@ fn change(payload: &str) -> Change {
     match payload.split_once(' ') {
         Some(("session", id)) => id.parse::<SessionId>().map_or(Change::Anything, Change::Session),
         Some(("device", thumbprint)) => thumbprint.parse().map_or(Change::Anything, Change::Device),
-        None if payload == "standing" => Change::Standing,
+        None if payload == "standing" => Change::Restrictions,
         None if payload == "policies" => Change::Policies,
         None if payload == "roles" => Change::Roles,
         Some(_) | None => Change::Anything,
@@ -160,7 +160,7 @@ mod tests {
     fn what_is_not_understood_could_mean_anything() {
         let id = SessionId::of("https://issuer.example", NamedBy::SessionId, "1");
         assert_eq!(change(&format!("session {id}")), Change::Session(id));
-        assert_eq!(change("standing"), Change::Standing);
+        assert_eq!(change("standing"), Change::Restrictions);
         assert_eq!(change("policies"), Change::Policies);
         assert_eq!(change("roles"), Change::Roles);
         let thumbprint = Thumbprint::Key([7; 32]);

@@ -8,7 +8,8 @@ use super::schema::get;
 use super::statements::{query, write_rows};
 use super::{PostgresStore, backend};
 use crate::revisions::{
-    ACTIVATIONS_MAX, Activated, Activation, Choice, Order, PolicyStore, REVISIONS_MAX, Revision, RevisionFile,
+    ACTIVATIONS_MAX, Activation, ActivationRequest, ActivationResult, ActivationSource, PolicyStore, REVISIONS_MAX,
+    Revision, RevisionFile,
 };
 use crate::state::StorageError;
 
@@ -28,8 +29,9 @@ impl PolicyStore for PostgresStore {
         .await
     }
 
-    async fn activate(&self, choice: Choice, order: Order) -> Result<Activated> {
-        self.order(async |client| activate(client, &choice, &order).await).await
+    async fn activate(&self, source: ActivationSource, request: ActivationRequest) -> Result<ActivationResult> {
+        self.order(async |client| activate(client, &source, &request).await)
+            .await
     }
 
     async fn revision(&self, number: u64) -> Result<Option<(Revision, Vec<RevisionFile>)>> {
@@ -63,7 +65,11 @@ impl PostgresStore {
     }
 }
 
-async fn activate(client: &mut Client, choice: &Choice, order: &Order) -> Result<Activated> {
+async fn activate(
+    client: &mut Client,
+    source: &ActivationSource,
+    request: &ActivationRequest,
+) -> Result<ActivationResult> {
     let transaction = client.transaction().await.map_err(backend)?;
     transaction
         .execute("SELECT pg_advisory_xact_lock($1)", &[&ACTIVATION_LOCK])
@@ -71,8 +77,8 @@ async fn activate(client: &mut Client, choice: &Choice, order: &Order) -> Result
         .map_err(backend)?;
     let row = transaction.query_opt(ACTIVE, &[]).await.map_err(backend)?;
     let previous = row.as_ref().map(|row| number(row, 0)).transpose()?;
-    if order.expected_active.is_some_and(|expected| expected != previous) {
-        return Ok(Activated::OtherActive(previous));
+    if request.expected_active.is_some_and(|expected| expected != previous) {
+        return Ok(ActivationResult::OtherActive(previous));
     }
     let row = transaction
         .query_one(
@@ -83,16 +89,16 @@ async fn activate(client: &mut Client, choice: &Choice, order: &Order) -> Result
         .await
         .map_err(backend)?;
     let (revisions, activations) = (number(&row, 0)?, number(&row, 1)?);
-    let is_new = matches!(choice, Choice::New { .. });
+    let is_new = matches!(source, ActivationSource::New { .. });
     if (is_new && revisions >= REVISIONS_MAX) || activations >= ACTIVATIONS_MAX {
-        return Ok(Activated::TooMany);
+        return Ok(ActivationResult::TooMany);
     }
-    let number = match choice {
-        Choice::Existing(number) if (1..=revisions).contains(number) => *number,
-        Choice::Existing(_) => return Ok(Activated::NoSuchRevision),
-        Choice::New { digest, files } => {
+    let number = match source {
+        ActivationSource::Existing(number) if (1..=revisions).contains(number) => *number,
+        ActivationSource::Existing(_) => return Ok(ActivationResult::NoSuchRevision),
+        ActivationSource::New { digest, files } => {
             let number = revisions + 1;
-            insert(&transaction, number, digest, files, order).await?;
+            insert(&transaction, number, digest, files, request).await?;
             number
         }
     };
@@ -107,15 +113,15 @@ async fn activate(client: &mut Client, choice: &Choice, order: &Order) -> Result
             &stored(activations + 1),
             &stored(number),
             &previous,
-            &order.caller,
-            &order.comment,
-            &order.at_us,
+            &request.caller,
+            &request.comment,
+            &request.at_us,
         ],
         1,
     )
     .await?;
     transaction.commit().await.map_err(backend)?;
-    Ok(Activated::Done(number))
+    Ok(ActivationResult::Done(number))
 }
 
 async fn insert(
@@ -123,13 +129,13 @@ async fn insert(
     number: u64,
     digest: &str,
     files: &[RevisionFile],
-    order: &Order,
+    request: &ActivationRequest,
 ) -> Result<()> {
     let number = stored(number);
     write_rows(
         transaction,
         &format!("INSERT INTO picket.policy_revision ({COLUMNS}) VALUES ($1, $2, $3, $4, $5)"),
-        &[&number, &digest, &order.caller, &order.comment, &order.at_us],
+        &[&number, &digest, &request.caller, &request.comment, &request.at_us],
         1,
     )
     .await?;

@@ -8,7 +8,7 @@ use super::policies::{number, stored};
 use super::schema::get;
 use super::statements::{Parameters, expect_rows, query, write_rows};
 use super::{PostgresStore, backend};
-use crate::roles::{Assigned, ROLE_ASSIGNMENTS_MAX, RoleAssignment, RoleFilter, RoleKey, RoleStore};
+use crate::roles::{AssignmentResult, ROLE_ASSIGNMENTS_MAX, RoleAssignment, RoleFilter, RoleKey, RoleStore};
 use crate::state::StorageError;
 
 type Result<T> = std::result::Result<T, StorageError>;
@@ -26,7 +26,7 @@ impl RoleStore for PostgresStore {
         rows.iter().map(read_assignment).collect()
     }
 
-    async fn assign(&self, assignment: RoleAssignment) -> Result<Assigned> {
+    async fn assign(&self, assignment: RoleAssignment) -> Result<AssignmentResult> {
         self.order(async |client| assign(client, &assignment).await).await
     }
 
@@ -86,7 +86,7 @@ async fn withdraw(client: &mut Client, key: &RoleKey) -> Result<bool> {
     Ok(!held.is_empty())
 }
 
-async fn assign(client: &mut Client, assignment: &RoleAssignment) -> Result<Assigned> {
+async fn assign(client: &mut Client, assignment: &RoleAssignment) -> Result<AssignmentResult> {
     let transaction = begin(client).await?;
     let key = &assignment.key;
     let held = transaction
@@ -97,7 +97,7 @@ async fn assign(client: &mut Client, assignment: &RoleAssignment) -> Result<Assi
         .await
         .map_err(backend)?;
     match held.map(|row| get::<Option<i64>>(&row, 0)).transpose()? {
-        Some(until_us) if until_us == assignment.until_us => return Ok(Assigned::Unchanged),
+        Some(until_us) if until_us == assignment.until_us => return Ok(AssignmentResult::Unchanged),
         Some(_) => {
             let delete = format!("DELETE FROM picket.role_assignment WHERE {OF_KEY}");
             let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 4] =
@@ -117,7 +117,7 @@ async fn assign(client: &mut Client, assignment: &RoleAssignment) -> Result<Assi
         .await
         .map_err(backend)?;
     if number(&row, 0)? >= ROLE_ASSIGNMENTS_MAX {
-        return Ok(Assigned::TooMany);
+        return Ok(AssignmentResult::TooMany);
     }
     write_rows(
         &transaction,
@@ -138,7 +138,7 @@ async fn assign(client: &mut Client, assignment: &RoleAssignment) -> Result<Assi
     )
     .await?;
     transaction.commit().await.map_err(backend)?;
-    Ok(Assigned::Done)
+    Ok(AssignmentResult::Done)
 }
 
 fn read_assignment(row: &Row) -> Result<RoleAssignment> {

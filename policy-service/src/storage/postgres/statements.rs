@@ -7,7 +7,8 @@ use super::listener::Probe;
 use super::schema::{self, get};
 use super::{CLEANING_TIMEOUT, backend};
 use crate::sessions::{
-    Concurrency, Counts, Creation, EndReason, Ended, Forgotten, Lockdown, Revocation, Session, Since, Standing,
+    ConcurrencyLimit, DeletedRows, EndReason, LiveSince, Lockdown, Restrictions, Revocation, Session, SessionCounts,
+    SessionCreation, SessionEnd,
 };
 use crate::state::{Filter, Fingerprint, NamedBy, PrincipalId, SessionId, StorageError};
 use crate::storage::target;
@@ -28,7 +29,11 @@ pub(super) async fn session(client: &Client, id: SessionId) -> Result<Option<Ses
     rows.first().map(read_session).transpose()
 }
 
-pub(super) async fn create(client: &mut Client, session: &Session, concurrency: Concurrency) -> Result<Creation> {
+pub(super) async fn create(
+    client: &mut Client,
+    session: &Session,
+    concurrency: ConcurrencyLimit,
+) -> Result<SessionCreation> {
     let transaction = client.transaction().await.map_err(backend)?;
     // Two replicas that create sessions of one principal do so one after another, or each would count one too few.
     transaction
@@ -63,7 +68,7 @@ pub(super) async fn create(client: &mut Client, session: &Session, concurrency: 
             )
             .await
             .map_err(backend)?;
-        return read_session(&row).map(|session| Creation::Existing(Box::new(session)));
+        return read_session(&row).map(|session| SessionCreation::Existing(Box::new(session)));
     }
     // The new one is one of them.
     let others_max = i64::from(concurrency.max.saturating_sub(1));
@@ -90,18 +95,18 @@ pub(super) async fn create(client: &mut Client, session: &Session, concurrency: 
         .map_err(backend)?;
     transaction.commit().await.map_err(backend)?;
     let ids = rows.iter().map(|row| digest(row, 0, SessionId::from_slice));
-    Ok(Creation::Created {
+    Ok(SessionCreation::Created {
         superseded: ids.collect::<Result<_>>()?,
     })
 }
 
-pub(super) async fn end(client: &mut Client, id: SessionId, ended: &Ended, seen_until_us: i64) -> Result<bool> {
+pub(super) async fn end(client: &mut Client, id: SessionId, ended: &SessionEnd, used_until_us: i64) -> Result<bool> {
     let transaction = client.transaction().await.map_err(backend)?;
     // Locked, so that nobody else ends or uses it before it is ended here.
     let live = query(
         &transaction,
         "SELECT 1 FROM picket.session WHERE id = $1 AND ended_us IS NULL AND last_seen_us <= $2 FOR UPDATE",
-        &[(&id.as_bytes(), Type::BYTEA), (&seen_until_us, Type::INT8)],
+        &[(&id.as_bytes(), Type::BYTEA), (&used_until_us, Type::INT8)],
     )
     .await?;
     if live.is_empty() {
@@ -153,7 +158,7 @@ pub(super) async fn write_rows(
     }
 }
 
-pub(super) async fn touch(client: &Client, seen: &[(SessionId, i64)]) -> Result<()> {
+pub(super) async fn record_uses(client: &Client, seen: &[(SessionId, i64)]) -> Result<()> {
     // In one order on every replica, so that none waits for a row of the other while the other waits for one of its own.
     let mut seen = seen.to_vec();
     seen.sort_unstable();
@@ -205,7 +210,7 @@ pub(super) async fn sessions(
 pub(super) async fn last_sessions(
     client: &Client,
     after: Option<PrincipalId>,
-    since: Since,
+    since: LiveSince,
     count_max: u32,
 ) -> Result<Vec<Session>> {
     // Every principal is greater than no bytes.
@@ -228,7 +233,7 @@ pub(super) async fn last_sessions(
     rows.iter().map(read_session).collect()
 }
 
-pub(super) async fn counts(client: &mut Client, tenants_max: u32) -> Result<Counts> {
+pub(super) async fn counts(client: &mut Client, tenants_max: u32) -> Result<SessionCounts> {
     let transaction = long_transaction(client).await?;
     let rows = transaction
         .query_typed(
@@ -249,7 +254,7 @@ pub(super) async fn counts(client: &mut Client, tenants_max: u32) -> Result<Coun
         .map_err(backend)?;
     transaction.commit().await.map_err(backend)?;
     let tenants = tenants.iter().map(|row| Ok((get(row, 0)?, number(row, 1)?)));
-    Ok(Counts {
+    Ok(SessionCounts {
         all,
         without_tenant,
         tenants: tenants.collect::<Result<_>>()?,
@@ -269,12 +274,12 @@ fn number(row: &Row, index: usize) -> Result<u64> {
     Ok(u64::try_from(number).unwrap_or(0))
 }
 
-pub(super) async fn forget(
+pub(super) async fn delete_expired(
     client: &mut Client,
     seen_before_us: i64,
     revoked_before_us: i64,
     count_max: u32,
-) -> Result<Forgotten> {
+) -> Result<DeletedRows> {
     let transaction = long_transaction(client).await?;
     let rows = transaction
         .query_typed(
@@ -294,13 +299,13 @@ pub(super) async fn forget(
     .map_err(backend)?;
     transaction.commit().await.map_err(backend)?;
     let number = |index| rows.first().map_or(Ok(0), |row| number(row, index));
-    Ok(Forgotten {
+    Ok(DeletedRows {
         sessions: number(0)?,
         revocations: number(1)?,
     })
 }
 
-pub(super) async fn standing(client: &mut Client) -> Result<Standing> {
+pub(super) async fn restrictions(client: &mut Client) -> Result<Restrictions> {
     // One snapshot, so that both are of one time.
     let transaction = client
         .build_transaction()
@@ -309,7 +314,7 @@ pub(super) async fn standing(client: &mut Client) -> Result<Standing> {
         .start()
         .await
         .map_err(backend)?;
-    let mut standing = Standing::default();
+    let mut restrictions = Restrictions::default();
     for row in transaction
         .query("SELECT kind, target, until_us FROM picket.revocation", &[])
         .await
@@ -317,7 +322,7 @@ pub(super) async fn standing(client: &mut Client) -> Result<Standing> {
     {
         let (kind, target): (String, Vec<u8>) = (get(&row, 0)?, get(&row, 1)?);
         let target = target::of_key(&kind, &target).ok_or(StorageError::Malformed("revocation"))?;
-        standing.revocations.add(target, get(&row, 2)?);
+        restrictions.revocations.add(target, get(&row, 2)?);
     }
     let lockdown = transaction
         .query_opt("SELECT at_us, caller FROM picket.lockdown WHERE id = 1", &[])
@@ -325,12 +330,12 @@ pub(super) async fn standing(client: &mut Client) -> Result<Standing> {
         .map_err(backend)?;
     transaction.commit().await.map_err(backend)?;
     if let Some(row) = lockdown {
-        standing.lockdown = Some(Lockdown {
+        restrictions.lockdown = Some(Lockdown {
             at_us: get(&row, 0)?,
             caller: get(&row, 1)?,
         });
     }
-    Ok(standing)
+    Ok(restrictions)
 }
 
 pub(super) async fn revoke(client: &Client, revocation: &Revocation) -> Result<()> {
@@ -423,7 +428,7 @@ fn read_session(row: &Row) -> Result<Session> {
     let ended = match get::<Option<i64>>(row, 10)? {
         Some(at_us) => {
             let reason = get::<String>(row, 11)?;
-            Some(Ended {
+            Some(SessionEnd {
                 at_us,
                 reason: EndReason::named(&reason).ok_or(StorageError::Malformed("session"))?,
                 caller: get(row, 12)?,

@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::statements::malformed;
 use crate::devices::{
-    self, ChallengeDigest, Device, DeviceChange, DeviceId, DeviceState, Enrollment, NewDevice, OsName, OsVersion,
+    ChallengeDigest, Device, DeviceId, DeviceState, DeviceUpdate, NewDevice, OsName, OsVersion, PendingEnrollment,
     Posture,
 };
 use crate::state::{Filter, PrincipalId, Thumbprint};
@@ -56,7 +56,7 @@ pub(super) fn devices(
 
 pub(super) fn begin_enrollment(
     connection: &Connection,
-    enrollment: &Enrollment,
+    enrollment: &PendingEnrollment,
     now_us: i64,
     count_max: u32,
 ) -> Result<bool> {
@@ -82,7 +82,7 @@ pub(super) fn begin_enrollment(
     Ok(inserted > 0)
 }
 
-pub(super) fn enroll(connection: &Connection, new: &NewDevice) -> Result<DeviceChange> {
+pub(super) fn enroll(connection: &Connection, new: &NewDevice) -> Result<DeviceUpdate> {
     let enrollment = connection
         .prepare_cached(
             "SELECT challenge, owner, issuer, subject, tenant, label, ends_us, caller
@@ -91,19 +91,19 @@ pub(super) fn enroll(connection: &Connection, new: &NewDevice) -> Result<DeviceC
         .query_row(params![new.challenge.as_bytes(), new.now_us], read_enrollment)
         .optional()?;
     let Some(enrollment) = enrollment else {
-        return Ok(DeviceChange::Missing);
+        return Ok(DeviceUpdate::Missing);
     };
     if owner_of(connection, new.thumbprint)?.is_some() {
-        return Ok(DeviceChange::Taken);
+        return Ok(DeviceUpdate::Taken);
     }
     // No device is ever deleted, so the last row's number is how many there are, without a look at each.
     let held: i64 = connection
         .prepare_cached("SELECT coalesce(max(rowid), 0) FROM device")?
         .query_row([], |row| row.get(0))?;
     if u64::try_from(held).unwrap_or(u64::MAX) >= new.devices_max {
-        return Ok(DeviceChange::TooMany);
+        return Ok(DeviceUpdate::TooMany);
     }
-    let device = devices::enrolled(enrollment, new);
+    let device = Device::enrolled(enrollment, new);
     let answered = connection
         .prepare_cached("DELETE FROM enrollment WHERE challenge = ?1")?
         .execute([new.challenge.as_bytes()])?;
@@ -126,7 +126,7 @@ pub(super) fn enroll(connection: &Connection, new: &NewDevice) -> Result<DeviceC
         ])?;
     one_row(written)?;
     insert_thumbprint(connection, device.id, new.thumbprint)?;
-    Ok(DeviceChange::Done(Box::new(device)))
+    Ok(DeviceUpdate::Done(Box::new(device)))
 }
 
 pub(super) fn set_state(
@@ -134,9 +134,9 @@ pub(super) fn set_state(
     id: DeviceId,
     state: DeviceState,
     now_us: i64,
-) -> Result<DeviceChange> {
+) -> Result<DeviceUpdate> {
     change(connection, id, |device| {
-        let device = match devices::check_state(device, state) {
+        let device = match device.check_state_change(state) {
             Ok(device) => device,
             Err(instead) => return Ok(instead),
         };
@@ -144,7 +144,7 @@ pub(super) fn set_state(
             .prepare_cached("UPDATE device SET state = ?1, changed_us = ?2 WHERE id = ?3")?
             .execute(params![state.as_str(), now_us, id.as_bytes()])?;
         one_row(written)?;
-        Ok(DeviceChange::Done(Box::new(Device {
+        Ok(DeviceUpdate::Done(Box::new(Device {
             state,
             changed_us: now_us,
             ..device
@@ -152,7 +152,7 @@ pub(super) fn set_state(
     })
 }
 
-pub(super) fn report(connection: &Connection, id: DeviceId, posture: &Posture) -> Result<DeviceChange> {
+pub(super) fn report(connection: &Connection, id: DeviceId, posture: &Posture) -> Result<DeviceUpdate> {
     change(connection, id, |device| {
         let written = connection
             .prepare_cached(
@@ -171,7 +171,7 @@ pub(super) fn report(connection: &Connection, id: DeviceId, posture: &Posture) -
                 id.as_bytes(),
             ])?;
         one_row(written)?;
-        Ok(DeviceChange::Done(Box::new(Device {
+        Ok(DeviceUpdate::Done(Box::new(Device {
             posture: Some(posture.clone()),
             ..device
         })))
@@ -183,10 +183,10 @@ pub(super) fn add_thumbprint(
     id: DeviceId,
     thumbprint: Thumbprint,
     now_us: i64,
-) -> Result<DeviceChange> {
+) -> Result<DeviceUpdate> {
     change(connection, id, |device| {
         let owner = owner_of(connection, thumbprint)?;
-        if let Err(instead) = devices::check_addition(device, owner) {
+        if let Err(instead) = device.check_thumbprint_addition(owner) {
             return Ok(instead);
         }
         insert_thumbprint(connection, id, thumbprint)?;
@@ -199,9 +199,9 @@ pub(super) fn remove_thumbprint(
     id: DeviceId,
     thumbprint: Thumbprint,
     now_us: i64,
-) -> Result<DeviceChange> {
+) -> Result<DeviceUpdate> {
     change(connection, id, |device| {
-        if let Err(instead) = devices::check_removal(device, thumbprint) {
+        if let Err(instead) = device.check_thumbprint_removal(thumbprint) {
             return Ok(instead);
         }
         let removed = connection
@@ -215,21 +215,21 @@ pub(super) fn remove_thumbprint(
 fn change(
     connection: &Connection,
     id: DeviceId,
-    work: impl FnOnce(Device) -> Result<DeviceChange>,
-) -> Result<DeviceChange> {
+    work: impl FnOnce(Device) -> Result<DeviceUpdate>,
+) -> Result<DeviceUpdate> {
     match device(connection, id)? {
         Some(device) => work(device),
-        None => Ok(DeviceChange::Missing),
+        None => Ok(DeviceUpdate::Missing),
     }
 }
 
-fn touched(connection: &Connection, id: DeviceId, now_us: i64) -> Result<DeviceChange> {
+fn touched(connection: &Connection, id: DeviceId, now_us: i64) -> Result<DeviceUpdate> {
     let written = connection
         .prepare_cached("UPDATE device SET changed_us = ?1 WHERE id = ?2")?
         .execute(params![now_us, id.as_bytes()])?;
     one_row(written)?;
     let device = device(connection, id)?.ok_or(rusqlite::Error::QueryReturnedNoRows)?;
-    Ok(DeviceChange::Done(Box::new(device)))
+    Ok(DeviceUpdate::Done(Box::new(device)))
 }
 
 fn owner_of(connection: &Connection, thumbprint: Thumbprint) -> Result<Option<DeviceId>> {
@@ -289,8 +289,8 @@ fn read_thumbprints(text: Option<&str>) -> Option<Vec<Thumbprint>> {
     Some(thumbprints)
 }
 
-fn read_enrollment(row: &Row<'_>) -> Result<Enrollment> {
-    Ok(Enrollment {
+fn read_enrollment(row: &Row<'_>) -> Result<PendingEnrollment> {
+    Ok(PendingEnrollment {
         challenge: bytes(row, 0, ChallengeDigest::from_slice)?,
         owner: bytes(row, 1, PrincipalId::from_slice)?,
         issuer: row.get(2)?,

@@ -6,7 +6,8 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::SqliteStore;
 use crate::revisions::{
-    ACTIVATIONS_MAX, Activated, Activation, Choice, Order, PolicyStore, REVISIONS_MAX, Revision, RevisionFile,
+    ACTIVATIONS_MAX, Activation, ActivationRequest, ActivationResult, ActivationSource, PolicyStore, REVISIONS_MAX,
+    Revision, RevisionFile,
 };
 use crate::state::StorageError;
 
@@ -20,8 +21,12 @@ impl PolicyStore for SqliteStore {
         self.read(active).await
     }
 
-    async fn activate(&self, choice: Choice, order: Order) -> std::result::Result<Activated, StorageError> {
-        self.write(move |transaction| activate(transaction, &choice, &order))
+    async fn activate(
+        &self,
+        source: ActivationSource,
+        request: ActivationRequest,
+    ) -> std::result::Result<ActivationResult, StorageError> {
+        self.write(move |transaction| activate(transaction, &source, &request))
             .await
     }
 
@@ -51,10 +56,14 @@ fn active(connection: &Connection) -> Result<Option<u64>> {
         .optional()
 }
 
-fn activate(connection: &Connection, choice: &Choice, order: &Order) -> Result<Activated> {
+fn activate(
+    connection: &Connection,
+    source: &ActivationSource,
+    request: &ActivationRequest,
+) -> Result<ActivationResult> {
     let previous = active(connection)?;
-    if order.expected_active.is_some_and(|expected| expected != previous) {
-        return Ok(Activated::OtherActive(previous));
+    if request.expected_active.is_some_and(|expected| expected != previous) {
+        return Ok(ActivationResult::OtherActive(previous));
     }
     let last = |table: &str, column: &str| -> Result<u64> {
         connection.query_row(&format!("SELECT coalesce(max({column}), 0) FROM {table}"), [], |row| {
@@ -62,16 +71,16 @@ fn activate(connection: &Connection, choice: &Choice, order: &Order) -> Result<A
         })
     };
     let (revisions, activations) = (last("policy_revision", "number")?, last("policy_activation", "id")?);
-    let is_new = matches!(choice, Choice::New { .. });
+    let is_new = matches!(source, ActivationSource::New { .. });
     if (is_new && revisions >= REVISIONS_MAX) || activations >= ACTIVATIONS_MAX {
-        return Ok(Activated::TooMany);
+        return Ok(ActivationResult::TooMany);
     }
-    let number = match choice {
-        Choice::Existing(number) if (1..=revisions).contains(number) => *number,
-        Choice::Existing(_) => return Ok(Activated::NoSuchRevision),
-        Choice::New { digest, files } => {
+    let number = match source {
+        ActivationSource::Existing(number) if (1..=revisions).contains(number) => *number,
+        ActivationSource::Existing(_) => return Ok(ActivationResult::NoSuchRevision),
+        ActivationSource::New { digest, files } => {
             let number = revisions + 1;
-            insert(connection, number, digest, files, order)?;
+            insert(connection, number, digest, files, request)?;
             number
         }
     };
@@ -83,15 +92,21 @@ fn activate(connection: &Connection, choice: &Choice, order: &Order) -> Result<A
             stored(activations + 1),
             stored(number),
             previous.map(stored),
-            order.caller,
-            order.comment,
-            order.at_us
+            request.caller,
+            request.comment,
+            request.at_us
         ])?;
     one_row(written)?;
-    Ok(Activated::Done(number))
+    Ok(ActivationResult::Done(number))
 }
 
-fn insert(connection: &Connection, number: u64, digest: &str, files: &[RevisionFile], order: &Order) -> Result<()> {
+fn insert(
+    connection: &Connection,
+    number: u64,
+    digest: &str,
+    files: &[RevisionFile],
+    request: &ActivationRequest,
+) -> Result<()> {
     let written = connection
         .prepare_cached(&format!(
             "INSERT INTO policy_revision ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5)"
@@ -99,9 +114,9 @@ fn insert(connection: &Connection, number: u64, digest: &str, files: &[RevisionF
         .execute(params![
             stored(number),
             digest,
-            order.caller,
-            order.comment,
-            order.at_us
+            request.caller,
+            request.comment,
+            request.at_us
         ])?;
     one_row(written)?;
     let mut statement =

@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::SqliteStore;
 use super::policies::{number, stored};
 use super::statements::none;
-use crate::roles::{Assigned, ROLE_ASSIGNMENTS_MAX, RoleAssignment, RoleFilter, RoleKey, RoleStore};
+use crate::roles::{AssignmentResult, ROLE_ASSIGNMENTS_MAX, RoleAssignment, RoleFilter, RoleKey, RoleStore};
 use crate::state::StorageError;
 
 type Result<T> = std::result::Result<T, rusqlite::Error>;
@@ -22,7 +22,7 @@ impl RoleStore for SqliteStore {
         self.read(roles).await
     }
 
-    async fn assign(&self, assignment: RoleAssignment) -> std::result::Result<Assigned, StorageError> {
+    async fn assign(&self, assignment: RoleAssignment) -> std::result::Result<AssignmentResult, StorageError> {
         self.write(move |transaction| assign(transaction, &assignment)).await
     }
 
@@ -48,7 +48,7 @@ fn roles(connection: &Connection) -> Result<Vec<RoleAssignment>> {
         .collect()
 }
 
-fn assign(connection: &Connection, assignment: &RoleAssignment) -> Result<Assigned> {
+fn assign(connection: &Connection, assignment: &RoleAssignment) -> Result<AssignmentResult> {
     let key = &assignment.key;
     let of_key = params![key.issuer, key.subject, key.role, key.tenant];
     let held: Option<Option<i64>> = connection
@@ -56,7 +56,7 @@ fn assign(connection: &Connection, assignment: &RoleAssignment) -> Result<Assign
         .query_row(of_key, |row| row.get(0))
         .optional()?;
     match held {
-        Some(until_us) if until_us == assignment.until_us => return Ok(Assigned::Unchanged),
+        Some(until_us) if until_us == assignment.until_us => return Ok(AssignmentResult::Unchanged),
         Some(_) => {
             withdraw(connection, key)?;
         }
@@ -68,7 +68,7 @@ fn assign(connection: &Connection, assignment: &RoleAssignment) -> Result<Assign
     }
     let count = connection.query_row("SELECT count(*) FROM role_assignment", [], |row| number(row, 0))?;
     if count >= ROLE_ASSIGNMENTS_MAX {
-        return Ok(Assigned::TooMany);
+        return Ok(AssignmentResult::TooMany);
     }
     let written = connection
         .prepare_cached(
@@ -85,7 +85,7 @@ fn assign(connection: &Connection, assignment: &RoleAssignment) -> Result<Assign
             assignment.at_us
         ])?;
     one_row(written)?;
-    Ok(Assigned::Done)
+    Ok(AssignmentResult::Done)
 }
 
 fn withdraw(connection: &Connection, key: &RoleKey) -> Result<bool> {

@@ -5,7 +5,8 @@ use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::sessions::{
-    Concurrency, Counts, Creation, EndReason, Ended, Forgotten, Lockdown, Revocation, Session, Since, Standing,
+    ConcurrencyLimit, DeletedRows, EndReason, LiveSince, Lockdown, Restrictions, Revocation, Session, SessionCounts,
+    SessionCreation, SessionEnd,
 };
 use crate::state::{Filter, Fingerprint, NamedBy, PrincipalId, SessionId};
 use crate::storage::target;
@@ -34,7 +35,11 @@ pub(super) fn session(connection: &Connection, id: SessionId) -> Result<Option<S
         .optional()
 }
 
-pub(super) fn create(connection: &Connection, session: &Session, concurrency: Concurrency) -> Result<Creation> {
+pub(super) fn create(
+    connection: &Connection,
+    session: &Session,
+    concurrency: ConcurrencyLimit,
+) -> Result<SessionCreation> {
     let inserted = connection
         .prepare_cached(
             "INSERT INTO session (id, principal, issuer, subject, tenant, named_by, name, fingerprint, first_seen_us, last_seen_us)
@@ -55,7 +60,7 @@ pub(super) fn create(connection: &Connection, session: &Session, concurrency: Co
     if inserted == 0 {
         let existing = self::session(connection, session.id)?;
         return existing
-            .map(|session| Creation::Existing(Box::new(session)))
+            .map(|session| SessionCreation::Existing(Box::new(session)))
             .ok_or(rusqlite::Error::QueryReturnedNoRows);
     }
     let superseded = connection
@@ -74,10 +79,10 @@ pub(super) fn create(connection: &Connection, session: &Session, concurrency: Co
             |row| digest(row, 0, SessionId::from_slice),
         )?
         .collect::<Result<Vec<_>>>()?;
-    Ok(Creation::Created { superseded })
+    Ok(SessionCreation::Created { superseded })
 }
 
-pub(super) fn end(connection: &Connection, id: SessionId, ended: &Ended, seen_until_us: i64) -> Result<bool> {
+pub(super) fn end(connection: &Connection, id: SessionId, ended: &SessionEnd, used_until_us: i64) -> Result<bool> {
     let changed = connection
         .prepare_cached(
             "UPDATE session SET ended_us = ?1, end_reason = ?2, ended_caller = ?3
@@ -88,11 +93,11 @@ pub(super) fn end(connection: &Connection, id: SessionId, ended: &Ended, seen_un
             ended.reason.as_str(),
             ended.caller,
             id.as_bytes(),
-            seen_until_us
+            used_until_us
         ])?;
     if changed == 0 {
         let live = "SELECT count(*) FROM session WHERE id = ?1 AND ended_us IS NULL AND last_seen_us <= ?2";
-        none(connection, live, params![id.as_bytes(), seen_until_us])?;
+        none(connection, live, params![id.as_bytes(), used_until_us])?;
     }
     Ok(changed > 0)
 }
@@ -108,7 +113,7 @@ pub(super) fn none(connection: &Connection, count: &str, parameters: &[&dyn rusq
     }
 }
 
-pub(super) fn touch(connection: &Connection, seen: &[(SessionId, i64)]) -> Result<()> {
+pub(super) fn record_uses(connection: &Connection, seen: &[(SessionId, i64)]) -> Result<()> {
     let mut statement =
         connection.prepare_cached("UPDATE session SET last_seen_us = max(last_seen_us, ?1) WHERE id = ?2")?;
     for (id, seen_us) in seen {
@@ -142,7 +147,7 @@ pub(super) fn sessions(
 pub(super) fn last_sessions(
     connection: &Connection,
     after: Option<PrincipalId>,
-    since: Since,
+    since: LiveSince,
     count_max: u32,
 ) -> Result<Vec<Session>> {
     // Every principal is greater than no bytes.
@@ -162,7 +167,7 @@ pub(super) fn last_sessions(
         .collect()
 }
 
-pub(super) fn counts(connection: &Connection, tenants_max: u32) -> Result<Counts> {
+pub(super) fn counts(connection: &Connection, tenants_max: u32) -> Result<SessionCounts> {
     // One transaction, so that all of it is of one time. Each is read from an index alone.
     let snapshot = connection.unchecked_transaction()?;
     let number = |sql: &str| -> Result<u64> { snapshot.query_row(sql, [], |row| count(row, 0)) };
@@ -170,7 +175,7 @@ pub(super) fn counts(connection: &Connection, tenants_max: u32) -> Result<Counts
     let with_tenant = number(COUNT_WITH_TENANT)?;
     let mut tenants = snapshot.prepare_cached(COUNT_TENANTS)?;
     let tenants = tenants.query_map([tenants_max], |row| Ok((row.get(0)?, count(row, 1)?)))?;
-    Ok(Counts {
+    Ok(SessionCounts {
         all,
         without_tenant: all.saturating_sub(with_tenant),
         tenants: tenants.collect::<Result<_>>()?,
@@ -182,12 +187,12 @@ fn count(row: &Row<'_>, index: usize) -> Result<u64> {
     Ok(u64::try_from(count).unwrap_or(0))
 }
 
-pub(super) fn forget(
+pub(super) fn delete_expired(
     connection: &Connection,
     seen_before_us: i64,
     revoked_before_us: i64,
     count_max: u32,
-) -> Result<Forgotten> {
+) -> Result<DeletedRows> {
     let sessions = connection
         .prepare_cached(
             "DELETE FROM session WHERE id IN (SELECT id FROM session WHERE last_seen_us < ?1 ORDER BY last_seen_us LIMIT ?2)",
@@ -196,24 +201,24 @@ pub(super) fn forget(
     let revocations = connection
         .prepare_cached("DELETE FROM revocation WHERE until_us < ?1")?
         .execute([revoked_before_us])?;
-    Ok(Forgotten {
+    Ok(DeletedRows {
         sessions: u64::try_from(sessions).unwrap_or(u64::MAX),
         revocations: u64::try_from(revocations).unwrap_or(u64::MAX),
     })
 }
 
-pub(super) fn standing(connection: &Connection) -> Result<Standing> {
+pub(super) fn restrictions(connection: &Connection) -> Result<Restrictions> {
     // One transaction, so that both are of one time.
     let snapshot = connection.unchecked_transaction()?;
-    let mut standing = Standing::default();
+    let mut restrictions = Restrictions::default();
     let mut statement = snapshot.prepare_cached("SELECT kind, target, until_us FROM revocation")?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let (kind, target) = (row.get::<_, String>(0)?, row.get::<_, Vec<u8>>(1)?);
         let target = target::of_key(&kind, &target).ok_or_else(|| malformed(0, "revocation"))?;
-        standing.revocations.add(target, row.get(2)?);
+        restrictions.revocations.add(target, row.get(2)?);
     }
-    standing.lockdown = snapshot
+    restrictions.lockdown = snapshot
         .prepare_cached("SELECT at_us, caller FROM lockdown WHERE id = 1")?
         .query_row([], |row| {
             Ok(Lockdown {
@@ -222,7 +227,7 @@ pub(super) fn standing(connection: &Connection) -> Result<Standing> {
             })
         })
         .optional()?;
-    Ok(standing)
+    Ok(restrictions)
 }
 
 pub(super) fn revoke(connection: &Connection, revocation: &Revocation) -> Result<()> {
@@ -270,7 +275,7 @@ fn read_session(row: &Row<'_>) -> Result<Session> {
     let ended = match row.get::<_, Option<i64>>(10)? {
         Some(at_us) => {
             let reason = row.get::<_, String>(11)?;
-            Some(Ended {
+            Some(SessionEnd {
                 at_us,
                 reason: EndReason::named(&reason).ok_or_else(|| malformed(11, "end_reason"))?,
                 caller: row.get(12)?,

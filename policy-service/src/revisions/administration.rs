@@ -1,38 +1,38 @@
-//! What operators do with revisions. What is acknowledged is durable, and decides here from then on.
+//! Operators' access to revisions. An activation that was acknowledged is durable, and decides here from then on.
 
-use super::check::{self, Checked, Mistake, Mistakes};
+use super::check::{self, Checked, RevisionProblem, RevisionProblems};
 use super::{ALTERED, Revisions, in_revision, lock};
-use super::{Activated, Activation, Choice, Order, Revision, RevisionFile};
+use super::{Activation, ActivationRequest, ActivationResult, ActivationSource, Revision, RevisionFile};
 use crate::policy::PolicyFiles;
 use crate::state::{CachedView, StorageError};
 
-/// What became of an attempt to activate a revision.
+/// An attempt to activate a revision, and its result.
 #[derive(Debug)]
-pub(crate) struct Attempt {
+pub(crate) struct ActivationAttempt {
     /// The number and digest of the revision; the number is not there where none was made.
     pub(crate) number: Option<u64>,
     pub(crate) digest: String,
-    pub(crate) outcome: AttemptOutcome,
+    pub(crate) outcome: ActivationOutcome,
     pub(crate) policies: usize,
     /// How many of its own tests passed.
     pub(crate) cases: usize,
-    pub(crate) warnings: Vec<Mistake>,
+    pub(crate) warnings: Vec<RevisionProblem>,
 }
 
-/// How it ended.
+/// The result of an attempt.
 #[derive(Debug)]
-pub(crate) enum AttemptOutcome {
+pub(crate) enum ActivationOutcome {
     /// It decides from now on.
     Activated,
     /// It was active before.
     Unchanged,
-    /// It is good, and was only to be checked.
+    /// It is valid, and was only to be checked.
     Checked,
-    /// It is not good. Nothing was changed.
-    Refused(Mistakes),
+    /// It has problems. Nothing was changed.
+    Refused(RevisionProblems),
 }
 
-/// Why nothing is known of an attempt, or nothing was done.
+/// Why an attempt has no result, or nothing was done.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RevisionError {
     #[error(transparent)]
@@ -43,9 +43,9 @@ pub(crate) enum RevisionError {
     NoSuchRevision,
     #[error("as many revisions or activations are held as there may be")]
     TooMany,
-    /// The check ended in the middle.
+    /// The check did not end.
     #[error("the policies could not be checked")]
-    Cut,
+    CheckFailed,
 }
 
 impl RevisionError {
@@ -53,7 +53,7 @@ impl RevisionError {
     pub(crate) fn is_refusal(&self) -> bool {
         match self {
             Self::OtherActive { .. } | Self::NoSuchRevision | Self::TooMany => true,
-            Self::Storage(_) | Self::Cut => false,
+            Self::Storage(_) | Self::CheckFailed => false,
         }
     }
 }
@@ -84,103 +84,117 @@ impl Revisions {
         self.store.activations(before, count_max).await
     }
 
-    /// Checks files, and nothing else.
-    pub(crate) async fn validate(&self, files: PolicyFiles) -> Result<Attempt, RevisionError> {
+    /// Checks files, and changes nothing.
+    pub(crate) async fn validate(&self, files: PolicyFiles) -> Result<ActivationAttempt, RevisionError> {
         // Each takes a processor for as long as it takes.
         let _alone = self.activating.lock().await;
         Ok(match self.check(files).await? {
-            Ok(checked) => checked.attempt(None, AttemptOutcome::Checked),
-            Err(mistakes) => Attempt::refused(mistakes),
+            Ok(checked) => checked.attempt(None, ActivationOutcome::Checked),
+            Err(problems) => ActivationAttempt::refused(problems),
         })
     }
 
-    /// Makes a new revision of these files the active one, if they are good.
-    pub(crate) async fn activate(&self, files: PolicyFiles, order: Order) -> Result<Attempt, RevisionError> {
+    /// Makes a new revision of these files the active one, if they are valid.
+    pub(crate) async fn activate(
+        &self,
+        files: PolicyFiles,
+        request: ActivationRequest,
+    ) -> Result<ActivationAttempt, RevisionError> {
         let _alone = self.activating.lock().await;
         let checked = match self.check(files.clone()).await? {
             Ok(checked) => checked,
-            Err(mistakes) => return Ok(Attempt::refused(mistakes)),
+            Err(problems) => return Ok(ActivationAttempt::refused(problems)),
         };
-        let active = self.expect(&order).await?;
+        let active = self.check_expected(&request).await?;
         if let Some(number) = active
             && let Some((_, held)) = self.store.revision(number).await?
             && in_revision(number, held).is_ok_and(|held| held.holds_the_same(&files))
         {
-            return Ok(checked.attempt(Some(number), AttemptOutcome::Unchanged));
+            return Ok(checked.attempt(Some(number), ActivationOutcome::Unchanged));
         }
         let file = |(name, text): (String, &str)| RevisionFile {
             name,
             text: text.to_owned(),
         };
-        let choice = Choice::New {
+        let source = ActivationSource::New {
             digest: checked.engine.revision().to_owned(),
             files: files.iter().map(file).collect(),
         };
-        self.put(choice, order, checked).await
+        self.activate_checked(source, request, checked).await
     }
 
-    /// Makes an older revision the active one, if it is still good.
-    pub(crate) async fn roll_back(&self, number: u64, order: Order) -> Result<Attempt, RevisionError> {
+    /// Makes an older revision the active one, if it is still valid.
+    pub(crate) async fn roll_back(
+        &self,
+        number: u64,
+        request: ActivationRequest,
+    ) -> Result<ActivationAttempt, RevisionError> {
         let _alone = self.activating.lock().await;
         let (revision, held) = self.show(Some(number)).await?;
         let checked = match in_revision(number, held) {
             Ok(files) => self.check(files).await?,
-            Err(errors) => Err(Mistakes::of(&errors)),
+            Err(errors) => Err(RevisionProblems::of(&errors)),
         };
         let checked = match checked {
             Ok(checked) if checked.engine.revision() != revision.digest => {
-                return Ok(Attempt::refused(Mistakes::of_all(ALTERED)));
+                return Ok(ActivationAttempt::refused(RevisionProblems::of_all(ALTERED)));
             }
             Ok(checked) => checked,
-            Err(mistakes) => return Ok(Attempt::refused(mistakes)),
+            Err(problems) => return Ok(ActivationAttempt::refused(problems)),
         };
-        if self.expect(&order).await? == Some(number) {
-            return Ok(checked.attempt(Some(number), AttemptOutcome::Unchanged));
+        if self.check_expected(&request).await? == Some(number) {
+            return Ok(checked.attempt(Some(number), ActivationOutcome::Unchanged));
         }
-        self.put(Choice::Existing(number), order, checked).await
+        self.activate_checked(ActivationSource::Existing(number), request, checked)
+            .await
     }
 
-    /// Which revision is active, where it is the one that is expected.
-    async fn expect(&self, order: &Order) -> Result<Option<u64>, RevisionError> {
+    /// The active revision, where it is the expected one.
+    async fn check_expected(&self, request: &ActivationRequest) -> Result<Option<u64>, RevisionError> {
         let active = self.store.active().await?;
-        match order.expected_active {
+        match request.expected_active {
             Some(expected) if expected != active => Err(RevisionError::OtherActive { active, expected }),
             Some(_) | None => Ok(active),
         }
     }
 
-    async fn put(&self, choice: Choice, order: Order, checked: Checked) -> Result<Attempt, RevisionError> {
-        let expected = order.expected_active.flatten();
-        let number = match self.store.activate(choice, order).await? {
-            Activated::Done(number) => number,
-            Activated::OtherActive(active) => return Err(RevisionError::OtherActive { active, expected }),
-            Activated::NoSuchRevision => return Err(RevisionError::NoSuchRevision),
-            Activated::TooMany => return Err(RevisionError::TooMany),
+    async fn activate_checked(
+        &self,
+        source: ActivationSource,
+        request: ActivationRequest,
+        checked: Checked,
+    ) -> Result<ActivationAttempt, RevisionError> {
+        let expected = request.expected_active.flatten();
+        let number = match self.store.activate(source, request).await? {
+            ActivationResult::Done(number) => number,
+            ActivationResult::OtherActive(active) => return Err(RevisionError::OtherActive { active, expected }),
+            ActivationResult::NoSuchRevision => return Err(RevisionError::NoSuchRevision),
+            ActivationResult::TooMany => return Err(RevisionError::TooMany),
         };
         *lock(&self.checked) = Some((number, checked.engine.clone()));
-        self.deciding.changed();
+        self.active_revision.changed();
         // It is active whatever comes now, and nothing is decided here before it is read.
         if let Err(error) = self.refresh().await {
             tracing::warn!(%error, number, "the revision that was activated is not read yet");
         }
-        Ok(checked.attempt(Some(number), AttemptOutcome::Activated))
+        Ok(checked.attempt(Some(number), ActivationOutcome::Activated))
     }
 
-    /// Beside the decisions: it takes as long as there are policies and tests.
-    async fn check(&self, files: PolicyFiles) -> Result<Result<Checked, Mistakes>, RevisionError> {
-        let circumstances = self.circumstances.clone();
-        let checked = tokio::task::spawn_blocking(move || check::check(&files, &circumstances)).await;
-        checked.map_err(|_| RevisionError::Cut)
+    /// On a thread of its own: the time grows with the policies and their tests.
+    async fn check(&self, files: PolicyFiles) -> Result<Result<Checked, RevisionProblems>, RevisionError> {
+        let evaluation = self.evaluation.clone();
+        let checked = tokio::task::spawn_blocking(move || check::check(&files, &evaluation)).await;
+        checked.map_err(|_| RevisionError::CheckFailed)
     }
 }
 
-impl Attempt {
-    /// It is not good.
-    pub(crate) fn refused(mistakes: Mistakes) -> Self {
+impl ActivationAttempt {
+    /// An attempt with a revision that has problems.
+    pub(crate) fn refused(problems: RevisionProblems) -> Self {
         Self {
             number: None,
             digest: String::new(),
-            outcome: AttemptOutcome::Refused(mistakes),
+            outcome: ActivationOutcome::Refused(problems),
             policies: 0,
             cases: 0,
             warnings: Vec::new(),
@@ -189,8 +203,8 @@ impl Attempt {
 }
 
 impl Checked {
-    fn attempt(self, number: Option<u64>, outcome: AttemptOutcome) -> Attempt {
-        Attempt {
+    fn attempt(self, number: Option<u64>, outcome: ActivationOutcome) -> ActivationAttempt {
+        ActivationAttempt {
             number,
             digest: self.engine.revision().to_owned(),
             outcome,

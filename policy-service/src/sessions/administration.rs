@@ -1,38 +1,36 @@
-//! What operators do with sessions. What is acknowledged is durable, and known here to every decision from then on.
+//! Operators' access to sessions. A change that was acknowledged is durable, and every check here knows it from then on.
 
 use std::sync::Arc;
 
 use picket_model::access::Principal;
 
-use super::model::{EndReason, Ended, Session};
-use super::rules::{self, Lockdown, SessionState};
-use super::{Revocation, Since};
-use super::{Sessions, Target, TokenClaims};
+use super::rules::{self, SessionState};
+use super::{EndReason, Lockdown, Revocation, RevocationTarget, Session, SessionEnd, Sessions, TokenClaims};
 use crate::state::{CachedView, Filter, PrincipalId, SessionId, StorageError, TenantId, text};
 
-/// How many revocations of principals and tenants are held; what is older than any token is forgotten.
+/// How many revocations of principals and tenants are stored; those that are older than any token are deleted.
 const REVOCATIONS_MAX: usize = 100_000;
 
-/// Sessions of a list.
+/// One page of a list of sessions.
 #[derive(Clone, Debug)]
-pub(crate) struct Page {
-    pub(crate) sessions: Vec<(Session, Status)>,
+pub(crate) struct SessionPage {
+    pub(crate) sessions: Vec<(Session, SessionStatus)>,
     /// Where the next page begins; `None`: this is the last one.
     pub(crate) after: Option<SessionId>,
 }
 
-/// A principal that has a session.
+/// A principal that has a valid session.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct KnownPrincipal {
+pub(crate) struct ActivePrincipal {
     pub(crate) issuer: String,
     pub(crate) subject: String,
     pub(crate) tenant: Option<String>,
-    /// Those of its last token; `None`: this process has not seen it.
+    /// The claims of its last token; `None`: they are not cached in this process.
     pub(crate) claims: Option<Arc<TokenClaims>>,
 }
 
-impl KnownPrincipal {
-    /// `None`: its names were cut, so what is left may be somebody else's.
+impl ActivePrincipal {
+    /// `None`: its names were cut, and what is left may name another principal.
     fn of(session: Session, claims: Option<Arc<TokenClaims>>) -> Option<Self> {
         let is_whole = PrincipalId::of(&session.issuer, &session.subject) == session.principal;
         let is_whole = is_whole && session.tenant.as_deref().is_none_or(text::is_whole);
@@ -45,17 +43,17 @@ impl KnownPrincipal {
     }
 }
 
-/// Whether a session holds.
+/// Whether a session is valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Status {
+pub(crate) enum SessionStatus {
     Live,
     /// It was ended, or a timeout has passed.
     Over(EndReason),
 }
 
-/// Why something was not done.
+/// Why a revocation was not stored.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum OperationError {
+pub(crate) enum RevokeError {
     #[error(transparent)]
     Storage(#[from] StorageError),
     #[error("{REVOCATIONS_MAX} revocations are held; revoke everything, or wait until older ones are forgotten")]
@@ -70,7 +68,7 @@ impl Sessions {
         after: Option<SessionId>,
         count_max: u32,
         now_us: i64,
-    ) -> Result<Page, StorageError> {
+    ) -> Result<SessionPage, StorageError> {
         let filter = match filter {
             // As it is stored.
             Filter::Tenant(tenant) => Filter::Tenant(text::cut(&tenant)),
@@ -79,7 +77,7 @@ impl Sessions {
         let sessions = self.store.sessions(filter, after, count_max).await?;
         let is_full = u32::try_from(sessions.len()).is_ok_and(|count| count >= count_max);
         let after = sessions.last().filter(|_| is_full).map(|session| session.id);
-        let mut page = Page {
+        let mut page = SessionPage {
             sessions: Vec::with_capacity(sessions.len()),
             after,
         };
@@ -90,39 +88,44 @@ impl Sessions {
         Ok(page)
     }
 
-    /// Remembers the claims of a client's token for searches.
-    pub(crate) fn record_claims(&self, principal: &Principal) {
+    /// Caches the claims of a client's token for searches.
+    pub(crate) fn cache_claims(&self, principal: &Principal) {
         let id = PrincipalId::of(&principal.issuer, &principal.subject);
-        self.memory.claims.record(id, principal);
+        self.cache.claims.record(id, principal);
     }
 
-    /// Principals that have a session which holds, in order of their ids. `None`: what is stored of one does not name it, or
-    /// everything of it was revoked.
-    pub(crate) async fn known_principals(
+    /// Principals that have a valid session, in order of their ids. `None`: the stored names do not name the principal, or all of its
+    /// sessions were revoked.
+    pub(crate) async fn active_principals(
         &self,
         after: Option<PrincipalId>,
         count_max: u32,
         now_us: i64,
-    ) -> Result<Vec<(PrincipalId, Option<KnownPrincipal>)>, StorageError> {
-        let limits = &self.settings.limits;
-        let since = Since {
-            first_seen_after_us: now_us.saturating_sub(limits.absolute_timeout_us),
-            last_seen_after_us: now_us.saturating_sub(limits.idle_timeout_us),
-        };
-        let sessions = self.store.last_sessions(after, since, count_max).await?;
+    ) -> Result<Vec<(PrincipalId, Option<ActivePrincipal>)>, StorageError> {
+        let sessions = self
+            .store
+            .last_sessions(after, self.live_since(now_us), count_max)
+            .await?;
         let lockdown = self.lockdown()?;
-        let known = |session: Session| {
-            let holds = lockdown.is_none() && self.status(&session, now_us)? == Status::Live;
+        let principal = |session: Session| {
+            let is_valid = lockdown.is_none() && self.status(&session, now_us)? == SessionStatus::Live;
             let principal = session.principal;
-            let claims = self.memory.claims.of(&principal);
-            let known = Some(session).filter(|_| holds);
-            Ok((principal, known.and_then(|session| KnownPrincipal::of(session, claims))))
+            let claims = self.cache.claims.of(&principal);
+            let active = Some(session).filter(|_| is_valid);
+            Ok((
+                principal,
+                active.and_then(|session| ActivePrincipal::of(session, claims)),
+            ))
         };
-        sessions.into_iter().map(known).collect()
+        sessions.into_iter().map(principal).collect()
     }
 
     /// One session.
-    pub(crate) async fn show(&self, id: SessionId, now_us: i64) -> Result<Option<(Session, Status)>, StorageError> {
+    pub(crate) async fn show(
+        &self,
+        id: SessionId,
+        now_us: i64,
+    ) -> Result<Option<(Session, SessionStatus)>, StorageError> {
         let Some(session) = self.store.session(id).await? else {
             return Ok(None);
         };
@@ -130,31 +133,31 @@ impl Sessions {
         Ok(Some((session, status)))
     }
 
-    /// Ends a session. False: it is not there, or had ended.
+    /// Ends a session. False: it does not exist, or had ended.
     pub(crate) async fn revoke_session(&self, id: SessionId, caller: &str, now_us: i64) -> Result<bool, StorageError> {
-        let ended = Ended {
+        let end = SessionEnd {
             at_us: now_us,
             reason: EndReason::Revoked,
             caller: Some(caller.to_owned()),
         };
-        let done = self.store.end(id, ended, i64::MAX).await?;
-        self.memory.forget(id);
-        Ok(done)
+        let is_ended = self.store.end(id, end, i64::MAX).await?;
+        self.cache.remove(id);
+        Ok(is_ended)
     }
 
-    /// Revokes what a principal, a tenant or everybody has had up to now.
+    /// Revokes the tokens and sessions that a principal, a tenant or everybody has had up to now.
     pub(crate) async fn revoke(
         &self,
-        target: Target,
+        target: RevocationTarget,
         label: &str,
         caller: &str,
         now_us: i64,
-    ) -> Result<(), OperationError> {
-        let standing = self.memory.standing.value()?;
-        let held = standing.revocations.principals.len() + standing.revocations.tenants.len();
-        // What is listed takes no further place.
-        if held >= REVOCATIONS_MAX && !standing.revocations.hold(target) {
-            return Err(OperationError::TooManyRevocations);
+    ) -> Result<(), RevokeError> {
+        let restrictions = self.cache.restrictions.value()?;
+        let count = restrictions.revocations.principals.len() + restrictions.revocations.tenants.len();
+        // A further revocation of the same target takes no further place.
+        if count >= REVOCATIONS_MAX && !restrictions.revocations.contains(target) {
+            return Err(RevokeError::TooManyRevocations);
         }
         let revocation = Revocation {
             target,
@@ -163,38 +166,38 @@ impl Sessions {
             caller: caller.to_owned(),
         };
         self.store.revoke(revocation).await?;
-        Ok(self.ordered().await?)
+        Ok(self.refresh_restrictions().await?)
     }
 
-    /// Refuses every request, or takes that back. False: it was so before.
+    /// Starts or ends a lockdown. False: it was so before.
     pub(crate) async fn set_lockdown(&self, lockdown: Option<Lockdown>) -> Result<bool, StorageError> {
         let done = self.store.set_lockdown(lockdown).await?;
-        self.ordered().await?;
+        self.refresh_restrictions().await?;
         Ok(done)
     }
 
-    /// What stands is read back, as another replica may have ordered something meanwhile.
-    async fn ordered(&self) -> Result<(), StorageError> {
-        self.memory.standing.changed();
+    /// They are read from the storage, as another replica may have changed them meanwhile.
+    async fn refresh_restrictions(&self) -> Result<(), StorageError> {
+        self.cache.restrictions.changed();
         self.refresh().await
     }
 
-    /// Whether every request is refused, since when and by whom.
+    /// The lockdown; `None`: there is none.
     pub(crate) fn lockdown(&self) -> Result<Option<Lockdown>, StorageError> {
-        Ok(self.memory.standing.value()?.lockdown.clone())
+        Ok(self.cache.restrictions.value()?.lockdown.clone())
     }
 
-    fn status(&self, session: &Session, now_us: i64) -> Result<Status, StorageError> {
+    fn status(&self, session: &Session, now_us: i64) -> Result<SessionStatus, StorageError> {
         let state = SessionState::from(session);
         let tenant = session.tenant.as_deref().map(TenantId::of);
-        let standing = self.memory.standing.value()?;
+        let restrictions = self.cache.restrictions.value()?;
         let limits = &self.settings.limits;
         Ok(if let Some(reason) = state.ended {
-            Status::Over(reason)
-        } else if standing.revokes(&session.principal, tenant.as_ref(), state.first_seen_us, limits) {
-            Status::Over(EndReason::Revoked)
+            SessionStatus::Over(reason)
+        } else if restrictions.is_revoked(&session.principal, tenant.as_ref(), state.first_seen_us, limits) {
+            SessionStatus::Over(EndReason::Revoked)
         } else {
-            rules::timed_out(&state, limits, now_us).map_or(Status::Live, Status::Over)
+            rules::timed_out(&state, limits, now_us).map_or(SessionStatus::Live, SessionStatus::Over)
         })
     }
 }

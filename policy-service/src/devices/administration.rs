@@ -1,12 +1,13 @@
-//! What operators and reporters do with devices. What is acknowledged is durable, and known here to every decision from then on.
+//! Operators' and reporters' access to devices. A change that was acknowledged is durable, and every check here knows it from then
+//! on.
 
 use picket_core::enrollment::{EnrollmentError, EnrollmentProof};
 use picket_core::signature::SoftwareVerifier;
 use picket_model::time::Timestamp;
 use uuid::{NoContext, Uuid};
 
-use super::{Challenge, ChallengeDigest, Device, DeviceId, DeviceState, Devices, Enrollment, Posture};
-use super::{DeviceChange, NewDevice};
+use super::{Challenge, ChallengeDigest, Device, DeviceId, DeviceState, Devices, PendingEnrollment, Posture};
+use super::{DeviceUpdate, NewDevice};
 use crate::state::{Filter, PrincipalId, StorageError, Thumbprint, text};
 
 /// How many challenges wait for their answers at once.
@@ -14,7 +15,7 @@ const ENROLLMENTS_MAX: u32 = 10_000;
 const MICROSECONDS_PER_SECOND: u64 = 1_000_000;
 
 /// For whom a device is to be enrolled.
-pub(crate) struct Invitation {
+pub(crate) struct EnrollmentRequest {
     pub(crate) issuer: String,
     pub(crate) subject: String,
     pub(crate) tenant: Option<String>,
@@ -22,23 +23,23 @@ pub(crate) struct Invitation {
     pub(crate) caller: String,
 }
 
-/// What a device has to answer.
-pub(crate) struct Invited {
+/// A challenge for a device, and what its proof has to name.
+pub(crate) struct EnrollmentOffer {
     pub(crate) challenge: Challenge,
     pub(crate) audience: String,
     pub(crate) ends_us: i64,
 }
 
-/// Devices of a list.
-pub(crate) struct Page {
+/// One page of a list of devices.
+pub(crate) struct DevicePage {
     pub(crate) devices: Vec<Device>,
     /// Where the next page begins; `None`: this is the last one.
     pub(crate) after: Option<DeviceId>,
 }
 
-/// Why a device was not invited.
+/// Why an enrolment did not begin.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum InvitationError {
+pub(crate) enum EnrollmentRequestError {
     #[error(transparent)]
     Storage(#[from] StorageError),
     #[error("{ENROLLMENTS_MAX} challenges wait for their answers")]
@@ -48,32 +49,36 @@ pub(crate) enum InvitationError {
 }
 
 impl Devices {
-    /// Makes a challenge for a device of somebody.
-    pub(crate) async fn invite(&self, invitation: Invitation, now_us: i64) -> Result<Invited, InvitationError> {
-        let challenge = Challenge::random().ok_or(InvitationError::Random)?;
+    /// Makes a challenge for a device of a principal.
+    pub(crate) async fn begin_enrollment(
+        &self,
+        request: EnrollmentRequest,
+        now_us: i64,
+    ) -> Result<EnrollmentOffer, EnrollmentRequestError> {
+        let challenge = Challenge::random().ok_or(EnrollmentRequestError::Random)?;
         let ends_us = now_us.saturating_add(self.settings.challenge_valid_for_us);
-        let enrollment = Enrollment {
+        let enrollment = PendingEnrollment {
             challenge: challenge.digest(),
-            owner: PrincipalId::of(&invitation.issuer, &invitation.subject),
-            issuer: text::cut(&invitation.issuer),
-            subject: text::cut(&invitation.subject),
-            tenant: invitation.tenant.as_deref().map(text::cut),
-            label: text::cut(&invitation.label),
+            owner: PrincipalId::of(&request.issuer, &request.subject),
+            issuer: text::cut(&request.issuer),
+            subject: text::cut(&request.subject),
+            tenant: request.tenant.as_deref().map(text::cut),
+            label: text::cut(&request.label),
             ends_us,
-            caller: invitation.caller,
+            caller: request.caller,
         };
         match self.store.begin_enrollment(enrollment, now_us, ENROLLMENTS_MAX).await? {
-            true => Ok(Invited {
+            true => Ok(EnrollmentOffer {
                 challenge,
                 audience: self.settings.audience.clone(),
                 ends_us,
             }),
-            false => Err(InvitationError::TooMany),
+            false => Err(EnrollmentRequestError::TooMany),
         }
     }
 
-    /// What a proof says, if it holds.
-    pub(crate) fn check(&self, proof: &str, now_us: i64) -> Result<EnrollmentProof, EnrollmentError> {
+    /// The content of an enrolment proof, if it is valid.
+    pub(crate) fn verify_proof(&self, proof: &str, now_us: i64) -> Result<EnrollmentProof, EnrollmentError> {
         let now_ms = u64::try_from(now_us / 1000).unwrap_or(0);
         EnrollmentProof::check(
             proof,
@@ -83,8 +88,8 @@ impl Devices {
         )
     }
 
-    /// Enrols the device that answered a challenge.
-    pub(crate) async fn enroll(&self, proof: &EnrollmentProof, now_us: i64) -> Result<DeviceChange, StorageError> {
+    /// Enrols the device that has answered a challenge.
+    pub(crate) async fn enroll(&self, proof: &EnrollmentProof, now_us: i64) -> Result<DeviceUpdate, StorageError> {
         let thumbprint = Thumbprint::Key(proof.thumbprint.0);
         let new = NewDevice {
             challenge: ChallengeDigest::of(&proof.challenge),
@@ -93,44 +98,44 @@ impl Devices {
             now_us,
             devices_max: self.settings.devices_max,
         };
-        self.known(self.store.enroll(new).await, None, Some(thumbprint))
+        self.invalidate_after(self.store.enroll(new).await, None, Some(thumbprint))
     }
 
-    /// Says how far a device is let.
+    /// Sets the state of a device.
     pub(crate) async fn set_state(
         &self,
         id: DeviceId,
         state: DeviceState,
         now_us: i64,
-    ) -> Result<DeviceChange, StorageError> {
-        self.known(self.store.set_device_state(id, state, now_us).await, Some(id), None)
+    ) -> Result<DeviceUpdate, StorageError> {
+        self.invalidate_after(self.store.set_device_state(id, state, now_us).await, Some(id), None)
     }
 
-    /// Keeps what was reported of a device.
-    pub(crate) async fn report(&self, id: DeviceId, posture: Posture) -> Result<DeviceChange, StorageError> {
-        self.known(self.store.report_posture(id, posture).await, Some(id), None)
+    /// Stores a reported posture in the place of the one before.
+    pub(crate) async fn report(&self, id: DeviceId, posture: Posture) -> Result<DeviceUpdate, StorageError> {
+        self.invalidate_after(self.store.report_posture(id, posture).await, Some(id), None)
     }
 
-    /// Makes a device known by a thumbprint.
+    /// Adds a thumbprint by which a device is recognised.
     pub(crate) async fn add_thumbprint(
         &self,
         id: DeviceId,
         thumbprint: Thumbprint,
         now_us: i64,
-    ) -> Result<DeviceChange, StorageError> {
+    ) -> Result<DeviceUpdate, StorageError> {
         let change = self.store.add_thumbprint(id, thumbprint, now_us).await;
-        self.known(change, Some(id), Some(thumbprint))
+        self.invalidate_after(change, Some(id), Some(thumbprint))
     }
 
-    /// Makes it unknown by it.
+    /// Removes a thumbprint of a device.
     pub(crate) async fn remove_thumbprint(
         &self,
         id: DeviceId,
         thumbprint: Thumbprint,
         now_us: i64,
-    ) -> Result<DeviceChange, StorageError> {
+    ) -> Result<DeviceUpdate, StorageError> {
         let change = self.store.remove_thumbprint(id, thumbprint, now_us).await;
-        self.known(change, Some(id), Some(thumbprint))
+        self.invalidate_after(change, Some(id), Some(thumbprint))
     }
 
     /// One page of the devices, in order of their ids.
@@ -139,11 +144,11 @@ impl Devices {
         filter: Filter,
         after: Option<DeviceId>,
         count_max: u32,
-    ) -> Result<Page, StorageError> {
+    ) -> Result<DevicePage, StorageError> {
         let devices = self.store.devices(filter, after, count_max).await?;
         let is_full = u32::try_from(devices.len()).is_ok_and(|count| count >= count_max);
         let after = devices.last().filter(|_| is_full).map(|device| device.id);
-        Ok(Page { devices, after })
+        Ok(DevicePage { devices, after })
     }
 
     /// One device.
@@ -151,28 +156,28 @@ impl Devices {
         self.store.device(id).await
     }
 
-    /// The device that is known by a thumbprint.
-    pub(crate) async fn show_of(&self, thumbprint: Thumbprint) -> Result<Option<Device>, StorageError> {
+    /// The device with a thumbprint.
+    pub(crate) async fn show_by_thumbprint(&self, thumbprint: Thumbprint) -> Result<Option<Device>, StorageError> {
         self.store.device_of(thumbprint).await
     }
 
-    /// Forgets what a change may have made untrue, also where nobody knows whether it was made.
-    fn known(
+    /// Drops what a change may have made wrong from the cache, also where it is not known whether the change was made.
+    fn invalidate_after(
         &self,
-        change: Result<DeviceChange, StorageError>,
+        change: Result<DeviceUpdate, StorageError>,
         id: Option<DeviceId>,
         thumbprint: Option<Thumbprint>,
-    ) -> Result<DeviceChange, StorageError> {
+    ) -> Result<DeviceUpdate, StorageError> {
         let device = match &change {
-            Ok(DeviceChange::Done(device) | DeviceChange::Unchanged(device)) => Some(device),
-            Ok(DeviceChange::Missing | DeviceChange::Retired | DeviceChange::Taken | DeviceChange::TooMany) => None,
+            Ok(DeviceUpdate::Done(device) | DeviceUpdate::Unchanged(device)) => Some(device),
+            Ok(DeviceUpdate::Missing | DeviceUpdate::Retired | DeviceUpdate::Taken | DeviceUpdate::TooMany) => None,
             Err(_) => {
-                id.into_iter().for_each(|id| self.memory.forget_device(id));
+                id.into_iter().for_each(|id| self.cache.remove_device(id));
                 None
             }
         };
-        let known_by = device.into_iter().flat_map(|device| device.thumbprints.iter().copied());
-        self.memory.forget(known_by.chain(thumbprint));
+        let thumbprints = device.into_iter().flat_map(|device| device.thumbprints.iter().copied());
+        self.cache.remove(thumbprints.chain(thumbprint));
         change
     }
 }
