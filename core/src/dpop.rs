@@ -9,7 +9,6 @@ mod mac;
 pub mod nonce;
 mod proof;
 mod target_uri;
-mod thumbprint;
 
 use std::rc::Rc;
 
@@ -17,9 +16,9 @@ use picket_model::thumbprint::KeyThumbprint;
 use picket_model::time::Timestamp;
 use sha2::{Digest, Sha256};
 
-use crate::request::RequestHead;
-use crate::signature::SignatureVerifier;
-use crate::token::TokenAlgorithm;
+use crate::jose::TokenAlgorithm;
+use crate::jose::signature::SignatureVerifier;
+use crate::request::{ProofHeader, RequestHead};
 
 use ledger::{BucketLedger, LedgerError, LocalBuckets, ProofId, ProofLedger};
 pub use mac::SharedSecret;
@@ -27,7 +26,6 @@ use nonce::{NonceAge, Nonces};
 use proof::Proof;
 use target_uri::TargetUri;
 pub use target_uri::UriScheme;
-pub use thumbprint::key_thumbprint;
 
 /// What makes a proof acceptable, and what of it is remembered.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,29 +74,6 @@ impl AccessTokenHash {
     #[must_use]
     pub fn of(token: impl AsRef<[u8]>) -> Self {
         Self(Sha256::digest(token).into())
-    }
-}
-
-/// The `DPoP` header fields of a request.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum ProofHeader<'a> {
-    /// There is none.
-    #[default]
-    None,
-    /// There is one, with this value.
-    One(&'a [u8]),
-    /// There are more.
-    Many,
-}
-
-impl<'a> ProofHeader<'a> {
-    /// With one header field more.
-    #[must_use]
-    pub fn and(self, value: &'a [u8]) -> Self {
-        match self {
-            Self::None => Self::One(value),
-            Self::One(_) | Self::Many => Self::Many,
-        }
     }
 }
 

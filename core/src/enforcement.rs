@@ -30,13 +30,13 @@ use crate::configuration::filter::{
     CredentialRequirement, Decider, FilterConfiguration, PreflightCredential, RouteRule,
 };
 use crate::dpop::{ProofChecker, ProofMemory};
+use crate::jose::signature::SignatureVerifier;
 use crate::path::{Delimiters, TargetError};
 use crate::peer::requirement::PeerRequirement;
 use crate::peer::{Peer, PeerError};
 use crate::reason::{DecidedBy, DenyReason};
 use crate::request::{self, AUTHORIZATION, Caller, Header, RequestError, RequestHead};
 use crate::route::{RouteMatch, RuleIndex};
-use crate::signature::SignatureVerifier;
 use crate::source_address::SourceRequirement;
 use crate::token::credential::{CREDENTIALS_MAX, Credential, CredentialError};
 use crate::token::introspection::IntrospectionResult;

@@ -4,9 +4,9 @@ use picket_model::strict_json::{Json, Members};
 use picket_model::thumbprint::KeyThumbprint;
 use picket_model::time::Timestamp;
 
-use crate::signature::SignatureVerifier;
-use crate::token::TokenAlgorithm;
-use crate::token::own_key::{OwnKeyError, OwnKeyJws, ProofTimeError, ProofTimes};
+use crate::jose::TokenAlgorithm;
+use crate::jose::key_proof::{KeyProof, KeyProofError, ProofTimeError, ProofTimes};
+use crate::jose::signature::SignatureVerifier;
 
 /// `typ` of such a proof: none passes for a token or a DPoP proof, and none of those for it (RFC 8725 §3.11).
 pub const PROOF_TYPE: &str = "picket-device+jwt";
@@ -85,7 +85,7 @@ impl EnrollmentProof {
         now: Timestamp,
         signatures: &dyn SignatureVerifier,
     ) -> Result<Self, EnrollmentError> {
-        let jws = OwnKeyJws::parse(proof, PROOF_TYPE, &ALGORITHMS)?;
+        let jws = KeyProof::parse(proof, PROOF_TYPE, &ALGORITHMS)?;
         let claims = jws.claims().ok_or(EnrollmentError::NotJws)?;
         if text(&claims, "aud")? != audience {
             return Err(EnrollmentError::Audience);
@@ -123,13 +123,13 @@ impl From<ProofTimeError> for EnrollmentError {
     }
 }
 
-impl From<OwnKeyError> for EnrollmentError {
-    fn from(error: OwnKeyError) -> Self {
+impl From<KeyProofError> for EnrollmentError {
+    fn from(error: KeyProofError) -> Self {
         match error {
-            OwnKeyError::NotJws => Self::NotJws,
-            OwnKeyError::Type => Self::Type,
-            OwnKeyError::Algorithm => Self::Algorithm,
-            OwnKeyError::Key => Self::Key,
+            KeyProofError::NotJws => Self::NotJws,
+            KeyProofError::Type => Self::Type,
+            KeyProofError::Algorithm => Self::Algorithm,
+            KeyProofError::Key => Self::Key,
         }
     }
 }

@@ -5,7 +5,6 @@ use std::net::Ipv6Addr;
 
 use picket_model::access::USER_AGENT_BYTES_MAX;
 
-use crate::dpop::ProofHeader;
 use crate::path::{self, Target, TargetError, split_at_byte};
 
 /// Every header whose name begins so belongs to Picket: a client's copy never reaches the upstream.
@@ -61,6 +60,29 @@ pub struct RequestHead<'a> {
     pub protocol: CallerProtocol,
     /// The names of headers that are Picket's own and that the client sent all the same.
     pub forged: Vec<&'a str>,
+}
+
+/// The `DPoP` header fields of a request (RFC 9449 §4.1).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ProofHeader<'a> {
+    /// There is none.
+    #[default]
+    None,
+    /// There is one, with this value.
+    One(&'a [u8]),
+    /// There are more.
+    Many,
+}
+
+impl<'a> ProofHeader<'a> {
+    /// Adds a header field.
+    #[must_use]
+    fn with(self, value: &'a [u8]) -> Self {
+        match self {
+            Self::None => Self::One(value),
+            Self::One(_) | Self::Many => Self::Many,
+        }
+    }
 }
 
 /// How a caller is to be answered.
@@ -215,7 +237,7 @@ impl<'a> RequestHead<'a> {
                 forged.push(*name);
             }
             match *name {
-                PROOF_HEADER => proof = proof.and(value),
+                PROOF_HEADER => proof = proof.with(value),
                 CONNECTION_HEADER => has_connection = true,
                 _ => {}
             }

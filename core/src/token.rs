@@ -1,16 +1,11 @@
 //! Bearer tokens: JWTs (RFC 7519) in JWS compact serialization (RFC 7515), verified against a provider's keys, and opaque ones,
 //! about which their issuer is asked (RFC 7662).
 
-pub mod algorithm;
 pub mod claim_path;
 mod claims;
 pub mod confirmation;
 pub mod credential;
 pub mod introspection;
-pub mod jws;
-pub mod keys;
-pub mod limits;
-pub(crate) mod own_key;
 pub mod provider;
 pub mod remote_keys;
 mod verification;
@@ -18,13 +13,12 @@ mod verification;
 use std::borrow::Cow;
 use std::rc::Rc;
 
+use crate::jose::jws::JwsError;
+use crate::jose::keys::VerificationKey;
 use crate::reason::DenyReason;
 
-pub use algorithm::TokenAlgorithm;
 use confirmation::Confirmation;
 use credential::SourceSet;
-use keys::VerificationKey;
-pub use limits::TokenLimits;
 use picket_model::access::Principal;
 use picket_model::time::Timestamp;
 use provider::{ProviderIndex, ProviderSet};
@@ -101,4 +95,17 @@ impl TokenError {
     pub fn missing() -> Self {
         Self::new(DenyReason::CredentialMissing, "no token was sent")
     }
+}
+
+impl From<JwsError> for TokenError {
+    fn from(error: JwsError) -> Self {
+        match error {
+            JwsError::Malformed(detail) => malformed(detail),
+            JwsError::UnsupportedAlgorithm => Self::new(DenyReason::TokenAlgorithmRefused, error.to_string()),
+        }
+    }
+}
+
+fn malformed(detail: impl Into<Cow<'static, str>>) -> TokenError {
+    TokenError::new(DenyReason::TokenMalformed, detail)
 }

@@ -13,7 +13,7 @@ use picket_model::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
-use crate::token::keys::Secret;
+use crate::jose::keys::Secret;
 
 /// The header that carries the token.
 pub const HEADER: &str = "txn-token";

@@ -6,9 +6,9 @@
 use std::borrow::Cow;
 use std::sync::OnceLock;
 
-use picket_core::signature::{SignatureVerifier, SoftwareVerifier, known_answers};
-use picket_core::token::algorithm::{Curve, Scheme, TokenAlgorithm};
-use picket_core::token::keys::VerificationKey;
+use picket_core::jose::algorithm::{Curve, Scheme, TokenAlgorithm};
+use picket_core::jose::keys::VerificationKey;
+use picket_core::jose::signature::{SignatureVerifier, SoftwareVerifier, known_answers};
 use prost::Message;
 use prost::encoding::{WireType, encode_key, encode_varint};
 use proxy_wasm::hostcalls;

@@ -7,8 +7,8 @@ use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
 use picket_core::enforcement::{CacheUse, CallFailure, Evictions, Notes, ObservedAccess, PermitReason, Verification};
+use picket_core::jose::TokenAlgorithm;
 use picket_core::reason::DenyReason;
-use picket_core::token::TokenAlgorithm;
 use picket_core::token::introspection::IntrospectionResult;
 use picket_core::token::remote_keys::answer::FetchResult;
 use proxy_wasm::hostcalls;

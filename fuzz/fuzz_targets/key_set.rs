@@ -3,10 +3,10 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use picket_core::signature::{SignatureVerifier, SoftwareVerifier};
-use picket_core::token::TokenAlgorithm;
-use picket_core::token::algorithm::Curve;
-use picket_core::token::keys::{KeyMaterial, KeySet, KeySource, RSA_MODULUS_BITS, VerificationKey};
+use picket_core::jose::signature::{SignatureVerifier, SoftwareVerifier};
+use picket_core::jose::TokenAlgorithm;
+use picket_core::jose::algorithm::Curve;
+use picket_core::jose::keys::{KeyMaterial, KeySet, KeySource, RSA_MODULUS_BITS, VerificationKey};
 use serde_json::Value;
 
 /// Each takes a signature to be checked.

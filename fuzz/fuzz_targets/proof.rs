@@ -7,12 +7,13 @@ use std::rc::Rc;
 use libfuzzer_sys::fuzz_target;
 use picket_core::dpop::{
     AccessTokenHash, DpopSettings, KeyBinding, NonceRequirement, ProofChecker, ProofError, ProofMemory, Proven,
-    SharedSecret, UriScheme, key_thumbprint,
+    SharedSecret, UriScheme,
 };
+use picket_core::jose::key_thumbprint;
 use picket_core::request::RequestHead;
-use picket_core::signature::{SignatureVerifier, SoftwareVerifier};
-use picket_core::token::TokenAlgorithm;
-use picket_core::token::keys::{KeySource, VerificationKey};
+use picket_core::jose::signature::{SignatureVerifier, SoftwareVerifier};
+use picket_core::jose::TokenAlgorithm;
+use picket_core::jose::keys::{KeySource, VerificationKey};
 use picket_fuzz::{Answer, json_part, jws_of};
 use picket_model::thumbprint::KeyThumbprint;
 use picket_model::time::Timestamp;

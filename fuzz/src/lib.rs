@@ -10,9 +10,9 @@ use picket_core::dpop::{ProofMemory, SharedSecret};
 use picket_core::enforcement::{Arrival, Connection, Enforcer, PeerResult, Permit, Refusal, Step, reply};
 use picket_core::peer::{Peer, PeerError};
 use picket_core::request::Header;
-use picket_core::signature::SignatureVerifier;
-use picket_core::token::TokenAlgorithm;
-use picket_core::token::keys::VerificationKey;
+use picket_core::jose::signature::SignatureVerifier;
+use picket_core::jose::TokenAlgorithm;
+use picket_core::jose::keys::VerificationKey;
 use picket_model::time::Timestamp;
 use serde_json::Value;
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Subcommand;
-use picket_core::token::keys::Secret;
+use picket_core::jose::keys::Secret;
 use picket_core::transaction_token::{self, TransactionClaims};
 use serde::Serialize;
 use serde_json::Value;

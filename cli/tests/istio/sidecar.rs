@@ -11,9 +11,9 @@ use picket::istio::{ConnectionAddress, Import, Workload, import};
 use picket_core::configuration::filter::FilterConfiguration;
 use picket_core::dpop::{ProofMemory, SharedSecret};
 use picket_core::enforcement::{Arrival, Connection, Enforcer, Notes, PeerResult, Step};
+use picket_core::jose::signature::SoftwareVerifier;
 use picket_core::peer::{Peer, PeerError};
 use picket_core::reason::DenyReason;
-use picket_core::signature::SoftwareVerifier;
 use picket_model::time::Timestamp;
 use serde_json::{Value, json};
 

@@ -6,8 +6,8 @@ use picket_model::problems::{Problems, shortened};
 use super::document::{CredentialDocument, NeedDocument, RuleDocument};
 use super::filter::{PossessionRequirement, in_range};
 use crate::dpop::{DpopSettings, NonceRequirement, UriScheme};
-use crate::token::TokenAlgorithm;
-use crate::token::algorithm::Scheme;
+use crate::jose::TokenAlgorithm;
+use crate::jose::algorithm::Scheme;
 
 const PROOF_AGE_S_DEFAULT: u32 = 60;
 /// RFC 9449 §11.1: "relatively brief period", on the order of seconds or minutes.

@@ -11,12 +11,12 @@ use super::document::NeedDocument;
 use super::filter::{check_name, in_range};
 use super::introspection::{IntrospectionDocument, check_introspection, check_no_jws_fields, check_places};
 use super::remote_keys::{RemoteKeysDocument, check_remote_keys};
+use crate::jose::TokenAlgorithm;
+use crate::jose::algorithm::Scheme;
+use crate::jose::keys::{KeySet, KeySource};
 use crate::request;
-use crate::token::TokenAlgorithm;
-use crate::token::algorithm::Scheme;
 use crate::token::claim_path::ClaimPath;
 use crate::token::credential::{CredentialSource, CredentialSources, SOURCES_MAX, SourceSet};
-use crate::token::keys::{KeySet, KeySource};
 use crate::token::provider::{
     ClaimEncoding, ClaimHeader, Expiry, PROVIDERS_MAX, Provider, ProviderKeys, RequiredClaim, RolesForm, TextPattern,
 };
@@ -331,7 +331,7 @@ fn check_provider(
         issuer: document.issuer,
         audiences,
         subjects: subjects.map(|texts| texts.iter().map(|text| TextPattern::parse(text)).collect()),
-        types: types.map(|types| types.iter().map(|typ| crate::token::jws::media_type(typ)).collect()),
+        types: types.map(|types| types.iter().map(|typ| crate::jose::jws::media_type(typ)).collect()),
         required_claims,
         expiry,
         lifetime_s_max,

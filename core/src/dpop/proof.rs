@@ -6,9 +6,9 @@ use picket_model::strict_json::{Json, Members};
 use picket_model::thumbprint::KeyThumbprint;
 
 use super::ProofError;
-use crate::signature::SignatureVerifier;
-use crate::token::TokenAlgorithm;
-use crate::token::own_key::{OwnKeyError, OwnKeyJws, ProofTimeError, ProofTimes};
+use crate::jose::TokenAlgorithm;
+use crate::jose::key_proof::{KeyProof, KeyProofError, ProofTimeError, ProofTimes};
+use crate::jose::signature::SignatureVerifier;
 
 /// RFC 9449 §4.2 suggests 96 random bits or a UUID; what is far longer is no identifier.
 pub(super) const PROOF_ID_BYTES_MAX: usize = 256;
@@ -16,7 +16,7 @@ pub(super) const PROOF_ID_BYTES_MAX: usize = 256;
 /// A proof that has the right form. Nothing in it is true before [`Proof::is_signed`].
 #[derive(Debug)]
 pub(super) struct Proof<'p> {
-    jws: OwnKeyJws<'p>,
+    jws: KeyProof<'p>,
     /// That of the key.
     pub(super) thumbprint: KeyThumbprint,
     pub(super) claims: ProofClaims,
@@ -47,7 +47,7 @@ impl<'p> Proof<'p> {
     pub(super) fn parse(header: &'p [u8], algorithms: &[TokenAlgorithm]) -> Result<Self, ProofError> {
         let text = std::str::from_utf8(header).map_err(|_| ProofError::NotJws)?;
         // RFC 9449 §4.2 has the value as it stands.
-        let jws = OwnKeyJws::parse(text, "dpop+jwt", algorithms)?;
+        let jws = KeyProof::parse(text, "dpop+jwt", algorithms)?;
         let claims = ProofClaims::read(&jws.claims().ok_or(ProofError::NotJws)?)?;
         Ok(Self {
             thumbprint: jws.thumbprint,
@@ -62,13 +62,13 @@ impl<'p> Proof<'p> {
     }
 }
 
-impl From<OwnKeyError> for ProofError {
-    fn from(error: OwnKeyError) -> Self {
+impl From<KeyProofError> for ProofError {
+    fn from(error: KeyProofError) -> Self {
         match error {
-            OwnKeyError::NotJws => Self::NotJws,
-            OwnKeyError::Type => Self::Type,
-            OwnKeyError::Algorithm => Self::Algorithm,
-            OwnKeyError::Key => Self::Key,
+            KeyProofError::NotJws => Self::NotJws,
+            KeyProofError::Type => Self::Type,
+            KeyProofError::Algorithm => Self::Algorithm,
+            KeyProofError::Key => Self::Key,
         }
     }
 }

@@ -9,8 +9,9 @@ use p256::ecdsa::{Signature, SigningKey};
 use serde_json::{Map, Value, json};
 
 use super::*;
-use crate::signature::SoftwareVerifier;
-use crate::token::keys::{KeySource, VerificationKey};
+use crate::jose::key_thumbprint;
+use crate::jose::keys::{KeySource, VerificationKey};
+use crate::jose::signature::SoftwareVerifier;
 
 const NOW_S: i64 = 1_800_000_000;
 const TOKEN: &str = "the.access.token";

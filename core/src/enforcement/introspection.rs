@@ -5,9 +5,9 @@ use std::rc::Rc;
 use picket_model::time::Timestamp;
 
 use super::{Arrival, Enforcer, Notes, Refusal, Step};
+use crate::jose::keys::Secret;
 use crate::token::credential::Credential;
 use crate::token::introspection::IntrospectionRequest;
-use crate::token::keys::Secret;
 use crate::token::provider::{ProviderIndex, ProviderSet};
 use crate::token::remote_keys::answer::{Answer, FetchError};
 use crate::token::{Asked, Lookup, TokenError, VerifiedToken};

@@ -10,7 +10,7 @@ use picket_model::time::Timestamp;
 use super::TokenError;
 use super::claim_path::ClaimPath;
 use super::confirmation::Confirmation;
-use super::jws::malformed;
+use super::malformed;
 use super::provider::{ClaimEncoding, Expiry, Provider, RequiredClaim, RolesForm};
 use crate::header_value;
 use crate::reason::DenyReason;

@@ -5,7 +5,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use picket_model::strict_json::{Json, Members};
 
 use super::TokenError;
-use super::jws::malformed;
+use super::malformed;
 
 const NO_CERTIFICATE_HASH: &str = "`cnf.x5t#S256` is not a SHA-256 hash in base64url without padding";
 const NO_KEY_HASH: &str = "`cnf.jkt` is not a SHA-256 hash in base64url without padding";

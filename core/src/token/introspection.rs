@@ -8,11 +8,11 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use picket_model::strict_json::{Json, Members};
 
-use super::jws::object;
-use super::keys::Secret;
-use super::limits::TokenLimits;
 use super::remote_keys::answer::{Answer, FetchError};
 use super::remote_keys::location::Location;
+use crate::jose::jws::object;
+use crate::jose::keys::Secret;
+use crate::jose::limits::TokenLimits;
 
 /// A longer client secret is refused.
 const CLIENT_SECRET_BYTES_MAX: usize = 1024;
@@ -235,7 +235,8 @@ pub(super) fn read<'a>(
         let limit = format!("{} bytes (`token_limits.bytes_max`)", limits.bytes_max);
         return Err(invalid(format!("its issuer's answer is longer than {limit}").into()));
     }
-    let members = object("answer of its issuer", document, limits).map_err(|error| invalid(error.detail))?;
+    let members =
+        object("answer of its issuer", document, limits).map_err(|error| invalid(error.to_string().into()))?;
     match members.get("active") {
         Some(Json::Bool(true)) => Ok(Activity::Active(members)),
         Some(Json::Bool(false)) => Ok(Activity::Inactive),

@@ -4,12 +4,12 @@ use std::rc::Rc;
 
 use picket_model::time::Timestamp;
 
-use super::TokenAlgorithm;
 use super::claim_path::ClaimPath;
 use super::credential::SourceSet;
 use super::introspection::{AudienceNeed, IntrospectionSettings};
-use super::keys::{KeySet, MatchingKeys};
 use super::remote_keys::{NoKey, RemoteKeys};
+use crate::jose::TokenAlgorithm;
+use crate::jose::keys::{KeySet, MatchingKeys};
 
 /// A provider's place in the configuration, below [`PROVIDERS_MAX`].
 pub type ProviderIndex = usize;

@@ -12,8 +12,8 @@ pub mod location;
 use std::fmt;
 use std::rc::Rc;
 
-use super::algorithm::TokenAlgorithm;
-use super::keys::{KeySet, MatchingKeys, VerificationKey};
+use crate::jose::algorithm::TokenAlgorithm;
+use crate::jose::keys::{KeySet, MatchingKeys, VerificationKey};
 use answer::{Answer, FetchError};
 use board::{BoardError, CLOCK_TOLERANCE_MS, Control, ControlBounds, PostedDocument, SharedBoard, Slots};
 use location::{AllowedSchemes, Location};

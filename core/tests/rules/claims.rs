@@ -4,8 +4,8 @@
 use picket_model::decision::Effect;
 
 use picket_core::enforcement::Step;
+use picket_core::jose::TokenLimits;
 use picket_core::reason::DenyReason;
-use picket_core::token::TokenLimits;
 use picket_core::token::remote_keys::answer::Answer;
 use picket_model::access::Principal;
 use serde::Deserialize;

@@ -1,8 +1,8 @@
 //! The state machine as its users see it: requests and answers in, verdicts out. Time is a number here.
 
 use picket_core::enforcement::{CacheUse, CallFailure, Verification};
+use picket_core::jose::TokenAlgorithm;
 use picket_core::reason::{DecidedBy, DenyReason};
-use picket_core::token::TokenAlgorithm;
 use picket_model::decision::{Attribute, Decision, Effect, Vary};
 
 use crate::support::{Caller, NOW_S, Sidecar, decision, refused};

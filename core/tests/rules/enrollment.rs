@@ -5,7 +5,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use p256::ecdsa::signature::Signer;
 use p256::ecdsa::{Signature, SigningKey};
 use picket_core::enrollment::{EnrollmentError, EnrollmentProof};
-use picket_core::signature::SoftwareVerifier;
+use picket_core::jose::signature::SoftwareVerifier;
 use picket_model::thumbprint::KeyThumbprint;
 use picket_model::time::Timestamp;
 use proptest::prelude::{any, prop_assert, proptest};

@@ -5,8 +5,8 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use p256::pkcs8::EncodePrivateKey;
 use picket_core::configuration::filter::FilterConfiguration;
 use picket_core::enforcement::{Step, Verification};
+use picket_core::jose::TokenAlgorithm;
 use picket_core::reason::DenyReason;
-use picket_core::token::TokenAlgorithm;
 use picket_core::token::remote_keys::answer::Answer;
 use serde_json::{Value, json};
 

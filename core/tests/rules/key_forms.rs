@@ -6,10 +6,10 @@ use std::rc::Rc;
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use p256::pkcs8::EncodePrivateKey;
+use picket_core::jose::TokenAlgorithm;
+use picket_core::jose::keys::{KEYS_TRIED_MAX, KeySet, KeySource, VerificationKey};
+use picket_core::jose::signature::{SignatureVerifier, SoftwareVerifier};
 use picket_core::reason::DenyReason;
-use picket_core::signature::{SignatureVerifier, SoftwareVerifier};
-use picket_core::token::TokenAlgorithm;
-use picket_core::token::keys::{KEYS_TRIED_MAX, KeySet, KeySource, VerificationKey};
 use picket_model::problems::Problems;
 use serde::Deserialize;
 use serde_json::{Value, json};

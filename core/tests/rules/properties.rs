@@ -3,7 +3,7 @@
 use picket_core::configuration::filter::FilterConfiguration;
 use picket_core::dpop::{ProofMemory, SharedSecret};
 use picket_core::enforcement::{Arrival, Enforcer, Step, reply};
-use picket_core::signature::SoftwareVerifier;
+use picket_core::jose::signature::SoftwareVerifier;
 use picket_model::access::AccessRequest;
 use picket_model::decision::{Attribute, Decision, Effect, Vary};
 use picket_model::time::Timestamp;

@@ -4,11 +4,12 @@
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use picket_core::enforcement::Step;
+use picket_core::jose::jws::Jws;
+use picket_core::jose::keys::{KeySet, KeySource};
+use picket_core::jose::signature::{SignatureVerifier, SoftwareVerifier};
+use picket_core::jose::{TokenAlgorithm, TokenLimits};
 use picket_core::reason::DenyReason;
-use picket_core::signature::{SignatureVerifier, SoftwareVerifier};
-use picket_core::token::jws::Jws;
-use picket_core::token::keys::{KeySet, KeySource};
-use picket_core::token::{TokenAlgorithm, TokenError, TokenLimits};
+use picket_core::token::TokenError;
 use picket_model::thumbprint::CertificateThumbprint;
 use serde_json::{Value, json};
 
@@ -157,7 +158,7 @@ fn json_serializations_are_no_tokens() {
     ] {
         let text = example.to_string();
         assert_eq!(
-            Jws::parse(&text, &TokenLimits::DEFAULT).unwrap_err().reason,
+            TokenError::from(Jws::parse(&text, &TokenLimits::DEFAULT).unwrap_err()).reason,
             DenyReason::TokenMalformed
         );
         assert_eq!(verdict_with_keys(&text), DenyReason::CredentialMalformed);
@@ -185,7 +186,7 @@ fn a_jwe_is_no_token_and_what_is_nested_in_it_is_one_like_any_other() {
     // §5.6: the second of the five parts is empty.
     let direct = "eyJhbGciOiJkaXIiLCJraWQiOiI3N2M3ZTJiOC02ZTEzLTQ1Y2YtODY3Mi02MTdiNWI0NTI0M2EiLCJlbmMiOiJBMTI4R0NNIn0..refa467QzzKx6QAB.JW_i_f52hww_ELQPGaYyeAB6HYGcR559l9TYnSovc23XJoBcW29rHP8yZOZG7YhLpT1bjFuvZPjQS-m0IFtVcXkZXdH_lr_FrdYt9HRUYkshtrMmIUAyGmUnd9zMDB2n0cRDIHAzFVeJUDxkUwVAE7_YGRPdcqMyiBoCO-FBdE-Nceb4h3-FtBP-c_BIwCPTjb9o0SbdcdREEMJMyZBH8ySWMVi1gPD9yxi-aQpGbSv_F9N4IZAxscj5g-NJsUPbjk29-s7LJAGb15wEBtXphVCgyy53CoIKLHHeJHXex45Uz9aKZSRSInZI-wjsY0yu3cT4_aQ3i1o-tiE-F8Ios61EKgyIQ4CWao8PFMj8TTnp.vbb32Xvllea2OtmHAdccRQ";
     for jwe in [around_it, direct] {
-        let TokenError { reason, detail, .. } = Jws::parse(jwe, &TokenLimits::DEFAULT).unwrap_err();
+        let TokenError { reason, detail, .. } = Jws::parse(jwe, &TokenLimits::DEFAULT).unwrap_err().into();
         assert_eq!(
             (reason, detail.as_ref()),
             (DenyReason::TokenMalformed, "not a JWS in compact serialization")

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use picket_core::configuration::filter::FilterConfiguration;
 use picket_core::enforcement::{CacheUse, Notes, Refusal, Step, Verification, reply};
+use picket_core::jose::TokenAlgorithm;
 use picket_core::reason::{DecidedBy, DenyReason};
-use picket_core::token::TokenAlgorithm;
 use picket_model::decision::{Decision, Effect, Vary};
 use serde_json::{Value, json};
 

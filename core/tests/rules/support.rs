@@ -13,9 +13,9 @@ use picket_core::enforcement::{
     Arrival, CallFailure, Connection, Enforcer, Introspection, Notes, PeerResult, Pending, PendingIntrospection,
     PendingKeys, Permit, Refusal, Step, Verdict,
 };
+use picket_core::jose::signature::{SignatureVerifier, SoftwareVerifier};
 use picket_core::peer::{Peer, PeerError};
 use picket_core::reason::DenyReason;
-use picket_core::signature::{SignatureVerifier, SoftwareVerifier};
 use picket_core::token::remote_keys::answer::{Answer, FetchError};
 use picket_model::access::AccessRequest;
 use picket_model::decision::{Decision, Effect, Vary};

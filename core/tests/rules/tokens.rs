@@ -204,7 +204,7 @@ fn other_serializations_are_malformed() {
         &format!(".{token}"),
         &token.replace('.', ".."),
         &token.replacen('.', "=.", 1),
-        &"a".repeat(picket_core::token::TokenLimits::DEFAULT.bytes_max + 1),
+        &"a".repeat(picket_core::jose::TokenLimits::DEFAULT.bytes_max + 1),
     ] {
         check(bad, Err(DenyReason::TokenMalformed));
     }

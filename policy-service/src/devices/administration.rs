@@ -2,7 +2,7 @@
 //! on.
 
 use picket_core::enrollment::{EnrollmentError, EnrollmentProof};
-use picket_core::signature::SoftwareVerifier;
+use picket_core::jose::signature::SoftwareVerifier;
 use picket_model::time::Timestamp;
 use uuid::{NoContext, Uuid};
 

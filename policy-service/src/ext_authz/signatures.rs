@@ -1,9 +1,9 @@
 //! Verification of token signatures: by ring where it supports the algorithm, in a tenth of core's
 //! time.
 
-use picket_core::signature::{SignatureVerifier, SoftwareVerifier};
-use picket_core::token::algorithm::TokenAlgorithm;
-use picket_core::token::keys::{KeyMaterial, VerificationKey};
+use picket_core::jose::algorithm::TokenAlgorithm;
+use picket_core::jose::keys::{KeyMaterial, VerificationKey};
+use picket_core::jose::signature::{SignatureVerifier, SoftwareVerifier};
 use ring::signature::{self, EcdsaVerificationAlgorithm, RsaParameters, RsaPublicKeyComponents, UnparsedPublicKey};
 
 /// RSA and the curves P-256 and P-384 by ring, everything else by core.
@@ -70,10 +70,10 @@ fn ecdsa(algorithm: TokenAlgorithm) -> Option<&'static EcdsaVerificationAlgorith
 
 #[cfg(test)]
 mod tests {
-    use picket_core::signature::known_answers;
-    use picket_core::token::TokenLimits;
-    use picket_core::token::jws::Jws;
-    use picket_core::token::keys::KeySource;
+    use picket_core::jose::TokenLimits;
+    use picket_core::jose::jws::Jws;
+    use picket_core::jose::keys::KeySource;
+    use picket_core::jose::signature::known_answers;
 
     use super::*;
 

@@ -4,8 +4,8 @@ use picket_model::problems::{Problems, shortened};
 use picket_model::strict_json::{self, Json};
 
 use super::location::{AllowedSchemes, Location};
+use crate::jose::keys::KeySet;
 use crate::request::Header;
-use crate::token::keys::KeySet;
 
 /// A larger document is refused, and so is a larger answer before it is read.
 pub const DOCUMENT_BYTES_MAX: usize = 64 * 1024;

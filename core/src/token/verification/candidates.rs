@@ -7,14 +7,14 @@ use picket_model::strict_json::Members;
 use picket_model::time::Timestamp;
 
 use super::{TokenVerifier, Verification, claims, fetched_keys, unknown_issuer};
+use crate::jose::jws::{Jws, JwsHeader};
+use crate::jose::keys::{KEYS_TRIED_MAX, MatchingKeys, VerificationKey};
+use crate::jose::signature::SignatureVerifier;
 use crate::reason::DenyReason;
-use crate::signature::SignatureVerifier;
 use crate::token::claims::CheckedClaims;
-use crate::token::jws::{Jws, JwsHeader, malformed};
-use crate::token::keys::{KEYS_TRIED_MAX, MatchingKeys, VerificationKey};
 use crate::token::provider::{Provider, ProviderIndex, ProviderSet};
 use crate::token::remote_keys::NoKey;
-use crate::token::{TokenError, VerifiedToken};
+use crate::token::{TokenError, VerifiedToken, malformed};
 
 /// A token that a provider accepts.
 pub(super) struct Accepted {

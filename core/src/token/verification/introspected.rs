@@ -7,12 +7,12 @@ use picket_model::strict_json::{Json, Members};
 use picket_model::time::Timestamp;
 
 use super::{Lookup, SentToken, Sighting, TokenKey, TokenVerifier, claims};
+use crate::jose::jws::{Jws, check_length};
 use crate::reason::DenyReason;
 use crate::token::introspection::{self, Activity, AnswerError, IntrospectionResult};
-use crate::token::jws::{Jws, check_length, malformed};
 use crate::token::provider::{Provider, ProviderIndex, ProviderSet};
 use crate::token::remote_keys::answer::{Answer, FetchError};
-use crate::token::{TokenError, VerifiedToken};
+use crate::token::{TokenError, VerifiedToken, malformed};
 
 /// What of a question is kept until its answer.
 #[derive(Clone, Copy, Debug)]

@@ -1,6 +1,6 @@
 //! The state machine of one key set, in several workers.
 
-use picket_core::token::TokenAlgorithm;
+use picket_core::jose::TokenAlgorithm;
 use picket_core::token::remote_keys::answer::{Answer, DOCUMENT_BYTES_MAX, FetchError, FetchResult};
 use picket_core::token::remote_keys::board::{BoardError, Posted, SharedBoard, Version};
 use picket_core::token::remote_keys::location::{AllowedSchemes, Location, MetadataKind};

@@ -1,6 +1,6 @@
-//! Signatures: who checks them, and the check that every build of this crate has.
+//! The check of signatures: the port [`SignatureVerifier`], and an implementation in Rust.
 //!
-//! The edge chooses, as a proxy may have a faster implementation than its module ([`SignatureVerifier`]).
+//! The host chooses the implementation, as a proxy may have a faster one than its Wasm module.
 
 pub mod known_answers;
 mod rsa_pss;
@@ -10,8 +10,8 @@ use jsonwebtoken::crypto::rust_crypto;
 use jsonwebtoken::{Algorithm, DecodingKey};
 use sha2::{Sha256, Sha384, Sha512};
 
-use crate::token::algorithm::{Curve, HashFunction, Scheme, TokenAlgorithm};
-use crate::token::keys::{KeyMaterial, VerificationKey};
+use super::algorithm::{Curve, HashFunction, Scheme, TokenAlgorithm};
+use super::keys::{KeyMaterial, VerificationKey};
 
 /// Checks signatures.
 pub trait SignatureVerifier: std::fmt::Debug {

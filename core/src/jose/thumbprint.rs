@@ -5,7 +5,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use picket_model::thumbprint::KeyThumbprint;
 use sha2::{Digest, Sha256};
 
-use crate::token::keys::KeyMaterial;
+use super::keys::KeyMaterial;
 
 /// The SHA-256 thumbprint of a key. `None`: a secret has none that may be shown.
 #[must_use]
@@ -41,7 +41,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::token::keys::{KeySource, VerificationKey};
+    use crate::jose::keys::{KeySource, VerificationKey};
 
     fn thumbprint(jwk: &Value) -> Option<KeyThumbprint> {
         let key = VerificationKey::parse(jwk, KeySource::Inline).unwrap().unwrap();

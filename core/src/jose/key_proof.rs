@@ -1,4 +1,5 @@
-//! A JWS that comes with the key that signed it (`jwk`, RFC 7515 §4.1.3): it proves that its sender holds that key, and no more.
+//! A proof of possession: a JWS with the key that signed it in its header (`jwk`, RFC 7515 §4.1.3). It proves that its
+//! sender holds the private key, and nothing else.
 
 mod times;
 
@@ -6,32 +7,31 @@ use picket_model::strict_json::{Json, Members};
 use picket_model::thumbprint::KeyThumbprint;
 use serde_json::Value;
 
-use crate::dpop::key_thumbprint;
-
 use super::algorithm::{Scheme, TokenAlgorithm};
 use super::jws::Jws;
 use super::keys::{KeyMaterial, KeySource, VerificationKey};
 use super::limits::TokenLimits;
-use crate::signature::SignatureVerifier;
+use super::signature::SignatureVerifier;
+use super::thumbprint::key_thumbprint;
 
 pub(crate) use times::{ProofTimeError, ProofTimes};
 
 /// The exponents that libraries give to RSA keys: 3 and 65537.
 const USUAL_EXPONENTS: [&[u8]; 2] = [&[3], &[1, 0, 1]];
 
-/// A JWS that has the right form. Nothing in it is true before [`OwnKeyJws::is_signed`].
+/// A proof with the right form. Nothing in it counts before [`KeyProof::is_signed`].
 #[derive(Debug)]
-pub(crate) struct OwnKeyJws<'p> {
+pub(crate) struct KeyProof<'p> {
     jws: Jws<'p>,
     algorithm: TokenAlgorithm,
     key: VerificationKey,
-    /// That of the key.
+    /// The thumbprint of the key.
     pub(crate) thumbprint: KeyThumbprint,
 }
 
-/// Why it has not.
+/// Why the form of a proof is wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum OwnKeyError {
+pub(crate) enum KeyProofError {
     /// Not a JWS whose header is a JSON object.
     NotJws,
     /// `typ` is another one.
@@ -42,13 +42,13 @@ pub(crate) enum OwnKeyError {
     Key,
 }
 
-impl<'p> OwnKeyJws<'p> {
+impl<'p> KeyProof<'p> {
     /// Reads one of this type. It is compared as it stands, not as a media type that may be written in several ways.
-    pub(crate) fn parse(text: &'p str, typ: &str, algorithms: &[TokenAlgorithm]) -> Result<Self, OwnKeyError> {
-        let jws = Jws::parse(text, &TokenLimits::OF_PROOFS).map_err(|_| OwnKeyError::NotJws)?;
-        let members = jws.header().map_err(|_| OwnKeyError::NotJws)?;
+    pub(crate) fn parse(text: &'p str, typ: &str, algorithms: &[TokenAlgorithm]) -> Result<Self, KeyProofError> {
+        let jws = Jws::parse(text, &TokenLimits::OF_PROOFS).map_err(|_| KeyProofError::NotJws)?;
+        let members = jws.header().map_err(|_| KeyProofError::NotJws)?;
         if !matches!(members.get("typ"), Some(Json::String(found)) if found == typ) {
-            return Err(OwnKeyError::Type);
+            return Err(KeyProofError::Type);
         }
         let algorithm = match members.get("alg") {
             Some(Json::String(name)) => TokenAlgorithm::from_name(name),
@@ -57,12 +57,12 @@ impl<'p> OwnKeyJws<'p> {
         // A secret proves nothing about who has it.
         let algorithm = algorithm
             .filter(|algorithm| algorithms.contains(algorithm) && algorithm.scheme() != Scheme::Hmac)
-            .ok_or(OwnKeyError::Algorithm)?;
-        let key = members.get("jwk").and_then(public_key).ok_or(OwnKeyError::Key)?;
+            .ok_or(KeyProofError::Algorithm)?;
+        let key = members.get("jwk").and_then(public_key).ok_or(KeyProofError::Key)?;
         if !key.fits(algorithm) {
-            return Err(OwnKeyError::Key);
+            return Err(KeyProofError::Key);
         }
-        let thumbprint = key_thumbprint(key.material()).ok_or(OwnKeyError::Key)?;
+        let thumbprint = key_thumbprint(key.material()).ok_or(KeyProofError::Key)?;
         Ok(Self {
             jws,
             algorithm,

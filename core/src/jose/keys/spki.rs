@@ -5,7 +5,7 @@ use spki::der::asn1::{BitStringRef, UintRef};
 use spki::{AlgorithmIdentifierRef, ObjectIdentifier, SubjectPublicKeyInfoRef};
 
 use super::KeyMaterial;
-use crate::token::algorithm::Curve;
+use crate::jose::algorithm::Curve;
 
 /// RFC 5480 §2.1.1.
 const ID_EC_PUBLIC_KEY: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");

@@ -7,10 +7,19 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use picket_model::strict_json::{self, Excess, Json, Members};
 
-use super::TokenError;
 use super::algorithm::TokenAlgorithm;
 use super::limits::TokenLimits;
-use crate::reason::DenyReason;
+
+/// Why a JWS is refused. `Display` repeats no value of it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum JwsError {
+    /// It breaks a rule of RFC 7515, or exceeds a limit.
+    #[error("{0}")]
+    Malformed(Cow<'static, str>),
+    /// `alg` is no [`TokenAlgorithm`].
+    #[error("`alg` is none that Picket verifies")]
+    UnsupportedAlgorithm,
+}
 
 /// The three parts.
 #[derive(Debug)]
@@ -42,7 +51,7 @@ impl<'t> Jws<'t> {
     /// # Errors
     /// When it is longer than the limits say, has not three parts, or header or payload are not base64url without padding, in
     /// its one canonical form.
-    pub fn parse(token: &'t str, limits: &TokenLimits) -> Result<Self, TokenError> {
+    pub fn parse(token: &'t str, limits: &TokenLimits) -> Result<Self, JwsError> {
         check_length(token, limits)?;
         // RFC 7515 §7.1: exactly three parts. JWE has five (RFC 7516 §7.1).
         let not_compact = malformed("not a JWS in compact serialization");
@@ -65,7 +74,7 @@ impl<'t> Jws<'t> {
     ///
     /// # Errors
     /// When it is no JSON object within the limits, or asks for an extension.
-    pub fn header(&self) -> Result<HeaderMembers<'_>, TokenError> {
+    pub fn header(&self) -> Result<HeaderMembers<'_>, JwsError> {
         let members = object("header", &self.header, &self.limits)?;
         // RFC 7515 §4.1.11: extensions that are not understood, and none is, must lead to a refusal. RFC 7797 and JWE's
         // compression change what is signed.
@@ -79,7 +88,7 @@ impl<'t> Jws<'t> {
     ///
     /// # Errors
     /// When it is no JSON object within the limits.
-    pub fn claims(&self) -> Result<Members<'_>, TokenError> {
+    pub fn claims(&self) -> Result<Members<'_>, JwsError> {
         object("payload", &self.payload, &self.limits)
     }
 
@@ -111,7 +120,7 @@ impl<'a> HeaderMembers<'a> {
     ///
     /// # Errors
     /// When a member is of another kind than RFC 7515 says, or the algorithm is none that Picket verifies.
-    pub fn read(&self) -> Result<JwsHeader<'_>, TokenError> {
+    pub fn read(&self) -> Result<JwsHeader<'_>, JwsError> {
         let algorithm = match self.0.get("alg") {
             Some(Json::String(name)) => TokenAlgorithm::from_name(name),
             Some(_) | None => None,
@@ -122,10 +131,7 @@ impl<'a> HeaderMembers<'a> {
             Some(_) => Err(malformed(detail)),
         };
         Ok(JwsHeader {
-            algorithm: algorithm.ok_or(TokenError::new(
-                DenyReason::TokenAlgorithmRefused,
-                "`alg` is none that Picket verifies",
-            ))?,
+            algorithm: algorithm.ok_or(JwsError::UnsupportedAlgorithm)?,
             key_id: text("kid", "`kid` is not a string")?,
             typ: text("typ", "`typ` is not a string")?.map(media_type),
             key: self.0.get("jwk"),
@@ -143,7 +149,7 @@ pub(crate) fn media_type(typ: &str) -> String {
 ///
 /// # Errors
 /// When it has more bytes than the limit.
-pub(super) fn check_length(token: &str, limits: &TokenLimits) -> Result<(), TokenError> {
+pub(crate) fn check_length(token: &str, limits: &TokenLimits) -> Result<(), JwsError> {
     match token.len() <= limits.bytes_max {
         true => Ok(()),
         false => Err(malformed(format!(
@@ -157,7 +163,7 @@ pub(super) fn check_length(token: &str, limits: &TokenLimits) -> Result<(), Toke
 ///
 /// # Errors
 /// When it is larger than the limits say, no JSON, or another value than an object.
-pub(super) fn object<'t>(part: &str, text: &'t [u8], limits: &TokenLimits) -> Result<Members<'t>, TokenError> {
+pub(crate) fn object<'t>(part: &str, text: &'t [u8], limits: &TokenLimits) -> Result<Members<'t>, JwsError> {
     let TokenLimits {
         members_max, depth_max, ..
     } = *limits;
@@ -180,6 +186,6 @@ pub(super) fn object<'t>(part: &str, text: &'t [u8], limits: &TokenLimits) -> Re
     }
 }
 
-pub(super) fn malformed(detail: impl Into<Cow<'static, str>>) -> TokenError {
-    TokenError::new(DenyReason::TokenMalformed, detail)
+fn malformed(detail: impl Into<Cow<'static, str>>) -> JwsError {
+    JwsError::Malformed(detail.into())
 }

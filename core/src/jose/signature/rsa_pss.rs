@@ -10,7 +10,7 @@ use sha2::Digest;
 const TRAILER: u8 = 0xbc;
 
 /// Whether the signature is the key's over the message. `modulus` and `exponent` are those of a key that was read
-/// ([`crate::token::keys::KeyMaterial::Rsa`]).
+/// ([`crate::jose::keys::KeyMaterial::Rsa`]).
 pub(super) fn is_valid<H: Digest>(modulus: &[u8], exponent: &[u8], message: &[u8], signature: &[u8]) -> bool {
     let modulus_number = BigUint::from_bytes_be(modulus);
     let signature_number = BigUint::from_bytes_be(signature);

@@ -4,10 +4,10 @@
 //! text with the others: OpenSSL 3.0 did, with the RSA key of A.2, the secret of A.1 and a P-384 key made for this.
 
 use super::SignatureVerifier;
-use crate::token::TokenLimits;
-use crate::token::algorithm::TokenAlgorithm;
-use crate::token::jws::Jws;
-use crate::token::keys::{KeySource, VerificationKey};
+use crate::jose::TokenLimits;
+use crate::jose::algorithm::TokenAlgorithm;
+use crate::jose::jws::Jws;
+use crate::jose::keys::{KeySource, VerificationKey};
 
 const RSA_KEY: &str = r#"{"kty":"RSA","e":"AQAB","n":"ofgWCuLjybRlzo0tZWJjNiuSfb4p4fAkd_wWJcyQoTbji9k0l8W26mPddxHmfHQp-Vaw-4qPCJrcS2mJPMEzP1Pt0Bm4d4QlL-yRT-SFd2lZS-pCgNMsD1W_YpRPEwOWvG6b32690r2jZ47soMZo9wGzjb_7OMg0LOL-bSf63kpaSHSXndS5z5rexMdbBYUsLA9e-KXBdQOS-UTo7WTBEMa2R2CapHg665xsmtdVMTBQY4uDZlxvb3qCo5ZwKh9kG4LT6_I5IhlJH7aGhyxXFvUK-DWNmoudF8NAco9_h9iaGNj8q2ethFkMLs91kzk2PAcDTW9gb54h4FRWyuXpoQ"}"#;
 const P256_KEY: &str = r#"{"kty":"EC","crv":"P-256","x":"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU","y":"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"}"#;
@@ -162,8 +162,8 @@ fn with_last_bit_changed(bytes: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::signature::SoftwareVerifier;
-    use crate::token::keys::VerificationKey;
+    use crate::jose::keys::VerificationKey;
+    use crate::jose::signature::SoftwareVerifier;
 
     #[derive(Debug)]
     struct Constant(bool);
