@@ -17,8 +17,8 @@ mod specs;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use picket_core::configuration::filter::FilterConfiguration;
 use picket_core::configuration::limits::FURTHER_METHODS_MAX;
+use picket_core::enforcement::FilterConfiguration;
 use picket_core::request::{is_registered_method, is_upper_case_method};
 use picket_model::problems::Problems;
 use serde::Serialize;

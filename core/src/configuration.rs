@@ -1,13 +1,16 @@
-//! Configuration: how documents are read, and the filter's own.
+//! The configuration of the filter: documents as they are written, and the checks that make of one what is enforced
+//! ([`crate::enforcement::FilterConfiguration`]).
 
 mod access;
 mod credentials;
 pub mod document;
-pub mod dpop;
+mod dpop;
 pub mod filter;
 pub mod hints;
 mod introspection;
 pub mod limits;
 mod peers;
-pub mod providers;
-pub mod remote_keys;
+mod providers;
+mod remote_keys;
+mod rules;
+mod values;

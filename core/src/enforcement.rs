@@ -10,6 +10,8 @@
 mod access;
 mod call_failure;
 mod challenge;
+mod configuration;
+mod credential_check;
 mod decisions;
 mod identity;
 mod introspection;
@@ -17,36 +19,35 @@ mod key_sets;
 mod key_waits;
 mod path_readings;
 mod permit;
-mod possession;
+mod refusal;
 mod reply;
-mod several;
+pub mod rule;
 mod tokens;
 
 use std::borrow::Cow;
 use std::cell::{Cell, OnceCell};
 use std::rc::Rc;
 
-use crate::configuration::filter::{
-    CredentialRequirement, Decider, FilterConfiguration, PreflightCredential, RouteRule,
-};
 use crate::dpop::{ProofChecker, ProofMemory};
 use crate::jose::signature::SignatureVerifier;
 use crate::path::{Delimiters, TargetError};
 use crate::peer::requirement::PeerRequirement;
 use crate::peer::{Peer, PeerError};
 use crate::reason::{DecidedBy, DenyReason};
-use crate::request::{self, AUTHORIZATION, Caller, Header, RequestError, RequestHead};
+use crate::request::{self, Caller, Header, RequestError, RequestHead};
 use crate::route::{RouteMatch, RuleIndex};
 use crate::source_address::SourceRequirement;
-use crate::token::credential::{CREDENTIALS_MAX, Credential, CredentialError};
+use crate::token::TokenVerifier;
+use crate::token::credential::CREDENTIALS_MAX;
 use crate::token::introspection::IntrospectionResult;
-use crate::token::provider::ProviderIndex;
-use crate::token::{TokenError, TokenVerifier, VerifiedToken};
+use rule::{Decider, RouteRule};
 
 pub use crate::token::Verification;
 pub use access::ObservedAccess;
 pub use call_failure::CallFailure;
 use challenge::Schemes;
+pub use configuration::{FilterConfiguration, PolicyServiceSettings};
+use credential_check::{CredentialCheck, CredentialProgress};
 pub use decisions::CacheUse;
 use decisions::{DecisionCache, DecisionKey, KnownDecision};
 pub use identity::Connection;
@@ -60,9 +61,9 @@ use path_readings::PathReadings;
 use permit::{Forwarding, Grounds};
 pub use permit::{Permit, PermitReason};
 use picket_model::access::{AccessRequest, Action, Context, FurtherToken, Resource, Sidecar};
-use picket_model::decision::{Decision, StepUp, Vary};
+use picket_model::decision::{Decision, Vary};
 use picket_model::time::Timestamp;
-use possession::{CredentialCheck, Progress};
+pub use refusal::{Challenge, ChallengeScheme, Refusal};
 pub use reply::{Reply, reply};
 
 /// What a connection proved about its peer.
@@ -141,56 +142,6 @@ pub struct Pending {
     asked_at: Timestamp,
     forwarding: Forwarding,
     caller: Caller,
-}
-
-/// A refusal.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
-    /// The stable reason.
-    pub reason: DenyReason,
-    /// Which step had the last word.
-    pub decided_by: DecidedBy,
-    /// What exactly was wrong, fit for the caller.
-    pub detail: Option<String>,
-    /// What policy lets the caller see.
-    pub caller_reasons: Vec<String>,
-    /// The policy service's decision, if there was one.
-    pub decision_id: Option<String>,
-    /// What a credential would need to be taken here.
-    pub challenge: Option<Box<Challenge>>,
-    /// How the caller is to be answered.
-    pub caller: Caller,
-}
-
-/// What a refusal tells the caller's client to come back with (RFC 9110 §11.6.1).
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Challenge {
-    /// The scopes that a token needs (RFC 6750 §3).
-    pub scopes: Vec<String>,
-    /// How the token is to be sent.
-    pub scheme: ChallengeScheme,
-    /// What policy asks for beyond it.
-    pub step_up: Option<Box<StepUp>>,
-}
-
-/// The scheme of a challenge.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum ChallengeScheme {
-    /// RFC 6750.
-    #[default]
-    Bearer,
-    /// RFC 9449 §7.1.
-    Dpop {
-        /// The algorithms for proofs, separated by spaces.
-        algorithms: Rc<str>,
-        /// The nonce for the next proof; `None`: none is needed.
-        nonce: Option<String>,
-    },
-    /// RFC 9449 §7.2: either will do. What was wrong is told of `Bearer`.
-    BearerOrDpop {
-        /// The algorithms for proofs, separated by spaces.
-        algorithms: Rc<str>,
-    },
 }
 
 /// The rules of one filter configuration, with its caches.
@@ -361,9 +312,9 @@ impl Enforcer {
             awaited: None,
         };
         match credential_check.run(&mut identity, knowledge, notes)? {
-            Progress::Done => {}
-            Progress::ToAsk(introspection) => return Ok(Step::Introspect(introspection)),
-            Progress::ToAwaitKeys(pending) => return Ok(Step::AwaitKeys(pending)),
+            CredentialProgress::Checked => {}
+            CredentialProgress::NeedsIntrospection(introspection) => return Ok(Step::Introspect(introspection)),
+            CredentialProgress::NeedsKeys(pending) => return Ok(Step::AwaitKeys(pending)),
         }
         access::check(
             &self.configuration.access,
@@ -456,7 +407,7 @@ fn check_source(required: &SourceRequirement, identity: &Identity<'_>) -> Result
     match identity.source_address() {
         Ok(address) if required.allows(address) => Ok(()),
         Ok(_) => Err(refusal),
-        Err(error) => Err(refusal.because(error)),
+        Err(error) => Err(refusal.with_detail(error)),
     }
 }
 
@@ -468,60 +419,6 @@ fn check_peer(required: &PeerRequirement, identity: &Identity<'_>) -> Result<(),
         Ok(peer) if required.allows(&peer.id) => Ok(()),
         Ok(_) => Err(Refusal::new(DenyReason::PeerNotAllowed, DecidedBy::Peer)),
         Err(error) => Err((*error).into()),
-    }
-}
-
-/// The one credential that the rule asks for. `None`: it asks for none, or can do without.
-fn find_credential<'a>(
-    configuration: &FilterConfiguration,
-    rule: &RouteRule,
-    head: &RequestHead<'a>,
-) -> Result<Option<Credential<'a>>, Refusal> {
-    let exempts_preflights = rule.preflights == PreflightCredential::NotRequired;
-    if rule.credential == CredentialRequirement::NotRequired || (exempts_preflights && is_preflight(head)) {
-        return Ok(None);
-    }
-    let found = configuration.credential_sources.find(rule.credential_sources, head)?;
-    match (&rule.credential, found) {
-        (CredentialRequirement::Required(_) | CredentialRequirement::All(_), None) => {
-            Err(Refusal::from(TokenError::missing()))
-        }
-        (_, found) => Ok(found),
-    }
-}
-
-/// The CORS-preflight request of the Fetch standard, as Envoy's JWT filter knows it.
-fn is_preflight(head: &RequestHead<'_>) -> bool {
-    let has = |wanted: &str| {
-        head.headers
-            .iter()
-            .any(|(name, value)| *name == wanted && !value.is_empty())
-    };
-    head.method == "OPTIONS" && has("origin") && has("access-control-request-method")
-}
-
-/// Whether the rule takes tokens of this provider.
-fn check_provider(rule: &RouteRule, provider: ProviderIndex) -> Result<(), Refusal> {
-    let of = rule.credential.providers();
-    match of.is_none_or(|providers| providers.contains(&provider)) {
-        true => Ok(()),
-        false => Err(Refusal::new(DenyReason::TokenProviderRefused, DecidedBy::Token)),
-    }
-}
-
-/// Whether the token is of a provider that the rule takes, and has the rule's scopes.
-fn check_rule_takes(rule: &RouteRule, token: &VerifiedToken) -> Result<(), Refusal> {
-    check_provider(rule, token.provider)?;
-    match rule.scopes.iter().all(|scope| token.principal.scopes.contains(scope)) {
-        true => Ok(()),
-        false => Err(Refusal {
-            challenge: Some(Box::new(Challenge {
-                scopes: rule.scopes.clone(),
-                ..Challenge::default()
-            })),
-            ..Refusal::new(DenyReason::TokenScopeInsufficient, DecidedBy::Token)
-        }
-        .naming_unread(token)),
     }
 }
 
@@ -564,116 +461,5 @@ fn access_request(
             user_agent: head.user_agent().map(Cow::into_owned),
             possession: identity.possession(),
         },
-    }
-}
-
-impl Refusal {
-    /// A refusal because the host did not do what was asked of it.
-    #[must_use]
-    pub fn host_failure(caller: Caller) -> Self {
-        Self {
-            caller,
-            ..Self::new(DenyReason::HostFailure, DecidedBy::Local)
-        }
-    }
-
-    /// A refusal of a request that has no reading, or more than one.
-    fn malformed(error: impl std::fmt::Display) -> Self {
-        Self::new(DenyReason::RequestMalformed, DecidedBy::Request).because(error)
-    }
-
-    fn new(reason: DenyReason, decided_by: DecidedBy) -> Self {
-        Self {
-            reason,
-            decided_by,
-            detail: None,
-            caller_reasons: Vec::new(),
-            decision_id: None,
-            challenge: None,
-            caller: Caller::default(),
-        }
-    }
-
-    /// Names the claims of the token that might have led to another answer, had they been in the form of their specification.
-    fn naming_unread(self, token: &VerifiedToken) -> Self {
-        match &*token.unread_claims {
-            [] => self,
-            unread => {
-                let names: Vec<_> = unread.iter().map(|name| format!("`{name}`")).collect();
-                let names = names.join(", ");
-                self.because(format_args!(
-                    "claims of the token count as absent for their form: {names}"
-                ))
-            }
-        }
-    }
-
-    fn because(self, detail: impl std::fmt::Display) -> Self {
-        Self {
-            detail: Some(detail.to_string()),
-            ..self
-        }
-    }
-}
-
-impl From<RequestError> for Refusal {
-    fn from(error: RequestError) -> Self {
-        let reason = match error {
-            // RFC 6750 §3.1: as where a proxy has joined the two by a comma.
-            RequestError::Repeated(AUTHORIZATION) => DenyReason::CredentialMalformed,
-            RequestError::Repeated(_)
-            | RequestError::TooManyHeaders
-            | RequestError::Missing(_)
-            | RequestError::Method
-            | RequestError::UnknownMethod(_)
-            | RequestError::UserAgentTooLong
-            | RequestError::Authority
-            | RequestError::AuthorityTrailingDot
-            | RequestError::HostDiffers
-            | RequestError::Target(_) => DenyReason::RequestMalformed,
-        };
-        Self::new(reason, DecidedBy::Request).because(error)
-    }
-}
-
-impl From<TokenError> for Refusal {
-    fn from(error: TokenError) -> Self {
-        Self::new(error.reason, DecidedBy::Token).because(error)
-    }
-}
-
-impl From<CredentialError> for Refusal {
-    fn from(error: CredentialError) -> Self {
-        Self::new(DenyReason::CredentialMalformed, DecidedBy::Token).because(error)
-    }
-}
-
-impl From<PeerError> for Refusal {
-    fn from(error: PeerError) -> Self {
-        let reason = match error {
-            PeerError::Missing | PeerError::NotForwarded => DenyReason::PeerMissing,
-            PeerError::Unverified | PeerError::Untrusted(_) => DenyReason::PeerUnverified,
-            PeerError::Malformed(_) | PeerError::Forwarded(_) => DenyReason::PeerMalformed,
-            PeerError::NotYetValid => DenyReason::PeerNotYetValid,
-            PeerError::Expired => DenyReason::PeerExpired,
-        };
-        Self::new(reason, DecidedBy::Peer).because(error)
-    }
-}
-
-impl From<CallFailure> for Refusal {
-    fn from(failure: CallFailure) -> Self {
-        let reason = match failure {
-            CallFailure::Unavailable
-            | CallFailure::Unreachable
-            | CallFailure::ClusterUnusable
-            | CallFailure::TlsFailed
-            | CallFailure::ConnectionClosed
-            | CallFailure::TimedOut
-            | CallFailure::Refused
-            | CallFailure::Overloaded => DenyReason::PolicyServiceUnavailable,
-            CallFailure::AnswerInvalid => DenyReason::PolicyServiceAnswerInvalid,
-        };
-        Self::new(reason, DecidedBy::PolicyService)
     }
 }

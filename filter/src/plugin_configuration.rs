@@ -1,7 +1,7 @@
 //! The plugin's configuration as Envoy hands it over: the text of a `StringValue`, as Istio delivers it, or the serialized
 //! bytes of a `google.protobuf.Struct`, as plain YAML in an Envoy configuration becomes.
 
-use picket_core::configuration::filter::FilterConfiguration;
+use picket_core::enforcement::FilterConfiguration;
 use picket_model::problems::Problems;
 use prost::Message;
 use prost_types::value::Kind;

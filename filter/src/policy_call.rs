@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use picket_core::configuration::filter::PolicyServiceSettings;
 use picket_core::enforcement::CallFailure;
+use picket_core::enforcement::PolicyServiceSettings;
 use picket_model::access::AccessRequest;
 use picket_model::decision::Decision;
 use picket_proto::{DECIDE_METHOD, DECISION_SERVICE, v1};

@@ -6,7 +6,8 @@
 use std::rc::Rc;
 
 use libfuzzer_sys::fuzz_target;
-use picket_core::configuration::filter::{Decider, FilterConfiguration};
+use picket_core::enforcement::FilterConfiguration;
+use picket_core::enforcement::rule::Decider;
 use picket_core::enforcement::{Enforcer, Step};
 use picket_core::request::Header;
 use picket_fuzz::{Answer, From, NOW_S, check_permit, check_refusal, enforcer, send};

@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use libfuzzer_sys::fuzz_target;
-use picket_core::configuration::filter::FilterConfiguration;
+use picket_core::enforcement::FilterConfiguration;
 use picket_core::enforcement::{Enforcer, Step};
 use picket_fuzz::{Answer, From, NOW_S, enforcer, json_part, jws_of, send};
 use picket_model::time::Timestamp;

@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use libfuzzer_sys::fuzz_target;
-use picket_core::configuration::filter::FilterConfiguration;
+use picket_core::enforcement::FilterConfiguration;
 use picket_core::enforcement::{Enforcer, Step};
 use picket_core::request::Header;
 use picket_fuzz::{Answer, From, NOW_S, enforcer, send};

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use picket_core::configuration::filter::FilterConfiguration;
+use picket_core::enforcement::FilterConfiguration;
 use picket_core::dpop::{ProofMemory, SharedSecret};
 use picket_core::enforcement::{Arrival, Connection, Enforcer, PeerResult, Permit, Refusal, Step, reply};
 use picket_core::peer::{Peer, PeerError};

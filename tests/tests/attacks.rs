@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
-use picket_core::configuration::filter::FilterConfiguration;
 use picket_core::dpop::{ProofMemory, SharedSecret};
+use picket_core::enforcement::FilterConfiguration;
 use picket_core::enforcement::{Arrival, Connection, Enforcer, PeerResult, Step};
 use picket_core::jose::signature::SoftwareVerifier;
 use picket_core::peer::Peer;

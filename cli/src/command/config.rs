@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use clap::{Subcommand, ValueEnum};
 use picket_core::configuration::document::FilterDocument;
-use picket_core::configuration::filter::FilterConfiguration;
 use picket_core::configuration::hints;
+use picket_core::enforcement::FilterConfiguration;
 use picket_model::problems::{Problem, Problems};
 use serde::Serialize;
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use picket_core::configuration::filter::FilterConfiguration;
+use picket_core::enforcement::FilterConfiguration;
 use serde_json::{Value, json};
 
 use super::documents::Document;

@@ -1,7 +1,7 @@
 //! What cannot be expressed is named, and leaves a configuration that refuses more, or none.
 
 use picket::istio::{Import, import};
-use picket_core::configuration::filter::FilterConfiguration;
+use picket_core::enforcement::FilterConfiguration;
 use serde_json::{Value, json};
 
 use crate::sidecar::{imported, jwks, workload};

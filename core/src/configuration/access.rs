@@ -11,8 +11,8 @@ use super::document::{
     AccessConditionDocument, AccessDocument, AccessOperationDocument, AccessRuleDocument, AccessSourceDocument,
     AttributeDocument,
 };
-use super::filter::{check_name, parse_each_with};
 use super::limits::{ACCESS_ENTRIES_MAX, ACCESS_RULES_MAX};
+use super::values::{check_name, parse_each_with};
 use crate::access_rules::{AccessRule, AccessRules, ClaimIndex, Condition, Polarity, PrincipalPattern, Values};
 use crate::request;
 use crate::token::claim_path::ClaimPath;

@@ -1,11 +1,11 @@
-//! Which credentials a route rule asks for: as it is written, and its checks.
+//! The checks of the credentials that a route rule requires.
 
 use std::collections::BTreeMap;
 
 use picket_model::problems::{Problems, shortened};
 
 use super::document::{CredentialDocument, NeedDocument, RuleDocument};
-use super::filter::{CredentialRequirement, PreflightCredential};
+use crate::enforcement::rule::{CredentialRequirement, PreflightCredential};
 use crate::token::credential::{CREDENTIALS_MAX, SOURCES_MAX, SourceSet};
 use crate::token::provider::{Provider, ProviderIndex};
 

@@ -1,21 +1,30 @@
 //! The filter's configuration as it is written: JSON, unknown fields refused. Its doc comments are the JSON Schema's.
 
 mod access;
+pub(super) mod dpop;
+pub(super) mod introspection;
 mod peers;
+pub(super) mod providers;
+pub(super) mod remote_keys;
 
 use deserr::Deserr;
 use picket_model::problems::Problems;
 use serde_json::Value;
 
-use super::dpop::{DpopDocument, PossessionDocument};
-use super::providers::ProviderDocument;
 use crate::path::Delimiters;
 
 pub use access::{
     AccessConditionDocument, AccessDocument, AccessOperationDocument, AccessRuleDocument, AccessSourceDocument,
     AttributeDocument, ObservedAccessDocument,
 };
+pub use dpop::{DpopDocument, PossessionDocument, SchemeDocument};
+pub use introspection::IntrospectionDocument;
 pub use peers::{ForwardedHeaderDocument, ForwardedPeerDocument, PeersDocument};
+pub use providers::{
+    ClaimEncodingDocument, ClaimHeaderDocument, ProviderDocument, RequiredClaimDocument, RolesFormDocument,
+    SourceDocument,
+};
+pub use remote_keys::{DiscoveryDocument, RemoteKeysDocument};
 
 /// Configuration of Picket's filter: the plugin configuration of Envoy's Wasm filter, as JSON or as a protobuf Struct.
 #[derive(Debug, Deserr)]
@@ -126,16 +135,16 @@ pub struct FilterDocument {
 pub struct TokenLimitsDocument {
     /// The bytes of a token as it is sent, or of an introspection answer.
     #[deserr(default)]
-    #[cfg_attr(feature = "schema", schemars(range(min = crate::token::TokenLimits::FLOOR.bytes_max, max = crate::token::TokenLimits::CEILING.bytes_max), extend("default" = crate::token::TokenLimits::DEFAULT.bytes_max)))]
+    #[cfg_attr(feature = "schema", schemars(range(min = crate::jose::TokenLimits::FLOOR.bytes_max, max = crate::jose::TokenLimits::CEILING.bytes_max), extend("default" = crate::jose::TokenLimits::DEFAULT.bytes_max)))]
     pub bytes_max: Option<u32>,
     /// The members of the header, of the claims and of an introspection answer, including those of
     /// nested objects.
     #[deserr(default)]
-    #[cfg_attr(feature = "schema", schemars(range(min = crate::token::TokenLimits::FLOOR.members_max, max = crate::token::TokenLimits::CEILING.members_max), extend("default" = crate::token::TokenLimits::DEFAULT.members_max)))]
+    #[cfg_attr(feature = "schema", schemars(range(min = crate::jose::TokenLimits::FLOOR.members_max, max = crate::jose::TokenLimits::CEILING.members_max), extend("default" = crate::jose::TokenLimits::DEFAULT.members_max)))]
     pub members_max: Option<u32>,
     /// The levels of nesting.
     #[deserr(default)]
-    #[cfg_attr(feature = "schema", schemars(range(min = crate::token::TokenLimits::FLOOR.depth_max, max = crate::token::TokenLimits::CEILING.depth_max), extend("default" = crate::token::TokenLimits::DEFAULT.depth_max)))]
+    #[cfg_attr(feature = "schema", schemars(range(min = crate::jose::TokenLimits::FLOOR.depth_max, max = crate::jose::TokenLimits::CEILING.depth_max), extend("default" = crate::jose::TokenLimits::DEFAULT.depth_max)))]
     pub depth_max: Option<u32>,
 }
 

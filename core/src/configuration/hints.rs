@@ -6,7 +6,8 @@ use picket_model::problems::{self, Problem};
 use picket_model::strict_json;
 
 use super::document::{FilterDocument, RuleDocument};
-use super::filter::{CredentialRequirement, Decider, FilterConfiguration, PossessionRequirement, RouteRule};
+use crate::enforcement::FilterConfiguration;
+use crate::enforcement::rule::{CredentialRequirement, Decider, PossessionRequirement, RouteRule};
 use crate::peer::requirement::PeerRequirement;
 use crate::route::{HostPattern, RuleIndex};
 

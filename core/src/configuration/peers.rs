@@ -9,8 +9,8 @@ use picket_model::spiffe::{self, SpiffeId, SpiffeIdPattern, TrustDomain};
 use serde_json::Value;
 
 use super::document::{ForwardedHeaderDocument, ForwardedPeerDocument, NeedDocument, PeersDocument, RuleDocument};
-use super::filter::{in_range, parse_each};
 use super::limits::{ALIASES_MAX, FORWARDED_FOR_HOPS_MAX, HOPS_MAX, PEER_ENTRIES_MAX};
+use super::values::{in_range, parse_each};
 use crate::peer::forwarded::{ForwardedHeader, ForwardedPeer};
 use crate::peer::requirement::{PeerRequirement, PeerSet};
 use crate::peer::resolution::PeerResolution;

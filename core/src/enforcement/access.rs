@@ -100,7 +100,7 @@ pub(super) fn check(
         Some((reason, None)) => {
             let refusal = Refusal::new(reason, DecidedBy::Local);
             let principal = identity.tokens.principal().into_iter();
-            Err(principal.fold(refusal, Refusal::naming_unread))
+            Err(principal.fold(refusal, Refusal::with_unread_claims))
         }
         Some((reason, Some(unknown))) => Err(facts.refusal(reason, unknown)),
     }
@@ -150,15 +150,15 @@ impl Facts<'_> {
         let refusal = Refusal::new(reason, DecidedBy::Local);
         match unknown {
             Unknown::Peer => match self.identity.peer().as_ref() {
-                Ok(_) => Refusal::new(DenyReason::PeerNotAllowed, DecidedBy::Peer).because(FOREIGN_PEER),
+                Ok(_) => Refusal::new(DenyReason::PeerNotAllowed, DecidedBy::Peer).with_detail(FOREIGN_PEER),
                 Err(error) => (*error).into(),
             },
-            Unknown::ConnectionAddress => refusal.because(SourceAddressError::NoConnectionAddress),
+            Unknown::ConnectionAddress => refusal.with_detail(SourceAddressError::NoConnectionAddress),
             Unknown::SourceAddress => match self.identity.source_address() {
                 Ok(_) => refusal,
-                Err(error) => refusal.because(error),
+                Err(error) => refusal.with_detail(error),
             },
-            Unknown::Destination => refusal.because(NO_DESTINATION),
+            Unknown::Destination => refusal.with_detail(NO_DESTINATION),
         }
     }
 

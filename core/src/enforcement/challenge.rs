@@ -4,9 +4,10 @@ use std::rc::Rc;
 
 use picket_model::time::Timestamp;
 
+use super::FilterConfiguration;
+use super::rule::{CredentialRequirement, PossessionRequirement, RouteRule};
 use super::tokens::Tokens;
 use super::{ChallengeScheme, Refusal};
-use crate::configuration::filter::{CredentialRequirement, FilterConfiguration, PossessionRequirement, RouteRule};
 use crate::dpop::ProofChecker;
 use crate::reason::{DecidedBy, DenyReason};
 use crate::token::credential::{CredentialScheme, CredentialSources};

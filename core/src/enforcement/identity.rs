@@ -8,9 +8,9 @@ use picket_model::access::Possession;
 use picket_model::spiffe::SpiffeId;
 use picket_model::thumbprint::KeyThumbprint;
 
+use super::FilterConfiguration;
 use super::tokens::Tokens;
 use super::{Arrival, PeerResult, Refusal};
-use crate::configuration::filter::FilterConfiguration;
 use crate::reason::{DecidedBy, DenyReason};
 use crate::source_address::{self, SourceAddressError};
 use crate::token::credential::SourceSet;
@@ -123,7 +123,7 @@ impl<'a> Identity<'a> {
             Ok(address) => Ok(Some(address)),
             Err(SourceAddressError::NoConnectionAddress | SourceAddressError::TooFewEntries(_)) => Ok(None),
             Err(error @ SourceAddressError::NoAddress { .. }) => {
-                Err(Refusal::new(DenyReason::RequestMalformed, DecidedBy::Request).because(error))
+                Err(Refusal::new(DenyReason::RequestMalformed, DecidedBy::Request).with_detail(error))
             }
         }
     }

@@ -9,17 +9,13 @@ use std::rc::Rc;
 use picket_model::time::Timestamp;
 
 use super::introspection::Knowledge;
-use super::possession::CredentialCheck;
-use super::{Arrival, Enforcer, Notes, Refusal, Step, check_provider};
-use crate::reason::{DecidedBy, DenyReason};
-use crate::token::credential::Credential;
+use super::{Arrival, Enforcer, Notes, Step};
 use crate::token::provider::ProviderIndex;
 use crate::token::remote_keys::KeyWait;
-use crate::token::{Sighting, TokenError};
 
-/// How many requests of a worker wait for keys at once, each with its headers in memory: as many as
-/// Envoy lets wait for the policy service. Callers choose key ids, so without it they could fill
-/// the memory.
+/// How many requests of a worker may wait for keys at once, each with its headers in memory: as many
+/// as may wait for the policy service by Envoy's default. Callers choose key ids, so without a limit
+/// they could fill the memory.
 pub(super) const KEY_WAITS_MAX: usize = 1024;
 
 /// A request that waits for newer keys of a provider.
@@ -30,15 +26,19 @@ pub struct PendingKeys {
     _place: Rc<()>,
 }
 
-/// The places of those that wait.
+/// The places for requests that wait.
 #[derive(Debug, Default)]
 pub(super) struct KeyWaitPlaces(Rc<()>);
 
 impl KeyWaitPlaces {
-    /// A place until it is dropped. `None`: all are taken.
-    fn take(&self) -> Option<Rc<()>> {
-        let taken = Rc::strong_count(&self.0) - 1;
-        (taken < KEY_WAITS_MAX).then(|| Rc::clone(&self.0))
+    /// Reserves a place for a request, until the wait is dropped. `None`: all are reserved.
+    pub(super) fn reserve(&self, provider: ProviderIndex, wait: KeyWait) -> Option<PendingKeys> {
+        let reserved = Rc::strong_count(&self.0) - 1;
+        (reserved < KEY_WAITS_MAX).then(|| PendingKeys {
+            provider,
+            wait,
+            _place: Rc::clone(&self.0),
+        })
     }
 }
 
@@ -59,44 +59,5 @@ impl Enforcer {
         let mut notes = Notes::default();
         let step = self.step(arrival, since, Knowledge::Own, &mut notes);
         (step, notes)
-    }
-}
-
-impl CredentialCheck<'_> {
-    /// Verifies a credential's token. Where newer keys might verify it, the request is to wait for
-    /// them.
-    pub(super) fn verify(&mut self, credential: &Credential<'_>, notes: &mut Notes) -> Result<Sighting, Refusal> {
-        let mut how = None;
-        let of = self.rule.credential.providers();
-        let result = self.tokens.verify(credential, of, self.now, &mut how);
-        let has_passed = matches!(result, Ok(Sighting::Verified(_)));
-        notes.verifications.extend(how.map(|how| (how, has_passed)));
-        result.map_err(|error| self.not_verified(error))
-    }
-
-    fn not_verified(&mut self, error: TokenError) -> Refusal {
-        let mut first = None;
-        for provider in error.newer_keys_of.iter() {
-            // Nobody waits for the keys of a provider whose tokens the rule does not take.
-            if check_provider(self.rule, provider).is_err() {
-                continue;
-            }
-            // All of them are fetched again. The request waits for the first one's, and then for the next.
-            let wait = self.tokens.want_keys(provider, self.since, self.now);
-            first = first.or(wait.map(|wait| (provider, wait)));
-        }
-        let Some((provider, wait)) = first else {
-            return error.into();
-        };
-        let Some(place) = self.key_waits.take() else {
-            let detail = "too many requests wait for the provider's keys";
-            return Refusal::new(DenyReason::KeySetUnavailable, DecidedBy::Token).because(detail);
-        };
-        self.awaited = Some(PendingKeys {
-            provider,
-            wait,
-            _place: place,
-        });
-        error.into()
     }
 }

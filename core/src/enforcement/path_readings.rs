@@ -2,7 +2,7 @@
 //! to be asked about it.
 
 use super::Refusal;
-use crate::configuration::filter::{Decider, RouteRule};
+use super::rule::{Decider, RouteRule};
 use crate::path::{Delimiters, TargetError};
 use crate::reason::DenyReason;
 use crate::request::RequestHead;

@@ -5,11 +5,12 @@ use std::rc::Rc;
 use picket_model::decision::Effect;
 use picket_model::time::Timestamp;
 
+use super::FilterConfiguration;
 use super::decisions::KnownDecision;
 use super::identity::Identity;
+use super::rule::{CredentialRequirement, Decider, RouteRule};
 use super::tokens::Tokens;
 use super::{Challenge, PeerResult, Refusal};
-use crate::configuration::filter::{CredentialRequirement, Decider, FilterConfiguration, RouteRule};
 use crate::dpop::NonceRequirement;
 use crate::identity_headers::{DECISION_ID, OBLIGATIONS, PEER, ROUTE_RULE};
 use crate::peer::requirement::PeerRequirement;
@@ -120,7 +121,7 @@ impl Permit {
                 }),
                 Effect::Deny => {
                     let principal = forwarding.tokens().principal().into_iter();
-                    Err(principal.fold(denied(known, decided_by), Refusal::naming_unread))
+                    Err(principal.fold(denied(known, decided_by), Refusal::with_unread_claims))
                 }
             },
             Grounds::Rule(rule) => match rule.decider {

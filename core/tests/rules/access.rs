@@ -2,7 +2,7 @@
 
 use std::slice::from_ref;
 
-use picket_core::configuration::filter::FilterConfiguration;
+use picket_core::enforcement::FilterConfiguration;
 use picket_core::enforcement::{CacheUse, ObservedAccess, Step};
 use picket_core::reason::{DecidedBy, DenyReason};
 use picket_model::decision::Effect;

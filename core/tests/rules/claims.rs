@@ -272,7 +272,7 @@ fn limits_have_bounds_of_their_own() {
     let problems = |limits: Value| {
         let mut document = configuration();
         document["token_limits"] = limits;
-        let parsed = picket_core::configuration::filter::FilterConfiguration::parse(document.to_string().as_bytes());
+        let parsed = picket_core::enforcement::FilterConfiguration::parse(document.to_string().as_bytes());
         parsed.err().map(|problems| problems.to_string())
     };
     for limits in [

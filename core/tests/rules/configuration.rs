@@ -1,6 +1,6 @@
 //! A configuration with a mistake is refused whole, with the path to each mistake and what was expected.
 
-use picket_core::configuration::filter::FilterConfiguration;
+use picket_core::enforcement::FilterConfiguration;
 use serde_json::{Value, json};
 
 use crate::support::configuration;

@@ -1,7 +1,7 @@
 //! Credentials that only some servers find, and the places of providers that a rule does not take. More of them are in
 //! `tests/vectors/credentials.json`.
 
-use picket_core::configuration::filter::FilterConfiguration;
+use picket_core::enforcement::FilterConfiguration;
 use picket_core::enforcement::{Refusal, reply};
 use picket_core::reason::DenyReason;
 use serde_json::{Value, json};

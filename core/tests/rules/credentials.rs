@@ -420,7 +420,7 @@ fn a_token_that_is_bound_in_an_unknown_way_is_refused() {
 }
 
 mod transaction_tokens {
-    use picket_core::configuration::filter::FilterConfiguration;
+    use picket_core::enforcement::FilterConfiguration;
     use picket_core::transaction_token::{inspect, read_key};
     use picket_model::decision::Effect;
 

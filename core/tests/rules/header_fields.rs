@@ -1,6 +1,6 @@
 //! Header fields that are repeated, in another spelling, or in unusual bytes: no reading of a request escapes a rule.
 
-use picket_core::configuration::filter::FilterConfiguration;
+use picket_core::enforcement::FilterConfiguration;
 use picket_core::enforcement::Step;
 use picket_core::reason::DenyReason;
 use picket_model::access::USER_AGENT_BYTES_MAX;

@@ -1,6 +1,6 @@
 //! Opaque tokens: whom the sidecar asks about them, what an answer makes of them, and for how long.
 
-use picket_core::configuration::filter::FilterConfiguration;
+use picket_core::enforcement::FilterConfiguration;
 use picket_core::enforcement::{Notes, PendingIntrospection, Permit, Step, Verdict, Verification, reply};
 use picket_core::reason::{DecidedBy, DenyReason};
 use picket_core::token::introspection::IntrospectionResult;

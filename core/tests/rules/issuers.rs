@@ -3,7 +3,7 @@
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use p256::pkcs8::EncodePrivateKey;
-use picket_core::configuration::filter::FilterConfiguration;
+use picket_core::enforcement::FilterConfiguration;
 use picket_core::enforcement::{Step, Verification};
 use picket_core::jose::TokenAlgorithm;
 use picket_core::reason::DenyReason;

@@ -1,7 +1,7 @@
 //! What must hold for every input: no bytes make the rules panic, and one cached answer is one question's.
 
-use picket_core::configuration::filter::FilterConfiguration;
 use picket_core::dpop::{ProofMemory, SharedSecret};
+use picket_core::enforcement::FilterConfiguration;
 use picket_core::enforcement::{Arrival, Enforcer, Step, reply};
 use picket_core::jose::signature::SoftwareVerifier;
 use picket_model::access::AccessRequest;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use picket_core::configuration::filter::FilterConfiguration;
+use picket_core::enforcement::FilterConfiguration;
 use picket_core::enforcement::{CacheUse, Notes, Refusal, Step, Verification, reply};
 use picket_core::jose::TokenAlgorithm;
 use picket_core::reason::{DecidedBy, DenyReason};

@@ -7,8 +7,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use p256::ecdsa::SigningKey;
 use p256::pkcs8::EncodePrivateKey;
-use picket_core::configuration::filter::FilterConfiguration;
 use picket_core::dpop::{ProofMemory, SharedSecret};
+use picket_core::enforcement::FilterConfiguration;
 use picket_core::enforcement::{
     Arrival, CallFailure, Connection, Enforcer, Introspection, Notes, PeerResult, Pending, PendingIntrospection,
     PendingKeys, Permit, Refusal, Step, Verdict,

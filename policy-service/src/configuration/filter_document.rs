@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use picket_core::configuration::filter::FilterConfiguration;
 use picket_core::configuration::limits::DOCUMENT_BYTES_MAX;
+use picket_core::enforcement::FilterConfiguration;
 use picket_core::token::provider::ProviderKeys;
 use picket_model::problems::Problems;
 

@@ -7,8 +7,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use picket_core::configuration::filter::FilterConfiguration;
 use picket_core::dpop::{ProofMemory, SharedSecret};
+use picket_core::enforcement::FilterConfiguration;
 use picket_core::enforcement::{
     Arrival, CallFailure, Connection, Enforcer, PeerResult, Question, Refusal, Step, Verdict,
 };
