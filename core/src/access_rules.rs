@@ -9,9 +9,10 @@ mod patterns;
 
 use std::collections::BTreeSet;
 
-pub(crate) use patterns::fits_namespace;
+pub(crate) use patterns::matches_namespace;
 pub use patterns::{
-    AuthorityPattern, NamePattern, PathPattern, PatternError, PeerPattern, PrincipalPattern, ServiceAccountName,
+    AuthorityPattern, ConditionPatternError, NamePattern, PathPattern, PeerPattern, PrincipalPattern,
+    ServiceAccountName,
 };
 
 use picket_model::spiffe::TrustDomain;
@@ -55,7 +56,7 @@ pub struct AccessRule {
     pub when: Vec<Condition>,
 }
 
-/// What a request may be asked for. Where a request does not have it, no value fits, so that only lists of values that must not
+/// What a request may be asked for. Where a request does not have it, no value matches, so that only lists of values that must not
 /// fit hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Condition {
@@ -197,43 +198,48 @@ impl<U> From<bool> for Match<U> {
 }
 
 impl<T> Values<T> {
-    /// Whether the values hold, `fits` telling of each whether it is the request's.
-    pub(crate) fn hold(&self, fits: impl Fn(&T) -> bool) -> bool {
-        self.any_fits(&fits) && self.none_fits(&fits)
+    /// Whether the values hold, `matches` telling of each whether it is the request's.
+    pub(crate) fn are_satisfied(&self, matches: impl Fn(&T) -> bool) -> bool {
+        self.any_matches_value(&matches) && self.none_matches_value(&matches)
     }
 
-    /// Whether the values hold where an entry is read in two ways, of which the wide one fits wherever the strict one does.
-    pub(crate) fn hold_leaning(
+    /// Whether the values hold where an entry is read in two ways, of which the wide one matches wherever the strict one does.
+    pub(crate) fn are_satisfied_by_either_reading(
         &self,
         polarity: Polarity,
         strict: impl Fn(&T) -> bool,
         wide: impl Fn(&T) -> bool,
     ) -> bool {
         match polarity {
-            Polarity::Rejecting => self.any_fits(wide) && self.none_fits(strict),
-            Polarity::Accepting => self.any_fits(strict) && self.none_fits(wide),
+            Polarity::Rejecting => self.any_matches_value(wide) && self.none_matches_value(strict),
+            Polarity::Accepting => self.any_matches_value(strict) && self.none_matches_value(wide),
         }
     }
 
-    fn any_fits(&self, fits: impl Fn(&T) -> bool) -> bool {
-        self.any_of.is_empty() || self.any_of.iter().any(fits)
+    fn any_matches_value(&self, matches: impl Fn(&T) -> bool) -> bool {
+        self.any_of.is_empty() || self.any_of.iter().any(matches)
     }
 
-    fn none_fits(&self, fits: impl Fn(&T) -> bool) -> bool {
-        !self.none_of.iter().any(fits)
+    fn none_matches_value(&self, matches: impl Fn(&T) -> bool) -> bool {
+        !self.none_of.iter().any(matches)
     }
 
-    /// Whether the values hold of a request that has several readings; `fits` tells whether an entry fits a reading.
-    pub(crate) fn hold_of<R>(&self, readings: &Readings<R>, polarity: Polarity, fits: impl Fn(&T, &R) -> bool) -> bool {
-        let any_fits = |reading: &R| self.any_fits(|entry| fits(entry, reading));
-        let none_fits = |reading: &R| self.none_fits(|entry| fits(entry, reading));
+    /// Whether the values hold of a request that has several readings; `matches` tells whether an entry matches a reading.
+    pub(crate) fn are_satisfied_by_readings<R>(
+        &self,
+        readings: &Readings<R>,
+        polarity: Polarity,
+        matches: impl Fn(&T, &R) -> bool,
+    ) -> bool {
+        let any_matches_value = |reading: &R| self.any_matches_value(|entry| matches(entry, reading));
+        let none_matches_value = |reading: &R| self.none_matches_value(|entry| matches(entry, reading));
         let Readings { fields, joined, parts } = readings;
         let mut wholes = fields.iter().chain(joined);
         let mut all = wholes.clone().chain(parts);
         match polarity {
-            Polarity::Rejecting => all.any(any_fits) && wholes.any(none_fits),
+            Polarity::Rejecting => all.any(any_matches_value) && wholes.any(none_matches_value),
             // Values that are each accepted need not be accepted as one text; a text that must not fit is one all the same.
-            Polarity::Accepting => fields.iter().all(any_fits) && all.all(none_fits),
+            Polarity::Accepting => fields.iter().all(any_matches_value) && all.all(none_matches_value),
         }
     }
 }

@@ -162,7 +162,7 @@ impl ProofMemory {
 
 /// What a proof that holds means for the response.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Proven {
+pub struct AcceptedProof {
     /// A nonce for the client's next proof, as the one in this proof ends soon (RFC 9449 §8.2).
     pub next_nonce: Option<String>,
 }
@@ -206,7 +206,7 @@ impl ProofChecker {
         head: &RequestHead<'_>,
         binding: &KeyBinding,
         now: Timestamp,
-    ) -> Result<Proven, ProofError> {
+    ) -> Result<AcceptedProof, ProofError> {
         let header = match head.proof {
             ProofHeader::None => return Err(ProofError::Missing),
             ProofHeader::Many => return Err(ProofError::Repeated),
@@ -236,7 +236,7 @@ impl ProofChecker {
         }
         let id = ProofId::new(&self.memory.secret, &proof.thumbprint, &proof.claims.id);
         match self.memory.ledger.remember(id, ends_at, now) {
-            Ok(()) => Ok(Proven { next_nonce }),
+            Ok(()) => Ok(AcceptedProof { next_nonce }),
             Err(LedgerError::Known) => Err(ProofError::Replayed),
             Err(LedgerError::Full) => Err(ProofError::LedgerFull),
             Err(LedgerError::Unavailable) => Err(ProofError::LedgerUnavailable),

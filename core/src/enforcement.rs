@@ -1,11 +1,11 @@
-//! The enforcement state machine: a request or an answer comes in, what is to be done goes out.
+//! The enforcement state machine. Its input is a request or the response to a call that it asked
+//! for; its output is the next [`Step`].
 //!
-//! A request takes one path: [`Enforcer::request_arrived`]; where its token needs newer keys,
-//! [`Enforcer::key_wait_over`] with the [`PendingKeys`]; where a token's issuer is asked,
-//! [`Enforcer::introspection_answered`] with the [`PendingIntrospection`] that the question left;
-//! and where any of them asks the policy service, [`Enforcer::answer_arrived`] with the
-//! [`Pending`]. What waits is consumed by what it waited for, so no request is decided twice, and
-//! continuing takes a [`Permit`], so none goes on without a decision.
+//! A request begins with [`Enforcer::on_request`]. Where it has to wait, the step holds a pending
+//! state, which the matching method consumes: [`PendingKeys`] by [`Enforcer::on_keys`],
+//! [`PendingIntrospection`] by [`Enforcer::on_introspection`], [`PendingDecision`] by
+//! [`Enforcer::on_decision`]. So no request is decided twice. Forwarding a request takes a
+//! [`Permit`], so none is forwarded without a decision.
 
 mod access;
 mod call_failure;
@@ -45,14 +45,14 @@ use rule::{Decider, RouteRule};
 pub use crate::token::Verification;
 pub use access::ObservedAccess;
 pub use call_failure::CallFailure;
-use challenge::Schemes;
+use challenge::ChallengeSchemes;
 pub use configuration::{FilterConfiguration, PolicyServiceSettings};
 use credential_check::{CredentialCheck, CredentialProgress};
 pub use decisions::CacheUse;
-use decisions::{DecisionCache, DecisionKey, KnownDecision};
+use decisions::{DecisionCache, DecisionKey, PreparedDecision};
 pub use identity::Connection;
 use identity::Identity;
-use introspection::Knowledge;
+use introspection::IntrospectionState;
 pub use introspection::{Introspection, PendingIntrospection};
 pub use key_sets::KeyFetch;
 use key_waits::KeyWaitPlaces;
@@ -66,29 +66,29 @@ use picket_model::time::Timestamp;
 pub use refusal::{Challenge, ChallengeScheme, Refusal};
 pub use reply::{Reply, reply};
 
-/// What a connection proved about its peer.
+/// The peer that a connection proved, or why there is none.
 pub type PeerResult = Result<Peer, PeerError>;
 
-/// A request, as the proxy hands it over.
+/// A request with its connection, as the proxy passes it.
 pub struct Arrival<'a> {
     /// All request headers.
     pub headers: &'a [Header<'a>],
-    /// What it came on.
+    /// The connection that it came on.
     pub connection: &'a dyn Connection,
     /// The time.
     pub now: Timestamp,
 }
 
-/// What is to be done with a request that arrived.
+/// The next step of a request.
 #[derive(Debug)]
 pub enum Step {
     /// It is decided.
     Decided(Verdict),
-    /// Ask the policy service, and hold the request until its answer.
-    Ask(Box<Question>),
-    /// Ask the token's issuer about it, and hold the request until its answer.
+    /// Pause the request, and ask the policy service.
+    Ask(Box<PolicyQuery>),
+    /// Pause the request, and ask the token's issuer about it.
     Introspect(Box<Introspection>),
-    /// Hold the request until [`Enforcer::is_key_wait_over`]: its token needs a key that may be
+    /// Pause the request until [`Enforcer::is_key_wait_over`]: its token needs a key that may be
     /// fetched in time.
     AwaitKeys(PendingKeys),
 }
@@ -96,27 +96,27 @@ pub enum Step {
 /// Forward the request as the permit says, or answer with [`reply`].
 pub type Verdict = Result<Permit, Refusal>;
 
-/// What happened on the way to a verdict.
+/// What a step did, for metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Notes {
     /// How each token was verified, and whether it passed.
     pub verifications: Verifications,
-    /// What came of asking the token's issuer, where an answer was due.
+    /// The result of an introspection, where one was awaited.
     pub introspection: Option<IntrospectionResult>,
-    /// Whether a proof of possession passed, where one was looked at.
+    /// Whether a proof of possession passed, where one was checked.
     pub proof_passed: Option<bool>,
     /// Whether the decision cache had the answer.
     pub cache: Option<CacheUse>,
-    /// What access rules say that do not decide.
+    /// The matches of access rules that do not decide.
     pub access: ObservedAccess,
 }
 
-/// How many cache entries made room for others before they had ended.
+/// How many cache entries were evicted before they expired.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Evictions {
-    /// Of the cache of verified tokens. The decisions about such a token are not found any more.
+    /// Evictions from the cache of verified tokens. Cached decisions about such a token are lost with it.
     pub tokens: u64,
-    /// Of the decision cache.
+    /// Evictions from the decision cache.
     pub decisions: u64,
 }
 
@@ -124,27 +124,27 @@ pub struct Evictions {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Verifications([Option<(Verification, bool)>; CREDENTIALS_MAX]);
 
-/// What the policy service is to be asked, and what to keep until it answers.
+/// The access request to send to the policy service, and the state to keep until its decision.
 #[derive(Debug)]
-pub struct Question {
+pub struct PolicyQuery {
     /// The access request.
     pub request: AccessRequest,
     /// The request that waits.
-    pub pending: Pending,
+    pub pending: PendingDecision,
 }
 
 /// A request that waits for the policy service.
 #[derive(Debug)]
-pub struct Pending {
+pub struct PendingDecision {
     rule: RuleIndex,
-    /// With every attribute, as only the answer says which of them count.
-    question: DecisionKey,
+    /// With every attribute, as only the decision says which of them count.
+    key: DecisionKey,
     asked_at: Timestamp,
     forwarding: Forwarding,
     caller: Caller,
 }
 
-/// The rules of one filter configuration, with its caches.
+/// The enforcement of one filter configuration, with its caches.
 #[derive(Debug)]
 pub struct Enforcer {
     configuration: FilterConfiguration,
@@ -158,7 +158,7 @@ pub struct Enforcer {
 }
 
 impl Verifications {
-    /// Those of a request that has had at most [`CREDENTIALS_MAX`] of them.
+    /// Adds one of a request, which has at most [`CREDENTIALS_MAX`].
     fn extend(&mut self, verification: Option<(Verification, bool)>) {
         if let Some(free) = self.0.iter_mut().find(|one| one.is_none()) {
             *free = verification;
@@ -172,8 +172,8 @@ impl Verifications {
 }
 
 impl Enforcer {
-    /// An enforcer with empty caches. `seed` is random: it protects the caches' hashes and tells apart the request ids
-    /// that are made up here. `signatures` checks those of tokens and proofs; `proofs` remembers the latter.
+    /// An enforcer with empty caches. `seed` is random: it protects the caches' hashes, and makes request ids unique that are
+    /// generated here. `signatures` checks tokens and proofs; `proofs` records the proofs that were used.
     #[must_use]
     pub fn new(
         mut configuration: FilterConfiguration,
@@ -210,7 +210,7 @@ impl Enforcer {
         }
     }
 
-    /// The configuration, without the providers, whose keys the enforcer keeps to itself.
+    /// The configuration, without the providers: their keys stay inside the enforcer.
     #[must_use]
     pub fn configuration(&self) -> &FilterConfiguration {
         &self.configuration
@@ -222,14 +222,14 @@ impl Enforcer {
         self.proofs.nonce(now)
     }
 
-    /// Decides about a request, or says what to ask; and what happened on the way, for metrics.
-    pub fn request_arrived(&mut self, arrival: &Arrival<'_>) -> (Step, Notes) {
+    /// Decides about a request, or names the call that it has to wait for.
+    pub fn on_request(&mut self, arrival: &Arrival<'_>) -> (Step, Notes) {
         let mut notes = Notes::default();
-        let step = self.step(arrival, arrival.now, Knowledge::Own, &mut notes);
+        let step = self.step(arrival, arrival.now, IntrospectionState::NotAsked, &mut notes);
         (step, notes)
     }
 
-    /// The evictions since this was asked last.
+    /// The evictions since the last call.
     pub fn take_evictions(&mut self) -> Evictions {
         Evictions {
             tokens: self.tokens.take_evictions(),
@@ -237,16 +237,16 @@ impl Enforcer {
         }
     }
 
-    /// Decides about a request that waited, once its answer or its failure is there.
-    pub fn answer_arrived(
+    /// Decides about a request that waited for the policy service.
+    pub fn on_decision(
         &mut self,
-        pending: Pending,
+        pending: PendingDecision,
         answer: Result<Decision, CallFailure>,
         now: Timestamp,
     ) -> Verdict {
-        let Pending {
+        let PendingDecision {
             rule,
-            question,
+            key,
             asked_at,
             forwarding,
             caller,
@@ -259,35 +259,41 @@ impl Enforcer {
                 .iter()
                 .try_for_each(|token| self.tokens.check_key(token, now))?;
             forwarding.check_peer(now)?;
-            let known = Rc::new(KnownDecision::from(decision));
-            self.decisions
-                .put(rule, &question, &known, asked_at, forwarding.tokens());
+            let known = Rc::new(PreparedDecision::from(decision));
+            self.decisions.put(rule, &key, &known, asked_at, forwarding.tokens());
             Permit::grant(Grounds::Decision(&known, DecidedBy::PolicyService), forwarding, now)
         });
         verdict.map_err(|refusal| {
             let refusal = Refusal { caller, ..refusal };
             match self.configuration.rules.get(rule) {
-                Some(rule) => Schemes::new(&self.configuration, rule, &self.proofs, now).name_in(refusal, used),
+                Some(rule) => ChallengeSchemes::new(&self.configuration, rule, &self.proofs, now).add_to(refusal, used),
                 None => refusal,
             }
         })
     }
 
-    /// `since` is when the request arrived.
-    fn step(&mut self, arrival: &Arrival<'_>, since: Timestamp, knowledge: Knowledge, notes: &mut Notes) -> Step {
-        self.decide(arrival, since, knowledge, notes).unwrap_or_else(|refusal| {
-            Step::Decided(Err(Refusal {
-                caller: Caller::of(arrival.headers),
-                ..refusal
-            }))
-        })
+    /// Decides, and completes a refusal with the caller. `since` is the arrival of the request.
+    fn step(
+        &mut self,
+        arrival: &Arrival<'_>,
+        since: Timestamp,
+        introspection: IntrospectionState,
+        notes: &mut Notes,
+    ) -> Step {
+        self.decide(arrival, since, introspection, notes)
+            .unwrap_or_else(|refusal| {
+                Step::Decided(Err(Refusal {
+                    caller: Caller::of(arrival.headers),
+                    ..refusal
+                }))
+            })
     }
 
     fn decide(
         &mut self,
         arrival: &Arrival<'_>,
         since: Timestamp,
-        knowledge: Knowledge,
+        introspection: IntrospectionState,
         notes: &mut Notes,
     ) -> Result<Step, Refusal> {
         let head = RequestHead::parse(arrival.headers)?;
@@ -311,7 +317,7 @@ impl Enforcer {
             key_waits: &self.key_waits,
             awaited: None,
         };
-        match credential_check.run(&mut identity, knowledge, notes)? {
+        match credential_check.run(&mut identity, introspection, notes)? {
             CredentialProgress::Checked => {}
             CredentialProgress::NeedsIntrospection(introspection) => return Ok(Step::Introspect(introspection)),
             CredentialProgress::NeedsKeys(pending) => return Ok(Step::AwaitKeys(pending)),
@@ -324,7 +330,7 @@ impl Enforcer {
             &identity,
             notes,
         )?;
-        // Made once, and only where somebody asks for it.
+        // Made once, and only where it is needed.
         let made = OnceCell::new();
         let id = || {
             made.get_or_init(|| request_id(&head, self.seed, &self.requests_without_id))
@@ -338,18 +344,18 @@ impl Enforcer {
         if let Some(known) = self.decisions.get(&key, arrival.now) {
             notes.cache = Some(CacheUse::Hit);
             let verdict = Permit::grant(Grounds::Decision(&known, DecidedBy::Cache), forwarding, arrival.now);
-            let schemes = Schemes::new(&self.configuration, rule, &self.proofs, arrival.now);
+            let schemes = ChallengeSchemes::new(&self.configuration, rule, &self.proofs, arrival.now);
             let used = challenge::scheme_of(&identity.tokens);
             return verdict
-                .map_err(|refusal| schemes.name_in(refusal, used))
+                .map_err(|refusal| schemes.add_to(refusal, used))
                 .map(|permit| Step::Decided(Ok(permit)));
         }
-        let question = DecisionKey::new(Vary::EVERYTHING, route.rule, &head, &identity)?;
+        let full_key = DecisionKey::new(Vary::EVERYTHING, route.rule, &head, &identity)?;
         notes.cache = Some(CacheUse::Miss);
         let request_id = id().to_owned();
-        let pending = Pending {
+        let pending = PendingDecision {
             rule: route.rule,
-            question,
+            key: full_key,
             asked_at: arrival.now,
             forwarding,
             caller: Caller {
@@ -358,7 +364,7 @@ impl Enforcer {
             },
         };
         let request = access_request(request_id, &self.sidecar, rule, &route, &head, &identity);
-        Ok(Step::Ask(Box::new(Question { request, pending })))
+        Ok(Step::Ask(Box::new(PolicyQuery { request, pending })))
     }
 }
 
@@ -382,7 +388,7 @@ fn find_rule<'c, 'h>(
     }
 }
 
-/// Envoy's id of a request, or one that is made up for it.
+/// Envoy's id of a request, or a new one.
 fn request_id(head: &RequestHead<'_>, seed: u64, requests_without_id: &Cell<u64>) -> String {
     let made_up = || {
         requests_without_id.set(requests_without_id.get().wrapping_add(1));

@@ -51,7 +51,7 @@ enum Segment {
 
 /// Why a host pattern or a path template is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum PatternError {
+pub enum RoutePatternError {
     /// Not a host pattern.
     #[error("expected a host in lower case without port, `*.` before one, or `*`")]
     Host,
@@ -270,9 +270,9 @@ impl Leaves {
 }
 
 impl FromStr for HostPattern {
-    type Err = PatternError;
+    type Err = RoutePatternError;
 
-    fn from_str(text: &str) -> Result<Self, PatternError> {
+    fn from_str(text: &str) -> Result<Self, RoutePatternError> {
         let is_host = |name: &str| {
             let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_' | b'.');
             let is_name = !name.split('.').any(str::is_empty) && name.bytes().all(allowed);
@@ -283,7 +283,7 @@ impl FromStr for HostPattern {
             Some("") => Ok(Self::Any),
             Some(suffix) if suffix.strip_prefix('.').is_some_and(is_host) => Ok(Self::Suffix(suffix.to_owned())),
             None if is_host(text) => Ok(Self::Exact(text.to_owned())),
-            Some(_) | None => Err(PatternError::Host),
+            Some(_) | None => Err(RoutePatternError::Host),
         }
     }
 }
@@ -306,22 +306,22 @@ impl PathTemplate {
 }
 
 impl FromStr for PathTemplate {
-    type Err = PatternError;
+    type Err = RoutePatternError;
 
-    fn from_str(text: &str) -> Result<Self, PatternError> {
-        let rest = text.strip_prefix('/').ok_or(PatternError::Path)?;
+    fn from_str(text: &str) -> Result<Self, RoutePatternError> {
+        let rest = text.strip_prefix('/').ok_or(RoutePatternError::Path)?;
         // What is literal must be what a normalised path can hold.
         let literal_form = text.replace(['{', '}'], "x").replace("**", "x");
         let delimiters = match crate::path::parse_target(literal_form.as_bytes()) {
             Ok(target) if !target.is_rewritten() && target.query.is_none() => target.delimiters,
-            Ok(_) | Err(_) => return Err(PatternError::Path),
+            Ok(_) | Err(_) => return Err(RoutePatternError::Path),
         };
         let segments = rest.split('/').map(Segment::from_str).collect::<Result<Vec<_>, _>>()?;
         if segments.len() > TEMPLATE_SEGMENTS_MAX {
-            return Err(PatternError::TooManySegments);
+            return Err(RoutePatternError::TooManySegments);
         }
         if segments.iter().rev().skip(1).any(|segment| *segment == Segment::Rest) {
-            return Err(PatternError::RestNotLast);
+            return Err(RoutePatternError::RestNotLast);
         }
         let template = Self {
             segments,
@@ -331,16 +331,16 @@ impl FromStr for PathTemplate {
         let mut names: Vec<_> = template.parameters().collect();
         names.sort_unstable();
         if names.windows(2).any(|pair| pair.first() == pair.last()) {
-            return Err(PatternError::RepeatedParameter);
+            return Err(RoutePatternError::RepeatedParameter);
         }
         Ok(template)
     }
 }
 
 impl FromStr for Segment {
-    type Err = PatternError;
+    type Err = RoutePatternError;
 
-    fn from_str(text: &str) -> Result<Self, PatternError> {
+    fn from_str(text: &str) -> Result<Self, RoutePatternError> {
         if text == "{**}" {
             return Ok(Self::Rest);
         }
@@ -350,11 +350,11 @@ impl FromStr for Segment {
             return if is_name && name != REST_PARAMETER {
                 Ok(Self::Parameter(name.to_owned()))
             } else {
-                Err(PatternError::Parameter)
+                Err(RoutePatternError::Parameter)
             };
         }
         if text.contains(['{', '}', '*']) {
-            Err(PatternError::Parameter)
+            Err(RoutePatternError::Parameter)
         } else {
             Ok(Self::Literal(decode_sub_delimiters(text).into_owned()))
         }
@@ -490,29 +490,29 @@ mod tests {
     #[test]
     fn refuses_patterns_that_could_never_match() {
         for (path, error) in [
-            ("", PatternError::Path),
-            ("a", PatternError::Path),
-            ("/a//b", PatternError::Path),
-            ("/a/../b", PatternError::Path),
-            ("/a?b", PatternError::Path),
-            ("/%61", PatternError::Path),
-            ("/a b", PatternError::Path),
-            ("/{}", PatternError::Parameter),
-            ("/{Id}", PatternError::Parameter),
-            ("/{rest}", PatternError::Parameter),
-            ("/x{id}", PatternError::Parameter),
-            ("/a*", PatternError::Parameter),
-            ("/{**}/a", PatternError::RestNotLast),
-            ("/{a}/{a}", PatternError::RepeatedParameter),
+            ("", RoutePatternError::Path),
+            ("a", RoutePatternError::Path),
+            ("/a//b", RoutePatternError::Path),
+            ("/a/../b", RoutePatternError::Path),
+            ("/a?b", RoutePatternError::Path),
+            ("/%61", RoutePatternError::Path),
+            ("/a b", RoutePatternError::Path),
+            ("/{}", RoutePatternError::Parameter),
+            ("/{Id}", RoutePatternError::Parameter),
+            ("/{rest}", RoutePatternError::Parameter),
+            ("/x{id}", RoutePatternError::Parameter),
+            ("/a*", RoutePatternError::Parameter),
+            ("/{**}/a", RoutePatternError::RestNotLast),
+            ("/{a}/{a}", RoutePatternError::RepeatedParameter),
         ] {
             assert_eq!(path.parse::<PathTemplate>(), Err(error), "{path}");
         }
         for host in ["", "H", "h:80", "*h", "*.", ".h", "h.", "a..b", "*.*", "[::01]", "é"] {
-            assert_eq!(host.parse::<HostPattern>(), Err(PatternError::Host), "{host}");
+            assert_eq!(host.parse::<HostPattern>(), Err(RoutePatternError::Host), "{host}");
         }
         assert_eq!(
             "/a".repeat(TEMPLATE_SEGMENTS_MAX + 1).parse::<PathTemplate>(),
-            Err(PatternError::TooManySegments)
+            Err(RoutePatternError::TooManySegments)
         );
     }
 

@@ -22,7 +22,7 @@ use credential::SourceSet;
 use picket_model::access::Principal;
 use picket_model::time::Timestamp;
 use provider::{ProviderIndex, ProviderSet};
-pub use verification::{Asked, Lookup, Sighting, TokenVerifier, Verification};
+pub use verification::{IntrospectionLookup, IntrospectionQuery, TokenVerifier, Verification, VerificationOutcome};
 
 /// A token whose signature, or its issuer's word on it, and claims have been verified.
 #[derive(Debug)]
@@ -83,7 +83,7 @@ impl TokenError {
     }
 
     /// The same, where newer keys of this provider might verify the token.
-    fn for_want_of_keys(self, provider: ProviderIndex) -> Self {
+    fn with_newer_keys_of(self, provider: ProviderIndex) -> Self {
         Self {
             newer_keys_of: ProviderSet::from_iter([provider]),
             ..self

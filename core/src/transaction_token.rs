@@ -203,7 +203,7 @@ pub fn read_key(text: &str) -> Result<Secret, KeyError> {
 
 /// A transaction token that was read; whether it is good is for the reader to say.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Inspected {
+pub struct InspectedToken {
     /// What it says.
     pub claims: TransactionClaims,
     /// Whether the signature is the key's; `None`: no key was given.
@@ -214,7 +214,7 @@ pub struct Inspected {
 ///
 /// # Errors
 /// [`InspectError`] when it is none.
-pub fn inspect(token: &str, key: Option<&Secret>) -> Result<Inspected, InspectError> {
+pub fn inspect(token: &str, key: Option<&Secret>) -> Result<InspectedToken, InspectError> {
     #[derive(Deserialize)]
     struct Header {
         alg: String,
@@ -228,7 +228,7 @@ pub fn inspect(token: &str, key: Option<&Secret>) -> Result<Inspected, InspectEr
         return Err(InspectError::Type);
     }
     let signature = decode(signature)?;
-    Ok(Inspected {
+    Ok(InspectedToken {
         claims: serde_json::from_slice(&decode(claims)?).map_err(|_| InspectError::Claims)?,
         is_signed: key.map(|key| mac(key, text.as_bytes()).is_some_and(|mac| mac.verify_slice(&signature).is_ok())),
     })

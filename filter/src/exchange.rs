@@ -3,19 +3,19 @@
 use std::rc::Rc;
 
 use picket_core::enforcement::{
-    self, Arrival, CallFailure, Enforcer, Introspection, Notes, Pending, PendingIntrospection, PendingKeys, Permit,
-    Question, Refusal, Reply, Step, Verdict,
+    self, Arrival, CallFailure, Enforcer, Introspection, Notes, PendingDecision, PendingIntrospection, PendingKeys,
+    Permit, PolicyQuery, Refusal, Reply, Step, Verdict,
 };
 use picket_core::reason::DecidedBy;
 use picket_core::request::Caller;
 use picket_core::token::introspection::IntrospectionResult;
-use picket_core::token::remote_keys::answer::{Answer, FetchError};
+use picket_core::token::remote_keys::response::{FetchError, HttpResponse};
 use picket_model::time::Timestamp;
 use proxy_wasm::hostcalls;
 use proxy_wasm::types::{Action, GrpcStatusCode, MapType};
 
 use crate::host::{self, ContextId, HeaderMap, HostFailure};
-use crate::http_answer::with_http_answer;
+use crate::http_response::with_http_response;
 use crate::waiting::WaitingExchange;
 use crate::worker::Worker;
 use crate::{clock, failure_log, introspection_call, policy_call};
@@ -52,7 +52,7 @@ enum State {
     AskingPolicy {
         call: u32,
         asked_at: Timestamp,
-        pending: Pending,
+        pending: PendingDecision,
     },
     /// Forwarded, with the values for the response's headers.
     Forwarded {
@@ -90,7 +90,7 @@ impl Exchange {
     /// Takes the request's headers.
     pub(crate) fn on_request_headers(&mut self, map: Result<HeaderMap, HostFailure>) -> Action {
         match (self.worker.clone(), map) {
-            (Some(worker), Ok(map)) => self.decide(&worker, map, Enforcer::request_arrived),
+            (Some(worker), Ok(map)) => self.decide(&worker, map, Enforcer::on_request),
             (worker, map) => {
                 let headers = map.as_ref().ok().and_then(|map| map.headers().ok());
                 let caller = Caller::of(&headers.unwrap_or_default());
@@ -124,7 +124,7 @@ impl Exchange {
         }
         let took_ms = now.as_ms().saturating_sub(asked_at.as_ms());
         worker.metrics.count_call(answer.as_ref().err().copied(), Some(took_ms));
-        let verdict = worker.enforcer.borrow_mut().answer_arrived(pending, answer, now);
+        let verdict = worker.enforcer.borrow_mut().on_decision(pending, answer, now);
         Some(self.enforce(&worker, verdict))
     }
 
@@ -145,7 +145,7 @@ impl Exchange {
         };
         let took_ms = clock::now().as_ms().saturating_sub(asked_at.as_ms());
         worker.metrics.record_introspection(took_ms);
-        Some(with_http_answer(headers, body_bytes, |answer| {
+        Some(with_http_response(headers, body_bytes, |answer| {
             // An answer to another call than ours is none.
             let answer = answer.and_then(|answer| match asked == call {
                 true => Ok(answer),
@@ -247,14 +247,14 @@ impl Exchange {
         worker: &Worker,
         pending: PendingIntrospection,
         map: HeaderMap,
-        answer: Result<Answer<'_>, FetchError>,
+        answer: Result<HttpResponse<'_>, FetchError>,
     ) -> Action {
         let failure = match &answer {
             Ok(answer) => answer.failure(),
             Err(error) => Some(error.clone()),
         };
         self.decide(worker, map, |enforcer, arrival| {
-            let (step, notes) = enforcer.introspection_answered(pending, answer, arrival);
+            let (step, notes) = enforcer.on_introspection(pending, answer, arrival);
             log_introspection_failure(worker, notes.introspection, failure, arrival.now);
             let step = match step {
                 step @ (Step::Decided(_) | Step::Ask(_)) => step,
@@ -268,8 +268,8 @@ impl Exchange {
         })
     }
 
-    fn ask(&mut self, worker: &Worker, question: Question, now: Timestamp) -> Action {
-        let Question { request, pending } = question;
+    fn ask(&mut self, worker: &Worker, question: PolicyQuery, now: Timestamp) -> Action {
+        let PolicyQuery { request, pending } = question;
         let sent = worker
             .policy_call
             .as_ref()
@@ -287,7 +287,7 @@ impl Exchange {
             Err(failure) => {
                 worker.metrics.count_call(Some(failure), None);
                 worker.call_failures.write(now, || format!("policy service: {failure}"));
-                let verdict = worker.enforcer.borrow_mut().answer_arrived(pending, Err(failure), now);
+                let verdict = worker.enforcer.borrow_mut().on_decision(pending, Err(failure), now);
                 self.enforce(worker, verdict)
             }
         }
@@ -366,9 +366,7 @@ impl WaitingExchange for Exchange {
             self.state = state;
             return None;
         };
-        Some(self.decide(&worker, headers, |enforcer, arrival| {
-            enforcer.key_wait_over(pending, arrival)
-        }))
+        Some(self.decide(&worker, headers, |enforcer, arrival| enforcer.on_keys(pending, arrival)))
     }
 
     fn on_policy_answer(&mut self, call: u32, status: u32, body_bytes: usize) -> Option<Action> {

@@ -52,7 +52,7 @@ pub(crate) fn path(algorithm: TokenAlgorithm) -> Option<SignaturePath> {
 fn choose(algorithm: TokenAlgorithm) -> Option<SignaturePath> {
     [SignaturePath::Host, SignaturePath::Module]
         .into_iter()
-        .find(|path| known_answers::hold(algorithm, path.verifier()))
+        .find(|path| known_answers::pass(algorithm, path.verifier()))
 }
 
 /// For the log: each algorithm and where it is checked.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use picket_core::token::introspection::IntrospectionRequest;
-use picket_core::token::remote_keys::answer::FetchError;
+use picket_core::token::remote_keys::response::FetchError;
 use proxy_wasm::hostcalls;
 
 /// Sends the question; the answer comes to the current request's context under the number returned. The host refuses an unknown

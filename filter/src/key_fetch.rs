@@ -5,19 +5,19 @@ use std::time::Duration;
 
 use log::{info, warn};
 use picket_core::enforcement::{Enforcer, KeyFetch};
-use picket_core::token::remote_keys::Progress;
-use picket_core::token::remote_keys::answer::{Answer, FetchError, FetchResult};
+use picket_core::token::remote_keys::FetchProgress;
+use picket_core::token::remote_keys::response::{FetchError, FetchResult, HttpResponse};
 use picket_model::time::Timestamp;
 use proxy_wasm::hostcalls;
 
-use crate::board::HostBoard;
 use crate::clock;
-use crate::http_answer::with_http_answer;
+use crate::http_response::with_http_response;
 use crate::metrics::Metrics;
+use crate::shared_keys::HostSharedMemory;
 
 /// The fetches of one worker.
 pub(crate) struct KeyFetches {
-    board: HostBoard,
+    memory: HostSharedMemory,
     /// By the host's number of the call; at most one of each provider.
     under_way: RefCell<Vec<(u32, KeyFetch)>>,
     /// The names of the providers whose keys are fetched, by their index.
@@ -39,10 +39,10 @@ impl KeyFetches {
         for (_, name) in &providers {
             metrics.define_key_set(name);
         }
-        let board = HostBoard::new(random);
-        enforcer.start_key_sets(clock::now(), &board);
+        let memory = HostSharedMemory::new(random);
+        enforcer.start_key_sets(clock::now(), &memory);
         Some(Self {
-            board,
+            memory,
             under_way: RefCell::default(),
             providers,
             metrics,
@@ -52,7 +52,7 @@ impl KeyFetches {
     /// Sends the fetches that are due.
     pub(crate) fn tick(&self, enforcer: &RefCell<Enforcer>) {
         let now = clock::now();
-        let due = enforcer.borrow_mut().tick(now, &self.board);
+        let due = enforcer.borrow_mut().tick(now, &self.memory);
         for fetch in due {
             self.send(enforcer, fetch, now);
         }
@@ -70,7 +70,7 @@ impl KeyFetches {
         };
         let Some(fetch) = fetch else { return };
         let now = clock::now();
-        let next = with_http_answer(headers, body_bytes, |answer| {
+        let next = with_http_response(headers, body_bytes, |answer| {
             self.complete(enforcer, &fetch, answer, now)
         });
         if let Some(next) = next {
@@ -96,30 +96,30 @@ impl KeyFetches {
         &self,
         enforcer: &RefCell<Enforcer>,
         fetch: &KeyFetch,
-        answer: Result<Answer<'_>, FetchError>,
+        answer: Result<HttpResponse<'_>, FetchError>,
         now: Timestamp,
     ) -> Option<KeyFetch> {
-        let progress = enforcer.borrow_mut().key_set_answered(fetch, answer, now, &self.board);
+        let progress = enforcer.borrow_mut().on_key_set(fetch, answer, now, &self.memory);
         let name = self.name(fetch.provider);
         match progress {
-            Progress::Next(next) => {
+            FetchProgress::Next(next) => {
                 return Some(KeyFetch {
                     provider: fetch.provider,
                     fetch: next,
                 });
             }
-            Progress::Fetched { keys, left_out } => {
+            FetchProgress::Fetched { keys, left_out } => {
                 self.metrics.count_key_set_fetch(name, FetchResult::Fetched);
                 info!("picket: provider `{name}`: fetched a key set with {keys} usable keys");
                 if !left_out.as_slice().is_empty() {
                     warn!("picket: provider `{name}`: keys left out of the key set: {left_out}");
                 }
             }
-            Progress::Failed(error) => {
+            FetchProgress::Failed(error) => {
                 self.metrics.count_key_set_fetch(name, error.result());
                 warn!("picket: provider `{name}`: no key set fetched: {error}");
             }
-            Progress::Late => {}
+            FetchProgress::Late => {}
         }
         None
     }

@@ -7,14 +7,13 @@
     reason = "`proxy_wasm::main!` makes an exported function without a doc comment"
 )]
 
-mod board;
 mod clock;
 mod connection;
 mod exchange;
 mod failure_log;
 mod host;
 mod host_crypto;
-mod http_answer;
+mod http_response;
 mod introspection_call;
 mod key_fetch;
 mod metrics;
@@ -22,6 +21,7 @@ mod plugin_configuration;
 mod policy_call;
 mod request;
 mod root;
+mod shared_keys;
 mod shared_proofs;
 mod waiting;
 mod worker;

@@ -10,7 +10,7 @@ use picket_core::enforcement::{CacheUse, CallFailure, Evictions, Notes, Observed
 use picket_core::jose::TokenAlgorithm;
 use picket_core::reason::DenyReason;
 use picket_core::token::introspection::IntrospectionResult;
-use picket_core::token::remote_keys::answer::FetchResult;
+use picket_core::token::remote_keys::response::FetchResult;
 use proxy_wasm::hostcalls;
 use proxy_wasm::types::MetricType;
 

@@ -10,7 +10,7 @@ use picket_core::enforcement::FilterConfiguration;
 use picket_core::enforcement::rule::Decider;
 use picket_core::enforcement::{Enforcer, Step};
 use picket_core::request::Header;
-use picket_fuzz::{Answer, From, NOW_S, check_permit, check_refusal, enforcer, send};
+use picket_fuzz::{FixedVerifier, From, NOW_S, check_permit, check_refusal, enforcer, send};
 use picket_model::decision::{Decision, Effect, Vary};
 use picket_model::time::Timestamp;
 use serde_json::Value;
@@ -49,7 +49,7 @@ fn permits(sidecar: &mut Enforcer, headers: &[Header<'_>]) -> bool {
                 is_token_revoked: false,
                 risk: None,
             };
-            sidecar.answer_arrived(question.pending, Ok(decision), now)
+            sidecar.on_decision(question.pending, Ok(decision), now)
         }
     };
     match &verdict {
@@ -72,7 +72,7 @@ fn request_of(rule: &Value) -> Option<[String; 3]> {
 
 fn check_enforced(configuration: FilterConfiguration, document: &Value, lines: &[u8]) {
     let never_permits = configuration.rules.iter().all(|rule| rule.decider == Decider::Deny);
-    let mut sidecar = enforcer(configuration, Rc::new(Answer::Always));
+    let mut sidecar = enforcer(configuration, Rc::new(FixedVerifier::Always));
     let rules = document.get("rules").and_then(Value::as_array);
     let requests = rules.into_iter().flatten().take(RULES_MAX).filter_map(request_of);
     let bearer = format!("Bearer {TOKEN}");
@@ -120,7 +120,7 @@ fn check_that_good_ones_pass() {
     asks.read_environment(|_| Some(KEY.to_owned())).expect("a good key");
     let bearer = format!("Bearer {TOKEN}");
     let mut headers: Vec<Header<'_>> = vec![(":method", b"GET"), (":path", b"/a/x/b"), (":authority", b"h")];
-    let mut sidecar = enforcer(asks, Rc::new(Answer::Always));
+    let mut sidecar = enforcer(asks, Rc::new(FixedVerifier::Always));
     assert!(!permits(&mut sidecar, &headers));
     headers.push(("authorization", bearer.as_bytes()));
     assert!(permits(&mut sidecar, &headers));

@@ -3,10 +3,10 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use picket_core::jose::signature::{SignatureVerifier, SoftwareVerifier};
 use picket_core::jose::TokenAlgorithm;
 use picket_core::jose::algorithm::Curve;
 use picket_core::jose::keys::{KeyMaterial, KeySet, KeySource, RSA_MODULUS_BITS, VerificationKey};
+use picket_core::jose::signature::{SignatureVerifier, SoftwareVerifier};
 use serde_json::Value;
 
 /// Each takes a signature to be checked.
@@ -17,7 +17,7 @@ fn check(set: &KeySet, ids: &[&str], source: KeySource) {
         let ids = ids.iter().copied().map(Some).chain([None]);
         let found: Vec<_> = ids.filter_map(|id| set.find(id, algorithm)).collect();
         for key in found.iter().flat_map(|keys| keys.iter()) {
-            assert!(set.supports(algorithm) && key.fits(algorithm));
+            assert!(set.supports(algorithm) && key.supports(algorithm));
             check_material(key, algorithm, source);
             check_verifies_nothing(key, algorithm);
         }

@@ -6,15 +6,15 @@ use std::rc::Rc;
 
 use libfuzzer_sys::fuzz_target;
 use picket_core::dpop::{
-    AccessTokenHash, DpopSettings, KeyBinding, NonceRequirement, ProofChecker, ProofError, ProofMemory, Proven,
+    AcceptedProof, AccessTokenHash, DpopSettings, KeyBinding, NonceRequirement, ProofChecker, ProofError, ProofMemory,
     SharedSecret, UriScheme,
 };
-use picket_core::jose::key_thumbprint;
-use picket_core::request::RequestHead;
-use picket_core::jose::signature::{SignatureVerifier, SoftwareVerifier};
 use picket_core::jose::TokenAlgorithm;
+use picket_core::jose::key_thumbprint;
 use picket_core::jose::keys::{KeySource, VerificationKey};
-use picket_fuzz::{Answer, json_part, jws_of};
+use picket_core::jose::signature::{SignatureVerifier, SoftwareVerifier};
+use picket_core::request::RequestHead;
+use picket_fuzz::{FixedVerifier, json_part, jws_of};
 use picket_model::thumbprint::KeyThumbprint;
 use picket_model::time::Timestamp;
 use serde_json::{Value, json};
@@ -42,7 +42,7 @@ fn checker(nonce: NonceRequirement, signatures: impl SignatureVerifier + 'static
     ProofChecker::new(settings, memory, Rc::new(signatures))
 }
 
-fn ask(checker: &mut ProofChecker, proof: &[u8], thumbprint: KeyThumbprint) -> Result<Proven, ProofError> {
+fn ask(checker: &mut ProofChecker, proof: &[u8], thumbprint: KeyThumbprint) -> Result<AcceptedProof, ProofError> {
     let headers: [(&str, &[u8]); 4] = [
         (":method", b"GET"),
         (":authority", b"resource.example.org"),
@@ -113,7 +113,7 @@ fn check_that_good_ones_pass() {
     let mut software = checker(NonceRequirement::NotRequired, SoftwareVerifier);
     assert_eq!(
         ask(&mut software, SIGNED.as_bytes(), thumbprint),
-        Ok(Proven { next_nonce: None })
+        Ok(AcceptedProof { next_nonce: None })
     );
     for text in [
         include_str!("../seeds/proof/ed25519.txt"),
@@ -122,10 +122,10 @@ fn check_that_good_ones_pass() {
     ] {
         let proof = jws_of(text);
         let thumbprint = own_thumbprint(&proof).expect("a key");
-        let mut always = checker(NonceRequirement::NotRequired, Answer::Always);
+        let mut always = checker(NonceRequirement::NotRequired, FixedVerifier::Always);
         assert_eq!(
             ask(&mut always, proof.as_bytes(), thumbprint),
-            Ok(Proven { next_nonce: None })
+            Ok(AcceptedProof { next_nonce: None })
         );
     }
 }
@@ -144,7 +144,7 @@ fuzz_target!(init: check_that_good_ones_pass(), |data: &[u8]| {
         .expect("a thumbprint");
     let thumbprint = own_thumbprint(proof).unwrap_or(other);
 
-    let mut always = checker(NonceRequirement::NotRequired, Answer::Always);
+    let mut always = checker(NonceRequirement::NotRequired, FixedVerifier::Always);
     let held = ask(&mut always, sent, thumbprint);
     if held.is_ok() {
         check_held(proof);
@@ -154,7 +154,7 @@ fuzz_target!(init: check_that_good_ones_pass(), |data: &[u8]| {
             assert_eq!(ask(&mut always, sent, other), Err(ProofError::OtherKey));
         }
     }
-    let mut never = checker(NonceRequirement::NotRequired, Answer::Never);
+    let mut never = checker(NonceRequirement::NotRequired, FixedVerifier::Never);
     assert!(ask(&mut never, sent, thumbprint).is_err());
     // Whatever key the sender has put there is used here.
     let mut software = checker(NonceRequirement::NotRequired, SoftwareVerifier);
@@ -164,7 +164,7 @@ fuzz_target!(init: check_that_good_ones_pass(), |data: &[u8]| {
     let required = NonceRequirement::Required {
         window_ms: NONCE_WINDOW_MS,
     };
-    let mut with_nonces = checker(required, Answer::Always);
+    let mut with_nonces = checker(required, FixedVerifier::Always);
     if ask(&mut with_nonces, sent, thumbprint).is_ok() {
         assert!(held.is_ok());
         check_nonce(proof, &with_nonces);

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use libfuzzer_sys::fuzz_target;
 use picket_core::enforcement::FilterConfiguration;
 use picket_core::enforcement::{Enforcer, Step};
-use picket_fuzz::{Answer, From, NOW_S, enforcer, json_part, jws_of, send};
+use picket_fuzz::{FixedVerifier, From, NOW_S, enforcer, json_part, jws_of, send};
 use picket_model::time::Timestamp;
 use serde_json::Value;
 
@@ -30,13 +30,13 @@ struct Sidecars {
 
 thread_local! {
     static SIDECARS: RefCell<Sidecars> = RefCell::new(Sidecars {
-        always: sidecar(Answer::Always),
-        never: sidecar(Answer::Never),
-        only: sidecar(Answer::Only(KNOWN_SIGNING_INPUT, KNOWN_SIGNATURE)),
+        always: sidecar(FixedVerifier::Always),
+        never: sidecar(FixedVerifier::Never),
+        only: sidecar(FixedVerifier::Only(KNOWN_SIGNING_INPUT, KNOWN_SIGNATURE)),
     });
 }
 
-fn sidecar(answer: Answer) -> Enforcer {
+fn sidecar(answer: FixedVerifier) -> Enforcer {
     let configuration = FilterConfiguration::parse(CONFIGURATION.as_bytes()).expect("a configuration");
     enforcer(configuration, Rc::new(answer))
 }

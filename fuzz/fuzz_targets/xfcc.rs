@@ -10,7 +10,7 @@ use libfuzzer_sys::fuzz_target;
 use picket_core::enforcement::FilterConfiguration;
 use picket_core::enforcement::{Enforcer, Step};
 use picket_core::request::Header;
-use picket_fuzz::{Answer, From, NOW_S, enforcer, send};
+use picket_fuzz::{FixedVerifier, From, NOW_S, enforcer, send};
 use picket_model::time::Timestamp;
 use serde_json::json;
 
@@ -42,7 +42,7 @@ fn sidecar(header: &'static str, hops: u32) -> Sidecar {
     let configuration = FilterConfiguration::parse(document.to_string().as_bytes()).expect("a configuration");
     Sidecar {
         header,
-        enforcer: enforcer(configuration, Rc::new(Answer::Never)),
+        enforcer: enforcer(configuration, Rc::new(FixedVerifier::Never)),
     }
 }
 

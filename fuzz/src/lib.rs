@@ -5,14 +5,14 @@ use std::rc::Rc;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use picket_core::enforcement::FilterConfiguration;
 use picket_core::dpop::{ProofMemory, SharedSecret};
+use picket_core::enforcement::FilterConfiguration;
 use picket_core::enforcement::{Arrival, Connection, Enforcer, PeerResult, Permit, Refusal, Step, reply};
-use picket_core::peer::{Peer, PeerError};
-use picket_core::request::Header;
-use picket_core::jose::signature::SignatureVerifier;
 use picket_core::jose::TokenAlgorithm;
 use picket_core::jose::keys::VerificationKey;
+use picket_core::jose::signature::SignatureVerifier;
+use picket_core::peer::{Peer, PeerError};
+use picket_core::request::Header;
 use picket_model::time::Timestamp;
 use serde_json::Value;
 
@@ -21,7 +21,7 @@ pub const NOW_S: i64 = 1_800_000_000;
 
 /// A verifier whose answers do not depend on mathematics, so that a fuzzer gets past it, or never does.
 #[derive(Clone, Copy, Debug)]
-pub enum Answer {
+pub enum FixedVerifier {
     /// Everything is signed: what comes after the signature is reached.
     Always,
     /// Nothing is signed: nothing may be accepted.
@@ -30,9 +30,9 @@ pub enum Answer {
     Only(&'static str, &'static [u8]),
 }
 
-impl SignatureVerifier for Answer {
+impl SignatureVerifier for FixedVerifier {
     fn is_valid(&self, algorithm: TokenAlgorithm, key: &VerificationKey, message: &[u8], signature: &[u8]) -> bool {
-        assert!(key.fits(algorithm), "a key is never asked about another algorithm");
+        assert!(key.supports(algorithm), "a key is never asked about another algorithm");
         match self {
             Self::Always => true,
             Self::Never => false,
@@ -113,7 +113,7 @@ pub fn send(enforcer: &mut Enforcer, headers: &[Header<'_>], connection: &From, 
         connection,
         now,
     };
-    let (step, _) = enforcer.request_arrived(&arrival);
+    let (step, _) = enforcer.on_request(&arrival);
     match &step {
         Step::Decided(Ok(permit)) => check_permit(permit),
         Step::Decided(Err(refusal)) => check_refusal(refusal),

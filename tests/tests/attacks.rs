@@ -73,7 +73,7 @@ fn each_attack_gets_what_is_expected_natively() {
                 connection: &Web,
                 now: Timestamp::from_s(clock::now_s()),
             };
-            let got = match enforcer.request_arrived(&arrival).0 {
+            let got = match enforcer.on_request(&arrival).0 {
                 Step::Decided(Ok(permit)) => permit.reason().code(),
                 Step::Decided(Err(refusal)) => refusal.reason.code(),
                 Step::Ask(_) | Step::Introspect(_) | Step::AwaitKeys(_) => "a question",

@@ -127,7 +127,7 @@ impl Sidecar {
                 .iter()
                 .map(|(name, value)| (name.as_str(), value.as_bytes())),
         );
-        let (step, notes) = self.0.request_arrived(&Arrival {
+        let (step, notes) = self.0.on_request(&Arrival {
             headers: &headers,
             connection: request,
             now: Timestamp::from_s(NOW_S),

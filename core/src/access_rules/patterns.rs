@@ -53,7 +53,7 @@ pub struct PeerPattern(Kind);
 /// follows. `ISSUER/abc*` is the beginning of a subject, `*ISSUER/SUBJECT` the end of an issuer and a whole subject, `*abc` the
 /// end of a subject, `*` any principal.
 ///
-/// Compared with the whole text instead, it fits wherever the parts do, and elsewhere as well.
+/// Compared with the whole text instead, it matches wherever the parts do, and elsewhere as well.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PrincipalPattern {
     issuer: Kind,
@@ -70,7 +70,7 @@ pub struct ServiceAccountName {
 
 /// Why a text is no pattern.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum PatternError {
+pub enum ConditionPatternError {
     /// Empty, or with a `*` elsewhere than at one end.
     #[error("expected a text that is not empty, with `*` at most once, at its beginning or its end")]
     Text,
@@ -103,7 +103,7 @@ enum Kind {
 }
 
 impl Kind {
-    fn parse(text: &str) -> Result<Self, PatternError> {
+    fn parse(text: &str) -> Result<Self, ConditionPatternError> {
         let (kind, literal): (fn(Box<str>) -> Self, &str) = match (text.strip_prefix('*'), text.strip_suffix('*')) {
             (Some(""), _) => return Ok(Self::Present),
             (Some(suffix), _) => (Self::Suffix, suffix),
@@ -111,7 +111,7 @@ impl Kind {
             (None, None) => (Self::Exact, text),
         };
         match literal.is_empty() || literal.contains('*') {
-            true => Err(PatternError::Text),
+            true => Err(ConditionPatternError::Text),
             false => Ok(kind(literal.into())),
         }
     }
@@ -126,7 +126,7 @@ impl Kind {
         }
     }
 
-    fn fits(&self, value: &[u8]) -> bool {
+    fn matches(&self, value: &[u8]) -> bool {
         match self {
             Self::Present => !value.is_empty(),
             Self::Exact(text) => value == text.as_bytes(),
@@ -136,7 +136,7 @@ impl Kind {
     }
 
     /// The text is in lower case.
-    fn fits_without_case(&self, value: &[u8]) -> bool {
+    fn matches_ignore_case(&self, value: &[u8]) -> bool {
         let part = |length: usize, from: Option<usize>| value.get(from?..from?.checked_add(length)?);
         let (text, part) = match self {
             Self::Present => return !value.is_empty(),
@@ -149,8 +149,8 @@ impl Kind {
 }
 
 impl NamePattern {
-    pub(crate) fn fits(&self, value: &[u8]) -> bool {
-        self.0.fits(value)
+    pub(crate) fn matches(&self, value: &[u8]) -> bool {
+        self.0.matches(value)
     }
 
     /// For what is there or is not there, whatever it holds: a header.
@@ -160,32 +160,32 @@ impl NamePattern {
 }
 
 impl FromStr for NamePattern {
-    type Err = PatternError;
+    type Err = ConditionPatternError;
 
-    fn from_str(text: &str) -> Result<Self, PatternError> {
+    fn from_str(text: &str) -> Result<Self, ConditionPatternError> {
         Kind::parse(text).map(Self)
     }
 }
 
 impl AuthorityPattern {
-    pub(crate) fn fits(&self, authority: &[u8]) -> bool {
-        self.0.fits_without_case(authority)
+    pub(crate) fn matches(&self, authority: &[u8]) -> bool {
+        self.0.matches_ignore_case(authority)
     }
 }
 
 impl FromStr for AuthorityPattern {
-    type Err = PatternError;
+    type Err = ConditionPatternError;
 
-    fn from_str(text: &str) -> Result<Self, PatternError> {
+    fn from_str(text: &str) -> Result<Self, ConditionPatternError> {
         Kind::parse(text).map(Self)
     }
 }
 
 impl PathPattern {
     /// `path`: as rules are compared with it ([`path::Target::path_for_rules`]).
-    pub(crate) fn fits(&self, path: &str) -> bool {
+    pub(crate) fn matches(&self, path: &str) -> bool {
         let (segments, end) = match self {
-            Self::Text(text) => return text.fits(path.as_bytes()),
+            Self::Text(text) => return text.matches(path.as_bytes()),
             Self::Template { segments, end } => (segments, end),
         };
         let mut rest = path.strip_prefix('/');
@@ -194,8 +194,8 @@ impl PathPattern {
             let (have, behind) = text
                 .split_once('/')
                 .map_or((text, None), |(have, behind)| (have, Some(behind)));
-            let fits = wanted.as_ref().map_or(!have.is_empty(), |wanted| **wanted == *have);
-            if !fits {
+            let matches = wanted.as_ref().map_or(!have.is_empty(), |wanted| **wanted == *have);
+            if !matches {
                 return false;
             }
             rest = behind;
@@ -209,9 +209,9 @@ impl PathPattern {
 }
 
 impl FromStr for PathPattern {
-    type Err = PatternError;
+    type Err = ConditionPatternError;
 
-    fn from_str(text: &str) -> Result<Self, PatternError> {
+    fn from_str(text: &str) -> Result<Self, ConditionPatternError> {
         if text.contains(['{', '}']) {
             return template(text);
         }
@@ -225,32 +225,34 @@ impl FromStr for PathPattern {
         };
         match could_fit {
             true => Ok(Self::Text(NamePattern(pattern.map(decode_sub_delimiters)))),
-            false => Err(PatternError::Path),
+            false => Err(ConditionPatternError::Path),
         }
     }
 }
 
-fn template(text: &str) -> Result<PathPattern, PatternError> {
+fn template(text: &str) -> Result<PathPattern, ConditionPatternError> {
     let mut segments: Vec<&str> = text
         .strip_prefix('/')
-        .ok_or(PatternError::Template)?
+        .ok_or(ConditionPatternError::Template)?
         .split('/')
         .collect();
     let literal_form = text.replace("{**}", "x").replace("{*}", "x");
     if segments.len() > TEMPLATE_SEGMENTS_MAX || literal_form.contains(['{', '}', '*']) || !is_normal(&literal_form) {
-        return Err(PatternError::Template);
+        return Err(ConditionPatternError::Template);
     }
     let end = match segments.iter().position(|segment| *segment == "{**}") {
         None => TemplateEnd::Here,
         Some(rest) => match segments.split_off(rest).get(1..) {
             None | Some([]) => TemplateEnd::Rest,
-            Some(tail) if tail.iter().any(|segment| segment.contains('{')) => return Err(PatternError::Template),
+            Some(tail) if tail.iter().any(|segment| segment.contains('{')) => {
+                return Err(ConditionPatternError::Template);
+            }
             Some(tail) => TemplateEnd::RestBefore(Box::from(&*decode_sub_delimiters(&format!("/{}", tail.join("/"))))),
         },
     };
     let segment = |segment: &&str| match *segment {
         "{*}" => Ok(None),
-        literal if literal.contains('{') => Err(PatternError::Template),
+        literal if literal.contains('{') => Err(ConditionPatternError::Template),
         literal => Ok(Some(Box::from(&*decode_sub_delimiters(literal)))),
     };
     Ok(PathPattern::Template {
@@ -265,29 +267,33 @@ fn is_normal(path: &str) -> bool {
 }
 
 impl PeerPattern {
-    pub(crate) fn fits(&self, id: &SpiffeId) -> bool {
+    pub(crate) fn matches(&self, id: &SpiffeId) -> bool {
         id.as_str()
             .strip_prefix(SPIFFE)
-            .is_some_and(|name| self.0.fits(name.as_bytes()))
+            .is_some_and(|name| self.0.matches(name.as_bytes()))
     }
 }
 
 impl FromStr for PeerPattern {
-    type Err = PatternError;
+    type Err = ConditionPatternError;
 
-    fn from_str(text: &str) -> Result<Self, PatternError> {
-        let name = |text: &str| text.strip_prefix(SPIFFE).map(Box::from).ok_or(PatternError::Peer);
+    fn from_str(text: &str) -> Result<Self, ConditionPatternError> {
+        let name = |text: &str| {
+            text.strip_prefix(SPIFFE)
+                .map(Box::from)
+                .ok_or(ConditionPatternError::Peer)
+        };
         let pattern = match Kind::parse(text)? {
             Kind::Present => Kind::Present,
             Kind::Exact(id) => match id.parse::<SpiffeId>() {
                 Ok(_) => Kind::Exact(name(&id)?),
-                Err(_) => return Err(PatternError::Peer),
+                Err(_) => return Err(ConditionPatternError::Peer),
             },
             // Behind a whole trust domain alone: one could else choose the rest of its name.
             Kind::Prefix(start) => {
                 Kind::Prefix(name(&start).and_then(|start: Box<str>| match start.split_once('/') {
                     Some((domain, _)) if domain.parse::<spiffe::TrustDomain>().is_ok() => Ok(start),
-                    Some(_) | None => Err(PatternError::Peer),
+                    Some(_) | None => Err(ConditionPatternError::Peer),
                 })?)
             }
             Kind::Suffix(end) => Kind::Suffix(end),
@@ -297,12 +303,12 @@ impl FromStr for PeerPattern {
 }
 
 impl PrincipalPattern {
-    pub(crate) fn fits(&self, issuer: &str, subject: &str) -> bool {
-        self.issuer.fits(issuer.as_bytes()) && self.subject.fits(subject.as_bytes())
+    pub(crate) fn matches(&self, issuer: &str, subject: &str) -> bool {
+        self.issuer.matches(issuer.as_bytes()) && self.subject.matches(subject.as_bytes())
     }
 
-    /// Whether it fits `ISSUER/SUBJECT` as one text, wherever that has its slashes.
-    pub(crate) fn fits_whole(&self, issuer: &str, subject: &str) -> bool {
+    /// Whether it matches `ISSUER/SUBJECT` as one text, wherever that has its slashes.
+    pub(crate) fn matches_whole_text(&self, issuer: &str, subject: &str) -> bool {
         match &self.whole {
             Kind::Present => true,
             Kind::Exact(text) => behind_issuer(text, issuer) == Some(subject),
@@ -323,7 +329,7 @@ impl PrincipalPattern {
     ///
     /// # Errors
     /// It is not of the form, or no token of these issuers can match.
-    pub fn parse(text: &str, issuers: &[&str]) -> Result<Self, PatternError> {
+    pub fn parse(text: &str, issuers: &[&str]) -> Result<Self, ConditionPatternError> {
         let whole = Kind::parse(text)?;
         let (issuer, subject) = match whole.clone() {
             Kind::Present => (Kind::Present, Kind::Present),
@@ -339,7 +345,7 @@ impl PrincipalPattern {
             Kind::Suffix(text) => {
                 let is_end = |end: &str, _: &str| issuers.iter().any(|issuer| issuer.ends_with(end));
                 match split(&text, is_end) {
-                    Ok((_, "")) => return Err(PatternError::Principal),
+                    Ok((_, "")) => return Err(ConditionPatternError::Principal),
                     Ok(("", subject)) => (Kind::Present, Kind::Exact(subject.into())),
                     Ok((end, subject)) => (Kind::Suffix(end.into()), Kind::Exact(subject.into())),
                     // It is the end of a subject.
@@ -357,21 +363,21 @@ fn behind_issuer<'t>(text: &'t str, issuer: &str) -> Option<&'t str> {
 }
 
 /// `ISSUER/SUBJECT` in two, with the longest issuer for which both are known.
-fn split(text: &str, is_known: impl Fn(&str, &str) -> bool) -> Result<(&str, &str), PatternError> {
+fn split(text: &str, is_known: impl Fn(&str, &str) -> bool) -> Result<(&str, &str), ConditionPatternError> {
     let mut splits = text
         .rmatch_indices('/')
         .filter_map(|(slash, _)| text.split_at_checked(slash))
         .filter_map(|(issuer, behind)| Some((issuer, behind.strip_prefix('/')?)));
     let found = splits.find(|(issuer, subject)| is_known(issuer, subject));
     found.ok_or(match text.contains('/') {
-        true => PatternError::Issuer,
-        false => PatternError::Principal,
+        true => ConditionPatternError::Issuer,
+        false => ConditionPatternError::Principal,
     })
 }
 
 impl ServiceAccountName {
     /// Whether the ID holds `/ns/NAMESPACE/`, and behind it `sa/SERVICE_ACCOUNT`.
-    pub(crate) fn fits(&self, id: &SpiffeId) -> bool {
+    pub(crate) fn matches(&self, id: &SpiffeId) -> bool {
         let mut pairs = pairs(id);
         pairs.any(|pair| pair == ("ns", &*self.namespace))
             // The pair that begins with the namespace itself is none of those behind it.
@@ -380,25 +386,25 @@ impl ServiceAccountName {
 }
 
 impl FromStr for ServiceAccountName {
-    type Err = PatternError;
+    type Err = ConditionPatternError;
 
-    fn from_str(text: &str) -> Result<Self, PatternError> {
+    fn from_str(text: &str) -> Result<Self, ConditionPatternError> {
         match text.split_once('/') {
             Some((namespace, name)) if spiffe::is_segment(namespace) && spiffe::is_segment(name) => Ok(Self {
                 namespace: namespace.into(),
                 name: name.into(),
             }),
-            Some(_) | None => Err(PatternError::ServiceAccount),
+            Some(_) | None => Err(ConditionPatternError::ServiceAccount),
         }
     }
 }
 
-/// Whether a pattern fits a namespace of the ID: a segment behind `ns` that is not the last one.
-pub(crate) fn fits_namespace(pattern: &NamePattern, id: &SpiffeId) -> bool {
+/// Whether a pattern matches a namespace of the ID: a segment behind `ns` that is not the last one.
+pub(crate) fn matches_namespace(pattern: &NamePattern, id: &SpiffeId) -> bool {
     let followed = pairs(id).zip(pairs(id).skip(1));
     followed
         .map(|(pair, _)| pair)
-        .any(|(name, namespace)| name == "ns" && pattern.fits(namespace.as_bytes()))
+        .any(|(name, namespace)| name == "ns" && pattern.matches(namespace.as_bytes()))
 }
 
 /// The segments of an ID's path, each with the one behind it.
@@ -413,9 +419,9 @@ mod tests {
     use crate::access_rules::{Polarity, Values};
 
     #[track_caller]
-    fn check<P: FromStr<Err = PatternError>>(
+    fn check<P: FromStr<Err = ConditionPatternError>>(
         pattern: &str,
-        fits: impl Fn(&P, &str) -> bool,
+        matches: impl Fn(&P, &str) -> bool,
         fitting: &[&str],
         others: &[&str],
     ) {
@@ -424,86 +430,86 @@ mod tests {
             .unwrap_or_else(|error| panic!("{pattern}: {error}"));
         for (values, expected) in [(fitting, true), (others, false)] {
             for value in values {
-                assert_eq!(fits(&pattern_value, value), expected, "{pattern} {value}");
+                assert_eq!(matches(&pattern_value, value), expected, "{pattern} {value}");
             }
         }
     }
 
     #[test]
     fn a_text_is_whole_begun_ended_or_there() {
-        let fits = |pattern: &NamePattern, value: &str| pattern.fits(value.as_bytes());
-        check("abc", fits, &["abc"], &["", "ab", "abcd", "xabc", "ABC"]);
-        check("abc*", fits, &["abc", "abcd"], &["", "ab", "xabc", "Abc"]);
-        check("*abc", fits, &["abc", "xabc"], &["", "abcd", "xABC"]);
-        check("*", fits, &["a", "*"], &[""]);
+        let matches = |pattern: &NamePattern, value: &str| pattern.matches(value.as_bytes());
+        check("abc", matches, &["abc"], &["", "ab", "abcd", "xabc", "ABC"]);
+        check("abc*", matches, &["abc", "abcd"], &["", "ab", "xabc", "Abc"]);
+        check("*abc", matches, &["abc", "xabc"], &["", "abcd", "xABC"]);
+        check("*", matches, &["a", "*"], &[""]);
         for bad in ["", "**", "a*b", "*a*", "a**"] {
-            assert_eq!(bad.parse::<NamePattern>(), Err(PatternError::Text), "{bad}");
+            assert_eq!(bad.parse::<NamePattern>(), Err(ConditionPatternError::Text), "{bad}");
         }
     }
 
     #[test]
     fn an_authority_has_its_port_and_no_case() {
-        let fits = |pattern: &AuthorityPattern, value: &str| pattern.fits(value.as_bytes());
+        let matches = |pattern: &AuthorityPattern, value: &str| pattern.matches(value.as_bytes());
         check(
             "a.example",
-            fits,
+            matches,
             &["a.example", "A.Example"],
             &["a.example:80", "a.exampl", "xa.example"],
         );
         check(
             "A.example:*",
-            fits,
+            matches,
             &["a.example:80", "A.EXAMPLE:"],
             &["a.example", "b.example:80"],
         );
         check(
             "*.example",
-            fits,
+            matches,
             &["a.EXAMPLE", ".example"],
             &["example", "a.example:80"],
         );
-        check("*", fits, &["a"], &[""]);
+        check("*", matches, &["a"], &[""]);
     }
 
     #[test]
     fn a_path_is_text_or_a_template() {
-        let fits = PathPattern::fits;
-        check("/a", fits, &["/a"], &["/a/", "/ab", "/A"]);
-        check("/a*", fits, &["/a", "/a/", "/ab"], &["/", "/b"]);
-        check("/a/*", fits, &["/a/", "/a/b/c"], &["/a", "/ab"]);
-        check("*/b", fits, &["/b", "/a/b"], &["/ab", "/b/"]);
-        check("*.txt", fits, &["/.txt", "/a/b.txt"], &["/a.txt/"]);
-        check("*", fits, &["/", "/a"], &[]);
+        let matches = PathPattern::matches;
+        check("/a", matches, &["/a"], &["/a/", "/ab", "/A"]);
+        check("/a*", matches, &["/a", "/a/", "/ab"], &["/", "/b"]);
+        check("/a/*", matches, &["/a/", "/a/b/c"], &["/a", "/ab"]);
+        check("*/b", matches, &["/b", "/a/b"], &["/ab", "/b/"]);
+        check("*.txt", matches, &["/.txt", "/a/b.txt"], &["/a.txt/"]);
+        check("*", matches, &["/", "/a"], &[]);
         // The examples of Istio's reference for `paths`.
-        check("/foo/{*}", fits, &["/foo/bar"], &["/foo/bar/baz", "/foo/", "/foo"]);
+        check("/foo/{*}", matches, &["/foo/bar"], &["/foo/bar/baz", "/foo/", "/foo"]);
         check(
             "/foo/{*}/bar/{**}",
-            fits,
+            matches,
             &["/foo/buzz/bar/", "/foo/buzz/bar/baz", "/foo/x/bar/y/z"],
             &["/foo/buzz/bar", "/foo/a/b/bar/"],
         );
-        check("/{**}", fits, &["/", "/a", "/a/b/"], &[]);
+        check("/{**}", matches, &["/", "/a", "/a/b/"], &[]);
         // `%3B` is `;`, and `%2B` is `+`.
-        check("/c%2B%2B", fits, &["/c++"], &[]);
-        check("/a%3B*", fits, &["/a;x"], &["/a"]);
-        check("*%2B", fits, &["/a+"], &[]);
-        check("/{*}/%3Bx", fits, &["/a/;x"], &[]);
+        check("/c%2B%2B", matches, &["/c++"], &[]);
+        check("/a%3B*", matches, &["/a;x"], &["/a"]);
+        check("*%2B", matches, &["/a+"], &[]);
+        check("/{*}/%3Bx", matches, &["/a/;x"], &[]);
         check(
             "/f/{**}/c%2B%2B",
-            fits,
+            matches,
             &["/f/x/c++", "/f/x/y/c++"],
             &["/f/c++", "/f/x/c"],
         );
-        check("/{*}/", fits, &["/a/"], &["/a", "//", "/a/b"]);
+        check("/{*}/", matches, &["/a/"], &["/a", "//", "/a/b"]);
         check(
             "/foo/{**}/",
-            fits,
+            matches,
             &["/foo/bar/", "/foo/a/b/"],
             &["/foo/bar", "/foo/", "/foo"],
         );
         check(
             "/{*}/{**}/admin/x",
-            fits,
+            matches,
             &["/a/b/admin/x", "/a/b/c/admin/x", "/a/admin/admin/x"],
             &["/a/admin/x", "/admin/x", "/a/b/admin/x/", "/a/b/xadmin/x"],
         );
@@ -514,7 +520,7 @@ mod tests {
         for bad in [
             "a", "/a//b", "/a/../b", "/a?b", "/%61", "/a b", "/a//*", "/a/../*", "/a%*", "*//b", "*?x", "a*", "/a%2fb",
         ] {
-            assert_eq!(bad.parse::<PathPattern>(), Err(PatternError::Path), "{bad}");
+            assert_eq!(bad.parse::<PathPattern>(), Err(ConditionPatternError::Path), "{bad}");
         }
         for bad in [
             "/{**}/{*}",
@@ -531,19 +537,23 @@ mod tests {
             "/{***}",
             "/{{*}}",
         ] {
-            assert_eq!(bad.parse::<PathPattern>(), Err(PatternError::Template), "{bad}");
+            assert_eq!(
+                bad.parse::<PathPattern>(),
+                Err(ConditionPatternError::Template),
+                "{bad}"
+            );
         }
     }
 
     #[test]
     fn a_peer_is_matched_behind_the_scheme() {
-        let fits = |pattern: &PeerPattern, value: &str| pattern.fits(&value.parse().unwrap());
+        let matches = |pattern: &PeerPattern, value: &str| pattern.matches(&value.parse().unwrap());
         let (web, other) = ("spiffe://e.org/ns/shop/sa/web", "spiffe://f.org/ns/shop/sa/web");
-        check(web, fits, &[web], &[other, "spiffe://e.org/ns/shop/sa/web2"]);
-        check("spiffe://e.org/ns/*", fits, &[web], &[other, "spiffe://e.org/n"]);
-        check("*/sa/web", fits, &[web, other], &["spiffe://e.org/ns/shop/sa/web2"]);
-        check("*", fits, &[web, other], &[]);
-        check("*/e.org/ns/shop/sa/web", fits, &[], &[web]);
+        check(web, matches, &[web], &[other, "spiffe://e.org/ns/shop/sa/web2"]);
+        check("spiffe://e.org/ns/*", matches, &[web], &[other, "spiffe://e.org/n"]);
+        check("*/sa/web", matches, &[web, other], &["spiffe://e.org/ns/shop/sa/web2"]);
+        check("*", matches, &[web, other], &[]);
+        check("*/e.org/ns/shop/sa/web", matches, &[], &[web]);
         for bad in [
             "e.org/ns/a",
             "spiffe://e.org*",
@@ -552,13 +562,13 @@ mod tests {
             "spiffe://E/*",
             "spiffe://e.org/ns//a",
         ] {
-            assert_eq!(bad.parse::<PeerPattern>(), Err(PatternError::Peer), "{bad}");
+            assert_eq!(bad.parse::<PeerPattern>(), Err(ConditionPatternError::Peer), "{bad}");
         }
     }
 
     #[test]
     fn namespace_and_service_account_are_where_istio_looks_for_them() {
-        let namespace = |pattern: &NamePattern, id: &str| fits_namespace(pattern, &id.parse().unwrap());
+        let namespace = |pattern: &NamePattern, id: &str| matches_namespace(pattern, &id.parse().unwrap());
         let shop = "spiffe://e/ns/shop/sa/web";
         check(
             "shop",
@@ -572,7 +582,7 @@ mod tests {
         );
         check("sh*", namespace, &[shop], &["spiffe://e/ns/xsh/sa/web"]);
         check("*", namespace, &[shop], &["spiffe://e/shop", "spiffe://e"]);
-        let account = |pattern: &ServiceAccountName, id: &str| pattern.fits(&id.parse().unwrap());
+        let account = |pattern: &ServiceAccountName, id: &str| pattern.matches(&id.parse().unwrap());
         check(
             "shop/web",
             account,
@@ -678,9 +688,12 @@ mod tests {
             for (values, expected) in [(matching, true), (others, false)] {
                 for value in *values {
                     let (issuer, subject) = value.split_once(' ').unwrap();
-                    assert_eq!(parsed.fits(issuer, subject), expected, "{pattern} {value}");
-                    // What fits in parts fits as one text.
-                    assert!(!expected || parsed.fits_whole(issuer, subject), "{pattern} {value}");
+                    assert_eq!(parsed.matches(issuer, subject), expected, "{pattern} {value}");
+                    // What matches in parts matches as one text.
+                    assert!(
+                        !expected || parsed.matches_whole_text(issuer, subject),
+                        "{pattern} {value}"
+                    );
                 }
             }
         }
@@ -727,8 +740,8 @@ mod tests {
             for (values, expected) in [(matching, true), (others, false)] {
                 for value in values {
                     let (issuer, subject) = value.split_once(' ').unwrap();
-                    let fits = parsed.fits_whole(issuer, subject);
-                    assert_eq!(fits, expected, "{pattern} {value}");
+                    let matches = parsed.matches_whole_text(issuer, subject);
+                    assert_eq!(matches, expected, "{pattern} {value}");
                 }
             }
         }
@@ -758,8 +771,10 @@ mod tests {
                 none_of: vec![pattern_value()],
             };
             let hold = |values: &Values<PrincipalPattern>, polarity| {
-                let strict = |entry: &PrincipalPattern| entry.fits(issuer, subject);
-                values.hold_leaning(polarity, strict, |entry| entry.fits_whole(issuer, subject))
+                let strict = |entry: &PrincipalPattern| entry.matches(issuer, subject);
+                values.are_satisfied_by_either_reading(polarity, strict, |entry| {
+                    entry.matches_whole_text(issuer, subject)
+                })
             };
             let told = [Polarity::Rejecting, Polarity::Accepting].map(|p| (hold(&any_of, p), hold(&none_of, p)));
             assert_eq!(
@@ -774,16 +789,16 @@ mod tests {
     fn a_principal_that_no_token_can_have_is_none() {
         let known = ["https://i.example"];
         for (pattern, issuers, expected) in [
-            ("alice", &known[..], PatternError::Principal),
-            ("al*", &known, PatternError::Principal),
-            ("*/", &known, PatternError::Principal),
-            ("a*b", &known, PatternError::Text),
-            ("/alice", &known, PatternError::Issuer),
-            ("https://i.example/", &known, PatternError::Issuer),
-            ("https://other.example/alice", &known, PatternError::Issuer),
-            ("https://i.example.org/alice", &known, PatternError::Issuer),
-            ("https://i.exam*", &known, PatternError::Issuer),
-            ("https://i.example/alice", &[], PatternError::Issuer),
+            ("alice", &known[..], ConditionPatternError::Principal),
+            ("al*", &known, ConditionPatternError::Principal),
+            ("*/", &known, ConditionPatternError::Principal),
+            ("a*b", &known, ConditionPatternError::Text),
+            ("/alice", &known, ConditionPatternError::Issuer),
+            ("https://i.example/", &known, ConditionPatternError::Issuer),
+            ("https://other.example/alice", &known, ConditionPatternError::Issuer),
+            ("https://i.example.org/alice", &known, ConditionPatternError::Issuer),
+            ("https://i.exam*", &known, ConditionPatternError::Issuer),
+            ("https://i.example/alice", &[], ConditionPatternError::Issuer),
         ] {
             assert_eq!(PrincipalPattern::parse(pattern, issuers), Err(expected), "{pattern}");
         }

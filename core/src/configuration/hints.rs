@@ -79,7 +79,7 @@ fn weaker_rules<'c>(
         }
     }
     let rules = &configuration.rules;
-    let is_weaker = |other: &RouteRule| rules.get(index).is_some_and(|rule| asks_for_less(other, rule));
+    let is_weaker = |other: &RouteRule| rules.get(index).is_some_and(|rule| requires_less(other, rule));
     found
         .into_iter()
         .filter_map(|(other, paths)| Some((rules.get(other)?, paths)))
@@ -136,7 +136,7 @@ fn capitalised(segment: &str) -> String {
 
 /// Whether a rule asks for nothing that the other one does not, and the other one for something
 /// that it does not.
-fn asks_for_less(rule: &RouteRule, other: &RouteRule) -> bool {
+fn requires_less(rule: &RouteRule, other: &RouteRule) -> bool {
     match (rule.decider, other.decider) {
         (Decider::Deny, _) => false,
         (_, Decider::Deny) => true,

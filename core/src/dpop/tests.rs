@@ -33,7 +33,12 @@ fn checker(settings: DpopSettings) -> ProofChecker {
 }
 
 /// A request for `GET https://api.example.org/orders/7?x=1` with this proof.
-fn ask(checker: &mut ProofChecker, proof: &str, binding: &KeyBinding, now: Timestamp) -> Result<Proven, ProofError> {
+fn ask(
+    checker: &mut ProofChecker,
+    proof: &str,
+    binding: &KeyBinding,
+    now: Timestamp,
+) -> Result<AcceptedProof, ProofError> {
     let headers: [(&str, &[u8]); 4] = [
         (":method", b"GET"),
         (":authority", b"api.example.org"),
@@ -307,7 +312,7 @@ fn an_ed25519_key_makes_proofs_as_well() {
     let proof = format!("{signing_input}.{}", URL_SAFE_NO_PAD.encode(signature));
     let now = Timestamp::from_s(NOW_S);
     let result = ask(&mut checker(settings()), &proof, &binding_to(&jwk, TOKEN), now);
-    assert_eq!(result, Ok(Proven { next_nonce: None }));
+    assert_eq!(result, Ok(AcceptedProof { next_nonce: None }));
 }
 
 #[test]

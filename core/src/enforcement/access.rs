@@ -10,7 +10,7 @@ use super::identity::Identity;
 use super::{Arrival, Notes, PathReadings, Refusal};
 use crate::access_rules::{
     AccessRule, AccessRules, ClaimIndex, Condition, Match, NamePattern, PeerPattern, Polarity, PrincipalPattern,
-    Readings, ServiceAccountName, Values, fits_namespace,
+    Readings, ServiceAccountName, Values, matches_namespace,
 };
 use crate::path::TargetError;
 use crate::reason::{DecidedBy, DenyReason};
@@ -189,9 +189,9 @@ impl Facts<'_> {
 
     fn matches(&self, condition: &Condition, polarity: Polarity, path: &str) -> Match<Unknown> {
         let holds = match condition {
-            Condition::Peer(values) => return self.peer_holds(values, PeerPattern::fits),
-            Condition::Namespace(values) => return self.peer_holds(values, fits_namespace),
-            Condition::ServiceAccount(values) => return self.peer_holds(values, ServiceAccountName::fits),
+            Condition::Peer(values) => return self.match_peer(values, PeerPattern::matches),
+            Condition::Namespace(values) => return self.match_peer(values, matches_namespace),
+            Condition::ServiceAccount(values) => return self.match_peer(values, ServiceAccountName::matches),
             Condition::ConnectionAddress(values) => {
                 let address = self.arrival.connection.source_address();
                 return within(values, address.ok_or(Unknown::ConnectionAddress));
@@ -203,41 +203,41 @@ impl Facts<'_> {
             Condition::DestinationAddress(values) => return within(values, self.destination().map(|to| to.ip())),
             Condition::DestinationPort(values) => {
                 let port = self.destination().map(|to| to.port());
-                return known(port, |port| values.hold(|wanted| port == *wanted));
+                return known(port, |port| values.are_satisfied(|wanted| port == *wanted));
             }
             Condition::Principal(values) => {
                 let principal = self.identity.tokens.principal().map(|token| &token.principal);
-                let fits = |fits: fn(&PrincipalPattern, &str, &str) -> bool| {
-                    move |pattern: &_| principal.is_some_and(|who| fits(pattern, &who.issuer, &who.subject))
+                let matches = |matches: fn(&PrincipalPattern, &str, &str) -> bool| {
+                    move |pattern: &_| principal.is_some_and(|who| matches(pattern, &who.issuer, &who.subject))
                 };
-                values.hold_leaning(
+                values.are_satisfied_by_either_reading(
                     polarity,
-                    fits(PrincipalPattern::fits),
-                    fits(PrincipalPattern::fits_whole),
+                    matches(PrincipalPattern::matches),
+                    matches(PrincipalPattern::matches_whole_text),
                 )
             }
             Condition::ServerName(values) => {
                 let name = self.server_name();
-                values.hold(|pattern| name.is_some_and(|name| pattern.fits(name.as_bytes())))
+                values.are_satisfied(|pattern| name.is_some_and(|name| pattern.matches(name.as_bytes())))
             }
             Condition::Host(values) => {
                 let authority = self.head.headers.iter().find(|(name, _)| *name == AUTHORITY);
-                values.hold(|pattern| authority.is_some_and(|(_, authority)| pattern.fits(authority)))
+                values.are_satisfied(|pattern| authority.is_some_and(|(_, authority)| pattern.matches(authority)))
             }
-            Condition::Method(values) => values.hold(|pattern| pattern.fits(self.head.method.as_bytes())),
-            Condition::Path(values) => values.hold(|pattern| pattern.fits(path)),
-            Condition::Header(name, values) => self.header_holds(name, values, polarity),
+            Condition::Method(values) => values.are_satisfied(|pattern| pattern.matches(self.head.method.as_bytes())),
+            Condition::Path(values) => values.are_satisfied(|pattern| pattern.matches(path)),
+            Condition::Header(name, values) => self.match_header(name, values, polarity),
             Condition::Claim(claim, values) => {
                 let texts = self.claim(*claim);
-                values.hold(|pattern| texts.iter().any(|text| pattern.fits(text.as_bytes())))
+                values.are_satisfied(|pattern| texts.iter().any(|text| pattern.matches(text.as_bytes())))
             }
         };
         holds.into()
     }
 
-    fn peer_holds<T>(&self, values: &Values<T>, fits: impl Fn(&T, &SpiffeId) -> bool) -> Match<Unknown> {
+    fn match_peer<T>(&self, values: &Values<T>, matches: impl Fn(&T, &SpiffeId) -> bool) -> Match<Unknown> {
         known(self.peer(), |peer| {
-            values.hold(|value| peer.is_some_and(|id| fits(value, id)))
+            values.are_satisfied(|value| peer.is_some_and(|id| matches(value, id)))
         })
     }
 
@@ -262,15 +262,15 @@ impl Facts<'_> {
     }
 
     /// Most requests have the header once or not at all.
-    fn header_holds(&self, name: &str, values: &Values<NamePattern>, polarity: Polarity) -> bool {
+    fn match_header(&self, name: &str, values: &Values<NamePattern>, polarity: Polarity) -> bool {
         let mut fields = self.fields(name);
         match (fields.next(), fields.next()) {
-            (None, _) => values.hold(|_| false),
+            (None, _) => values.are_satisfied(|_| false),
             (Some((have, value)), None) if have == name && !(value.contains(&b',') && is_joined(name)) => {
-                values.hold(|pattern| fits_header(pattern, value))
+                values.are_satisfied(|pattern| matches_header(pattern, value))
             }
-            (Some(_), _) => values.hold_of(&self.readings(name), polarity, |pattern, reading| {
-                reading.as_deref().is_some_and(|value| fits_header(pattern, value))
+            (Some(_), _) => values.are_satisfied_by_readings(&self.readings(name), polarity, |pattern, reading| {
+                reading.as_deref().is_some_and(|value| matches_header(pattern, value))
             }),
         }
     }
@@ -315,12 +315,14 @@ fn is_joined(name: &str) -> bool {
 }
 
 /// A header that is there and empty is there.
-fn fits_header(pattern: &NamePattern, value: &[u8]) -> bool {
-    pattern.is_presence() || pattern.fits(value)
+fn matches_header(pattern: &NamePattern, value: &[u8]) -> bool {
+    pattern.is_presence() || pattern.matches(value)
 }
 
 fn within(values: &Values<Network>, address: Result<IpAddr, Unknown>) -> Match<Unknown> {
-    known(address, |address| values.hold(|network| network.contains(address)))
+    known(address, |address| {
+        values.are_satisfied(|network| network.contains(address))
+    })
 }
 
 fn known<T>(found: Result<T, Unknown>, holds: impl FnOnce(T) -> bool) -> Match<Unknown> {

@@ -1,13 +1,13 @@
-//! Why a call to the policy service brought no decision, as far as the proxy tells.
+//! The causes of a failed call to the policy service, as far as the proxy reports them.
 
 use std::fmt;
 
-use crate::token::remote_keys::answer::is_tls_failure;
+use crate::token::remote_keys::response::is_tls_failure;
 
 /// Why the policy service's answer is none. `Display` says what that means and what to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CallFailure {
-    /// It answered with an error, or nobody says why there is no answer.
+    /// It answered with an error, or the cause is unknown.
     Unavailable,
     /// There is no connection to it.
     Unreachable,
@@ -25,7 +25,7 @@ pub enum CallFailure {
     Refused,
     /// It, or the proxy on the way to it, has too many calls at once.
     Overloaded,
-    /// What it answered is no decision.
+    /// The answer is no valid decision.
     AnswerInvalid,
 }
 
@@ -44,7 +44,7 @@ impl CallFailure {
     ];
 
     /// The failure behind a gRPC status other than OK, and its message: that of the policy service,
-    /// or one that Envoy has made up.
+    /// or one of Envoy's own.
     #[must_use]
     pub fn of_grpc_status(code: u32, message: &str) -> Self {
         const DEADLINE_EXCEEDED: u32 = 4;

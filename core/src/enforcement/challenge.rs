@@ -1,4 +1,4 @@
-//! The schemes that a refusal tells a client to come back with (RFC 9110 §11.6.1, RFC 9449 §7.2).
+//! The schemes in the challenge of a refusal (RFC 9110 §11.6.1, RFC 9449 §7.2).
 
 use std::rc::Rc;
 
@@ -13,14 +13,14 @@ use crate::reason::{DecidedBy, DenyReason};
 use crate::token::credential::{CredentialScheme, CredentialSources};
 
 /// What the schemes of a rule's challenges depend on.
-pub(super) struct Schemes<'e> {
+pub(super) struct ChallengeSchemes<'e> {
     rule: &'e RouteRule,
     sources: &'e CredentialSources,
     proofs: &'e ProofChecker,
     now: Timestamp,
 }
 
-impl<'e> Schemes<'e> {
+impl<'e> ChallengeSchemes<'e> {
     pub(super) fn new(
         configuration: &'e FilterConfiguration,
         rule: &'e RouteRule,
@@ -35,12 +35,12 @@ impl<'e> Schemes<'e> {
         }
     }
 
-    /// Names the schemes in the refusal of a request whose credential had this one.
-    pub(super) fn name_in(&self, mut refusal: Refusal, used: Option<CredentialScheme>) -> Refusal {
+    /// Adds the schemes to a refusal. `used` is the scheme of the request's credential.
+    pub(super) fn add_to(&self, mut refusal: Refusal, used: Option<CredentialScheme>) -> Refusal {
         if self.rule.credential == CredentialRequirement::NotRequired {
             return refusal;
         }
-        // Whoever refuses later has taken the token as it was sent.
+        // A later step accepted the token as it was sent.
         let is_about_credential = refusal.decided_by == DecidedBy::Token;
         let needs_proof = used == Some(CredentialScheme::Dpop)
             || is_about_credential && self.rule.possession == PossessionRequirement::Required
@@ -48,7 +48,7 @@ impl<'e> Schemes<'e> {
         let names_both = (is_about_credential && matches!(refusal.reason.status(), 400 | 401)
             || refusal.reason == DenyReason::TokenNotBound)
             // RFC 9449 §7.1: a token that is bound to a key comes in `authorization` alone.
-            && self.sources.take_authorization(self.rule.credential_sources);
+            && self.sources.include_authorization(self.rule.credential_sources);
         let algorithms = Rc::clone(self.proofs.algorithm_names());
         let scheme = match () {
             () if needs_proof => ChallengeScheme::Dpop {
@@ -63,7 +63,7 @@ impl<'e> Schemes<'e> {
     }
 }
 
-/// How the token of the principal came. A token that is bound to a key has passed with the scheme `DPoP` alone.
+/// The scheme by which the principal's token was sent. A token that is bound to a key passes with `DPoP` alone.
 pub(super) fn scheme_of(tokens: &Tokens) -> Option<CredentialScheme> {
     tokens.principal().map(|token| match token.confirmation.key {
         Some(_) => CredentialScheme::Dpop,

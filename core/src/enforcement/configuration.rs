@@ -94,7 +94,7 @@ impl FilterConfiguration {
     }
 
     /// The names of a request's headers that could pass for one that a provider makes.
-    pub fn forged_in<'h>(&self, head: &RequestHead<'h>) -> impl Iterator<Item = &'h str> {
+    pub fn forged_headers<'h>(&self, head: &RequestHead<'h>) -> impl Iterator<Item = &'h str> {
         let names = &self.owned_headers;
         // Most configurations have none, and look at no header.
         let headers = if names.is_empty() { &[] } else { head.headers };

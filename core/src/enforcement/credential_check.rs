@@ -9,10 +9,10 @@ use picket_model::time::Timestamp;
 
 use self::possession::{PossessionCheck, check_certificate};
 use super::Notes;
-use super::challenge::Schemes;
+use super::challenge::ChallengeSchemes;
 use super::configuration::FilterConfiguration;
 use super::identity::Identity;
-use super::introspection::{Introspection, Knowledge};
+use super::introspection::{Introspection, IntrospectionState};
 use super::key_waits::{KeyWaitPlaces, PendingKeys};
 use super::refusal::{Challenge, Refusal};
 use super::rule::{CredentialRequirement, PreflightCredential, RouteRule};
@@ -23,7 +23,7 @@ use crate::reason::{DecidedBy, DenyReason};
 use crate::request::RequestHead;
 use crate::token::credential::{Credential, CredentialError, CredentialScheme, SourceSet};
 use crate::token::provider::ProviderIndex;
-use crate::token::{Sighting, TokenError, TokenVerifier, VerifiedToken};
+use crate::token::{TokenError, TokenVerifier, VerificationOutcome, VerifiedToken};
 
 /// The check of one request's credential, or of several where the rule asks for them: that it is there, verified, held by the
 /// sender, and taken by the rule.
@@ -56,7 +56,7 @@ impl CredentialCheck<'_> {
     pub(super) fn run(
         mut self,
         identity: &mut Identity<'_>,
-        knowledge: Knowledge,
+        introspection: IntrospectionState,
         notes: &mut Notes,
     ) -> Result<CredentialProgress, Refusal> {
         if self.rule.credential != CredentialRequirement::NotRequired {
@@ -65,10 +65,10 @@ impl CredentialCheck<'_> {
             self.check_encoded_query()?;
         }
         let result = match &self.rule.credential {
-            CredentialRequirement::All(providers) => self.run_all(providers, identity, knowledge, notes),
+            CredentialRequirement::All(providers) => self.run_all(providers, identity, introspection, notes),
             CredentialRequirement::NotRequired
             | CredentialRequirement::Required(_)
-            | CredentialRequirement::Optional(_) => self.run_one(identity, knowledge, notes),
+            | CredentialRequirement::Optional(_) => self.run_one(identity, introspection, notes),
         };
         match self.awaited {
             Some(pending) => Ok(CredentialProgress::NeedsKeys(pending)),
@@ -79,7 +79,7 @@ impl CredentialCheck<'_> {
     fn run_one(
         &mut self,
         identity: &mut Identity<'_>,
-        knowledge: Knowledge,
+        introspection: IntrospectionState,
         notes: &mut Notes,
     ) -> Result<CredentialProgress, Refusal> {
         let found = find_credential(self.configuration, self.rule, self.head)
@@ -87,7 +87,7 @@ impl CredentialCheck<'_> {
         let scheme = found.as_ref().ok().and_then(|found| found.map(|found| found.scheme));
         let result = found.and_then(|found| match found {
             None => Ok(CredentialProgress::Checked),
-            Some(credential) => self.check_one(&credential, identity, knowledge, notes),
+            Some(credential) => self.check_one(&credential, identity, introspection, notes),
         });
         result.map_err(|refusal| self.challenged(refusal, scheme))
     }
@@ -96,10 +96,10 @@ impl CredentialCheck<'_> {
         &mut self,
         providers: &[ProviderIndex],
         identity: &mut Identity<'_>,
-        knowledge: Knowledge,
+        introspection: IntrospectionState,
         notes: &mut Notes,
     ) -> Result<CredentialProgress, Refusal> {
-        knowledge.check_own()?;
+        introspection.check_not_asked()?;
         let sources = &self.configuration.credential_sources;
         let found = sources.find_all(self.rule.credential_sources, self.head);
         let found = found.map_err(|error| self.challenged(error.into(), None))?;
@@ -158,8 +158,10 @@ impl CredentialCheck<'_> {
         notes: &mut Notes,
     ) -> Result<Rc<VerifiedToken>, Refusal> {
         match self.verify(credential, notes)? {
-            Sighting::Verified(token) => check_provider(self.rule, token.provider).map(|()| token),
-            Sighting::Unknown(_) => Err(Refusal::new(DenyReason::TokenProviderRefused, DecidedBy::Token)),
+            VerificationOutcome::Verified(token) => check_provider(self.rule, token.provider).map(|()| token),
+            VerificationOutcome::NeedsIntrospection(_) => {
+                Err(Refusal::new(DenyReason::TokenProviderRefused, DecidedBy::Token))
+            }
         }
     }
 
@@ -191,18 +193,18 @@ impl CredentialCheck<'_> {
         &mut self,
         credential: &Credential<'_>,
         identity: &mut Identity<'_>,
-        knowledge: Knowledge,
+        introspection: IntrospectionState,
         notes: &mut Notes,
     ) -> Result<CredentialProgress, Refusal> {
         identity.credential_sources = SourceSet::of(credential.source);
-        let sighting = match knowledge.about(credential)? {
-            Some(told) => Sighting::Verified(told?),
+        let outcome = match introspection.result_for(credential)? {
+            Some(result) => VerificationOutcome::Verified(result?),
             None => self.verify(credential, notes)?,
         };
-        let token = match sighting {
-            Sighting::Verified(token) => token,
-            Sighting::Unknown(lookup) => {
-                // Nobody is asked about a token that would be refused whatever the answer is.
+        let token = match outcome {
+            VerificationOutcome::Verified(token) => token,
+            VerificationOutcome::NeedsIntrospection(lookup) => {
+                // No introspection for a token that the rule refuses whatever its result is.
                 check_provider(self.rule, lookup.provider)?;
                 let introspection = Introspection::new(lookup, credential, self.now);
                 return Ok(CredentialProgress::NeedsIntrospection(Box::new(introspection)));
@@ -218,7 +220,7 @@ impl CredentialCheck<'_> {
 
     /// Adds the schemes by which the client can prove possession (RFC 9449 §7.1).
     fn challenged(&self, refusal: Refusal, used: Option<CredentialScheme>) -> Refusal {
-        Schemes::new(self.configuration, self.rule, self.proofs, self.now).name_in(refusal, used)
+        ChallengeSchemes::new(self.configuration, self.rule, self.proofs, self.now).add_to(refusal, used)
     }
 
     fn possession(&mut self) -> PossessionCheck<'_> {
@@ -232,11 +234,11 @@ impl CredentialCheck<'_> {
 
     /// Verifies a credential's token. Where newer keys might verify it, the request is to wait for
     /// them.
-    fn verify(&mut self, credential: &Credential<'_>, notes: &mut Notes) -> Result<Sighting, Refusal> {
+    fn verify(&mut self, credential: &Credential<'_>, notes: &mut Notes) -> Result<VerificationOutcome, Refusal> {
         let mut how = None;
         let of = self.rule.credential.providers();
         let result = self.tokens.verify(credential, of, self.now, &mut how);
-        let has_passed = matches!(result, Ok(Sighting::Verified(_)));
+        let has_passed = matches!(result, Ok(VerificationOutcome::Verified(_)));
         notes.verifications.extend(how.map(|how| (how, has_passed)));
         result.map_err(|error| self.not_verified(error))
     }
@@ -249,7 +251,7 @@ impl CredentialCheck<'_> {
                 continue;
             }
             // All of them are fetched again. The request waits for the first one's, and then for the next.
-            let wait = self.tokens.want_keys(provider, self.since, self.now);
+            let wait = self.tokens.request_newer_keys(provider, self.since, self.now);
             first = first.or(wait.map(|wait| (provider, wait)));
         }
         let Some((provider, wait)) = first else {

@@ -1,5 +1,5 @@
-//! The decision cache: what the policy service answered, for as long as it said, to a request that is the same in
-//! all that the answer could depend on.
+//! The decision cache: decisions of the policy service, each valid for as long as it says, for requests that are equal in
+//! every attribute that the decision could depend on.
 
 use std::net::IpAddr;
 use std::num::NonZeroUsize;
@@ -18,25 +18,25 @@ use crate::header_value;
 use crate::request::RequestHead;
 use crate::route::RuleIndex;
 
-/// No answer is kept longer, whatever it says of itself.
+/// The longest validity of a cached decision, whatever the decision says.
 const DECISION_VALIDITY_MS_MAX: u64 = 3_600_000;
 
-/// A longer key, which is a client's long path, is not cached: the number of entries then bounds the memory as well.
+/// A decision with a longer key, such as one with a long path, is not cached: so the number of entries bounds the memory.
 const KEY_BYTES_MAX: usize = 2048;
 
-/// What nearly all keys have room in, so that writing one takes memory once.
+/// The capacity that nearly all keys need, so that writing one allocates once.
 const KEY_BYTES_USUAL: usize = 256;
 
-/// Whether the cache had the answer.
+/// The result of a look-up in the decision cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum CacheUse {
-    /// It had.
+    /// The decision was cached.
     Hit,
-    /// It had not.
+    /// It was not.
     Miss,
 }
 
-/// A question to the policy service: route rule, tokens, and the values of the attributes that its answer may depend on.
+/// The key of a decision: route rule, tokens, and the values of the attributes that it may depend on.
 ///
 /// INVARIANT: two requests with equal keys make access requests that differ at most in request id, traceparent, and
 /// attributes that are not in the key's [`Vary`]. The tokens stand for all that the principal says, the rule for the
@@ -44,19 +44,18 @@ pub enum CacheUse {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct DecisionKey(Vec<u8>);
 
-/// Answers, and what the last one under each route rule said that it could depend on: by that the next one is looked for.
+/// Decisions, and for each route rule the attributes that the last decision depended on. A request is looked up by these.
 ///
-/// An answer is found under the attributes that it was kept under, so one that varied in others is not found: it is asked
-/// for again.
+/// A decision that depends on other attributes than the last one of its rule is not found, and is requested again.
 #[derive(Debug)]
 pub(super) struct DecisionCache {
-    known: Cache<DecisionKey, Rc<KnownDecision>>,
+    decisions: Cache<DecisionKey, Rc<PreparedDecision>>,
     vary: Vec<Vary>,
 }
 
 /// A decision, prepared for the requests that it permits.
 #[derive(Debug)]
-pub(super) struct KnownDecision {
+pub(super) struct PreparedDecision {
     pub(super) decision: Decision,
     /// Its id as a header's value.
     pub(super) id_header: Rc<str>,
@@ -65,7 +64,8 @@ pub(super) struct KnownDecision {
 }
 
 impl DecisionKey {
-    /// A refusal where the request has one of the attributes, and nobody can tell what it is.
+    /// # Errors
+    /// A refusal where an attribute is present and cannot be read.
     pub(super) fn new(
         vary: Vary,
         rule: RuleIndex,
@@ -105,7 +105,7 @@ impl DecisionKey {
         let (rule, rest) = rest.split_first_chunk::<8>()?;
         let (tokens, rest) = rest.split_first()?;
         let (serials, mut rest) = rest.split_at_checked(usize::from(*tokens).saturating_mul(8))?;
-        // It is no longer than this one, and kept.
+        // It is no longer than this one.
         let mut key = KeyBytes::new(vary, *rule, serials.as_chunks().0.iter().copied(), self.0.len());
         let mut wanted = key.vary.attributes().peekable();
         for attribute in Vary::from_bits(*have).attributes() {
@@ -120,7 +120,7 @@ impl DecisionKey {
     }
 }
 
-/// A key that is being written.
+/// A key under construction.
 struct KeyBytes {
     bytes: Vec<u8>,
     vary: Vary,
@@ -166,32 +166,32 @@ impl KeyBytes {
 impl DecisionCache {
     pub(super) fn new(entries_max: NonZeroUsize, rules: usize, seed: u64) -> Self {
         Self {
-            known: Cache::new(entries_max, seed),
+            decisions: Cache::new(entries_max, seed),
             vary: vec![Vary::EVERYTHING; rules],
         }
     }
 
-    /// The attributes that the next answer under this rule is likely kept under.
+    /// The attributes by which the next decision of this rule is likely cached.
     pub(super) fn vary(&self, rule: RuleIndex) -> Vary {
         self.vary.get(rule).copied().unwrap_or(Vary::EVERYTHING)
     }
 
-    pub(super) fn get(&mut self, key: &DecisionKey, now: Timestamp) -> Option<Rc<KnownDecision>> {
-        self.known.get(key, now).map(Rc::clone)
+    pub(super) fn get(&mut self, key: &DecisionKey, now: Timestamp) -> Option<Rc<PreparedDecision>> {
+        self.decisions.get(key, now).map(Rc::clone)
     }
 
-    /// How many answers made room for others before they had ended, since this was asked last.
+    /// How many decisions were evicted before they expired, since the last call.
     pub(super) fn take_evictions(&mut self) -> u64 {
-        self.known.take_evictions()
+        self.decisions.take_evictions()
     }
 
-    /// Keeps an answer from the time of the question, as it may have been made at any time since, and never beyond the
-    /// end of any of the tokens that came with it. `question` holds every attribute.
+    /// Caches a decision. Its validity begins when it was requested, as it may have been made at any time since, and never
+    /// exceeds that of a token of the request. `question` has every attribute.
     pub(super) fn put(
         &mut self,
         rule: RuleIndex,
         question: &DecisionKey,
-        known: &Rc<KnownDecision>,
+        known: &Rc<PreparedDecision>,
         asked_at: Timestamp,
         tokens: &Tokens,
     ) {
@@ -210,13 +210,13 @@ impl DecisionCache {
         }
         let valid_until = asked_at.plus_ms(u64::from(decision.valid_for_ms).min(DECISION_VALIDITY_MS_MAX));
         let ends_at = tokens.ends_at().map_or(valid_until, |end| valid_until.min(end));
-        // What is written to look for an answer goes at once; what is kept takes no more than it needs.
+        // A key for a look-up is dropped at once; a cached one takes no more memory than it needs.
         key.0.shrink_to_fit();
-        self.known.put(key, Rc::clone(known), ends_at, asked_at);
+        self.decisions.put(key, Rc::clone(known), ends_at, asked_at);
     }
 }
 
-impl From<Decision> for KnownDecision {
+impl From<Decision> for PreparedDecision {
     fn from(decision: Decision) -> Self {
         Self {
             id_header: Rc::from(header_value::encode(&decision.decision_id)),

@@ -15,16 +15,16 @@ use crate::reason::{DecidedBy, DenyReason};
 use crate::source_address::{self, SourceAddressError};
 use crate::token::credential::SourceSet;
 
-/// What the proxy knows of the connection that a request came on. Each answer costs the edge a call of its host, so it is
-/// asked for where it matters alone, and once for each request.
+/// The facts of the proxy about a request's connection. Each costs a call of the host, so it is read at most once for each
+/// request, and only where a rule needs it.
 pub trait Connection {
-    /// What the connection proved about its peer, whenever that was.
+    /// The peer that the connection proved when it was made.
     fn peer(&self) -> Rc<PeerResult>;
 
     /// Where the connection comes from.
     fn source_address(&self) -> Option<IpAddr>;
 
-    /// What the connection was made to, as the proxy knows it.
+    /// The address that the connection was made to, as the proxy knows it.
     fn destination(&self) -> Option<SocketAddr>;
 
     /// The server name that the caller's TLS asked for (RFC 6066 §3).
@@ -35,9 +35,9 @@ pub trait Connection {
 pub(super) struct Identity<'a> {
     /// The verified tokens; none where the rule asks for none.
     pub(super) tokens: Tokens,
-    /// Where they were, of the configuration's sources.
+    /// The places of these tokens.
     pub(super) credential_sources: SourceSet,
-    /// The places of other providers that hold something: it does not count here, and nobody has verified it.
+    /// Places of other providers that are not empty. Their content is not verified, and does not count.
     pub(super) unverified_sources: SourceSet,
     /// For the response: what the client's next proof must hold instead of what this one held.
     pub(super) next_nonce: Option<String>,
@@ -48,7 +48,7 @@ pub(super) struct Identity<'a> {
 }
 
 impl<'a> Identity<'a> {
-    /// Of a request whose token nobody has looked at yet.
+    /// The identity of a request before its credentials are checked.
     pub(super) fn of(arrival: &'a Arrival<'a>, configuration: &'a FilterConfiguration) -> Self {
         Self {
             tokens: Tokens::default(),
@@ -62,7 +62,7 @@ impl<'a> Identity<'a> {
         }
     }
 
-    /// What the connection proved, or the trusted hop at its other end says, as far as it holds now.
+    /// The peer that the connection proved, or that a trusted hop forwards, valid now.
     pub(super) fn peer(&self) -> &Rc<PeerResult> {
         self.peer.get_or_init(|| {
             let Arrival {
@@ -78,7 +78,7 @@ impl<'a> Identity<'a> {
         self.peer().as_ref().as_ref().ok().map(|peer| &peer.id)
     }
 
-    /// What the sender has proved to hold. The thumbprint was made when the certificate was read: once for a connection.
+    /// The thumbprints of certificate and key whose possession the sender has proved.
     pub(super) fn possession(&self) -> Possession {
         let peer = self.peer().as_ref().as_ref();
         // INVARIANT: a token is in here only after its proof was checked (`CredentialCheck`).
@@ -104,10 +104,10 @@ impl<'a> Identity<'a> {
         address.as_ref().copied()
     }
 
-    /// The peer, for a policy; `None`: nobody has presented a certificate that names a workload.
+    /// The peer, for policies. `None`: no certificate that names a workload was presented.
     ///
-    /// A policy would take a peer that proves nothing for absent, and a `forbid` about it would say nothing. So such a peer is
-    /// refused.
+    /// # Errors
+    /// When the certificate proves nothing. As an absent peer it would not match the `forbid` policies that are meant for it.
     pub(super) fn peer_for_policies(&self) -> Result<Option<&SpiffeId>, Refusal> {
         match self.peer().as_ref() {
             Ok(peer) => Ok(Some(&peer.id)),
@@ -116,8 +116,10 @@ impl<'a> Identity<'a> {
         }
     }
 
-    /// Where the request comes from, for a policy; `None`: nobody has said it. What was said and cannot be read is refused, as
-    /// with [`Self::peer_for_policies`].
+    /// The source address, for policies. `None`: there is none.
+    ///
+    /// # Errors
+    /// When it cannot be read, as with [`Self::peer_for_policies`].
     pub(super) fn source_for_policies(&self) -> Result<Option<IpAddr>, Refusal> {
         match self.source_address() {
             Ok(address) => Ok(Some(address)),

@@ -1,4 +1,4 @@
-//! Requests that wait for the word of a token's issuer: what they leave behind, and how they go on.
+//! Requests that wait for the introspection of their token (RFC 7662).
 
 use std::rc::Rc;
 
@@ -9,10 +9,10 @@ use crate::jose::keys::Secret;
 use crate::token::credential::Credential;
 use crate::token::introspection::IntrospectionRequest;
 use crate::token::provider::{ProviderIndex, ProviderSet};
-use crate::token::remote_keys::answer::{Answer, FetchError};
-use crate::token::{Asked, Lookup, TokenError, VerifiedToken};
+use crate::token::remote_keys::response::{FetchError, HttpResponse};
+use crate::token::{IntrospectionLookup, IntrospectionQuery, TokenError, VerifiedToken};
 
-/// What a token's issuer is to be asked, and what to keep until it answers.
+/// The introspection request to send, and the state to keep until its response.
 #[derive(Debug)]
 pub struct Introspection {
     /// The request to its endpoint.
@@ -21,7 +21,7 @@ pub struct Introspection {
     pub pending: PendingIntrospection,
 }
 
-/// A request that waits for the word of its token's issuer. `Debug` does not show the token.
+/// A request that waits for an introspection of its token. `Debug` does not show the token.
 #[derive(Debug)]
 pub struct PendingIntrospection {
     token: Secret,
@@ -30,16 +30,16 @@ pub struct PendingIntrospection {
     asked_at: Timestamp,
 }
 
-/// What a request's credential is checked with.
-pub(super) enum Knowledge {
-    /// What this sidecar knows.
-    Own,
-    /// What the issuer has just said of this very token.
-    Told(Secret, Result<Rc<VerifiedToken>, TokenError>),
+/// Whether a request has waited for an introspection of its token, and the result.
+pub(super) enum IntrospectionState {
+    /// No introspection: the caches and keys of this sidecar count.
+    NotAsked,
+    /// The result for this very token.
+    Answered(Secret, Result<Rc<VerifiedToken>, TokenError>),
 }
 
 impl Introspection {
-    pub(super) fn new(lookup: Lookup, credential: &Credential<'_>, now: Timestamp) -> Self {
+    pub(super) fn new(lookup: IntrospectionLookup, credential: &Credential<'_>, now: Timestamp) -> Self {
         Self {
             request: lookup.request,
             pending: PendingIntrospection {
@@ -53,15 +53,15 @@ impl Introspection {
 }
 
 impl Enforcer {
-    /// Decides about a request that waited for the word of its token's issuer, or says what to ask the policy service.
-    /// `arrival` is the request as it arrived, with the time that it is now: everything is looked at again.
+    /// Decides about a request that waited for the introspection of its token. `arrival` is the request as it arrived, with the
+    /// present time: every check is repeated.
     ///
-    /// The token counts in this one request only; a proof of possession is looked at here for the first time. The step is
-    /// never another [`Step::Introspect`].
-    pub fn introspection_answered(
+    /// The result counts for this request alone; a proof of possession is checked here for the first time. The step is never
+    /// another [`Step::Introspect`].
+    pub fn on_introspection(
         &mut self,
         pending: PendingIntrospection,
-        answer: Result<Answer<'_>, FetchError>,
+        answer: Result<HttpResponse<'_>, FetchError>,
         arrival: &Arrival<'_>,
     ) -> (Step, Notes) {
         let PendingIntrospection {
@@ -70,46 +70,51 @@ impl Enforcer {
             candidates,
             asked_at,
         } = pending;
-        let asked = Asked {
+        let query = IntrospectionQuery {
             token: token.as_bytes(),
             provider,
             candidates,
             at: asked_at,
         };
-        let (told, result) = self.tokens.introspection_answered(&asked, answer, arrival.now);
+        let (token_result, result) = self.tokens.on_introspection(&query, answer, arrival.now);
         let mut notes = Notes {
             introspection: Some(result),
             ..Notes::default()
         };
-        let step = self.step(arrival, asked_at, Knowledge::Told(token, told), &mut notes);
+        let step = self.step(
+            arrival,
+            asked_at,
+            IntrospectionState::Answered(token, token_result),
+            &mut notes,
+        );
         (step, notes)
     }
 }
 
-impl Knowledge {
-    /// For a rule under which no issuer is asked.
+impl IntrospectionState {
+    /// Checks that no issuer was asked, for a rule that asks none.
     ///
     /// # Errors
-    /// When one was: the request is not the one that waited.
-    pub(super) fn check_own(self) -> Result<(), Refusal> {
+    /// When one was asked: the request is not the one that waited.
+    pub(super) fn check_not_asked(self) -> Result<(), Refusal> {
         match self {
-            Self::Own => Ok(()),
-            Self::Told(_, _) => Err(Refusal::host_failure(crate::request::Caller::default())),
+            Self::NotAsked => Ok(()),
+            Self::Answered(_, _) => Err(Refusal::host_failure(crate::request::Caller::default())),
         }
     }
 
-    /// What was told of this credential. `None`: nothing was, and the sidecar's own knowledge counts.
+    /// The result for this credential. `None`: no issuer was asked.
     ///
     /// # Errors
-    /// When it was about another one: the request is not the one that waited.
-    pub(super) fn about(
+    /// When the result is for another credential: the request is not the one that waited.
+    pub(super) fn result_for(
         self,
         credential: &Credential<'_>,
     ) -> Result<Option<Result<Rc<VerifiedToken>, TokenError>>, Refusal> {
         match self {
-            Self::Own => Ok(None),
-            Self::Told(token, told) if token.as_bytes() == credential.token => Ok(Some(told)),
-            Self::Told(_, _) => Err(Refusal::host_failure(crate::request::Caller::default())),
+            Self::NotAsked => Ok(None),
+            Self::Answered(token, result) if token.as_bytes() == credential.token => Ok(Some(result)),
+            Self::Answered(_, _) => Err(Refusal::host_failure(crate::request::Caller::default())),
         }
     }
 }

@@ -1,17 +1,17 @@
-//! The key sets that are fetched: what the edge is to send, and what it brings back.
+//! Fetching key sets: the requests for the host to send, and their responses.
 
 use picket_model::time::Timestamp;
 
 use super::Enforcer;
 use crate::token::provider::ProviderIndex;
-use crate::token::remote_keys::answer::{Answer, FetchError};
-use crate::token::remote_keys::board::SharedBoard;
-use crate::token::remote_keys::{Fetch, Progress};
+use crate::token::remote_keys::response::{FetchError, HttpResponse};
+use crate::token::remote_keys::shared_memory::SharedMemory;
+use crate::token::remote_keys::{Fetch, FetchProgress};
 
-/// A key set that is to be fetched.
+/// A request for a key set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyFetch {
-    /// Whose keys.
+    /// The provider of the keys.
     pub provider: ProviderIndex,
     /// The request.
     pub fetch: Fetch,
@@ -24,7 +24,7 @@ impl Enforcer {
         providers.map(|(index, provider, _)| (index, provider.name.as_str()))
     }
 
-    /// How old each fetched key set is, in milliseconds; those that are not there yet are left out.
+    /// The age of each key set in milliseconds, without those that have never been fetched.
     pub fn key_set_ages_ms(&self, now: Timestamp) -> impl Iterator<Item = (ProviderIndex, u64)> {
         self.tokens.remote_providers().filter_map(move |(index, _, keys)| {
             let asked_at = keys.asked_at()?;
@@ -32,28 +32,28 @@ impl Enforcer {
         })
     }
 
-    /// Takes over the key sets that other workers have fetched: a new worker starts on them.
-    pub fn start_key_sets(&mut self, now: Timestamp, board: &dyn SharedBoard) {
-        self.tokens.start_key_sets(now, board);
+    /// Adopts the key sets that other workers have published, at the start of a worker.
+    pub fn start_key_sets(&mut self, now: Timestamp, memory: &dyn SharedMemory) {
+        self.tokens.start_key_sets(now, memory);
     }
 
-    /// Takes over the key sets that other workers have fetched, and says what this one is to fetch.
+    /// Adopts the key sets that other workers have published, and returns the fetches that are due.
     ///
-    /// To be called a few times a second; where nothing is due it costs next to nothing.
-    pub fn tick(&mut self, now: Timestamp, board: &dyn SharedBoard) -> Vec<KeyFetch> {
-        let fetches = self.tokens.tick_key_sets(now, board).into_iter();
+    /// The host calls it several times a second.
+    pub fn tick(&mut self, now: Timestamp, memory: &dyn SharedMemory) -> Vec<KeyFetch> {
+        let fetches = self.tokens.tick_key_sets(now, memory).into_iter();
         fetches.map(|(provider, fetch)| KeyFetch { provider, fetch }).collect()
     }
 
-    /// Takes the answer to a fetch, or what became of it.
-    pub fn key_set_answered(
+    /// Takes the response to a fetch, or the failure of it.
+    pub fn on_key_set(
         &mut self,
         fetch: &KeyFetch,
-        answer: Result<Answer<'_>, FetchError>,
+        answer: Result<HttpResponse<'_>, FetchError>,
         now: Timestamp,
-        board: &dyn SharedBoard,
-    ) -> Progress {
+        memory: &dyn SharedMemory,
+    ) -> FetchProgress {
         let number = (fetch.provider, fetch.fetch.number);
-        self.tokens.key_set_answered(number, answer, now, board)
+        self.tokens.on_key_set(number, answer, now, memory)
     }
 }

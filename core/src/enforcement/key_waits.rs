@@ -1,14 +1,14 @@
 //! Requests that wait for newer keys: a provider has replaced its keys, or the first set is not
 //! there yet.
 //!
-//! A request waits until a set is there that was asked for after its arrival, or for a bounded
-//! time. Each set that comes in the meantime is tried.
+//! A request waits for a key set that was requested after its arrival, for a bounded time. Each set
+//! that arrives in the meantime is tried.
 
 use std::rc::Rc;
 
 use picket_model::time::Timestamp;
 
-use super::introspection::Knowledge;
+use super::introspection::IntrospectionState;
 use super::{Arrival, Enforcer, Notes, Step};
 use crate::token::provider::ProviderIndex;
 use crate::token::remote_keys::KeyWait;
@@ -43,21 +43,21 @@ impl KeyWaitPlaces {
 }
 
 impl Enforcer {
-    /// Whether a request that waits for keys can be decided now. To be asked after
-    /// [`Enforcer::tick`] and [`Enforcer::key_set_answered`].
+    /// Whether a request that waits for keys can be decided now. It changes with [`Enforcer::tick`] and
+    /// [`Enforcer::on_key_set`] alone.
     #[must_use]
     pub fn is_key_wait_over(&self, pending: &PendingKeys, now: Timestamp) -> bool {
         self.tokens.is_key_wait_over(pending.provider, &pending.wait, now)
     }
 
-    /// Decides about a request that waited for keys, or says what to ask, or to wait on. `arrival`
-    /// is the request as it arrived, with the time that it is now: everything is looked at again.
-    pub fn key_wait_over(&mut self, pending: PendingKeys, arrival: &Arrival<'_>) -> (Step, Notes) {
+    /// Decides about a request that waited for keys. `arrival` is the request as it arrived, with the
+    /// present time: every check is repeated.
+    pub fn on_keys(&mut self, pending: PendingKeys, arrival: &Arrival<'_>) -> (Step, Notes) {
         let since = pending.wait.since;
-        // Its place is free for what it may have to wait for next.
+        // It may have to wait again, and needs a place for that.
         drop(pending);
         let mut notes = Notes::default();
-        let step = self.step(arrival, since, Knowledge::Own, &mut notes);
+        let step = self.step(arrival, since, IntrospectionState::NotAsked, &mut notes);
         (step, notes)
     }
 }

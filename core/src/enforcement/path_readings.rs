@@ -1,5 +1,5 @@
-//! A path that servers read differently: whether its route rule takes it, and what access rules are
-//! to be asked about it.
+//! Paths that servers read in different ways: whether the route rule accepts one, and the readings that
+//! access rules must also be matched against.
 
 use super::Refusal;
 use super::rule::{Decider, RouteRule};
@@ -23,8 +23,8 @@ impl PathReadings {
     ///
     /// Where the rule says that a delimiter is data, a reading may also fall under no rule, or
     /// under one that matches the path as it is as well, from which this rule is an exception.
-    /// Other rules stay protected: nothing but the rule's word tells that the upstream does not
-    /// read the path so.
+    /// Other rules stay protected: only the configuration says that the upstream does not read the
+    /// path so.
     pub(super) fn check(
         routes: &RouteTable,
         head: &RequestHead<'_>,

@@ -6,7 +6,7 @@ use picket_model::decision::Effect;
 use picket_model::time::Timestamp;
 
 use super::FilterConfiguration;
-use super::decisions::KnownDecision;
+use super::decisions::PreparedDecision;
 use super::identity::Identity;
 use super::rule::{CredentialRequirement, Decider, RouteRule};
 use super::tokens::Tokens;
@@ -60,7 +60,7 @@ impl PermitReason {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Grounds<'a> {
     /// The policy service's decision about this very request, fresh or from the cache.
-    Decision(&'a KnownDecision, DecidedBy),
+    Decision(&'a PreparedDecision, DecidedBy),
     /// A rule that decides alone.
     Rule(&'a RouteRule),
 }
@@ -221,7 +221,7 @@ impl Permit {
 }
 
 /// What the policy service's deny says to the caller: that this is final, or how to come back.
-fn denied(known: &KnownDecision, decided_by: DecidedBy) -> Refusal {
+fn denied(known: &PreparedDecision, decided_by: DecidedBy) -> Refusal {
     let step_up = known.decision.challenge.as_ref();
     let reason = match step_up {
         _ if known.decision.is_token_revoked => DenyReason::TokenRevoked,
@@ -277,7 +277,7 @@ impl Forwarding {
             (COOKIE, sources.cookies_without(emptied, head)),
             (CONNECTION_HEADER, head.connection_without_names()),
         ];
-        let forged = head.forged.iter().copied().chain(configuration.forged_in(head));
+        let forged = head.forged.iter().copied().chain(configuration.forged_headers(head));
         Self {
             forged: forged.chain(unverified).map(str::to_owned).collect(),
             path: rewrites.then(|| head.target.with_query(query).into_boxed_str()),

@@ -6,13 +6,13 @@ use picket_model::time::Timestamp;
 
 use crate::token::VerifiedToken;
 
-/// What a request's credentials have proved.
+/// The verified tokens of a request.
 ///
-/// INVARIANT: what depends on the tokens looks at each of them ([`Tokens::iter`]); [`Tokens::principal`] alone says who calls.
+/// INVARIANT: code that depends on the tokens uses each of them ([`Tokens::iter`]). [`Tokens::principal`] names the caller.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Tokens {
     principal: Option<Rc<VerifiedToken>>,
-    /// In the order of the rule's list; empty under any other rule, which then costs nothing.
+    /// In the order of the rule's list; empty, and without an allocation, under any other rule.
     others: Box<[Rc<VerifiedToken>]>,
 }
 
@@ -33,17 +33,17 @@ impl Tokens {
         self.principal.as_deref()
     }
 
-    /// Those beside it.
+    /// The others.
     pub(super) fn others(&self) -> impl Iterator<Item = &VerifiedToken> + Clone {
         self.others.iter().map(|token| &**token)
     }
 
-    /// Each of them.
+    /// All of them, the principal's first.
     pub(super) fn iter(&self) -> impl Iterator<Item = &VerifiedToken> + Clone {
         self.principal().into_iter().chain(self.others())
     }
 
-    /// When the first of them ends. `None`: there is no token.
+    /// The earliest expiry. `None`: there is no token.
     pub(super) fn ends_at(&self) -> Option<Timestamp> {
         self.iter().map(|token| token.ends_at).min()
     }

@@ -59,7 +59,7 @@ impl<'p> KeyProof<'p> {
             .filter(|algorithm| algorithms.contains(algorithm) && algorithm.scheme() != Scheme::Hmac)
             .ok_or(KeyProofError::Algorithm)?;
         let key = members.get("jwk").and_then(public_key).ok_or(KeyProofError::Key)?;
-        if !key.fits(algorithm) {
+        if !key.supports(algorithm) {
             return Err(KeyProofError::Key);
         }
         let thumbprint = key_thumbprint(key.material()).ok_or(KeyProofError::Key)?;

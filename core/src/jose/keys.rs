@@ -153,9 +153,9 @@ impl KeySet {
         Ok((Self { keys }, left_out))
     }
 
-    /// This set, with each key that is also in `other` being the very one of it ([`KeySet::holds`]).
+    /// This set, with each key that is also in `other` being the very one of it ([`KeySet::contains`]).
     #[must_use]
-    pub fn sharing_keys_of(mut self, other: &Self) -> Self {
+    pub fn reusing_keys_of(mut self, other: &Self) -> Self {
         for key in &mut self.keys {
             if let Some(same) = other.keys.iter().find(|have| *have == key) {
                 *key = Rc::clone(same);
@@ -166,7 +166,7 @@ impl KeySet {
 
     /// This set, with keys that are equal and none of them the very one that it was.
     #[must_use]
-    pub fn anew(&self) -> Self {
+    pub fn with_new_identities(&self) -> Self {
         let keys = self.keys.iter();
         Self {
             keys: keys.map(|key| Rc::new(VerificationKey::clone(key))).collect(),
@@ -175,14 +175,14 @@ impl KeySet {
 
     /// Whether this very key is in it. An equal one that was read another time is not the very same.
     #[must_use]
-    pub fn holds(&self, key: &Rc<VerificationKey>) -> bool {
+    pub fn contains(&self, key: &Rc<VerificationKey>) -> bool {
         self.keys.iter().any(|have| Rc::ptr_eq(have, key))
     }
 
     /// Whether every key of it is in `other`.
     #[must_use]
     pub fn is_within(&self, other: &Self) -> bool {
-        self.keys.iter().all(|key| other.holds(key))
+        self.keys.iter().all(|key| other.contains(key))
     }
 
     /// How many keys it has.
@@ -198,7 +198,7 @@ impl KeySet {
     /// issuer may name it in its tokens alone. For a token without `kid`, all keys for the algorithm.
     #[must_use]
     pub fn find(&self, id: Option<&str>, algorithm: TokenAlgorithm) -> Option<MatchingKeys> {
-        let keys = || self.keys.iter().filter(|key| key.fits(algorithm));
+        let keys = || self.keys.iter().filter(|key| key.supports(algorithm));
         if id.is_none() {
             return matching(keys(), false);
         }
@@ -215,7 +215,7 @@ impl KeySet {
     /// Whether it has a key for the algorithm.
     #[must_use]
     pub fn supports(&self, algorithm: TokenAlgorithm) -> bool {
-        self.keys.iter().any(|key| key.fits(algorithm))
+        self.keys.iter().any(|key| key.supports(algorithm))
     }
 }
 
@@ -319,7 +319,7 @@ impl VerificationKey {
             Some(Some(algorithm)) => Some(algorithm),
             None => None,
         };
-        let is_coherent = algorithm.is_none_or(|algorithm| material.fits(algorithm));
+        let is_coherent = algorithm.is_none_or(|algorithm| material.supports(algorithm));
         let key = Self {
             id: text(key, "kid")?.map(str::to_owned),
             algorithm,
@@ -331,8 +331,8 @@ impl VerificationKey {
 
     /// Whether it may verify signatures of this algorithm: type, curve and length fit, and so does the key's own `alg`.
     #[must_use]
-    pub fn fits(&self, algorithm: TokenAlgorithm) -> bool {
-        self.algorithm.is_none_or(|own| own == algorithm) && self.material.fits(algorithm)
+    pub fn supports(&self, algorithm: TokenAlgorithm) -> bool {
+        self.algorithm.is_none_or(|own| own == algorithm) && self.material.supports(algorithm)
     }
 
     /// Its numbers.
@@ -353,7 +353,7 @@ impl VerificationKey {
             && self.id.is_some()
             && TokenAlgorithm::ALL
                 .iter()
-                .any(|algorithm| self.fits(*algorithm) && other.fits(*algorithm))
+                .any(|algorithm| self.supports(*algorithm) && other.supports(*algorithm))
     }
 }
 
@@ -373,7 +373,7 @@ impl KeyMaterial {
         }
     }
 
-    fn fits(&self, algorithm: TokenAlgorithm) -> bool {
+    fn supports(&self, algorithm: TokenAlgorithm) -> bool {
         match (self, algorithm.scheme()) {
             (Self::Rsa { .. }, Scheme::RsaPkcs1 | Scheme::RsaPss) | (Self::Ed25519(_), Scheme::Ed25519) => true,
             (Self::Ec { curve, .. }, Scheme::Ecdsa(wanted)) => *curve == wanted,

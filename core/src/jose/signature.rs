@@ -17,7 +17,7 @@ use super::keys::{KeyMaterial, VerificationKey};
 pub trait SignatureVerifier: std::fmt::Debug {
     /// Whether `signature`, as it stands in a JWS, is the key's over `message`. What cannot be read is not.
     ///
-    /// The caller has made sure that the key fits the algorithm ([`VerificationKey::fits`]).
+    /// The caller has made sure that the key fits the algorithm ([`VerificationKey::supports`]).
     fn is_valid(&self, algorithm: TokenAlgorithm, key: &VerificationKey, message: &[u8], signature: &[u8]) -> bool;
 }
 

@@ -223,7 +223,7 @@ impl CredentialSources {
 
     /// Whether the header `authorization` is one of these places.
     #[must_use]
-    pub fn take_authorization(&self, within: SourceSet) -> bool {
+    pub fn include_authorization(&self, within: SourceSet) -> bool {
         self.places(within)
             .any(|place| *place == CredentialSource::Authorization)
     }

@@ -8,8 +8,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use picket_model::strict_json::{Json, Members};
 
-use super::remote_keys::answer::{Answer, FetchError};
 use super::remote_keys::location::Location;
+use super::remote_keys::response::{FetchError, HttpResponse};
 use crate::jose::jws::object;
 use crate::jose::keys::Secret;
 use crate::jose::limits::TokenLimits;
@@ -207,12 +207,12 @@ impl From<&FetchError> for IntrospectionResult {
 
 /// Why there is no usable answer: how that counts, and what exactly was wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct AnswerError {
+pub(super) struct IntrospectionError {
     pub(super) result: IntrospectionResult,
     pub(super) detail: Cow<'static, str>,
 }
 
-impl AnswerError {
+impl IntrospectionError {
     fn new(result: IntrospectionResult, detail: impl Into<Cow<'static, str>>) -> Self {
         let detail = detail.into();
         Self { result, detail }
@@ -224,13 +224,13 @@ impl AnswerError {
 /// # Errors
 /// When there is none, or it is no JSON object within the limits that says in one way alone whether the token is active.
 pub(super) fn read<'a>(
-    answer: Result<Answer<'a>, FetchError>,
+    answer: Result<HttpResponse<'a>, FetchError>,
     limits: &TokenLimits,
-) -> Result<Activity<'a>, AnswerError> {
-    let invalid = |detail: Cow<'static, str>| AnswerError::new(IntrospectionResult::Invalid, detail);
+) -> Result<Activity<'a>, IntrospectionError> {
+    let invalid = |detail: Cow<'static, str>| IntrospectionError::new(IntrospectionResult::Invalid, detail);
     let document = answer.and_then(|answer| answer.document());
-    let document =
-        document.map_err(|error| AnswerError::new((&error).into(), "its issuer gave no valid answer about it"))?;
+    let document = document
+        .map_err(|error| IntrospectionError::new((&error).into(), "its issuer gave no valid answer about it"))?;
     if document.len() > limits.bytes_max {
         let limit = format!("{} bytes (`token_limits.bytes_max`)", limits.bytes_max);
         return Err(invalid(format!("its issuer's answer is longer than {limit}").into()));
@@ -335,7 +335,7 @@ mod tests {
     fn an_answer_says_exactly_whether_the_token_is_active() {
         let read_body = |status: &'static str, body: &str| {
             let headers = [(":status", status.as_bytes())];
-            let answer = Answer {
+            let answer = HttpResponse {
                 headers: &headers,
                 body: body.as_bytes(),
             };

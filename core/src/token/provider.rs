@@ -7,7 +7,7 @@ use picket_model::time::Timestamp;
 use super::claim_path::ClaimPath;
 use super::credential::SourceSet;
 use super::introspection::{AudienceNeed, IntrospectionSettings};
-use super::remote_keys::{NoKey, RemoteKeys};
+use super::remote_keys::{MissingKey, RemoteKeys};
 use crate::jose::TokenAlgorithm;
 use crate::jose::keys::{KeySet, MatchingKeys};
 
@@ -210,12 +210,15 @@ impl ProviderKeys {
     /// The keys that a token may be signed with.
     ///
     /// # Errors
-    /// [`NoKey`].
-    pub fn find(&self, id: Option<&str>, algorithm: TokenAlgorithm, now: Timestamp) -> Result<FoundKeys, NoKey> {
+    /// [`MissingKey`].
+    pub fn find(&self, id: Option<&str>, algorithm: TokenAlgorithm, now: Timestamp) -> Result<FoundKeys, MissingKey> {
         let found = match self {
-            Self::Inline(keys) => keys.find(id, algorithm).ok_or(NoKey::Unknown).map(|keys| (keys, None)),
+            Self::Inline(keys) => keys
+                .find(id, algorithm)
+                .ok_or(MissingKey::Unknown)
+                .map(|keys| (keys, None)),
             Self::Remote(keys) => keys.find(id, algorithm, now).map(|(keys, until)| (keys, Some(until))),
-            Self::Introspection(_) => Err(NoKey::Unknown),
+            Self::Introspection(_) => Err(MissingKey::Unknown),
         };
         found.map(|(keys, fetched_until)| FoundKeys { keys, fetched_until })
     }

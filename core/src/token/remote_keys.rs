@@ -2,26 +2,28 @@
 //! succeeded for too long. No key, no permit.
 //!
 //! A state machine without I/O. The edge calls [`RemoteKeys::tick`] now and then, sends what it asks for, and hands the
-//! answer to [`RemoteKeys::answered`]. The workers of a proxy agree by a [`SharedBoard`] on which of them fetches, and the
+//! answer to [`RemoteKeys::answered`]. The workers of a proxy agree by a [`SharedMemory`] on which of them fetches, and the
 //! others take over what it posts.
 
-pub mod answer;
-pub mod board;
 pub mod location;
+pub mod response;
+pub mod shared_memory;
 
 use std::fmt;
 use std::rc::Rc;
 
 use crate::jose::algorithm::TokenAlgorithm;
 use crate::jose::keys::{KeySet, MatchingKeys, VerificationKey};
-use answer::{Answer, FetchError};
-use board::{BoardError, CLOCK_TOLERANCE_MS, Control, ControlBounds, PostedDocument, SharedBoard, Slots};
 use location::{AllowedSchemes, Location};
 use picket_model::problems::Problems;
 use picket_model::time::Timestamp;
+use response::{FetchError, HttpResponse};
+use shared_memory::{
+    CLOCK_TOLERANCE_MS, FetchControl, FetchControlBounds, SharedDocument, SharedMemory, SharedMemoryError, Slots,
+};
 
 /// How often a worker looks at what the others have posted, while it has keys.
-const LOOK_PERIOD_MS: u64 = 1_000;
+const READ_PERIOD_MS: u64 = 1_000;
 /// The first wait after a failure; each further one doubles it.
 const BACKOFF_MS_MIN: u64 = 1_000;
 /// The longest.
@@ -79,19 +81,19 @@ pub enum KeySetOrigin {
 pub struct RemoteKeys {
     settings: RemoteKeySettings,
     slots: Slots,
-    held: Option<Held>,
+    current: Option<FetchedKeys>,
     /// There was a token whose key is not in the set.
-    is_wanted: bool,
+    is_newer_requested: bool,
     under_way: Option<UnderWay>,
     /// Before this time a tick has nothing to do.
-    look_at: Timestamp,
+    next_tick_at: Timestamp,
     /// The last that is known of the fetches, by whichever worker.
-    control: Control,
+    control: FetchControl,
     fetches: u64,
 }
 
 #[derive(Clone, Debug)]
-struct Held {
+struct FetchedKeys {
     keys: KeySet,
     asked_at: Timestamp,
     refresh_at: Timestamp,
@@ -127,7 +129,7 @@ pub struct Fetch {
 
 /// What an answer led to.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Progress {
+pub enum FetchProgress {
     /// The key set is where the metadata say: this is to be sent next.
     Next(Fetch),
     /// There are new keys, but for these, which cannot be used.
@@ -143,14 +145,14 @@ pub enum Progress {
     Late,
 }
 
-/// Whether keys that were held before are gone.
+/// Whether keys that were current before are gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
-pub enum Change {
-    /// All that were held are held.
-    NoneGone,
+pub enum KeyChange {
+    /// All that were current are current.
+    NoneRemoved,
     /// Some are gone: what was verified with them no longer holds.
-    SomeGone,
+    SomeRemoved,
 }
 
 /// The wait of a request for a newer key set than there was when it arrived.
@@ -165,18 +167,18 @@ pub struct KeyWait {
 
 /// Why there is no key for a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NoKey {
+pub enum MissingKey {
     /// There is a key set, and none of its keys fits.
     Unknown,
     /// There is no key set, or it is too old.
     Unavailable,
 }
 
-impl Change {
+impl KeyChange {
     fn and(self, other: Self) -> Self {
         match self {
-            Self::NoneGone => other,
-            Self::SomeGone => self,
+            Self::NoneRemoved => other,
+            Self::SomeRemoved => self,
         }
     }
 }
@@ -203,11 +205,11 @@ impl RemoteKeys {
         Self {
             slots: Slots::of(&settings),
             settings,
-            held: None,
-            is_wanted: false,
+            current: None,
+            is_newer_requested: false,
             under_way: None,
-            look_at: Timestamp::from_ms(0),
-            control: Control::NONE,
+            next_tick_at: Timestamp::from_ms(0),
+            control: FetchControl::NONE,
             fetches: 0,
         }
     }
@@ -220,55 +222,55 @@ impl RemoteKeys {
 
     /// When [`RemoteKeys::tick`] has something to do again.
     #[must_use]
-    pub fn look_at(&self) -> Timestamp {
-        self.look_at
+    pub fn next_tick_at(&self) -> Timestamp {
+        self.next_tick_at
     }
 
     /// When the fetch began that brought the keys.
     #[must_use]
     pub fn asked_at(&self) -> Option<Timestamp> {
-        self.held.as_ref().map(|held| held.asked_at)
+        self.current.as_ref().map(|current| current.asked_at)
     }
 
     /// The keys for a token, and until when they serve unless they are fetched again.
     ///
     /// # Errors
-    /// [`NoKey`].
+    /// [`MissingKey`].
     pub fn find(
         &self,
         id: Option<&str>,
         algorithm: TokenAlgorithm,
         now: Timestamp,
-    ) -> Result<(MatchingKeys, Timestamp), NoKey> {
-        let held = self.serving(now).ok_or(NoKey::Unavailable)?;
-        let keys = held.keys.find(id, algorithm).ok_or(NoKey::Unknown)?;
-        Ok((keys, held.ends_at))
+    ) -> Result<(MatchingKeys, Timestamp), MissingKey> {
+        let current = self.serving(now).ok_or(MissingKey::Unavailable)?;
+        let keys = current.keys.find(id, algorithm).ok_or(MissingKey::Unknown)?;
+        Ok((keys, current.ends_at))
     }
 
     /// Whether a key that [`RemoteKeys::find`] has given still serves.
     ///
     /// # Errors
-    /// [`NoKey`].
-    pub fn still_holds(&self, key: &Rc<VerificationKey>, now: Timestamp) -> Result<(), NoKey> {
-        let held = self.serving(now).ok_or(NoKey::Unavailable)?;
-        held.keys.holds(key).then_some(()).ok_or(NoKey::Unknown)
+    /// [`MissingKey`].
+    pub fn check_serving(&self, key: &Rc<VerificationKey>, now: Timestamp) -> Result<(), MissingKey> {
+        let current = self.serving(now).ok_or(MissingKey::Unavailable)?;
+        current.keys.contains(key).then_some(()).ok_or(MissingKey::Unknown)
     }
 
     /// Whether this very key is in the set, be it served or not.
     #[must_use]
-    pub fn holds(&self, key: &Rc<VerificationKey>) -> bool {
-        self.held.as_ref().is_some_and(|held| held.keys.holds(key))
+    pub fn contains(&self, key: &Rc<VerificationKey>) -> bool {
+        self.current.as_ref().is_some_and(|current| current.keys.contains(key))
     }
 
     /// A request that arrived at `since` has a token that none of the keys verifies: the set is
     /// fetched again, when it may be. Returns the request's wait. `None`: the set is newer than the
     /// request, or nothing is to be expected in time.
-    pub fn want(&mut self, since: Timestamp, now: Timestamp) -> Option<KeyWait> {
+    pub fn request_newer(&mut self, since: Timestamp, now: Timestamp) -> Option<KeyWait> {
         if self.asked_at().is_some_and(|asked_at| asked_at >= since) {
             return None;
         }
-        self.is_wanted = true;
-        self.look_at = self.look_at.min(now);
+        self.is_newer_requested = true;
+        self.next_tick_at = self.next_tick_at.min(now);
         let wait = KeyWait {
             since,
             ends_at: since.plus_ms(self.wait_ms()),
@@ -287,17 +289,18 @@ impl RemoteKeys {
     }
 
     /// Takes over what another worker has posted, and says what this one is to fetch.
-    pub fn tick(&mut self, now: Timestamp, board: &dyn SharedBoard) -> (Option<Fetch>, Change) {
+    pub fn tick(&mut self, now: Timestamp, memory: &dyn SharedMemory) -> (Option<Fetch>, KeyChange) {
         // No look is ever put off for longer: beyond that the clock was ahead when it was planned.
-        let is_planned = now < self.look_at && self.look_at <= now.plus_ms(LOOK_PERIOD_MS);
+        let is_planned = now < self.next_tick_at && self.next_tick_at <= now.plus_ms(READ_PERIOD_MS);
         if is_planned || now == END_OF_TIME {
-            return (None, Change::NoneGone);
+            return (None, KeyChange::NoneRemoved);
         }
-        self.look_at = now.plus_ms(LOOK_PERIOD_MS);
-        let set_back = self.admit_that_the_clock_was_set_back(now);
-        let (version, change) = self.look(now, board);
+        self.next_tick_at = now.plus_ms(READ_PERIOD_MS);
+        let set_back = self.handle_clock_set_back(now);
+        let (version, change) = self.read_shared(now, memory);
         let change = set_back.and(change);
-        if self.under_way.as_ref().is_some_and(|fetch| now < fetch.ends_at) || !(self.is_run_out(now) || self.is_wanted)
+        if self.under_way.as_ref().is_some_and(|fetch| now < fetch.ends_at)
+            || !(self.is_run_out(now) || self.is_newer_requested)
         {
             return (None, change);
         }
@@ -305,70 +308,74 @@ impl RemoteKeys {
         if now < allowed_at {
             // Where another worker fetches, its document is there soon; where a key is unknown,
             // requests wait for it.
-            let is_awaited = self.is_wanted || now < self.control.lease_ends_at;
-            self.look_at = if is_awaited { now } else { self.look_at.min(allowed_at) };
+            let is_awaited = self.is_newer_requested || now < self.control.lease_ends_at;
+            self.next_tick_at = if is_awaited {
+                now
+            } else {
+                self.next_tick_at.min(allowed_at)
+            };
             return (None, change);
         }
-        (self.begin(now, board, version), change)
+        (self.begin(now, memory, version), change)
     }
 
     /// Takes over what another worker has posted. A new worker starts on it.
-    pub fn start(&mut self, now: Timestamp, board: &dyn SharedBoard) -> Change {
-        self.look(now, board).1
+    pub fn start(&mut self, now: Timestamp, memory: &dyn SharedMemory) -> KeyChange {
+        self.read_shared(now, memory).1
     }
 
     /// Takes the answer to the fetch of this number, or what became of it.
-    pub fn answered(
+    pub fn on_response(
         &mut self,
         fetch: u64,
-        answer: Result<Answer<'_>, FetchError>,
+        answer: Result<HttpResponse<'_>, FetchError>,
         now: Timestamp,
-        board: &dyn SharedBoard,
-    ) -> (Progress, Change) {
+        memory: &dyn SharedMemory,
+    ) -> (FetchProgress, KeyChange) {
         // Once its lease is over another worker may have brought a newer set.
         let under_way = self.under_way.take_if(|under_way| under_way.fetch == fetch);
         let Some(under_way) = under_way.filter(|under_way| now < under_way.ends_at) else {
-            return (Progress::Late, Change::NoneGone);
+            return (FetchProgress::Late, KeyChange::NoneRemoved);
         };
         let result = answer.and_then(|answer| Ok((answer, answer.document()?)));
         let step = match (under_way.step, result) {
             (_, Err(error)) => Err(error),
-            (FetchStep::Metadata, Ok((_, metadata))) => self.go_on(&under_way, metadata),
+            (FetchStep::Metadata, Ok((_, metadata))) => self.fetch_key_set(&under_way, metadata),
             (FetchStep::KeySet, Ok((answer, document))) => {
-                let document = PostedDocument {
+                let document = SharedDocument {
                     asked_at: under_way.asked_at,
                     fresh_for_s: answer.fresh_for_s(),
                     body: document,
                 };
-                answer::key_set(document.body).map(|(keys, left_out)| {
-                    let progress = Progress::Fetched {
+                response::key_set(document.body).map(|(keys, left_out)| {
+                    let progress = FetchProgress::Fetched {
                         keys: keys.len(),
                         left_out,
                     };
-                    let change = self.take_over(&document, keys, now);
-                    self.post(&document, now, board);
+                    let change = self.adopt(&document, keys, now);
+                    self.publish(&document, now, memory);
                     (progress, change)
                 })
             }
         };
         step.unwrap_or_else(|error| {
-            self.fail(now, board);
-            (Progress::Failed(error), Change::NoneGone)
+            self.fail(now, memory);
+            (FetchProgress::Failed(error), KeyChange::NoneRemoved)
         })
     }
 
-    fn serving(&self, now: Timestamp) -> Option<&Held> {
-        self.held.as_ref().filter(|held| now < held.ends_at)
+    fn serving(&self, now: Timestamp) -> Option<&FetchedKeys> {
+        self.current.as_ref().filter(|current| now < current.ends_at)
     }
 
     /// Whether the keys are to be fetched for their own sake.
     fn is_run_out(&self, now: Timestamp) -> bool {
-        self.serving(now).is_none_or(|held| now >= held.refresh_at)
+        self.serving(now).is_none_or(|current| now >= current.refresh_at)
     }
 
     /// When the next fetch may begin, by any worker.
     fn allowed_at(&self, now: Timestamp) -> Timestamp {
-        let Control {
+        let FetchControl {
             lease_ends_at,
             not_before,
             attempted_at,
@@ -385,56 +392,65 @@ impl RemoteKeys {
 
     /// Keys from the future would serve for too long: their time counts from now, and they are due. What was verified with
     /// them has an end in the future as well, and is verified again.
-    fn admit_that_the_clock_was_set_back(&mut self, now: Timestamp) -> Change {
+    fn handle_clock_set_back(&mut self, now: Timestamp) -> KeyChange {
         let max_stale_ms = self.settings.max_stale_ms;
-        if let Some(held) = &mut self.held
-            && held.asked_at > now.plus_ms(CLOCK_TOLERANCE_MS)
+        if let Some(current) = &mut self.current
+            && current.asked_at > now.plus_ms(CLOCK_TOLERANCE_MS)
         {
-            held.keys = held.keys.anew();
-            held.asked_at = now;
-            held.refresh_at = now;
-            held.ends_at = held.ends_at.min(now.plus_ms(max_stale_ms));
-            return Change::SomeGone;
+            current.keys = current.keys.with_new_identities();
+            current.asked_at = now;
+            current.refresh_at = now;
+            current.ends_at = current.ends_at.min(now.plus_ms(max_stale_ms));
+            return KeyChange::SomeRemoved;
         }
-        Change::NoneGone
+        KeyChange::NoneRemoved
     }
 
-    /// Reads the board, and takes over a newer document. Returns which writing of the control was read.
+    /// Reads the memory, and takes over a newer document. Returns which writing of the control was read.
     ///
     /// A document that is refused here was refused by whoever fetched it, or is a stranger's: nobody is told of it.
-    fn look(&mut self, now: Timestamp, board: &dyn SharedBoard) -> (Option<board::Version>, Change) {
-        let (control, version) = self.posted_control(now, board);
+    fn read_shared(
+        &mut self,
+        now: Timestamp,
+        memory: &dyn SharedMemory,
+    ) -> (Option<shared_memory::EntryVersion>, KeyChange) {
+        let (control, version) = self.read_control(now, memory);
         self.control = control;
-        let is_newer = |at: Timestamp| self.held.as_ref().is_none_or(|held| at > held.asked_at);
-        if self.control.document_at == Control::NONE.document_at || !is_newer(self.control.document_at) {
-            return (version, Change::NoneGone);
+        let is_newer = |at: Timestamp| self.current.as_ref().is_none_or(|current| at > current.asked_at);
+        if self.control.document_at == FetchControl::NONE.document_at || !is_newer(self.control.document_at) {
+            return (version, KeyChange::NoneRemoved);
         }
-        let posted = board.read(&self.slots.document);
+        let posted = memory.read(&self.slots.document);
         let document = posted
             .as_ref()
-            .and_then(|posted| PostedDocument::decode(&posted.bytes, now));
+            .and_then(|posted| SharedDocument::decode(&posted.bytes, now));
         let change = document
             .filter(|document| is_newer(document.asked_at) && now < self.serves_until(document.asked_at))
-            .and_then(|document| Some((document, answer::key_set(document.body).ok()?)))
-            .map_or(Change::NoneGone, |(document, (keys, _))| {
-                self.take_over(&document, keys, now)
+            .and_then(|document| Some((document, response::key_set(document.body).ok()?)))
+            .map_or(KeyChange::NoneRemoved, |(document, (keys, _))| {
+                self.adopt(&document, keys, now)
             });
         (version, change)
     }
 
     /// Takes the lease, and begins to fetch.
-    fn begin(&mut self, now: Timestamp, board: &dyn SharedBoard, version: Option<board::Version>) -> Option<Fetch> {
-        let control = Control {
-            holder: board.worker(),
+    fn begin(
+        &mut self,
+        now: Timestamp,
+        memory: &dyn SharedMemory,
+        version: Option<shared_memory::EntryVersion>,
+    ) -> Option<Fetch> {
+        let control = FetchControl {
+            holder: memory.worker(),
             lease_ends_at: now.plus_ms(self.lease_ms()),
             attempted_at: now,
             ..self.control
         };
-        match board.replace(&self.slots.control, &control.encode(), version) {
+        match memory.replace(&self.slots.control, &control.encode(), version) {
             // Without shared memory each worker fetches for itself.
-            Ok(()) | Err(BoardError::Unavailable) => {}
-            Err(BoardError::Overtaken) => {
-                self.look_at = now;
+            Ok(()) | Err(SharedMemoryError::Unavailable) => {}
+            Err(SharedMemoryError::Overtaken) => {
+                self.next_tick_at = now;
                 return None;
             }
         }
@@ -446,13 +462,13 @@ impl RemoteKeys {
         Some(self.send(step, location, now, control.lease_ends_at))
     }
 
-    fn go_on(&mut self, begun: &UnderWay, metadata: &[u8]) -> Result<(Progress, Change), FetchError> {
+    fn fetch_key_set(&mut self, begun: &UnderWay, metadata: &[u8]) -> Result<(FetchProgress, KeyChange), FetchError> {
         let KeySetOrigin::Discovered { issuer, schemes, .. } = &self.settings.origin else {
             return Err(FetchError::EndpointUnreachable);
         };
-        let location = answer::key_set_location(metadata, issuer, *schemes)?;
+        let location = response::key_set_location(metadata, issuer, *schemes)?;
         let fetch = self.send(FetchStep::KeySet, location, begun.asked_at, begun.ends_at);
-        Ok((Progress::Next(fetch), Change::NoneGone))
+        Ok((FetchProgress::Next(fetch), KeyChange::NoneRemoved))
     }
 
     fn send(&mut self, step: FetchStep, location: Location, asked_at: Timestamp, ends_at: Timestamp) -> Fetch {
@@ -473,7 +489,7 @@ impl RemoteKeys {
 
     /// INVARIANT: the only function that sets keys. They are those of a document that was read whole, and serve for
     /// `max_stale_ms` from when it was asked for.
-    fn take_over(&mut self, document: &PostedDocument<'_>, keys: KeySet, now: Timestamp) -> Change {
+    fn adopt(&mut self, document: &SharedDocument<'_>, keys: KeySet, now: Timestamp) -> KeyChange {
         let asked_at = document.asked_at.min(now);
         let life_ms = document
             .fresh_for_s
@@ -483,81 +499,90 @@ impl RemoteKeys {
             .min(self.settings.cache_ms)
             .max(self.settings.refetch_interval_ms);
         // Whoever still misses a key in this set asks again.
-        self.is_wanted = false;
-        let before = self.held.take().map(|held| held.keys);
+        self.is_newer_requested = false;
+        let before = self.current.take().map(|current| current.keys);
         let keys = match &before {
-            Some(before) => keys.sharing_keys_of(before),
+            Some(before) => keys.reusing_keys_of(before),
             None => keys,
         };
         let is_any_gone = before.is_some_and(|before| !before.is_within(&keys));
-        self.held = Some(Held {
+        self.current = Some(FetchedKeys {
             keys,
             asked_at,
             refresh_at: asked_at.plus_ms(life_ms.saturating_mul(REFRESH_AT_PERCENT) / 100),
             ends_at: self.serves_until(asked_at),
         });
         match is_any_gone {
-            true => Change::SomeGone,
-            false => Change::NoneGone,
+            true => KeyChange::SomeRemoved,
+            false => KeyChange::NoneRemoved,
         }
     }
 
     /// Tells the other workers of a document, unless a newer one is there.
-    fn post(&mut self, document: &PostedDocument<'_>, now: Timestamp, board: &dyn SharedBoard) {
-        let (posted, version) = self.posted_control(now, board);
+    fn publish(&mut self, document: &SharedDocument<'_>, now: Timestamp, memory: &dyn SharedMemory) {
+        let (posted, version) = self.read_control(now, memory);
         if posted.document_at < document.asked_at {
             // Whoever cannot read it fetches for itself.
-            let _ = board.write(&self.slots.document, &document.encode());
+            let _ = memory.write(&self.slots.document, &document.encode());
         }
-        let control = Control {
+        let control = FetchControl {
             document_at: posted.document_at.max(document.asked_at),
             failures: 0,
             not_before: Timestamp::from_ms(0),
             ..posted
         };
-        self.release(control, version, board);
+        self.release(control, version, memory);
     }
 
-    fn fail(&mut self, now: Timestamp, board: &dyn SharedBoard) {
-        let (posted, version) = self.posted_control(now, board);
+    fn fail(&mut self, now: Timestamp, memory: &dyn SharedMemory) {
+        let (posted, version) = self.read_control(now, memory);
         self.control = posted;
-        if posted.holder != board.worker() {
+        if posted.holder != memory.worker() {
             // The lease has lapsed: what becomes of its successor counts.
             return;
         }
         let failures = posted.failures.saturating_add(1);
-        let control = Control {
+        let control = FetchControl {
             failures,
             not_before: now.plus_ms(backoff_ms(failures)),
             ..posted
         };
-        self.release(control, version, board);
+        self.release(control, version, memory);
     }
 
-    /// What the board says, or where it says nothing, what this worker knows; and which writing of it was read.
-    fn posted_control(&self, now: Timestamp, board: &dyn SharedBoard) -> (Control, Option<board::Version>) {
-        let posted = board.read(&self.slots.control);
+    /// What the memory says, or where it says nothing, what this worker knows; and which writing of it was read.
+    fn read_control(
+        &self,
+        now: Timestamp,
+        memory: &dyn SharedMemory,
+    ) -> (FetchControl, Option<shared_memory::EntryVersion>) {
+        let posted = memory.read(&self.slots.control);
         let version = posted.as_ref().map(|posted| posted.version);
         let control = posted
-            .and_then(|posted| Control::decode(&posted.bytes))
+            .and_then(|posted| FetchControl::decode(&posted.bytes))
             .unwrap_or(self.control);
         (control.possible_at(now, &self.bounds()), version)
     }
 
     /// Writes the control and gives up the lease, if it is still this worker's.
-    fn release(&mut self, control: Control, version: Option<board::Version>, board: &dyn SharedBoard) {
-        let is_ours = control.holder == board.worker();
+    fn release(
+        &mut self,
+        control: FetchControl,
+        version: Option<shared_memory::EntryVersion>,
+        memory: &dyn SharedMemory,
+    ) {
+        let is_ours = control.holder == memory.worker();
         self.control = match is_ours {
-            true => Control {
-                holder: Control::NONE.holder,
-                lease_ends_at: Control::NONE.lease_ends_at,
+            true => FetchControl {
+                holder: FetchControl::NONE.holder,
+                lease_ends_at: FetchControl::NONE.lease_ends_at,
                 ..control
             },
             false => control,
         };
         // A worker that has taken the lapsed lease will write what it finds.
-        let _ = board.replace(&self.slots.control, &self.control.encode(), version);
-        self.look_at = Timestamp::from_ms(0);
+        let _ = memory.replace(&self.slots.control, &self.control.encode(), version);
+        self.next_tick_at = Timestamp::from_ms(0);
     }
 
     fn serves_until(&self, asked_at: Timestamp) -> Timestamp {
@@ -587,8 +612,8 @@ impl RemoteKeys {
         wait_ms.min(KEY_WAIT_MS_MAX)
     }
 
-    fn bounds(&self) -> ControlBounds {
-        ControlBounds {
+    fn bounds(&self) -> FetchControlBounds {
+        FetchControlBounds {
             lease_ms: self.lease_ms(),
             backoff_ms: BACKOFF_MS_MAX,
         }

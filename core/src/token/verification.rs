@@ -21,12 +21,12 @@ use crate::jose::jws::Jws;
 use crate::jose::limits::TokenLimits;
 use crate::jose::signature::SignatureVerifier;
 use crate::reason::DenyReason;
-use candidates::Accepted;
+use candidates::AcceptedToken;
 use introspected::Endpoint;
 use picket_model::strict_json::Json;
 use picket_model::time::Timestamp;
 
-pub use introspected::Asked;
+pub use introspected::IntrospectionQuery;
 
 /// How many tokens are remembered as inactive, each of [`TokenLimits::bytes_max`] at most: 4 MiB in all by default.
 const INACTIVE_ENTRIES_MAX: NonZeroUsize = NonZeroUsize::new(256).unwrap();
@@ -42,7 +42,7 @@ pub struct TokenVerifier {
     sharing: ProviderSet,
     limits: TokenLimits,
     /// Bounded by the number of entries and [`TokenLimits::bytes_max`].
-    verified: Cache<KnownToken, Rc<VerifiedToken>>,
+    verified: Cache<CachedToken, Rc<VerifiedToken>>,
     /// Hashed whole, as callers choose them.
     inactive: Cache<Box<[u8]>, ()>,
     identity_headers: IdentityHeaders,
@@ -52,19 +52,19 @@ pub struct TokenVerifier {
     serial: u64,
 }
 
-/// What is known of a token when it arrives.
+/// The outcome of a verification that found no reason for a refusal.
 #[derive(Debug)]
-pub enum Sighting {
-    /// It is good.
+pub enum VerificationOutcome {
+    /// The token is valid.
     Verified(Rc<VerifiedToken>),
-    /// Its issuer is to be asked about it.
-    Unknown(Lookup),
+    /// The token's issuer must be asked about it.
+    NeedsIntrospection(IntrospectionLookup),
 }
 
-/// What is to be asked about a token.
+/// The introspection of a token.
 #[derive(Debug)]
-pub struct Lookup {
-    /// Whose token it would be.
+pub struct IntrospectionLookup {
+    /// The provider to ask.
     pub provider: ProviderIndex,
     /// See [`TokenVerifier::candidates`].
     pub(crate) candidates: ProviderSet,
@@ -74,7 +74,7 @@ pub struct Lookup {
 
 /// A token that passed.
 #[derive(Debug)]
-struct KnownToken {
+struct CachedToken {
     /// Kept beside the bytes, so that these need not be read when the entry makes room.
     tail: u64,
     bytes: Box<[u8]>,
@@ -127,7 +127,7 @@ impl PartialEq for dyn TokenKey + '_ {
 
 impl Eq for dyn TokenKey + '_ {}
 
-impl TokenKey for KnownToken {
+impl TokenKey for CachedToken {
     fn tail(&self) -> u64 {
         self.tail
     }
@@ -155,7 +155,7 @@ impl TokenKey for SentToken<'_> {
     }
 }
 
-impl From<SentToken<'_>> for KnownToken {
+impl From<SentToken<'_>> for CachedToken {
     fn from(token: SentToken<'_>) -> Self {
         Self {
             tail: token.tail(),
@@ -165,27 +165,27 @@ impl From<SentToken<'_>> for KnownToken {
     }
 }
 
-impl<'t> Borrow<dyn TokenKey + 't> for KnownToken {
+impl<'t> Borrow<dyn TokenKey + 't> for CachedToken {
     fn borrow(&self) -> &(dyn TokenKey + 't) {
         self
     }
 }
 
-impl Hash for KnownToken {
+impl Hash for CachedToken {
     fn hash<H: Hasher>(&self, state: &mut H) {
         let key: &dyn TokenKey = self;
         key.hash(state);
     }
 }
 
-impl PartialEq for KnownToken {
+impl PartialEq for CachedToken {
     fn eq(&self, other: &Self) -> bool {
         let (one, other): (&dyn TokenKey, &dyn TokenKey) = (self, other);
         one == other
     }
 }
 
-impl Eq for KnownToken {}
+impl Eq for CachedToken {}
 
 impl TokenVerifier {
     /// A verifier with an empty cache, which keeps of each token what `condition_claims` say.
@@ -231,7 +231,7 @@ impl TokenVerifier {
         of: Option<&[ProviderIndex]>,
         now: Timestamp,
         how: &mut Option<Verification>,
-    ) -> Result<Sighting, TokenError> {
+    ) -> Result<VerificationOutcome, TokenError> {
         let token = SentToken {
             bytes: credential.token,
             candidates: self.candidates(credential.source, of),
@@ -240,24 +240,24 @@ impl TokenVerifier {
         if let Some(known) = self.verified.get(&token as &dyn TokenKey, now) {
             *how = Some(Verification::Cached);
             claims::check_times(known.starts_at, known.ends_at, now)?;
-            return check_source(known, credential).map(|()| Sighting::Verified(Rc::clone(known)));
+            return check_source(known, credential).map(|()| VerificationOutcome::Verified(Rc::clone(known)));
         }
         let text = b64token(token.bytes)?;
         let endpoint = self.endpoint(credential.source, text, token.candidates)?;
         if let Endpoint::Alone(provider) = endpoint {
-            return self.look_up(provider, text, token.candidates, now);
+            return self.start_introspection(provider, text, token.candidates, now);
         }
         match (self.verify_new(text, token.candidates, now, how), endpoint) {
             (Ok(accepted), _) => {
                 let verified = self.remember(token, accepted, now);
-                check_source(&verified, credential).map(|()| Sighting::Verified(verified))
+                check_source(&verified, credential).map(|()| VerificationOutcome::Verified(verified))
             }
             (Err(error), Endpoint::AfterKeys(provider)) => {
                 // The endpoint answers this request; the next ones find the keys.
                 for provider in error.newer_keys_of.iter() {
-                    let _no_wait = self.want_keys(provider, now, now);
+                    let _no_wait = self.request_newer_keys(provider, now, now);
                 }
-                self.look_up(provider, text, token.candidates, now)
+                self.start_introspection(provider, text, token.candidates, now)
             }
             (Err(error), Endpoint::None | Endpoint::Alone(_)) => Err(error),
         }
@@ -270,7 +270,7 @@ impl TokenVerifier {
         candidates: ProviderSet,
         now: Timestamp,
         how: &mut Option<Verification>,
-    ) -> Result<Accepted, TokenError> {
+    ) -> Result<AcceptedToken, TokenError> {
         let jws = Jws::parse(token, &self.limits)?;
         let members = jws.header()?;
         let header = members.read()?;
@@ -312,16 +312,16 @@ impl TokenVerifier {
             starts_at: checked.starts_at,
             ends_at: checked.ends_at,
         };
-        Ok(Accepted {
+        Ok(AcceptedToken {
             token: Rc::new(token),
             keys_end_at: key.fetched_until,
             is_lasting: key.is_lasting,
         })
     }
 
-    fn remember(&mut self, token: SentToken<'_>, accepted: Accepted, now: Timestamp) -> Rc<VerifiedToken> {
+    fn remember(&mut self, token: SentToken<'_>, accepted: AcceptedToken, now: Timestamp) -> Rc<VerifiedToken> {
         let verified = accepted.token;
-        // INVARIANT: no entry outlives the fetched keys as they are now; see also `fetched_keys::end_gone`.
+        // INVARIANT: no entry outlives the fetched keys as they are now; see also `fetched_keys::remove_verified_with_removed_keys`.
         let unsettled_until = (!accepted.is_lasting).then(|| now.plus_ms(UNSETTLED_MS));
         let ends = accepted.keys_end_at.into_iter().chain(unsettled_until);
         let ends_at = ends.fold(verified.ends_at, Ord::min);
@@ -359,7 +359,7 @@ mod tests {
     #[test]
     fn tokens_are_one_key_only_if_they_are_the_same_to_the_last_byte() {
         let token = b"header.claims.signature";
-        let known = KnownToken::from(sent(token.as_slice()));
+        let known = CachedToken::from(sent(token.as_slice()));
         let is_known = |other: &[u8]| (&known as &dyn TokenKey) == (&sent(other) as &dyn TokenKey);
         assert!(is_known(token));
         for index in 0..token.len() {

@@ -6,7 +6,7 @@ use picket_model::decision::Effect;
 use picket_core::enforcement::Step;
 use picket_core::jose::TokenLimits;
 use picket_core::reason::DenyReason;
-use picket_core::token::remote_keys::answer::Answer;
+use picket_core::token::remote_keys::response::HttpResponse;
 use picket_model::access::Principal;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -158,7 +158,7 @@ fn an_answer_of_the_issuer_is_read_as_the_vectors_say() {
         answer["active"] = true.into();
         let headers = [(":status", &b"200"[..])];
         let body = answer.to_string();
-        let answer = Answer {
+        let answer = HttpResponse {
             headers: &headers,
             body: body.as_bytes(),
         };

@@ -4,7 +4,7 @@ use picket_core::enforcement::FilterConfiguration;
 use picket_core::enforcement::{Notes, PendingIntrospection, Permit, Step, Verdict, Verification, reply};
 use picket_core::reason::{DecidedBy, DenyReason};
 use picket_core::token::introspection::IntrospectionResult;
-use picket_core::token::remote_keys::answer::{Answer, FetchError};
+use picket_core::token::remote_keys::response::{FetchError, HttpResponse};
 use picket_model::decision::Effect;
 use proptest::collection::vec;
 use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop_assert, prop_assert_eq, prop_oneof, proptest};
@@ -72,7 +72,7 @@ fn active(changes: Value) -> String {
 
 fn tells(sidecar: &mut Sidecar, pending: PendingIntrospection, body: &str, caller: &Caller) -> (Step, Notes) {
     let headers = [(":status", &b"200"[..])];
-    let answer = Answer {
+    let answer = HttpResponse {
         headers: &headers,
         body: body.as_bytes(),
     };
@@ -320,7 +320,7 @@ fn an_answer_with_another_status_is_none_whatever_it_says() {
     ] {
         let pending = sidecar.introspects(&caller()).pending;
         let (headers, body) = ([(":status", status)], active(json!({})));
-        let answer = Answer {
+        let answer = HttpResponse {
             headers: &headers,
             body: body.as_bytes(),
         };
@@ -745,7 +745,7 @@ proptest! {
         let mut sidecar = sidecar();
         let pending = sidecar.introspects(&caller()).pending;
         let headers = [(":status", status.as_bytes())];
-        let (verdict, notes) = decided(sidecar.told(pending, Ok(Answer { headers: &headers, body: &body }), &caller()));
+        let (verdict, notes) = decided(sidecar.told(pending, Ok(HttpResponse { headers: &headers, body: &body }), &caller()));
         // A second reading, by another parser: of members with one name it takes the last, so these are counted besides.
         let read: Option<Value> = serde_json::from_slice(&body).ok();
         let is_good = read.is_some_and(|it| {

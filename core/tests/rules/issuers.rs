@@ -7,7 +7,7 @@ use picket_core::enforcement::FilterConfiguration;
 use picket_core::enforcement::{Step, Verification};
 use picket_core::jose::TokenAlgorithm;
 use picket_core::reason::DenyReason;
-use picket_core::token::remote_keys::answer::Answer;
+use picket_core::token::remote_keys::response::HttpResponse;
 use serde_json::{Value, json};
 
 use crate::key_sets::{jwk, signing_key};
@@ -262,7 +262,7 @@ fn told(sidecar: &mut Sidecar, caller: &Caller, answer: &Value) -> Step {
     let pending = sidecar.introspects(caller).pending;
     let headers = [(":status", &b"200"[..])];
     let body = answer.to_string();
-    let answer = Answer {
+    let answer = HttpResponse {
         headers: &headers,
         body: body.as_bytes(),
     };

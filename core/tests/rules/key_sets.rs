@@ -9,13 +9,13 @@ use std::collections::BTreeMap;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use p256::ecdsa::SigningKey;
-use picket_core::token::remote_keys::board::{BoardError, Posted, SharedBoard, Version};
+use picket_core::token::remote_keys::shared_memory::{EntryVersion, SharedEntry, SharedMemory, SharedMemoryError};
 use serde_json::{Value, json};
 
 /// The memory that the workers share, as Envoy keeps it: each writing has a number of its own.
 #[derive(Debug, Default)]
 pub(crate) struct Board {
-    slots: RefCell<BTreeMap<String, Posted>>,
+    slots: RefCell<BTreeMap<String, SharedEntry>>,
     writings: Cell<u32>,
     /// The host has none.
     is_missing: Cell<bool>,
@@ -23,20 +23,20 @@ pub(crate) struct Board {
 
 /// A worker's view of it.
 pub(crate) struct Seat<'b> {
-    board: &'b Board,
+    memory: &'b Board,
     worker: u64,
 }
 
 impl Board {
     pub(crate) fn seat(&self, worker: u64) -> Seat<'_> {
-        Seat { board: self, worker }
+        Seat { memory: self, worker }
     }
 
     fn put(&self, slot: &str, bytes: &[u8]) {
         self.writings.set(self.writings.get() + 1);
-        let posted = Posted {
+        let posted = SharedEntry {
             bytes: bytes.to_vec(),
-            version: Version(self.writings.get()),
+            version: EntryVersion(self.writings.get()),
         };
         self.slots.borrow_mut().insert(slot.to_owned(), posted);
     }
@@ -48,33 +48,33 @@ impl Board {
     }
 }
 
-impl SharedBoard for Seat<'_> {
+impl SharedMemory for Seat<'_> {
     fn worker(&self) -> u64 {
         self.worker
     }
 
-    fn read(&self, slot: &str) -> Option<Posted> {
-        let posted = self.board.slots.borrow().get(slot).cloned();
-        posted.filter(|_| !self.board.is_missing.get())
+    fn read(&self, slot: &str) -> Option<SharedEntry> {
+        let posted = self.memory.slots.borrow().get(slot).cloned();
+        posted.filter(|_| !self.memory.is_missing.get())
     }
 
-    fn replace(&self, slot: &str, bytes: &[u8], read: Option<Version>) -> Result<(), BoardError> {
-        let stands = self.board.slots.borrow().get(slot).map(|posted| posted.version);
-        match (self.board.is_missing.get(), stands == read) {
-            (true, _) => Err(BoardError::Unavailable),
-            (false, false) => Err(BoardError::Overtaken),
+    fn replace(&self, slot: &str, bytes: &[u8], read: Option<EntryVersion>) -> Result<(), SharedMemoryError> {
+        let stands = self.memory.slots.borrow().get(slot).map(|posted| posted.version);
+        match (self.memory.is_missing.get(), stands == read) {
+            (true, _) => Err(SharedMemoryError::Unavailable),
+            (false, false) => Err(SharedMemoryError::Overtaken),
             (false, true) => {
-                self.board.put(slot, bytes);
+                self.memory.put(slot, bytes);
                 Ok(())
             }
         }
     }
 
-    fn write(&self, slot: &str, bytes: &[u8]) -> Result<(), BoardError> {
-        if self.board.is_missing.get() {
-            return Err(BoardError::Unavailable);
+    fn write(&self, slot: &str, bytes: &[u8]) -> Result<(), SharedMemoryError> {
+        if self.memory.is_missing.get() {
+            return Err(SharedMemoryError::Unavailable);
         }
-        self.board.put(slot, bytes);
+        self.memory.put(slot, bytes);
         Ok(())
     }
 }

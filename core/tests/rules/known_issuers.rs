@@ -9,9 +9,9 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use picket_core::enforcement::{KeyFetch, Step};
-use picket_core::token::remote_keys::Progress;
-use picket_core::token::remote_keys::answer::Answer;
-use picket_core::token::remote_keys::board::SharedBoard;
+use picket_core::token::remote_keys::FetchProgress;
+use picket_core::token::remote_keys::response::HttpResponse;
+use picket_core::token::remote_keys::shared_memory::SharedMemory;
 use picket_model::access::Principal;
 use rsa::RsaPrivateKey;
 use rsa::pkcs1::EncodeRsaPrivateKey;
@@ -155,24 +155,27 @@ fn fetch_keys(sidecar: &mut Sidecar, document: &Value) {
     for (mut fetch, provider) in fetches.into_iter().zip(providers) {
         let metadata = json!({"issuer": provider["issuer"], "jwks_uri": "https://keys.example/jwks"});
         if provider["remote_keys"].get("discovery").is_some() {
-            let Progress::Next(next) = answer(sidecar, &fetch, &metadata, &seat) else {
+            let FetchProgress::Next(next) = answer(sidecar, &fetch, &metadata, &seat) else {
                 panic!("the metadata lead to no keys");
             };
             fetch.fetch = next;
         }
         let progress = answer(sidecar, &fetch, &keys, &seat);
-        assert!(matches!(progress, Progress::Fetched { keys: 1, .. }), "{progress:?}");
+        assert!(
+            matches!(progress, FetchProgress::Fetched { keys: 1, .. }),
+            "{progress:?}"
+        );
     }
 }
 
-fn answer(sidecar: &mut Sidecar, fetch: &KeyFetch, body: &Value, board: &dyn SharedBoard) -> Progress {
+fn answer(sidecar: &mut Sidecar, fetch: &KeyFetch, body: &Value, board: &dyn SharedMemory) -> FetchProgress {
     let now = sidecar.now();
     let body = body.to_string();
-    let answer = Answer {
+    let answer = HttpResponse {
         headers: &[(":status", b"200")],
         body: body.as_bytes(),
     };
-    sidecar.enforcer().key_set_answered(fetch, Ok(answer), now, board)
+    sidecar.enforcer().on_key_set(fetch, Ok(answer), now, board)
 }
 
 #[test]

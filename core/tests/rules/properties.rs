@@ -85,7 +85,7 @@ proptest! {
     fn any_headers_get_one_verdict_and_no_panic(headers in vec(header(), 0..12), ms in any::<u64>()) {
         let headers: Vec<_> = headers.iter().map(|(name, value)| (name.as_str(), value.as_slice())).collect();
         let arrival = Arrival { headers: &headers, connection: &Caller::new(), now: Timestamp::from_ms(ms) };
-        match enforcer(&configuration()).request_arrived(&arrival).0 {
+        match enforcer(&configuration()).on_request(&arrival).0 {
             Step::Decided(Err(refusal)) => {
                 let reply = reply(&refusal, "orders");
                 let is_visible = |value: &str| value.bytes().all(|b| (0x20..0x7f).contains(&b));
@@ -117,7 +117,7 @@ proptest! {
         headers.extend(fields.iter().map(|value| (header, value.as_slice())));
         let caller = Caller::new().peer("spiffe://example.org/gateway");
         let arrival = Arrival { headers: &headers, connection: &caller, now: Timestamp::from_ms(0) };
-        let step = enforcer(&document).request_arrived(&arrival).0;
+        let step = enforcer(&document).on_request(&arrival).0;
         // Nobody here is of the trust domain, and no token was sent.
         let refused = matches!(&step, Step::Decided(Err(refusal)) if refusal.reason.status() == 403);
         prop_assert!(refused, "{:?}", step);

@@ -10,13 +10,13 @@ use p256::pkcs8::EncodePrivateKey;
 use picket_core::dpop::{ProofMemory, SharedSecret};
 use picket_core::enforcement::FilterConfiguration;
 use picket_core::enforcement::{
-    Arrival, CallFailure, Connection, Enforcer, Introspection, Notes, PeerResult, Pending, PendingIntrospection,
-    PendingKeys, Permit, Refusal, Step, Verdict,
+    Arrival, CallFailure, Connection, Enforcer, Introspection, Notes, PeerResult, PendingDecision,
+    PendingIntrospection, PendingKeys, Permit, Refusal, Step, Verdict,
 };
 use picket_core::jose::signature::{SignatureVerifier, SoftwareVerifier};
 use picket_core::peer::{Peer, PeerError};
 use picket_core::reason::DenyReason;
-use picket_core::token::remote_keys::answer::{Answer, FetchError};
+use picket_core::token::remote_keys::response::{FetchError, HttpResponse};
 use picket_model::access::AccessRequest;
 use picket_model::decision::{Decision, Effect, Vary};
 use picket_model::thumbprint::CertificateThumbprint;
@@ -199,7 +199,7 @@ impl Sidecar {
             .iter()
             .map(|(name, value)| (name.as_str(), value.as_slice()))
             .collect();
-        self.enforcer.request_arrived(&Arrival {
+        self.enforcer.on_request(&Arrival {
             headers: &headers,
             connection: caller,
             now: self.now,
@@ -210,7 +210,7 @@ impl Sidecar {
     pub(crate) fn told(
         &mut self,
         pending: PendingIntrospection,
-        answer: Result<Answer<'_>, FetchError>,
+        answer: Result<HttpResponse<'_>, FetchError>,
         caller: &Caller,
     ) -> (Step, Notes) {
         let headers = self.headers_of(caller);
@@ -223,7 +223,7 @@ impl Sidecar {
             connection: caller,
             now: self.now,
         };
-        self.enforcer.introspection_answered(pending, answer, &arrival)
+        self.enforcer.on_introspection(pending, answer, &arrival)
     }
 
     /// The wait of a caller's request for keys is over.
@@ -238,7 +238,7 @@ impl Sidecar {
             connection: caller,
             now: self.now,
         };
-        self.enforcer.key_wait_over(pending, &arrival)
+        self.enforcer.on_keys(pending, &arrival)
     }
 
     fn headers_of(&self, caller: &Caller) -> Vec<(String, Vec<u8>)> {
@@ -275,7 +275,7 @@ impl Sidecar {
     }
 
     #[track_caller]
-    pub(crate) fn asks(&mut self, caller: &Caller) -> (AccessRequest, Pending) {
+    pub(crate) fn asks(&mut self, caller: &Caller) -> (AccessRequest, PendingDecision) {
         match self.sends(caller).0 {
             Step::Ask(question) => (question.request, question.pending),
             other @ (Step::Decided(_) | Step::Introspect(_) | Step::AwaitKeys(_)) => {
@@ -302,8 +302,8 @@ impl Sidecar {
         }
     }
 
-    pub(crate) fn answers(&mut self, pending: Pending, answer: Result<Decision, CallFailure>) -> Verdict {
-        self.enforcer.answer_arrived(pending, answer, self.now)
+    pub(crate) fn answers(&mut self, pending: PendingDecision, answer: Result<Decision, CallFailure>) -> Verdict {
+        self.enforcer.on_decision(pending, answer, self.now)
     }
 }
 

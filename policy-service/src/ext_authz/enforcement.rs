@@ -10,7 +10,7 @@ use std::time::Duration;
 use picket_core::dpop::{ProofMemory, SharedSecret};
 use picket_core::enforcement::FilterConfiguration;
 use picket_core::enforcement::{
-    Arrival, CallFailure, Connection, Enforcer, PeerResult, Question, Refusal, Step, Verdict,
+    Arrival, CallFailure, Connection, Enforcer, PeerResult, PolicyQuery, Refusal, Step, Verdict,
 };
 use picket_core::request::Caller;
 use picket_model::access::AccessRequest;
@@ -224,7 +224,7 @@ impl Worker {
     fn arrived(&self, request: &ExternalRequest) -> Step {
         let now = now();
         let mut enforcer = self.enforcer.borrow_mut();
-        let (step, notes) = enforcer.request_arrived(&Arrival {
+        let (step, notes) = enforcer.on_request(&Arrival {
             headers: &request.headers(),
             connection: &EnvoyConnection {
                 request,
@@ -238,8 +238,8 @@ impl Worker {
         step
     }
 
-    async fn ask(self: Rc<Self>, question: Question, check: Check) {
-        let Question { request, pending } = question;
+    async fn ask(self: Rc<Self>, question: PolicyQuery, check: Check) {
+        let PolicyQuery { request, pending } = question;
         let Check {
             caller,
             stopwatch,
@@ -252,7 +252,7 @@ impl Worker {
             // Envoy does not wait any more.
             () = response.closed() => return,
         };
-        let verdict = self.enforcer.borrow_mut().answer_arrived(pending, decision, now());
+        let verdict = self.enforcer.borrow_mut().on_decision(pending, decision, now());
         self.respond(response, &verdict);
     }
 

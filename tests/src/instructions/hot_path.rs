@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use super::sidecar::{DECISIONS_MAX, RULES, Request, Routes, Sidecar, token};
 
-/// The most times that a path is run: so many requests wait in [`answer_arrived`], however many are answered.
+/// The most times that a path is run: so many requests wait in [`on_decision`], however many are answered.
 pub const WAITING: u32 = 1_000;
 
 /// A function of `core`, or several that a request meets together.
@@ -57,7 +57,7 @@ impl HotPath {
             Self::RequestWarm => "request_warm",
             Self::TokenCold => "token_cold",
             Self::RequestAsked => "request_asked",
-            Self::AnswerArrived => "answer_arrived",
+            Self::AnswerArrived => "on_decision",
             Self::Refusal => "refusal",
         }
     }
@@ -74,7 +74,7 @@ impl HotPath {
             Self::RequestWarm => request_warm(times),
             Self::TokenCold => token_cold(times),
             Self::RequestAsked => request_asked(times),
-            Self::AnswerArrived => answer_arrived(times),
+            Self::AnswerArrived => on_decision(times),
             Self::Refusal => refusal(times),
         }
     }
@@ -142,7 +142,7 @@ fn request_asked(times: u32) -> Result<()> {
     Ok(())
 }
 
-fn answer_arrived(times: u32) -> Result<()> {
+fn on_decision(times: u32) -> Result<()> {
     let mut sidecar = Sidecar::new()?;
     let token = token(0);
     let mut waiting = Vec::new();

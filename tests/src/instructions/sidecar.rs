@@ -9,7 +9,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use picket_core::dpop::{ProofMemory, SharedSecret};
 use picket_core::enforcement::FilterConfiguration;
-use picket_core::enforcement::{Arrival, Connection, Enforcer, PeerResult, Pending, Permit, Step, reply};
+use picket_core::enforcement::{Arrival, Connection, Enforcer, PeerResult, PendingDecision, Permit, Step, reply};
 use picket_core::jose::TokenAlgorithm;
 use picket_core::jose::keys::VerificationKey;
 use picket_core::jose::signature::SignatureVerifier;
@@ -151,7 +151,7 @@ impl Sidecar {
     }
 
     fn sends(&mut self, request: &Request) -> Step {
-        let (step, _) = self.enforcer.request_arrived(&Arrival {
+        let (step, _) = self.enforcer.on_request(&Arrival {
             headers: &request.headers(),
             connection: &self.connection,
             now: Timestamp::from_s(NOW_S),
@@ -176,7 +176,7 @@ impl Sidecar {
     ///
     /// # Errors
     /// When it is not.
-    pub fn asks(&mut self, request: &Request) -> Result<Pending> {
+    pub fn asks(&mut self, request: &Request) -> Result<PendingDecision> {
         match self.sends(request) {
             Step::Ask(question) => Ok(question.pending),
             other @ (Step::Decided(_) | Step::Introspect(_) | Step::AwaitKeys(_)) => {
@@ -189,7 +189,7 @@ impl Sidecar {
     ///
     /// # Errors
     /// When it is refused all the same.
-    pub fn answers(&mut self, pending: Pending) -> Result<()> {
+    pub fn answers(&mut self, pending: PendingDecision) -> Result<()> {
         let decision = Decision {
             effect: Effect::Permit,
             decision_id: "0198c7a2-5f0e-7c3a-9d6b-0a1b2c3d4e5f".to_owned(),
@@ -205,7 +205,7 @@ impl Sidecar {
         };
         let verdict = self
             .enforcer
-            .answer_arrived(pending, Ok(decision), Timestamp::from_s(NOW_S));
+            .on_decision(pending, Ok(decision), Timestamp::from_s(NOW_S));
         look_at(&verdict.map_err(|refusal| anyhow!("expected a permit, got {refusal:?}"))?);
         Ok(())
     }

@@ -90,9 +90,8 @@ pub struct ProviderDocument {
     #[cfg_attr(feature = "schema", schemars(range(min = 0, max = CLOCK_SKEW_S_MAX), extend("default" = CLOCK_SKEW_S_DEFAULT)))]
     pub clock_skew_s: Option<u32>,
     /// The claim that names the principal: a name, or a JSON Pointer (RFC 6901). It must be a
-    /// string that is not empty.
+    /// string that is not empty. Default: `sub`.
     #[deserr(default)]
-    #[cfg_attr(feature = "schema", schemars(extend("default" = "sub")))]
     pub principal_claim: Option<String>,
     /// The claim that names the tenant: a name, or a JSON Pointer (RFC 6901). Default: none.
     #[deserr(default)]

@@ -13,11 +13,11 @@ use crate::jose::signature::SignatureVerifier;
 use crate::reason::DenyReason;
 use crate::token::claims::CheckedClaims;
 use crate::token::provider::{Provider, ProviderIndex, ProviderSet};
-use crate::token::remote_keys::NoKey;
+use crate::token::remote_keys::MissingKey;
 use crate::token::{TokenError, VerifiedToken, malformed};
 
 /// A token that a provider accepts.
-pub(super) struct Accepted {
+pub(super) struct AcceptedToken {
     pub(super) token: Rc<VerifiedToken>,
     /// Until when its key serves, where that was fetched.
     pub(super) keys_end_at: Option<Timestamp>,
@@ -31,7 +31,7 @@ pub(super) struct SigningKey {
     pub(super) key: Rc<VerificationKey>,
     /// Until when it serves, where it was fetched.
     pub(super) fetched_until: Option<Timestamp>,
-    /// See [`Accepted::is_lasting`].
+    /// See [`AcceptedToken::is_lasting`].
     pub(super) is_lasting: bool,
 }
 
@@ -147,8 +147,8 @@ fn check_with(
     let found = provider.keys.find(header.key_id, header.algorithm, now);
     let found = found.map_err(|error| {
         let stage = match error {
-            NoKey::Unknown => Stage::Key,
-            NoKey::Unavailable => Stage::KeysUnavailable,
+            MissingKey::Unknown => Stage::Key,
+            MissingKey::Unavailable => Stage::KeysUnavailable,
         };
         Failure::at(stage, not_verified(fetched_keys::refusal(error)))
     })?;

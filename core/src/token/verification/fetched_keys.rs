@@ -4,13 +4,13 @@ use std::rc::Rc;
 
 use picket_model::time::Timestamp;
 
-use super::{KnownToken, TokenVerifier};
+use super::{CachedToken, TokenVerifier};
 use crate::cache::Cache;
 use crate::reason::DenyReason;
 use crate::token::provider::{Provider, ProviderIndex, ProviderKeys};
-use crate::token::remote_keys::answer::{Answer, FetchError};
-use crate::token::remote_keys::board::SharedBoard;
-use crate::token::remote_keys::{Change, Fetch, KeyWait, NoKey, Progress, RemoteKeys};
+use crate::token::remote_keys::response::{FetchError, HttpResponse};
+use crate::token::remote_keys::shared_memory::SharedMemory;
+use crate::token::remote_keys::{Fetch, FetchProgress, KeyChange, KeyWait, MissingKey, RemoteKeys};
 use crate::token::{TokenError, VerifiedToken};
 
 impl TokenVerifier {
@@ -21,45 +21,45 @@ impl TokenVerifier {
     }
 
     /// Takes over the keys that other workers have posted.
-    pub fn start_key_sets(&mut self, now: Timestamp, board: &dyn SharedBoard) {
+    pub fn start_key_sets(&mut self, now: Timestamp, memory: &dyn SharedMemory) {
         for (index, keys) in remote(&mut self.providers) {
-            let change = keys.start(now, board);
-            end_gone(&mut self.verified, index, keys, change);
+            let change = keys.start(now, memory);
+            remove_verified_with_removed_keys(&mut self.verified, index, keys, change);
         }
     }
 
     /// Takes over the keys that other workers have posted, and says what this one is to fetch.
-    pub fn tick_key_sets(&mut self, now: Timestamp, board: &dyn SharedBoard) -> Vec<(ProviderIndex, Fetch)> {
+    pub fn tick_key_sets(&mut self, now: Timestamp, memory: &dyn SharedMemory) -> Vec<(ProviderIndex, Fetch)> {
         let mut fetches = Vec::new();
         for (index, keys) in remote(&mut self.providers) {
-            let (fetch, change) = keys.tick(now, board);
-            end_gone(&mut self.verified, index, keys, change);
+            let (fetch, change) = keys.tick(now, memory);
+            remove_verified_with_removed_keys(&mut self.verified, index, keys, change);
             fetches.extend(fetch.map(|fetch| (index, fetch)));
         }
         fetches
     }
 
     /// Takes the answer to a fetch of this number and provider.
-    pub fn key_set_answered(
+    pub fn on_key_set(
         &mut self,
         (provider, fetch): (ProviderIndex, u64),
-        answer: Result<Answer<'_>, FetchError>,
+        answer: Result<HttpResponse<'_>, FetchError>,
         now: Timestamp,
-        board: &dyn SharedBoard,
-    ) -> Progress {
+        memory: &dyn SharedMemory,
+    ) -> FetchProgress {
         let Some((index, keys)) = remote(&mut self.providers).find(|(index, _)| *index == provider) else {
-            return Progress::Late;
+            return FetchProgress::Late;
         };
-        let (progress, change) = keys.answered(fetch, answer, now, board);
-        end_gone(&mut self.verified, index, keys, change);
+        let (progress, change) = keys.on_response(fetch, answer, now, memory);
+        remove_verified_with_removed_keys(&mut self.verified, index, keys, change);
         progress
     }
 
     /// Has a provider's keys fetched again for a request that arrived at `since`, as
     /// [`RemoteKeys::want`].
-    pub fn want_keys(&mut self, provider: ProviderIndex, since: Timestamp, now: Timestamp) -> Option<KeyWait> {
+    pub fn request_newer_keys(&mut self, provider: ProviderIndex, since: Timestamp, now: Timestamp) -> Option<KeyWait> {
         let keys = self.providers.get_mut(provider)?.keys.remote_mut()?;
-        keys.want(since, now)
+        keys.request_newer(since, now)
     }
 
     /// Whether a request need not wait on for a provider's keys, as [`RemoteKeys::is_over`].
@@ -81,8 +81,8 @@ impl TokenVerifier {
             .providers
             .get(token.provider)
             .and_then(|provider| provider.keys.remote());
-        keys.ok_or(NoKey::Unavailable)
-            .and_then(|keys| keys.still_holds(key, now))
+        keys.ok_or(MissingKey::Unavailable)
+            .and_then(|keys| keys.check_serving(key, now))
             .map_err(refusal)
     }
 }
@@ -91,15 +91,15 @@ impl TokenVerifier {
 /// ones might.
 pub(super) fn not_verified(error: TokenError, keys: &ProviderKeys, provider: ProviderIndex) -> TokenError {
     match keys.remote() {
-        Some(_) => error.for_want_of_keys(provider),
+        Some(_) => error.with_newer_keys_of(provider),
         None => error,
     }
 }
 
-pub(super) fn refusal(error: NoKey) -> TokenError {
+pub(super) fn refusal(error: MissingKey) -> TokenError {
     match error {
-        NoKey::Unknown => TokenError::new(DenyReason::TokenKeyUnknown, "no key fits `kid` and `alg`"),
-        NoKey::Unavailable => TokenError::new(
+        MissingKey::Unknown => TokenError::new(DenyReason::TokenKeyUnknown, "no key fits `kid` and `alg`"),
+        MissingKey::Unavailable => TokenError::new(
             DenyReason::KeySetUnavailable,
             "the provider's keys have not been fetched, or too long ago",
         ),
@@ -113,16 +113,16 @@ fn remote(providers: &mut [Provider]) -> impl Iterator<Item = (ProviderIndex, &m
 
 /// INVARIANT: no token in the cache was verified with a fetched key that is not in its provider's set. Those whose key is
 /// gone end here; those whose key is still there stay, at no cost to the requests that bring them.
-fn end_gone(
-    verified: &mut Cache<KnownToken, Rc<VerifiedToken>>,
+fn remove_verified_with_removed_keys(
+    verified: &mut Cache<CachedToken, Rc<VerifiedToken>>,
     provider: ProviderIndex,
     keys: &RemoteKeys,
-    change: Change,
+    change: KeyChange,
 ) {
     match change {
-        Change::NoneGone => {}
-        Change::SomeGone => verified.end_where(|_, token| {
-            let is_gone = token.fetched_key.as_ref().is_some_and(|key| !keys.holds(key));
+        KeyChange::NoneRemoved => {}
+        KeyChange::SomeRemoved => verified.end_where(|_, token| {
+            let is_gone = token.fetched_key.as_ref().is_some_and(|key| !keys.contains(key));
             token.provider == provider && is_gone
         }),
     }

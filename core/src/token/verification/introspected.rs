@@ -6,17 +6,17 @@ use std::rc::Rc;
 use picket_model::strict_json::{Json, Members};
 use picket_model::time::Timestamp;
 
-use super::{Lookup, SentToken, Sighting, TokenKey, TokenVerifier, claims};
+use super::{IntrospectionLookup, SentToken, TokenKey, TokenVerifier, VerificationOutcome, claims};
 use crate::jose::jws::{Jws, check_length};
 use crate::reason::DenyReason;
-use crate::token::introspection::{self, Activity, AnswerError, IntrospectionResult};
+use crate::token::introspection::{self, Activity, IntrospectionError, IntrospectionResult};
 use crate::token::provider::{Provider, ProviderIndex, ProviderSet};
-use crate::token::remote_keys::answer::{Answer, FetchError};
+use crate::token::remote_keys::response::{FetchError, HttpResponse};
 use crate::token::{TokenError, VerifiedToken, malformed};
 
 /// What of a question is kept until its answer.
 #[derive(Clone, Copy, Debug)]
-pub struct Asked<'t> {
+pub struct IntrospectionQuery<'t> {
     /// The whole token.
     pub token: &'t [u8],
     /// Whose endpoint was asked.
@@ -27,7 +27,7 @@ pub struct Asked<'t> {
     pub at: Timestamp,
 }
 
-impl<'t> Asked<'t> {
+impl<'t> IntrospectionQuery<'t> {
     fn sent(&self) -> SentToken<'t> {
         SentToken {
             bytes: self.token,
@@ -89,20 +89,20 @@ impl TokenVerifier {
     ///
     /// # Errors
     /// When it is known to be inactive, or there is nothing to ask with.
-    pub(super) fn look_up(
+    pub(super) fn start_introspection(
         &mut self,
         provider: ProviderIndex,
         token: &str,
         candidates: ProviderSet,
         now: Timestamp,
-    ) -> Result<Sighting, TokenError> {
+    ) -> Result<VerificationOutcome, TokenError> {
         if self.inactive.get(token.as_bytes(), now).is_some() {
             return Err(inactive());
         }
         let settings = self.providers.get(provider).and_then(|one| one.keys.introspection());
         let request = settings.and_then(|settings| settings.request(token));
         let request = request.ok_or_else(|| unavailable("the client has no secret"))?;
-        Ok(Sighting::Unknown(Lookup {
+        Ok(VerificationOutcome::NeedsIntrospection(IntrospectionLookup {
             provider,
             candidates,
             request,
@@ -113,10 +113,10 @@ impl TokenVerifier {
     ///
     /// # Errors
     /// [`TokenError`] with the reason for the caller.
-    pub fn introspection_answered(
+    pub fn on_introspection(
         &mut self,
-        asked: &Asked<'_>,
-        answer: Result<Answer<'_>, FetchError>,
+        asked: &IntrospectionQuery<'_>,
+        answer: Result<HttpResponse<'_>, FetchError>,
         now: Timestamp,
     ) -> (Result<Rc<VerifiedToken>, TokenError>, IntrospectionResult) {
         match introspection::read(answer, &self.limits) {
@@ -125,13 +125,13 @@ impl TokenVerifier {
                 self.remember_inactive(asked);
                 (Err(inactive()), IntrospectionResult::Inactive)
             }
-            Err(AnswerError { result, detail }) => (Err(unavailable(detail)), result),
+            Err(IntrospectionError { result, detail }) => (Err(unavailable(detail)), result),
         }
     }
 
     fn activated(
         &mut self,
-        asked: &Asked<'_>,
+        asked: &IntrospectionQuery<'_>,
         members: &Members<'_>,
         now: Timestamp,
     ) -> (Result<Rc<VerifiedToken>, TokenError>, IntrospectionResult) {
@@ -153,7 +153,7 @@ impl TokenVerifier {
     /// its end or the provider's limit, whichever comes first.
     fn accept(
         &mut self,
-        asked: &Asked<'_>,
+        asked: &IntrospectionQuery<'_>,
         members: &Members<'_>,
         now: Timestamp,
     ) -> Result<Rc<VerifiedToken>, TokenError> {
@@ -197,7 +197,7 @@ impl TokenVerifier {
         Ok(token)
     }
 
-    fn remember_inactive(&mut self, asked: &Asked<'_>) {
+    fn remember_inactive(&mut self, asked: &IntrospectionQuery<'_>) {
         match self.sharing.is_empty() {
             true => self.verified.remove(&asked.sent() as &dyn TokenKey),
             // Other rules may have taken it among other candidates.

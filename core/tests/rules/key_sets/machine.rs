@@ -1,11 +1,11 @@
 //! The state machine of one key set, in several workers.
 
 use picket_core::jose::TokenAlgorithm;
-use picket_core::token::remote_keys::answer::{Answer, DOCUMENT_BYTES_MAX, FetchError, FetchResult};
-use picket_core::token::remote_keys::board::{BoardError, Posted, SharedBoard, Version};
 use picket_core::token::remote_keys::location::{AllowedSchemes, Location, MetadataKind};
+use picket_core::token::remote_keys::response::{DOCUMENT_BYTES_MAX, FetchError, FetchResult, HttpResponse};
+use picket_core::token::remote_keys::shared_memory::{EntryVersion, SharedEntry, SharedMemory, SharedMemoryError};
 use picket_core::token::remote_keys::{
-    Change, Fetch, KeySetOrigin, KeyWait, NoKey, Progress, RemoteKeySettings, RemoteKeys,
+    Fetch, FetchProgress, KeyChange, KeySetOrigin, KeyWait, MissingKey, RemoteKeySettings, RemoteKeys,
 };
 use picket_model::problems::Problem;
 use picket_model::time::Timestamp;
@@ -55,9 +55,9 @@ fn discovered() -> RemoteKeySettings {
     }
 }
 
-/// Workers with one board and one clock.
+/// Workers with one memory and one clock.
 struct World {
-    board: Board,
+    memory: Board,
     workers: Vec<RemoteKeys>,
     now: Timestamp,
 }
@@ -65,7 +65,7 @@ struct World {
 impl World {
     fn new(settings: &RemoteKeySettings, workers: usize) -> Self {
         Self {
-            board: Board::default(),
+            memory: Board::default(),
             workers: (0..workers).map(|_| RemoteKeys::new(settings.clone())).collect(),
             now: Timestamp::from_s(1_800_000_000),
         }
@@ -76,7 +76,7 @@ impl World {
     }
 
     fn tick(&mut self, worker: usize) -> Option<Fetch> {
-        let seat = self.board.seat(worker as u64 + 1);
+        let seat = self.memory.seat(worker as u64 + 1);
         self.workers[worker].tick(self.now, &seat).0
     }
 
@@ -90,28 +90,33 @@ impl World {
         })
     }
 
-    fn answered(&mut self, worker: usize, fetch: &Fetch, answer: Result<Answer<'_>, FetchError>) -> (Progress, Change) {
-        let seat = self.board.seat(worker as u64 + 1);
-        self.workers[worker].answered(fetch.number, answer, self.now, &seat)
+    fn on_response(
+        &mut self,
+        worker: usize,
+        fetch: &Fetch,
+        answer: Result<HttpResponse<'_>, FetchError>,
+    ) -> (FetchProgress, KeyChange) {
+        let seat = self.memory.seat(worker as u64 + 1);
+        self.workers[worker].on_response(fetch.number, answer, self.now, &seat)
     }
 
-    fn brings(&mut self, worker: usize, fetch: &Fetch, body: &str) -> Progress {
+    fn brings(&mut self, worker: usize, fetch: &Fetch, body: &str) -> FetchProgress {
         self.brings_with(worker, fetch, &[], body)
     }
 
-    fn brings_with(&mut self, worker: usize, fetch: &Fetch, headers: &[(&str, &str)], body: &str) -> Progress {
+    fn brings_with(&mut self, worker: usize, fetch: &Fetch, headers: &[(&str, &str)], body: &str) -> FetchProgress {
         let mut all = vec![(":status", &b"200"[..])];
         all.extend(headers.iter().map(|(name, value)| (*name, value.as_bytes())));
-        let answer = Answer {
+        let answer = HttpResponse {
             headers: &all,
             body: body.as_bytes(),
         };
-        self.answered(worker, fetch, Ok(answer)).0
+        self.on_response(worker, fetch, Ok(answer)).0
     }
 
     fn fails(&mut self, worker: usize, fetch: &Fetch) {
-        let progress = self.answered(worker, fetch, Err(FetchError::EndpointUnreachable)).0;
-        assert_eq!(progress, Progress::Failed(FetchError::EndpointUnreachable));
+        let progress = self.on_response(worker, fetch, Err(FetchError::EndpointUnreachable)).0;
+        assert_eq!(progress, FetchProgress::Failed(FetchError::EndpointUnreachable));
     }
 
     /// Fetches this set by the first worker.
@@ -119,24 +124,24 @@ impl World {
         let fetch = self.tick(0).unwrap();
         assert!(matches!(
             self.brings(0, &fetch, &key_set(numbers)),
-            Progress::Fetched { .. }
+            FetchProgress::Fetched { .. }
         ));
         self
     }
 
-    fn finds(&self, worker: usize, number: u8) -> Result<(), NoKey> {
+    fn finds(&self, worker: usize, number: u8) -> Result<(), MissingKey> {
         let id = format!("k{number}");
         let found = self.workers[worker].find(Some(&id), TokenAlgorithm::Es256, self.now);
         found.map(|_| ())
     }
 
     /// A request arrives whose key is unknown.
-    fn want(&mut self, worker: usize) -> Option<KeyWait> {
+    fn request_newer(&mut self, worker: usize) -> Option<KeyWait> {
         self.want_since(worker, self.now)
     }
 
     fn want_since(&mut self, worker: usize, since: Timestamp) -> Option<KeyWait> {
-        self.workers[worker].want(since, self.now)
+        self.workers[worker].request_newer(since, self.now)
     }
 
     fn is_over(&self, worker: usize, wait: &KeyWait) -> bool {
@@ -144,8 +149,8 @@ impl World {
     }
 }
 
-fn has(keys: usize) -> Progress {
-    Progress::Fetched {
+fn has(keys: usize) -> FetchProgress {
+    FetchProgress::Fetched {
         keys,
         left_out: Default::default(),
     }
@@ -154,16 +159,16 @@ fn has(keys: usize) -> Progress {
 #[test]
 fn keys_are_there_when_they_were_fetched_and_not_before() {
     let mut world = World::new(&settings(), 1);
-    assert_eq!(world.finds(0, 1), Err(NoKey::Unavailable));
+    assert_eq!(world.finds(0, 1), Err(MissingKey::Unavailable));
     let fetch = world.tick(0).unwrap();
     assert_eq!(
         (fetch.cluster.as_str(), fetch.timeout_ms, &fetch.location),
         ("issuer", 5_000, &location("https://keys.example/jwks"))
     );
-    assert_eq!(world.finds(0, 1), Err(NoKey::Unavailable));
+    assert_eq!(world.finds(0, 1), Err(MissingKey::Unavailable));
     assert_eq!(world.brings(0, &fetch, &key_set(&[1, 2])), has(2));
     assert_eq!((world.finds(0, 1), world.finds(0, 2)), (Ok(()), Ok(())));
-    assert_eq!(world.finds(0, 3), Err(NoKey::Unknown));
+    assert_eq!(world.finds(0, 3), Err(MissingKey::Unknown));
 }
 
 #[test]
@@ -182,23 +187,23 @@ fn one_worker_fetches_for_all() {
     }
 }
 
-/// A worker that has read the board before the others wrote.
+/// A worker that has read the memory before the others wrote.
 struct Hasty<'b>(Seat<'b>);
 
-impl SharedBoard for Hasty<'_> {
+impl SharedMemory for Hasty<'_> {
     fn worker(&self) -> u64 {
         self.0.worker()
     }
 
-    fn read(&self, _: &str) -> Option<Posted> {
+    fn read(&self, _: &str) -> Option<SharedEntry> {
         None
     }
 
-    fn replace(&self, slot: &str, bytes: &[u8], read: Option<Version>) -> Result<(), BoardError> {
+    fn replace(&self, slot: &str, bytes: &[u8], read: Option<EntryVersion>) -> Result<(), SharedMemoryError> {
         self.0.replace(slot, bytes, read)
     }
 
-    fn write(&self, slot: &str, bytes: &[u8]) -> Result<(), BoardError> {
+    fn write(&self, slot: &str, bytes: &[u8]) -> Result<(), SharedMemoryError> {
         self.0.write(slot, bytes)
     }
 }
@@ -208,7 +213,7 @@ fn of_workers_that_see_an_empty_board_at_once_one_fetches() {
     let mut world = World::new(&settings(), 1);
     let mut other = RemoteKeys::new(settings());
     assert!(world.tick(0).is_some());
-    assert_eq!(other.tick(world.now, &Hasty(world.board.seat(9))).0, None);
+    assert_eq!(other.tick(world.now, &Hasty(world.memory.seat(9))).0, None);
 }
 
 #[test]
@@ -216,17 +221,17 @@ fn a_new_worker_starts_on_what_is_there() {
     let mut world = World::new(&settings(), 2).with_keys(&[1]);
     world.later_ms(1);
     let mut fresh = RemoteKeys::new(settings());
-    assert_eq!(fresh.start(world.now, &world.board.seat(9)), Change::NoneGone);
+    assert_eq!(fresh.start(world.now, &world.memory.seat(9)), KeyChange::NoneRemoved);
     assert!(fresh.find(Some("k1"), TokenAlgorithm::Es256, world.now).is_ok());
-    assert_eq!(fresh.tick(world.now, &world.board.seat(9)).0, None);
+    assert_eq!(fresh.tick(world.now, &world.memory.seat(9)).0, None);
     // Another source has another set.
     let mut other = RemoteKeys::new(RemoteKeySettings {
         cluster: "other".to_owned(),
         ..settings()
     });
-    let _ = other.start(world.now, &world.board.seat(9));
+    let _ = other.start(world.now, &world.memory.seat(9));
     let found = other.find(Some("k1"), TokenAlgorithm::Es256, world.now);
-    assert_eq!(found.map(|_| ()), Err(NoKey::Unavailable));
+    assert_eq!(found.map(|_| ()), Err(MissingKey::Unavailable));
 }
 
 #[test]
@@ -240,22 +245,22 @@ fn a_worker_that_died_blocks_the_others_for_its_lease_only() {
     world.later_ms(TICK_MS);
     let mut slow = world.workers[0].clone();
     let (headers, body) = ([(":status", &b"200"[..])], key_set(&[2]));
-    let answer = Answer {
+    let answer = HttpResponse {
         headers: &headers,
         body: body.as_bytes(),
     };
     let progress = slow
-        .answered(lost.number, Ok(answer), world.now, &world.board.seat(1))
+        .on_response(lost.number, Ok(answer), world.now, &world.memory.seat(1))
         .0;
-    assert_eq!(progress, Progress::Late);
+    assert_eq!(progress, FetchProgress::Late);
     assert_eq!(world.tick(0), None);
-    assert_eq!(world.brings(0, &lost, &body), Progress::Late);
+    assert_eq!(world.brings(0, &lost, &body), FetchProgress::Late);
     world.later_ms(TICK_MS);
     assert_eq!((world.tick(0), world.tick(1)), (None, None));
     assert_eq!((world.finds(0, 1), world.finds(1, 1)), (Ok(()), Ok(())));
     assert_eq!(
         (world.finds(0, 2), world.finds(1, 2)),
-        (Err(NoKey::Unknown), Err(NoKey::Unknown))
+        (Err(MissingKey::Unknown), Err(MissingKey::Unknown))
     );
 }
 
@@ -285,7 +290,7 @@ fn failures_are_spaced_out_to_a_minute() {
     let mut fetch = world.tick(0).unwrap();
     for expected_ms in [1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 60_000, 60_000] {
         world.fails(0, &fetch);
-        assert_eq!(world.finds(0, 1), Err(NoKey::Unavailable));
+        assert_eq!(world.finds(0, 1), Err(MissingKey::Unavailable));
         let (waited_ms, next) = world.tick_until_fetch(0, 120_000).unwrap();
         assert_eq!(waited_ms, expected_ms);
         fetch = next;
@@ -316,11 +321,11 @@ fn stale_keys_serve_for_a_bounded_time() {
     world.now = start.plus_ms(MAX_STALE_MS - 1);
     assert_eq!((world.finds(0, 1), world.finds(1, 1)), (Ok(()), Ok(())));
     world.later_ms(1);
-    assert_eq!(world.finds(0, 1), Err(NoKey::Unavailable));
-    assert_eq!(world.finds(1, 1), Err(NoKey::Unavailable));
+    assert_eq!(world.finds(0, 1), Err(MissingKey::Unavailable));
+    assert_eq!(world.finds(1, 1), Err(MissingKey::Unavailable));
     // A worker that comes now does not start on them.
     let mut fresh = RemoteKeys::new(settings());
-    let _ = fresh.start(world.now, &world.board.seat(9));
+    let _ = fresh.start(world.now, &world.memory.seat(9));
     assert_eq!(fresh.asked_at(), None);
     // And when the endpoint is back, they are back.
     let (_, fetch) = world.tick_until_fetch(0, 61_000).unwrap();
@@ -338,7 +343,7 @@ fn an_unknown_key_is_asked_for_at_a_bounded_rate() {
         while world.now < start.plus_ms(60_000) {
             world.later_ms(TICK_MS);
             for worker in 0..3 {
-                world.want(worker);
+                world.request_newer(worker);
                 if let Some(fetch) = world.tick(worker) {
                     begun_at.push(world.now.as_ms() - start.as_ms());
                     world.brings(worker, &fetch, &key_set(&[1]));
@@ -375,10 +380,10 @@ fn made_up_keys_hold_up_a_new_one_for_no_longer_than_it_waits() {
         loop {
             let is_rotated = world.now >= start.plus_ms(after_ms);
             // A stranger's, in each millisecond.
-            world.want(0);
+            world.request_newer(0);
             if is_rotated && valid.is_none() {
-                assert_eq!(world.finds(1, 2), Err(NoKey::Unknown));
-                valid = world.want(1).map(|wait| (world.now, wait));
+                assert_eq!(world.finds(1, 2), Err(MissingKey::Unknown));
+                valid = world.request_newer(1).map(|wait| (world.now, wait));
             }
             if world.now >= next_tick {
                 next_tick = world.now.plus_ms(TICK_MS);
@@ -414,11 +419,11 @@ fn a_request_waits_for_a_set_that_was_asked_for_after_its_arrival() {
     let mut world = World::new(&settings(), 2).with_keys(&[1]);
     world.later_ms(UNKNOWN_KEY_INTERVAL_MS);
     assert!(world.tick(1).is_none());
-    world.want(0);
+    world.request_newer(0);
     let under_way = world.tick(0).unwrap();
     world.later_ms(10);
     let since = world.now;
-    let wait = world.want(1).unwrap();
+    let wait = world.request_newer(1).unwrap();
     assert!(world.tick(1).is_none() && !world.is_over(1, &wait));
     // An older set is tried, and waited on.
     world.brings(0, &under_way, &key_set(&[1]));
@@ -452,7 +457,7 @@ fn a_request_waits_for_a_bounded_time() {
     ] {
         let mut world = World::new(&settings, 1);
         let fetch = world.tick(0).unwrap();
-        let wait = world.want(0).expect("the first set is waited for as well");
+        let wait = world.request_newer(0).expect("the first set is waited for as well");
         world.later_ms(expected_ms - 1);
         assert!(!world.is_over(0, &wait));
         world.later_ms(1);
@@ -474,18 +479,18 @@ fn nobody_waits_for_an_endpoint_that_is_down() {
             world = world.with_keys(first);
             world.later_ms(UNKNOWN_KEY_INTERVAL_MS);
         }
-        let wait = world.want(0).unwrap();
+        let wait = world.request_newer(0).unwrap();
         let fetch = world.tick(0).unwrap();
         world.fails(0, &fetch);
         assert!(!world.is_over(0, &wait), "one failure is no more than bad luck");
         let (_, fetch) = world.tick_until_fetch(0, 2_000).unwrap();
         world.fails(0, &fetch);
         assert!(world.is_over(0, &wait));
-        assert_eq!(world.want(0), None);
+        assert_eq!(world.request_newer(0), None);
         let (_, fetch) = world.tick_until_fetch(0, 60_000).unwrap();
         world.brings(0, &fetch, &key_set(&[1]));
         world.later_ms(1);
-        assert!(world.want(0).is_some());
+        assert!(world.request_newer(0).is_some());
     }
 }
 
@@ -494,14 +499,17 @@ fn a_new_key_is_found_soon_after_it_was_missed() {
     let mut world = World::new(&settings(), 2).with_keys(&[1]);
     world.later_ms(UNKNOWN_KEY_INTERVAL_MS);
     let _ = world.tick(1);
-    assert_eq!(world.finds(1, 2), Err(NoKey::Unknown));
-    assert!(world.want(1).is_some());
+    assert_eq!(world.finds(1, 2), Err(MissingKey::Unknown));
+    assert!(world.request_newer(1).is_some());
     let fetch = world.tick(1).unwrap();
     world.brings(1, &fetch, &key_set(&[2]));
-    assert_eq!((world.finds(1, 2), world.finds(1, 1)), (Ok(()), Err(NoKey::Unknown)));
+    assert_eq!(
+        (world.finds(1, 2), world.finds(1, 1)),
+        (Ok(()), Err(MissingKey::Unknown))
+    );
     // The other worker misses it as well, and finds it at its next tick, without a fetch.
-    assert_eq!(world.finds(0, 2), Err(NoKey::Unknown));
-    let wait = world.want(0).unwrap();
+    assert_eq!(world.finds(0, 2), Err(MissingKey::Unknown));
+    let wait = world.request_newer(0).unwrap();
     assert!(!world.is_over(0, &wait));
     assert_eq!(world.tick(0), None);
     assert!(world.is_over(0, &wait));
@@ -516,7 +524,7 @@ fn a_failing_endpoint_is_not_asked_more_often_because_a_key_is_unknown() {
     let mut world = World::new(&settings(), 1).with_keys(&[1]);
     for expected_ms in [2_000, 2_000, 2_000, 4_000, 8_000, 16_000] {
         world.later_ms(TICK_MS);
-        world.want(0);
+        world.request_newer(0);
         let (waited_ms, fetch) = world.tick_until_fetch(0, 120_000).unwrap();
         assert_eq!(waited_ms + TICK_MS, expected_ms);
         world.fails(0, &fetch);
@@ -548,14 +556,16 @@ fn a_document_that_is_no_key_set_replaces_nothing() {
         let mut world = World::new(&settings(), 2).with_keys(&[1]);
         let (_, fetch) = world.tick_until_fetch(0, CACHE_MS).unwrap();
         match world.brings(0, &fetch, &document) {
-            Progress::Failed(error) => assert_eq!(error.result(), FetchResult::Invalid, "{document}"),
-            other @ (Progress::Next(_) | Progress::Fetched { .. } | Progress::Late) => panic!("{document}: {other:?}"),
+            FetchProgress::Failed(error) => assert_eq!(error.result(), FetchResult::Invalid, "{document}"),
+            other @ (FetchProgress::Next(_) | FetchProgress::Fetched { .. } | FetchProgress::Late) => {
+                panic!("{document}: {other:?}")
+            }
         }
         world.later_ms(TICK_MS);
         let _ = world.tick(1);
         for worker in 0..2 {
             let found = (world.finds(worker, 1), world.finds(worker, 2));
-            assert_eq!(found, (Ok(()), Err(NoKey::Unknown)), "{document}");
+            assert_eq!(found, (Ok(()), Err(MissingKey::Unknown)), "{document}");
         }
     }
 }
@@ -575,7 +585,7 @@ fn a_bad_key_does_not_take_the_good_ones_with_it() {
         twin,
         jwk(2),
     ]});
-    let Progress::Fetched { keys, left_out } = world.brings(0, &fetch, &document.to_string()) else {
+    let FetchProgress::Fetched { keys, left_out } = world.brings(0, &fetch, &document.to_string()) else {
         panic!("refused");
     };
     let paths: Vec<_> = left_out
@@ -597,7 +607,7 @@ fn discovery_finds_the_set_where_the_metadata_say() {
     );
     let metadata = json!({"issuer": ISSUER, "jwks_uri": "https://keys.example/k?v=2"}).to_string();
     world.later_ms(4_000);
-    let Progress::Next(next) = world.brings(0, &fetch, &metadata) else {
+    let FetchProgress::Next(next) = world.brings(0, &fetch, &metadata) else {
         panic!("no second fetch");
     };
     assert_eq!(
@@ -605,9 +615,12 @@ fn discovery_finds_the_set_where_the_metadata_say() {
         (location("https://keys.example/k?v=2"), "issuer")
     );
     // The answer to the first question is none to the second.
-    assert_eq!(world.brings(0, &fetch, &key_set(&[2])), Progress::Late);
+    assert_eq!(world.brings(0, &fetch, &key_set(&[2])), FetchProgress::Late);
     assert_eq!(world.brings(0, &next, &key_set(&[1])), has(1));
-    assert_eq!((world.finds(0, 1), world.finds(0, 2)), (Ok(()), Err(NoKey::Unknown)));
+    assert_eq!(
+        (world.finds(0, 1), world.finds(0, 2)),
+        (Ok(()), Err(MissingKey::Unknown))
+    );
     // What was true was true when the first question was asked.
     assert_eq!(world.workers[0].asked_at(), Some(Timestamp::from_s(1_800_000_000)));
 }
@@ -623,8 +636,10 @@ fn metadata_of_another_issuer_lead_nowhere() {
         let mut world = World::new(&discovered(), 1);
         let fetch = world.tick(0).unwrap();
         match world.brings(0, &fetch, &metadata.to_string()) {
-            Progress::Failed(error) => assert_eq!(error.result(), FetchResult::Invalid, "{metadata}"),
-            other @ (Progress::Next(_) | Progress::Fetched { .. } | Progress::Late) => panic!("{metadata}: {other:?}"),
+            FetchProgress::Failed(error) => assert_eq!(error.result(), FetchResult::Invalid, "{metadata}"),
+            other @ (FetchProgress::Next(_) | FetchProgress::Fetched { .. } | FetchProgress::Late) => {
+                panic!("{metadata}: {other:?}")
+            }
         }
         let (waited_ms, fetch) = world.tick_until_fetch(0, 60_000).unwrap();
         assert_eq!(
@@ -640,32 +655,32 @@ fn a_status_other_than_200_is_a_failure() {
         let mut world = World::new(&settings(), 1);
         let fetch = world.tick(0).unwrap();
         let (headers, body) = ([(":status", status.as_bytes())], key_set(&[1]));
-        let answer = Answer {
+        let answer = HttpResponse {
             headers: &headers,
             body: body.as_bytes(),
         };
-        let progress = world.answered(0, &fetch, Ok(answer)).0;
+        let progress = world.on_response(0, &fetch, Ok(answer)).0;
         assert_eq!(
             progress,
-            Progress::Failed(FetchError::EndpointStatus(status.parse().unwrap()))
+            FetchProgress::Failed(FetchError::EndpointStatus(status.parse().unwrap()))
         );
-        assert_eq!(world.finds(0, 1), Err(NoKey::Unavailable));
+        assert_eq!(world.finds(0, 1), Err(MissingKey::Unavailable));
     }
 }
 
 #[test]
 fn what_a_stranger_wrote_into_the_board_is_not_believed() {
     let mut world = World::new(&settings(), 1).with_keys(&[1]);
-    let (control, document) = (world.board.slot("control"), world.board.slot("document"));
+    let (control, document) = (world.memory.slot("control"), world.memory.slot("document"));
     // A document from the end of time, with another key, and a control that claims all of the future.
     let mut forged = u64::MAX.to_le_bytes().to_vec();
     forged.extend(u64::MAX.to_le_bytes());
     forged.extend(key_set(&[2]).into_bytes());
     for bytes in [&[0xff; 48][..], &[0xff; 47], b"", b"x"] {
-        world.board.put(&control, bytes);
-        world.board.put(&document, &forged);
+        world.memory.put(&control, bytes);
+        world.memory.put(&document, &forged);
         let mut fresh = RemoteKeys::new(settings());
-        let seat = world.board.seat(9);
+        let seat = world.memory.seat(9);
         let fetch = fresh.tick(world.now, &seat).0;
         assert_eq!(fresh.asked_at(), None, "{bytes:?}");
         assert!(fetch.is_some(), "it holds nobody up: {bytes:?}");
@@ -676,24 +691,27 @@ fn what_a_stranger_wrote_into_the_board_is_not_believed() {
     let head: Vec<u8> = at.iter().chain(&u64::MAX.to_le_bytes()).copied().collect();
     let numbers = [0, 0, 0, 0, 0, world.now.plus_ms(1).as_ms()];
     let bytes: Vec<u8> = numbers.into_iter().flat_map(u64::to_le_bytes).collect();
-    world.board.put(&control, &bytes);
-    world.board.put(&document, &[head, secret.into_bytes()].concat());
+    world.memory.put(&control, &bytes);
+    world.memory.put(&document, &[head, secret.into_bytes()].concat());
     world.later_ms(2_000);
     assert_eq!(world.tick(0), None);
-    assert_eq!((world.finds(0, 1), world.finds(0, 2)), (Ok(()), Err(NoKey::Unknown)));
+    assert_eq!(
+        (world.finds(0, 1), world.finds(0, 2)),
+        (Ok(()), Err(MissingKey::Unknown))
+    );
 }
 
 #[test]
 fn without_shared_memory_each_worker_fetches_for_itself() {
     let mut world = World::new(&settings(), 2);
-    world.board.is_missing.set(true);
+    world.memory.is_missing.set(true);
     for worker in 0..2 {
         let fetch = world.tick(worker).unwrap();
         assert_eq!(world.tick(worker), None);
         world.brings(worker, &fetch, &key_set(&[1]));
         assert_eq!(world.finds(worker, 1), Ok(()));
         world.later_ms(UNKNOWN_KEY_INTERVAL_MS - TICK_MS);
-        assert!(world.want(worker).is_some());
+        assert!(world.request_newer(worker).is_some());
         assert_eq!(world.tick(worker), None);
         world.later_ms(TICK_MS);
         assert!(world.tick(worker).is_some());
@@ -705,7 +723,7 @@ fn without_a_clock_nothing_is_begun_and_nothing_serves() {
     let mut world = World::new(&settings(), 1).with_keys(&[1]);
     let now = world.now;
     world.now = Timestamp::from_ms(u64::MAX);
-    assert_eq!((world.tick(0), world.finds(0, 1)), (None, Err(NoKey::Unavailable)));
+    assert_eq!((world.tick(0), world.finds(0, 1)), (None, Err(MissingKey::Unavailable)));
     world.now = now;
     assert_eq!(world.finds(0, 1), Ok(()));
 }
@@ -722,7 +740,7 @@ fn a_clock_that_is_set_back_does_not_make_keys_younger() {
     world.later_ms(1_000);
     let _ = world.tick(0);
     world.later_ms(MAX_STALE_MS);
-    assert_eq!(world.finds(0, 1), Err(NoKey::Unavailable));
+    assert_eq!(world.finds(0, 1), Err(MissingKey::Unavailable));
 }
 
 #[test]
@@ -750,14 +768,14 @@ fn it_says_when_a_key_is_gone() {
         world.later_ms(CACHE_MS);
         let fetch = world.tick(0).unwrap();
         let (headers, body) = ([(":status", &b"200"[..])], key_set(numbers));
-        let answer = Answer {
+        let answer = HttpResponse {
             headers: &headers,
             body: body.as_bytes(),
         };
-        world.answered(0, &fetch, Ok(answer)).1
+        world.on_response(0, &fetch, Ok(answer)).1
     };
-    assert_eq!(turn(&[2, 1]), Change::NoneGone);
-    assert_eq!(turn(&[1, 2, 3]), Change::NoneGone);
-    assert_eq!(turn(&[2, 3]), Change::SomeGone);
-    assert_eq!(turn(&[2, 3]), Change::NoneGone);
+    assert_eq!(turn(&[2, 1]), KeyChange::NoneRemoved);
+    assert_eq!(turn(&[1, 2, 3]), KeyChange::NoneRemoved);
+    assert_eq!(turn(&[2, 3]), KeyChange::SomeRemoved);
+    assert_eq!(turn(&[2, 3]), KeyChange::NoneRemoved);
 }

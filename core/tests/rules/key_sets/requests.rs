@@ -4,8 +4,8 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use p256::pkcs8::EncodePrivateKey;
 use picket_core::enforcement::{KeyFetch, Step, Verification, reply};
 use picket_core::reason::{DecidedBy, DenyReason};
-use picket_core::token::remote_keys::Progress;
-use picket_core::token::remote_keys::answer::{Answer, FetchError};
+use picket_core::token::remote_keys::FetchProgress;
+use picket_core::token::remote_keys::response::{FetchError, HttpResponse};
 use picket_model::decision::Effect;
 use proptest::collection::vec;
 use proptest::prelude::{Just, ProptestConfig, Strategy, prop_assert, prop_oneof, proptest};
@@ -66,7 +66,7 @@ fn by(number: u8) -> Caller {
 
 /// Sidecars as the workers of one proxy.
 struct Workers {
-    board: Board,
+    memory: Board,
     workers: Vec<Sidecar>,
 }
 
@@ -77,7 +77,7 @@ impl Workers {
 
     fn with(document: &Value, count: usize) -> Self {
         Self {
-            board: Board::default(),
+            memory: Board::default(),
             workers: (0..count).map(|_| Sidecar::with(document)).collect(),
         }
     }
@@ -88,28 +88,26 @@ impl Workers {
 
     fn tick(&mut self, worker: usize) -> Vec<KeyFetch> {
         let now = self.workers[worker].now();
-        let seat = self.board.seat(worker as u64 + 1);
+        let seat = self.memory.seat(worker as u64 + 1);
         self.workers[worker].enforcer().tick(now, &seat)
     }
 
-    fn answered(&mut self, worker: usize, fetch: &KeyFetch, answer: Result<&str, FetchError>) -> Progress {
+    fn answered(&mut self, worker: usize, fetch: &KeyFetch, answer: Result<&str, FetchError>) -> FetchProgress {
         let now = self.workers[worker].now();
         let headers = [(":status", &b"200"[..])];
-        let answer = answer.map(|body| Answer {
+        let answer = answer.map(|body| HttpResponse {
             headers: &headers,
             body: body.as_bytes(),
         });
-        let seat = self.board.seat(worker as u64 + 1);
-        self.workers[worker]
-            .enforcer()
-            .key_set_answered(fetch, answer, now, &seat)
+        let seat = self.memory.seat(worker as u64 + 1);
+        self.workers[worker].enforcer().on_key_set(fetch, answer, now, &seat)
     }
 
     /// Fetches a set now, which must be due.
     fn fetches(&mut self, worker: usize, numbers: &[u8]) {
         let fetch = self.tick(worker).pop().unwrap();
         let progress = self.answered(worker, &fetch, Ok(&key_set(numbers)));
-        assert!(matches!(progress, Progress::Fetched { .. }), "{progress:?}");
+        assert!(matches!(progress, FetchProgress::Fetched { .. }), "{progress:?}");
     }
 
     fn verification(&mut self, number: u8) -> Option<(Verification, bool)> {
@@ -482,7 +480,7 @@ fn a_key_id_that_no_key_has_leads_to_a_fetch_whatever_was_tried() {
     key["keys"][0]["kid"] = Value::Null;
     let fetch = workers.tick(0).pop().unwrap();
     let progress = workers.answered(0, &fetch, Ok(&key.to_string()));
-    assert!(matches!(progress, Progress::Fetched { .. }), "{progress:?}");
+    assert!(matches!(progress, FetchProgress::Fetched { .. }), "{progress:?}");
     workers.later_ms(REFETCH_INTERVAL_MS);
     workers.workers[0].permits(&by(1));
     assert_eq!(workers.tick(0), []);
@@ -618,7 +616,7 @@ proptest! {
                 Event::Brings(worker, numbers) => {
                     if let Some((asked_at, fetch)) = under_way[worker].take() {
                         let progress = workers.answered(worker, &fetch, Ok(&key_set(&numbers)));
-                        if matches!(progress, Progress::Fetched { .. }) {
+                        if matches!(progress, FetchProgress::Fetched { .. }) {
                             good.push((asked_at, numbers));
                         }
                     }
@@ -626,7 +624,7 @@ proptest! {
                 Event::BringsGarbage(worker) => {
                     if let Some((_, fetch)) = under_way[worker].take() {
                         let progress = workers.answered(worker, &fetch, Ok("{\"keys\":[]}"));
-                        let is_refused = matches!(progress, Progress::Failed(_) | Progress::Late);
+                        let is_refused = matches!(progress, FetchProgress::Failed(_) | FetchProgress::Late);
                         prop_assert!(is_refused);
                     }
                 }

@@ -1,6 +1,6 @@
 //! The answer to an HTTP call, as the host gives it in the call's callback.
 
-use picket_core::token::remote_keys::answer::{Answer, DOCUMENT_BYTES_MAX, FetchError};
+use picket_core::token::remote_keys::response::{DOCUMENT_BYTES_MAX, FetchError, HttpResponse};
 use proxy_wasm::hostcalls;
 use proxy_wasm::types::{BufferType, MapType};
 
@@ -9,15 +9,15 @@ use crate::host::{HeaderMap, HostFailure};
 /// Reads the answer to an HTTP call and passes it to `take`, as it borrows from host memory.
 ///
 /// `headers` and `body_bytes` are the arguments of the callback.
-pub(crate) fn with_http_answer<T>(
+pub(crate) fn with_http_response<T>(
     headers: usize,
     body_bytes: usize,
-    take: impl FnOnce(Result<Answer<'_>, FetchError>) -> T,
+    take: impl FnOnce(Result<HttpResponse<'_>, FetchError>) -> T,
 ) -> T {
-    let read = ReadAnswer::read(headers, body_bytes);
+    let read = ReadResponse::read(headers, body_bytes);
     let headers = read.as_ref().map(|read| read.headers.headers());
     take(match (&read, &headers) {
-        (Ok(read), Ok(Ok(headers))) => Ok(Answer {
+        (Ok(read), Ok(Ok(headers))) => Ok(HttpResponse {
             headers,
             body: &read.body,
         }),
@@ -27,12 +27,12 @@ pub(crate) fn with_http_answer<T>(
 }
 
 /// The bytes of an answer, as the host gave them.
-struct ReadAnswer {
+struct ReadResponse {
     headers: HeaderMap,
     body: Vec<u8>,
 }
 
-impl ReadAnswer {
+impl ReadResponse {
     fn read(headers: usize, body_bytes: usize) -> Result<Self, HostFailure> {
         // No headers: the connection broke, or the host gave up.
         if headers == 0 {

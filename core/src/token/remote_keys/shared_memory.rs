@@ -7,45 +7,45 @@ use std::fmt;
 
 use picket_model::time::Timestamp;
 
-use super::answer::DOCUMENT_BYTES_MAX;
+use super::response::DOCUMENT_BYTES_MAX;
 
 /// Memory that the workers of one proxy share, kept by the host.
-pub trait SharedBoard {
+pub trait SharedMemory {
     /// A number that no other worker of this proxy has; never 0.
     fn worker(&self) -> u64;
 
     /// What stands in a slot. `None`: nothing, or the host has no such memory.
-    fn read(&self, slot: &str) -> Option<Posted>;
+    fn read(&self, slot: &str) -> Option<SharedEntry>;
 
     /// Writes a slot if it has not changed since it was read; `None`: if there was nothing.
     ///
     /// # Errors
-    /// [`BoardError`].
-    fn replace(&self, slot: &str, bytes: &[u8], read: Option<Version>) -> Result<(), BoardError>;
+    /// [`SharedMemoryError`].
+    fn replace(&self, slot: &str, bytes: &[u8], read: Option<EntryVersion>) -> Result<(), SharedMemoryError>;
 
     /// Writes a slot, whatever stands there.
     ///
     /// # Errors
-    /// [`BoardError::Unavailable`].
-    fn write(&self, slot: &str, bytes: &[u8]) -> Result<(), BoardError>;
+    /// [`SharedMemoryError::Unavailable`].
+    fn write(&self, slot: &str, bytes: &[u8]) -> Result<(), SharedMemoryError>;
 }
 
 /// The content of a slot.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Posted {
+pub struct SharedEntry {
     /// What was written.
     pub bytes: Vec<u8>,
     /// Which writing it is.
-    pub version: Version,
+    pub version: EntryVersion,
 }
 
 /// Which writing of a slot was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Version(pub u32);
+pub struct EntryVersion(pub u32);
 
 /// Why nothing was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum BoardError {
+pub enum SharedMemoryError {
     /// Another worker has written since.
     #[error("another worker was first")]
     Overtaken,
@@ -81,7 +81,7 @@ impl Slots {
 
 /// Who fetches, and how it went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Control {
+pub(super) struct FetchControl {
     /// The worker that fetches; 0: none.
     pub(super) holder: u64,
     /// Until then nobody else fetches.
@@ -96,7 +96,7 @@ pub(super) struct Control {
     pub(super) document_at: Timestamp,
 }
 
-impl Control {
+impl FetchControl {
     pub(super) const NONE: Self = Self {
         holder: 0,
         lease_ends_at: Timestamp::from_ms(0),
@@ -133,7 +133,7 @@ impl Control {
     }
 
     /// Without times that cannot be: those of a clock that has been set back since, or of a stranger.
-    pub(super) fn possible_at(self, now: Timestamp, bounds: &ControlBounds) -> Self {
+    pub(super) fn possible_at(self, now: Timestamp, bounds: &FetchControlBounds) -> Self {
         let possible = |time: Timestamp, ahead_ms: u64| match time > now.plus_ms(ahead_ms + CLOCK_TOLERANCE_MS) {
             true => Timestamp::from_ms(0),
             false => time,
@@ -150,14 +150,14 @@ impl Control {
 
 /// How far ahead a control's times may lie.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct ControlBounds {
+pub(super) struct FetchControlBounds {
     pub(super) lease_ms: u64,
     pub(super) backoff_ms: u64,
 }
 
 /// A document as it was fetched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct PostedDocument<'a> {
+pub(super) struct SharedDocument<'a> {
     /// When the fetch began: what is in it was true then, at the latest.
     pub(super) asked_at: Timestamp,
     /// For how long the endpoint said that it is fresh.
@@ -166,7 +166,7 @@ pub(super) struct PostedDocument<'a> {
     pub(super) body: &'a [u8],
 }
 
-impl<'a> PostedDocument<'a> {
+impl<'a> SharedDocument<'a> {
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(DOCUMENT_HEAD_BYTES + self.body.len());
         bytes.extend(self.asked_at.as_ms().to_le_bytes());
@@ -193,7 +193,7 @@ impl<'a> PostedDocument<'a> {
 mod tests {
     use super::*;
 
-    const BOUNDS: ControlBounds = ControlBounds {
+    const BOUNDS: FetchControlBounds = FetchControlBounds {
         lease_ms: 10_000,
         backoff_ms: 60_000,
     };
@@ -201,7 +201,7 @@ mod tests {
     #[test]
     fn what_is_written_is_read() {
         let at = Timestamp::from_ms;
-        let control = Control {
+        let control = FetchControl {
             holder: 7,
             lease_ends_at: at(1_001),
             attempted_at: at(1_000),
@@ -209,15 +209,15 @@ mod tests {
             failures: 3,
             document_at: at(999),
         };
-        assert_eq!(Control::decode(&control.encode()), Some(control));
+        assert_eq!(FetchControl::decode(&control.encode()), Some(control));
         assert_eq!(control.possible_at(at(1_000), &BOUNDS), control);
         for fresh_for_s in [None, Some(0), Some(600)] {
-            let document = PostedDocument {
+            let document = SharedDocument {
                 asked_at: at(1_000),
                 fresh_for_s,
                 body: b"{}",
             };
-            assert_eq!(PostedDocument::decode(&document.encode(), at(1_000)), Some(document));
+            assert_eq!(SharedDocument::decode(&document.encode(), at(1_000)), Some(document));
         }
     }
 
@@ -225,7 +225,7 @@ mod tests {
     fn what_cannot_be_is_not_believed() {
         let now = Timestamp::from_ms(1_000_000);
         let far = now.plus_ms(86_400_000);
-        let control = Control {
+        let control = FetchControl {
             holder: 7,
             lease_ends_at: far,
             attempted_at: far,
@@ -233,26 +233,26 @@ mod tests {
             failures: 3,
             document_at: far,
         };
-        let expected = Control {
+        let expected = FetchControl {
             holder: 7,
             failures: 3,
-            ..Control::NONE
+            ..FetchControl::NONE
         };
         assert_eq!(control.possible_at(now, &BOUNDS), expected);
-        assert_eq!(Control::decode(b""), None);
-        assert_eq!(Control::decode(&[0; CONTROL_BYTES + 1]), None);
-        let document = PostedDocument {
+        assert_eq!(FetchControl::decode(b""), None);
+        assert_eq!(FetchControl::decode(&[0; CONTROL_BYTES + 1]), None);
+        let document = SharedDocument {
             asked_at: far,
             fresh_for_s: None,
             body: b"{}",
         };
-        assert_eq!(PostedDocument::decode(&document.encode(), now), None);
-        let large = PostedDocument {
+        assert_eq!(SharedDocument::decode(&document.encode(), now), None);
+        let large = SharedDocument {
             asked_at: now,
             fresh_for_s: None,
             body: &[b' '; DOCUMENT_BYTES_MAX + 1],
         };
-        assert_eq!(PostedDocument::decode(&large.encode(), now), None);
-        assert_eq!(PostedDocument::decode(b"short", now), None);
+        assert_eq!(SharedDocument::decode(&large.encode(), now), None);
+        assert_eq!(SharedDocument::decode(b"short", now), None);
     }
 }

@@ -19,7 +19,7 @@ pub(crate) fn is_tls_failure(text: &str) -> bool {
 
 /// An answer of the endpoint.
 #[derive(Clone, Copy, Debug)]
-pub struct Answer<'a> {
+pub struct HttpResponse<'a> {
     /// All response headers, `:status` among them.
     pub headers: &'a [Header<'a>],
     /// The whole body, of at most [`DOCUMENT_BYTES_MAX`].
@@ -98,7 +98,7 @@ impl FetchError {
     }
 }
 
-impl<'a> Answer<'a> {
+impl<'a> HttpResponse<'a> {
     /// The body of an answer that is a good one, without a byte order mark, which readers may ignore (RFC 8259 §8.1).
     pub(in crate::token) fn document(&self) -> Result<&'a [u8], FetchError> {
         const OK: u16 = 200;
@@ -130,7 +130,7 @@ impl<'a> Answer<'a> {
         headers.filter(move |(have, _)| *have == name).map(|(_, value)| *value)
     }
 
-    /// For how long the answer is fresh, by `Cache-Control` and `Age` (RFC 9111 §4.2); the shortest of what it says, and
+    /// For how long the answer is fresh, by `Cache-FetchControl` and `Age` (RFC 9111 §4.2); the shortest of what it says, and
     /// nothing where it must not be stored. `None`: it does not say.
     pub(super) fn fresh_for_s(&self) -> Option<u64> {
         let text = |value: &'a [u8]| std::str::from_utf8(value).ok();
@@ -219,7 +219,7 @@ mod tests {
     fn freshness_is_the_shortest_that_the_headers_say() {
         let check = |headers: &[(&'static str, &'static str)], expected: Option<u64>| {
             let headers: Vec<Header<'_>> = headers.iter().map(|(name, value)| (*name, value.as_bytes())).collect();
-            let answer = Answer {
+            let answer = HttpResponse {
                 headers: &headers,
                 body: b"",
             };
@@ -273,7 +273,7 @@ mod tests {
     fn what_the_proxy_says_in_the_endpoints_place_is_told_apart() {
         let read = |status: &'static str, body: &str| {
             let headers = [(":status", status.as_bytes())];
-            let answer = Answer {
+            let answer = HttpResponse {
                 headers: &headers,
                 body: body.as_bytes(),
             };
@@ -299,7 +299,7 @@ mod tests {
     fn only_an_answer_with_status_200_and_of_bounded_length_is_read() {
         let read = |status: Option<&'static str>, body: &[u8]| {
             let headers: Vec<Header<'_>> = status.iter().map(|status| (":status", status.as_bytes())).collect();
-            Answer {
+            HttpResponse {
                 headers: &headers,
                 body,
             }
