@@ -1,9 +1,10 @@
-//! Access rules: what is refused or accepted whatever the route rule, on peer, principal, addresses, operation and conditions.
+//! Access rules refuse or accept requests before their route rule decides, by peer, principal, addresses, operation and
+//! conditions.
 //!
-//! They mean what the rules of Istio's AuthorizationPolicy mean
+//! They have the semantics of Istio's AuthorizationPolicy
 //! (<https://istio.io/latest/docs/reference/config/security/authorization-policy/>, and for conditions
-//! <https://istio.io/latest/docs/reference/config/security/conditions/>): rejection before acceptance, and where there are rules
-//! that accept, one must match. There are no regular expressions.
+//! <https://istio.io/latest/docs/reference/config/security/conditions/>): rejection comes before acceptance, and where there are
+//! rules that accept, one must match. There are no regular expressions.
 
 mod patterns;
 
@@ -34,11 +35,11 @@ pub struct AccessRules {
     pub audit: Vec<AccessRule>,
     /// As [`AccessRules::reject`], but a match is counted and nothing else.
     pub observed_reject: Vec<AccessRule>,
-    /// Rules that are to be added to [`AccessRules::accept`]: what would be refused then is counted.
+    /// Candidates for [`AccessRules::accept`]: a request that would be refused with them is counted.
     pub observed_accept: Option<Vec<AccessRule>>,
-    /// The claims that conditions look at; kept with each verified token.
+    /// The claims that conditions use. Their texts are cached with each verified token.
     pub claims: Vec<ClaimPath>,
-    /// Whose peers count: what one of another trust domain is called says nothing here.
+    /// The trust domains whose peers conditions can match.
     pub trust_domains: BTreeSet<TrustDomain>,
 }
 
@@ -52,12 +53,12 @@ pub struct AccessRule {
     pub from: Vec<Vec<Condition>>,
     /// The operations, likewise.
     pub to: Vec<Vec<Condition>>,
-    /// What must hold besides.
+    /// Further conditions that must all hold.
     pub when: Vec<Condition>,
 }
 
-/// What a request may be asked for. Where a request does not have it, no value matches, so that only lists of values that must not
-/// fit hold.
+/// A condition on one attribute of a request. An absent attribute matches no value, and so satisfies only
+/// [`Values::none_of`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Condition {
     /// The peer's SPIFFE ID.
@@ -68,9 +69,9 @@ pub enum Condition {
     ServiceAccount(Values<ServiceAccountName>),
     /// Issuer and subject of the token.
     Principal(Values<PrincipalPattern>),
-    /// Where the connection comes from.
+    /// The source address of the connection.
     ConnectionAddress(Values<Network>),
-    /// Where the request comes from, as `forwarded_for_trusted_hops` says.
+    /// The source address of the request, by `forwarded_for_trusted_hops`.
     SourceAddress(Values<Network>),
     /// The address that the connection was made to.
     DestinationAddress(Values<Network>),
@@ -90,48 +91,48 @@ pub enum Condition {
     Claim(ClaimIndex, Values<NamePattern>),
 }
 
-/// On which side a rule errs where a request can be read in more than one way.
+/// The safe side of a rule, for a request that can be read in several ways.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Polarity {
     /// A match refuses the request, or counts it: one reading that matches is enough.
     Rejecting,
-    /// A match lets the request go on: every reading must match.
+    /// A match accepts the request: every reading must match.
     Accepting,
 }
 
-/// Whether a request matches a condition, a rule or one of several, in Kleene's logic: what is unknown is neither.
+/// Whether a request matches a condition, a rule or one of several, in Kleene's three-valued logic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Match<U> {
-    /// It does not.
+    /// It does not match.
     No,
-    /// It has what the condition asks for, and nobody can tell what that is.
+    /// The attribute is present, and its value cannot be determined.
     Unknown(U),
-    /// It does.
+    /// It matches.
     Yes,
 }
 
 /// The values of a condition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Values<T> {
-    /// One of these must fit; empty: any, and none.
+    /// One of these must match; empty: any value, or none.
     pub any_of: Vec<T>,
-    /// None of these may fit.
+    /// None of these may match.
     pub none_of: Vec<T>,
 }
 
-/// What servers could read of a header that a request has several times, or in several spellings.
+/// The values that servers could read of a header that a request has several times, or in several spellings.
 #[derive(Debug)]
 pub(crate) struct Readings<R> {
     /// Each field by itself; never none.
     pub(crate) fields: Vec<R>,
     /// All fields as one.
     pub(crate) joined: Option<R>,
-    /// The parts of a field that the proxy may have joined: they count where it is a match that refuses.
+    /// The parts of a field that the proxy may have joined. They count for [`Polarity::Rejecting`].
     pub(crate) parts: Vec<R>,
 }
 
 impl AccessRules {
-    /// Whether no request is looked at.
+    /// Whether there are no rules at all.
     #[must_use]
     pub fn are_none(&self) -> bool {
         !self.decide() && !self.observe()
@@ -148,7 +149,7 @@ impl AccessRules {
 }
 
 impl AccessRule {
-    /// Whether a request matches, of which `condition` tells whether it matches a condition.
+    /// Whether a request matches. `condition` matches it with one condition.
     pub(crate) fn matches<U: Copy>(&self, condition: impl Fn(&Condition) -> Match<U>) -> Match<U> {
         let all_of = |conditions: &[Condition]| Match::all(conditions.iter().map(&condition));
         let one_of = |each: &[Vec<Condition>]| match each {
@@ -161,7 +162,7 @@ impl AccessRule {
 }
 
 impl<U: Copy> Match<U> {
-    /// Whether all match: what stands behind the first that does not is not asked.
+    /// Whether all match. Evaluation ends with the first that does not.
     pub(crate) fn all(each: impl IntoIterator<Item = Self>) -> Self {
         let mut all = Self::Yes;
         for one in each {
@@ -174,7 +175,7 @@ impl<U: Copy> Match<U> {
         all
     }
 
-    /// Whether one matches: what stands behind the first that does is not asked.
+    /// Whether one matches. Evaluation ends with the first that does.
     pub(crate) fn any(each: impl IntoIterator<Item = Self>) -> Self {
         let mut any = Self::No;
         for one in each {
@@ -198,12 +199,13 @@ impl<U> From<bool> for Match<U> {
 }
 
 impl<T> Values<T> {
-    /// Whether the values hold, `matches` telling of each whether it is the request's.
+    /// Whether a request satisfies the values. `matches` compares it with one of them.
     pub(crate) fn are_satisfied(&self, matches: impl Fn(&T) -> bool) -> bool {
         self.any_matches_value(&matches) && self.none_matches_value(&matches)
     }
 
-    /// Whether the values hold where an entry is read in two ways, of which the wide one matches wherever the strict one does.
+    /// Whether a request satisfies values that are compared in two ways. The wide way matches wherever the strict one does;
+    /// `polarity` says which is the safe one.
     pub(crate) fn are_satisfied_by_either_reading(
         &self,
         polarity: Polarity,
@@ -224,7 +226,7 @@ impl<T> Values<T> {
         !self.none_of.iter().any(matches)
     }
 
-    /// Whether the values hold of a request that has several readings; `matches` tells whether an entry matches a reading.
+    /// Whether a request with several readings satisfies the values. `matches` compares one of them with one reading.
     pub(crate) fn are_satisfied_by_readings<R>(
         &self,
         readings: &Readings<R>,
@@ -238,7 +240,7 @@ impl<T> Values<T> {
         let mut all = wholes.clone().chain(parts);
         match polarity {
             Polarity::Rejecting => all.any(any_matches_value) && wholes.any(none_matches_value),
-            // Values that are each accepted need not be accepted as one text; a text that must not fit is one all the same.
+            // Each field must match by itself, joined or not. A value that must not match may not be in the joined text either.
             Polarity::Accepting => fields.iter().all(any_matches_value) && all.all(none_matches_value),
         }
     }

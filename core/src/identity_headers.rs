@@ -66,24 +66,36 @@ impl IdentityHeaders {
         self.0.contains(&name)
     }
 
-    /// The headers that name a principal; made once for each verified token.
+    /// The headers that name a principal. They are made once for each verified token.
     pub(crate) fn of_principal(&self, principal: &Principal) -> Vec<(Cow<'static, str>, String)> {
+        // Exhaustive, so that another attribute gets a header, or a line here.
+        let Principal {
+            issuer,
+            subject,
+            tenant,
+            roles,
+            scopes,
+            actors,
+            acr: _,
+            amr: _,
+            auth_time_s: _,
+            session_id: _,
+            token_id: _,
+            issued_at_s: _,
+            expires_at_s: _,
+            is_bound: _,
+        } = principal;
         let mut headers = vec![
-            (ISSUER, header_value::encode(&principal.issuer)),
-            (SUBJECT, header_value::encode(&principal.subject)),
+            (ISSUER, header_value::encode(issuer)),
+            (SUBJECT, header_value::encode(subject)),
         ];
-        headers.extend(
-            principal
-                .tenant
-                .as_deref()
-                .map(|tenant| (TENANT, header_value::encode(tenant))),
-        );
-        for (name, list) in [(ROLES, &principal.roles), (SCOPES, &principal.scopes)] {
+        headers.extend(tenant.as_deref().map(|tenant| (TENANT, header_value::encode(tenant))));
+        for (name, list) in [(ROLES, roles), (SCOPES, scopes)] {
             if !list.is_empty() {
                 headers.push((name, header_value::encode_list(list)));
             }
         }
-        if let Some(actor) = principal.actors.first() {
+        if let Some(actor) = actors.first() {
             headers.push((ACTOR, header_value::encode(&actor.subject)));
         }
         headers.retain(|(name, _)| self.has(name));

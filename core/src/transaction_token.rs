@@ -174,12 +174,7 @@ impl TransactionTokens {
                 .or(peer)
                 .map(str::to_owned),
             req_wl: peer.map(str::to_owned),
-            tctx: principal.map(|principal| TransactionContext {
-                issuer: principal.issuer.clone(),
-                tenant: principal.tenant.clone(),
-                roles: principal.roles.clone(),
-                scopes: principal.scopes.clone(),
-            }),
+            tctx: principal.map(TransactionContext::from),
             rctx: RequesterContext {
                 route_rule: (*route_rule).to_owned(),
                 decision_id: decision_id.map(str::to_owned),
@@ -188,7 +183,36 @@ impl TransactionTokens {
     }
 }
 
-/// Reads a key as the environment holds it.
+impl From<&Principal> for TransactionContext {
+    fn from(principal: &Principal) -> Self {
+        // Exhaustive, so that another attribute is in the token, or in a line here.
+        let Principal {
+            issuer,
+            tenant,
+            roles,
+            scopes,
+            // The token's `sub`.
+            subject: _,
+            acr: _,
+            amr: _,
+            auth_time_s: _,
+            session_id: _,
+            token_id: _,
+            issued_at_s: _,
+            expires_at_s: _,
+            actors: _,
+            is_bound: _,
+        } = principal;
+        Self {
+            issuer: issuer.clone(),
+            tenant: tenant.clone(),
+            roles: roles.clone(),
+            scopes: scopes.clone(),
+        }
+    }
+}
+
+/// Reads a key in the form of the environment variable.
 ///
 /// # Errors
 /// [`KeyError`] when it is too short or not base64.

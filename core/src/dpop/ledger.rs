@@ -1,71 +1,70 @@
-//! Which proofs were used: each is remembered until it ends, within a bound (RFC 9449 §11.1).
+//! The ledger of used proofs: each is recorded until it expires, within a limit (RFC 9449 §11.1).
 //!
-//! A table of buckets, each of which is read, changed and written as one value: that is what a proxy's shared data can do,
-//! which never forgets a key and so needs a fixed number of them. Nothing that could still be used again makes room for
-//! another: a bucket that is full refuses.
+//! A table with a fixed number of buckets, each of which is read, changed and written as one value: the shared data of a
+//! proxy cannot remove a key. An entry that has not expired is never evicted: a full bucket refuses further proofs.
 
 use picket_model::thumbprint::KeyThumbprint;
 use picket_model::time::Timestamp;
 
 use super::mac::{SharedSecret, Use};
 
-/// The number of buckets. It never changes: in another table nobody would find what is remembered in this one.
+/// The number of buckets. It never changes: a table of another size would not find the entries of this one.
 pub const BUCKETS: u32 = 1024;
-/// Workers that change the same bucket at the same time wait for none: whoever comes late tries again. In each round one of
-/// them succeeds, so this is more than there are workers.
+/// The limit of attempts. Of workers that change a bucket at the same time one succeeds in each round, and the others try
+/// again: the limit exceeds the number of workers.
 const ROUNDS_MAX: u32 = 256;
 const TAG_BYTES: usize = 12;
 const ENTRY_BYTES: usize = TAG_BYTES + 4;
 
-/// Remembers proofs.
+/// Records used proofs.
 pub trait ProofLedger: std::fmt::Debug {
-    /// Remembers a proof until `ends_at`, if it is not remembered yet.
+    /// Records a proof until `ends_at`.
     ///
     /// # Errors
     /// [`LedgerError`]: the proof must be refused.
     fn remember(&mut self, proof: ProofId, ends_at: Timestamp, now: Timestamp) -> Result<(), LedgerError>;
 }
 
-/// Why a proof could not be remembered as a new one.
+/// Why a proof could not be recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LedgerError {
-    /// It is remembered: it was used before.
+    /// It was used before.
     Known,
-    /// There is no room.
+    /// The limit is reached.
     Full,
     /// The table could not be read or written.
     Unavailable,
 }
 
-/// A proof as the ledger knows it: a key's `jti`, hashed with the sidecar's secret, so that nobody can choose where it falls
-/// or find another that looks the same.
+/// The id of a proof in the ledger: thumbprint and `jti`, hashed with the sidecar's secret, so that no client can choose its
+/// bucket or find a collision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProofId {
     bucket: u32,
     tag: [u8; TAG_BYTES],
 }
 
-/// A bucket as it was read.
+/// The content of a bucket.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Bucket {
     /// Its entries.
     pub bytes: Vec<u8>,
-    /// Which writing of it this is; `None`: it has never been written.
+    /// Its version; `None`: it has never been written.
     pub version: Option<u32>,
 }
 
 /// Why a bucket was not written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WriteError {
-    /// Somebody else wrote it since it was read.
+    /// Another worker wrote it since it was read.
     Raced,
-    /// The store does not do what is asked of it.
+    /// The store failed.
     Unavailable,
 }
 
-/// Where buckets are kept, by their number below [`BUCKETS`].
+/// The storage of buckets, by their number below [`BUCKETS`].
 pub trait BucketStore: std::fmt::Debug {
-    /// Reads a bucket; `None`: the store does not answer.
+    /// Reads a bucket. `None`: the store failed.
     fn read(&self, bucket: u32) -> Option<Bucket>;
 
     /// Writes a bucket if its version is still the one that was read.
@@ -83,8 +82,8 @@ pub struct BucketLedger<S> {
 }
 
 impl ProofId {
-    /// The id of a proof by this key with this `jti`. Another key's proof with the same `jti` is another proof, so nobody can
-    /// use up those of somebody else.
+    /// The id of a proof by this key with this `jti`. The same `jti` with another key is another proof: clients cannot use up
+    /// each other's.
     #[must_use]
     pub(super) fn new(secret: &SharedSecret, key: &KeyThumbprint, proof_id: &str) -> Self {
         let mac = secret.mac(Use::ProofId, &key.0, proof_id.as_bytes());
@@ -97,7 +96,7 @@ impl ProofId {
 }
 
 impl<S: BucketStore> BucketLedger<S> {
-    /// A ledger of at most `entries_max` proofs, rounded up to a whole number for each bucket.
+    /// A ledger of at most `entries_max` proofs, rounded up to a multiple of [`BUCKETS`].
     #[must_use]
     pub fn new(store: S, entries_max: u32) -> Self {
         let bucket_entries_max = entries_max.div_ceil(BUCKETS).max(1);

@@ -1,4 +1,4 @@
-//! Access rules: what a request is asked for, read once and only where a rule asks.
+//! The evaluation of access rules. Each fact about a request is read once, and only where a rule needs it.
 
 use std::borrow::Cow;
 use std::cell::OnceCell;
@@ -18,7 +18,7 @@ use crate::request::{self, Header, RequestHead};
 use crate::source_address::{Network, SourceAddressError};
 
 const AUTHORITY: &str = ":authority";
-/// The headers of requests for which Envoy 1.40 has a place of their own (`ALL_INLINE_HEADERS` and the custom ones of its
+/// The headers of requests that Envoy 1.40 stores inline (`ALL_INLINE_HEADERS` and the custom ones of its
 /// extensions).
 const JOINED_HEADERS: [&str; 28] = [
     "accept",
@@ -51,11 +51,11 @@ const JOINED_HEADERS: [&str; 28] = [
     "x-forwarded-proto",
 ];
 
-/// What the details of two refusals say.
+// The details of two refusals.
 const NO_DESTINATION: &str = "the proxy gives no IP address of the connection's destination";
 const FOREIGN_PEER: &str = "the peer's trust domain is none of the filter's";
 
-/// What access rules say that do not decide.
+/// The matches of access rules that do not decide.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ObservedAccess {
     /// A rule of `access.observe.reject` matches: the request would be refused.
@@ -66,7 +66,7 @@ pub struct ObservedAccess {
     pub is_audited: bool,
 }
 
-/// Whether the access rules let the request go on to its route rule's decision.
+/// Checks a request against the access rules.
 pub(super) fn check(
     rules: &AccessRules,
     arrival: &Arrival<'_>,
@@ -89,8 +89,7 @@ pub(super) fn check(
     let path = head.target.path_for_rules();
     notes.access = facts.observed(&path);
     let refused = facts.refused(&path);
-    // Servers read the path differently: where the rules do not say the same of each reading,
-    // nobody knows which one is meant.
+    // Servers read the path in different ways: the rules must give the same result for each.
     let reason = |refused: Option<(DenyReason, Option<Unknown>)>| refused.map(|(reason, _)| reason);
     if path_readings.any_differs(reason(refused), |other| reason(facts.refused(other))) {
         return Err(Refusal::malformed(TargetError::OtherReading));
@@ -106,16 +105,16 @@ pub(super) fn check(
     }
 }
 
-/// What a request has, and nobody can tell what it is. To take it for absent would let a caller choose to be nobody.
+/// A fact that is present and cannot be determined. As an absent fact, a caller could avoid rules about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Unknown {
     /// A peer that proves nothing now, or one of a foreign trust domain.
     Peer,
-    /// Where the connection comes from.
+    /// The source address of the connection.
     ConnectionAddress,
-    /// Where the request comes from.
+    /// The source address of the request.
     SourceAddress,
-    /// What the connection was made to.
+    /// The destination of the connection.
     Destination,
 }
 
@@ -129,8 +128,7 @@ struct Facts<'a> {
 }
 
 impl Facts<'_> {
-    /// Rejection comes before acceptance. What is unknown is in nobody's favour: for a rule that rejects it is a match, for one
-    /// that accepts it is none.
+    /// Rejection comes before acceptance. An unknown fact matches a rule that rejects, and does not match one that accepts.
     fn refused(&self, path: &str) -> Option<(DenyReason, Option<Unknown>)> {
         match self.any_matches(&self.rules.reject, Polarity::Rejecting, path) {
             Match::No => {}
@@ -145,7 +143,7 @@ impl Facts<'_> {
         }
     }
 
-    /// The refusal where a rule depends on what is unknown: with the reason of the peer, or a detail about the address.
+    /// The refusal where a rule depends on an unknown fact: with the reason of the peer, or a detail about the address.
     fn refusal(&self, reason: DenyReason, unknown: Unknown) -> Refusal {
         let refusal = Refusal::new(reason, DecidedBy::Local);
         match unknown {
@@ -314,7 +312,7 @@ fn is_joined(name: &str) -> bool {
     name.starts_with("x-envoy-") || JOINED_HEADERS.contains(&name)
 }
 
-/// A header that is there and empty is there.
+/// An empty header is present.
 fn matches_header(pattern: &NamePattern, value: &[u8]) -> bool {
     pattern.is_presence() || pattern.matches(value)
 }

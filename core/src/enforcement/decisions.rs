@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::rc::Rc;
 
-use picket_model::access::Possession;
+use picket_model::access::{AccessRequest, Action, Context, Possession, Resource, Sidecar};
 use picket_model::decision::{Attribute, Decision, Vary};
 use picket_model::spiffe::SpiffeId;
 use picket_model::time::Timestamp;
@@ -43,6 +43,49 @@ pub enum CacheUse {
 /// classification, the path for its parameters.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct DecisionKey(Vec<u8>);
+
+// Where a key has each attribute of an access request. The compiler refuses this when there is another one.
+const _: fn(&AccessRequest) = |request| {
+    let AccessRequest {
+        // Another one for each request: policies do not see them.
+        request_id: _,
+        traceparent: _,
+        // One for each cache.
+        sidecar: Sidecar {
+            node_id: _,
+            workload: _,
+        },
+        // Every key has the rule, and the serial of each token.
+        route_rule: _,
+        principal: _,
+        further_tokens: _,
+        // `Attribute::Peer`
+        peer: _,
+        // `Attribute::Method`
+        action: Action { method: _ },
+        resource:
+            Resource {
+                // `Attribute::Host`
+                host: _,
+                // `Attribute::Path`
+                path: _,
+                path_parameters: _,
+                // From the rule.
+                classification: _,
+                security_zone: _,
+                tenant: _,
+            },
+        context:
+            Context {
+                // `Attribute::SourceAddress`
+                source_address: _,
+                // `Attribute::UserAgent`
+                user_agent: _,
+                // `Attribute::Device`
+                possession: Possession { certificate: _, key: _ },
+            },
+    } = request;
+};
 
 /// Decisions, and for each route rule the attributes that the last decision depended on. A request is looked up by these.
 ///

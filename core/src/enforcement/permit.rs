@@ -1,4 +1,4 @@
-//! The permit: the only thing with which a request can be forwarded, and the only place that makes one.
+//! The permit, without which no request can be forwarded, and the one function that makes it.
 
 use std::rc::Rc;
 
@@ -20,7 +20,7 @@ use crate::token::VerifiedToken;
 use crate::token::credential::{CredentialSources, SourceSet};
 use crate::transaction_token::{self, Transaction, TransactionTokens};
 
-/// Leave to forward one request, and how.
+/// The permission to forward one request, with the changes to it.
 ///
 /// INVARIANT: [`Permit::grant`] is the only constructor; a permit is neither cloned nor stored.
 #[derive(Debug)]
@@ -36,9 +36,9 @@ pub struct Permit {
 /// Why a request was permitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PermitReason {
-    /// The policy service says so.
+    /// By a decision of the policy service.
     PolicyPermit,
-    /// The route rule says so.
+    /// By its route rule.
     LocalPermit,
 }
 
@@ -56,7 +56,7 @@ impl PermitReason {
     }
 }
 
-/// On what grounds a permit is asked for.
+/// The decision behind a permit.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Grounds<'a> {
     /// The policy service's decision about this very request, fresh or from the cache.
@@ -65,16 +65,16 @@ pub(super) enum Grounds<'a> {
     Rule(&'a RouteRule),
 }
 
-/// How a request is to be changed when it is forwarded.
+/// The changes to a request that is forwarded.
 #[derive(Debug)]
 pub(super) struct Forwarding {
-    /// Headers that the upstream would believe.
+    /// Headers of the client that the upstream would take for Picket's.
     forged: Vec<String>,
-    /// Where the verified credentials are that go.
+    /// The places of verified credentials, which are removed.
     removed: SourceSet,
     sources: CredentialSources,
-    /// Headers of which a part goes, with what is left: the cookies without credentials, `connection` without names. One of which
-    /// nothing is left goes.
+    /// Headers with their remaining value after a part is removed: cookies without credentials, `connection` without names. A
+    /// header whose rest is empty is removed.
     reduced: Box<[(&'static str, String)]>,
     removes_proof: bool,
     next_nonce: Option<Box<str>>,
@@ -91,14 +91,14 @@ pub(super) struct Forwarding {
     transaction: Option<Box<PendingTransaction>>,
 }
 
-/// Whose nonces a client gets for its proofs.
+/// The issuer of the nonces for a client's proofs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum NonceOwner {
     Picket,
     Upstream,
 }
 
-/// What a transaction token says beside the decision.
+/// The content of a transaction token beside the decision.
 #[derive(Debug)]
 struct PendingTransaction {
     tokens: Rc<TransactionTokens>,
@@ -107,7 +107,7 @@ struct PendingTransaction {
 }
 
 impl Permit {
-    /// Makes a permit if the grounds permit, and a refusal if they do not.
+    /// Makes a permit, or a refusal where the grounds deny.
     pub(super) fn grant(grounds: Grounds<'_>, forwarding: Forwarding, now: Timestamp) -> Result<Self, Refusal> {
         match grounds {
             Grounds::Decision(known, decided_by) => match known.decision.effect {
@@ -159,7 +159,7 @@ impl Permit {
             ..
         } = &self.forwarding;
         let credentials = sources.headers(*removed);
-        // What is left of them is set again.
+        // Their rest is set again.
         let reduced = reduced.iter().map(|(name, _)| *name);
         let proof = self.forwarding.removes_proof.then_some(PROOF_HEADER);
         let forged = self.forwarding.forged.iter().map(String::as_str);
@@ -199,34 +199,34 @@ impl Permit {
             )
     }
 
-    /// The normal form of path and query, without the credential, where the request had another: what was decided is what is
-    /// forwarded.
+    /// The normal form of path and query, without the credential, where the request had another form: the path that was decided
+    /// is the one that is forwarded.
     #[must_use]
     pub fn rewritten_path(&self) -> Option<&str> {
         self.forwarding.path.as_deref()
     }
 
-    /// The nonce to send with the response, in `dpop-nonce`, as the client's next proof needs another (RFC 9449 §8.2).
+    /// The nonce to send with the response, in `dpop-nonce`, where the client's next proof needs another one (RFC 9449 §8.2).
     #[must_use]
     pub fn next_nonce(&self) -> Option<&str> {
         self.forwarding.next_nonce.as_deref()
     }
 
-    /// Whether clients get their nonces here alone (RFC 9449 §8.2): one of the upstream's would take the place of ours in the next
-    /// proof, so no `dpop-nonce` of its response reaches the client.
+    /// Whether Picket issues the nonces (RFC 9449 §8.2). A `dpop-nonce` of the upstream's response is then removed: it would
+    /// replace Picket's in the client's next proof.
     #[must_use]
     pub fn owns_nonces(&self) -> bool {
         self.forwarding.nonces == NonceOwner::Picket
     }
 }
 
-/// What the policy service's deny says to the caller: that this is final, or how to come back.
+/// The refusal for a deny of the policy service, with a challenge where another attempt can succeed.
 fn denied(known: &PreparedDecision, decided_by: DecidedBy) -> Refusal {
     let step_up = known.decision.challenge.as_ref();
     let reason = match step_up {
         _ if known.decision.is_token_revoked => DenyReason::TokenRevoked,
         None => DenyReason::PolicyDeny,
-        // What asks for another authentication besides is told as one: that is where a client begins.
+        // Another authentication comes first, also where more is required.
         Some(step_up) if !step_up.acr_values().is_empty() || step_up.max_age_s().is_some() => {
             DenyReason::AuthenticationInsufficient
         }
@@ -255,7 +255,7 @@ impl Forwarding {
         request_id: impl FnOnce() -> String,
     ) -> Self {
         let sets = &configuration.identity_headers;
-        // A peer that the rule did not check is not vouched for.
+        // The header names a checked peer alone.
         let checks_peer = rule.peers != PeerRequirement::NotRequired;
         let looks_at_credential = rule.credential != CredentialRequirement::NotRequired;
         let sources = &configuration.credential_sources;
@@ -271,7 +271,7 @@ impl Forwarding {
             None => head.target.query,
         };
         let rewrites = head.target.is_rewritten() || kept_query.is_some();
-        // In whatever spelling: a server that reads it would take it for verified.
+        // In every spelling: a server that reads one would take it for verified.
         let unverified = sources.headers_read_as(unverified, head);
         let reduced = [
             (COOKIE, sources.cookies_without(emptied, head)),
@@ -309,7 +309,10 @@ impl Forwarding {
         }
     }
 
-    /// The transaction token of a request that is permitted. Without one where one is configured nothing is forwarded.
+    /// The transaction token of a permitted request.
+    ///
+    /// # Errors
+    /// When one is configured and cannot be made.
     fn transaction_token(&self, decision_id: Option<&str>, now: Timestamp) -> Result<Option<Box<str>>, Refusal> {
         let Some(transaction) = &self.transaction else {
             return Ok(None);
@@ -330,7 +333,7 @@ impl Forwarding {
         &self.tokens
     }
 
-    /// A token may expire while its request waits.
+    /// Checks the tokens again, as they may expire while their request waits.
     pub(super) fn check_tokens(&self, now: Timestamp) -> Result<(), Refusal> {
         match self.tokens.ends_at() {
             Some(end) if now >= end => Err(Refusal::new(DenyReason::TokenExpired, DecidedBy::Token)),
@@ -338,7 +341,7 @@ impl Forwarding {
         }
     }
 
-    /// So may the certificate of a peer that the rule asks for.
+    /// Checks the peer's certificate again, for the same reason.
     pub(super) fn check_peer(&self, now: Timestamp) -> Result<(), Refusal> {
         match self.peer.as_deref() {
             Some(Ok(peer)) => Ok(peer.check_validity(now)?),

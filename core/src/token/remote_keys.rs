@@ -1,9 +1,9 @@
-//! Key sets that are fetched: refreshed before they run out, fetched again for an unknown key id, and gone when no fetch has
-//! succeeded for too long. No key, no permit.
+//! Key sets that are fetched over HTTP. A set is refreshed before it expires, and fetched again for an unknown key id. It stops
+//! serving when no fetch has succeeded for too long: tokens without a key are refused.
 //!
-//! A state machine without I/O. The edge calls [`RemoteKeys::tick`] now and then, sends what it asks for, and hands the
-//! answer to [`RemoteKeys::answered`]. The workers of a proxy agree by a [`SharedMemory`] on which of them fetches, and the
-//! others take over what it posts.
+//! A state machine without I/O. The host calls [`RemoteKeys::tick`] regularly, sends the fetches that it returns, and passes
+//! the responses to [`RemoteKeys::on_response`]. The workers of a proxy share a [`SharedMemory`]: a lease in it says which
+//! of them fetches, and the others adopt the document that it publishes.
 
 pub mod location;
 pub mod response;
@@ -22,72 +22,72 @@ use shared_memory::{
     CLOCK_TOLERANCE_MS, FetchControl, FetchControlBounds, SharedDocument, SharedMemory, SharedMemoryError, Slots,
 };
 
-/// How often a worker looks at what the others have posted, while it has keys.
+/// The period in which a worker reads the shared memory while it has keys.
 const READ_PERIOD_MS: u64 = 1_000;
 /// The first wait after a failure; each further one doubles it.
 const BACKOFF_MS_MIN: u64 = 1_000;
-/// The longest.
+/// The longest wait after a failure.
 const BACKOFF_MS_MAX: u64 = 60_000;
-/// What a lease lasts longer than the answers that it waits for.
+/// The time of a lease beyond the time-outs of its requests.
 const LEASE_MARGIN_MS: u64 = 2_000;
 /// A key set is refreshed when this part of its life is over, in percent: early enough to fail a few times.
 const REFRESH_AT_PERCENT: u64 = 80;
-/// The longest time between two fetches for unknown keys. Requests wait for the second one, so
-/// whoever makes up key ids holds up a new key by no more than this.
+/// The longest interval between two fetches for unknown keys. Requests wait for the second one, so
+/// invented key ids delay a new key by no more than this.
 const UNKNOWN_KEY_INTERVAL_MS_MAX: u64 = 2_000;
 /// The longest time that a request waits for a key set.
 const KEY_WAIT_MS_MAX: u64 = 10_000;
-/// After more failures in a row no request waits: the endpoint is down.
+/// After more failures in a row no request waits for keys: the endpoint is down.
 const FAILURES_WAITED_FOR_MAX: u64 = 1;
-/// Where the host knows no time, nothing is begun.
+/// The time of a host without a clock: no fetch begins.
 const END_OF_TIME: Timestamp = Timestamp::from_ms(u64::MAX);
 
-/// Where a key set is fetched, and for how long it serves.
+/// The origin of a key set, and its lifetimes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RemoteKeySettings {
-    /// Where it is.
+    /// The place of the set.
     pub origin: KeySetOrigin,
     /// The Envoy cluster that every request goes through, 1 to 125 visible ASCII characters.
     pub cluster: String,
     /// How long to wait for an answer.
     pub timeout_ms: u32,
-    /// The life of a key set, unless the answer says a shorter one; it is refreshed before.
+    /// The lifetime of a key set, unless the response has a shorter one. The set is refreshed before its end.
     pub cache_ms: u64,
-    /// How long after the last fetch that succeeded it serves at most.
+    /// The longest time that a set serves after it was requested.
     pub max_stale_ms: u64,
-    /// No answer's life is shorter. An unknown key leads to a fetch at most once in this time, or
-    /// in two seconds where that is less.
+    /// The lower limit of lifetimes. Unknown keys cause at most one fetch in this time, or in two
+    /// seconds where that is less.
     pub refetch_interval_ms: u64,
 }
 
-/// Where a key set is.
+/// The place of a key set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KeySetOrigin {
-    /// Here.
+    /// At this location.
     At(Location),
-    /// Where the issuer's metadata say.
+    /// At the `jwks_uri` of the issuer's metadata.
     Discovered {
-        /// The metadata.
+        /// The location of the metadata.
         metadata: Location,
         /// The issuer, which the metadata must name.
         issuer: String,
-        /// What the metadata may point to.
+        /// The schemes that `jwks_uri` may have.
         schemes: AllowedSchemes,
     },
 }
 
-/// The keys of one provider, as one worker knows them.
+/// The keys of one provider in one worker.
 #[derive(Clone, Debug)]
 pub struct RemoteKeys {
     settings: RemoteKeySettings,
     slots: Slots,
     current: Option<FetchedKeys>,
-    /// There was a token whose key is not in the set.
+    /// A token had a key id that is not in the set.
     is_newer_requested: bool,
     under_way: Option<UnderWay>,
-    /// Before this time a tick has nothing to do.
+    /// Ticks before this time do nothing.
     next_tick_at: Timestamp,
-    /// The last that is known of the fetches, by whichever worker.
+    /// The state of fetches of all workers, as it was read or written last.
     control: FetchControl,
     fetches: u64,
 }
@@ -114,54 +114,54 @@ enum FetchStep {
     KeySet,
 }
 
-/// A GET request that is to be sent.
+/// A GET request for the host to send.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fetch {
-    /// Which one of the provider's: its answer is known by it.
+    /// Its number among the provider's fetches, which identifies the response.
     pub number: u64,
     /// The Envoy cluster.
     pub cluster: String,
     /// How long to wait.
     pub timeout_ms: u32,
-    /// Where in it.
+    /// The location in the cluster.
     pub location: Location,
 }
 
-/// What an answer led to.
+/// The result of a response.
 #[derive(Debug, PartialEq, Eq)]
 pub enum FetchProgress {
-    /// The key set is where the metadata say: this is to be sent next.
+    /// The metadata were read: this is the request for the key set.
     Next(Fetch),
-    /// There are new keys, but for these, which cannot be used.
+    /// There is a new key set.
     Fetched {
-        /// How many keys can be used.
+        /// The number of usable keys.
         keys: usize,
-        /// What is wrong with those that were left out.
+        /// The problems of keys that are not usable.
         left_out: Problems,
     },
-    /// The keys are as they were, and a later fetch is tried.
+    /// The keys are unchanged. Another fetch follows.
     Failed(FetchError),
-    /// The answer comes too late to count.
+    /// The response came after the end of its lease, and is ignored.
     Late,
 }
 
-/// Whether keys that were current before are gone.
+/// Whether keys were removed from a set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum KeyChange {
-    /// All that were current are current.
+    /// No key was removed.
     NoneRemoved,
-    /// Some are gone: what was verified with them no longer holds.
+    /// Keys were removed: tokens that were verified with them must be verified again.
     SomeRemoved,
 }
 
-/// The wait of a request for a newer key set than there was when it arrived.
+/// The wait of a request for a newer key set than the one at its arrival.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeyWait {
     /// When the request arrived.
     pub since: Timestamp,
     ends_at: Timestamp,
-    /// When the set was asked for that does not have the key; `None`: there is no set.
+    /// When the set without the key was requested. `None`: there is no set.
     set_at: Option<Timestamp>,
 }
 
@@ -184,7 +184,7 @@ impl KeyChange {
 }
 
 impl fmt::Display for RemoteKeySettings {
-    /// What tells one key set from another.
+    /// The identity of a key set, for its slots in the shared memory.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ", self.cluster)?;
         match &self.origin {
@@ -220,19 +220,19 @@ impl RemoteKeys {
         &self.settings
     }
 
-    /// When [`RemoteKeys::tick`] has something to do again.
+    /// The time of the next [`RemoteKeys::tick`] that does anything.
     #[must_use]
     pub fn next_tick_at(&self) -> Timestamp {
         self.next_tick_at
     }
 
-    /// When the fetch began that brought the keys.
+    /// When the keys were requested.
     #[must_use]
     pub fn asked_at(&self) -> Option<Timestamp> {
         self.current.as_ref().map(|current| current.asked_at)
     }
 
-    /// The keys for a token, and until when they serve unless they are fetched again.
+    /// The keys for a token, and the end of their service unless they are fetched again.
     ///
     /// # Errors
     /// [`MissingKey`].
@@ -256,15 +256,15 @@ impl RemoteKeys {
         current.keys.contains(key).then_some(()).ok_or(MissingKey::Unknown)
     }
 
-    /// Whether this very key is in the set, be it served or not.
+    /// Whether this key object is in the set, also where the set does not serve any more.
     #[must_use]
     pub fn contains(&self, key: &Rc<VerificationKey>) -> bool {
         self.current.as_ref().is_some_and(|current| current.keys.contains(key))
     }
 
-    /// A request that arrived at `since` has a token that none of the keys verifies: the set is
-    /// fetched again, when it may be. Returns the request's wait. `None`: the set is newer than the
-    /// request, or nothing is to be expected in time.
+    /// Requests a newer set, for a request that arrived at `since` and whose token no key verifies.
+    /// Returns the request's wait. `None`: the set is newer than the request, or no set is expected
+    /// in time.
     pub fn request_newer(&mut self, since: Timestamp, now: Timestamp) -> Option<KeyWait> {
         if self.asked_at().is_some_and(|asked_at| asked_at >= since) {
             return None;
@@ -279,18 +279,18 @@ impl RemoteKeys {
         (!self.is_over(&wait, now)).then_some(wait)
     }
 
-    /// Whether a request need not wait on: there is another set, the time is over, or the endpoint
-    /// is down.
+    /// Whether a request need not wait any longer: there is another set, the time is over, or the
+    /// endpoint is down.
     #[must_use]
     pub fn is_over(&self, wait: &KeyWait, now: Timestamp) -> bool {
-        // Before its beginning is after its end: the clock was set back.
+        // A time before the wait means that the clock was set back.
         let is_in_time = (wait.since..wait.ends_at).contains(&now);
         !is_in_time || self.asked_at() != wait.set_at || self.control.failures > FAILURES_WAITED_FOR_MAX
     }
 
-    /// Takes over what another worker has posted, and says what this one is to fetch.
+    /// Adopts a document that another worker has published, and returns the fetch that is due.
     pub fn tick(&mut self, now: Timestamp, memory: &dyn SharedMemory) -> (Option<Fetch>, KeyChange) {
-        // No look is ever put off for longer: beyond that the clock was ahead when it was planned.
+        // A tick that is planned later than this was planned by a clock that was ahead.
         let is_planned = now < self.next_tick_at && self.next_tick_at <= now.plus_ms(READ_PERIOD_MS);
         if is_planned || now == END_OF_TIME {
             return (None, KeyChange::NoneRemoved);
@@ -306,8 +306,7 @@ impl RemoteKeys {
         }
         let allowed_at = self.allowed_at(now);
         if now < allowed_at {
-            // Where another worker fetches, its document is there soon; where a key is unknown,
-            // requests wait for it.
+            // Read again at once where another worker fetches, or where requests wait.
             let is_awaited = self.is_newer_requested || now < self.control.lease_ends_at;
             self.next_tick_at = if is_awaited {
                 now
@@ -319,12 +318,12 @@ impl RemoteKeys {
         (self.begin(now, memory, version), change)
     }
 
-    /// Takes over what another worker has posted. A new worker starts on it.
+    /// Adopts a document that another worker has published, at the start of this one.
     pub fn start(&mut self, now: Timestamp, memory: &dyn SharedMemory) -> KeyChange {
         self.read_shared(now, memory).1
     }
 
-    /// Takes the answer to the fetch of this number, or what became of it.
+    /// Takes the response to the fetch of this number, or the failure of it.
     pub fn on_response(
         &mut self,
         fetch: u64,
@@ -332,7 +331,7 @@ impl RemoteKeys {
         now: Timestamp,
         memory: &dyn SharedMemory,
     ) -> (FetchProgress, KeyChange) {
-        // Once its lease is over another worker may have brought a newer set.
+        // After the end of its lease another worker may have published a newer set.
         let under_way = self.under_way.take_if(|under_way| under_way.fetch == fetch);
         let Some(under_way) = under_way.filter(|under_way| now < under_way.ends_at) else {
             return (FetchProgress::Late, KeyChange::NoneRemoved);
@@ -368,7 +367,7 @@ impl RemoteKeys {
         self.current.as_ref().filter(|current| now < current.ends_at)
     }
 
-    /// Whether the keys are to be fetched for their own sake.
+    /// Whether the set is due for a refresh.
     fn is_run_out(&self, now: Timestamp) -> bool {
         self.serving(now).is_none_or(|current| now >= current.refresh_at)
     }
@@ -382,16 +381,16 @@ impl RemoteKeys {
             ..
         } = self.control;
         let interval_ends_at = match self.is_run_out(now) {
-            // Failures alone hold it up.
+            // Limited by failures alone.
             true => Timestamp::from_ms(0),
-            // Callers choose key ids: what they ask for has a rate of its own.
+            // Callers choose key ids, so these fetches have their own rate.
             false => attempted_at.plus_ms(self.unknown_key_interval_ms()),
         };
         lease_ends_at.max(not_before).max(interval_ends_at)
     }
 
-    /// Keys from the future would serve for too long: their time counts from now, and they are due. What was verified with
-    /// them has an end in the future as well, and is verified again.
+    /// Handles keys from the future, which would serve for too long: their time counts from now, and a refresh is due. Tokens
+    /// that were verified with them expire too late as well, and are verified again.
     fn handle_clock_set_back(&mut self, now: Timestamp) -> KeyChange {
         let max_stale_ms = self.settings.max_stale_ms;
         if let Some(current) = &mut self.current
@@ -406,9 +405,9 @@ impl RemoteKeys {
         KeyChange::NoneRemoved
     }
 
-    /// Reads the memory, and takes over a newer document. Returns which writing of the control was read.
+    /// Reads the shared memory, and adopts a newer document. Returns the version of the control that was read.
     ///
-    /// A document that is refused here was refused by whoever fetched it, or is a stranger's: nobody is told of it.
+    /// An invalid document is ignored: the worker that fetched it has reported it, or another program wrote it.
     fn read_shared(
         &mut self,
         now: Timestamp,
@@ -433,7 +432,7 @@ impl RemoteKeys {
         (version, change)
     }
 
-    /// Takes the lease, and begins to fetch.
+    /// Acquires the lease, and begins a fetch.
     fn begin(
         &mut self,
         now: Timestamp,
@@ -487,18 +486,18 @@ impl RemoteKeys {
         }
     }
 
-    /// INVARIANT: the only function that sets keys. They are those of a document that was read whole, and serve for
-    /// `max_stale_ms` from when it was asked for.
+    /// INVARIANT: the only function that sets keys. They are those of a complete document, and serve for `max_stale_ms` after it
+    /// was requested.
     fn adopt(&mut self, document: &SharedDocument<'_>, keys: KeySet, now: Timestamp) -> KeyChange {
         let asked_at = document.asked_at.min(now);
         let life_ms = document
             .fresh_for_s
             .map_or(self.settings.cache_ms, |s| s.saturating_mul(1000));
-        // The lower bound is the stronger one, whatever the settings are.
+        // The lower limit wins, whatever the settings are.
         let life_ms = life_ms
             .min(self.settings.cache_ms)
             .max(self.settings.refetch_interval_ms);
-        // Whoever still misses a key in this set asks again.
+        // A request whose key is not in this set requests another one.
         self.is_newer_requested = false;
         let before = self.current.take().map(|current| current.keys);
         let keys = match &before {
@@ -518,11 +517,11 @@ impl RemoteKeys {
         }
     }
 
-    /// Tells the other workers of a document, unless a newer one is there.
+    /// Publishes a document to the other workers, unless a newer one is there.
     fn publish(&mut self, document: &SharedDocument<'_>, now: Timestamp, memory: &dyn SharedMemory) {
         let (posted, version) = self.read_control(now, memory);
         if posted.document_at < document.asked_at {
-            // Whoever cannot read it fetches for itself.
+            // A worker that cannot read it fetches for itself.
             let _ = memory.write(&self.slots.document, &document.encode());
         }
         let control = FetchControl {
@@ -538,7 +537,7 @@ impl RemoteKeys {
         let (posted, version) = self.read_control(now, memory);
         self.control = posted;
         if posted.holder != memory.worker() {
-            // The lease has lapsed: what becomes of its successor counts.
+            // The lease has expired: the result of its next holder counts.
             return;
         }
         let failures = posted.failures.saturating_add(1);
@@ -550,7 +549,7 @@ impl RemoteKeys {
         self.release(control, version, memory);
     }
 
-    /// What the memory says, or where it says nothing, what this worker knows; and which writing of it was read.
+    /// The control in the shared memory with its version, or where there is none, the one of this worker.
     fn read_control(
         &self,
         now: Timestamp,
@@ -564,7 +563,7 @@ impl RemoteKeys {
         (control.possible_at(now, &self.bounds()), version)
     }
 
-    /// Writes the control and gives up the lease, if it is still this worker's.
+    /// Writes the control, and releases the lease if this worker holds it.
     fn release(
         &mut self,
         control: FetchControl,
@@ -580,7 +579,7 @@ impl RemoteKeys {
             },
             false => control,
         };
-        // A worker that has taken the lapsed lease will write what it finds.
+        // A worker that has acquired the expired lease writes its own result.
         let _ = memory.replace(&self.slots.control, &self.control.encode(), version);
         self.next_tick_at = Timestamp::from_ms(0);
     }
@@ -593,7 +592,7 @@ impl RemoteKeys {
         self.fetch_ms_max() + LEASE_MARGIN_MS
     }
 
-    /// How long a fetch takes at most.
+    /// The longest duration of a fetch.
     fn fetch_ms_max(&self) -> u64 {
         let answers = match self.settings.origin {
             KeySetOrigin::At(_) => 1,
@@ -606,7 +605,7 @@ impl RemoteKeys {
         self.settings.refetch_interval_ms.min(UNKNOWN_KEY_INTERVAL_MS_MAX)
     }
 
-    /// How long a request waits: until the next fetch may begin, and for its answer.
+    /// The longest wait of a request: until the next fetch may begin, and for its response.
     fn wait_ms(&self) -> u64 {
         let wait_ms = self.unknown_key_interval_ms() + self.fetch_ms_max();
         wait_ms.min(KEY_WAIT_MS_MAX)

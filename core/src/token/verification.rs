@@ -28,17 +28,17 @@ use picket_model::time::Timestamp;
 
 pub use introspected::IntrospectionQuery;
 
-/// How many tokens are remembered as inactive, each of [`TokenLimits::bytes_max`] at most: 4 MiB in all by default.
+/// How many inactive tokens are cached, each of at most [`TokenLimits::bytes_max`]: 4 MiB in all by default.
 const INACTIVE_ENTRIES_MAX: NonZeroUsize = NonZeroUsize::new(256).unwrap();
 
-/// How long a token stays one provider's while another one, which would come first, has no keys yet.
+/// How long a token is cached as one provider's while an earlier provider of its issuer has no keys yet.
 const UNSETTLED_MS: u64 = 1_000;
 
-/// Verifies tokens with the keys of the providers, and remembers the ones that passed.
+/// Verifies tokens with the keys of the providers, and caches those that pass.
 #[derive(Debug)]
 pub struct TokenVerifier {
     providers: Vec<Provider>,
-    /// Those that have their issuer with another one.
+    /// The providers that share their issuer with another one.
     sharing: ProviderSet,
     limits: TokenLimits,
     /// Bounded by the number of entries and [`TokenLimits::bytes_max`].
@@ -46,7 +46,7 @@ pub struct TokenVerifier {
     /// Hashed whole, as callers choose them.
     inactive: Cache<Box<[u8]>, ()>,
     identity_headers: IdentityHeaders,
-    /// What is kept of the claims for access rules.
+    /// The claims that access rules use.
     condition_claims: Vec<ClaimPath>,
     signatures: Rc<dyn SignatureVerifier>,
     serial: u64,
@@ -75,30 +75,30 @@ pub struct IntrospectionLookup {
 /// A token that passed.
 #[derive(Debug)]
 struct CachedToken {
-    /// Kept beside the bytes, so that these need not be read when the entry makes room.
+    /// Stored beside the bytes, so that an eviction does not read these.
     tail: u64,
     bytes: Box<[u8]>,
     candidates: ProviderSet,
 }
 
-/// A token that was sent.
+/// A token of a request.
 #[derive(Clone, Copy)]
 struct SentToken<'t> {
     bytes: &'t [u8],
     candidates: ProviderSet,
 }
 
-/// A token as a key. Its last eight bytes are hashed: they are of its signature, which no caller can choose for a token
-/// that passes. All of it is compared.
+/// A token as the key of the cache. Its last eight bytes are hashed: they belong to the signature, which no caller can choose
+/// for a token that passes. All bytes are compared.
 ///
-/// INVARIANT: what was verified with the settings of one provider is found only where the same providers come into question.
+/// INVARIANT: a token is found only for the same candidates, as it was verified with the settings of one of them.
 trait TokenKey {
     fn tail(&self) -> u64;
     fn bytes(&self) -> &[u8];
     fn candidates(&self) -> ProviderSet;
 }
 
-/// How a token's verification went, for metrics.
+/// How a token was verified, for metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verification {
     /// The signature had been verified before.
@@ -188,7 +188,7 @@ impl PartialEq for CachedToken {
 impl Eq for CachedToken {}
 
 impl TokenVerifier {
-    /// A verifier with an empty cache, which keeps of each token what `condition_claims` say.
+    /// A verifier with an empty cache. It caches the texts of `condition_claims` with each token.
     #[must_use]
     pub fn new(
         providers: Vec<Provider>,
@@ -212,16 +212,16 @@ impl TokenVerifier {
         }
     }
 
-    /// How many verified tokens made room for others before they had ended, since this was asked last.
+    /// How many verified tokens were evicted before they expired, since the last call.
     pub fn take_evictions(&mut self) -> u64 {
         self.verified.take_evictions()
     }
 
-    /// Verifies a token at `now`, and says in `how` whether a signature was checked, whatever its outcome; or says whom to ask
-    /// about it. `of`: the providers whose tokens the rule takes; `None`: every one's.
+    /// Verifies a token at `now`. `of` are the providers whose tokens the rule accepts; `None`: all. `how` is set where a
+    /// signature was checked or found in the cache, whatever the result.
     ///
-    /// Where several providers have one issuer, the token is the first one's that accepts it, of those that the rule takes and
-    /// that take tokens from its place.
+    /// Where several providers have one issuer, the token belongs to the first one that accepts it, of those that the rule
+    /// accepts and that accept tokens from its place.
     ///
     /// # Errors
     /// [`TokenError`] with the reason for the caller.
@@ -236,7 +236,7 @@ impl TokenVerifier {
             bytes: credential.token,
             candidates: self.candidates(credential.source, of),
         };
-        // What is in the cache has passed every check but those of the time and the place: no byte is looked at again.
+        // A cached token has passed every check but those of time and place.
         if let Some(known) = self.verified.get(&token as &dyn TokenKey, now) {
             *how = Some(Verification::Cached);
             claims::check_times(known.starts_at, known.ends_at, now)?;
@@ -283,7 +283,7 @@ impl TokenVerifier {
         if of_issuer.is_empty() {
             return Err(unknown_issuer());
         }
-        // Where none of them comes into question, what is wrong is found after the checks, as with an issuer of one provider.
+        // Without a candidate the refusal comes after the checks, as with an issuer of one provider.
         let tried = Some(of_issuer.intersection(candidates)).filter(|some| !some.is_empty());
         let (key, checked) = self.first_accepting(tried.unwrap_or(of_issuer), &jws, &header, &claims, now, how)?;
         self.serial = self.serial.saturating_add(1);
@@ -334,7 +334,7 @@ fn unknown_issuer() -> TokenError {
     TokenError::new(DenyReason::TokenIssuerUnknown, "`iss` is no provider's")
 }
 
-/// A token that a provider's clients send in a header counts in no other place, where others could put it.
+/// Checks the place of a token: a header's token does not count in a cookie, where other sites could put it.
 fn check_source(token: &VerifiedToken, credential: &Credential<'_>) -> Result<(), TokenError> {
     match token.sources.contains(credential.source) {
         true => Ok(()),

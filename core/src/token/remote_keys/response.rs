@@ -1,4 +1,4 @@
-//! What an endpoint answered: a key set, or the metadata that say where it is. Nothing in it is trusted.
+//! The response of an endpoint: a key set, or the metadata with its place. Nothing in it is trusted.
 
 use picket_model::problems::{Problems, shortened};
 use picket_model::strict_json::{self, Json};
@@ -7,17 +7,17 @@ use super::location::{AllowedSchemes, Location};
 use crate::jose::keys::KeySet;
 use crate::request::Header;
 
-/// A larger document is refused, and so is a larger answer before it is read.
+/// The limit of a document. A larger response is refused before it is read.
 pub const DOCUMENT_BYTES_MAX: usize = 64 * 1024;
-/// In UTF-8.
+/// U+FEFF in UTF-8.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// Whether a text of Envoy's is about a failed TLS handshake.
+/// Whether a message of Envoy is about a failed TLS handshake.
 pub(crate) fn is_tls_failure(text: &str) -> bool {
     ["TLS_error", "SSL routines"].iter().any(|part| text.contains(part))
 }
 
-/// An answer of the endpoint.
+/// The response to an HTTP call.
 #[derive(Clone, Copy, Debug)]
 pub struct HttpResponse<'a> {
     /// All response headers, `:status` among them.
@@ -26,25 +26,25 @@ pub struct HttpResponse<'a> {
     pub body: &'a [u8],
 }
 
-/// Why a fetch brought no keys.
+/// Why a fetch failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FetchError {
     /// The host could not send the request: no such cluster, or none of its endpoints is up.
     #[error("the host did not send the request: no such cluster, or no healthy endpoint in it")]
     HostRefused,
-    /// No answer came: the connection broke, or the time was over.
+    /// No response: the connection broke, or the time-out passed.
     #[error("no answer came")]
     EndpointUnreachable,
     /// One end does not accept the other's certificate, or no TLS is spoken; in the proxy's words.
     #[error("the TLS handshake failed; check the cluster's `transport_socket`, authorities and names: {0}")]
     TlsFailed(String),
-    /// The proxy answered in the endpoint's place, in these words.
+    /// The proxy answered in the endpoint's place, with this message.
     #[error("the proxy has no answer of the endpoint: {0}")]
     ProxyAnswered(String),
-    /// The answer has another status than 200.
+    /// The response has another status than 200.
     #[error("the answer has status {0}, expected 200")]
     EndpointStatus(u16),
-    /// The answer is longer than [`DOCUMENT_BYTES_MAX`].
+    /// The response is longer than [`DOCUMENT_BYTES_MAX`].
     #[error("the answer is longer than {DOCUMENT_BYTES_MAX} bytes")]
     AnswerTooLarge,
     /// The metadata are not those of the issuer, or name no place for its keys.
@@ -55,16 +55,16 @@ pub enum FetchError {
     KeySetInvalid(String),
 }
 
-/// How a fetch went, for metrics.
+/// The result of a fetch, for metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FetchResult {
-    /// It brought keys.
+    /// A key set was fetched.
     Fetched,
-    /// No answer with status 200 came.
+    /// No response with status 200 came.
     Unavailable,
     /// There was no TLS connection.
     TlsFailed,
-    /// What was answered is not used.
+    /// The content of the response cannot be used.
     Invalid,
 }
 
@@ -99,13 +99,13 @@ impl FetchError {
 }
 
 impl<'a> HttpResponse<'a> {
-    /// The body of an answer that is a good one, without a byte order mark, which readers may ignore (RFC 8259 §8.1).
+    /// The body of a response with status 200, without a byte order mark, which readers may ignore (RFC 8259 §8.1).
     pub(in crate::token) fn document(&self) -> Result<&'a [u8], FetchError> {
         const OK: u16 = 200;
         match self.status() {
             Some(OK) if self.body.len() > DOCUMENT_BYTES_MAX => Err(FetchError::AnswerTooLarge),
             Some(OK) => Ok(self.body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(self.body)),
-            // What the proxy has no answer to, it answers itself.
+            // Where there is no response of the endpoint, the proxy makes one.
             Some(status @ (503 | 504)) => {
                 Err(answered_by_proxy(self.body).unwrap_or(FetchError::EndpointStatus(status)))
             }
@@ -130,8 +130,8 @@ impl<'a> HttpResponse<'a> {
         headers.filter(move |(have, _)| *have == name).map(|(_, value)| *value)
     }
 
-    /// For how long the answer is fresh, by `Cache-FetchControl` and `Age` (RFC 9111 §4.2); the shortest of what it says, and
-    /// nothing where it must not be stored. `None`: it does not say.
+    /// The freshness lifetime in seconds, by `Cache-Control` and `Age` (RFC 9111 §4.2); the shortest of several, and
+    /// 0 where the response must not be stored. `None`: there is none.
     pub(super) fn fresh_for_s(&self) -> Option<u64> {
         let text = |value: &'a [u8]| std::str::from_utf8(value).ok();
         let directives = self
@@ -147,7 +147,7 @@ impl<'a> HttpResponse<'a> {
     }
 }
 
-/// What went wrong on the way to an endpoint, where the body is one of Envoy's own texts.
+/// The failure behind a response of Envoy itself, by its message.
 fn answered_by_proxy(body: &[u8]) -> Option<FetchError> {
     const BEGINNINGS: [&str; 3] = [
         "upstream connect error",
@@ -181,14 +181,14 @@ fn freshness_s(directive: &str) -> Option<u64> {
     is("max-age").then(|| value.parse().unwrap_or(0))
 }
 
-/// A published key set and what in it was passed over.
+/// Reads a published key set, with the problems of keys that are left out.
 pub(super) fn key_set(document: &[u8]) -> Result<(KeySet, Problems), FetchError> {
     let json =
         strict_json::parse(document).map_err(|error| FetchError::KeySetInvalid(format!("expected JSON: {error}")))?;
     KeySet::parse_published(&json).map_err(|problems| FetchError::KeySetInvalid(problems.to_string()))
 }
 
-/// Where the metadata say that the keys are.
+/// Reads `jwks_uri` of the metadata.
 pub(super) fn key_set_location(metadata: &[u8], issuer: &str, schemes: AllowedSchemes) -> Result<Location, FetchError> {
     let invalid = |message: String| FetchError::MetadataInvalid(message);
     let json = strict_json::borrow(metadata).map_err(|error| invalid(format!("expected JSON: {error}")))?;

@@ -1,7 +1,7 @@
-//! What the workers of one proxy tell each other about a key set: who fetches it, how the last fetches went, and the document.
+//! The state of a key set that the workers of one proxy share: the lease for fetching it, the results of fetches, and the
+//! document.
 //!
-//! Whoever shares the proxy's memory with Picket could have written what is read here, so it is checked like an answer
-//! from the network.
+//! Other plugins of the proxy can write to this memory, so its content is checked like a response from the network.
 
 use std::fmt;
 
@@ -9,21 +9,21 @@ use picket_model::time::Timestamp;
 
 use super::response::DOCUMENT_BYTES_MAX;
 
-/// Memory that the workers of one proxy share, kept by the host.
+/// Memory of the host that the workers of one proxy share.
 pub trait SharedMemory {
     /// A number that no other worker of this proxy has; never 0.
     fn worker(&self) -> u64;
 
-    /// What stands in a slot. `None`: nothing, or the host has no such memory.
+    /// The content of a slot. `None`: it is empty, or the host has no such memory.
     fn read(&self, slot: &str) -> Option<SharedEntry>;
 
-    /// Writes a slot if it has not changed since it was read; `None`: if there was nothing.
+    /// Writes a slot if it has not changed since it was read. `None`: if it was empty.
     ///
     /// # Errors
     /// [`SharedMemoryError`].
     fn replace(&self, slot: &str, bytes: &[u8], read: Option<EntryVersion>) -> Result<(), SharedMemoryError>;
 
-    /// Writes a slot, whatever stands there.
+    /// Writes a slot, whatever its content is.
     ///
     /// # Errors
     /// [`SharedMemoryError::Unavailable`].
@@ -33,20 +33,20 @@ pub trait SharedMemory {
 /// The content of a slot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SharedEntry {
-    /// What was written.
+    /// The bytes.
     pub bytes: Vec<u8>,
-    /// Which writing it is.
+    /// Their version.
     pub version: EntryVersion,
 }
 
-/// Which writing of a slot was read.
+/// The version of a slot's content. Each write makes another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EntryVersion(pub u32);
 
-/// Why nothing was written.
+/// Why a slot was not written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SharedMemoryError {
-    /// Another worker has written since.
+    /// Another worker has written it since.
     #[error("another worker was first")]
     Overtaken,
     /// The host has no memory to share.
@@ -54,16 +54,16 @@ pub enum SharedMemoryError {
     Unavailable,
 }
 
-/// How much later than now the clock of another worker may be.
+/// How far the clock of another worker may be ahead.
 pub(super) const CLOCK_TOLERANCE_MS: u64 = 5_000;
-/// What is written here changes with this number, so that versions of Picket in one proxy do not read each other's.
+/// The version of the format, so that versions of Picket in one proxy do not read each other's slots.
 const FORMAT: u32 = 1;
 const CONTROL_BYTES: usize = 6 * 8;
 const DOCUMENT_HEAD_BYTES: usize = 2 * 8;
 const DOES_NOT_SAY: u64 = u64::MAX;
 
-/// The names of the two slots of a key set. They say where it comes from: providers, filters and configurations of one
-/// proxy share a set if they would fetch the same.
+/// The names of the two slots of a key set. They hold its origin: providers, filters and configurations of one proxy share a
+/// set if they would fetch the same.
 #[derive(Clone, Debug)]
 pub(super) struct Slots {
     pub(super) control: String,
@@ -79,20 +79,20 @@ impl Slots {
     }
 }
 
-/// Who fetches, and how it went.
+/// The lease for fetching, and the results of fetches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FetchControl {
-    /// The worker that fetches; 0: none.
+    /// The worker with the lease; 0: none.
     pub(super) holder: u64,
-    /// Until then nobody else fetches.
+    /// Until then no other worker fetches.
     pub(super) lease_ends_at: Timestamp,
-    /// When the last fetch began, whatever came of it.
+    /// When the last fetch began, whatever its result.
     pub(super) attempted_at: Timestamp,
-    /// After a failure nobody fetches before this time.
+    /// After a failure no worker fetches before this time.
     pub(super) not_before: Timestamp,
-    /// How many fetches have failed since one succeeded.
+    /// The number of failed fetches since the last success.
     pub(super) failures: u64,
-    /// When the fetch began that brought the posted document; 0: none has been posted.
+    /// When the published document was requested; 0: none has been published.
     pub(super) document_at: Timestamp,
 }
 
@@ -115,7 +115,7 @@ impl FetchControl {
         numbers.flat_map(u64::to_le_bytes).collect()
     }
 
-    /// `None`: it is none of ours.
+    /// `None`: it has another form.
     pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
         if bytes.len() != CONTROL_BYTES {
             return None;
@@ -132,7 +132,7 @@ impl FetchControl {
         })
     }
 
-    /// Without times that cannot be: those of a clock that has been set back since, or of a stranger.
+    /// Without impossible times, from a clock that has been set back since, or from another program.
     pub(super) fn possible_at(self, now: Timestamp, bounds: &FetchControlBounds) -> Self {
         let possible = |time: Timestamp, ahead_ms: u64| match time > now.plus_ms(ahead_ms + CLOCK_TOLERANCE_MS) {
             true => Timestamp::from_ms(0),
@@ -148,19 +148,19 @@ impl FetchControl {
     }
 }
 
-/// How far ahead a control's times may lie.
+/// How far the times of a control may lie ahead.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct FetchControlBounds {
     pub(super) lease_ms: u64,
     pub(super) backoff_ms: u64,
 }
 
-/// A document as it was fetched.
+/// A fetched document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct SharedDocument<'a> {
-    /// When the fetch began: what is in it was true then, at the latest.
+    /// When it was requested.
     pub(super) asked_at: Timestamp,
-    /// For how long the endpoint said that it is fresh.
+    /// Its freshness lifetime by the response, in seconds.
     pub(super) fresh_for_s: Option<u64>,
     /// The key set, as it was sent.
     pub(super) body: &'a [u8],
@@ -175,7 +175,7 @@ impl<'a> SharedDocument<'a> {
         bytes
     }
 
-    /// `None`: it is none of ours, or claims to be from the future.
+    /// `None`: it has another form, or a time in the future.
     pub(super) fn decode(bytes: &'a [u8], now: Timestamp) -> Option<Self> {
         let (asked_at, rest) = bytes.split_first_chunk::<8>()?;
         let (fresh_for_s, body) = rest.split_first_chunk::<8>()?;

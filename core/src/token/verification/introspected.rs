@@ -1,4 +1,4 @@
-//! Opaque tokens: who is to be asked about one, what an answer makes of it, and for how long that is remembered.
+//! Opaque tokens: which issuer to ask, the verified token by its response, and the cache of that.
 
 use std::borrow::Cow;
 use std::rc::Rc;
@@ -14,16 +14,16 @@ use crate::token::provider::{Provider, ProviderIndex, ProviderSet};
 use crate::token::remote_keys::response::{FetchError, HttpResponse};
 use crate::token::{TokenError, VerifiedToken, malformed};
 
-/// What of a question is kept until its answer.
+/// The state of an introspection until its response.
 #[derive(Clone, Copy, Debug)]
 pub struct IntrospectionQuery<'t> {
     /// The whole token.
     pub token: &'t [u8],
-    /// Whose endpoint was asked.
+    /// The provider whose endpoint was asked.
     pub provider: ProviderIndex,
     /// See [`TokenVerifier::candidates`].
     pub(crate) candidates: ProviderSet,
-    /// When.
+    /// The time of the request.
     pub at: Timestamp,
 }
 
@@ -36,22 +36,22 @@ impl<'t> IntrospectionQuery<'t> {
     }
 }
 
-/// Whether an endpoint is to be asked about a token.
+/// Whether an introspection endpoint must be asked about a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Endpoint {
-    /// No: it is the affair of providers with keys, or comes from a place from which no provider looks tokens up.
+    /// No: a provider with keys is responsible, or no provider introspects tokens from this place.
     None,
-    /// This provider's, and no key is tried.
+    /// This provider's, without trying keys.
     Alone(ProviderIndex),
-    /// This provider's, where none with keys of the same issuer accepts the token.
+    /// This provider's, unless a provider with keys of the same issuer accepts the token.
     AfterKeys(ProviderIndex),
 }
 
 impl TokenVerifier {
-    /// Whether an endpoint is to be asked about a token from this place.
+    /// Whether an introspection endpoint must be asked about a token from this place.
     ///
     /// # Errors
-    /// When it is too long to be asked about.
+    /// When the token is too long.
     pub(super) fn endpoint(&self, source: usize, token: &str, candidates: ProviderSet) -> Result<Endpoint, TokenError> {
         let mut providers = self.providers.iter().enumerate();
         let looks_up = |(_, provider): &(ProviderIndex, &Provider)| {
@@ -61,8 +61,7 @@ impl TokenVerifier {
             return Ok(Endpoint::None);
         };
         check_length(token, &self.limits)?;
-        // What is wrong with a JWT of a provider with keys, that provider's checks find: no endpoint of another issuer is asked to
-        // overrule them.
+        // A JWT of a provider with keys is checked by that provider. The endpoint of another issuer cannot overrule it.
         let Some((with_keys, is_own_issuer)) = self.issuer_with_keys(token, &provider.issuer) else {
             return Ok(Endpoint::Alone(index));
         };
@@ -85,10 +84,10 @@ impl TokenVerifier {
         (!with_keys.is_empty()).then(|| (with_keys, *issuer == own))
     }
 
-    /// What is to be asked about a token.
+    /// Begins the introspection of a token.
     ///
     /// # Errors
-    /// When it is known to be inactive, or there is nothing to ask with.
+    /// When the token is cached as inactive, or the client has no secret.
     pub(super) fn start_introspection(
         &mut self,
         provider: ProviderIndex,
@@ -109,7 +108,7 @@ impl TokenVerifier {
         }))
     }
 
-    /// Takes the answer to a question about a token, or what became of it; also says how it went.
+    /// Takes the response to an introspection, or the failure of it. Also returns the result for metrics.
     ///
     /// # Errors
     /// [`TokenError`] with the reason for the caller.
