@@ -29,8 +29,6 @@ use document::Document;
 pub(crate) use fields::{parsed_text, problem};
 pub use filter_document::read_filter_configuration;
 pub use overlay::ENVIRONMENT_PREFIX;
-#[cfg(test)]
-pub(crate) use risk::default_risk_settings;
 pub use risk::{AssessorSettings, GeoipFiles, ThreatListFile};
 #[cfg(feature = "schema")]
 pub use schema::schema;

@@ -33,12 +33,14 @@ use picket_model::decision::{Attribute, Effect, StepUp, Vary};
 pub use changes::{ChangeKind, PolicyChange, changes};
 use compared::Compared;
 use entities::LoadedEntities;
+use errors::ModelError;
 pub use errors::{PolicyError, PolicyErrors};
-pub use files::{FILE_BYTES_MAX, FILES_BYTES_MAX, FILES_MAX, PolicyFiles};
+pub(crate) use files::is_test_file;
+pub use files::{FILE_BYTES_MAX, FILES_BYTES_MAX, FILES_MAX, PolicyFiles, TESTS_FOLDER};
 use index::{Bucket, Index};
 pub use load::{load, load_files};
+use model::Model;
 pub use model::{AMR_MAX, METHODS, PATH_PARAMETERS_MAX, ROLES_MAX, SCOPES_MAX};
-use model::{Model, ModelError};
 use moment::Moment;
 pub use moment::time_zone;
 use needs::Needs;
@@ -250,7 +252,7 @@ impl PolicyEngine {
         Ok(Evaluation {
             challenge: is_plain_deny.then(search).flatten(),
             observed: observed(&enforced, &self.observed(&candidates, &asked), verdict.effect),
-            vary: attributes.vary(moment),
+            vary: attributes.vary(moment.risk().map(|risk| risk.vary)),
             same_for_ms: moment.same_for_ms(attributes, &compared.ages, auth_time_s),
             ..verdict.into_evaluation()
         })

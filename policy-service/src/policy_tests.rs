@@ -10,13 +10,12 @@ mod request;
 mod requests;
 mod run;
 
-pub(crate) use cases::is_case_file;
-pub use cases::{CASES_MAX, Case, CaseFile, Expected, FILES_MAX, FOLDER, read, read_texts};
+pub use cases::{CASES_MAX, Case, CaseFile, Expected, FILES_MAX, read, read_texts};
 pub use coverage::{ConditionCoverage, Coverage, PolicyCoverage};
 pub use document::{DocumentError, DocumentErrors, FILE_BYTES_MAX};
 pub use matrix::{CELLS_MAX, Cell, MATRIX_FILE, Matrix, MatrixReport, Row, Table, Verdict, read_matrix};
-pub use request::TimedRequest;
-pub use requests::{NamedRequest, read_requests, tested_roles};
+pub use request::{NamedRequest, TimedRequest};
+pub use requests::{read_requests, tested_roles};
 pub use run::{CaseReport, FileReport, Mismatch, Report, run};
 
 #[cfg(test)]

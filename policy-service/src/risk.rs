@@ -45,9 +45,5 @@ pub use state::{STATE_VERSION, StateError, read_state, write_state};
 pub use stated::{StatedRisk, StatedRiskError};
 pub use threats::{BadLine, Listing, NETWORKS_MAX, Networks, ThreatList, ThreatLists};
 
-/// What a section without any key of these means.
-#[cfg(test)]
-pub(crate) use crate::configuration::default_risk_settings as default_settings;
-
 #[cfg(test)]
 mod tests;

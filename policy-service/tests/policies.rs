@@ -6,7 +6,8 @@
 mod shipped {
     use std::path::{Path, PathBuf};
 
-    use picket_policy_service::{policy, policy_tests};
+    use picket_policy_service::policy::{self, TESTS_FOLDER};
+    use picket_policy_service::policy_tests;
 
     fn policies() -> PathBuf {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("policies")
@@ -35,8 +36,7 @@ mod shipped {
             let shown = folder.display();
             let engine = policy::load(&folder).unwrap_or_else(|errors| panic!("{errors}"));
             assert_eq!(engine.warnings(), [], "{shown}");
-            let files =
-                policy_tests::read(&folder.join(policy_tests::FOLDER)).unwrap_or_else(|errors| panic!("{errors}"));
+            let files = policy_tests::read(&folder.join(TESTS_FOLDER)).unwrap_or_else(|errors| panic!("{errors}"));
             let report = policy_tests::run(&engine, &files).unwrap();
             let failed: Vec<_> = report
                 .files

@@ -16,7 +16,7 @@ const START_MS: u64 = 1_700_000_000_000;
 /// The section with its defaults, as the configuration makes it.
 fn configuration(folder: &Path) -> AssessorSettings {
     AssessorSettings {
-        settings: crate::risk::default_settings(),
+        settings: crate::risk::RiskSettings::defaults(),
         state_file: folder.join("risk.state"),
         save_interval_s: 300,
         threat_lists: vec![],

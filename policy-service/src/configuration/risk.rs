@@ -362,11 +362,16 @@ fn settings(section: &RiskSection, keeps_devices: bool) -> RiskSettings {
     }
 }
 
-/// The defaults, for the tests of what they mean.
 #[cfg(test)]
-pub(crate) fn default_risk_settings() -> RiskSettings {
-    use picket_model::problems;
-    let folder = tempfile::tempdir().unwrap();
-    let section = serde_json::json!({"state_file": folder.path().join("state")});
-    AssessorSettings::new(problems::read::<RiskSection>(section).unwrap(), false).settings
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_section_without_a_key_has_the_defaults_of_the_rules() {
+        use picket_model::problems;
+        let folder = tempfile::tempdir().unwrap();
+        let section = serde_json::json!({"state_file": folder.path().join("state")});
+        let section = problems::read::<RiskSection>(section).unwrap();
+        assert_eq!(AssessorSettings::new(section, false).settings, RiskSettings::defaults());
+    }
 }

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use cedar_policy::{Entities, Entity, EntityUid};
 
-use super::model::{ModelError, refused};
+use super::errors::{ModelError, refused};
 use super::needs::Reach;
 
 /// The entities that do not come from requests: those of the folder, and the schema's actions.

@@ -1,4 +1,4 @@
-//! What is wrong with a folder of policies, and where.
+//! Mistakes in a folder of policies with their places, and errors of Cedar as text.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -47,6 +47,27 @@ impl fmt::Display for PolicyErrors {
 }
 
 impl std::error::Error for PolicyErrors {}
+
+/// Why a request cannot be put to Cedar, which is a deny.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ModelError {
+    #[error("{field} has {found} elements, and at most {max} are evaluated")]
+    TooMany {
+        field: &'static str,
+        found: usize,
+        max: usize,
+    },
+    #[error("{part}: {message}")]
+    Cedar { part: &'static str, message: String },
+}
+
+/// Cedar's errors are large, and all that is done with one is to write it down.
+pub(super) fn refused<E: std::error::Error>(part: &'static str) -> impl Fn(E) -> ModelError {
+    move |error| ModelError::Cedar {
+        part,
+        message: with_causes(&error),
+    }
+}
 
 /// The mistakes found so far.
 #[derive(Default)]

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::errors::{Found, PolicyErrors};
-use crate::policy_tests;
 
 /// How many policy files a folder may hold, and how many files of tests.
 pub const FILES_MAX: usize = 1000;
@@ -15,6 +14,9 @@ pub const FILES_BYTES_MAX: usize = 8 * 1024 * 1024;
 pub(super) const SCHEMA_FILE: &str = "schema.cedarschema";
 pub(super) const ENTITIES_FILE: &str = "entities.json";
 pub(super) const POLICY_EXTENSION: &str = "cedar";
+/// The folder beside the policies that holds their tests.
+pub const TESTS_FOLDER: &str = "tests";
+const TEST_EXTENSIONS: [&str; 2] = ["yaml", "yml"];
 /// No file system takes longer names.
 const NAME_BYTES_MAX: usize = 255;
 
@@ -45,9 +47,9 @@ impl PolicyFiles {
         let mut found = Found::default();
         let mut files = Self::empty(directory);
         files.policies = read_folder(directory, &is_policy_file, &mut found);
-        let tests = directory.join(policy_tests::FOLDER);
+        let tests = directory.join(TESTS_FOLDER);
         if tests.symlink_metadata().is_ok() {
-            files.tests = read_folder(&tests, &is_test_file, &mut found);
+            files.tests = read_folder(&tests, &|name| is_test_file(Path::new(name)), &mut found);
         }
         files.within_limits(&mut found);
         found.none_or(files)
@@ -114,7 +116,7 @@ impl PolicyFiles {
     /// The files of tests, each with the path by which mistakes in it are told.
     #[must_use]
     pub fn tests(&self) -> Vec<(PathBuf, &str)> {
-        let folder = self.origin.join(policy_tests::FOLDER);
+        let folder = self.origin.join(TESTS_FOLDER);
         pairs(&self.tests)
             .map(|(name, text)| (folder.join(name), text))
             .collect()
@@ -123,7 +125,7 @@ impl PolicyFiles {
     /// All names and texts, as [`Self::of`] takes them.
     pub fn iter(&self) -> impl Iterator<Item = (String, &str)> {
         let policies = pairs(&self.policies).map(|(name, text)| (name.to_owned(), text));
-        let in_folder = |name: &str| format!("{}/{name}", policy_tests::FOLDER);
+        let in_folder = |name: &str| format!("{}/{name}", TESTS_FOLDER);
         policies.chain(pairs(&self.tests).map(move |(name, text)| (in_folder(name), text)))
     }
 
@@ -170,7 +172,7 @@ fn pairs(files: &BTreeMap<String, String>) -> impl Iterator<Item = (&str, &str)>
 
 fn kind_of(name: &str) -> Option<(Kind, &str)> {
     let (kind, own_name) = match name.split_once('/') {
-        Some((policy_tests::FOLDER, own_name)) => (Kind::Tests, own_name),
+        Some((TESTS_FOLDER, own_name)) => (Kind::Tests, own_name),
         Some(_) => return None,
         None => (Kind::Policies, name),
     };
@@ -178,7 +180,7 @@ fn kind_of(name: &str) -> Option<(Kind, &str)> {
     let is_name = own_name.len() <= NAME_BYTES_MAX && !own_name.starts_with('.') && own_name.chars().all(is_plain);
     let is_of_kind = match kind {
         Kind::Policies => is_policy_file(own_name),
-        Kind::Tests => is_test_file(own_name),
+        Kind::Tests => is_test_file(Path::new(own_name)),
     };
     (is_name && is_of_kind).then_some((kind, own_name))
 }
@@ -188,8 +190,10 @@ fn is_policy_file(name: &str) -> bool {
     name == SCHEMA_FILE || name == ENTITIES_FILE || extension.is_some_and(|extension| extension == POLICY_EXTENSION)
 }
 
-fn is_test_file(name: &str) -> bool {
-    policy_tests::is_case_file(Path::new(name))
+/// Whether a file of this name holds test cases.
+pub(crate) fn is_test_file(file: &Path) -> bool {
+    let extension = file.extension().and_then(|extension| extension.to_str());
+    extension.is_some_and(|extension| TEST_EXTENSIONS.contains(&extension))
 }
 
 fn read_folder(directory: &Path, is_wanted: &dyn Fn(&str) -> bool, found: &mut Found) -> BTreeMap<String, String> {

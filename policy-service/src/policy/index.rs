@@ -8,7 +8,7 @@ use picket_model::access::AccessRequest;
 
 use super::annotations::{Annotations, Mode};
 use super::compared::Compared;
-use super::model::{ModelError, refused};
+use super::errors::{ModelError, refused};
 use super::needs::Needs;
 use super::syntax::{self, Traits};
 

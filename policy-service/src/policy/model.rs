@@ -14,7 +14,7 @@ use picket_model::spiffe::SpiffeId;
 
 use super::Known;
 use super::entities::LoadedEntities;
-use super::errors::with_causes;
+use super::errors::{ModelError, refused, with_causes};
 use super::moment::Moment;
 use super::needs::{Attribute, Attributes, Needs, TIME};
 use crate::devices::SeenDevice;
@@ -39,19 +39,6 @@ const MADE_TYPES: [&str; 4] = [
     "Picket::Anonymous",
     "Picket::Resource",
 ];
-
-/// Why a request cannot be put to Cedar, which is a deny.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum ModelError {
-    #[error("{field} has {found} elements, and at most {max} are evaluated")]
-    TooMany {
-        field: &'static str,
-        found: usize,
-        max: usize,
-    },
-    #[error("{part}: {message}")]
-    Cedar { part: &'static str, message: String },
-}
 
 /// The names, parsed once.
 pub(super) struct Model {
@@ -384,14 +371,6 @@ fn pair(
 ) -> Option<(String, RestrictedExpression)> {
     let value = needed.contain(attribute).then(value)??;
     Some((attribute.name().to_owned(), value))
-}
-
-/// Cedar's errors are large, and all that is done with one is to write it down.
-pub(super) fn refused<E: std::error::Error>(part: &'static str) -> impl Fn(E) -> ModelError {
-    move |error| ModelError::Cedar {
-        part,
-        message: with_causes(&error),
-    }
 }
 
 fn identity(peer: &SpiffeId, needed: Attributes) -> impl Iterator<Item = (String, RestrictedExpression)> {

@@ -8,7 +8,7 @@ use picket_model::risk::RiskLevel;
 
 use super::Known;
 use super::compared::Ages;
-use super::model::{ModelError, refused};
+use super::errors::{ModelError, refused};
 use super::needs::{Attribute, Attributes};
 use crate::devices::SeenDevice;
 use crate::risk::Assessment;

@@ -2,8 +2,6 @@
 
 use picket_model::decision::{Attribute as Varying, Vary};
 
-use super::moment::Moment;
-
 /// Which entities policies can look at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Reach {
@@ -125,9 +123,9 @@ impl Attributes {
     }
 
     /// What of a request besides route rule and token these come from. The principal is the token's; where there is none,
-    /// whoever keeps the answer counts the peer in. A risk comes from all that its assessment looked at.
-    pub(super) fn vary(self, moment: &Moment) -> Vary {
-        let risk = moment.risk().filter(|_| self.contain(Attribute::Risk));
+    /// whoever keeps the answer counts the peer in. A risk comes from all that its assessment looked at, which is `of_risk`.
+    pub(super) fn vary(self, of_risk: Option<Vary>) -> Vary {
+        let risk = of_risk.filter(|_| self.contain(Attribute::Risk));
         let depends = |attribute| match attribute {
             Varying::Peer => self.contain(Attribute::Peer),
             Varying::Method => self.contain(Attribute::Method) || self.0 & ACTION_ID != 0,
@@ -137,7 +135,7 @@ impl Attributes {
             Varying::UserAgent => self.contain(Attribute::UserAgent),
             Varying::Device => self.contain(Attribute::Device),
         };
-        let risk_depends = |attribute| risk.is_some_and(|risk| risk.vary.contains(attribute));
+        let risk_depends = |attribute| risk.is_some_and(|risk| risk.contains(attribute));
         Varying::ALL
             .into_iter()
             .filter(|attribute| depends(*attribute) || risk_depends(*attribute))

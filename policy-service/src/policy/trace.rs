@@ -12,9 +12,8 @@ use picket_model::access::AccessRequest;
 use serde::Serialize;
 
 use super::annotations::{Annotations, Mode};
-use super::errors::{line_at, with_causes};
+use super::errors::{ModelError, line_at, refused, with_causes};
 use super::index::Bucket;
-use super::model::{ModelError, refused};
 use super::moment::Moment;
 use super::needs::Needs;
 use super::{Known, PolicyEngine, source, syntax};

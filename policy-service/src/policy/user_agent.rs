@@ -1,7 +1,7 @@
 //! The fields that a user agent may have been: Envoy makes one of several `user-agent` fields, with a comma between two of them,
 //! before any filter sees them.
 
-use super::model::ModelError;
+use super::errors::ModelError;
 
 /// More fields are not evaluated: their number is the client's choice.
 const FIELDS_MAX: usize = 16;

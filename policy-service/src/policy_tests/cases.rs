@@ -10,14 +10,12 @@ use serde_json::Value;
 
 use super::document::{DocumentErrors, defaults_of, lay_under, parse_yaml, read_yaml};
 use super::request::{RequestDocument, Text, TimedRequest, texts};
+use crate::policy::is_test_file;
 
-/// The folder beside the policies that holds their tests.
-pub const FOLDER: &str = "tests";
 /// How many files of tests a folder may hold.
 pub const FILES_MAX: usize = 1000;
 /// How many cases all of its files may hold; each one is held in memory.
 pub const CASES_MAX: usize = 100_000;
-const EXTENSIONS: [&str; 2] = ["yaml", "yml"];
 
 /// A file of cases.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -159,12 +157,6 @@ pub fn read_texts(files: &[(PathBuf, &str)], cases_max: usize) -> Result<Vec<Cas
     found.none_or(all.files)
 }
 
-/// Whether a file of this name holds cases.
-pub(crate) fn is_case_file(file: &Path) -> bool {
-    let extension = file.extension().and_then(|extension| extension.to_str());
-    extension.is_some_and(|extension| EXTENSIONS.contains(&extension))
-}
-
 /// The files so far, and how many cases they have.
 #[derive(Default)]
 struct AllCases {
@@ -195,7 +187,7 @@ fn names(folder: &Path, found: &mut DocumentErrors) -> Vec<PathBuf> {
     let mut files: Vec<PathBuf> = entries
         .into_iter()
         .map(|entry| entry.path())
-        .filter(|path| is_case_file(path))
+        .filter(|path| is_test_file(path))
         .collect();
     if files.len() > FILES_MAX {
         found.add(folder, "", format!("more than {FILES_MAX} files"));

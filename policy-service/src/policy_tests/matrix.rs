@@ -14,8 +14,7 @@ use super::document::{DocumentErrors, read_yaml};
 use super::request::{
     ActionDocument, ContextDocument, DeviceDocument, Peer, PeerDocument, PrincipalDocument, RequestDocument,
 };
-use super::request::{ResourceDocument, RiskDocument, Text, TimedRequest};
-use super::requests::NamedRequest;
+use super::request::{NamedRequest, ResourceDocument, RiskDocument, Text, TimedRequest};
 use crate::policy::{Evaluation, PolicyEngine};
 
 /// The file beside the policies that says what the matrix is of.

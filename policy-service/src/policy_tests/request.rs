@@ -63,6 +63,15 @@ impl TimedRequest {
     }
 }
 
+/// A request with its name in the file that it was read from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedRequest {
+    /// The case's name, or that of resource, principal and method; empty for a file that is one request.
+    pub name: String,
+    /// The request.
+    pub request: TimedRequest,
+}
+
 /// A request. Only the route rule is required: policies ask for it nearly always.
 #[derive(Clone, Debug, Default, Deserr)]
 #[deserr(deny_unknown_fields, error = Problems)]

@@ -7,19 +7,11 @@ use picket_model::decision::Effect;
 use picket_model::problems::{self, Problems};
 use serde_json::Value;
 
-use super::cases::{Case, FOLDER, cases, read};
+use super::cases::{Case, cases, read};
 use super::document::{DocumentErrors, read_yaml};
 use super::matrix::{MATRIX_FILE, matrix};
-use super::request::{RequestDocument, TimedRequest};
-
-/// A request and what it is called in its file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NamedRequest {
-    /// The case's name, or that of resource, principal and method; empty for a file that is one request.
-    pub name: String,
-    /// The request.
-    pub request: TimedRequest,
-}
+use super::request::{NamedRequest, RequestDocument, TimedRequest};
+use crate::policy::TESTS_FOLDER;
 
 /// The requests of a file of cases, of a matrix, or of a file that is one request.
 ///
@@ -38,7 +30,7 @@ pub fn read_requests(file: &Path) -> Result<Vec<NamedRequest>, DocumentErrors> {
 /// # Errors
 /// Every mistake of the files.
 pub fn tested_roles(directory: &Path) -> Result<BTreeSet<String>, DocumentErrors> {
-    let (tests, matrix) = (directory.join(FOLDER), directory.join(MATRIX_FILE));
+    let (tests, matrix) = (directory.join(TESTS_FOLDER), directory.join(MATRIX_FILE));
     let mut roles = BTreeSet::new();
     if tests.exists() {
         let cases = read(&tests)?.into_iter().flat_map(|file| file.cases);

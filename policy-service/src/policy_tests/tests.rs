@@ -1,7 +1,7 @@
 use tempfile::TempDir;
 
 use super::*;
-use crate::policy::{self, PolicyEngine};
+use crate::policy::{self, PolicyEngine, TESTS_FOLDER};
 
 mod matrix;
 
@@ -17,7 +17,7 @@ when { principal has auth_time && principal.auth_time + 9223372036854775807 < 0 
 fn folder(policies: &str, files: &[(&str, &str)]) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("p.cedar"), policies).unwrap();
-    let tests = folder.path().join(FOLDER);
+    let tests = folder.path().join(TESTS_FOLDER);
     std::fs::create_dir(&tests).unwrap();
     for (name, text) in files {
         std::fs::write(tests.join(name), text).unwrap();
@@ -31,14 +31,14 @@ fn engine(folder: &TempDir) -> PolicyEngine {
 
 fn report(policies: &str, cases: &str) -> Report {
     let folder = folder(policies, &[("cases.yaml", cases)]);
-    let files = read(&folder.path().join(FOLDER)).unwrap();
+    let files = read(&folder.path().join(TESTS_FOLDER)).unwrap();
     run(&engine(&folder), &files).unwrap()
 }
 
 /// The mistakes of one file, without the folder's name.
 fn mistakes(text: &str) -> Vec<String> {
     let folder = folder(POLICIES, &[("cases.yaml", text)]);
-    let tests = folder.path().join(FOLDER);
+    let tests = folder.path().join(TESTS_FOLDER);
     let errors = read(&tests).unwrap_err();
     let prefix = format!("{}/", tests.display());
     let mut lines: Vec<String> = errors
@@ -123,7 +123,7 @@ cases:
   - { name: nobody, request: { principal: null, peer: null }, expect: { effect: deny } }
 "#;
     let folder = folder(POLICIES, &[("cases.yaml", text)]);
-    let files = read(&folder.path().join(FOLDER)).unwrap();
+    let files = read(&folder.path().join(TESTS_FOLDER)).unwrap();
     let cases = &files[0].cases;
     let tenants: Vec<_> = cases
         .iter()
@@ -227,7 +227,7 @@ fn files_are_read_in_the_order_of_their_names_and_others_are_not_read() {
             ("notes.txt", "not YAML: ["),
         ],
     );
-    let files = read(&folder.path().join(FOLDER)).unwrap();
+    let files = read(&folder.path().join(TESTS_FOLDER)).unwrap();
     let names: Vec<&str> = files
         .iter()
         .flat_map(|file| &file.cases)

@@ -1,13 +1,10 @@
 //! What is said about a request: a score, and every signal that made it.
 
-use std::collections::BTreeSet;
-
 use picket_model::decision::Vary;
-use picket_model::risk::{Risk, SCORE_MAX};
+use picket_model::risk::Risk;
 
 use super::factors::Factor;
 use super::places::Country;
-use super::settings::RiskSettings;
 
 macro_rules! signals {
     ($($(#[$doc:meta])* $variant:ident => $name:literal, $kind:ident,)+) => {
@@ -137,23 +134,6 @@ pub struct Assessment {
 }
 
 impl Assessment {
-    /// Adds up what was found; the score is no less than `score_min`.
-    pub(super) fn new(settings: &RiskSettings, mut signals: Vec<Fired>, score_min: u8) -> Self {
-        signals.sort_by_key(|fired| fired.signal);
-        let kinds: BTreeSet<SignalKind> = signals.iter().map(|fired| fired.signal.kind()).collect();
-        let sum: u32 = kinds.into_iter().map(|kind| u32::from(settings.weight(kind))).sum();
-        let score = u8::try_from(sum).map_or(SCORE_MAX, |sum| sum.max(score_min).min(SCORE_MAX));
-        let level = settings.levels.of(score);
-        Self {
-            risk: Risk { score, level },
-            factors: Factor::required_at(level),
-            signals,
-            country: None,
-            vary: settings.vary(),
-            mode: settings.mode,
-        }
-    }
-
     /// The risk that decides; `None` while it is only learnt.
     #[must_use]
     pub fn counted(&self) -> Option<Risk> {
@@ -170,11 +150,6 @@ impl Assessment {
             Mode::Learning => &[],
         };
         counted.iter().map(|fired| fired.signal.name())
-    }
-
-    /// The same with where it comes from.
-    pub(super) fn in_country(self, country: Option<Country>) -> Self {
-        Self { country, ..self }
     }
 
     /// The signals as a set of bits.

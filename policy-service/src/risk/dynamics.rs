@@ -59,6 +59,16 @@ impl Measure {
         }
     }
 
+    /// What the anomaly score grows by where the measure is off.
+    fn points(self, settings: &DynamicsSettings) -> u32 {
+        match self {
+            Self::MouseVelocity => settings.mouse_velocity_adds,
+            Self::KeystrokeVariance => settings.keystroke_variance_adds,
+            Self::TouchPressure => settings.touch_pressure_adds,
+            Self::TouchArea => settings.touch_area_adds,
+        }
+    }
+
     fn in_words(self) -> &'static str {
         match self {
             Self::MouseVelocity => "mouse velocity",
@@ -223,7 +233,7 @@ impl Dynamics {
 
 impl Report {
     fn score(&self, settings: &DynamicsSettings) -> u32 {
-        self.off.iter().map(|off| settings.adds(off.measure)).sum()
+        self.off.iter().map(|off| off.measure.points(settings)).sum()
     }
 
     fn explanation(&self, settings: &DynamicsSettings, score: u32, age_s: u32) -> String {
@@ -231,9 +241,9 @@ impl Report {
             .off
             .iter()
             .map(|off| {
-                let (name, adds) = (off.measure.in_words(), settings.adds(off.measure));
+                let (name, points) = (off.measure.in_words(), off.measure.points(settings));
                 let (found, limit) = (off.found.get(), off.limit.get());
-                format!("{name} {found:.2} where the limit is {limit:.2} (+{adds})")
+                format!("{name} {found:.2} where the limit is {limit:.2} (+{points})")
             })
             .collect();
         format!(

@@ -1,16 +1,20 @@
 //! Assessing requests, and learning from what became of them.
 
+use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use lru::LruCache;
+use picket_model::risk::{Risk, SCORE_MAX};
 
-use super::assessment::{Assessment, Fired, Signal};
+use super::assessment::{Assessment, Fired, Signal, SignalKind};
 use super::authentication::{AuthenticationOutcome, AuthenticationReport, Failures};
 use super::baseline::Baseline;
 use super::dynamics::Measured;
+use super::factors::Factor;
 use super::facts::Facts;
 use super::keys::{PrincipalKey, SessionKey};
+use super::places::Country;
 use super::settings::RiskSettings;
 use super::threats::Listing;
 use super::{behaviour, device, location};
@@ -113,7 +117,7 @@ impl RiskEngine {
         }
         // With the kind that looks at it, as answers then vary with the address.
         let country = settings.location.as_ref().and_then(|_| facts.place?.country());
-        Assessment::new(settings, found, score_min).in_country(country)
+        assessment_of(settings, found, score_min, country)
     }
 
     /// Takes note of a request that was assessed. What was not permitted teaches only how often the principal asks, and is
@@ -203,6 +207,28 @@ impl RiskEngine {
     /// Takes a baseline back that was saved. Those of [`Self::baselines`] are given in its order.
     pub fn restore(&mut self, principal: PrincipalKey, baseline: Baseline) {
         self.baselines.put(principal, baseline);
+    }
+}
+
+/// Adds up the weights of the kinds of signals; the score is no less than `score_min`.
+fn assessment_of(
+    settings: &RiskSettings,
+    mut signals: Vec<Fired>,
+    score_min: u8,
+    country: Option<Country>,
+) -> Assessment {
+    signals.sort_by_key(|fired| fired.signal);
+    let kinds: BTreeSet<SignalKind> = signals.iter().map(|fired| fired.signal.kind()).collect();
+    let sum: u32 = kinds.into_iter().map(|kind| u32::from(settings.weight(kind))).sum();
+    let score = u8::try_from(sum).map_or(SCORE_MAX, |sum| sum.max(score_min).min(SCORE_MAX));
+    let level = settings.levels.of(score);
+    Assessment {
+        risk: Risk { score, level },
+        factors: Factor::required_at(level),
+        signals,
+        country,
+        vary: settings.vary(),
+        mode: settings.mode,
     }
 }
 

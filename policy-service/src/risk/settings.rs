@@ -4,8 +4,9 @@ use picket_model::decision::{Attribute, Vary};
 use picket_model::risk::RiskLevel;
 
 use super::assessment::{Mode, SignalKind};
-use super::dynamics::Measure;
 use super::factors::FactorSettings;
+
+const SECONDS_PER_DAY: u32 = 24 * 60 * 60;
 
 /// Everything that can be configured about scores. The configuration checks the values; here they are taken as they are.
 #[derive(Clone, Debug, PartialEq)]
@@ -191,16 +192,124 @@ pub struct DynamicsSettings {
     pub challenge_above: u32,
 }
 
-impl DynamicsSettings {
-    /// What a measure that is off adds to the anomaly score.
-    pub(super) fn adds(&self, measure: Measure) -> u32 {
-        match measure {
-            Measure::MouseVelocity => self.mouse_velocity_adds,
-            Measure::KeystrokeVariance => self.keystroke_variance_adds,
-            Measure::TouchPressure => self.touch_pressure_adds,
-            Measure::TouchArea => self.touch_area_adds,
+impl RiskSettings {
+    /// The settings of a configuration without a key: scores count, and every kind of signal is switched on.
+    #[must_use]
+    pub fn defaults() -> Self {
+        Self {
+            mode: Mode::Effective,
+            levels: Levels::DEFAULT,
+            valid_for_ms: ValidForMs::DEFAULT,
+            principals_max: 100_000,
+            remembered_for_s: 90 * SECONDS_PER_DAY,
+            location: Some(LocationSettings::DEFAULT),
+            device: Some(DeviceSettings::DEFAULT),
+            time: Some(TimeSettings::DEFAULT),
+            behaviour: Some(BehaviourSettings::DEFAULT),
+            threat_list: Some(ThreatListSettings::DEFAULT),
+            authentication: Some(AuthenticationSettings::DEFAULT),
+            token: Some(TokenSettings::DEFAULT),
+            dynamics: Some(DynamicsSettings::DEFAULT),
+            factors: FactorSettings::default(),
         }
     }
+}
+
+impl ValidForMs {
+    /// Five minutes, one minute, and not at all.
+    pub const DEFAULT: Self = Self {
+        low: 300_000,
+        medium: 60_000,
+        high: 0,
+    };
+}
+
+impl LocationSettings {
+    /// Without a key in `[risk.location]`.
+    pub const DEFAULT: Self = Self {
+        weight: 30,
+        settles_after_s: SECONDS_PER_DAY,
+        speed_kmh_max: 1000,
+        distance_km_min: 100,
+    };
+}
+
+impl DeviceSettings {
+    /// Without a key in `[risk.device]`, in a service that keeps no devices.
+    pub const DEFAULT: Self = Self {
+        weight: 25,
+        settles_after_s: SECONDS_PER_DAY,
+        trust_score_min: 40,
+        compliance: Compliance::Counts,
+        are_known: false,
+    };
+}
+
+impl TimeSettings {
+    /// Without a key in `[risk.time]`.
+    pub const DEFAULT: Self = Self {
+        weight: 15,
+        half_life_days: 14,
+        observations_min: 15,
+        share_min_percent: 2,
+    };
+}
+
+impl BehaviourSettings {
+    /// Without a key in `[risk.behaviour]`.
+    pub const DEFAULT: Self = Self {
+        weight: 20,
+        rate_window_s: 60,
+        rate_windows_min: 30,
+        rate_requests_min: 60,
+        rate_deviations_max: 4,
+        observations_min: 50,
+        settles_after_s: 600,
+        denials_min: 5,
+        denials_window_s: 60,
+    };
+}
+
+impl ThreatListSettings {
+    /// Without a key in `[risk.threats]`.
+    pub const DEFAULT: Self = Self { weight: 50 };
+}
+
+impl AuthenticationSettings {
+    /// Without a key in `[risk.authentication]`.
+    pub const DEFAULT: Self = Self {
+        weight: 20,
+        window_s: 600,
+        failures_min: 5,
+        challenges_min: 20,
+    };
+}
+
+impl TokenSettings {
+    /// Without a key in `[risk.token]`.
+    pub const DEFAULT: Self = Self {
+        weight: 20,
+        window_s: 300,
+        peers_max: 2,
+        locations_max: 2,
+    };
+}
+
+impl DynamicsSettings {
+    /// Without a key in `[risk.dynamics]`.
+    pub const DEFAULT: Self = Self {
+        weight: 20,
+        window_s: 600,
+        observations_min: 20,
+        deviations_max: 3,
+        keystroke_variance_max_hundredths: 30,
+        mouse_velocity_adds: 10,
+        keystroke_variance_adds: 15,
+        touch_pressure_adds: 15,
+        touch_area_adds: 15,
+        anomaly_above: 30,
+        challenge_above: 50,
+    };
 }
 
 impl RiskSettings {

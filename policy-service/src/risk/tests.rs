@@ -22,7 +22,7 @@ const DAY_S: u64 = 24 * HOUR_S;
 fn settings() -> RiskSettings {
     RiskSettings {
         principals_max: 100,
-        ..default_settings()
+        ..RiskSettings::defaults()
     }
 }
 

@@ -3,8 +3,7 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use picket_policy_service::policy::{PolicyErrors, PolicyFiles};
-use picket_policy_service::policy_tests;
+use picket_policy_service::policy::{PolicyErrors, PolicyFiles, TESTS_FOLDER};
 use picket_proto::v1;
 use serde::Serialize;
 
@@ -328,7 +327,7 @@ fn write(folder: &Path, found: &[FileAnswer]) -> Result<(), CommandError> {
     files::check_absent(&paths)?;
     files::create_folder(folder)?;
     if !checked.tests().is_empty() {
-        files::create_folder(&folder.join(policy_tests::FOLDER))?;
+        files::create_folder(&folder.join(TESTS_FOLDER))?;
     }
     for (name, text) in checked.iter() {
         files::write(&folder.join(name), text, Access::Everyone, Existing::Keep)?;

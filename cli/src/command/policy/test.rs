@@ -5,7 +5,7 @@ mod junit;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use picket_policy_service::policy::{PolicyError, PolicyErrors};
+use picket_policy_service::policy::{PolicyError, PolicyErrors, TESTS_FOLDER};
 use picket_policy_service::policy_tests::{
     self, CaseFile, Coverage, DocumentError, DocumentErrors, FileReport, PolicyCoverage, Report,
 };
@@ -120,7 +120,7 @@ pub(super) fn run(arguments: &Arguments, output: Output) -> Result<Exit, Command
 
 /// Policies without tests have none; tests that were named must be there.
 fn read_cases(arguments: &Arguments) -> Result<Result<Vec<CaseFile>, DocumentErrors>, CommandError> {
-    let beside = arguments.directory.join(policy_tests::FOLDER);
+    let beside = arguments.directory.join(TESTS_FOLDER);
     match &arguments.tests {
         Some(folder) => files::check_folder(folder)?,
         None if beside.symlink_metadata().is_err() => return Ok(Ok(Vec::new())),

@@ -174,7 +174,7 @@ fn an_answer_varies_with_what_policies_look_at_in_scope_and_conditions() {
         let found: Vec<_> = traits(scope, conditions)
             .needs
             .attributes
-            .vary(&moment)
+            .vary(moment.risk().map(|risk| risk.vary))
             .attributes()
             .collect();
         assert_eq!(found, expected, "{scope} {conditions}");
