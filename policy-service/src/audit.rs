@@ -5,30 +5,37 @@
 //! [`verify`] finds what was altered, taken out, moved or put in, and where. What it cannot find by itself is the whole
 //! database put back to an older state: for that it takes the head that an operator has noted elsewhere.
 
+mod administration;
 mod chain;
+mod check;
+mod database;
+mod decision;
 mod device;
+mod errors;
 mod key;
 mod record;
+mod request;
 mod risk;
 mod search;
+mod session;
 mod store;
 mod verify;
 mod writer;
 
+pub use administration::{Act, AdministrationRecord, Outcome};
 pub use chain::{HASH_BYTES, Hash};
-pub use device::DeviceSeenRecord;
+pub use decision::{ChallengeRecord, DecisionDetails, DecisionRecord, EffectRecord, ObservedRecord};
+pub use device::{DeviceSeenRecord, DeviceStateRecord};
+pub use errors::{Finding, Problem, StoreError, VerifyError};
 pub use key::{KeyEncryptionKey, KeyError};
-pub(crate) use record::Answer;
-pub use record::{
-    Act, ActionRecord, AdministrationRecord, ChallengeRecord, ContextRecord, DecisionRecord, EffectRecord, Event,
-    FurtherTokenRecord, ObservedRecord, Outcome, PrincipalRecord, Record, ResourceRecord, SessionChange, SessionRecord,
-    SidecarRecord,
+pub use record::{Event, Record};
+pub use request::{
+    ActionRecord, ActorRecord, ContextRecord, FurtherTokenRecord, PrincipalRecord, ResourceRecord, SidecarRecord,
 };
 pub use risk::{RiskModeRecord, RiskRecord, SignalRecord};
-pub(crate) use search::Searched;
-pub use search::{SearchKind, SearchRecord};
-pub use store::StoreError;
-pub use verify::{Finding, Head, Problem, Report, VerifyError, find_decision, tail, verify};
+pub use search::{SearchKind, SearchRecord, SearchSummary};
+pub use session::{EndReasonRecord, SessionChange, SessionRecord};
+pub use verify::{Head, Report, find_decision, tail, verify};
 pub use writer::{
     AppendError, AuditLog, AuditState, AuditWriter, BATCH_RECORDS_MAX, Commit, OpenError, QUEUE_RECORDS_MAX,
 };

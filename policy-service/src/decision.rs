@@ -22,7 +22,9 @@ use picket_model::decision::{Decision, Effect, Vary};
 use uuid::{NoContext, Timestamp, Uuid};
 
 use crate::assessor::{Assessor, AssessorMetrics};
-use crate::audit::{Answer, AppendError, AuditLog, DecisionRecord, DeviceSeenRecord, Event, RiskRecord};
+use crate::audit::{
+    AppendError, AuditLog, DecisionDetails, DecisionRecord, DeviceSeenRecord, Event, ObservedRecord, RiskRecord,
+};
 use crate::clock::{self, Stopwatch};
 use crate::configuration::DecisionSettings;
 use crate::devices::Devices;
@@ -128,12 +130,19 @@ impl Decider {
         let (failed, would_change) = (!evaluation.errors.is_empty(), evaluation.observed.is_some());
         let decision = self.decision(&evaluation, &facts, time_us);
         let line = RequestLine::new(&request);
-        let record = DecisionRecord {
-            assigned_roles: facts.assigned_roles.roles.clone(),
+        let details = DecisionDetails {
+            time_us,
+            caller: caller.to_owned(),
+            evaluation_errors: evaluation.errors,
+            observed: evaluation
+                .observed
+                .map(|observed| ObservedRecord::new(observed.effect, observed.policy_ids)),
             risk: facts.assessment().cloned().map(RiskRecord::from),
             device: facts.device.device.clone().map(DeviceSeenRecord::from),
-            ..record(request, evaluation, &decision, (caller, time_us, evaluation_us))
+            assigned_roles: facts.assigned_roles.roles.clone(),
+            evaluation_us,
         };
+        let record = DecisionRecord::new(request, &decision, details);
         // INVARIANT: nothing leaves before its record is durable.
         self.audit.append(time_us, &Event::Decision(Box::new(record))).await?;
         let outcome = DecisionOutcome::of(&decision);
@@ -211,30 +220,6 @@ impl Decider {
         }
         self.risk_metrics.count_assessment(assessed.assessment.risk.level);
     }
-}
-
-fn record(
-    request: AccessRequest,
-    evaluation: Evaluation,
-    decision: &Decision,
-    (caller, time_us, evaluation_us): (&str, u64, u64),
-) -> DecisionRecord {
-    let answer = Answer {
-        decision_id: decision.decision_id.clone(),
-        time_us,
-        caller: caller.to_owned(),
-        effect: decision.effect,
-        policy_revision: decision.policy_revision.clone(),
-        policy_ids: evaluation.policy_ids,
-        evaluation_errors: evaluation.errors,
-        caller_reasons: evaluation.caller_reasons,
-        obligations: evaluation.obligations,
-        challenge: evaluation.challenge,
-        observed: evaluation.observed,
-        valid_for_ms: decision.valid_for_ms,
-        evaluation_us,
-    };
-    DecisionRecord::new(request, answer)
 }
 
 /// What the risk baselines learn from a decision.

@@ -261,8 +261,10 @@ fn explain(engine: &PolicyEngine, asked: Asked) -> Result<Explanation, CommandEr
         policy_ids: evaluation.policy_ids,
         reasons: evaluation.caller_reasons,
         obligations: evaluation.obligations,
-        challenge: evaluation.challenge.map(ChallengeRecord::from),
-        observed: evaluation.observed.map(ObservedRecord::from),
+        challenge: evaluation.challenge.as_ref().map(ChallengeRecord::from),
+        observed: evaluation
+            .observed
+            .map(|observed| ObservedRecord::new(observed.effect, observed.policy_ids)),
         errors: evaluation.errors,
         trace,
     })

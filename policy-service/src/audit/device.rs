@@ -1,4 +1,4 @@
-//! What records say about devices.
+//! The device of a request, as a record has it.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,40 +6,90 @@ use crate::devices::{DeviceState, SeenDevice};
 
 /// The device that a request came from, as policies saw it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[expect(missing_docs, reason = "the fields are those of `crate::devices::SeenDevice`")]
+#[expect(missing_docs, reason = "the fields are those of `SeenDevice`")]
 pub struct DeviceSeenRecord {
     pub id: String,
-    pub state: DeviceState,
+    pub state: DeviceStateRecord,
     pub is_trusted: bool,
     pub is_compliant: bool,
     pub trust_score: u8,
     pub is_owner: bool,
 }
 
+/// The state of a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[expect(missing_docs, reason = "they are the states of `DeviceState`")]
+pub enum DeviceStateRecord {
+    Retired,
+    Suspended,
+    Enrolled,
+    Trusted,
+}
+
 impl From<SeenDevice> for DeviceSeenRecord {
     fn from(device: SeenDevice) -> Self {
+        let SeenDevice {
+            id,
+            state,
+            is_trusted,
+            is_compliant,
+            trust_score,
+            is_owner,
+            // For how long it stays the same is not recorded.
+            same_for_ms: _,
+        } = device;
         Self {
-            id: device.id,
-            state: device.state,
-            is_trusted: device.is_trusted,
-            is_compliant: device.is_compliant,
-            trust_score: device.trust_score,
-            is_owner: device.is_owner,
+            id,
+            state: state.into(),
+            is_trusted,
+            is_compliant,
+            trust_score,
+            is_owner,
         }
     }
 }
 
 impl From<DeviceSeenRecord> for SeenDevice {
-    /// For how long it stayed the same is not recorded.
     fn from(record: DeviceSeenRecord) -> Self {
+        let DeviceSeenRecord {
+            id,
+            state,
+            is_trusted,
+            is_compliant,
+            trust_score,
+            is_owner,
+        } = record;
         Self {
-            id: record.id,
-            state: record.state,
-            is_trusted: record.is_trusted,
-            is_compliant: record.is_compliant,
-            trust_score: record.trust_score,
-            is_owner: record.is_owner,
+            id,
+            state: state.into(),
+            is_trusted,
+            is_compliant,
+            trust_score,
+            is_owner,
             same_for_ms: None,
+        }
+    }
+}
+
+impl From<DeviceState> for DeviceStateRecord {
+    fn from(state: DeviceState) -> Self {
+        match state {
+            DeviceState::Retired => Self::Retired,
+            DeviceState::Suspended => Self::Suspended,
+            DeviceState::Enrolled => Self::Enrolled,
+            DeviceState::Trusted => Self::Trusted,
+        }
+    }
+}
+
+impl From<DeviceStateRecord> for DeviceState {
+    fn from(record: DeviceStateRecord) -> Self {
+        match record {
+            DeviceStateRecord::Retired => Self::Retired,
+            DeviceStateRecord::Suspended => Self::Suspended,
+            DeviceStateRecord::Enrolled => Self::Enrolled,
+            DeviceStateRecord::Trusted => Self::Trusted,
         }
     }
 }

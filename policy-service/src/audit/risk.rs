@@ -77,26 +77,35 @@ impl RiskRecord {
 
 impl From<Assessment> for RiskRecord {
     fn from(assessment: Assessment) -> Self {
-        let factors: &[Factor] = assessment.factors;
+        let Assessment {
+            risk: Risk { score, level },
+            factors,
+            signals,
+            country,
+            // It says what answers depend on, not how unusual a request is.
+            vary: _,
+            mode,
+        } = assessment;
         Self {
-            score: assessment.risk.score,
-            level: assessment.risk.level.name().to_owned(),
-            mode: match assessment.mode {
+            score,
+            level: level.name().to_owned(),
+            mode: match mode {
                 Mode::Learning => RiskModeRecord::Learning,
                 Mode::Effective => RiskModeRecord::Effective,
             },
             factors: factors.iter().map(|factor| factor.name().to_owned()).collect(),
-            signals: assessment.signals.into_iter().map(SignalRecord::from).collect(),
-            country: assessment.country.map(String::from),
+            signals: signals.into_iter().map(SignalRecord::from).collect(),
+            country: country.map(String::from),
         }
     }
 }
 
 impl From<Fired> for SignalRecord {
     fn from(fired: Fired) -> Self {
+        let Fired { signal, explanation } = fired;
         Self {
-            signal: fired.signal.name().to_owned(),
-            explanation: fired.explanation,
+            signal: signal.name().to_owned(),
+            explanation,
         }
     }
 }

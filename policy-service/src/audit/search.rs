@@ -1,9 +1,9 @@
 //! The record of a search: who asked what would be permitted, and how much was found.
 
-use picket_model::access::{AccessRequest, Principal};
+use picket_model::access::AccessRequest;
 use serde::{Deserialize, Serialize};
 
-use super::record::{ActionRecord, ContextRecord, PrincipalRecord, ResourceRecord};
+use super::request::{ActionRecord, ContextRecord, PrincipalRecord, ResourceRecord};
 
 /// One page of a search through AuthZEN. It is no decision: nothing was permitted by it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -64,36 +64,63 @@ impl SearchKind {
 
 /// What a search came to.
 #[derive(Clone, Debug)]
-pub(crate) struct Searched {
-    pub(crate) search_id: String,
-    pub(crate) time_us: u64,
-    pub(crate) kind: SearchKind,
-    pub(crate) policy_revision: String,
-    pub(crate) evaluated: u32,
-    pub(crate) found: u32,
+pub struct SearchSummary {
+    /// The id of the search.
+    pub search_id: String,
+    /// When, in microseconds since the epoch.
+    pub time_us: u64,
+    /// What was searched for.
+    pub kind: SearchKind,
+    /// The revision of the policies that were asked.
+    pub policy_revision: String,
+    /// How many candidates were evaluated.
+    pub evaluated: u32,
+    /// How many of them would be permitted.
+    pub found: u32,
 }
 
 impl SearchRecord {
     /// `asked` is the search as a request, with anything in the place of what is searched for.
-    pub(crate) fn new(asked: AccessRequest, searched: Searched) -> Self {
-        let Searched { kind, .. } = searched;
-        let with_principal = |principal: Option<Principal>| principal.filter(|_| kind != SearchKind::Subject);
-        let named = kind != SearchKind::Resource;
-        Self {
-            search_id: searched.search_id,
-            time_us: searched.time_us,
-            caller: asked.sidecar.workload,
-            request_id: asked.request_id,
+    #[must_use]
+    pub fn new(asked: AccessRequest, summary: SearchSummary) -> Self {
+        let AccessRequest {
+            request_id,
+            sidecar,
+            route_rule,
+            principal,
+            peer,
+            action,
+            resource,
+            context,
+            // A search is one call with the tokens of nobody.
+            traceparent: _,
+            further_tokens: _,
+        } = asked;
+        let SearchSummary {
+            search_id,
+            time_us,
             kind,
-            principal: with_principal(asked.principal).map(PrincipalRecord::from),
-            peer: asked.peer.map(|peer| peer.to_string()),
-            action: (kind != SearchKind::Action).then(|| ActionRecord::from(asked.action)),
-            route_rule: named.then_some(asked.route_rule),
-            resource: named.then(|| ResourceRecord::from(asked.resource)),
-            context: ContextRecord::from(asked.context),
-            policy_revision: searched.policy_revision,
-            evaluated: searched.evaluated,
-            found: searched.found,
+            policy_revision,
+            evaluated,
+            found,
+        } = summary;
+        Self {
+            search_id,
+            time_us,
+            caller: sidecar.workload,
+            request_id,
+            kind,
+            principal: principal
+                .filter(|_| kind != SearchKind::Subject)
+                .map(PrincipalRecord::from),
+            peer: peer.map(|peer| peer.to_string()),
+            action: (kind != SearchKind::Action).then(|| action.into()),
+            route_rule: (kind != SearchKind::Resource).then_some(route_rule),
+            resource: (kind != SearchKind::Resource).then(|| resource.into()),
+            context: context.into(),
+            policy_revision,
+            evaluated,
+            found,
         }
     }
 }

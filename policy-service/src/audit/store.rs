@@ -1,116 +1,25 @@
-//! The SQLite database that holds the log, and its one writer's side of it.
-
-pub(super) mod head_file;
-mod reading;
-mod schema;
+//! Appending to a log: the one writer's side of its database.
 
 use std::path::Path;
 use std::time::Duration;
 
-use picket_sqlite::{DatabaseFile, DatabaseFileError, DatabaseSchema, SchemaError, WAL, disable_triggers};
+use picket_sqlite::{DatabaseFile, DatabaseSchema, WAL, disable_triggers};
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use super::chain::{End, Place, Writing};
-use super::key::{KeyEncryptionKey, KeyError, Sealer};
-use super::verify::{self, VerifyError};
-use head_file::{HeadFile, HeadFileError};
-pub(super) use reading::read;
-pub(super) use schema::{RecordRow, rows};
+use super::check;
+use super::database::head_file::{self, HeadFile, HeadFileError};
+use super::database::{BUSY_TIMEOUT, schema};
+use super::errors::StoreError;
+use super::key::{KeyEncryptionKey, Sealer};
 
 /// How many pages of the write-ahead log are moved into the database at once, within a commit. SQLite's own thousand take 10 ms
 /// on a disk that takes half of one for these, and every call behind that commit would wait for them.
 const CHECKPOINT_PAGES: u32 = 128;
-/// How long a write waits for another process's lock; readers do not lock the writer out in WAL mode.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often the start tries to move the open head into the database. SQLite waits for readers
 /// within each; the pause is for somebody else's checkpoint, for which it does not.
 const CHECKPOINT_ATTEMPTS: u32 = 3;
 const CHECKPOINT_PAUSE: Duration = Duration::from_millis(500);
-
-/// Why the database cannot be read or written.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// SQLite says no: no space, no permission, a damaged file.
-    #[error("audit database: {0}")]
-    Sqlite(#[from] rusqlite::Error),
-    /// Its file cannot be used.
-    #[error("audit database {0}")]
-    File(#[from] DatabaseFileError),
-    /// The file is a SQLite database, but not an audit log.
-    #[error("not an audit log of Picket")]
-    Foreign,
-    /// The log was written by a version that this one does not know.
-    #[error("the audit log has schema version {found}, and this program knows up to {known}")]
-    Newer {
-        /// In the file.
-        found: i64,
-        /// Here.
-        known: i64,
-    },
-    /// Sealing failed.
-    #[error("audit key: {0}")]
-    Key(#[from] KeyError),
-    /// A number does not fit SQLite's integers.
-    #[error("the audit log is full: sequence numbers are used up")]
-    Full,
-    /// A table that was altered, or an index or a trigger on one, that could change or discard what is written.
-    #[error("the audit database: {0}, and could change or discard what is written")]
-    Altered(String),
-    /// The file that names the last acknowledged record cannot be written.
-    #[error("the audit log's `-head` file: {0}")]
-    HeadFile(#[source] std::io::Error),
-    /// Somebody who reads an older state keeps the head that says that the log is open out of the
-    /// database.
-    #[error(
-        "somebody reads the audit log and keeps what is written at the start out of the database \
-         itself: let that reader end, then start again"
-    )]
-    HeldBack,
-    /// The files were written each time that they were read.
-    #[error("the audit log was changed while it was read: try again")]
-    Changing,
-    /// What is in the database does not verify, so nothing may be added to it.
-    #[error("the audit log does not verify: {0}")]
-    Unverified(Box<VerifyError>),
-}
-
-impl StoreError {
-    /// What probes are told: stable, and nothing of the database's own words.
-    #[must_use]
-    pub fn reason(&self) -> &'static str {
-        match self {
-            Self::Sqlite(_) => "statement_failed",
-            Self::File(_) => "file_unusable",
-            Self::Foreign => "foreign",
-            Self::Newer { .. } => "schema_newer",
-            Self::Key(_) => "sealing_failed",
-            Self::Full => "full",
-            Self::Altered(_) => "schema_altered",
-            Self::HeadFile(_) => "head_file_failed",
-            Self::HeldBack => "held_back",
-            Self::Changing => "changing",
-            Self::Unverified(_) => "unverified",
-        }
-    }
-}
-
-impl From<VerifyError> for StoreError {
-    fn from(error: VerifyError) -> Self {
-        match error {
-            VerifyError::Store(error) => error,
-            VerifyError::Broken(_) => Self::Unverified(Box::new(error)),
-        }
-    }
-}
-
-impl From<SchemaError> for StoreError {
-    fn from(error: SchemaError) -> Self {
-        match error {
-            SchemaError::Sqlite(error) => Self::Sqlite(error),
-            SchemaError::Altered(_) => Self::Altered(error.to_string()),
-        }
-    }
-}
 
 impl From<HeadFileError> for StoreError {
     fn from(error: HeadFileError) -> Self {
@@ -153,7 +62,7 @@ impl Store {
         let mut schema = DatabaseSchema::of(&schema::MIGRATIONS)?;
         schema.check(&connection)?;
         let acknowledged = head_file::read(file)?;
-        let end = verify::end_of(&connection, &key, acknowledged.as_deref())?;
+        let end = check::end_of(&connection, &key, acknowledged.as_deref())?;
         schema::add_data_key(&connection, &sealer, &wrapped, now_us)?;
         // The file is there before the head asks for it.
         let mut head = HeadFile::open(file, wrapped)?;
@@ -206,7 +115,7 @@ impl Store {
             Some(end) => Ok(end),
             None => {
                 let acknowledged = head_file::read(self.file.path())?;
-                Ok(verify::end_of(&self.connection, &self.key, acknowledged.as_deref())?)
+                Ok(check::end_of(&self.connection, &self.key, acknowledged.as_deref())?)
             }
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use picket_model::access::{
     AccessRequest, Action, Actor, Context, FurtherToken, Possession, Principal, Resource, Sidecar,
 };
-use picket_model::decision::Effect;
+use picket_model::decision::{Decision, Effect, Vary};
 use picket_model::thumbprint::CertificateThumbprint;
 use picket_model::thumbprint::KeyThumbprint;
 use picket_sqlite::DatabaseFileError;
@@ -15,6 +15,7 @@ use rusqlite::Connection;
 use super::*;
 
 mod evidence;
+mod stored;
 
 const KEY: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
 const OTHER_KEY: &str = "ff112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
@@ -257,7 +258,7 @@ async fn what_was_moved_or_put_in_is_named() {
 async fn a_forged_record_with_a_fitting_hash_does_not_open() {
     let log = Log::with(3).await;
     let connection = Connection::open(&log.database).unwrap();
-    let place = store::rows::last_records(&connection, 1)
+    let place = database::rows::last_records(&connection, 1)
         .unwrap()
         .remove(0)
         .ok()
@@ -503,20 +504,31 @@ async fn a_decision_is_found_in_a_log_that_verifies_and_in_no_other() {
     assert!(matches!(find("2"), Err(VerifyError::Broken(problem)) if problem.seq == Some(3)));
 }
 
-fn answer() -> Answer {
-    Answer {
+fn decision() -> Decision {
+    Decision {
+        effect: Effect::Permit,
         decision_id: "d".into(),
+        policy_revision: "p".into(),
+        valid_for_ms: 1,
+        policy_ids: vec![],
+        caller_reasons: vec![],
+        vary: Vary::NOTHING,
+        risk: None,
+        challenge: None,
+        is_token_revoked: false,
+        obligations: vec![],
+    }
+}
+
+fn details() -> DecisionDetails {
+    DecisionDetails {
         time_us: 1,
         caller: "c".into(),
-        effect: Effect::Permit,
-        policy_revision: "p".into(),
-        policy_ids: vec![],
         evaluation_errors: vec![],
-        caller_reasons: vec![],
-        obligations: vec![],
-        challenge: None,
         observed: None,
-        valid_for_ms: 1,
+        risk: None,
+        device: None,
+        assigned_roles: vec![],
         evaluation_us: 1,
     }
 }
@@ -577,7 +589,7 @@ fn a_record_gives_back_the_request_that_it_is_about() {
             },
         },
     };
-    let mut record = DecisionRecord::new(request.clone(), answer());
+    let mut record = DecisionRecord::new(request.clone(), &decision(), details());
     assert_eq!(record.request(), Some(request));
     let mut forged = record.clone();
     forged.context.key_thumbprint = Some("x".into());

@@ -10,9 +10,10 @@ use std::time::Duration;
 use picket_clock::Stopwatch;
 use tokio::sync::{oneshot, watch};
 
+use super::errors::StoreError;
 use super::key::KeyEncryptionKey;
 use super::record::Event;
-use super::store::{Entry, Store, StoreError};
+use super::store::{Entry, Store};
 
 /// How many records may wait; more calls than this at once are refused.
 pub const QUEUE_RECORDS_MAX: usize = 8192;

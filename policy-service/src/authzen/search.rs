@@ -13,7 +13,7 @@ use super::error::AuthzenError;
 use super::paging::{OTHER_SEARCH, Page};
 use super::resources::ResourceList;
 use super::{AuthzenService, CallContext, information};
-use crate::audit::{SearchKind, SearchRecord, Searched};
+use crate::audit::{SearchKind, SearchRecord, SearchSummary};
 use crate::clock;
 use crate::decision::{DecisionError, Search, new_id};
 use crate::policy::METHODS;
@@ -84,7 +84,7 @@ pub(super) async fn search(
         (None, _) | (_, Some(_)) => SearchResults::default(),
         (Some(_), None) => evaluate_candidates(&search, call, &source, &document, &page).await?,
     };
-    let searched = Searched {
+    let searched = SearchSummary {
         search_id: new_id(time_us),
         time_us,
         kind,

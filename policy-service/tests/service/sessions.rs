@@ -79,7 +79,10 @@ async fn a_session_is_recorded_limits_the_answer_and_is_bound_to_its_client() {
         })
         .collect();
     let reason = EndReason::Compromised;
-    assert_eq!(changes, [SessionChange::Created, SessionChange::Ended { reason }]);
+    assert_eq!(
+        changes,
+        [SessionChange::Created, SessionChange::Ended { reason: reason.into() }]
+    );
     assert_eq!(records.len(), 6);
 
     // It stays ended, and the service knows it after its next start.

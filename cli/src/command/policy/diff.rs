@@ -216,8 +216,10 @@ impl From<Evaluation> for Decision {
             policy_ids: evaluation.policy_ids,
             reasons: evaluation.caller_reasons,
             obligations: evaluation.obligations,
-            challenge: evaluation.challenge.map(ChallengeRecord::from),
-            observed: evaluation.observed.map(ObservedRecord::from),
+            challenge: evaluation.challenge.as_ref().map(ChallengeRecord::from),
+            observed: evaluation
+                .observed
+                .map(|observed| ObservedRecord::new(observed.effect, observed.policy_ids)),
             errors: evaluation.errors,
         }
     }

@@ -13,7 +13,7 @@ use crate::audit::chain::{End, acknowledged_associated_data};
 use crate::audit::key::{KEY_ID_BYTES, KeyEncryptionKey, KeyError, KeyId, Sealer, WRAPPED_KEY_BYTES};
 
 /// The ending of its name.
-pub(super) const ENDING: &str = "-head";
+pub(in crate::audit) const ENDING: &str = "-head";
 /// A sector of a disk: it is written whole or not at all.
 const SLOT_BYTES: usize = 512;
 /// They are written in turn, so that a write that fails leaves the one before it.
@@ -21,7 +21,7 @@ const SLOTS: usize = 2;
 const FILE_BYTES: usize = SLOTS * SLOT_BYTES;
 
 /// The writer's side.
-pub(super) struct HeadFile {
+pub(in crate::audit) struct HeadFile {
     file: File,
     wrapped_key: Vec<u8>,
     next_slot: usize,
@@ -30,7 +30,7 @@ pub(super) struct HeadFile {
 impl HeadFile {
     /// Opens the file, or creates it. `wrapped_key` is the data key of the sealer that [`Self::write`] is called with, so that the
     /// file can be read without the database.
-    pub(super) fn open(database: &Path, wrapped_key: Vec<u8>) -> Result<Self, DatabaseFileError> {
+    pub(in crate::audit) fn open(database: &Path, wrapped_key: Vec<u8>) -> Result<Self, DatabaseFileError> {
         let path = picket_sqlite::beside(database, ENDING)?;
         let failed = |source| picket_sqlite::failed(&path, source);
         picket_sqlite::create_private(&path)?;
@@ -51,7 +51,7 @@ impl HeadFile {
     }
 
     /// Names the last record that is acknowledged; it is durable when this returns.
-    pub(super) fn write(&mut self, sealer: &mut Sealer, end: End) -> Result<(), HeadFileError> {
+    pub(in crate::audit) fn write(&mut self, sealer: &mut Sealer, end: End) -> Result<(), HeadFileError> {
         let key_id = sealer.id();
         let sealed = sealer.seal(&acknowledged_associated_data(&key_id), &end.to_bytes())?;
         let mut slot = [key_id.as_bytes(), &self.wrapped_key, &sealed].concat();
@@ -65,7 +65,7 @@ impl HeadFile {
 
 /// Why the file cannot be written.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum HeadFileError {
+pub(in crate::audit) enum HeadFileError {
     #[error(transparent)]
     Write(#[from] std::io::Error),
     #[error(transparent)]

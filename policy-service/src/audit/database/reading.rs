@@ -10,8 +10,8 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use super::schema::check_version;
-use super::{BUSY_TIMEOUT, StoreError, head_file};
-use crate::audit::verify::VerifyError;
+use super::{BUSY_TIMEOUT, head_file};
+use crate::audit::errors::{StoreError, VerifyError};
 
 /// SQLite's file system layer without locks: it needs no file that is shared with other processes.
 const WITHOUT_LOCKS: &std::ffi::CStr = c"unix-none";

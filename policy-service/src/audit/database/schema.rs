@@ -3,15 +3,15 @@
 use picket_sqlite::one_row;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::StoreError;
 use crate::audit::chain::{End, Hash, Place, SealedHead, Writing, head_associated_data};
+use crate::audit::errors::StoreError;
 use crate::audit::key::{KeyId, Sealer};
 
 /// "Pikt": tells an audit log from another program's database (`PRAGMA application_id`).
 const APPLICATION_ID: i64 = 0x5069_6b74;
 
 /// What brings a database from version n to n + 1 (`PRAGMA user_version`). Entries are added, never changed.
-pub(super) const MIGRATIONS: [&str; 2] = [
+pub(in crate::audit) const MIGRATIONS: [&str; 2] = [
     "
     CREATE TABLE audit_data_key (
         id BLOB PRIMARY KEY,
@@ -57,7 +57,7 @@ pub(in crate::audit) fn check_version(connection: &Connection) -> Result<(), Sto
 }
 
 /// Brings a database to the current version; a new one gets an empty log with a sealed head.
-pub(super) fn migrate(
+pub(in crate::audit) fn migrate(
     connection: &mut Connection,
     sealer: &mut Sealer,
     wrapped: &[u8],
@@ -83,7 +83,7 @@ pub(super) fn migrate(
 }
 
 /// Adds a wrapped data key, if it is not there yet.
-pub(super) fn add_data_key(
+pub(in crate::audit) fn add_data_key(
     connection: &Connection,
     sealer: &Sealer,
     wrapped: &[u8],
@@ -100,7 +100,12 @@ pub(super) fn add_data_key(
     }
 }
 
-pub(super) fn insert(connection: &Connection, place: &Place, sealed: &[u8], hash: Hash) -> Result<(), StoreError> {
+pub(in crate::audit) fn insert(
+    connection: &Connection,
+    place: &Place,
+    sealed: &[u8],
+    hash: Hash,
+) -> Result<(), StoreError> {
     let seq = i64::try_from(place.seq).map_err(|_| StoreError::Full)?;
     let written = connection
         .prepare_cached(
@@ -118,7 +123,7 @@ pub(super) fn insert(connection: &Connection, place: &Place, sealed: &[u8], hash
 }
 
 /// Seals the head and writes it.
-pub(super) fn set_head(
+pub(in crate::audit) fn set_head(
     connection: &Connection,
     sealer: &mut Sealer,
     end: End,

@@ -1,0 +1,162 @@
+//! Checking single records against the chain, and the end of a log against its heads.
+
+use std::collections::HashMap;
+
+use rusqlite::Connection;
+
+use super::chain::{End, SealedHead, Writing, head_associated_data};
+use super::database::{RecordRow, head_file, rows};
+use super::errors::{Finding, Problem, VerifyError};
+use super::key::{KeyEncryptionKey, KeyId, Opener};
+use super::record::{Event, Record};
+
+/// Checks the last record against the sealed head and the file beside the database, and returns the end of the chain.
+pub(super) fn end_of(
+    connection: &Connection,
+    key: &KeyEncryptionKey,
+    head_file: Option<&[u8]>,
+) -> Result<End, VerifyError> {
+    let mut keys = Keys::new(connection, key);
+    let head = open_head(&mut keys)?;
+    let acknowledged = acknowledged(head, head_file, key)?.unwrap_or(End::EMPTY);
+    let mut end = End::EMPTY;
+    for row in rows::last_records(connection, 1)? {
+        end = follow(&mut keys, assumed_before(&row), row)?.0;
+    }
+    check_end(end, head.end)?;
+    if acknowledged.seq > end.seq {
+        let through = acknowledged.seq;
+        return Err(broken(end.seq + 1, Finding::Missing { through }));
+    }
+    if acknowledged.seq > 0 && rows::hash(connection, acknowledged.seq)? != Some(acknowledged.hash) {
+        return Err(broken(acknowledged.seq, Finding::NotTheHead));
+    }
+    Ok(end)
+}
+
+/// Checks that a row is the record that follows `before`, and opens it.
+pub(super) fn follow(
+    keys: &mut Keys<'_>,
+    before: End,
+    row: Result<RecordRow, i64>,
+) -> Result<(End, Record), VerifyError> {
+    let malformed = |seq: i64| {
+        VerifyError::Broken(Problem {
+            seq: Some(seq),
+            finding: Finding::Malformed,
+        })
+    };
+    let row = row.map_err(malformed)?;
+    let seq = row.place.seq;
+    let expected = before.seq + 1;
+    if seq < expected {
+        return Err(broken(seq, Finding::Malformed));
+    }
+    if seq > expected {
+        return Err(broken(expected, Finding::Missing { through: seq - 1 }));
+    }
+    if row.place.prev_hash != before.hash {
+        return Err(broken(seq, Finding::NotLinked));
+    }
+    if row.place.hash(&row.sealed) != row.hash {
+        return Err(broken(seq, Finding::HashMismatch));
+    }
+    let opener = keys
+        .opener(&row.place.key_id)?
+        .map_err(|finding| broken(seq, finding))?;
+    let content = opener
+        .open(&row.place.associated_data(), &row.sealed)
+        .ok_or_else(|| broken(seq, Finding::SealBroken))?;
+    let content: Event = serde_json::from_slice(&content).map_err(|_| broken(seq, Finding::ContentUnknown))?;
+    let record = Record {
+        seq,
+        time_us: row.place.time_us,
+        hash: row.hash,
+        content,
+    };
+    Ok((End { seq, hash: row.hash }, record))
+}
+
+/// For a record whose predecessor is not read: the one that it names.
+pub(super) fn assumed_before(row: &Result<RecordRow, i64>) -> End {
+    row.as_ref().map_or(End::EMPTY, |row| End {
+        seq: row.place.seq.saturating_sub(1),
+        hash: row.place.prev_hash,
+    })
+}
+
+pub(super) fn open_head(keys: &mut Keys<'_>) -> Result<SealedHead, VerifyError> {
+    let broken = |finding| VerifyError::Broken(Problem { seq: None, finding });
+    let (key_id, sealed) = rows::head(keys.connection)?.ok_or_else(|| broken(Finding::HeadMissing))?;
+    let key_id = KeyId::from_slice(&key_id).ok_or_else(|| broken(Finding::Malformed))?;
+    let opener = keys.opener(&key_id)?.map_err(broken)?;
+    opener
+        .open(&head_associated_data(&key_id), &sealed)
+        .and_then(|bytes| SealedHead::from_bytes(&bytes))
+        .ok_or_else(|| broken(Finding::SealBroken))
+}
+
+/// The last acknowledged record that the file beside the database names; `None` where there is no such file, and none is needed.
+pub(super) fn acknowledged(
+    head: SealedHead,
+    head_file: Option<&[u8]>,
+    key: &KeyEncryptionKey,
+) -> Result<Option<End>, VerifyError> {
+    let broken = |finding| VerifyError::Broken(Problem { seq: None, finding });
+    match (head_file, head.writing) {
+        (Some(content), _) => head_file::acknowledged(content, key)
+            .map(Some)
+            .ok_or_else(|| broken(Finding::HeadFileBroken)),
+        (None, Writing::Open) => Err(broken(Finding::HeadFileMissing)),
+        (None, Writing::Closed) => Ok(None),
+    }
+}
+
+pub(super) fn check_end(end: End, head: End) -> Result<(), VerifyError> {
+    match end.seq.cmp(&head.seq) {
+        std::cmp::Ordering::Less => Err(broken(end.seq + 1, Finding::Missing { through: head.seq })),
+        std::cmp::Ordering::Greater => Err(broken(head.seq + 1, Finding::AfterHead)),
+        std::cmp::Ordering::Equal if end.hash != head.hash => Err(broken(end.seq, Finding::NotTheHead)),
+        std::cmp::Ordering::Equal => Ok(()),
+    }
+}
+
+pub(super) fn broken(seq: u64, finding: Finding) -> VerifyError {
+    VerifyError::Broken(Problem {
+        seq: Some(i64::try_from(seq).unwrap_or(i64::MAX)),
+        finding,
+    })
+}
+
+/// The data keys, unwrapped when first needed.
+pub(super) struct Keys<'a> {
+    connection: &'a Connection,
+    key: &'a KeyEncryptionKey,
+    openers: HashMap<KeyId, Result<Opener, Finding>>,
+}
+
+impl<'a> Keys<'a> {
+    pub(super) fn new(connection: &'a Connection, key: &'a KeyEncryptionKey) -> Self {
+        Self {
+            connection,
+            key,
+            openers: HashMap::new(),
+        }
+    }
+
+    /// The outer error is the database's, the inner one says what is wrong with the key.
+    fn opener(&mut self, id: &KeyId) -> Result<Result<&Opener, Finding>, VerifyError> {
+        if !self.openers.contains_key(id) {
+            let opener = match rows::wrapped_key(self.connection, id)? {
+                Some(wrapped) => self.key.open_data_key(id, &wrapped).ok_or(Finding::KeyRefused),
+                None => Err(Finding::KeyMissing),
+            };
+            self.openers.insert(*id, opener);
+        }
+        Ok(match self.openers.get(id) {
+            Some(Ok(opener)) => Ok(opener),
+            Some(Err(finding)) => Err(*finding),
+            None => Err(Finding::KeyMissing),
+        })
+    }
+}
