@@ -19,7 +19,8 @@ use std::sync::Arc;
 
 use picket_model::access::AccessRequest;
 use picket_model::decision::{Decision, Effect, Vary};
-use uuid::{NoContext, Timestamp, Uuid};
+use picket_model::time::Timestamp;
+use uuid::{NoContext, Uuid};
 
 use crate::assessor::{Assessor, AssessorMetrics};
 use crate::audit::{
@@ -123,7 +124,10 @@ impl Decider {
         let evaluation_time = Stopwatch::start();
         let evaluation = match (facts.refusal(), &facts.policies) {
             (Some(refusal), _) => refusal,
-            (None, Some(policies)) => self.evaluate(policies, &request, time_us, facts.known()),
+            (None, Some(policies)) => {
+                let context = facts.evaluation_context(Timestamp::from_us(time_us));
+                self.evaluate(policies, &request, &context)
+            }
             (None, None) => evaluation::without_policies(),
         };
         let evaluation_us = evaluation_time.elapsed_us();
@@ -249,5 +253,5 @@ fn lesson(outcome: DecisionOutcome, refusal: Option<SessionRefusal>) -> risk::Ou
 pub(crate) fn new_id(time_us: u64) -> String {
     let seconds = time_us / MICROSECONDS_PER_SECOND;
     let nanoseconds = u32::try_from(time_us % MICROSECONDS_PER_SECOND * 1000).unwrap_or(0);
-    Uuid::new_v7(Timestamp::from_unix(NoContext, seconds, nanoseconds)).to_string()
+    Uuid::new_v7(uuid::Timestamp::from_unix(NoContext, seconds, nanoseconds)).to_string()
 }

@@ -6,11 +6,14 @@ use std::path::{Path, PathBuf};
 
 use picket_model::access::AccessRequest;
 use picket_model::decision::{Attribute, Effect};
+use picket_model::time::Timestamp;
 use picket_policy_service::audit::{
     self, ChallengeRecord, DecisionRecord, DeviceSeenRecord, EffectRecord, ObservedRecord, RiskRecord, VerifyError,
 };
 use picket_policy_service::devices::SeenDevice;
-use picket_policy_service::policy::{Evaluation, Known, PolicyEngine, PolicyTrace, Trace, TracedPolicy, Tracer};
+use picket_policy_service::policy::{
+    Evaluation, EvaluationContext, PolicyEngine, PolicyTrace, Trace, TracedPolicy, Tracer,
+};
 use picket_policy_service::policy_tests;
 use picket_policy_service::risk::Assessment;
 use serde::Serialize;
@@ -213,7 +216,7 @@ fn named(arguments: &Arguments, engine: Option<&PolicyEngine>) -> Result<Result<
             risk: engine.and_then(|engine| found.request.assessment(engine)),
             device: found.request.device,
             request: found.request.request,
-            time_us: found.request.time_us,
+            time_us: found.request.time.as_us(),
             recorded: None,
         })),
         (Some(_) | None, _) => Err(CommandError::Usage(format!(
@@ -231,13 +234,14 @@ fn explain(engine: &PolicyEngine, asked: Asked) -> Result<Explanation, CommandEr
         device,
         recorded,
     } = asked;
-    let known = Known {
+    let context = EvaluationContext {
+        now: Timestamp::from_us(time_us),
         risk: risk.as_ref(),
         device: device.as_ref(),
     };
     let tracer = Tracer::new(engine)?;
-    let evaluation = engine.evaluate_knowing(&request, time_us, known);
-    let trace = tracer.trace_knowing(&request, time_us, known).ok();
+    let evaluation = engine.evaluate(&request, &context);
+    let trace = tracer.trace(&request, &context).ok();
     let trace = trace.map(|trace| traced(&tracer, trace, &evaluation));
     Ok(Explanation {
         revision: engine.revision().to_owned(),

@@ -5,7 +5,7 @@ use picket_model::access::AccessRequest;
 use picket_model::decision::{Effect, Vary};
 
 use super::Decider;
-use crate::policy::{Evaluation, Known, PolicyEngine};
+use crate::policy::{Evaluation, EvaluationContext, PolicyEngine};
 use crate::risk::MissingFactors;
 
 /// The reason where no revision of the policies is active.
@@ -17,16 +17,15 @@ impl Decider {
         &self,
         policies: &PolicyEngine,
         request: &AccessRequest,
-        time_us: u64,
-        known: Known<'_>,
+        context: &EvaluationContext<'_>,
     ) -> Evaluation {
-        let mut evaluation = policies.evaluate_knowing(request, time_us, known);
+        let mut evaluation = policies.evaluate(request, context);
         // Where no devices are kept, nobody can come back with a trusted one.
         let keeps_devices = self.devices.is_some();
         evaluation.challenge = evaluation
             .challenge
             .filter(|challenge| keeps_devices || !challenge.trusted_device());
-        let (Some(assessor), Some(assessment), Some(principal)) = (&self.risk, known.risk, &request.principal) else {
+        let (Some(assessor), Some(assessment), Some(principal)) = (&self.risk, context.risk, &request.principal) else {
             return evaluation;
         };
         if !assessor.factors_are_enforced() {
@@ -38,7 +37,7 @@ impl Decider {
         };
         let evaluation = Evaluation {
             vary: assessment.vary.attributes().fold(evaluation.vary, Vary::with),
-            same_for_ms: [evaluation.same_for_ms, known.risk_same_for_ms()]
+            same_for_ms: [evaluation.same_for_ms, context.risk_same_for_ms()]
                 .into_iter()
                 .flatten()
                 .min(),

@@ -10,7 +10,7 @@ use super::{Decider, DecisionError};
 use crate::assessor::Assessed;
 use crate::audit::{self, Event, SessionRecord};
 use crate::devices::DeviceCheck;
-use crate::policy::{Evaluation, Known, PolicyEngine};
+use crate::policy::{Evaluation, EvaluationContext, PolicyEngine};
 use crate::risk::{Assessment, KnownDevice, Standing};
 use crate::roles::AssignedRoles;
 use crate::sessions::{SessionAccess, SessionChange, SessionCheck, SessionEvent};
@@ -40,9 +40,10 @@ impl Facts {
         self.risk.as_ref().map(|assessed| &assessed.assessment)
     }
 
-    /// What policies see besides the request.
-    pub(super) fn known(&self) -> Known<'_> {
-        Known {
+    /// What the policies are evaluated with besides the request.
+    pub(super) fn evaluation_context(&self, now: Timestamp) -> EvaluationContext<'_> {
+        EvaluationContext {
+            now,
             risk: self.assessment(),
             device: self.device.device.as_ref(),
         }
@@ -158,7 +159,7 @@ fn session_record(event: SessionEvent) -> SessionRecord {
         tenant: event.tenant,
         change: match event.change {
             SessionChange::Created => audit::SessionChange::Created,
-            SessionChange::Ended { reason } => audit::SessionChange::Ended { reason },
+            SessionChange::Ended { reason } => audit::SessionChange::Ended { reason: reason.into() },
         },
     }
 }

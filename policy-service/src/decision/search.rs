@@ -3,10 +3,11 @@
 
 use picket_model::access::AccessRequest;
 use picket_model::decision::Effect;
+use picket_model::time::Timestamp;
 
 use super::{Decider, DecisionError};
 use crate::audit::{Event, SearchRecord};
-use crate::policy::{Known, PolicyEngine};
+use crate::policy::{EvaluationContext, PolicyEngine};
 use crate::revisions::NO_REVISION;
 use crate::sessions::{SessionAccess, SessionRefusal};
 
@@ -70,11 +71,12 @@ impl Search<'_> {
             return Ok(false);
         };
         let assessed = self.decider.assess(&request, &device, time_us);
-        let known = Known {
+        let context = EvaluationContext {
+            now: Timestamp::from_us(time_us),
             risk: assessed.as_ref().map(|assessed| &assessed.assessment),
             device: device.device.as_ref(),
         };
-        let evaluation = self.decider.evaluate(policies, &request, time_us, known);
+        let evaluation = self.decider.evaluate(policies, &request, &context);
         Ok(evaluation.effect == Effect::Permit)
     }
 

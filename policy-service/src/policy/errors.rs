@@ -48,6 +48,9 @@ impl fmt::Display for PolicyErrors {
 
 impl std::error::Error for PolicyErrors {}
 
+/// How much of an evaluation error a record holds: it can quote the request.
+const ERROR_CHARS_MAX: usize = 256;
+
 /// Why a request cannot be put to Cedar, which is a deny.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ModelError {
@@ -67,6 +70,11 @@ pub(super) fn refused<E: std::error::Error>(part: &'static str) -> impl Fn(E) ->
         part,
         message: with_causes(&error),
     }
+}
+
+/// The beginning of an error's text, of a bounded length.
+pub(super) fn cut(text: &str) -> String {
+    text.chars().take(ERROR_CHARS_MAX).collect()
 }
 
 /// The mistakes found so far.

@@ -10,6 +10,7 @@ use jiff::tz::TimeZone;
 use ring::digest;
 
 use super::annotations::Annotations;
+use super::engine::{Loaded, PolicyEngine};
 use super::entities::LoadedEntities;
 use super::errors::{Found, PolicyErrors, line_at, line_of, message, with_causes};
 use super::files::{ENTITIES_FILE, POLICY_EXTENSION, PolicyFiles, SCHEMA_FILE};
@@ -18,16 +19,14 @@ use super::model::Model;
 use super::occurrence::{self, Requests};
 use super::roles::NamedRoles;
 use super::schema;
-use super::source::File;
-use super::trace::Place;
-use super::{Loaded, PolicyEngine};
+use super::source::{File, Place};
 use crate::risk::Levels;
 
 /// SHA-256 cut to this many hexadecimal digits names a revision.
 const REVISION_DIGITS: usize = 16;
 
 /// Loads and validates a folder of policies: `*.cedar` and, if there, `entities.json` and `schema.cedarschema`; without the
-/// latter they are held to [`super::SCHEMA`].
+/// latter they are held to [`schema::SCHEMA`].
 ///
 /// Each policy carries a unique `@id`; an `@reason` may be told to the caller, an `@obligation` goes to the upstream with a
 /// permit, `@mode("observe")` keeps it from deciding, and `@tenant` from anybody but that tenant's principals.

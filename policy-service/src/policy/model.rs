@@ -11,11 +11,11 @@ use cedar_policy::{
 use jiff::tz::TimeZone;
 use picket_model::access::{AccessRequest, Principal, principal_name};
 use picket_model::spiffe::SpiffeId;
+use picket_model::time::Timestamp;
 
-use super::Known;
+use super::context::{EvaluationContext, ZonedContext};
 use super::entities::LoadedEntities;
 use super::errors::{ModelError, refused, with_causes};
-use super::moment::Moment;
 use super::needs::{Attribute, Attributes, Needs, TIME};
 use crate::devices::SeenDevice;
 use crate::risk::Assessment;
@@ -87,10 +87,10 @@ impl Model {
         request: &AccessRequest,
         loaded: &LoadedEntities,
         needs: Needs,
-        moment: &Moment,
+        context: &ZonedContext,
     ) -> Result<(Request, Entities), ModelError> {
-        let asked = self.request(request, needs.attributes, moment, None)?;
-        let made = self.made(request, loaded, needs.attributes, moment)?;
+        let asked = self.request(request, needs.attributes, context, None)?;
+        let made = self.made(request, loaded, needs.attributes, context)?;
         let action = self.action(&request.action.method);
         Ok((asked, loaded.with(made, action, needs.reach)?))
     }
@@ -100,27 +100,33 @@ impl Model {
     pub(super) fn mistakes_in(&self, schema: &Schema) -> BTreeSet<String> {
         let mut mistakes = BTreeSet::new();
         let loaded = LoadedEntities::none();
-        let moment = match Moment::new(0, &TimeZone::UTC) {
-            Ok(moment) => moment,
-            Err(error) => return BTreeSet::from([error.to_string()]),
-        };
         let device = SeenDevice::trusted(None);
-        let knowing = |risk: Assessment| {
-            let known = Known {
-                risk: Some(&risk),
-                device: Some(&device),
+        let in_context = |risk: Option<&Assessment>, device| {
+            let context = EvaluationContext {
+                now: Timestamp::EPOCH,
+                risk,
+                device,
             };
-            moment.clone().knowing(known)
+            ZonedContext::new(&context, &TimeZone::UTC)
         };
-        let risky = samples::risks().map(knowing);
+        let [without_country, with_country] = samples::risks();
+        let contexts = [
+            in_context(None, None),
+            in_context(Some(&without_country), Some(&device)),
+            in_context(Some(&with_country), Some(&device)),
+        ];
+        let [plain, risky @ ..] = match contexts {
+            [Ok(plain), Ok(one), Ok(other)] => [plain, one, other],
+            [Err(error), ..] | [_, Err(error), _] | [.., Err(error)] => return BTreeSet::from([error.to_string()]),
+        };
         for sample in samples::all() {
             // The optional parts of a request, and what else may be known of it as others, which have optional parts themselves.
-            let moments = match sample.context.user_agent {
+            let contexts = match sample.context.user_agent {
                 Some(_) => risky.as_slice(),
-                None => std::slice::from_ref(&moment),
+                None => std::slice::from_ref(&plain),
             };
-            for moment in moments {
-                mistakes.extend(self.mistakes_about(sample.clone(), &loaded, moment, schema));
+            for context in contexts {
+                mistakes.extend(self.mistakes_about(sample.clone(), &loaded, context, schema));
             }
         }
         mistakes
@@ -130,10 +136,10 @@ impl Model {
         &self,
         mut sample: AccessRequest,
         loaded: &LoadedEntities,
-        moment: &Moment,
+        context: &ZonedContext,
         schema: &Schema,
     ) -> Vec<String> {
-        let made = self.made(&sample, loaded, Attributes::ALL, moment);
+        let made = self.made(&sample, loaded, Attributes::ALL, context);
         let mut mistakes: Vec<String> = match made {
             Ok(made) => {
                 let refused = Entities::from_entities(made, Some(schema)).err();
@@ -143,7 +149,7 @@ impl Model {
         };
         for method in METHODS.iter().chain([&OTHER_METHOD]) {
             (*method).clone_into(&mut sample.action.method);
-            let request = self.request(&sample, Attributes::ALL, moment, Some(schema));
+            let request = self.request(&sample, Attributes::ALL, context, Some(schema));
             mistakes.extend(request.err().map(|error| error.to_string()));
         }
         mistakes
@@ -153,14 +159,14 @@ impl Model {
         &self,
         request: &AccessRequest,
         needed: Attributes,
-        moment: &Moment,
+        context: &ZonedContext,
         schema: Option<&Schema>,
     ) -> Result<Request, ModelError> {
         Request::new(
             self.principal_uid(request),
             self.action(&request.action.method).clone(),
             self.resource_uid(request),
-            context(request, needed, moment)?,
+            cedar_context(request, needed, context)?,
             schema,
         )
         .map_err(refused("request"))
@@ -191,10 +197,10 @@ impl Model {
         request: &AccessRequest,
         loaded: &LoadedEntities,
         needed: Attributes,
-        moment: &Moment,
+        context: &ZonedContext,
     ) -> Result<Vec<Entity>, ModelError> {
         let principal = match (&request.principal, &request.peer) {
-            (Some(principal), _) => self.user(principal, loaded, needed, moment)?,
+            (Some(principal), _) => self.user(principal, loaded, needed, context)?,
             (None, Some(peer)) => self.workload(peer, loaded, needed)?,
             (None, None) => Entity::with_uid(self.principal_uid(request)),
         };
@@ -206,7 +212,7 @@ impl Model {
         principal: &Principal,
         loaded: &LoadedEntities,
         needed: Attributes,
-        moment: &Moment,
+        context: &ZonedContext,
     ) -> Result<Entity, ModelError> {
         at_most("principal.roles", principal.roles.len(), ROLES_MAX)?;
         at_most("principal.scopes", principal.scopes.len(), SCOPES_MAX)?;
@@ -223,7 +229,7 @@ impl Model {
                 principal.auth_time_s.map(RestrictedExpression::new_long)
             }),
             pair(needed, Attribute::AuthAge, || {
-                let age_s = moment.age_s(principal.auth_time_s?);
+                let age_s = context.age_s(principal.auth_time_s?);
                 Some(RestrictedExpression::new_long(age_s))
             }),
             pair(needed, Attribute::Actors, || {
@@ -280,7 +286,7 @@ impl Model {
     }
 }
 
-fn context(request: &AccessRequest, needed: Attributes, moment: &Moment) -> Result<Context, ModelError> {
+fn cedar_context(request: &AccessRequest, needed: Attributes, context: &ZonedContext) -> Result<Context, ModelError> {
     let given = &request.context;
     let peer = request
         .peer
@@ -299,20 +305,20 @@ fn context(request: &AccessRequest, needed: Attributes, moment: &Moment) -> Resu
         }),
         pair(needed, Attribute::UserAgent, || given.user_agent.as_deref().map(string)),
         pair(needed, Attribute::Peer, || peer),
-        time(needed, moment)?,
-        risk(needed, moment)?,
-        device(needed, moment)?,
+        time(needed, context)?,
+        risk(needed, context)?,
+        device(needed, context)?,
     ];
     Context::from_pairs(pairs.into_iter().flatten()).map_err(refused("context"))
 }
 
 /// What clock and calendar show, if any of it is needed: the record is always there, and an attribute that nobody looks at is
 /// missed by nobody.
-fn time(needed: Attributes, moment: &Moment) -> Result<Option<(String, RestrictedExpression)>, ModelError> {
+fn time(needed: Attributes, context: &ZonedContext) -> Result<Option<(String, RestrictedExpression)>, ModelError> {
     if !needed.contain_time() {
         return Ok(None);
     }
-    let wall_time = moment.wall_time();
+    let wall_time = context.wall_time();
     let members = [
         (Attribute::Hour, wall_time.hour),
         (Attribute::Minute, wall_time.minute),
@@ -326,8 +332,8 @@ fn time(needed: Attributes, moment: &Moment) -> Result<Option<(String, Restricte
 }
 
 /// The risk, if it is needed and was assessed. A policy may take the record as a whole.
-fn risk(needed: Attributes, moment: &Moment) -> Result<Option<(String, RestrictedExpression)>, ModelError> {
-    let Some(risk) = moment.risk().filter(|_| needed.contain(Attribute::Risk)) else {
+fn risk(needed: Attributes, context: &ZonedContext) -> Result<Option<(String, RestrictedExpression)>, ModelError> {
+    let Some(risk) = context.risk().filter(|_| needed.contain(Attribute::Risk)) else {
         return Ok(None);
     };
     let signals = risk.signals.iter().map(|signal| string(signal));
@@ -346,8 +352,8 @@ fn risk(needed: Attributes, moment: &Moment) -> Result<Option<(String, Restricte
 }
 
 /// The device, if it is needed and one is known. A policy may take the record as a whole.
-fn device(needed: Attributes, moment: &Moment) -> Result<Option<(String, RestrictedExpression)>, ModelError> {
-    let Some(device) = moment.device().filter(|_| needed.contain(Attribute::Device)) else {
+fn device(needed: Attributes, context: &ZonedContext) -> Result<Option<(String, RestrictedExpression)>, ModelError> {
+    let Some(device) = context.device().filter(|_| needed.contain(Attribute::Device)) else {
         return Ok(None);
     };
     let members = [

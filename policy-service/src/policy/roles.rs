@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::errors::{Found, PolicyError};
 use super::occurrence::{did_you_mean, nearest};
-use super::trace::Place;
+use super::source::Place;
 
 /// The roles of a folder.
 pub(super) struct NamedRoles {

@@ -3,6 +3,8 @@
 
 use std::path::PathBuf;
 
+use serde::Serialize;
+
 use super::errors::{Found, line_at};
 
 /// A file of policies, or of a schema.
@@ -23,6 +25,15 @@ impl File {
             }
         }
     }
+}
+
+/// Where a policy was written.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Place {
+    /// The file.
+    pub file: PathBuf,
+    /// The line, counted from 1.
+    pub line: usize,
 }
 
 /// A `when` or `unless` as it was written.

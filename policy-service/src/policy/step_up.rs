@@ -8,7 +8,7 @@ use picket_model::access::{AccessRequest, Principal};
 use picket_model::decision::{ACR_VALUES_MAX, Effect, StepUp, is_acr_value};
 
 use super::compared::{Ages, Compared};
-use super::moment::Moment;
+use super::context::ZonedContext;
 use super::needs::{Attribute, Attributes};
 use crate::devices::SeenDevice;
 
@@ -66,12 +66,12 @@ impl Strength {
 /// The search for one denied request.
 pub(super) struct Search<'a, E> {
     pub(super) request: &'a AccessRequest,
-    pub(super) moment: &'a Moment,
+    pub(super) context: &'a ZonedContext,
     /// What the policies for it look at.
     pub(super) looked_at: Attributes,
     /// What they compare it with.
     pub(super) compared: &'a Compared,
-    /// Evaluates a request at a moment.
+    /// Evaluates a request in a context.
     pub(super) evaluate: E,
     /// How many evaluations there were.
     pub(super) evaluations: Cell<u32>,
@@ -86,7 +86,7 @@ struct Attempt<'a> {
     device: bool,
 }
 
-impl<E: Fn(&AccessRequest, &Moment) -> Effect> Search<'_, E> {
+impl<E: Fn(&AccessRequest, &ZonedContext) -> Effect> Search<'_, E> {
     /// The least that would be permitted. `None`: nothing would, or there is no user who could authenticate.
     pub(super) fn run(&self) -> Option<StepUp> {
         let principal = self.request.principal.as_ref()?;
@@ -104,7 +104,7 @@ impl<E: Fn(&AccessRequest, &Moment) -> Effect> Search<'_, E> {
     /// All that policies look at, and that the principal does not have.
     fn most(&self, principal: &Principal) -> Strength {
         let looks = |attribute| self.looked_at.contain(attribute);
-        let has_best = self.moment.device().is_some_and(SeenDevice::is_best);
+        let has_best = self.context.device().is_some_and(SeenDevice::is_best);
         let lacking = [
             (
                 Strength::ACR,
@@ -176,7 +176,7 @@ impl<E: Fn(&AccessRequest, &Moment) -> Effect> Search<'_, E> {
             acr: attempt.acr.map(str::to_owned).or_else(|| principal.acr.clone()),
             auth_time_s: attempt
                 .age_s
-                .map(|age_s| self.moment.ago(age_s))
+                .map(|age_s| self.context.ago(age_s))
                 .or(principal.auth_time_s),
             is_bound: attempt.bound || principal.is_bound,
             ..principal.clone()
@@ -186,9 +186,9 @@ impl<E: Fn(&AccessRequest, &Moment) -> Effect> Search<'_, E> {
             ..self.request.clone()
         };
         if !attempt.device {
-            return (self.evaluate)(&request, self.moment) == Effect::Permit;
+            return (self.evaluate)(&request, self.context) == Effect::Permit;
         }
-        let trusted = SeenDevice::trusted(self.moment.device());
-        (self.evaluate)(&request, &self.moment.on_device(trusted)) == Effect::Permit
+        let trusted = SeenDevice::trusted(self.context.device());
+        (self.evaluate)(&request, &self.context.on_device(trusted)) == Effect::Permit
     }
 }

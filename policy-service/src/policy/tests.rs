@@ -1,7 +1,9 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use picket_model::access::{Action, Context, Possession, Principal, Resource, Sidecar};
+use picket_model::access::{AccessRequest, Action, Context, Possession, Principal, Resource, Sidecar};
+use picket_model::decision::{Effect, StepUp};
+use picket_model::time::Timestamp;
 
 use super::*;
 
@@ -15,6 +17,10 @@ mod trace;
 /// Saturday, 2026-11-21, 10:58:30 in Greenwich.
 const NOW_US: u64 = 1_795_258_710_000_000;
 const NOW_S: i64 = 1_795_258_710;
+
+fn at_now() -> EvaluationContext<'static> {
+    EvaluationContext::at(Timestamp::from_us(NOW_US))
+}
 
 fn shipped() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("policies")
@@ -82,7 +88,7 @@ fn request(principal: Option<Principal>, method: &str, route_rule: &str) -> Acce
 }
 
 fn check(engine: &PolicyEngine, request: &AccessRequest, effect: Effect, policy_ids: &[&str]) -> Evaluation {
-    let evaluation = engine.evaluate(request, NOW_US);
+    let evaluation = engine.evaluate(request, &at_now());
     assert_eq!(
         (evaluation.effect, evaluation.policy_ids.as_slice()),
         (effect, policy_ids.map_owned().as_slice())
@@ -381,7 +387,7 @@ fn the_longest_policy_is_validated_and_evaluated_on_a_small_stack_and_a_longer_o
     let longest = source::OPERATORS_MAX - 1;
     for (operator, last) in [("true && ", "true"), ("false || ", "true"), ("0 + ", "0 == 0")] {
         let engine = loaded(&format!("{}{last}", chain(operator, longest))).unwrap();
-        let permit = small(move || engine.evaluate(&request(user(&[]), "GET", "a"), NOW_US));
+        let permit = small(move || engine.evaluate(&request(user(&[]), "GET", "a"), &at_now()));
         assert_eq!(permit.effect, Effect::Permit, "{operator}");
     }
     // What is wrong is found, wherever it is: Cedar's validator says nothing at all about what is too deep for it.
@@ -409,7 +415,7 @@ fn a_user_agent_that_may_be_several_fields_is_permitted_as_each_of_them() {
         let engine = load(folder.path()).unwrap();
         let mut request = request(user(&[]), "GET", "orders-read");
         request.context.user_agent = Some(agent.to_owned());
-        engine.evaluate(&request, NOW_US)
+        engine.evaluate(&request, &at_now())
     };
     let permit = r#"@id("p") permit (principal, action, resource);"#;
     let forbid = format!(

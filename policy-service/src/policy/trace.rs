@@ -12,11 +12,13 @@ use picket_model::access::AccessRequest;
 use serde::Serialize;
 
 use super::annotations::{Annotations, Mode};
+use super::context::{EvaluationContext, ZonedContext};
+use super::engine::PolicyEngine;
 use super::errors::{ModelError, line_at, refused, with_causes};
 use super::index::Bucket;
-use super::moment::Moment;
 use super::needs::Needs;
-use super::{Known, PolicyEngine, source, syntax};
+use super::source::{self, Place};
+use super::syntax;
 use parts::{Answers, Parts};
 
 /// Looks at policies clause by clause, over the same request and entities as the engine that it was made of.
@@ -61,15 +63,6 @@ pub struct TracedPolicy {
 pub enum PolicyKind {
     Permit,
     Forbid,
-}
-
-/// Where a policy was written.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub struct Place {
-    /// The file.
-    pub file: PathBuf,
-    /// The line, counted from 1.
-    pub line: usize,
 }
 
 /// A `when` or an `unless`.
@@ -178,22 +171,14 @@ impl Tracer {
         &self.policies
     }
 
-    /// What each policy says about a request, so many microseconds after the epoch.
+    /// What each policy says about a request.
     ///
     /// # Errors
     /// The request cannot be put to Cedar.
-    pub fn trace(&self, request: &AccessRequest, now_us: u64) -> Result<Trace, TraceError> {
-        self.trace_knowing(request, now_us, Known::default())
-    }
-
-    /// The same for a request of which more is known than it says.
-    ///
-    /// # Errors
-    /// The request cannot be put to Cedar.
-    pub fn trace_knowing(&self, request: &AccessRequest, now_us: u64, known: Known<'_>) -> Result<Trace, TraceError> {
+    pub fn trace(&self, request: &AccessRequest, context: &EvaluationContext<'_>) -> Result<Trace, TraceError> {
         let loaded = &self.engine.loaded;
-        let moment = Moment::new(now_us, &self.engine.time_zone)?.knowing(known);
-        let (asked, entities) = loaded.model.read(request, &loaded.entities, Needs::ALL, &moment)?;
+        let context = ZonedContext::new(context, &self.engine.time_zone)?;
+        let (asked, entities) = loaded.model.read(request, &loaded.entities, Needs::ALL, &context)?;
         let answers = |set: &PolicySet| Answers::of(&loaded.authorizer, &asked, set, &entities);
         let parts = Parts {
             permits: answers(&self.permits),

@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use deserr::{Deserr, IntoValue, Value, ValuePointerRef};
-use jiff::Timestamp;
 use picket_core::path::parse_target;
 use picket_model::access::{AccessRequest, Action, Actor, Context, Possession, Principal, Resource, Sidecar};
 use picket_model::problems::{Problems, shortened};
 use picket_model::spiffe::SpiffeId;
+use picket_model::time::Timestamp;
 
 use crate::configuration::{parsed_text, problem};
 use crate::devices::{DeviceState, SeenDevice, TRUST_SCORE_MAX};
-use crate::policy::{Evaluation, Known, PolicyEngine};
+use crate::policy::{Evaluation, EvaluationContext, PolicyEngine};
 use crate::risk::{Assessment, Country, Signal, StatedRisk, StatedRiskError};
 
 /// What stands for what is left out.
@@ -24,15 +24,15 @@ const PATH: &str = "/";
 const WORKLOAD: &str = "policy-test";
 const DEVICE: &str = "00000000-0000-7000-8000-000000000000";
 /// Monday, 2026-01-05, noon in Greenwich: a test comes out the same whenever it is run.
-const TIME: Timestamp = Timestamp::constant(1_767_614_400, 0);
+const TIME: jiff::Timestamp = jiff::Timestamp::constant(1_767_614_400, 0);
 
 /// A request, and when it is asked about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TimedRequest {
     /// The request.
     pub request: AccessRequest,
-    /// Microseconds since the epoch.
-    pub time_us: u64,
+    /// When it is asked.
+    pub time: Timestamp,
     /// The device that it is said to come from; `None`: none that is known.
     pub device: Option<SeenDevice>,
     /// How risky it is said to be; `None`: as if risk were not assessed.
@@ -44,13 +44,14 @@ impl TimedRequest {
     #[must_use]
     pub fn evaluate(&self, engine: &PolicyEngine) -> Evaluation {
         let risk = self.assessment(engine);
-        engine.evaluate_knowing(&self.request, self.time_us, self.known(risk.as_ref()))
+        engine.evaluate(&self.request, &self.context(risk.as_ref()))
     }
 
-    /// What is known of it besides what it says, with what was made of its risk.
+    /// The context to evaluate it in, with the assessment of its risk.
     #[must_use]
-    pub fn known<'a>(&'a self, risk: Option<&'a Assessment>) -> Known<'a> {
-        Known {
+    pub fn context<'a>(&'a self, risk: Option<&'a Assessment>) -> EvaluationContext<'a> {
+        EvaluationContext {
+            now: self.time,
             risk,
             device: self.device.as_ref(),
         }
@@ -243,7 +244,7 @@ struct Address(IpAddr);
 
 /// RFC 3339.
 #[derive(Clone, Copy, Debug)]
-struct Time(Timestamp);
+struct Time(jiff::Timestamp);
 
 impl RequestDocument {
     /// The request, once everything is known. `name` becomes its id.
@@ -288,7 +289,7 @@ impl RequestDocument {
         let device = self.device.and_then(|device| device.seen(path, problems));
         Some(TimedRequest {
             request,
-            time_us,
+            time: Timestamp::from_us(time_us),
             device,
             risk,
         })
@@ -349,7 +350,7 @@ impl RiskDocument {
 }
 
 impl PrincipalDocument {
-    fn at(self, time: Timestamp, path: &str, problems: &mut Problems) -> Principal {
+    fn at(self, time: jiff::Timestamp, path: &str, problems: &mut Problems) -> Principal {
         let document = self;
         if document.auth_time_s.is_some() && document.auth_age_s.is_some() {
             let message = "says what `auth_time_s` says already";

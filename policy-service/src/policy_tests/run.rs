@@ -77,10 +77,9 @@ pub fn run(engine: &PolicyEngine, files: &[CaseFile]) -> Result<Report, TraceErr
     let mut tried = Tried::nothing_of(tracer.policies());
     let mut case = |case: &Case| {
         let evaluation = case.request.evaluate(engine);
-        let asked = &case.request;
-        let risk = asked.assessment(engine);
+        let risk = case.request.assessment(engine);
         // What cannot be put to Cedar is a deny with an error, and tries no policy.
-        if let Ok(trace) = tracer.trace_knowing(&asked.request, asked.time_us, asked.known(risk.as_ref())) {
+        if let Ok(trace) = tracer.trace(&case.request.request, &case.request.context(risk.as_ref())) {
             tried.add(&trace, &evaluation);
         }
         CaseReport {

@@ -169,7 +169,7 @@ async fn a_session_is_created_once_used_and_ended_once() {
     let reason = EndReason::IdleTimeout;
     assert_eq!(
         replica.changes(&request("1"), 1699).await,
-        [SessionChange::Ended { reason: reason.into() }]
+        [SessionChange::Ended { reason }]
     );
     // A later token of the same session revives nothing.
     let later = with(request("1"), |principal| principal.issued_at_s = Some(START / S + 1699));
@@ -242,7 +242,7 @@ async fn another_client_ends_the_session_for_both() {
         let reason = EndReason::Compromised;
         assert_eq!(
             replica.changes(&stolen, 1).await,
-            [SessionChange::Ended { reason: reason.into() }],
+            [SessionChange::Ended { reason }],
             "{sid}"
         );
         assert_eq!(replica.ask(&request(sid), 2).await, Some("session_compromised"));
@@ -259,7 +259,7 @@ async fn the_oldest_session_makes_room() {
     let reason = EndReason::Superseded;
     assert_eq!(
         replica.changes(&request("3"), 2).await,
-        [SessionChange::Created, SessionChange::Ended { reason: reason.into() }]
+        [SessionChange::Created, SessionChange::Ended { reason }]
     );
     for (sid, expected) in [("1", Some("session_ended")), ("2", None), ("3", None)] {
         assert_eq!(replica.ask(&request(sid), 3).await, expected, "{sid}");

@@ -23,8 +23,8 @@ fn device(change: impl FnOnce(&mut SeenDevice)) -> SeenDevice {
 }
 
 fn decide(policies: &str, device: Option<&SeenDevice>) -> Evaluation {
-    let known = Known { risk: None, device };
-    let evaluation = engine(policies).evaluate_knowing(&request(user(&["reader"]), "GET", "r"), NOW_US, known);
+    let context = EvaluationContext { device, ..at_now() };
+    let evaluation = engine(policies).evaluate(&request(user(&["reader"]), "GET", "r"), &context);
     assert_eq!(evaluation.errors, Vec::<String>::new());
     evaluation
 }

@@ -1,5 +1,7 @@
 //! The index: what it reads in policies, and that nothing is decided otherwise because of it.
 
+use std::sync::Arc;
+
 use cedar_policy::Policy;
 use picket_model::decision::{Attribute as Varying, Vary};
 use picket_model::thumbprint::CertificateThumbprint;
@@ -7,15 +9,11 @@ use picket_model::thumbprint::KeyThumbprint;
 use proptest::collection::vec;
 use proptest::prelude::{ProptestConfig, Strategy, any, prop_assert, prop_assert_eq, proptest};
 use proptest::sample::{select, subsequence};
-use uuid::Uuid;
 
 use super::super::needs::{Needs, Reach};
 use super::super::syntax::{Traits, traits_of};
 use super::*;
-use crate::devices::{
-    self, Compliance, Device, DeviceId, DeviceState, OsName, OsVersion, Posture, SeenDevice, TrustWeights,
-};
-use crate::state::PrincipalId;
+use crate::devices::{DeviceState, SeenDevice};
 
 /// The same policies in one set, over all entities.
 fn undivided(directory: &Path) -> PolicyEngine {
@@ -169,12 +167,11 @@ fn what_a_policy_does_not_name_it_does_not_need() {
 fn an_answer_varies_with_what_policies_look_at_in_scope_and_conditions() {
     use Varying::{Device, Host, Method, Path, Peer, SourceAddress, UserAgent};
     let all = Varying::ALL;
-    let moment = Moment::new(NOW_US, &jiff::tz::TimeZone::UTC).unwrap();
     let check = |scope: &str, conditions: &str, expected: &[Varying]| {
         let found: Vec<_> = traits(scope, conditions)
             .needs
             .attributes
-            .vary(moment.risk().map(|risk| risk.vary))
+            .vary(None)
             .attributes()
             .collect();
         assert_eq!(found, expected, "{scope} {conditions}");
@@ -422,62 +419,46 @@ fn times() -> impl Strategy<Value = (u64, u64)> {
     (since_us.prop_map(move |since_us| auth_time_us + since_us), 0..100_u64)
 }
 
-/// The device of a request as the service's own rules see it: known by its certificate alone, with a report that ages.
+/// The device of a request: known by its certificate alone, with a score that falls with the age of its last report, in the
+/// same steps as the rules of devices have.
 fn device_of(request: &AccessRequest, now_us: u64) -> Option<SeenDevice> {
+    const STEP_US: u64 = 7 * 3_600_000_000;
     let CertificateThumbprint(thumbprint) = request.context.possession.certificate?;
     let state = match thumbprint[0] {
         1 => DeviceState::Trusted,
         2 => DeviceState::Suspended,
         _ => return None,
     };
-    let device = Device {
-        id: DeviceId::new(Uuid::from_u128(thumbprint[0].into())),
-        owner: PrincipalId::of("https://issuer.example", "alice"),
-        issuer: "https://issuer.example".into(),
-        subject: "alice".into(),
-        tenant: None,
-        label: String::new(),
+    let reported_us = u64::try_from(AUTH_TIME_S).unwrap() * 1_000_000;
+    let age_us = now_us.saturating_sub(reported_us);
+    let steps = age_us / STEP_US;
+    let points_lost = |steps: u64| u8::try_from((9 * steps).min(70)).unwrap();
+    let trust_score = match state {
+        DeviceState::Trusted => 100 - points_lost(steps),
+        DeviceState::Suspended | DeviceState::Retired | DeviceState::Enrolled => 0,
+    };
+    let falls_again = points_lost(steps) < points_lost(steps + 1);
+    let principal = request.principal.as_ref();
+    Some(SeenDevice {
+        id: format!("00000000-0000-0000-0000-{:012}", thumbprint[0]),
         state,
-        thumbprints: vec![crate::state::Thumbprint::Certificate(thumbprint)],
-        posture: Some(Posture {
-            os: OsName::new("linux").unwrap(),
-            os_version: OsVersion::new("6.1").unwrap(),
-            is_disk_encrypted: true,
-            is_managed: true,
-            failures: 0,
-            reported_us: AUTH_TIME_S * 1_000_000,
-            reporter: String::new(),
+        is_trusted: trust_score >= 60,
+        is_compliant: true,
+        trust_score,
+        is_owner: principal.is_some_and(|principal| {
+            (principal.issuer.as_str(), principal.subject.as_str()) == ("https://issuer.example", "alice")
         }),
-        enrolled_us: 0,
-        changed_us: 0,
-    };
-    let weights = TrustWeights {
-        trusted_points: 100,
-        enrolled_points: 50,
-        noncompliance_points: 30,
-        age_points: 9,
-        age_step_us: 7 * 3_600_000_000,
-        age_points_max: 70,
-        failure_points: 10,
-        failure_points_max: 50,
-        trusted_from: 60,
-    };
-    let now_us = i64::try_from(now_us).unwrap();
-    let trust = devices::assess_trust(&device, &Compliance::default(), &weights, now_us);
-    let owner = request
-        .principal
-        .as_ref()
-        .map(|owner| PrincipalId::of(&owner.issuer, &owner.subject));
-    Some(SeenDevice::new(device.id, state, &trust, owner == Some(device.owner)))
+        same_for_ms: falls_again.then(|| ((steps + 1) * STEP_US - age_us) / 1000),
+    })
 }
 
 fn evaluate(engine: &PolicyEngine, request: &AccessRequest, now_us: u64) -> Evaluation {
     let device = device_of(request, now_us);
-    let known = Known {
-        risk: None,
+    let context = EvaluationContext {
         device: device.as_ref(),
+        ..EvaluationContext::at(Timestamp::from_us(now_us))
     };
-    engine.evaluate_knowing(request, now_us, known)
+    engine.evaluate(request, &context)
 }
 
 proptest! {
@@ -537,11 +518,11 @@ fn come_back_effect(engine: &PolicyEngine, back: &AccessRequest, on_trusted_devi
         true => Some(SeenDevice::trusted(device.as_ref())),
         false => device,
     };
-    let known = Known {
-        risk: None,
+    let context = EvaluationContext {
         device: device.as_ref(),
+        ..EvaluationContext::at(Timestamp::from_us(now_us))
     };
-    engine.evaluate_knowing(back, now_us, known).effect
+    engine.evaluate(back, &context).effect
 }
 
 /// The request of a user who did as a challenge says, once with each class that it names.

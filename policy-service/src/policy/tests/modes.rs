@@ -1,5 +1,7 @@
 //! What annotations and the time change: obligations, observe mode, tenants, validity.
 
+use picket_model::decision::Vary;
+
 use super::*;
 
 const ALL: &str = r#"@id("all") permit (principal, action, resource);"#;
@@ -124,7 +126,7 @@ fn an_answer_about_an_age_ends_where_it_passes_what_it_is_compared_with() {
         );
         let mut asked = request(user(&[]), "GET", "r");
         asked.principal.as_mut().unwrap().auth_time_s = auth_time_s;
-        engine(&policy).evaluate(&asked, NOW_US).same_for_ms
+        engine(&policy).evaluate(&asked, &at_now()).same_for_ms
     };
     assert_eq!(
         same_for_ms("principal.auth_age < 300", Some(NOW_S - 100)),

@@ -4,6 +4,7 @@ use picket_model::decision::{Attribute as Varying, Vary};
 use picket_model::risk::{Risk, RiskLevel};
 
 use super::*;
+use crate::devices::SeenDevice;
 use crate::risk::{Assessment, Country, Fired, Levels, Mode, Signal, StatedRisk};
 
 fn risk(score: u8, level: RiskLevel, signals: &[Signal], mode: Mode) -> Assessment {
@@ -22,7 +23,7 @@ fn risk(score: u8, level: RiskLevel, signals: &[Signal], mode: Mode) -> Assessme
 }
 
 fn decide(policy: &str, risk: Option<&Assessment>) -> (Effect, Vary) {
-    let evaluation = engine(policy).evaluate_at_risk(&request(user(&[]), "GET", "r"), NOW_US, risk);
+    let evaluation = engine(policy).evaluate(&request(user(&[]), "GET", "r"), &EvaluationContext { risk, ..at_now() });
     assert_eq!(evaluation.errors, Vec::<String>::new());
     (evaluation.effect, evaluation.vary)
 }
@@ -38,11 +39,12 @@ fn an_answer_about_a_risk_that_looked_at_the_device_ends_with_what_was_seen_of_i
             vary: Vary::NOTHING.with(looked_at),
             ..risk(30, RiskLevel::Medium, &[], Mode::Effective)
         };
-        let known = Known {
+        let context = EvaluationContext {
             risk: Some(&assessment),
             device: Some(&device),
+            ..at_now()
         };
-        let evaluation = engine(policy).evaluate_knowing(&request(user(&[]), "GET", "r"), NOW_US, known);
+        let evaluation = engine(policy).evaluate(&request(user(&[]), "GET", "r"), &context);
         (evaluation.vary, evaluation.same_for_ms)
     };
     let reads =
@@ -138,7 +140,11 @@ fn a_stated_risk_has_the_level_that_the_service_gives_its_score() {
             (engine(&policy(with_levels)).with_risk_levels(levels), with_levels),
         ] {
             let risk = engine.assessment(&stated);
-            let evaluation = engine.evaluate_at_risk(&request(user(&[]), "GET", "r"), NOW_US, Some(&risk));
+            let context = EvaluationContext {
+                risk: Some(&risk),
+                ..at_now()
+            };
+            let evaluation = engine.evaluate(&request(user(&[]), "GET", "r"), &context);
             assert_eq!(evaluation.effect, Effect::Permit, "{score} {level}");
         }
     }

@@ -6,7 +6,7 @@ use jiff::tz::TimeZone;
 use picket_model::decision::ACR_VALUES_MAX;
 
 use super::super::compared::{Ages, Compared};
-use super::super::moment::Moment;
+use super::super::context::ZonedContext;
 use super::super::needs::Attributes;
 use super::super::step_up::Search;
 use super::*;
@@ -24,7 +24,7 @@ fn asked(change: impl FnOnce(&mut Principal)) -> AccessRequest {
 }
 
 fn challenge(policies: &str, change: impl FnOnce(&mut Principal)) -> Option<StepUp> {
-    let evaluation = engine(policies).evaluate(&asked(change), NOW_US);
+    let evaluation = engine(policies).evaluate(&asked(change), &at_now());
     assert_eq!(evaluation.effect, Effect::Deny, "{policies}");
     evaluation.challenge
 }
@@ -121,11 +121,11 @@ fn an_error_is_no_challenge_and_a_permit_neither() {
         r#"{MFA} @id("breaks") forbid (principal is Picket::User, action, resource)
            when {{ principal has auth_time && principal.auth_time + 9223372036854775807 > 0 }};"#
     );
-    let evaluation = engine(&failing).evaluate(&asked(|principal| principal.auth_time_s = Some(1)), NOW_US);
+    let evaluation = engine(&failing).evaluate(&asked(|principal| principal.auth_time_s = Some(1)), &at_now());
     assert_eq!((evaluation.effect, evaluation.challenge), (Effect::Deny, None));
     assert_eq!(evaluation.errors.len(), 1);
     // An attempt at which a policy fails is none that is permitted.
-    let evaluation = engine(&failing).evaluate(&asked(|principal| principal.auth_time_s = Some(-1)), NOW_US);
+    let evaluation = engine(&failing).evaluate(&asked(|principal| principal.auth_time_s = Some(-1)), &at_now());
     assert_eq!(evaluation.challenge, None);
     let strong = asked(|principal| principal.acr = Some("urn:example:mfa".to_owned()));
     let evaluation = check(&engine(MFA), &strong, Effect::Permit, &["mfa"]);
@@ -146,7 +146,7 @@ fn whoever_is_challenged_and_does_as_told_is_permitted() {
         )
     );
     let engine = engine(&policies);
-    let told = engine.evaluate(&asked(|_| {}), NOW_US).challenge.unwrap();
+    let told = engine.evaluate(&asked(|_| {}), &at_now()).challenge.unwrap();
     assert!(!told.acr_values().is_empty());
     for acr in told.acr_values() {
         let back = asked(|principal| {
@@ -154,7 +154,7 @@ fn whoever_is_challenged_and_does_as_told_is_permitted() {
             principal.is_bound = told.bound_token();
             principal.auth_time_s = told.max_age_s().map(|age_s| NOW_S - i64::from(age_s));
         });
-        assert_eq!(engine.evaluate(&back, NOW_US).effect, Effect::Permit, "{acr}");
+        assert_eq!(engine.evaluate(&back, &at_now()).effect, Effect::Permit, "{acr}");
     }
 }
 
@@ -166,19 +166,20 @@ fn one_denial_costs_so_many_evaluations_and_no_more() {
         acr_values: (0..ACR_VALUES_MAX).map(|number| format!("acr{number}")).collect(),
     };
     let evaluated = Cell::new(0);
-    let moment = Moment::new(1_700_000_000_000_000, &TimeZone::UTC).unwrap();
+    let now = EvaluationContext::at(Timestamp::from_s(1_700_000_000));
+    let context = ZonedContext::new(&now, &TimeZone::UTC).unwrap();
     let search = Search {
         request: &request,
-        moment: &moment,
+        context: &context,
         looked_at: Attributes::ALL,
         compared: &compared,
         // The last class alone would do, with all the rest and a new authentication: everything else is tried before.
-        evaluate: |tried: &AccessRequest, _: &Moment| {
+        evaluate: |tried: &AccessRequest, _: &ZonedContext| {
             evaluated.set(evaluated.get() + 1);
             let principal = tried.principal.as_ref();
             let is_enough = principal.is_some_and(|principal| {
                 principal.acr.as_deref() == compared.acr_values.last().map(String::as_str)
-                    && principal.auth_time_s == Some(moment.ago(0))
+                    && principal.auth_time_s == Some(context.ago(0))
                     && principal.is_bound
             });
             if is_enough { Effect::Permit } else { Effect::Deny }

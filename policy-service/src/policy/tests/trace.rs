@@ -52,7 +52,7 @@ fn a_clause_is_looked_at_where_all_before_it_hold() {
     );
     let check =
         |roles: &[&str], method: &str, rule: &str, scope: Outcome, clauses: &[Option<Outcome>], whole: Outcome| {
-            let trace = tracer.trace(&request(user(roles), method, rule), NOW_US).unwrap();
+            let trace = tracer.trace(&request(user(roles), method, rule), &at_now()).unwrap();
             let found = of(&tracer, &trace, "p");
             let expected = (&scope, clauses, &whole);
             assert_eq!((&found.scope, found.clauses.as_slice(), &found.whole), expected);
@@ -80,7 +80,7 @@ fn a_clause_that_fails_says_why() {
     );
     let mut asked = request(user(&[]), "GET", "a");
     asked.principal.as_mut().unwrap().auth_time_s = Some(1);
-    let trace = tracer.trace(&asked, NOW_US).unwrap();
+    let trace = tracer.trace(&asked, &at_now()).unwrap();
     let found = of(&tracer, &trace, "p");
     let Outcome::Failed(error) = &found.whole else {
         panic!("{found:?}")
@@ -92,7 +92,7 @@ fn a_clause_that_fails_says_why() {
 #[test]
 fn the_principal_is_told_with_the_roles_that_its_roles_are_in() {
     let tracer = Tracer::new(&load(&shipped()).unwrap()).unwrap();
-    let trace = tracer.trace(&request(user(&["clerk"]), "GET", "a"), NOW_US).unwrap();
+    let trace = tracer.trace(&request(user(&["clerk"]), "GET", "a"), &at_now()).unwrap();
     assert_eq!(trace.principal, "Picket::User::\"https://issuer.example|alice\"");
     assert_eq!(
         trace.principal_in,
@@ -104,7 +104,7 @@ fn the_principal_is_told_with_the_roles_that_its_roles_are_in() {
     asked.principal.as_mut().unwrap().roles = (0..=ROLES_MAX).map(|n| n.to_string()).collect();
     assert!(
         tracer
-            .trace(&asked, NOW_US)
+            .trace(&asked, &at_now())
             .unwrap_err()
             .to_string()
             .contains("at most 256")
@@ -119,7 +119,7 @@ fn a_policy_that_is_too_long_to_be_taken_apart_is_looked_at_as_a_whole() {
     let tracer = tracer(&text);
     assert_eq!(tracer.policies()[0].clauses, []);
     for (rule, expected) in [("a", Outcome::True), ("b", Outcome::False)] {
-        let trace = tracer.trace(&request(None, "GET", rule), NOW_US).unwrap();
+        let trace = tracer.trace(&request(None, "GET", rule), &at_now()).unwrap();
         let found = of(&tracer, &trace, "long");
         assert_eq!((&found.whole, &found.scope), (&expected, &expected));
     }
@@ -141,7 +141,7 @@ fn a_policy_of_another_tenant_is_not_met_and_one_in_observe_mode_is_told_as_such
     ] {
         let mut asked = request(user(&[]), "GET", "a");
         asked.principal.as_mut().unwrap().tenant = tenant.map(str::to_owned);
-        let trace = tracer.trace(&asked, NOW_US).unwrap();
+        let trace = tracer.trace(&asked, &at_now()).unwrap();
         let found = of(&tracer, &trace, "own");
         assert_eq!((&found.scope, &found.whole), (&expected, &expected), "{tenant:?}");
         assert_eq!(found.is_candidate, tenant == Some("acme"));
@@ -156,7 +156,7 @@ fn a_clause_sees_the_time_in_the_engines_zone() {
     for (zone, expected) in [("UTC", Outcome::False), ("Europe/Berlin", Outcome::True)] {
         let engine = engine(text).in_time_zone(time_zone(zone).unwrap());
         let tracer = Tracer::new(&engine).unwrap();
-        let trace = tracer.trace(&request(None, "GET", "a"), NOW_US).unwrap();
+        let trace = tracer.trace(&request(None, "GET", "a"), &at_now()).unwrap();
         assert_eq!(trace.policies[0].whole, expected, "{zone}");
     }
 }
@@ -226,7 +226,10 @@ fn check_agreement(
     request: &AccessRequest,
     text: &str,
 ) -> Result<(), proptest::test_runner::TestCaseError> {
-    let (trace, evaluation) = (tracer.trace(request, NOW_US).unwrap(), engine.evaluate(request, NOW_US));
+    let (trace, evaluation) = (
+        tracer.trace(request, &at_now()).unwrap(),
+        engine.evaluate(request, &at_now()),
+    );
     prop_assert_eq!(effect(tracer, &trace), evaluation.effect, "{}\n{:?}", text, request);
     for (policy, trace) in tracer.policies().iter().zip(&trace.policies) {
         let from_parts = from_parts(policy, trace);

@@ -4,8 +4,8 @@ use std::collections::{HashMap, HashSet};
 
 use cedar_policy::{AuthorizationError, Authorizer, Entities, PolicyId, PolicySet, Request};
 
-use super::super::cut;
 use super::{Clause, Outcome, PolicyKind, PolicyTrace, TracedPolicy};
+use crate::policy::errors::cut;
 
 /// The answers about all parts of all policies.
 pub(super) struct Parts<'a> {

@@ -1,12 +1,12 @@
-//! When a request is evaluated, as policies see it, and how long what they see stays the same.
+//! What an evaluation needs besides the request, as policies read it, and for how long it stays the same.
 
+use jiff::Zoned;
 use jiff::tz::TimeZone;
-use jiff::{Timestamp, Zoned};
-use picket_model::decision::Vary;
+use picket_model::decision::{Attribute as Varying, Vary};
 use picket_model::problems::shortened;
 use picket_model::risk::RiskLevel;
+use picket_model::time::Timestamp;
 
-use super::Known;
 use super::compared::Ages;
 use super::errors::{ModelError, refused};
 use super::needs::{Attribute, Attributes};
@@ -16,17 +16,48 @@ use crate::risk::Assessment;
 const MS_PER_S: i64 = 1000;
 const MS_PER_MINUTE: i64 = 60 * MS_PER_S;
 
-/// The time of one evaluation, in the policies' time zone, and what is known of the request besides what it says.
+/// What an evaluation needs besides the access request.
+#[derive(Clone, Copy, Debug)]
+pub struct EvaluationContext<'a> {
+    /// When the request is evaluated.
+    pub now: Timestamp,
+    /// How unusual the request is; `None`: it was not assessed.
+    pub risk: Option<&'a Assessment>,
+    /// The device that it comes from; `None`: none that is known.
+    pub device: Option<&'a SeenDevice>,
+}
+
+impl EvaluationContext<'_> {
+    /// A request of which nothing else is known.
+    #[must_use]
+    pub fn at(now: Timestamp) -> Self {
+        Self {
+            now,
+            risk: None,
+            device: None,
+        }
+    }
+
+    /// For how many milliseconds time alone changes nothing of the risk: as long as nothing of the device that its assessment
+    /// read. `None`: for ever.
+    #[must_use]
+    pub fn risk_same_for_ms(&self) -> Option<u64> {
+        let reads_device = self.risk.is_some_and(|risk| risk.vary.contains(Varying::Device));
+        self.device.filter(|_| reads_device)?.same_for_ms
+    }
+}
+
+/// The context of one evaluation, with the time in the policies' time zone.
 #[derive(Clone, Debug)]
-pub(super) struct Moment {
+pub(super) struct ZonedContext {
     zoned: Zoned,
-    risk: Option<SeenRisk>,
+    risk: Option<VisibleRisk>,
     device: Option<SeenDevice>,
 }
 
 /// What policies see of a risk. While it is only learnt, nothing is unusual.
 #[derive(Clone, Debug)]
-pub(super) struct SeenRisk {
+pub(super) struct VisibleRisk {
     /// 0 to 100.
     pub(super) score: i64,
     pub(super) level: &'static str,
@@ -35,7 +66,7 @@ pub(super) struct SeenRisk {
     pub(super) country: Option<String>,
     /// What was looked at for it.
     pub(super) vary: Vary,
-    /// As [`Known::risk_same_for_ms`].
+    /// As [`EvaluationContext::risk_same_for_ms`].
     same_for_ms: Option<u64>,
 }
 
@@ -65,28 +96,21 @@ pub fn time_zone(name: &str) -> Result<TimeZone, String> {
     })
 }
 
-impl Moment {
-    /// The moment so many microseconds after the epoch.
-    pub(super) fn new(unix_us: u64, zone: &TimeZone) -> Result<Self, ModelError> {
-        let unix_us = i64::try_from(unix_us).unwrap_or(i64::MAX);
-        let timestamp = Timestamp::from_microsecond(unix_us).map_err(refused("time"))?;
+impl ZonedContext {
+    /// Fails beyond the end of the calendar, in the year 9999.
+    pub(super) fn new(context: &EvaluationContext<'_>, zone: &TimeZone) -> Result<Self, ModelError> {
+        let unix_us = i64::try_from(context.now.as_us()).unwrap_or(i64::MAX);
+        let timestamp = jiff::Timestamp::from_microsecond(unix_us).map_err(refused("time"))?;
         Ok(Self {
             zoned: timestamp.to_zoned(zone.clone()),
-            risk: None,
-            device: None,
+            risk: context
+                .risk
+                .map(|risk| VisibleRisk::of(risk, context.risk_same_for_ms())),
+            device: context.device.cloned(),
         })
     }
 
-    /// The same moment for a request of which this is known.
-    pub(super) fn knowing(self, known: Known<'_>) -> Self {
-        Self {
-            risk: known.risk.map(|risk| SeenRisk::of(risk, known.risk_same_for_ms())),
-            device: known.device.cloned(),
-            ..self
-        }
-    }
-
-    /// The same moment for the same request from another device.
+    /// The same context for a request from another device.
     pub(super) fn on_device(&self, device: SeenDevice) -> Self {
         Self {
             device: Some(device),
@@ -100,7 +124,7 @@ impl Moment {
     }
 
     /// What policies see of the risk; `None`: it was not assessed.
-    pub(super) fn risk(&self) -> Option<&SeenRisk> {
+    pub(super) fn risk(&self) -> Option<&VisibleRisk> {
         self.risk.as_ref()
     }
 
@@ -188,7 +212,7 @@ impl Moment {
     }
 }
 
-impl SeenRisk {
+impl VisibleRisk {
     fn of(assessment: &Assessment, same_for_ms: Option<u64>) -> Self {
         let counted = assessment.counted();
         Self {
@@ -208,14 +232,14 @@ mod tests {
 
     use super::*;
 
-    fn moment(time: &str, zone: &str) -> Moment {
-        let timestamp: Timestamp = time.parse().unwrap();
-        let unix_us = u64::try_from(timestamp.as_microsecond()).unwrap();
-        Moment::new(unix_us, &TimeZone::get(zone).unwrap()).unwrap()
+    fn context(time: &str, zone: &str) -> ZonedContext {
+        let time: jiff::Timestamp = time.parse().unwrap();
+        let now = Timestamp::from_us(u64::try_from(time.as_microsecond()).unwrap());
+        ZonedContext::new(&EvaluationContext::at(now), &TimeZone::get(zone).unwrap()).unwrap()
     }
 
-    fn same_for_s(moment: &Moment, attribute: Attribute) -> Option<u64> {
-        let ms = moment.same_for_ms(Attributes::one(attribute), &Ages::default(), None);
+    fn same_for_s(context: &ZonedContext, attribute: Attribute) -> Option<u64> {
+        let ms = context.same_for_ms(Attributes::one(attribute), &Ages::default(), None);
         ms.map(|ms| {
             assert_eq!(ms % 1000, 0);
             ms / 1000
@@ -225,7 +249,7 @@ mod tests {
     #[test]
     fn clock_and_calendar_are_those_of_the_time_zone() {
         // A Saturday night in Berlin, which is still Saturday evening in Greenwich.
-        let berlin = moment("2026-11-21T23:30:00Z", "Europe/Berlin").wall_time();
+        let berlin = context("2026-11-21T23:30:00Z", "Europe/Berlin").wall_time();
         let expected = WallTime {
             hour: 0,
             minute: 30,
@@ -233,56 +257,56 @@ mod tests {
             date: 20_261_122,
         };
         assert_eq!(berlin, expected);
-        let utc = moment("2026-11-21T23:30:00Z", "UTC").wall_time();
+        let utc = context("2026-11-21T23:30:00Z", "UTC").wall_time();
         assert_eq!((utc.hour, utc.weekday, utc.date), (23, 6, 20_261_121));
     }
 
     #[test]
     fn what_is_seen_ends_with_the_minute_the_hour_or_the_day() {
-        let moment = moment("2026-11-21T10:58:30Z", "Europe/Berlin");
-        assert_eq!(same_for_s(&moment, Attribute::Minute), Some(30));
-        assert_eq!(same_for_s(&moment, Attribute::Hour), Some(90));
+        let context = context("2026-11-21T10:58:30Z", "Europe/Berlin");
+        assert_eq!(same_for_s(&context, Attribute::Minute), Some(30));
+        assert_eq!(same_for_s(&context, Attribute::Hour), Some(90));
         // 11:58:30 in Berlin.
         let day_s = 12 * 3600 + 90;
-        assert_eq!(same_for_s(&moment, Attribute::Weekday), Some(day_s));
-        assert_eq!(same_for_s(&moment, Attribute::Date), Some(day_s));
-        assert_eq!(same_for_s(&moment, Attribute::Host), None);
+        assert_eq!(same_for_s(&context, Attribute::Weekday), Some(day_s));
+        assert_eq!(same_for_s(&context, Attribute::Date), Some(day_s));
+        assert_eq!(same_for_s(&context, Attribute::Host), None);
     }
 
     #[test]
     fn a_clock_that_is_put_back_ends_what_was_seen() {
         // In Berlin the summer time of 2026 ends on October 25 at 03:00, which is 01:00 in Greenwich.
-        let moment = moment("2026-10-25T00:59:50Z", "Europe/Berlin");
-        assert_eq!(same_for_s(&moment, Attribute::Weekday), Some(10));
+        let context = context("2026-10-25T00:59:50Z", "Europe/Berlin");
+        assert_eq!(same_for_s(&context, Attribute::Weekday), Some(10));
     }
 
     #[test]
     fn an_age_is_the_same_until_it_passes_what_it_is_compared_with() {
-        let moment = moment("2026-11-21T10:00:00.250Z", "UTC");
-        let auth_time_s = moment.ago(100);
+        let context = context("2026-11-21T10:00:00.250Z", "UTC");
+        let auth_time_s = context.ago(100);
         let same_for = |ages: &[i64]| {
             let ages = Ages::Compared(ages.iter().copied().collect::<BTreeSet<_>>());
-            moment.same_for_ms(Attributes::one(Attribute::AuthAge), &ages, Some(auth_time_s))
+            context.same_for_ms(Attributes::one(Attribute::AuthAge), &ages, Some(auth_time_s))
         };
-        assert_eq!(moment.age_s(auth_time_s), 100);
+        assert_eq!(context.age_s(auth_time_s), 100);
         assert_eq!(same_for(&[300]), Some(199_750));
         assert_eq!(same_for(&[300, 101]), Some(750));
         // It is 100 now: `<= 100` becomes false with the next second.
         assert_eq!(same_for(&[100]), Some(750));
         assert_eq!(same_for(&[99, 0, -5]), None);
-        let anyhow = moment.same_for_ms(Attributes::one(Attribute::AuthAge), &Ages::Anyhow, Some(auth_time_s));
+        let anyhow = context.same_for_ms(Attributes::one(Attribute::AuthAge), &Ages::Anyhow, Some(auth_time_s));
         assert_eq!(anyhow, Some(0));
-        let without = moment.same_for_ms(Attributes::one(Attribute::AuthAge), &Ages::Anyhow, None);
+        let without = context.same_for_ms(Attributes::one(Attribute::AuthAge), &Ages::Anyhow, None);
         assert_eq!(without, None);
     }
 
     #[test]
     fn an_authentication_that_lies_ahead_is_0_seconds_old() {
-        let moment = moment("2026-11-21T10:00:00Z", "UTC");
-        let ahead_s = moment.ago(-30);
-        assert_eq!(moment.age_s(ahead_s), 0);
+        let context = context("2026-11-21T10:00:00Z", "UTC");
+        let ahead_s = context.ago(-30);
+        assert_eq!(context.age_s(ahead_s), 0);
         let ages = Ages::Compared(BTreeSet::from([10]));
-        let same_for = moment.same_for_ms(Attributes::one(Attribute::AuthAge), &ages, Some(ahead_s));
+        let same_for = context.same_for_ms(Attributes::one(Attribute::AuthAge), &ages, Some(ahead_s));
         assert_eq!(same_for, Some(40_000));
     }
 }
