@@ -16,9 +16,9 @@ pub use patterns::{
     ServiceAccountName,
 };
 
+use picket_model::network::Network;
 use picket_model::spiffe::TrustDomain;
 
-use crate::source_address::Network;
 use crate::token::claim_path::ClaimPath;
 
 /// A claim's place in [`AccessRules::claims`].

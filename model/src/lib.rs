@@ -2,8 +2,11 @@
 
 pub mod access;
 pub mod decision;
+pub mod device;
+pub mod network;
 pub mod problems;
 pub mod risk;
+pub mod session;
 pub mod spiffe;
 pub mod strict_json;
 pub mod thumbprint;

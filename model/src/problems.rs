@@ -131,6 +131,26 @@ impl MergeWithError<Problems> for Problems {
     }
 }
 
+/// Parses a text at a place in a document.
+///
+/// # Errors
+/// The value is no text, or the message of `parse`, with the way to the field.
+pub fn parsed_text<T, V: IntoValue>(
+    value: deserr::Value<V>,
+    location: ValuePointerRef<'_>,
+    parse: impl FnOnce(&str) -> Result<T, String>,
+) -> Result<T, Problems> {
+    let text = <String as Deserr<Problems>>::deserialize_from_value(value, location)?;
+    parse(&text).map_err(|message| problem_at(location, message))
+}
+
+/// One mistake at a place in a document.
+#[must_use]
+pub fn problem_at(location: ValuePointerRef<'_>, message: String) -> Problems {
+    let error = ErrorKind::Unexpected { msg: message };
+    deserr::take_cf_content(Problems::error::<Value>(None, error, location))
+}
+
 /// Input that is shown in a message, cut short, and with control characters escaped: it may come from elsewhere and go into a
 /// log.
 #[must_use]

@@ -26,7 +26,6 @@ use serde_json::Value;
 
 pub use callers::{AllowedCaller, CallerRole, CallerRoles};
 use document::Document;
-pub(crate) use fields::{parsed_text, problem};
 pub use filter_document::read_filter_configuration;
 pub use overlay::ENVIRONMENT_PREFIX;
 pub use risk::{AssessorSettings, GeoipFiles, ThreatListFile};

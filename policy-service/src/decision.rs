@@ -19,6 +19,7 @@ use std::sync::Arc;
 
 use picket_model::access::AccessRequest;
 use picket_model::decision::{Decision, Effect, Vary};
+use picket_model::session::EndReason;
 use picket_model::time::Timestamp;
 use uuid::{NoContext, Uuid};
 
@@ -34,7 +35,7 @@ use crate::policy::{Evaluation, PolicyEngine};
 use crate::revisions::{ActivePolicies, NO_REVISION};
 use crate::risk::{self, Assessment};
 use crate::roles::Roles;
-use crate::sessions::{EndReason, SessionAccess, SessionRefusal, Sessions};
+use crate::sessions::{SessionAccess, SessionRefusal, Sessions};
 use crate::state::StorageError;
 use facts::Facts;
 use log_line::RequestLine;

@@ -11,14 +11,15 @@ mod administration;
 mod cache;
 mod check;
 mod enrollment;
+mod facts;
 mod metrics;
 mod model;
 mod rules;
-mod seen;
 mod store;
 
 use std::sync::Arc;
 
+use picket_model::device::DeviceState;
 use tokio::sync::Semaphore;
 
 use crate::state::Freshness;
@@ -27,11 +28,8 @@ use cache::DeviceCache;
 pub(crate) use check::{DeviceCheck, DeviceRefusal};
 pub use enrollment::{Challenge, ChallengeDigest, PendingEnrollment};
 pub use metrics::DeviceMetrics;
-pub use model::{Device, DeviceId, DeviceState, OsName, OsVersion, Posture, THUMBPRINTS_MAX};
-pub use rules::{
-    Compliance, DeviceTrust, Requirement, TRUST_SCORE_MAX, TrustCause, TrustComponent, TrustWeights, assess_trust,
-};
-pub use seen::SeenDevice;
+pub use model::{Device, DeviceId, OsName, OsVersion, Posture, THUMBPRINTS_MAX};
+pub use rules::{Compliance, DeviceTrust, Requirement, TrustCause, TrustComponent, TrustWeights, assess_trust};
 pub use store::{DeviceStore, DeviceUpdate, NewDevice};
 
 /// How many lookups ask the storage at once. More are refused.

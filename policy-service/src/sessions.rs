@@ -35,7 +35,7 @@ pub(crate) use check::{SessionAccess, SessionCheck};
 use creation_locks::CreationLocks;
 pub use event::{SessionChange, SessionEvent};
 pub use metrics::SessionMetrics;
-pub use model::{EndReason, Session, SessionEnd};
+pub use model::{Session, SessionEnd};
 pub use quota::QuotaLimits;
 pub(crate) use quota::TENANTS_COUNTED_MAX;
 pub use rules::{Lockdown, Restrictions, RevocationTarget, Revocations, SessionLimits, SessionRefusal};

@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 
 use picket_model::access::AccessRequest;
 use picket_model::decision::{Attribute, Effect};
+use picket_model::device::DeviceFacts;
 use picket_model::time::Timestamp;
 use picket_policy_service::audit::{
     self, ChallengeRecord, DecisionRecord, DeviceSeenRecord, EffectRecord, ObservedRecord, RiskRecord, VerifyError,
 };
-use picket_policy_service::devices::SeenDevice;
 use picket_policy_service::policy::{
     Evaluation, EvaluationContext, PolicyEngine, PolicyTrace, Trace, TracedPolicy, Tracer,
 };
@@ -160,7 +160,7 @@ struct Asked {
     /// As it was assessed, or is stated.
     risk: Option<Assessment>,
     /// As it was known, or is stated.
-    device: Option<SeenDevice>,
+    device: Option<DeviceFacts>,
     /// What was decided about it once.
     recorded: Option<Recorded>,
 }
@@ -195,7 +195,7 @@ fn asked_in(record: &DecisionRecord) -> Result<Asked, CommandError> {
         request,
         time_us: record.time_us,
         risk,
-        device: record.device.clone().map(SeenDevice::from),
+        device: record.device.clone().map(DeviceFacts::from),
         recorded: Some(recorded),
     })
 }

@@ -8,7 +8,7 @@ use std::str::FromStr;
 use picket_core::access_rules::{
     AuthorityPattern, NamePattern, PathPattern, PeerPattern, PrincipalPattern, ServiceAccountName,
 };
-use picket_core::source_address::Network;
+use picket_model::network::Network;
 use serde_json::{Map, Value, json};
 
 use super::{ConnectionAddress, Findings, Workload};

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::str::FromStr;
 
+use picket_model::network::Network;
 use picket_model::problems::{Problems, shortened};
 use picket_model::spiffe::{self, SpiffeId, SpiffeIdPattern, TrustDomain};
 use serde_json::Value;
@@ -14,7 +15,7 @@ use super::values::{in_range, parse_each};
 use crate::peer::forwarded::{ForwardedHeader, ForwardedPeer};
 use crate::peer::requirement::{PeerRequirement, PeerSet};
 use crate::peer::resolution::PeerResolution;
-use crate::source_address::{Network, SourceRequirement};
+use crate::source_address::SourceRequirement;
 
 pub(super) fn check_resolution(
     aliases: Option<Value>,

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::net::{IpAddr, SocketAddr};
 
+use picket_model::network::Network;
 use picket_model::spiffe::SpiffeId;
 
 use super::identity::Identity;
@@ -15,7 +16,7 @@ use crate::access_rules::{
 use crate::path::TargetError;
 use crate::reason::{DecidedBy, DenyReason};
 use crate::request::{self, Header, RequestHead};
-use crate::source_address::{Network, SourceAddressError};
+use crate::source_address::SourceAddressError;
 
 const AUTHORITY: &str = ":authority";
 /// The headers of requests that Envoy 1.40 stores inline (`ALL_INLINE_HEADERS` and the custom ones of its

@@ -1,12 +1,11 @@
 //! The device of a request, as a record has it.
 
+use picket_model::device::{DeviceFacts, DeviceState};
 use serde::{Deserialize, Serialize};
-
-use crate::devices::{DeviceState, SeenDevice};
 
 /// The device that a request came from, as policies saw it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[expect(missing_docs, reason = "the fields are those of `SeenDevice`")]
+#[expect(missing_docs, reason = "the fields are those of `DeviceFacts`")]
 pub struct DeviceSeenRecord {
     pub id: String,
     pub state: DeviceStateRecord,
@@ -27,9 +26,9 @@ pub enum DeviceStateRecord {
     Trusted,
 }
 
-impl From<SeenDevice> for DeviceSeenRecord {
-    fn from(device: SeenDevice) -> Self {
-        let SeenDevice {
+impl From<DeviceFacts> for DeviceSeenRecord {
+    fn from(device: DeviceFacts) -> Self {
+        let DeviceFacts {
             id,
             state,
             is_trusted,
@@ -50,7 +49,7 @@ impl From<SeenDevice> for DeviceSeenRecord {
     }
 }
 
-impl From<DeviceSeenRecord> for SeenDevice {
+impl From<DeviceSeenRecord> for DeviceFacts {
     fn from(record: DeviceSeenRecord) -> Self {
         let DeviceSeenRecord {
             id,

@@ -1,8 +1,7 @@
 //! Records of sessions that began or ended.
 
+use picket_model::session::EndReason;
 use serde::{Deserialize, Serialize};
-
-use crate::sessions::EndReason;
 
 /// What happened to a session.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

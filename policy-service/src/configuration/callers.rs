@@ -1,7 +1,7 @@
 //! `[[grpc.callers]]`: who may call what.
 
 use deserr::{Deserr, ValuePointerRef};
-use picket_model::problems::Problems;
+use picket_model::problems::{Problems, problem_at};
 use picket_model::spiffe::SpiffeId;
 
 use super::fields::CallerId;
@@ -143,7 +143,7 @@ impl From<RoleName> for CallerRole {
 
 fn has_a_role(section: CallerSection, location: ValuePointerRef<'_>) -> Result<CallerSection, Problems> {
     if section.roles.is_empty() {
-        return Err(super::fields::problem(
+        return Err(problem_at(
             location,
             "expected at least one of the roles `sidecar`, `reporter`, `reader` and `operator`".to_owned(),
         ));

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use deserr::{Deserr, IntoValue, Value, ValuePointerRef};
-use picket_model::problems::{Problems, shortened};
+use picket_model::device::DeviceState;
+use picket_model::problems::{Problems, parsed_text, problem_at, shortened};
 
-use super::fields::{Ranged, parsed_text};
-use crate::devices::{Compliance, DeviceSettings, DeviceState, OsName, OsVersion, TrustWeights};
+use super::fields::Ranged;
+use crate::devices::{Compliance, DeviceSettings, OsName, OsVersion, TrustWeights};
 
 const MICROSECONDS_PER_SECOND: i64 = 1_000_000;
 const DAY_S: u32 = 86_400;
@@ -221,7 +222,7 @@ impl Deserr<Problems> for OsVersions {
         let mut problems = Problems::default();
         if texts.len() > OS_MAX {
             let message = format!("expected at most {OS_MAX} operating systems");
-            return Err(super::fields::problem(location, message));
+            return Err(problem_at(location, message));
         }
         let mut versions = BTreeMap::new();
         for (name, version) in texts {

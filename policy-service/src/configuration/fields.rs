@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use deserr::{DeserializeError, Deserr, ErrorKind, IntoValue, Sequence, Value, ValueKind, ValuePointerRef};
-use picket_model::problems::{Problems, shortened};
+use picket_model::problems::{Problems, parsed_text, problem_at, shortened};
 use picket_model::spiffe::SpiffeId;
 use x509_cert::Certificate;
 use x509_cert::der::DecodePem;
@@ -82,25 +82,6 @@ pub(super) fn is_development(file: &CertificateFile) -> bool {
     file.issuer.contains(DEVELOPMENT_ORGANISATION)
 }
 
-/// A field that is a text with a form of its own.
-pub(crate) fn parsed_text<T, V: IntoValue>(
-    value: Value<V>,
-    location: ValuePointerRef<'_>,
-    parse: impl FnOnce(&str) -> Result<T, String>,
-) -> Result<T, Problems> {
-    let text = <String as Deserr<Problems>>::deserialize_from_value(value, location)?;
-    parse(&text).map_err(|message| problem(location, message))
-}
-
-/// A mistake at this place.
-pub(crate) fn problem(location: ValuePointerRef<'_>, msg: String) -> Problems {
-    deserr::take_cf_content(Problems::error::<serde_json::Value>(
-        None,
-        ErrorKind::Unexpected { msg },
-        location,
-    ))
-}
-
 impl Deserr<Problems> for Address {
     fn deserialize_from_value<V: IntoValue>(value: Value<V>, location: ValuePointerRef<'_>) -> Result<Self, Problems> {
         parsed_text(value, location, |text| {
@@ -134,7 +115,7 @@ impl Deserr<Problems> for CallerIds {
         };
         if sequence.len() == 0 || sequence.len() > CALLERS_MAX {
             let message = format!("expected 1 to {CALLERS_MAX} SPIFFE IDs, found {}", sequence.len());
-            return Err(problem(location, message));
+            return Err(problem_at(location, message));
         }
         let mut found: Option<Problems> = None;
         let mut callers = Vec::with_capacity(sequence.len());
@@ -269,7 +250,7 @@ impl Deserr<Problems> for HttpsOrigin {
 
 impl<const MIN: u32, const MAX: u32> Deserr<Problems> for Ranged<MIN, MAX> {
     fn deserialize_from_value<V: IntoValue>(value: Value<V>, location: ValuePointerRef<'_>) -> Result<Self, Problems> {
-        let out_of_range = |found: String| problem(location, format!("expected {MIN} to {MAX}, found {found}"));
+        let out_of_range = |found: String| problem_at(location, format!("expected {MIN} to {MAX}, found {found}"));
         match value {
             Value::Integer(number) => match u32::try_from(number) {
                 Ok(number) if (MIN..=MAX).contains(&number) => Ok(Self(number)),

@@ -7,9 +7,9 @@ use std::path::PathBuf;
 
 use deserr::{Deserr, IntoValue, Value, ValuePointerRef};
 use picket_model::decision::{ACR_VALUE_BYTES_MAX, ACR_VALUES_MAX, is_acr_value};
-use picket_model::problems::{Problems, shortened};
+use picket_model::problems::{Problems, parsed_text, shortened};
 
-use super::fields::{DatabaseFile, ExistingFile, ListName, Ranged, parsed_text};
+use super::fields::{DatabaseFile, ExistingFile, ListName, Ranged};
 use crate::risk::{FactorSettings, Levels, Mode, RiskSettings, ValidForMs};
 use kinds::{
     AuthenticationSection, BehaviourSection, DeviceSection, DynamicsSection, LocationSection, ThreatsSection,

@@ -1,8 +1,9 @@
+use picket_model::device::DeviceState;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
 use super::*;
-use crate::devices::{Compliance, DeviceState, OsName, OsVersion, TrustWeights};
+use crate::devices::{Compliance, OsName, OsVersion, TrustWeights};
 use crate::sessions::{FingerprintPart, WithoutId};
 
 /// A configuration of the filter with one rule, which decides alone.

@@ -6,7 +6,7 @@ use picket_core::jose::signature::SoftwareVerifier;
 use picket_model::time::Timestamp;
 use uuid::{NoContext, Uuid};
 
-use super::{Challenge, ChallengeDigest, Device, DeviceId, DeviceState, Devices, PendingEnrollment, Posture};
+use super::{Challenge, ChallengeDigest, Device, DeviceId, Devices, PendingEnrollment, Posture};
 use super::{DeviceUpdate, NewDevice};
 use crate::state::{Filter, PrincipalId, StorageError, Thumbprint, text};
 

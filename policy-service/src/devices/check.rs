@@ -5,16 +5,18 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use picket_model::access::AccessRequest;
 use picket_model::decision::{Attribute, Vary};
+use picket_model::device::{DeviceFacts, DeviceState};
 
 use super::cache::Lookup;
-use super::{Device, DeviceState, DeviceTrust, Devices, SeenDevice, assess_trust};
+use super::facts::device_facts;
+use super::{Device, DeviceTrust, Devices, assess_trust};
 use crate::state::{CachedView, Change, PrincipalId, StorageError, Thumbprint};
 
 /// What a request's device means for its decision.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct DeviceCheck {
     /// What policies see of it; `None`: the request comes from no known device.
-    pub(crate) device: Option<SeenDevice>,
+    pub(crate) device: Option<DeviceFacts>,
     /// Why the request is denied, if it is.
     pub(crate) refusal: Option<DeviceRefusal>,
     /// The attributes that were compared, besides those of the token.
@@ -106,7 +108,7 @@ impl Devices {
         let least = assessed().min_by_key(|(device, trust)| (device.state, trust.is_trusted, trust.score, device.id));
         let device = least.map(|(device, trust)| {
             let trust = DeviceTrust { same_for_us, ..trust };
-            SeenDevice::new(device.id, device.state, &trust, is_owner)
+            device_facts(device.id, device.state, &trust, is_owner)
         });
         let refusal = device
             .as_ref()

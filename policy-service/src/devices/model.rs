@@ -4,6 +4,7 @@ use std::cmp::Ordering;
 use std::fmt;
 use std::str::FromStr;
 
+use picket_model::device::DeviceState;
 use uuid::Uuid;
 
 use crate::state::{PrincipalId, Thumbprint};
@@ -18,20 +19,6 @@ const VERSION_PARTS_MAX: usize = 4;
 /// Names a device: a UUID that is made up when it is enrolled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DeviceId(Uuid);
-
-/// How far a device is let. In the order of trust: of two, the lesser one counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum DeviceState {
-    /// It is no longer used, for good.
-    Retired,
-    /// It is not to be used for a while.
-    Suspended,
-    /// It is known, and nobody has said that it is trusted.
-    Enrolled,
-    /// An operator trusts it.
-    Trusted,
-}
 
 /// A device.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -126,34 +113,6 @@ impl FromStr for DeviceId {
     }
 }
 
-impl DeviceState {
-    /// Every state.
-    pub const ALL: [Self; 4] = [Self::Retired, Self::Suspended, Self::Enrolled, Self::Trusted];
-
-    /// The stable name.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Retired => "retired",
-            Self::Suspended => "suspended",
-            Self::Enrolled => "enrolled",
-            Self::Trusted => "trusted",
-        }
-    }
-
-    /// The state of this name.
-    #[must_use]
-    pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|state| state.as_str() == name)
-    }
-
-    /// Whether an operator may order this of a device in the other state. What is retired stays so: its key may be anywhere.
-    #[must_use]
-    pub fn may_follow(self, before: Self) -> bool {
-        before != Self::Retired || self == Self::Retired
-    }
-}
-
 impl OsName {
     /// `None`: it is not a name.
     #[must_use]
@@ -223,17 +182,6 @@ mod tests {
         assert!(OsName::new("macos").is_some());
         for text in ["", "macOS", "a b", &"a".repeat(33)] {
             assert_eq!(OsName::new(text), None, "{text:?}");
-        }
-    }
-
-    #[test]
-    fn what_is_retired_stays_retired() {
-        for state in DeviceState::ALL {
-            assert_eq!(DeviceState::named(state.as_str()), Some(state));
-            assert!(DeviceState::Retired.may_follow(state));
-            let is_retired = state == DeviceState::Retired;
-            assert_eq!(state.may_follow(DeviceState::Retired), is_retired);
-            assert!(state.may_follow(DeviceState::Suspended));
         }
     }
 

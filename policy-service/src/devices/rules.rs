@@ -1,12 +1,10 @@
 //! How far a device can be trusted. The rules do no I/O, and time is a parameter.
 
+use picket_model::device::{DeviceState, TRUST_SCORE_MAX};
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::model::{Device, DeviceState, OsName, OsVersion, Posture};
-
-/// The most that a trust score can be.
-pub const TRUST_SCORE_MAX: u8 = 100;
+use super::model::{Device, OsName, OsVersion, Posture};
 
 /// What a device has to be to comply. What is not required is not checked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -1,8 +1,9 @@
 //! The port of devices to the storage, and the rules that every back end applies within its transactions.
 
 use async_trait::async_trait;
+use picket_model::device::DeviceState;
 
-use super::{ChallengeDigest, Device, DeviceId, DeviceState, PendingEnrollment, Posture, THUMBPRINTS_MAX};
+use super::{ChallengeDigest, Device, DeviceId, PendingEnrollment, Posture, THUMBPRINTS_MAX};
 use crate::state::{Filter, StorageError, Thumbprint};
 
 /// A device that answers a challenge.

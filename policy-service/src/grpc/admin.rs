@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use picket_model::access::principal_name;
+use picket_model::session::EndReason;
 use picket_proto::v1;
 use picket_proto::v1::admin_server::Admin;
 use tonic::{Request, Response};
@@ -12,7 +13,7 @@ use super::{GrpcResult, admitted_for};
 use crate::administration::{AdminAction, AdminError, Administration, Performed, now_us};
 use crate::audit::Act;
 use crate::configuration::CallerRole;
-use crate::sessions::{EndReason, Lockdown, RevocationTarget, RevokeError, Session, SessionStatus, Sessions};
+use crate::sessions::{Lockdown, RevocationTarget, RevokeError, Session, SessionStatus, Sessions};
 use crate::state::{Filter, PrincipalId, SessionId, TenantId};
 use crate::transport::AdmittedCall;
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use picket_model::access::principal_name;
+use picket_model::device::DeviceState;
 use picket_proto::v1;
 use picket_proto::v1::device_admin_server::DeviceAdmin;
 use tonic::Request;
@@ -13,7 +14,7 @@ use crate::administration::{AdminAction, AdminError, Administration, Performed, 
 use crate::audit::{Act, Outcome};
 use crate::configuration::CallerRole;
 use crate::devices::{
-    Device, DeviceId, DeviceState, DeviceTrust, DeviceUpdate, Devices, EnrollmentRequest, OsName, OsVersion, Posture,
+    Device, DeviceId, DeviceTrust, DeviceUpdate, Devices, EnrollmentRequest, OsName, OsVersion, Posture,
 };
 use crate::state::Thumbprint;
 use crate::transport::AdmittedCall;

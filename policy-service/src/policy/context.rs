@@ -3,6 +3,7 @@
 use jiff::Zoned;
 use jiff::tz::TimeZone;
 use picket_model::decision::{Attribute as Varying, Vary};
+use picket_model::device::DeviceFacts;
 use picket_model::problems::shortened;
 use picket_model::risk::RiskLevel;
 use picket_model::time::Timestamp;
@@ -10,7 +11,6 @@ use picket_model::time::Timestamp;
 use super::compared::Ages;
 use super::errors::{ModelError, refused};
 use super::needs::{Attribute, Attributes};
-use crate::devices::SeenDevice;
 use crate::risk::Assessment;
 
 const MS_PER_S: i64 = 1000;
@@ -24,7 +24,7 @@ pub struct EvaluationContext<'a> {
     /// How unusual the request is; `None`: it was not assessed.
     pub risk: Option<&'a Assessment>,
     /// The device that it comes from; `None`: none that is known.
-    pub device: Option<&'a SeenDevice>,
+    pub device: Option<&'a DeviceFacts>,
 }
 
 impl EvaluationContext<'_> {
@@ -52,7 +52,7 @@ impl EvaluationContext<'_> {
 pub(super) struct ZonedContext {
     zoned: Zoned,
     risk: Option<VisibleRisk>,
-    device: Option<SeenDevice>,
+    device: Option<DeviceFacts>,
 }
 
 /// What policies see of a risk. While it is only learnt, nothing is unusual.
@@ -111,7 +111,7 @@ impl ZonedContext {
     }
 
     /// The same context for a request from another device.
-    pub(super) fn on_device(&self, device: SeenDevice) -> Self {
+    pub(super) fn on_device(&self, device: DeviceFacts) -> Self {
         Self {
             device: Some(device),
             ..self.clone()
@@ -119,7 +119,7 @@ impl ZonedContext {
     }
 
     /// What policies see of the device; `None`: none is known.
-    pub(super) fn device(&self) -> Option<&SeenDevice> {
+    pub(super) fn device(&self) -> Option<&DeviceFacts> {
         self.device.as_ref()
     }
 

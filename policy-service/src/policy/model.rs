@@ -10,6 +10,7 @@ use cedar_policy::{
 };
 use jiff::tz::TimeZone;
 use picket_model::access::{AccessRequest, Principal, principal_name};
+use picket_model::device::DeviceFacts;
 use picket_model::spiffe::SpiffeId;
 use picket_model::time::Timestamp;
 
@@ -17,7 +18,6 @@ use super::context::{EvaluationContext, ZonedContext};
 use super::entities::LoadedEntities;
 use super::errors::{ModelError, refused, with_causes};
 use super::needs::{Attribute, Attributes, Needs, TIME};
-use crate::devices::SeenDevice;
 use crate::risk::Assessment;
 
 /// How many roles a token may bring. More is an error, never a shorter list: what is left out could be what forbids.
@@ -100,7 +100,7 @@ impl Model {
     pub(super) fn mistakes_in(&self, schema: &Schema) -> BTreeSet<String> {
         let mut mistakes = BTreeSet::new();
         let loaded = LoadedEntities::none();
-        let device = SeenDevice::trusted(None);
+        let device = DeviceFacts::trusted(None);
         let in_context = |risk: Option<&Assessment>, device| {
             let context = EvaluationContext {
                 now: Timestamp::EPOCH,

@@ -9,6 +9,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use cedar_policy::pst::{ActionConstraint, BinaryOp, Clause, Expr, Literal, Var};
 use cedar_policy::{EntityUid, Policy, PolicySet, Schema, ValidationMode, ValidationWarning, Validator};
+use picket_model::device::DeviceState;
 use picket_model::risk::RiskLevel;
 
 use super::compared::parts;
@@ -16,7 +17,6 @@ use super::model::METHODS;
 use super::schema;
 use super::source::File;
 use super::syntax::body_of;
-use crate::devices::DeviceState;
 use crate::risk::Signal;
 
 /// How many different conditions are validated for a folder: a revision is checked while others wait. What is over this is taken

@@ -6,11 +6,11 @@ use std::cell::Cell;
 
 use picket_model::access::{AccessRequest, Principal};
 use picket_model::decision::{ACR_VALUES_MAX, Effect, StepUp, is_acr_value};
+use picket_model::device::DeviceFacts;
 
 use super::compared::{Ages, Compared};
 use super::context::ZonedContext;
 use super::needs::{Attribute, Attributes};
-use crate::devices::SeenDevice;
 
 /// How many ages are tried; each is an evaluation.
 const AGES_MAX: usize = 16;
@@ -104,7 +104,7 @@ impl<E: Fn(&AccessRequest, &ZonedContext) -> Effect> Search<'_, E> {
     /// All that policies look at, and that the principal does not have.
     fn most(&self, principal: &Principal) -> Strength {
         let looks = |attribute| self.looked_at.contain(attribute);
-        let has_best = self.context.device().is_some_and(SeenDevice::is_best);
+        let has_best = self.context.device().is_some_and(DeviceFacts::is_best);
         let lacking = [
             (
                 Strength::ACR,
@@ -188,7 +188,7 @@ impl<E: Fn(&AccessRequest, &ZonedContext) -> Effect> Search<'_, E> {
         if !attempt.device {
             return (self.evaluate)(&request, self.context) == Effect::Permit;
         }
-        let trusted = SeenDevice::trusted(self.context.device());
+        let trusted = DeviceFacts::trusted(self.context.device());
         (self.evaluate)(&request, &self.context.on_device(trusted)) == Effect::Permit
     }
 }

@@ -6,12 +6,11 @@ use std::net::IpAddr;
 use deserr::{Deserr, IntoValue, Value, ValuePointerRef};
 use picket_core::path::parse_target;
 use picket_model::access::{AccessRequest, Action, Actor, Context, Possession, Principal, Resource, Sidecar};
-use picket_model::problems::{Problems, shortened};
+use picket_model::device::{DeviceFacts, DeviceState, TRUST_SCORE_MAX};
+use picket_model::problems::{Problems, parsed_text, problem_at, shortened};
 use picket_model::spiffe::SpiffeId;
 use picket_model::time::Timestamp;
 
-use crate::configuration::{parsed_text, problem};
-use crate::devices::{DeviceState, SeenDevice, TRUST_SCORE_MAX};
 use crate::policy::{Evaluation, EvaluationContext, PolicyEngine};
 use crate::risk::{Assessment, Country, Signal, StatedRisk, StatedRiskError};
 
@@ -34,7 +33,7 @@ pub struct TimedRequest {
     /// When it is asked.
     pub time: Timestamp,
     /// The device that it is said to come from; `None`: none that is known.
-    pub device: Option<SeenDevice>,
+    pub device: Option<DeviceFacts>,
     /// How risky it is said to be; `None`: as if risk were not assessed.
     pub risk: Option<StatedRisk>,
 }
@@ -298,7 +297,7 @@ impl RequestDocument {
 
 impl DeviceDocument {
     /// A device that is none the rules would make of any is a mistake: a policy would be tried with what it never sees.
-    fn seen(self, path: &str, problems: &mut Problems) -> Option<SeenDevice> {
+    fn seen(self, path: &str, problems: &mut Problems) -> Option<DeviceFacts> {
         let state = self.state.0;
         let is_trusted = self.is_trusted.unwrap_or(state == DeviceState::Trusted);
         let is_compliant = self.is_compliant.unwrap_or(is_trusted);
@@ -320,7 +319,7 @@ impl DeviceDocument {
             problems.add(join(path, "device.trust_score"), message);
             return None;
         }
-        Some(SeenDevice {
+        Some(DeviceFacts {
             id: text_or(self.id, DEVICE),
             state,
             is_trusted,
@@ -415,7 +414,7 @@ impl Deserr<Problems> for Text {
 impl Deserr<Problems> for State {
     fn deserialize_from_value<V: IntoValue>(value: Value<V>, location: ValuePointerRef<'_>) -> Result<Self, Problems> {
         parsed_text(value, location, |text| {
-            DeviceState::named(text).map(Self).ok_or_else(|| {
+            DeviceState::from_name(text).map(Self).ok_or_else(|| {
                 format!(
                     "expected one of `enrolled`, `trusted`, `suspended` and `retired`, found `{}`",
                     shortened(text)
@@ -461,7 +460,7 @@ impl Deserr<Problems> for Score {
             .map(Self)
             .ok_or_else(|| {
                 let expected = format!("expected a whole number of 0 to {TRUST_SCORE_MAX}");
-                problem(location, expected)
+                problem_at(location, expected)
             })
     }
 }

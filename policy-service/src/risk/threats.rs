@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use picket_core::source_address::{Network, NetworkError};
+use picket_model::network::{Network, NetworkError};
 use picket_model::problems::shortened;
 use picket_model::time::Timestamp;
 

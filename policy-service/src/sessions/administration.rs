@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use picket_model::access::Principal;
+use picket_model::session::EndReason;
 
 use super::rules::{self, SessionState};
-use super::{EndReason, Lockdown, Revocation, RevocationTarget, Session, SessionEnd, Sessions, TokenClaims};
+use super::{Lockdown, Revocation, RevocationTarget, Session, SessionEnd, Sessions, TokenClaims};
 use crate::state::{CachedView, Filter, PrincipalId, SessionId, StorageError, TenantId, text};
 
 /// How many revocations of principals and tenants are stored; those that are older than any token are deleted.

@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use picket_model::access::{AccessRequest, Principal};
 use picket_model::decision::{Attribute, StepUp, Vary};
+use picket_model::session::EndReason;
 use picket_model::spiffe::SpiffeId;
 
 use super::rules::{self, PresentedToken, Restrictions, SessionState, SessionValidity};
 use super::{
-    ConcurrencyLimit, EndReason, FingerprintPart, LiveSince, Session, SessionChange, SessionCreation, SessionEnd,
-    SessionEvent, SessionRefusal, Sessions, WithoutId, model,
+    ConcurrencyLimit, FingerprintPart, LiveSince, Session, SessionChange, SessionCreation, SessionEnd, SessionEvent,
+    SessionRefusal, Sessions, WithoutId, model,
 };
 use crate::state::{Fingerprint, NamedBy, PrincipalId, SessionId, StorageError, TenantId, text};
 

@@ -1,8 +1,8 @@
 //! What a check has done to a session, to be recorded.
 
-use super::EndReason;
 use crate::state::SessionId;
 use picket_model::access::Principal;
+use picket_model::session::EndReason;
 
 /// A session was created or ended.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,8 +1,9 @@
 //! The rules of sessions. They do no I/O, and time is a parameter.
 
+use picket_model::session::EndReason;
 use std::collections::HashMap;
 
-use super::model::{EndReason, Session};
+use super::model::Session;
 use crate::state::{Fingerprint, PrincipalId, SessionId, TenantId};
 
 const MICROSECONDS_PER_SECOND: i64 = 1_000_000;

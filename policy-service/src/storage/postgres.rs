@@ -8,6 +8,7 @@ mod roles;
 mod schema;
 mod statements;
 
+use picket_model::device::DeviceState;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -18,7 +19,7 @@ use tokio::task::JoinHandle;
 use tokio_postgres::Client;
 use tokio_postgres::error::{DbError, Severity, SqlState};
 
-use crate::devices::{Device, DeviceId, DeviceState, DeviceStore, DeviceUpdate, NewDevice, PendingEnrollment, Posture};
+use crate::devices::{Device, DeviceId, DeviceStore, DeviceUpdate, NewDevice, PendingEnrollment, Posture};
 use crate::sessions::{
     ConcurrencyLimit, DeletedRows, LiveSince, Lockdown, Restrictions, Revocation, Session, SessionCounts,
     SessionCreation, SessionEnd, SessionStore,

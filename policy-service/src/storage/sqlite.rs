@@ -6,6 +6,7 @@ mod roles;
 mod schema;
 mod statements;
 
+use picket_model::device::DeviceState;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,7 +17,7 @@ use picket_sqlite::{DatabaseFile, DatabaseSchema, SchemaError, WAL, disable_trig
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 use tokio::sync::{Semaphore, oneshot};
 
-use crate::devices::{Device, DeviceId, DeviceState, DeviceStore, DeviceUpdate, NewDevice, PendingEnrollment, Posture};
+use crate::devices::{Device, DeviceId, DeviceStore, DeviceUpdate, NewDevice, PendingEnrollment, Posture};
 use crate::sessions::{
     ConcurrencyLimit, DeletedRows, LiveSince, Lockdown, Restrictions, Revocation, Session, SessionCounts,
     SessionCreation, SessionEnd, SessionStore,

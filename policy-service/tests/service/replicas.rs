@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use picket_policy_service::sessions::EndReason;
+use picket_model::session::EndReason;
 use picket_policy_service::state::{NamedBy, SessionId};
 use picket_policy_service::storage::{self, Location};
 use picket_proto::v1;

@@ -1,7 +1,8 @@
 //! Sessions through the real program.
 
+use picket_model::session::EndReason;
 use picket_policy_service::audit::{self, Event, KeyEncryptionKey, SessionChange};
-use picket_policy_service::sessions::{EndReason, SessionEnd};
+use picket_policy_service::sessions::SessionEnd;
 use picket_policy_service::state::{NamedBy, SessionId};
 use picket_policy_service::storage::{self, Location};
 use picket_proto::v1::policy_decision_client::PolicyDecisionClient;

@@ -1,9 +1,10 @@
 //! What holds in every store.
 
+use picket_model::session::EndReason;
 use std::sync::Arc;
 
 use picket_policy_service::sessions::{
-    ConcurrencyLimit, DeletedRows, EndReason, LiveSince, Lockdown, Restrictions, Revocation, RevocationTarget, Session,
+    ConcurrencyLimit, DeletedRows, LiveSince, Lockdown, Restrictions, Revocation, RevocationTarget, Session,
     SessionCounts, SessionCreation, SessionEnd,
 };
 use picket_policy_service::state::{Filter, Fingerprint, NamedBy, PrincipalId, SessionId, Store, TenantId};

@@ -1,10 +1,11 @@
 //! What holds of devices in every store.
 
+use picket_model::device::DeviceState;
 use std::sync::Arc;
 
 use picket_policy_service::devices::{
-    ChallengeDigest, Device, DeviceId, DeviceState, DeviceUpdate, NewDevice, OsName, OsVersion, PendingEnrollment,
-    Posture, THUMBPRINTS_MAX,
+    ChallengeDigest, Device, DeviceId, DeviceUpdate, NewDevice, OsName, OsVersion, PendingEnrollment, Posture,
+    THUMBPRINTS_MAX,
 };
 use picket_policy_service::state::{Change, Filter, PrincipalId, Store, Thumbprint};
 use picket_policy_service::storage::Location;

@@ -1,16 +1,16 @@
 //! Writes that something in the database discards: none of them is acknowledged.
 
+use picket_model::device::DeviceState;
+use picket_model::session::EndReason;
 use std::path::Path;
 use std::sync::Arc;
 
 use picket_policy_service::devices::{
-    ChallengeDigest, DeviceId, DeviceState, DeviceUpdate, NewDevice, OsName, OsVersion, PendingEnrollment, Posture,
+    ChallengeDigest, DeviceId, DeviceUpdate, NewDevice, OsName, OsVersion, PendingEnrollment, Posture,
 };
 use picket_policy_service::revisions::{ActivationRequest, ActivationSource, RevisionFile};
 use picket_policy_service::roles::{AssignmentResult, RoleAssignment, RoleKey};
-use picket_policy_service::sessions::{
-    ConcurrencyLimit, EndReason, Lockdown, Revocation, RevocationTarget, Session, SessionEnd,
-};
+use picket_policy_service::sessions::{ConcurrencyLimit, Lockdown, Revocation, RevocationTarget, Session, SessionEnd};
 use picket_policy_service::state::{Fingerprint, NamedBy, PrincipalId, SessionId, StorageError, Store, Thumbprint};
 use picket_policy_service::storage::{self, Location};
 use uuid::Uuid;

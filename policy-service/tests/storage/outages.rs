@@ -1,11 +1,12 @@
 //! What PostgreSQL does to its clients, and what they make of it.
 
+use picket_model::session::EndReason;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use picket_policy_service::sessions::{ConcurrencyLimit, EndReason, Session, SessionEnd};
+use picket_policy_service::sessions::{ConcurrencyLimit, Session, SessionEnd};
 use picket_policy_service::state::{Change, Fingerprint, NamedBy, PrincipalId, Probe, SessionId, StorageError};
 use picket_policy_service::storage::{self, Location};
 

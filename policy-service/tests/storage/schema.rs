@@ -1,11 +1,10 @@
 //! What a store is refused for, and what replicas tell each other.
 
+use picket_model::session::EndReason;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use picket_policy_service::sessions::{
-    ConcurrencyLimit, EndReason, Lockdown, Revocation, RevocationTarget, Session, SessionEnd,
-};
+use picket_policy_service::sessions::{ConcurrencyLimit, Lockdown, Revocation, RevocationTarget, Session, SessionEnd};
 use picket_policy_service::state::{Change, Fingerprint, NamedBy, PrincipalId, SessionId, StorageError, Store};
 use picket_policy_service::storage::{self, DatabaseFileError, Location};
 

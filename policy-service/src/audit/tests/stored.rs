@@ -1,12 +1,12 @@
 //! The stored bytes of every kind of record, as known answers: a rename anywhere else must not change what is stored.
 
 use picket_model::decision::{Decision, StepUp, Vary};
+use picket_model::device::{DeviceFacts, DeviceState};
 use picket_model::risk::{Risk, RiskLevel};
+use picket_model::session::EndReason;
 
 use super::*;
-use crate::devices::{DeviceState, SeenDevice};
 use crate::risk::{Assessment, Country, Factor, Fired, Mode, Signal};
-use crate::sessions::EndReason;
 
 /// Checks that an event is stored as these bytes, and that they are read as the event.
 #[track_caller]
@@ -86,7 +86,7 @@ fn decision_with_everything() -> DecisionRecord {
             }],
             country: Some("DE".into()),
         }),
-        device: Some(DeviceSeenRecord::from(SeenDevice {
+        device: Some(DeviceSeenRecord::from(DeviceFacts {
             id: "00000000-0000-7000-8000-000000000001".into(),
             state: DeviceState::Trusted,
             is_trusted: true,
@@ -261,7 +261,7 @@ fn every_state_of_a_device_is_stored_by_its_name() {
         (DeviceState::Enrolled, "enrolled"),
         (DeviceState::Trusted, "trusted"),
     ] {
-        let device = SeenDevice {
+        let device = DeviceFacts {
             id: "i".into(),
             state,
             is_trusted: false,
@@ -276,7 +276,7 @@ fn every_state_of_a_device_is_stored_by_its_name() {
         let record = DeviceSeenRecord::from(device.clone());
         assert_eq!(serde_json::to_string(&record).unwrap(), stored);
         let read: DeviceSeenRecord = serde_json::from_str(&stored).unwrap();
-        assert_eq!(SeenDevice::from(read), device);
+        assert_eq!(DeviceFacts::from(read), device);
     }
 }
 

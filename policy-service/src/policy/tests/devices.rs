@@ -1,15 +1,15 @@
 //! What policies see of a device, and what their answers then vary with.
 
 use picket_model::decision::{Attribute as Varying, Vary};
+use picket_model::device::{DeviceFacts, DeviceState};
 
 use super::*;
-use crate::devices::{DeviceState, SeenDevice};
 
 const TRUSTED: &str = r#"@id("trusted") permit (principal, action, resource)
     when { context has device && context.device.is_trusted };"#;
 
-fn device(change: impl FnOnce(&mut SeenDevice)) -> SeenDevice {
-    let mut device = SeenDevice {
+fn device(change: impl FnOnce(&mut DeviceFacts)) -> DeviceFacts {
+    let mut device = DeviceFacts {
         id: "1".into(),
         state: DeviceState::Enrolled,
         is_trusted: false,
@@ -22,14 +22,14 @@ fn device(change: impl FnOnce(&mut SeenDevice)) -> SeenDevice {
     device
 }
 
-fn decide(policies: &str, device: Option<&SeenDevice>) -> Evaluation {
+fn decide(policies: &str, device: Option<&DeviceFacts>) -> Evaluation {
     let context = EvaluationContext { device, ..at_now() };
     let evaluation = engine(policies).evaluate(&request(user(&["reader"]), "GET", "r"), &context);
     assert_eq!(evaluation.errors, Vec::<String>::new());
     evaluation
 }
 
-fn challenge(policies: &str, device: Option<&SeenDevice>) -> Option<StepUp> {
+fn challenge(policies: &str, device: Option<&DeviceFacts>) -> Option<StepUp> {
     let evaluation = decide(policies, device);
     assert_eq!(evaluation.effect, Effect::Deny, "{policies}");
     evaluation.challenge
@@ -46,9 +46,9 @@ fn asks_for(acr_values: &[&str], bound_token: bool, trusted_device: bool) -> Opt
 fn policies_see_every_part_of_a_device() {
     let policy = r#"@id("p") permit (principal, action, resource) when { context has device
         && context.device == {id: "1", state: "enrolled", is_trusted: false, is_compliant: true, trust_score: 40, is_owner: true} };"#;
-    let effect = |device: Option<&SeenDevice>| decide(policy, device).effect;
+    let effect = |device: Option<&DeviceFacts>| decide(policy, device).effect;
     assert_eq!(effect(Some(&device(|_| {}))), Effect::Permit);
-    let changes: [fn(&mut SeenDevice); 6] = [
+    let changes: [fn(&mut DeviceFacts); 6] = [
         |device| device.id = "2".into(),
         |device| device.state = DeviceState::Suspended,
         |device| device.is_trusted = true,
@@ -86,15 +86,15 @@ fn a_trusted_device_is_asked_for_where_nothing_else_would_do() {
     let both = r#"@id("p") permit (principal is Picket::User, action, resource) when { principal has acr
         && principal.acr == "gold" && context has device && context.device.is_trusted && context.device.is_owner };"#;
     assert_eq!(challenge(both, None), asks_for(&["gold"], false, true));
-    let own = SeenDevice::trusted(None);
+    let own = DeviceFacts::trusted(None);
     assert_eq!(challenge(both, Some(&own)), asks_for(&["gold"], false, false));
-    let borrowed = SeenDevice { is_owner: false, ..own };
+    let borrowed = DeviceFacts { is_owner: false, ..own };
     assert_eq!(challenge(both, Some(&borrowed)), asks_for(&["gold"], false, true));
 }
 
 #[test]
 fn what_no_device_changes_is_a_plain_deny() {
-    let best = SeenDevice::trusted(None);
+    let best = DeviceFacts::trusted(None);
     let writes = TRUSTED.replace("context has device", "context.method == \"PUT\" && context has device");
     assert_eq!(challenge(&writes, None), None);
     assert_eq!(challenge(&writes, Some(&best)), None);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use cedar_policy::Policy;
 use picket_model::decision::{Attribute as Varying, Vary};
+use picket_model::device::{DeviceFacts, DeviceState};
 use picket_model::thumbprint::CertificateThumbprint;
 use picket_model::thumbprint::KeyThumbprint;
 use proptest::collection::vec;
@@ -13,7 +14,6 @@ use proptest::sample::{select, subsequence};
 use super::super::needs::{Needs, Reach};
 use super::super::syntax::{Traits, traits_of};
 use super::*;
-use crate::devices::{DeviceState, SeenDevice};
 
 /// The same policies in one set, over all entities.
 fn undivided(directory: &Path) -> PolicyEngine {
@@ -421,7 +421,7 @@ fn times() -> impl Strategy<Value = (u64, u64)> {
 
 /// The device of a request: known by its certificate alone, with a score that falls with the age of its last report, in the
 /// same steps as the rules of devices have.
-fn device_of(request: &AccessRequest, now_us: u64) -> Option<SeenDevice> {
+fn device_of(request: &AccessRequest, now_us: u64) -> Option<DeviceFacts> {
     const STEP_US: u64 = 7 * 3_600_000_000;
     let CertificateThumbprint(thumbprint) = request.context.possession.certificate?;
     let state = match thumbprint[0] {
@@ -439,7 +439,7 @@ fn device_of(request: &AccessRequest, now_us: u64) -> Option<SeenDevice> {
     };
     let falls_again = points_lost(steps) < points_lost(steps + 1);
     let principal = request.principal.as_ref();
-    Some(SeenDevice {
+    Some(DeviceFacts {
         id: format!("00000000-0000-0000-0000-{:012}", thumbprint[0]),
         state,
         is_trusted: trust_score >= 60,
@@ -515,7 +515,7 @@ proptest! {
 fn come_back_effect(engine: &PolicyEngine, back: &AccessRequest, on_trusted_device: bool, now_us: u64) -> Effect {
     let device = device_of(back, now_us);
     let device = match on_trusted_device {
-        true => Some(SeenDevice::trusted(device.as_ref())),
+        true => Some(DeviceFacts::trusted(device.as_ref())),
         false => device,
     };
     let context = EvaluationContext {

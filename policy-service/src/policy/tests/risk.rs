@@ -1,10 +1,10 @@
 //! What policies see of a risk, and what their answers then vary with.
 
 use picket_model::decision::{Attribute as Varying, Vary};
+use picket_model::device::DeviceFacts;
 use picket_model::risk::{Risk, RiskLevel};
 
 use super::*;
-use crate::devices::SeenDevice;
 use crate::risk::{Assessment, Country, Fired, Levels, Mode, Signal, StatedRisk};
 
 fn risk(score: u8, level: RiskLevel, signals: &[Signal], mode: Mode) -> Assessment {
@@ -30,9 +30,9 @@ fn decide(policy: &str, risk: Option<&Assessment>) -> (Effect, Vary) {
 
 #[test]
 fn an_answer_about_a_risk_that_looked_at_the_device_ends_with_what_was_seen_of_it() {
-    let device = SeenDevice {
+    let device = DeviceFacts {
         same_for_ms: Some(7_000),
-        ..SeenDevice::trusted(None)
+        ..DeviceFacts::trusted(None)
     };
     let same_for_ms = |policy: &str, looked_at: Varying| {
         let assessment = Assessment {

@@ -1,5 +1,6 @@
 //! Every statement over devices. What changes one tells all replicas by the thumbprints that it is known by.
 
+use picket_model::device::DeviceState;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Row, Transaction};
 
@@ -7,8 +8,7 @@ use super::backend;
 use super::schema::get;
 use super::statements::{query, write_rows};
 use crate::devices::{
-    ChallengeDigest, Device, DeviceId, DeviceState, DeviceUpdate, NewDevice, OsName, OsVersion, PendingEnrollment,
-    Posture,
+    ChallengeDigest, Device, DeviceId, DeviceUpdate, NewDevice, OsName, OsVersion, PendingEnrollment, Posture,
 };
 use crate::state::{Filter, PrincipalId, StorageError, Thumbprint};
 
@@ -344,7 +344,7 @@ fn read_device(row: &Row) -> Result<Device> {
         subject: get(row, 3)?,
         tenant: get(row, 4)?,
         label: get(row, 5)?,
-        state: DeviceState::named(&get::<String>(row, 6)?).ok_or(MALFORMED)?,
+        state: DeviceState::from_name(&get::<String>(row, 6)?).ok_or(MALFORMED)?,
         enrolled_us: get(row, 7)?,
         changed_us: get(row, 8)?,
         posture: read_posture(row)?,

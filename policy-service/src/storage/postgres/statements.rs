@@ -1,5 +1,6 @@
 //! Every statement over the tables. Each is sent with its parameters in one message, so it costs one round trip.
 
+use picket_model::session::EndReason;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, GenericClient, Row, Transaction};
 
@@ -7,7 +8,7 @@ use super::listener::Probe;
 use super::schema::{self, get};
 use super::{CLEANING_TIMEOUT, backend};
 use crate::sessions::{
-    ConcurrencyLimit, DeletedRows, EndReason, LiveSince, Lockdown, Restrictions, Revocation, Session, SessionCounts,
+    ConcurrencyLimit, DeletedRows, LiveSince, Lockdown, Restrictions, Revocation, Session, SessionCounts,
     SessionCreation, SessionEnd,
 };
 use crate::state::{Filter, Fingerprint, NamedBy, PrincipalId, SessionId, StorageError};
@@ -430,7 +431,7 @@ fn read_session(row: &Row) -> Result<Session> {
             let reason = get::<String>(row, 11)?;
             Some(SessionEnd {
                 at_us,
-                reason: EndReason::named(&reason).ok_or(StorageError::Malformed("session"))?,
+                reason: EndReason::from_name(&reason).ok_or(StorageError::Malformed("session"))?,
                 caller: get(row, 12)?,
             })
         }

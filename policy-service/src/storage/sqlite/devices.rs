@@ -1,12 +1,12 @@
 //! Every statement over devices.
 
+use picket_model::device::DeviceState;
 use picket_sqlite::one_row;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::statements::malformed;
 use crate::devices::{
-    ChallengeDigest, Device, DeviceId, DeviceState, DeviceUpdate, NewDevice, OsName, OsVersion, PendingEnrollment,
-    Posture,
+    ChallengeDigest, Device, DeviceId, DeviceUpdate, NewDevice, OsName, OsVersion, PendingEnrollment, Posture,
 };
 use crate::state::{Filter, PrincipalId, Thumbprint};
 
@@ -255,7 +255,7 @@ fn read_device(row: &Row<'_>) -> Result<Device> {
         subject: row.get(3)?,
         tenant: row.get(4)?,
         label: row.get(5)?,
-        state: DeviceState::named(&state).ok_or_else(|| malformed(6, "state"))?,
+        state: DeviceState::from_name(&state).ok_or_else(|| malformed(6, "state"))?,
         enrolled_us: row.get(7)?,
         changed_us: row.get(8)?,
         posture: read_posture(row)?,

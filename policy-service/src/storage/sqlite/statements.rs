@@ -1,11 +1,12 @@
 //! Every statement over the tables.
 
+use picket_model::session::EndReason;
 use picket_sqlite::one_row;
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::sessions::{
-    ConcurrencyLimit, DeletedRows, EndReason, LiveSince, Lockdown, Restrictions, Revocation, Session, SessionCounts,
+    ConcurrencyLimit, DeletedRows, LiveSince, Lockdown, Restrictions, Revocation, Session, SessionCounts,
     SessionCreation, SessionEnd,
 };
 use crate::state::{Filter, Fingerprint, NamedBy, PrincipalId, SessionId};
@@ -277,7 +278,7 @@ fn read_session(row: &Row<'_>) -> Result<Session> {
             let reason = row.get::<_, String>(11)?;
             Some(SessionEnd {
                 at_us,
-                reason: EndReason::named(&reason).ok_or_else(|| malformed(11, "end_reason"))?,
+                reason: EndReason::from_name(&reason).ok_or_else(|| malformed(11, "end_reason"))?,
                 caller: row.get(12)?,
             })
         }
