@@ -9,7 +9,7 @@ use cedar_policy::{
     Context, Entities, Entity, EntityId, EntityTypeName, EntityUid, Request, RestrictedExpression, Schema,
 };
 use jiff::tz::TimeZone;
-use picket_model::access::{AccessRequest, Principal, principal_name};
+use picket_model::access::{self, AccessRequest, Action, Principal, Resource, principal_name};
 use picket_model::device::DeviceFacts;
 use picket_model::spiffe::SpiffeId;
 use picket_model::time::Timestamp;
@@ -199,12 +199,27 @@ impl Model {
         needed: Attributes,
         context: &ZonedContext,
     ) -> Result<Vec<Entity>, ModelError> {
-        let principal = match (&request.principal, &request.peer) {
+        let AccessRequest {
+            route_rule,
+            principal,
+            peer,
+            resource,
+            // The context has these.
+            action: _,
+            context: _,
+            // Policies do not see these.
+            request_id: _,
+            traceparent: _,
+            sidecar: _,
+            further_tokens: _,
+        } = request;
+        let principal = match (principal, peer) {
             (Some(principal), _) => self.user(principal, loaded, needed, context)?,
             (None, Some(peer)) => self.workload(peer, loaded, needed)?,
             (None, None) => Entity::with_uid(self.principal_uid(request)),
         };
-        Ok(vec![principal, self.resource(request, needed)?])
+        let resource = Self::resource(self.resource_uid(request), resource, route_rule, needed)?;
+        Ok(vec![principal, resource])
     }
 
     fn user(
@@ -214,40 +229,52 @@ impl Model {
         needed: Attributes,
         context: &ZonedContext,
     ) -> Result<Entity, ModelError> {
-        at_most("principal.roles", principal.roles.len(), ROLES_MAX)?;
-        at_most("principal.scopes", principal.scopes.len(), SCOPES_MAX)?;
-        at_most("principal.amr", principal.amr.len(), AMR_MAX)?;
+        let Principal {
+            issuer,
+            subject,
+            tenant,
+            roles,
+            scopes,
+            acr,
+            amr,
+            auth_time_s,
+            actors,
+            is_bound,
+            // Policies do not see these.
+            session_id: _,
+            token_id: _,
+            issued_at_s: _,
+            expires_at_s: _,
+        } = principal;
+        at_most("principal.roles", roles.len(), ROLES_MAX)?;
+        at_most("principal.scopes", scopes.len(), SCOPES_MAX)?;
+        at_most("principal.amr", amr.len(), AMR_MAX)?;
         let text = |text: &Option<String>| text.as_deref().map(string);
         let attributes = [
-            pair(needed, Attribute::Issuer, || Some(string(&principal.issuer))),
-            pair(needed, Attribute::Subject, || Some(string(&principal.subject))),
-            pair(needed, Attribute::Tenant, || text(&principal.tenant)),
-            pair(needed, Attribute::Scopes, || Some(strings(&principal.scopes))),
-            pair(needed, Attribute::Amr, || Some(strings(&principal.amr))),
-            pair(needed, Attribute::Acr, || text(&principal.acr)),
+            pair(needed, Attribute::Issuer, || Some(string(issuer))),
+            pair(needed, Attribute::Subject, || Some(string(subject))),
+            pair(needed, Attribute::Tenant, || text(tenant)),
+            pair(needed, Attribute::Scopes, || Some(strings(scopes))),
+            pair(needed, Attribute::Amr, || Some(strings(amr))),
+            pair(needed, Attribute::Acr, || text(acr)),
             pair(needed, Attribute::AuthTime, || {
-                principal.auth_time_s.map(RestrictedExpression::new_long)
+                auth_time_s.map(RestrictedExpression::new_long)
             }),
             pair(needed, Attribute::AuthAge, || {
-                let age_s = context.age_s(principal.auth_time_s?);
+                let age_s = context.age_s((*auth_time_s)?);
                 Some(RestrictedExpression::new_long(age_s))
             }),
             pair(needed, Attribute::Actors, || {
-                let subjects = principal.actors.iter().map(|actor| string(&actor.subject));
+                let subjects = actors.iter().map(|actor| string(&actor.subject));
                 Some(RestrictedExpression::new_set(subjects))
             }),
             pair(needed, Attribute::IsBound, || {
-                Some(RestrictedExpression::new_bool(principal.is_bound))
+                Some(RestrictedExpression::new_bool(*is_bound))
             }),
         ];
-        let roles = loaded.closure(principal.roles.iter().map(|role| uid(&self.role, role)));
+        let roles = loaded.closure(roles.iter().map(|role| uid(&self.role, role)));
         let attributes = attributes.into_iter().flatten().collect();
-        Entity::new(
-            uid(&self.user, &principal_name(&principal.issuer, &principal.subject)),
-            attributes,
-            roles,
-        )
-        .map_err(refused("principal"))
+        Entity::new(uid(&self.user, &principal_name(issuer, subject)), attributes, roles).map_err(refused("principal"))
     }
 
     fn workload(&self, peer: &SpiffeId, loaded: &LoadedEntities, needed: Attributes) -> Result<Entity, ModelError> {
@@ -256,28 +283,33 @@ impl Model {
         Entity::new(uid(&self.workload, peer.as_str()), attributes, parents).map_err(refused("principal"))
     }
 
-    fn resource(&self, request: &AccessRequest, needed: Attributes) -> Result<Entity, ModelError> {
-        let resource = &request.resource;
-        at_most(
-            "resource.path_parameters",
-            resource.path_parameters.len(),
-            PATH_PARAMETERS_MAX,
-        )?;
+    fn resource(
+        uid: EntityUid,
+        resource: &Resource,
+        route_rule: &str,
+        needed: Attributes,
+    ) -> Result<Entity, ModelError> {
+        let Resource {
+            host,
+            path,
+            path_parameters,
+            classification,
+            security_zone,
+            tenant,
+        } = resource;
+        at_most("resource.path_parameters", path_parameters.len(), PATH_PARAMETERS_MAX)?;
+        let text = |text: &Option<String>| text.as_deref().map(string);
         let attributes = [
-            pair(needed, Attribute::Host, || Some(string(&resource.host))),
-            pair(needed, Attribute::Path, || Some(string(&resource.path))),
-            pair(needed, Attribute::RouteRule, || Some(string(&request.route_rule))),
-            pair(needed, Attribute::Classification, || {
-                resource.classification.as_deref().map(string)
-            }),
-            pair(needed, Attribute::SecurityZone, || {
-                resource.security_zone.as_deref().map(string)
-            }),
-            pair(needed, Attribute::Tenant, || resource.tenant.as_deref().map(string)),
+            pair(needed, Attribute::Host, || Some(string(host))),
+            pair(needed, Attribute::Path, || Some(string(path))),
+            pair(needed, Attribute::RouteRule, || Some(string(route_rule))),
+            pair(needed, Attribute::Classification, || text(classification)),
+            pair(needed, Attribute::SecurityZone, || text(security_zone)),
+            pair(needed, Attribute::Tenant, || text(tenant)),
         ];
-        let tags = needed.contain_tags().then_some(&resource.path_parameters).into_iter();
+        let tags = needed.contain_tags().then_some(path_parameters).into_iter();
         Entity::new_with_tags(
-            self.resource_uid(request),
+            uid,
             attributes.into_iter().flatten(),
             [],
             tags.flatten().map(|(name, value)| (name.clone(), string(value))),
@@ -287,9 +319,27 @@ impl Model {
 }
 
 fn cedar_context(request: &AccessRequest, needed: Attributes, context: &ZonedContext) -> Result<Context, ModelError> {
-    let given = &request.context;
-    let peer = request
-        .peer
+    let AccessRequest {
+        peer,
+        action: Action { method },
+        context:
+            access::Context {
+                source_address,
+                user_agent,
+                // A device is found by it; policies see the device.
+                possession: _,
+            },
+        // Entities have these.
+        route_rule: _,
+        principal: _,
+        resource: _,
+        // Policies do not see these.
+        request_id: _,
+        traceparent: _,
+        sidecar: _,
+        further_tokens: _,
+    } = request;
+    let peer = peer
         .as_ref()
         .filter(|_| needed.contain(Attribute::Peer))
         // A policy may take the record as a whole.
@@ -297,13 +347,13 @@ fn cedar_context(request: &AccessRequest, needed: Attributes, context: &ZonedCon
         .transpose()
         .map_err(refused("context"))?;
     let pairs = [
-        pair(needed, Attribute::Method, || Some(string(&request.action.method))),
+        pair(needed, Attribute::Method, || Some(string(method))),
         // Cedar takes no IPv4 address in IPv6 form, and a policy about 10.0.0.0/8 means both.
         pair(needed, Attribute::SourceAddress, || {
-            let address = given.source_address?.to_canonical().to_string();
+            let address = (*source_address)?.to_canonical().to_string();
             Some(RestrictedExpression::new_ip(address))
         }),
-        pair(needed, Attribute::UserAgent, || given.user_agent.as_deref().map(string)),
+        pair(needed, Attribute::UserAgent, || user_agent.as_deref().map(string)),
         pair(needed, Attribute::Peer, || peer),
         time(needed, context)?,
         risk(needed, context)?,
@@ -356,13 +406,23 @@ fn device(needed: Attributes, context: &ZonedContext) -> Result<Option<(String, 
     let Some(device) = context.device().filter(|_| needed.contain(Attribute::Device)) else {
         return Ok(None);
     };
+    let DeviceFacts {
+        id,
+        state,
+        is_trusted,
+        is_compliant,
+        trust_score,
+        is_owner,
+        // How long an answer is valid follows from it.
+        same_for_ms: _,
+    } = device;
     let members = [
-        ("id", string(&device.id)),
-        ("state", string(device.state.as_str())),
-        ("is_trusted", RestrictedExpression::new_bool(device.is_trusted)),
-        ("is_compliant", RestrictedExpression::new_bool(device.is_compliant)),
-        ("trust_score", RestrictedExpression::new_long(device.trust_score.into())),
-        ("is_owner", RestrictedExpression::new_bool(device.is_owner)),
+        ("id", string(id)),
+        ("state", string(state.as_str())),
+        ("is_trusted", RestrictedExpression::new_bool(*is_trusted)),
+        ("is_compliant", RestrictedExpression::new_bool(*is_compliant)),
+        ("trust_score", RestrictedExpression::new_long((*trust_score).into())),
+        ("is_owner", RestrictedExpression::new_bool(*is_owner)),
     ];
     let members = members.map(|(name, value)| (name.to_owned(), value));
     let record = RestrictedExpression::new_record(members).map_err(refused("device"))?;

@@ -248,13 +248,28 @@ struct Time(jiff::Timestamp);
 impl RequestDocument {
     /// The request, once everything is known. `name` becomes its id.
     pub(super) fn complete(self, name: &str, path: &str, problems: &mut Problems) -> Option<TimedRequest> {
-        let Some(route_rule) = self.route_rule else {
+        let Self {
+            route_rule,
+            principal,
+            peer,
+            action,
+            resource,
+            context,
+            device,
+            risk,
+        } = self;
+        let Some(route_rule) = route_rule else {
             problems.add(join(path, "route_rule"), "is required, here or in `defaults`");
             return None;
         };
-        let time = self.context.time.map_or(TIME, |time| time.0);
-        let risk = self.risk.and_then(|risk| risk.stated(path, problems));
-        let principal = self.principal.map(|principal| principal.at(time, path, problems));
+        let ContextDocument {
+            source_address,
+            user_agent,
+            time,
+        } = context;
+        let time = time.map_or(TIME, |time| time.0);
+        let risk = risk.and_then(|risk| risk.assumed(path, problems));
+        let principal = principal.map(|principal| principal.at(time, path, problems));
         let request = AccessRequest {
             request_id: name.to_owned(),
             traceparent: None,
@@ -265,27 +280,20 @@ impl RequestDocument {
             route_rule: route_rule.0,
             principal,
             further_tokens: Vec::new(),
-            peer: self.peer.map(|peer| peer.spiffe_id.0),
+            peer: peer.map(|peer| peer.spiffe_id.0),
             action: Action {
-                method: text_or(self.action.method, METHOD),
+                method: text_or(action.method, METHOD),
             },
-            resource: Resource {
-                host: self.resource.host.map_or_else(|| HOST.to_owned(), |host| host.0),
-                path: self.resource.path.map_or_else(|| PATH.to_owned(), |path| path.0),
-                path_parameters: self.resource.path_parameters.unwrap_or_default(),
-                classification: self.resource.classification.map(|text| text.0),
-                security_zone: self.resource.security_zone.map(|text| text.0),
-                tenant: self.resource.tenant.map(|text| text.0),
-            },
+            resource: resource.into(),
             context: Context {
-                source_address: self.context.source_address.map(|address| address.0),
-                user_agent: self.context.user_agent.map(|text| text.0),
+                source_address: source_address.map(|address| address.0),
+                user_agent: user_agent.map(|text| text.0),
                 possession: Possession::default(),
             },
         };
         // Before the epoch there were no tokens.
         let time_us = u64::try_from(time.as_microsecond()).unwrap_or(0);
-        let device = self.device.and_then(|device| device.seen(path, problems));
+        let device = device.and_then(|device| device.facts(path, problems));
         Some(TimedRequest {
             request,
             time: Timestamp::from_us(time_us),
@@ -295,14 +303,43 @@ impl RequestDocument {
     }
 }
 
+impl From<ResourceDocument> for Resource {
+    fn from(document: ResourceDocument) -> Self {
+        let ResourceDocument {
+            host,
+            path,
+            path_parameters,
+            classification,
+            security_zone,
+            tenant,
+        } = document;
+        let text = |text: Option<Text>| text.map(|text| text.0);
+        Self {
+            host: host.map_or_else(|| HOST.to_owned(), |host| host.0),
+            path: path.map_or_else(|| PATH.to_owned(), |path| path.0),
+            path_parameters: path_parameters.unwrap_or_default(),
+            classification: text(classification),
+            security_zone: text(security_zone),
+            tenant: text(tenant),
+        }
+    }
+}
+
 impl DeviceDocument {
     /// A device that is none the rules would make of any is a mistake: a policy would be tried with what it never sees.
-    fn seen(self, path: &str, problems: &mut Problems) -> Option<DeviceFacts> {
-        let state = self.state.0;
-        let is_trusted = self.is_trusted.unwrap_or(state == DeviceState::Trusted);
-        let is_compliant = self.is_compliant.unwrap_or(is_trusted);
+    fn facts(self, path: &str, problems: &mut Problems) -> Option<DeviceFacts> {
+        let Self {
+            state: State(state),
+            id,
+            is_trusted,
+            is_compliant,
+            trust_score,
+            is_owner,
+        } = self;
+        let is_trusted = is_trusted.unwrap_or(state == DeviceState::Trusted);
+        let is_compliant = is_compliant.unwrap_or(is_trusted);
         let is_known_good = matches!(state, DeviceState::Trusted | DeviceState::Enrolled);
-        let trust_score = match (self.trust_score, is_trusted) {
+        let trust_score = match (trust_score, is_trusted) {
             (Some(score), _) => score.0,
             (None, true) => TRUST_SCORE_MAX,
             (None, false) => 0,
@@ -320,22 +357,27 @@ impl DeviceDocument {
             return None;
         }
         Some(DeviceFacts {
-            id: text_or(self.id, DEVICE),
+            id: text_or(id, DEVICE),
             state,
             is_trusted,
             is_compliant,
             trust_score,
-            is_owner: self.is_owner.unwrap_or(true),
+            is_owner: is_owner.unwrap_or(true),
             same_for_ms: None,
         })
     }
 }
 
 impl RiskDocument {
-    fn stated(self, path: &str, problems: &mut Problems) -> Option<StatedRisk> {
-        let signals = self.signals.into_iter().map(|name| name.0).collect();
-        match StatedRisk::new(self.score, signals) {
-            Ok(stated) => Some(stated.in_country(self.country.map(|code| code.0))),
+    fn assumed(self, path: &str, problems: &mut Problems) -> Option<StatedRisk> {
+        let Self {
+            score,
+            signals,
+            country,
+        } = self;
+        let signals = signals.into_iter().map(|name| name.0).collect();
+        match StatedRisk::new(score, signals) {
+            Ok(risk) => Some(risk.in_country(country.map(|code| code.0))),
             Err(error) => {
                 let field = match error {
                     StatedRiskError::Score(_) => "risk.score",
@@ -350,30 +392,44 @@ impl RiskDocument {
 
 impl PrincipalDocument {
     fn at(self, time: jiff::Timestamp, path: &str, problems: &mut Problems) -> Principal {
-        let document = self;
-        if document.auth_time_s.is_some() && document.auth_age_s.is_some() {
+        let Self {
+            issuer,
+            subject,
+            tenant,
+            roles,
+            scopes,
+            acr,
+            amr,
+            auth_time_s,
+            auth_age_s,
+            session_id,
+            token_id,
+            issued_at_s,
+            expires_at_s,
+            actors,
+            is_bound,
+        } = self;
+        if auth_time_s.is_some() && auth_age_s.is_some() {
             let message = "says what `auth_time_s` says already";
             problems.add(join(path, "principal.auth_age_s"), message);
         }
-        let aged = document
-            .auth_age_s
-            .map(|age_s| time.as_second().saturating_sub(age_s.into()));
+        let aged = auth_age_s.map(|age_s| time.as_second().saturating_sub(age_s.into()));
         let text = |text: Option<Text>| text.map(|text| text.0);
         Principal {
-            issuer: text_or(document.issuer, ISSUER),
-            subject: text_or(document.subject, SUBJECT),
-            tenant: text(document.tenant),
-            roles: texts(document.roles),
-            scopes: texts(document.scopes),
-            acr: text(document.acr),
-            amr: texts(document.amr),
-            auth_time_s: document.auth_time_s.or(aged),
-            session_id: text(document.session_id),
-            token_id: text(document.token_id),
-            issued_at_s: document.issued_at_s,
-            expires_at_s: document.expires_at_s,
-            actors: document.actors.into_iter().map(Actor::from).collect(),
-            is_bound: document.is_bound,
+            issuer: text_or(issuer, ISSUER),
+            subject: text_or(subject, SUBJECT),
+            tenant: text(tenant),
+            roles: texts(roles),
+            scopes: texts(scopes),
+            acr: text(acr),
+            amr: texts(amr),
+            auth_time_s: auth_time_s.or(aged),
+            session_id: text(session_id),
+            token_id: text(token_id),
+            issued_at_s,
+            expires_at_s,
+            actors: actors.into_iter().map(Actor::from).collect(),
+            is_bound,
         }
     }
 }

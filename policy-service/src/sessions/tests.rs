@@ -1,4 +1,5 @@
 use picket_model::access::{AccessRequest, Action, Context, FurtherToken, Principal, Resource, Sidecar};
+use picket_model::session::EndReason;
 
 use std::sync::Mutex;
 
