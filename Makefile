@@ -100,7 +100,7 @@ trap-hunt: build envoy ## Mutated requests against the real Envoy: PICKET_TRAP_H
 	$(CARGO) test -p picket-tests --test trap_hunt -- --nocapture
 
 vary-hunt: ## A million random requests over random policies: a cached answer is the one that a fresh evaluation gives
-	PICKET_VARY_REQUESTS=$(VARY_REQUESTS) $(CARGO) test --release -p picket-policy-service --lib a_cached_answer
+	PICKET_VARY_REQUESTS=$(VARY_REQUESTS) $(CARGO) test --release -p picket-policy --lib a_cached_answer
 
 fuzz: ## Fuzz each parser of core for FUZZ_SECONDS (600); needs cargo-fuzz and a nightly toolchain
 	$(PYTHON) scripts/fuzz --seconds $(FUZZ_SECONDS)

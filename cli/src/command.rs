@@ -19,9 +19,9 @@ use std::process::ExitCode;
 
 use clap::{ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use picket_policy_service::audit::{KeyError as AuditKeyError, StoreError};
-use picket_policy_service::policy::{PolicyErrors, TraceError};
-use picket_policy_service::risk::StateError;
+use picket_audit::{KeyError as AuditKeyError, StoreError};
+use picket_policy::{PolicyErrors, TraceError};
+use picket_risk::StateError;
 
 use crate::exit::{EXIT_CODES_HELP, Exit};
 use crate::files::FileError;

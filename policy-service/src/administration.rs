@@ -11,7 +11,6 @@ mod report_limits;
 use std::sync::Arc;
 
 use crate::assessor::Assessor;
-use crate::audit::{Act, AdministrationRecord, AuditLog, Event, Outcome};
 use crate::clock;
 use crate::configuration::CallerRole;
 use crate::devices::Devices;
@@ -20,6 +19,7 @@ use crate::roles::Roles;
 use crate::sessions::Sessions;
 use crate::transport::AdmittedCall;
 pub(crate) use error::AdminError;
+use picket_audit::{Act, AdministrationRecord, AuditLog, Event, Outcome};
 use report_limits::ReportLimits;
 
 /// The parts of the service that administrative acts read and change. A part that is not configured
@@ -215,9 +215,9 @@ mod tests {
     use tokio::sync::Notify;
 
     use super::*;
-    use crate::audit::{self, KeyEncryptionKey};
     use crate::configuration::CallerRoles;
     use crate::transport::{AdmissionControl, AdmissionError, Caller, TransportMetrics};
+    use picket_audit::KeyEncryptionKey;
 
     const KEY: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
 
@@ -256,6 +256,6 @@ mod tests {
         while admit().is_err() {
             tokio::task::yield_now().await;
         }
-        assert_eq!(audit::verify(&database, &key(), None).unwrap().records, 1);
+        assert_eq!(picket_audit::verify(&database, &key(), None).unwrap().records, 1);
     }
 }

@@ -1,4 +1,4 @@
-//! Risk assessment: the files and the locks around the pure rules of [`crate::risk`].
+//! Risk assessment: the files and the locks around the pure rules of [`picket_risk`].
 
 mod geoip;
 mod maintenance;
@@ -16,10 +16,6 @@ use picket_model::risk::RiskLevel;
 use picket_model::time::Timestamp;
 
 use crate::configuration::AssessorSettings;
-use crate::risk::{
-    Assessment, AuthenticationOutcome, AuthenticationReport, Baseline, Facts, KnownDevice, Measured, MissingFactors,
-    Noted, Outcome, Place, PrincipalKey, RiskEngine, RiskSettings, SessionKey, StateError, ThreatLists,
-};
 use geoip::Geoip;
 pub use geoip::GeoipError;
 pub(crate) use maintenance::RiskMaintenance;

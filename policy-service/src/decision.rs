@@ -6,7 +6,7 @@
 //! log, and only then returns it. Nothing here knows a front: a front reads an [`AccessRequest`]
 //! from its own protocol and converts the [`Decision`].
 //!
-//! The result has one form for each reader: [`crate::policy::Evaluation`] is what the policies say,
+//! The result has one form for each reader: [`picket_policy::Evaluation`] is what the policies say,
 //! [`Decision`] is what the caller gets, and [`DecisionRecord`] is what the audit log keeps.
 
 mod evaluation;
@@ -24,22 +24,22 @@ use picket_model::time::Timestamp;
 use uuid::{NoContext, Uuid};
 
 use crate::assessor::{Assessor, AssessorMetrics};
-use crate::audit::{
-    AppendError, AuditLog, DecisionDetails, DecisionRecord, DeviceSeenRecord, Event, ObservedRecord, RiskRecord,
-};
 use crate::clock::{self, Stopwatch};
 use crate::configuration::DecisionSettings;
 use crate::devices::Devices;
 use crate::logging::DecisionLines;
-use crate::policy::{Evaluation, PolicyEngine};
 use crate::revisions::{ActivePolicies, NO_REVISION};
-use crate::risk::{self, Assessment};
 use crate::roles::Roles;
 use crate::sessions::{SessionAccess, SessionRefusal, Sessions};
 use crate::state::StorageError;
 use facts::Facts;
 use log_line::RequestLine;
 pub(crate) use metrics::DecisionMetrics;
+use picket_audit::{
+    AppendError, AuditLog, DecisionDetails, DecisionRecord, DeviceSeenRecord, Event, ObservedRecord, RiskRecord,
+};
+use picket_policy::{Evaluation, PolicyEngine};
+use picket_risk::Assessment;
 pub(crate) use search::Search;
 
 const MICROSECONDS_PER_SECOND: u64 = 1_000_000;
@@ -215,7 +215,7 @@ impl Decider {
         };
         // A deny without policies says nothing about the principal.
         let lesson = match (facts.session.refusal, &facts.policies) {
-            (None, None) => risk::Outcome::Closed,
+            (None, None) => picket_risk::Outcome::Closed,
             (refusal, _) => lesson(outcome, refusal),
         };
         match access {
@@ -230,9 +230,9 @@ impl Decider {
 /// What the risk baselines learn from a decision.
 fn lesson(outcome: DecisionOutcome, refusal: Option<SessionRefusal>) -> risk::Outcome {
     match (outcome, refusal) {
-        (DecisionOutcome::Permit, _) => risk::Outcome::Permitted,
-        (DecisionOutcome::Challenge, _) => risk::Outcome::Challenged,
-        (DecisionOutcome::Deny, None) => risk::Outcome::Denied,
+        (DecisionOutcome::Permit, _) => picket_risk::Outcome::Permitted,
+        (DecisionOutcome::Challenge, _) => picket_risk::Outcome::Challenged,
+        (DecisionOutcome::Deny, None) => picket_risk::Outcome::Denied,
         (
             DecisionOutcome::Deny,
             Some(SessionRefusal::Revoked | SessionRefusal::Ended(EndReason::Revoked | EndReason::Compromised)),
@@ -246,7 +246,7 @@ fn lesson(outcome: DecisionOutcome, refusal: Option<SessionRefusal>) -> risk::Ou
                 | SessionRefusal::IdMissing
                 | SessionRefusal::LimitReached,
             ),
-        ) => risk::Outcome::Closed,
+        ) => picket_risk::Outcome::Closed,
     }
 }
 

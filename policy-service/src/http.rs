@@ -18,10 +18,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tracing_appender::non_blocking::ErrorCounter;
 
-use crate::audit::{AuditLog, AuditState};
 use crate::metrics::Metrics;
 use crate::revisions::PolicyState;
 use crate::state::StorageState;
+use picket_audit::{AuditLog, AuditState};
 
 /// A few probes and scrapers.
 const CONNECTIONS_MAX: usize = 64;

@@ -7,7 +7,6 @@
 
 mod administration;
 mod assessor;
-pub mod audit;
 mod authzen;
 pub mod configuration;
 mod decision;
@@ -18,10 +17,7 @@ mod http;
 mod log_rate_limit;
 mod logging;
 pub mod metrics;
-pub mod policy;
-pub mod policy_tests;
 pub mod revisions;
-pub mod risk;
 pub mod roles;
 pub mod service;
 pub mod sessions;

@@ -9,7 +9,6 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::assessor::AssessorMetrics;
-use crate::audit::Commit;
 use crate::authzen::AuthzenMetrics;
 use crate::decision::DecisionMetrics;
 use crate::devices::DeviceMetrics;
@@ -18,6 +17,7 @@ use crate::grpc::GrpcMetrics;
 use crate::revisions::PolicyMetrics;
 use crate::sessions::SessionMetrics;
 use crate::transport::TransportMetrics;
+use picket_audit::Commit;
 
 /// From 25 µs to 1 s, a disk in trouble.
 const SECONDS: [f64; 14] = [

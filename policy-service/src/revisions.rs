@@ -17,19 +17,19 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use tokio::sync::watch;
 
-use crate::policy::{self, PolicyEngine, PolicyErrors, PolicyFiles, TimeZone};
-use crate::risk::Levels;
 use crate::state::{CachedView, Change, Freshness, Snapshot, StorageError};
 pub(crate) use administration::{ActivationAttempt, ActivationOutcome, RevisionError};
 pub(crate) use check::{RevisionProblem, RevisionProblems};
 pub use metrics::PolicyMetrics;
+use picket_policy::{PolicyEngine, PolicyErrors, PolicyFiles, TimeZone};
+use picket_risk::Levels;
 pub use store::{
     ACTIVATIONS_MAX, Activation, ActivationRequest, ActivationResult, ActivationSource, PolicyStore, REVISIONS_MAX,
     Revision, RevisionFile,
 };
 
 /// The most bytes of a message with a revision: its files, their names, and what gRPC says of each.
-pub const MESSAGE_BYTES_MAX: usize = policy::FILES_BYTES_MAX + 1024 * 1024;
+pub const MESSAGE_BYTES_MAX: usize = picket_policy::FILES_BYTES_MAX + 1024 * 1024;
 
 /// The settings of every evaluation, whichever policies are active.
 #[derive(Clone)]
@@ -181,7 +181,7 @@ impl Revisions {
             return Err(StorageError::Malformed("policy_revision"));
         };
         let evaluation = self.evaluation.clone();
-        let load = move || in_revision(number, files).and_then(|files| policy::load_files(&files));
+        let load = move || in_revision(number, files).and_then(|files| picket_policy::load_files(&files));
         let loaded = tokio::task::spawn_blocking(load).await;
         let loaded = loaded.map_err(|_| StorageError::NotDone)?;
         Ok(match loaded {

@@ -18,7 +18,6 @@ use tokio::task::JoinHandle;
 use tonic_health::server::HealthReporter;
 
 use crate::assessor::{RiskError, RiskMaintenance};
-use crate::audit::{AuditWriter, KeyError, OpenError};
 use crate::authzen;
 use crate::configuration::Configuration;
 use crate::decision::Decider;
@@ -27,11 +26,12 @@ use crate::grpc;
 use crate::http;
 use crate::logging::{Logging, LoggingError};
 use crate::metrics::Metrics;
-use crate::policy::PolicyErrors;
 use crate::state::{StorageError, StorageSync};
 use crate::transport::{ApplicationProtocol, CallerDirectory, TlsError, TlsServer};
 use health::Dependencies;
 use parts::Parts;
+use picket_audit::{AuditWriter, KeyError, OpenError};
+use picket_policy::PolicyErrors;
 
 /// How long calls in flight may take to end once the service is told to stop.
 const STOP_LIMIT: Duration = Duration::from_secs(10);

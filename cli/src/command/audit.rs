@@ -4,9 +4,9 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
-use picket_policy_service::audit::{
-    self, Act, AdministrationRecord, EffectRecord, Event, Head, KeyEncryptionKey, Outcome, Problem, Record,
-    SearchRecord, SessionChange, SessionRecord, VerifyError,
+use picket_audit::{
+    Act, AdministrationRecord, EffectRecord, Event, Head, KeyEncryptionKey, Outcome, Problem, Record, SearchRecord,
+    SessionChange, SessionRecord, VerifyError,
 };
 use serde::Serialize;
 
@@ -115,7 +115,7 @@ pub(super) fn run(command: Command, output: Output) -> Result<Exit, CommandError
 fn verify(arguments: &VerifyArguments, output: Output) -> Result<Exit, CommandError> {
     let database = arguments.log.database.as_path();
     let key = read_key(&arguments.log.key)?;
-    match audit::verify(database, &key, arguments.expect_head) {
+    match picket_audit::verify(database, &key, arguments.expect_head) {
         Ok(report) => {
             let (records, head) = (report.records, format!("{}:{}", report.records, report.head_hash));
             let verdict = output.paint(Paint::Good, "verified");
@@ -154,7 +154,7 @@ fn broken(database: &Path, problem: &Problem, output: Output) -> Result<Exit, Co
 fn tail(arguments: &TailArguments, output: Output) -> Result<Exit, CommandError> {
     let database = arguments.log.database.as_path();
     let key = read_key(&arguments.log.key)?;
-    match audit::tail(database, &key, arguments.records) {
+    match picket_audit::tail(database, &key, arguments.records) {
         Ok(records) => {
             let text: String = records.iter().map(|record| line(record, output)).collect();
             output.print(&text, &records)?;

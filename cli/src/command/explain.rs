@@ -4,18 +4,16 @@ mod text;
 
 use std::path::{Path, PathBuf};
 
+use picket_audit::{
+    ChallengeRecord, DecisionRecord, DeviceSeenRecord, EffectRecord, ObservedRecord, RiskRecord, VerifyError,
+};
 use picket_model::access::AccessRequest;
 use picket_model::decision::{Attribute, Effect};
 use picket_model::device::DeviceFacts;
 use picket_model::time::Timestamp;
-use picket_policy_service::audit::{
-    self, ChallengeRecord, DecisionRecord, DeviceSeenRecord, EffectRecord, ObservedRecord, RiskRecord, VerifyError,
-};
-use picket_policy_service::policy::{
-    Evaluation, EvaluationContext, PolicyEngine, PolicyTrace, Trace, TracedPolicy, Tracer,
-};
-use picket_policy_service::policy_tests;
-use picket_policy_service::risk::Assessment;
+use picket_policy::testing;
+use picket_policy::{Evaluation, EvaluationContext, PolicyEngine, PolicyTrace, Trace, TracedPolicy, Tracer};
+use picket_risk::Assessment;
 use serde::Serialize;
 
 use super::CommandError;
@@ -167,7 +165,7 @@ struct Asked {
 
 /// The request of a recorded decision.
 fn recorded(arguments: &Arguments, database: &Path, key: &Path) -> Result<Result<Asked, Vec<Problem>>, CommandError> {
-    match audit::find_decision(database, &read_key(key)?, &arguments.request) {
+    match picket_audit::find_decision(database, &read_key(key)?, &arguments.request) {
         Ok(Some(record)) => asked_in(&record).map(Ok),
         Ok(None) => Err(CommandError::DecisionUnknown(printable(&arguments.request))),
         Err(VerifyError::Broken(problem)) => {
@@ -203,7 +201,7 @@ fn asked_in(record: &DecisionRecord) -> Result<Asked, CommandError> {
 /// The request of a file. Its risk is what the engine makes of it.
 fn named(arguments: &Arguments, engine: Option<&PolicyEngine>) -> Result<Result<Asked, Vec<Problem>>, CommandError> {
     let file = Path::new(&arguments.request);
-    let mut requests = match policy_tests::read_requests(file) {
+    let mut requests = match testing::read_requests(file) {
         Ok(requests) => requests,
         Err(errors) => return Ok(Err(mistakes(None, Some(&errors)))),
     };

@@ -9,8 +9,8 @@ mod test;
 use std::path::Path;
 
 use clap::Subcommand;
-use picket_policy_service::policy::{self, PolicyEngine, PolicyErrors, PolicyFiles, TimeZone};
-use picket_policy_service::risk::Levels;
+use picket_policy::{PolicyEngine, PolicyErrors, PolicyFiles, TimeZone};
+use picket_risk::Levels;
 
 use super::CommandError;
 use crate::exit::Exit;
@@ -80,7 +80,7 @@ pub(super) fn run(command: Command, output: Output) -> Result<Exit, CommandError
 }
 
 fn schema(output: Output) -> Result<Exit, CommandError> {
-    output.print(policy::SCHEMA, &policy::SCHEMA)?;
+    output.print(picket_policy::SCHEMA, &picket_policy::SCHEMA)?;
     Ok(Exit::Done)
 }
 
@@ -88,7 +88,7 @@ fn schema(output: Output) -> Result<Exit, CommandError> {
 #[derive(clap::Args)]
 pub(super) struct EvaluationArguments {
     /// The time zone of clock and calendar: `policies.time_zone` of the service
-    #[arg(long, value_name = "ZONE", default_value = "UTC", value_parser = policy::time_zone)]
+    #[arg(long, value_name = "ZONE", default_value = "UTC", value_parser = picket_policy::time_zone)]
     time_zone: TimeZone,
     /// The least score that is a medium risk: `risk.medium_from` of the service
     #[arg(long, value_name = "SCORE", default_value_t = Levels::DEFAULT.medium_from)]
@@ -110,7 +110,7 @@ impl EvaluationArguments {
     /// Loads files that were read.
     pub(super) fn load_files(&self, files: &PolicyFiles) -> Result<Result<PolicyEngine, PolicyErrors>, CommandError> {
         let levels = self.levels()?;
-        Ok(policy::load_files(files).map(|engine| self.applied_to(engine, levels)))
+        Ok(picket_policy::load_files(files).map(|engine| self.applied_to(engine, levels)))
     }
 
     fn applied_to(&self, engine: PolicyEngine, levels: Levels) -> PolicyEngine {
@@ -135,5 +135,5 @@ impl EvaluationArguments {
 /// Loads a folder as the policy service would. A folder that cannot be read is not a folder with a mistake.
 fn load(directory: &Path) -> Result<Result<PolicyEngine, PolicyErrors>, CommandError> {
     files::check_folder(directory)?;
-    Ok(policy::load(directory))
+    Ok(picket_policy::load(directory))
 }

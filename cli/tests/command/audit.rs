@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use picket_policy_service::audit::{AuditLog, AuditWriter, Event, KeyEncryptionKey, OpenError, StoreError};
+use picket_audit::{AuditLog, AuditWriter, Event, KeyEncryptionKey, OpenError, StoreError};
 use picket_policy_service::storage::DatabaseFileError;
 use serde_json::{Value, json};
 

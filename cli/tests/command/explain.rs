@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use picket_policy_service::audit::{AuditLog, Event, KeyEncryptionKey};
+use picket_audit::{AuditLog, Event, KeyEncryptionKey};
 use serde_json::{Value, json};
 
 use crate::support::{picket, text};

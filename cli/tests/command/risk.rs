@@ -8,7 +8,7 @@ use std::sync::Arc;
 use picket_model::access::{AccessRequest, Action, Context, Principal, Resource, Sidecar};
 use picket_model::time::Timestamp;
 use picket_policy_service::configuration;
-use picket_policy_service::risk::{Address, Facts, Outcome, RiskEngine, RiskSettings, write_state};
+use picket_risk::{Address, Facts, Outcome, RiskEngine, RiskSettings, write_state};
 use serde_json::json;
 
 use crate::support::{keys, picket, text};

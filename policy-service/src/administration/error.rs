@@ -2,13 +2,13 @@
 
 use picket_core::enrollment::EnrollmentError;
 
-use crate::audit::AppendError;
 use crate::configuration::CallerRole;
 use crate::devices::EnrollmentRequestError;
 use crate::revisions::RevisionError;
 use crate::roles::ROLE_ASSIGNMENTS_MAX;
 use crate::sessions::RevokeError;
 use crate::state::StorageError;
+use picket_audit::AppendError;
 
 /// Why an administrative call fails. `Display` is for the caller.
 #[derive(Debug, thiserror::Error)]

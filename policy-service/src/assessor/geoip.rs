@@ -7,7 +7,7 @@ use maxminddb::{MaxMindDbError, Reader};
 use serde::Deserialize;
 
 use crate::configuration::GeoipFiles;
-use crate::risk::{Address, Coordinates, Country};
+use picket_risk::{Address, Coordinates, Country};
 
 /// Databases are in memory; the largest that MaxMind publishes has some hundred megabytes.
 const FILE_BYTES_MAX: u64 = 1024 * 1024 * 1024;

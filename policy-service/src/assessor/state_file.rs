@@ -5,7 +5,7 @@ use std::io::{self, BufReader, BufWriter, ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use crate::risk::{Baseline, PrincipalKey, StateError, read_state, write_state};
+use picket_risk::{Baseline, PrincipalKey, StateError, read_state, write_state};
 
 /// Habits of people are for nobody else.
 const MODE: u32 = 0o600;

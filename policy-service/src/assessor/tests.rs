@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::*;
 use crate::configuration::{GeoipFiles, ThreatListFile};
-use crate::risk::Signal;
+use picket_risk::Signal;
 
 mod mmdb;
 
@@ -16,7 +16,7 @@ const START_MS: u64 = 1_700_000_000_000;
 /// The section with its defaults, as the configuration makes it.
 fn configuration(folder: &Path) -> AssessorSettings {
     AssessorSettings {
-        settings: crate::risk::RiskSettings::defaults(),
+        settings: picket_risk::RiskSettings::defaults(),
         state_file: folder.join("risk.state"),
         save_interval_s: 300,
         threat_lists: vec![],
@@ -251,7 +251,7 @@ fn addresses_are_looked_up_in_the_databases_that_are_there() {
             found.coordinates,
         )
     };
-    let coordinates = crate::risk::Coordinates::new(52.5, 13.25);
+    let coordinates = picket_risk::Coordinates::new(52.5, 13.25);
     assert_eq!(look_up("192.0.2.1"), (Some("DE".into()), Some(3320), coordinates));
     assert_eq!(
         look_up("::ffff:192.0.2.1"),
@@ -305,6 +305,6 @@ fn validity_shrinks_with_risk_and_never_grows() {
     assert_eq!(valid(&configuration, "198.51.100.1", 900_000), 60_000);
     assert_eq!(valid(&configuration, "198.51.100.1", 5_000), 5_000);
     assert_eq!(valid(&configuration, "192.0.2.1", 900_000), 0);
-    configuration.settings.mode = crate::risk::Mode::Learning;
+    configuration.settings.mode = picket_risk::Mode::Learning;
     assert_eq!(valid(&configuration, "192.0.2.1", 900_000), 900_000);
 }

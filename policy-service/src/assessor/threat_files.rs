@@ -8,9 +8,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use picket_model::time::Timestamp;
 
 use crate::configuration::ThreatListFile;
-use crate::risk::{BadLine, Networks, ThreatList, ThreatLists};
+use picket_risk::{BadLine, Networks, ThreatList, ThreatLists};
 
-/// Enough for [`crate::risk::NETWORKS_MAX`] networks.
+/// Enough for [`picket_risk::NETWORKS_MAX`] networks.
 const FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 /// Why a threat list cannot be read.

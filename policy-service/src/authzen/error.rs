@@ -5,9 +5,9 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
-use crate::audit::AppendError;
 use crate::decision::DecisionError;
 use crate::state::StorageError;
+use picket_audit::AppendError;
 
 const RETRY_AFTER_S: &str = "1";
 

@@ -12,8 +12,7 @@ use picket_model::access::{
 };
 use picket_model::problems::{self, Problems};
 use picket_model::spiffe::SpiffeId;
-use picket_model::thumbprint::CertificateThumbprint;
-use picket_model::thumbprint::KeyThumbprint;
+use picket_model::thumbprint::{CertificateThumbprint, KeyThumbprint};
 use serde_json::{Map, Value, json};
 
 use super::CallContext;

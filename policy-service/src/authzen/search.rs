@@ -13,11 +13,11 @@ use super::error::AuthzenError;
 use super::paging::{OTHER_SEARCH, Page};
 use super::resources::ResourceList;
 use super::{AuthzenService, CallContext, information};
-use crate::audit::{SearchKind, SearchRecord, SearchSummary};
 use crate::clock;
 use crate::decision::{DecisionError, Search, new_id};
-use crate::policy::METHODS;
 use crate::sessions::{ActivePrincipal, Sessions, TokenClaims};
+use picket_audit::{SearchKind, SearchRecord, SearchSummary};
+use picket_policy::METHODS;
 
 /// The candidates of one page at most: each is an evaluation.
 const CANDIDATES_MAX: u32 = 1_000;

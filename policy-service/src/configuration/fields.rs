@@ -10,8 +10,8 @@ use x509_cert::Certificate;
 use x509_cert::der::DecodePem;
 
 use super::filter_document::read_filter_configuration;
-use crate::audit::KeyEncryptionKey;
-use crate::policy::{TimeZone, time_zone};
+use picket_audit::KeyEncryptionKey;
+use picket_policy::{TimeZone, time_zone};
 
 /// What `picket pki init` writes as organisation into its authority's name, and so into every
 /// issuer.

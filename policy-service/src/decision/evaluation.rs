@@ -5,8 +5,8 @@ use picket_model::access::AccessRequest;
 use picket_model::decision::{Effect, Vary};
 
 use super::Decider;
-use crate::policy::{Evaluation, EvaluationContext, PolicyEngine};
-use crate::risk::MissingFactors;
+use picket_policy::{Evaluation, EvaluationContext, PolicyEngine};
+use picket_risk::MissingFactors;
 
 /// The reason where no revision of the policies is active.
 const NO_ACTIVE_POLICIES: &str = "no_active_policies";

@@ -8,12 +8,12 @@ use picket_model::time::Timestamp;
 use super::evaluation::deny;
 use super::{Decider, DecisionError};
 use crate::assessor::Assessed;
-use crate::audit::{self, Event, SessionRecord};
 use crate::devices::DeviceCheck;
-use crate::policy::{Evaluation, EvaluationContext, PolicyEngine};
-use crate::risk::{Assessment, KnownDevice, Standing};
 use crate::roles::AssignedRoles;
 use crate::sessions::{SessionAccess, SessionChange, SessionCheck, SessionEvent};
+use picket_audit::{Event, SessionRecord};
+use picket_policy::{Evaluation, EvaluationContext, PolicyEngine};
+use picket_risk::{Assessment, KnownDevice, Standing};
 
 /// The facts about one request at one time.
 pub(super) struct Facts {
@@ -158,8 +158,8 @@ fn session_record(event: SessionEvent) -> SessionRecord {
         subject: event.subject,
         tenant: event.tenant,
         change: match event.change {
-            SessionChange::Created => audit::SessionChange::Created,
-            SessionChange::Ended { reason } => audit::SessionChange::Ended { reason: reason.into() },
+            SessionChange::Created => picket_audit::SessionChange::Created,
+            SessionChange::Ended { reason } => picket_audit::SessionChange::Ended { reason: reason.into() },
         },
     }
 }

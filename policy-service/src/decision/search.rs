@@ -6,8 +6,6 @@ use picket_model::decision::Effect;
 use picket_model::time::Timestamp;
 
 use super::{Decider, DecisionError};
-use crate::audit::{Event, SearchRecord};
-use crate::policy::{EvaluationContext, PolicyEngine};
 use crate::revisions::NO_REVISION;
 use crate::sessions::{SessionAccess, SessionRefusal};
 

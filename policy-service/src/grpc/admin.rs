@@ -11,11 +11,11 @@ use tonic::{Request, Response};
 use super::interceptor::admitted;
 use super::{GrpcResult, admitted_for};
 use crate::administration::{AdminAction, AdminError, Administration, Performed, now_us};
-use crate::audit::Act;
 use crate::configuration::CallerRole;
 use crate::sessions::{Lockdown, RevocationTarget, RevokeError, Session, SessionStatus, Sessions};
 use crate::state::{Filter, PrincipalId, SessionId, TenantId};
 use crate::transport::AdmittedCall;
+use picket_audit::Act;
 
 const PAGE_DEFAULT: u32 = 100;
 const PAGE_MAX: u32 = 1_000;

@@ -11,13 +11,13 @@ use tonic::Request;
 use super::admin::{filter, name, page_length};
 use super::{GrpcResult, admitted_for};
 use crate::administration::{AdminAction, AdminError, Administration, Performed, ReportKind, now_us};
-use crate::audit::{Act, Outcome};
 use crate::configuration::CallerRole;
 use crate::devices::{
     Device, DeviceId, DeviceTrust, DeviceUpdate, Devices, EnrollmentRequest, OsName, OsVersion, Posture,
 };
 use crate::state::Thumbprint;
 use crate::transport::AdmittedCall;
+use picket_audit::{Act, Outcome};
 
 /// The limit of a device's label.
 const LABEL_BYTES_MAX: usize = 256;

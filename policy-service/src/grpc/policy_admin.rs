@@ -9,14 +9,14 @@ use tonic::{Request, Response};
 
 use super::{GrpcResult, admitted_for};
 use crate::administration::{AdminAction, AdminError, Administration, Performed, now_us};
-use crate::audit::{Act, Outcome};
 use crate::configuration::CallerRole;
-use crate::policy::PolicyFiles;
 use crate::revisions::{
     Activation, ActivationAttempt, ActivationOutcome, ActivationRequest, Revision, RevisionError, RevisionProblem,
     RevisionProblems, Revisions,
 };
 use crate::transport::AdmittedCall;
+use picket_audit::{Act, Outcome};
+use picket_policy::PolicyFiles;
 
 const PAGE_DEFAULT: u32 = 100;
 const PAGE_MAX: u32 = 1_000;

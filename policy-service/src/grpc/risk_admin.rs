@@ -12,10 +12,8 @@ use tonic::{Request, Response};
 use super::{GrpcResult, admitted_for};
 use crate::administration::{AdminAction, AdminError, Administration, Performed, ReportKind};
 use crate::assessor::Assessor;
-use crate::audit::{Act, Outcome};
 use crate::clock;
 use crate::configuration::CallerRole;
-use crate::risk::{Baseline, Factor, Noted, Past, PrincipalKey};
 use crate::transport::AdmittedCall;
 use reports::{AuthenticationReport, DynamicsReport};
 

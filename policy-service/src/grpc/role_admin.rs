@@ -9,10 +9,10 @@ use tonic::{Request, Response};
 
 use super::{GrpcResult, admitted_for};
 use crate::administration::{AdminAction, AdminError, Administration, Performed, now_us};
-use crate::audit::{Act, Outcome};
 use crate::configuration::CallerRole;
 use crate::roles::{AssignmentResult, RoleAssignment, RoleFilter, RoleKey, Roles};
 use crate::transport::AdmittedCall;
+use picket_audit::{Act, Outcome};
 
 const PAGE_DEFAULT: u32 = 100;
 const PAGE_MAX: u32 = 1_000;

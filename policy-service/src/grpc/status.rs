@@ -4,13 +4,13 @@ use picket_proto::WireError;
 use tonic::{Code, Status};
 
 use crate::administration::AdminError;
-use crate::audit::AppendError;
 use crate::decision::DecisionError;
 use crate::devices::EnrollmentRequestError;
 use crate::ext_authz::CheckError;
 use crate::revisions::RevisionError;
 use crate::sessions::RevokeError;
 use crate::transport::AdmissionError;
+use picket_audit::AppendError;
 
 /// Why a call ends without a decision.
 #[derive(Debug, thiserror::Error)]

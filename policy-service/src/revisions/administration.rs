@@ -3,8 +3,9 @@
 use super::check::{self, Checked, RevisionProblem, RevisionProblems};
 use super::{ALTERED, Revisions, in_revision, lock};
 use super::{Activation, ActivationRequest, ActivationResult, ActivationSource, Revision, RevisionFile};
-use crate::policy::PolicyFiles;
 use crate::state::{CachedView, StorageError};
+use picket_policy::PolicyFiles;
+use picket_policy::PolicyFiles;
 
 /// An attempt to activate a revision, and its result.
 #[derive(Debug)]

@@ -5,8 +5,8 @@ use std::path::Path;
 use picket_model::problems::shortened;
 
 use super::EvaluationSettings;
-use crate::policy::{self, PolicyEngine, PolicyErrors, PolicyFiles};
-use crate::policy_tests::{self, DocumentErrors, Report};
+use picket_policy::testing::{self, DocumentErrors, Report};
+use picket_policy::{PolicyEngine, PolicyErrors, PolicyFiles};
 
 /// How many cases the tests of a revision may have: they are run while an operator waits.
 const CASES_MAX: usize = 10_000;
@@ -45,8 +45,8 @@ pub(super) struct Checked {
 
 /// Loads the policies strictly and runs their tests.
 pub(super) fn check(files: &PolicyFiles, evaluation: &EvaluationSettings) -> Result<Checked, RevisionProblems> {
-    let engine = policy::load_files(files).map(|engine| evaluation.apply_to(engine));
-    let cases = policy_tests::read_texts(&files.tests(), CASES_MAX);
+    let engine = picket_policy::load_files(files).map(|engine| evaluation.apply_to(engine));
+    let cases = testing::read_texts(&files.tests(), CASES_MAX);
     let (engine, cases) = match (engine, cases) {
         (Ok(engine), Ok(cases)) => (engine, cases),
         (engine, cases) => {
@@ -57,7 +57,7 @@ pub(super) fn check(files: &PolicyFiles, evaluation: &EvaluationSettings) -> Res
             ));
         }
     };
-    let report = policy_tests::run(&engine, &cases).map_err(|error| {
+    let report = testing::run(&engine, &cases).map_err(|error| {
         let problem = RevisionProblem::new(Path::new(""), files.origin(), None, &error.to_string());
         RevisionProblems::from(std::iter::once(problem))
     })?;
@@ -65,7 +65,7 @@ pub(super) fn check(files: &PolicyFiles, evaluation: &EvaluationSettings) -> Res
         return Err(RevisionProblems::from(failures(files.origin(), &report)));
     }
     let warnings = engine.warnings().iter().take(PROBLEMS_MAX);
-    let warning = |warning: &policy::PolicyError| {
+    let warning = |warning: &picket_policy::PolicyError| {
         RevisionProblem::new(&warning.file, files.origin(), warning.line, &warning.message)
     };
     Ok(Checked {

@@ -9,14 +9,14 @@ use super::ServiceError;
 use super::stored::StoredState;
 use crate::administration::{Administration, ReportLimitsByKind};
 use crate::assessor::RiskMaintenance;
-use crate::audit::{AuditLog, AuditWriter, KeyEncryptionKey};
 use crate::configuration::Configuration;
 use crate::decision::Decider;
 use crate::logging::Logging;
 use crate::metrics::Metrics;
-use crate::policy::PolicyEngine;
 use crate::revisions::{NO_REVISION, PolicyState};
 use crate::state::{StorageState, StorageSync};
+use picket_audit::{AuditLog, AuditWriter, KeyEncryptionKey};
+use picket_policy::PolicyEngine;
 
 /// The parts, with what the service needs to observe and stop them.
 pub(super) struct Parts {

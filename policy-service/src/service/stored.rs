@@ -10,13 +10,15 @@ use super::ServiceError;
 use crate::configuration::{Configuration, PolicySource, RoleSource};
 use crate::devices::{DeviceSettings, Devices};
 use crate::metrics::Metrics;
-use crate::policy::{self, PolicyEngine};
 use crate::revisions::{ActivePolicies, EvaluationSettings, NO_REVISION, PolicyState, Revisions};
-use crate::risk::Levels;
 use crate::roles::Roles;
 use crate::sessions::{SessionSettings, Sessions};
 use crate::state::{CachedView, Freshness, StorageError, StorageState, StorageSync, Store, Subscribers};
 use crate::storage::{self, Location};
+use picket_policy::PolicyEngine;
+use picket_policy::PolicyEngine;
+use picket_risk::Levels;
+use picket_risk::Levels;
 
 /// The parts, and the task that keeps their caches in step with the storage.
 pub(super) struct StoredState {
@@ -124,7 +126,7 @@ pub(super) fn load_folder(configuration: &Configuration) -> Result<(Option<Polic
         PolicySource::Folder(directory) => directory,
         PolicySource::Store => return Ok((None, Arc::new(Metrics::new(NO_REVISION, 0)))),
     };
-    let policies = policy::load(directory)
+    let policies = picket_policy::load(directory)
         .map_err(ServiceError::Policies)?
         .in_time_zone(configuration.policies.time_zone.clone());
     for warning in policies.warnings() {

@@ -1,6 +1,6 @@
 //! What operators do, through the real program.
 
-use picket_policy_service::audit::{self, Act, AdministrationRecord, Event, KeyEncryptionKey, Outcome};
+use picket_audit::{Act, AdministrationRecord, Event, KeyEncryptionKey, Outcome};
 use picket_policy_service::state::{NamedBy, SessionId};
 use picket_proto::v1;
 use picket_proto::v1::admin_client::AdminClient;
@@ -160,7 +160,7 @@ async fn what_an_operator_does_holds_at_once_and_is_recorded() {
 /// What the audit log has of operators' acts.
 pub(crate) fn recorded(setup: &Setup) -> Vec<AdministrationRecord> {
     let key = KeyEncryptionKey::from_hex(KEY).unwrap();
-    let records = audit::tail(&setup.path("audit.sqlite3"), &key, 100).unwrap();
+    let records = picket_audit::tail(&setup.path("audit.sqlite3"), &key, 100).unwrap();
     let acts: Vec<AdministrationRecord> = records
         .into_iter()
         .filter_map(|record| match record.content {

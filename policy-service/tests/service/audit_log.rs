@@ -1,6 +1,6 @@
 //! What the service does about an audit log that somebody has altered, and what is left when it is killed.
 
-use picket_policy_service::audit::{self, Finding, KeyEncryptionKey, VerifyError};
+use picket_audit::{Finding, KeyEncryptionKey, VerifyError};
 use picket_proto::v1::Effect;
 use tonic::Code;
 
@@ -46,7 +46,7 @@ async fn no_permit_is_given_where_the_database_discards_its_record() {
             Effect::Permit
         );
         assert_eq!(
-            audit::verify(&setup.path("audit.sqlite3"), &key(), None)
+            picket_audit::verify(&setup.path("audit.sqlite3"), &key(), None)
                 .unwrap()
                 .records,
             2
@@ -69,9 +69,9 @@ async fn records_that_went_with_the_write_ahead_log_of_a_killed_service_are_name
     service.kill_soon();
     let _killed = tokio::task::spawn_blocking(move || service.wait()).await.unwrap();
     let database = setup.path("audit.sqlite3");
-    assert_eq!(audit::verify(&database, &key(), None).unwrap().records, RECORDS);
+    assert_eq!(picket_audit::verify(&database, &key(), None).unwrap().records, RECORDS);
     std::fs::remove_file(setup.path("audit.sqlite3-wal")).unwrap();
-    let missing = match audit::verify(&database, &key(), None) {
+    let missing = match picket_audit::verify(&database, &key(), None) {
         Err(VerifyError::Broken(problem)) => problem,
         other => panic!("{other:?}"),
     };

@@ -1,6 +1,6 @@
 //! AuthZEN's searches, asked of the real program; and that evaluations are assessed.
 
-use picket_policy_service::audit::{self, DecisionRecord, Event, KeyEncryptionKey, SearchKind, SearchRecord};
+use picket_audit::{DecisionRecord, Event, KeyEncryptionKey, SearchKind, SearchRecord};
 use picket_proto::v1;
 use serde_json::{Value, json};
 
@@ -23,7 +23,7 @@ async fn search_as(caller: &str, setup: &Setup, service: &Service, path: &str, d
 
 fn searches(setup: &Setup) -> Vec<SearchRecord> {
     let key = KeyEncryptionKey::from_hex(KEY).unwrap();
-    let records = audit::tail(&setup.path("audit.sqlite3"), &key, 100).unwrap();
+    let records = picket_audit::tail(&setup.path("audit.sqlite3"), &key, 100).unwrap();
     let searches = records.into_iter().filter_map(|record| match record.content {
         Event::Search(record) => Some(*record),
         Event::Decision(_) | Event::Session(_) | Event::Administration(_) => None,
@@ -33,7 +33,7 @@ fn searches(setup: &Setup) -> Vec<SearchRecord> {
 
 fn decisions(setup: &Setup) -> Vec<DecisionRecord> {
     let key = KeyEncryptionKey::from_hex(KEY).unwrap();
-    let records = audit::tail(&setup.path("audit.sqlite3"), &key, 100).unwrap();
+    let records = picket_audit::tail(&setup.path("audit.sqlite3"), &key, 100).unwrap();
     let decisions = records.into_iter().filter_map(|record| match record.content {
         Event::Decision(record) => Some(*record),
         Event::Search(_) | Event::Session(_) | Event::Administration(_) => None,

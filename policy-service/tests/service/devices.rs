@@ -1,6 +1,6 @@
 //! Devices through the real program: enrolled by a proof, reported, trusted, suspended, and what decisions make of them.
 
-use picket_policy_service::audit::{self, Act, Event, KeyEncryptionKey, Outcome};
+use picket_audit::{Act, Event, KeyEncryptionKey, Outcome};
 use picket_proto::v1;
 use picket_proto::v1::device_admin_client::DeviceAdminClient;
 use picket_proto::v1::{AccessRequest, Attribute, DeviceState, Effect};
@@ -252,7 +252,7 @@ async fn risk_knows_a_device_by_its_key_and_looks_at_how_far_it_is_trusted() {
 
 fn check_records(setup: &Setup, id: &str) {
     let key = KeyEncryptionKey::from_hex(KEY).unwrap();
-    let records = audit::tail(&setup.path("audit.sqlite3"), &key, 100).unwrap();
+    let records = picket_audit::tail(&setup.path("audit.sqlite3"), &key, 100).unwrap();
     let acts: Vec<_> = records
         .iter()
         .filter_map(|record| match &record.content {

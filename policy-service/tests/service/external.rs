@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use picket_policy_service::audit::{self, Event, KeyEncryptionKey};
+use picket_audit::{Event, KeyEncryptionKey};
 use picket_proto::external::envoy::config::core::v3::{HeaderMap, HeaderValue, HeaderValueOption};
 use picket_proto::external::envoy::service::auth::v3::attribute_context::{HttpRequest, Peer, Request};
 use picket_proto::external::envoy::service::auth::v3::authorization_client::AuthorizationClient;
@@ -100,7 +100,7 @@ fn denied(response: CheckResponse) -> DeniedHttpResponse {
 
 fn check_record(database: &Path, decision_id: &str) {
     let key = KeyEncryptionKey::from_hex(KEY).unwrap();
-    let records = audit::tail(database, &key, 10).unwrap();
+    let records = picket_audit::tail(database, &key, 10).unwrap();
     assert_eq!(records.len(), 1, "the second answer was the cache's");
     let Event::Decision(record) = &records[0].content else {
         panic!("no decision: {:?}", records[0]);

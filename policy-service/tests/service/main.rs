@@ -31,7 +31,7 @@ mod start;
 use std::path::Path;
 
 use harness::{KEY, Service, Setup, request};
-use picket_policy_service::audit::{self, EffectRecord, Event, KeyEncryptionKey};
+use picket_audit::{EffectRecord, Event, KeyEncryptionKey};
 use picket_proto::v1::policy_decision_client::PolicyDecisionClient;
 use picket_proto::v1::{AccessRequest, Decision, Effect};
 use rustls::version::{TLS12, TLS13};
@@ -107,7 +107,7 @@ async fn decides_over_mutual_tls_and_records_before_it_answers() {
     // The client's connection must be free to close meanwhile.
     let ended = tokio::task::spawn_blocking(move || service.wait()).await.unwrap();
     assert!(ended.success());
-    assert_eq!(audit::verify(&database, &key, None).unwrap().records, 2);
+    assert_eq!(picket_audit::verify(&database, &key, None).unwrap().records, 2);
 
     // The next start goes on with the same log.
     let mut service = setup.start();
@@ -117,8 +117,8 @@ async fn decides_over_mutual_tls_and_records_before_it_answers() {
 
 fn check_log(database: &Path, key: &KeyEncryptionKey, deny: &Decision) {
     // Both decisions are in the log while the service still runs.
-    assert_eq!(audit::verify(database, key, None).unwrap().records, 2);
-    let records = audit::tail(database, key, 10).unwrap();
+    assert_eq!(picket_audit::verify(database, key, None).unwrap().records, 2);
+    let records = picket_audit::tail(database, key, 10).unwrap();
     let Event::Decision(record) = &records[1].content else {
         panic!("{records:?}");
     };
@@ -236,7 +236,9 @@ async fn only_listed_callers_with_a_certificate_and_tls_1_3_are_served() {
     }
     let key = KeyEncryptionKey::from_hex(KEY).unwrap();
     assert_eq!(
-        audit::verify(&setup.path("audit.sqlite3"), &key, None).unwrap().records,
+        picket_audit::verify(&setup.path("audit.sqlite3"), &key, None)
+            .unwrap()
+            .records,
         0
     );
 

@@ -4,8 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use picket_policy_service::audit::{Act, Outcome};
-use picket_policy_service::policy::PolicyFiles;
+use picket_audit::{Act, Outcome};
+use picket_policy::PolicyFiles;
 use picket_policy_service::revisions::{ActivationRequest, ActivationSource, RevisionFile};
 use picket_policy_service::storage::{self, Location};
 use picket_proto::v1;

@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 
-use picket_policy_service::audit::{self, DecisionRecord, Event, KeyEncryptionKey};
+use picket_audit::{DecisionRecord, Event, KeyEncryptionKey};
 use picket_proto::v1::policy_decision_client::PolicyDecisionClient;
 use picket_proto::v1::{AccessRequest, Attribute, Decision, Effect, RiskLevel};
 use rustls::version::TLS13;
@@ -62,7 +62,7 @@ fn score(decision: &Decision) -> (u32, RiskLevel) {
 
 fn last_record(setup: &Setup) -> DecisionRecord {
     let key = KeyEncryptionKey::from_hex(KEY).unwrap();
-    let records = audit::tail(&setup.path("audit.sqlite3"), &key, 1).unwrap();
+    let records = picket_audit::tail(&setup.path("audit.sqlite3"), &key, 1).unwrap();
     let decision = records.iter().find_map(|record| match &record.content {
         Event::Decision(record) => Some((**record).clone()),
         Event::Session(_) | Event::Administration(_) | Event::Search(_) => None,
@@ -153,7 +153,10 @@ async fn while_it_learns_nothing_is_decided_by_it() {
     assert_eq!((listed.effect(), listed.valid_for_ms), (Effect::Permit, 600_000));
     assert_eq!(listed.risk, None);
     let recorded = last_record(&setup).risk.unwrap();
-    assert_eq!((recorded.score, recorded.mode), (80, audit::RiskModeRecord::Learning));
+    assert_eq!(
+        (recorded.score, recorded.mode),
+        (80, picket_audit::RiskModeRecord::Learning)
+    );
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! What is told about principals, through the real program.
 
-use picket_policy_service::audit::{self, Act, AdministrationRecord, Event, KeyEncryptionKey, Outcome};
+use picket_audit::{Act, AdministrationRecord, Event, KeyEncryptionKey, Outcome};
 use picket_proto::v1;
 use picket_proto::v1::dynamics_report::Session;
 use picket_proto::v1::policy_decision_client::PolicyDecisionClient;
@@ -92,7 +92,7 @@ fn asked() -> v1::AccessRequest {
 
 fn acts(setup: &Setup) -> Vec<AdministrationRecord> {
     let key = KeyEncryptionKey::from_hex(KEY).unwrap();
-    let records = audit::tail(&setup.path("audit.sqlite3"), &key, 100).unwrap();
+    let records = picket_audit::tail(&setup.path("audit.sqlite3"), &key, 100).unwrap();
     let acts = records.into_iter().filter_map(|record| match record.content {
         Event::Administration(record) => Some(*record),
         Event::Decision(_) | Event::Session(_) | Event::Search(_) => None,

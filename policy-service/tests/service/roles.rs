@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use picket_policy_service::audit::{self, Act, Event, KeyEncryptionKey, Outcome};
+use picket_audit::{Act, Event, KeyEncryptionKey, Outcome};
 use picket_policy_service::clock;
 use picket_proto::v1;
 use picket_proto::v1::Effect;
@@ -104,7 +104,7 @@ async fn an_assigned_role_counts_from_then_on_until_it_is_withdrawn_and_is_recor
         ]
     );
     let key = KeyEncryptionKey::from_hex(KEY).unwrap();
-    let records = audit::tail(&setup.path("audit.sqlite3"), &key, 100).unwrap();
+    let records = picket_audit::tail(&setup.path("audit.sqlite3"), &key, 100).unwrap();
     let recorded: Vec<_> = records
         .iter()
         .filter_map(|record| match &record.content {

@@ -1,7 +1,8 @@
 //! Sessions through the real program.
 
+use picket_audit::{Event, KeyEncryptionKey, SessionChange};
+use picket_audit::{Event, KeyEncryptionKey, SessionChange};
 use picket_model::session::EndReason;
-use picket_policy_service::audit::{self, Event, KeyEncryptionKey, SessionChange};
 use picket_policy_service::sessions::SessionEnd;
 use picket_policy_service::state::{NamedBy, SessionId};
 use picket_policy_service::storage::{self, Location};
@@ -71,7 +72,7 @@ async fn a_session_is_recorded_limits_the_answer_and_is_bound_to_its_client() {
     let ended = tokio::task::spawn_blocking(move || service.wait()).await.unwrap();
     assert!(ended.success());
     let key = KeyEncryptionKey::from_hex(KEY).unwrap();
-    let records = audit::tail(&setup.path("audit.sqlite3"), &key, 100).unwrap();
+    let records = picket_audit::tail(&setup.path("audit.sqlite3"), &key, 100).unwrap();
     let changes: Vec<_> = records
         .iter()
         .filter_map(|record| match &record.content {

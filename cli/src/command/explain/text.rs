@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
-use picket_policy_service::audit::{ChallengeRecord, DeviceSeenRecord, EffectRecord, RiskModeRecord, RiskRecord};
-use picket_policy_service::policy::Outcome;
+use picket_audit::{ChallengeRecord, DeviceSeenRecord, EffectRecord, RiskModeRecord, RiskRecord};
+use picket_policy::Outcome;
 
 use super::{Answer, ExplainedPolicy, Explanation, RequestLine, Traced};
 use crate::output::{Output, Paint, printable};

@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use picket_policy_service::policy::{PolicyEngine, PolicyError, PolicyErrors};
-use picket_policy_service::policy_tests;
+use picket_policy::testing;
+use picket_policy::{PolicyEngine, PolicyError, PolicyErrors};
 use serde::Serialize;
 
 use super::{CommandError, load};
@@ -65,7 +65,7 @@ pub(super) fn run(arguments: &Arguments, output: Output) -> Result<Exit, Command
 
 /// Those of the service, and those about roles, which tests may name. Tests with a mistake name none that would count.
 fn warnings(engine: &PolicyEngine, directory: &Path) -> Vec<PolicyError> {
-    let roles = policy_tests::tested_roles(directory).map(|tested| engine.role_warnings(&tested));
+    let roles = testing::tested_roles(directory).map(|tested| engine.role_warnings(&tested));
     let mut warnings = engine.warnings().to_vec();
     warnings.extend(roles.unwrap_or_default());
     warnings.sort();

@@ -3,12 +3,10 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
+use picket_audit::{ChallengeRecord, ObservedRecord};
 use picket_model::decision::Effect;
-use picket_policy_service::audit::{ChallengeRecord, ObservedRecord};
-use picket_policy_service::policy::{
-    self, ChangeKind, Evaluation, PolicyChange, PolicyEngine, PolicyErrors, PolicyFiles, Tracer,
-};
-use picket_policy_service::policy_tests::{self, DocumentErrors, NamedRequest};
+use picket_policy::testing::{self, DocumentErrors, NamedRequest};
+use picket_policy::{ChangeKind, Evaluation, PolicyChange, PolicyEngine, PolicyErrors, PolicyFiles, Tracer};
 use serde::Serialize;
 
 use super::test::{Problem, mistakes};
@@ -117,7 +115,7 @@ pub(super) fn run(arguments: &Arguments, output: Output) -> Result<Exit, Command
     let requests: Vec<(&Path, Result<Vec<NamedRequest>, DocumentErrors>)> = arguments
         .requests
         .iter()
-        .map(|file| (file.as_path(), policy_tests::read_requests(file)))
+        .map(|file| (file.as_path(), testing::read_requests(file)))
         .collect();
     let mut problems: Vec<Problem> = [&old, &new]
         .into_iter()
@@ -181,7 +179,7 @@ fn compare(
     Ok(Comparison {
         old_revision: old.revision().to_owned(),
         new_revision: new.revision().to_owned(),
-        policies: policy::changes(&Tracer::new(old)?, &Tracer::new(new)?),
+        policies: picket_policy::changes(&Tracer::new(old)?, &Tracer::new(new)?),
         files: changed_files,
         requests: named.count(),
         decisions,

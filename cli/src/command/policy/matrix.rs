@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use picket_policy_service::policy_tests::{self, MATRIX_FILE, MatrixReport};
+use picket_policy::testing::{self, MATRIX_FILE, MatrixReport};
 use serde::Serialize;
 
 use super::test::{Problem, mistakes};
@@ -66,7 +66,7 @@ pub(super) fn run(arguments: &Arguments, output: Output) -> Result<Exit, Command
         .matrix
         .clone()
         .unwrap_or_else(|| arguments.directory.join(MATRIX_FILE));
-    let matrix = policy_tests::read_matrix(&file);
+    let matrix = testing::read_matrix(&file);
     let (report, problems) = match (engine, matrix) {
         (Ok(engine), Ok(matrix)) => (Some(matrix.evaluate(&engine)), Vec::new()),
         (engine, matrix) => (None, mistakes(engine.err().as_ref(), matrix.err().as_ref())),

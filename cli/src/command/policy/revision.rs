@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use picket_policy_service::policy::{PolicyErrors, PolicyFiles, TESTS_FOLDER};
+use picket_policy::{PolicyErrors, PolicyFiles, TESTS_FOLDER};
 use picket_proto::v1;
 use serde::Serialize;
 

@@ -5,10 +5,10 @@ mod junit;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use picket_policy_service::policy::{PolicyError, PolicyErrors, TESTS_FOLDER};
-use picket_policy_service::policy_tests::{
+use picket_policy::testing::{
     self, CaseFile, Coverage, DocumentError, DocumentErrors, FileReport, PolicyCoverage, Report,
 };
+use picket_policy::{PolicyError, PolicyErrors, TESTS_FOLDER};
 use serde::Serialize;
 
 use super::{CommandError, EvaluationArguments};
@@ -90,7 +90,7 @@ pub(super) fn run(arguments: &Arguments, output: Output) -> Result<Exit, Command
     let engine = arguments.evaluation.load(&arguments.directory)?;
     let cases = read_cases(arguments)?;
     let report = match (engine, cases) {
-        (Ok(engine), Ok(cases)) => Some(policy_tests::run(&engine, &cases)?),
+        (Ok(engine), Ok(cases)) => Some(testing::run(&engine, &cases)?),
         (engine, cases) => {
             problems.extend(mistakes(engine.err().as_ref(), cases.err().as_ref()));
             None
@@ -126,7 +126,7 @@ fn read_cases(arguments: &Arguments) -> Result<Result<Vec<CaseFile>, DocumentErr
         None if beside.symlink_metadata().is_err() => return Ok(Ok(Vec::new())),
         None => {}
     }
-    Ok(policy_tests::read(arguments.tests.as_ref().unwrap_or(&beside)))
+    Ok(testing::read(arguments.tests.as_ref().unwrap_or(&beside)))
 }
 
 /// The mistakes of policies and of what stands beside them.

@@ -6,9 +6,9 @@ use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
 use picket_model::access::principal_name;
-use picket_policy_service::risk::{self, Baseline, Factor, Past, PrincipalKey, StateError};
 use picket_proto::v1;
 use picket_proto::v1::risk_admin_client::RiskAdminClient;
+use picket_risk::{Baseline, Factor, Past, PrincipalKey, StateError};
 use serde::Serialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -178,7 +178,7 @@ fn saved(file: &Path, key: PrincipalKey) -> Result<Option<Learnt>, CommandError>
 fn read(file: &Path, key: PrincipalKey) -> Result<Option<Baseline>, StateError> {
     let mut found = None;
     let mut input = BufReader::new(File::open(file)?);
-    risk::read_state(&mut input, |principal, baseline| {
+    picket_risk::read_state(&mut input, |principal, baseline| {
         if principal == key {
             found = Some(baseline);
         }

@@ -5,7 +5,7 @@ use picket_model::problems::Problems;
 
 use super::{DAY_S, WEIGHT_MAX, YEAR_S};
 use crate::configuration::fields::Ranged;
-use crate::risk::{
+use picket_risk::{
     AuthenticationSettings, BehaviourSettings, Compliance, DENIALS_MAX, DeviceSettings, DynamicsSettings, FAILURES_MAX,
     HANDS_MAX, LocationSettings, ThreatListSettings, TimeSettings, TokenSettings,
 };

@@ -9,7 +9,7 @@ use picket_proto::v1::dynamics_report::Session;
 
 use crate::administration::AdminError;
 use crate::assessor::Assessor;
-use crate::risk::{AuthenticationOutcome, Measure, Measured, Noted, PrincipalKey, SessionKey, SessionName};
+use picket_risk::{AuthenticationOutcome, Measure, Measured, Noted, PrincipalKey, SessionKey, SessionName};
 
 /// Names are no longer than a token.
 const NAME_BYTES_MAX: usize = 8 * 1024;

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use picket_policy_service::policy_tests::{CaseReport, FileReport, Report};
+use picket_policy::testing::{CaseReport, FileReport, Report};
 
 use super::Problem;
 
