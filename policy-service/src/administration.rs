@@ -19,7 +19,7 @@ use crate::roles::Roles;
 use crate::sessions::Sessions;
 use crate::transport::AdmittedCall;
 pub(crate) use error::AdminError;
-use picket_audit::{Act, AdministrationRecord, AuditLog, Event, Outcome};
+use picket_audit::{Act, ActOutcome, AdministrationRecord, AuditLog, Event};
 use report_limits::ReportLimits;
 
 /// The parts of the service that administrative acts read and change. A part that is not configured
@@ -61,13 +61,13 @@ pub(crate) struct AdminAction {
 
 /// The result of an act that was performed, or found to be impossible.
 pub(crate) struct Performed<T> {
-    outcome: Outcome,
+    outcome: ActOutcome,
     target: Option<String>,
     response: T,
 }
 
 impl<T> Performed<T> {
-    pub(crate) fn new(outcome: Outcome, response: T) -> Self {
+    pub(crate) fn new(outcome: ActOutcome, response: T) -> Self {
         Self {
             outcome,
             target: None,
@@ -85,7 +85,11 @@ impl<T> Performed<T> {
 impl Performed<bool> {
     /// Whether anything changed.
     pub(crate) fn changed(changed: bool) -> Self {
-        let outcome = if changed { Outcome::Done } else { Outcome::Unchanged };
+        let outcome = if changed {
+            ActOutcome::Done
+        } else {
+            ActOutcome::Unchanged
+        };
         Self::new(outcome, changed)
     }
 }
@@ -191,7 +195,7 @@ async fn perform_audited<T: Send + 'static>(
             target: target.unwrap_or(action.target),
             outcome: performed
                 .as_ref()
-                .map_or(Outcome::Failed, |performed| performed.outcome),
+                .map_or(ActOutcome::Failed, |performed| performed.outcome),
         };
         let recorded = audit.append(time_us, &Event::Administration(Box::new(record))).await;
         let performed = performed?;

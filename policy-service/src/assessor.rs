@@ -68,7 +68,7 @@ struct Shards {
 
 /// An assessment of a request, with the facts that it is learnt with.
 pub(crate) struct Assessed {
-    facts: Facts,
+    facts: RequestFacts,
     pub(crate) assessment: Assessment,
 }
 
@@ -100,9 +100,9 @@ impl Assessor {
     }
 
     /// Assesses a request that comes from this device, where one is known.
-    pub(crate) fn assess(&self, request: &AccessRequest, device: Option<KnownDevice<'_>>, now: Timestamp) -> Assessed {
+    pub(crate) fn assess(&self, request: &AccessRequest, device: Option<ProvenDevice<'_>>, now: Timestamp) -> Assessed {
         let address = request.context.source_address;
-        let facts = Facts::new(request, self.geoip.look_up(address), now).from_device(device);
+        let facts = RequestFacts::new(request, self.geoip.look_up(address), now).from_device(device);
         let threats = self.threats();
         let listing = facts.address().and_then(|address| threats.find(address));
         let assessment = lock(self.shards.of(facts.principal())).assess(&facts, listing.as_ref());
@@ -110,7 +110,7 @@ impl Assessor {
     }
 
     /// Learns from the decision of a request.
-    pub(crate) fn learn(&self, assessed: &Assessed, outcome: Outcome) {
+    pub(crate) fn learn(&self, assessed: &Assessed, outcome: RequestOutcome) {
         let mut engine = lock(self.shards.of(assessed.facts.principal()));
         engine.learn(&assessed.facts, &assessed.assessment, outcome);
     }
@@ -118,7 +118,7 @@ impl Assessor {
     /// The factors that the principal has not shown and this risk requires; `None`: none, or that
     /// is left to the policies.
     pub(crate) fn missing_factors(&self, assessment: &Assessment, principal: &Principal) -> Option<MissingFactors> {
-        let risk = assessment.counted()?;
+        let risk = assessment.effective_risk()?;
         self.settings.factors.missing(risk.level, principal)
     }
 
@@ -130,7 +130,7 @@ impl Assessor {
     /// The validity of a decision at this risk, in milliseconds, given that without risk.
     pub(crate) fn valid_for_ms(&self, assessment: &Assessment, configured_ms: u32) -> u32 {
         let at = |level: RiskLevel| self.settings.valid_for_ms.at(level).min(configured_ms);
-        assessment.counted().map_or(configured_ms, |risk| at(risk.level))
+        assessment.effective_risk().map_or(configured_ms, |risk| at(risk.level))
     }
 
     /// Replaces the state file by the present baselines.
@@ -162,7 +162,7 @@ impl Assessor {
         outcome: AuthenticationOutcome,
         at_s: u32,
         source: Option<IpAddr>,
-    ) -> Noted {
+    ) -> ReportOutcome {
         let source = source.map(|source| source.to_canonical());
         let report = AuthenticationReport {
             outcome,
@@ -179,7 +179,7 @@ impl Assessor {
         principal: PrincipalKey,
         session: SessionKey,
         at_s: u32,
-        measured: Measured,
+        measured: Measurements,
     ) -> Option<u32> {
         lock(self.shards.of(Some(principal))).report_dynamics(principal, session, at_s, measured)
     }

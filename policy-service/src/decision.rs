@@ -36,7 +36,7 @@ use facts::Facts;
 use log_line::RequestLine;
 pub(crate) use metrics::DecisionMetrics;
 use picket_audit::{
-    AppendError, AuditLog, DecisionDetails, DecisionRecord, DeviceSeenRecord, Event, ObservedRecord, RiskRecord,
+    AppendError, AuditLog, DecisionDetails, DecisionRecord, DeviceRecord, Event, ObservedRecord, RiskRecord,
 };
 use picket_policy::{Evaluation, PolicyEngine};
 use picket_risk::Assessment;
@@ -143,7 +143,7 @@ impl Decider {
                 .observed
                 .map(|observed| ObservedRecord::new(observed.effect, observed.policy_ids)),
             risk: facts.assessment().cloned().map(RiskRecord::from),
-            device: facts.device.device.clone().map(DeviceSeenRecord::from),
+            device: facts.device.device.clone().map(DeviceRecord::from),
             assigned_roles: facts.assigned_roles.roles.clone(),
             evaluation_us,
         };
@@ -182,7 +182,7 @@ impl Decider {
             challenge: evaluation.challenge.clone().map(Box::new),
             is_token_revoked: facts.session.refusal.is_some_and(SessionRefusal::revokes_token),
             obligations: evaluation.obligations.clone(),
-            risk: facts.assessment().and_then(Assessment::counted),
+            risk: facts.assessment().and_then(Assessment::effective_risk),
         }
     }
 
@@ -215,7 +215,7 @@ impl Decider {
         };
         // A deny without policies says nothing about the principal.
         let lesson = match (facts.session.refusal, &facts.policies) {
-            (None, None) => picket_risk::Outcome::Closed,
+            (None, None) => picket_risk::RequestOutcome::Closed,
             (refusal, _) => lesson(outcome, refusal),
         };
         match access {
@@ -228,15 +228,15 @@ impl Decider {
 }
 
 /// What the risk baselines learn from a decision.
-fn lesson(outcome: DecisionOutcome, refusal: Option<SessionRefusal>) -> risk::Outcome {
+fn lesson(outcome: DecisionOutcome, refusal: Option<SessionRefusal>) -> risk::RequestOutcome {
     match (outcome, refusal) {
-        (DecisionOutcome::Permit, _) => picket_risk::Outcome::Permitted,
-        (DecisionOutcome::Challenge, _) => picket_risk::Outcome::Challenged,
-        (DecisionOutcome::Deny, None) => picket_risk::Outcome::Denied,
+        (DecisionOutcome::Permit, _) => picket_risk::RequestOutcome::Permitted,
+        (DecisionOutcome::Challenge, _) => picket_risk::RequestOutcome::Challenged,
+        (DecisionOutcome::Deny, None) => picket_risk::RequestOutcome::Denied,
         (
             DecisionOutcome::Deny,
             Some(SessionRefusal::Revoked | SessionRefusal::Ended(EndReason::Revoked | EndReason::Compromised)),
-        ) => risk::Outcome::SessionRefused,
+        ) => risk::RequestOutcome::SessionRefused,
         (
             DecisionOutcome::Deny,
             Some(
@@ -246,7 +246,7 @@ fn lesson(outcome: DecisionOutcome, refusal: Option<SessionRefusal>) -> risk::Ou
                 | SessionRefusal::IdMissing
                 | SessionRefusal::LimitReached,
             ),
-        ) => picket_risk::Outcome::Closed,
+        ) => picket_risk::RequestOutcome::Closed,
     }
 }
 

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use picket_audit::{
-    Act, AdministrationRecord, EffectRecord, Event, Head, KeyEncryptionKey, Outcome, Problem, Record, SearchRecord,
-    SessionChange, SessionRecord, VerifyError,
+    Act, ActOutcome, AdministrationRecord, EffectRecord, Event, IntegrityProblem, KeyEncryptionKey, LogHead, Record,
+    SearchRecord, SessionChange, SessionRecord, VerifyError,
 };
 use serde::Serialize;
 
@@ -80,7 +80,7 @@ pub(super) struct VerifyArguments {
     log: LogArguments,
     /// A head that was printed before: the log must still hold this record with this hash
     #[arg(long, value_name = "SEQ:HASH", value_parser = head)]
-    expect_head: Option<Head>,
+    expect_head: Option<LogHead>,
 }
 
 #[derive(clap::Args)]
@@ -101,7 +101,7 @@ struct Answer<'a> {
     records: Option<u64>,
     head: Option<String>,
     /// Of one that did not.
-    problem: Option<&'a Problem>,
+    problem: Option<&'a IntegrityProblem>,
     message: Option<String>,
 }
 
@@ -136,7 +136,7 @@ fn verify(arguments: &VerifyArguments, output: Output) -> Result<Exit, CommandEr
     }
 }
 
-fn broken(database: &Path, problem: &Problem, output: Output) -> Result<Exit, CommandError> {
+fn broken(database: &Path, problem: &IntegrityProblem, output: Output) -> Result<Exit, CommandError> {
     let message = problem.to_string();
     let text = format!("{}: {}\n", database.display(), output.paint(Paint::Bad, &message));
     let answer = Answer {
@@ -251,19 +251,19 @@ fn administration_line(record: &AdministrationRecord) -> String {
         Act::WithdrawRole => "withdraw role",
     };
     let outcome = match record.outcome {
-        Outcome::Done => "done",
-        Outcome::Unchanged => "unchanged",
-        Outcome::Refused => "refused",
-        Outcome::Failed => "failed",
+        ActOutcome::Done => "done",
+        ActOutcome::Unchanged => "unchanged",
+        ActOutcome::Refused => "refused",
+        ActOutcome::Failed => "failed",
     };
     let (target, caller) = (printable(&record.target), printable(&record.caller));
     format!("{act} {target}  {outcome}  by {caller}")
 }
 
-fn head(text: &str) -> Result<Head, String> {
+fn head(text: &str) -> Result<LogHead, String> {
     let expected = || "expected SEQ:HASH, as `picket audit verify` prints it after `head`".to_owned();
     let (seq, hash) = text.split_once(':').ok_or_else(expected)?;
-    Ok(Head {
+    Ok(LogHead {
         seq: seq.parse().map_err(|_| expected())?,
         hash: hash.parse().map_err(|_| expected())?,
     })

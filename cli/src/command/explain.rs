@@ -5,7 +5,7 @@ mod text;
 use std::path::{Path, PathBuf};
 
 use picket_audit::{
-    ChallengeRecord, DecisionRecord, DeviceSeenRecord, EffectRecord, ObservedRecord, RiskRecord, VerifyError,
+    ChallengeRecord, DecisionRecord, DeviceRecord, EffectRecord, ObservedRecord, RiskRecord, VerifyError,
 };
 use picket_model::access::AccessRequest;
 use picket_model::decision::{Attribute, Effect};
@@ -74,7 +74,7 @@ struct Explanation {
     revision: String,
     request: RequestLine,
     /// The device that it came from, or is said to; `None`: none that is known.
-    device: Option<DeviceSeenRecord>,
+    device: Option<DeviceRecord>,
     /// How unusual it was, or is said to be; `None`: it was not assessed.
     risk: Option<RiskRecord>,
     /// What was decided then.
@@ -250,7 +250,7 @@ fn explain(engine: &PolicyEngine, asked: Asked) -> Result<Explanation, CommandEr
             route_rule: request.route_rule,
             time_us,
         },
-        device: device.map(DeviceSeenRecord::from),
+        device: device.map(DeviceRecord::from),
         risk: risk.map(RiskRecord::from),
         recorded,
         effect: match (evaluation.effect, &evaluation.challenge) {

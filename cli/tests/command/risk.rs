@@ -8,7 +8,7 @@ use std::sync::Arc;
 use picket_model::access::{AccessRequest, Action, Context, Principal, Resource, Sidecar};
 use picket_model::time::Timestamp;
 use picket_policy_service::configuration;
-use picket_risk::{Address, Facts, Outcome, RiskEngine, RiskSettings, write_state};
+use picket_risk::{AddressInfo, RequestFacts, RequestOutcome, RiskEngine, RiskSettings, write_state};
 use serde_json::json;
 
 use crate::support::{keys, picket, text};
@@ -57,13 +57,13 @@ pub(crate) fn save(file: &Path, settings: RiskSettings) {
     let away = request(Some("alice"), "198.51.100.1");
     let workload = request(None, "192.0.2.1");
     for (after_s, request) in [(0, &home), (60, &home), (120, &away), (180, &away), (240, &workload)] {
-        let facts = Facts::new(
+        let facts = RequestFacts::new(
             request,
-            Address::default(),
+            AddressInfo::default(),
             Timestamp::from_ms((START_S + after_s) * 1000),
         );
         let assessment = engine.assess(&facts, None);
-        engine.learn(&facts, &assessment, Outcome::Permitted);
+        engine.learn(&facts, &assessment, RequestOutcome::Permitted);
     }
     let mut bytes = Vec::new();
     write_state(&mut bytes, engine.baselines()).unwrap();

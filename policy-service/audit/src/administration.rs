@@ -16,7 +16,7 @@ pub struct AdministrationRecord {
     /// about, with names cut at 256 bytes.
     pub target: String,
     /// What became of it.
-    pub outcome: Outcome,
+    pub outcome: ActOutcome,
 }
 
 /// What operators and reporters do.
@@ -80,7 +80,7 @@ impl Act {
 /// What became of an act.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Outcome {
+pub enum ActOutcome {
     /// It was done.
     Done,
     /// It was so before, or there is nothing that it could be done to, or something is in the way.

@@ -6,7 +6,7 @@ use rusqlite::Connection;
 
 use super::chain::{End, SealedHead, Writing, head_associated_data};
 use super::database::{RecordRow, head_file, rows};
-use super::errors::{Finding, Problem, VerifyError};
+use super::errors::{IntegrityFinding, IntegrityProblem, VerifyError};
 use super::key::{KeyEncryptionKey, KeyId, Opener};
 use super::record::{Event, Record};
 
@@ -26,10 +26,10 @@ pub(super) fn end_of(
     check_end(end, head.end)?;
     if acknowledged.seq > end.seq {
         let through = acknowledged.seq;
-        return Err(broken(end.seq + 1, Finding::Missing { through }));
+        return Err(broken(end.seq + 1, IntegrityFinding::Missing { through }));
     }
     if acknowledged.seq > 0 && rows::hash(connection, acknowledged.seq)? != Some(acknowledged.hash) {
-        return Err(broken(acknowledged.seq, Finding::NotTheHead));
+        return Err(broken(acknowledged.seq, IntegrityFinding::NotTheHead));
     }
     Ok(end)
 }
@@ -41,33 +41,33 @@ pub(super) fn follow(
     row: Result<RecordRow, i64>,
 ) -> Result<(End, Record), VerifyError> {
     let malformed = |seq: i64| {
-        VerifyError::Broken(Problem {
+        VerifyError::Broken(IntegrityProblem {
             seq: Some(seq),
-            finding: Finding::Malformed,
+            finding: IntegrityFinding::Malformed,
         })
     };
     let row = row.map_err(malformed)?;
     let seq = row.place.seq;
     let expected = before.seq + 1;
     if seq < expected {
-        return Err(broken(seq, Finding::Malformed));
+        return Err(broken(seq, IntegrityFinding::Malformed));
     }
     if seq > expected {
-        return Err(broken(expected, Finding::Missing { through: seq - 1 }));
+        return Err(broken(expected, IntegrityFinding::Missing { through: seq - 1 }));
     }
     if row.place.prev_hash != before.hash {
-        return Err(broken(seq, Finding::NotLinked));
+        return Err(broken(seq, IntegrityFinding::NotLinked));
     }
     if row.place.hash(&row.sealed) != row.hash {
-        return Err(broken(seq, Finding::HashMismatch));
+        return Err(broken(seq, IntegrityFinding::HashMismatch));
     }
     let opener = keys
         .opener(&row.place.key_id)?
         .map_err(|finding| broken(seq, finding))?;
     let content = opener
         .open(&row.place.associated_data(), &row.sealed)
-        .ok_or_else(|| broken(seq, Finding::SealBroken))?;
-    let content: Event = serde_json::from_slice(&content).map_err(|_| broken(seq, Finding::ContentUnknown))?;
+        .ok_or_else(|| broken(seq, IntegrityFinding::SealBroken))?;
+    let content: Event = serde_json::from_slice(&content).map_err(|_| broken(seq, IntegrityFinding::ContentUnknown))?;
     let record = Record {
         seq,
         time_us: row.place.time_us,
@@ -86,14 +86,14 @@ pub(super) fn assumed_before(row: &Result<RecordRow, i64>) -> End {
 }
 
 pub(super) fn open_head(keys: &mut Keys<'_>) -> Result<SealedHead, VerifyError> {
-    let broken = |finding| VerifyError::Broken(Problem { seq: None, finding });
-    let (key_id, sealed) = rows::head(keys.connection)?.ok_or_else(|| broken(Finding::HeadMissing))?;
-    let key_id = KeyId::from_slice(&key_id).ok_or_else(|| broken(Finding::Malformed))?;
+    let broken = |finding| VerifyError::Broken(IntegrityProblem { seq: None, finding });
+    let (key_id, sealed) = rows::head(keys.connection)?.ok_or_else(|| broken(IntegrityFinding::HeadMissing))?;
+    let key_id = KeyId::from_slice(&key_id).ok_or_else(|| broken(IntegrityFinding::Malformed))?;
     let opener = keys.opener(&key_id)?.map_err(broken)?;
     opener
         .open(&head_associated_data(&key_id), &sealed)
         .and_then(|bytes| SealedHead::from_bytes(&bytes))
-        .ok_or_else(|| broken(Finding::SealBroken))
+        .ok_or_else(|| broken(IntegrityFinding::SealBroken))
 }
 
 /// The last acknowledged record that the file beside the database names; `None` where there is no such file, and none is needed.
@@ -102,27 +102,27 @@ pub(super) fn acknowledged(
     head_file: Option<&[u8]>,
     key: &KeyEncryptionKey,
 ) -> Result<Option<End>, VerifyError> {
-    let broken = |finding| VerifyError::Broken(Problem { seq: None, finding });
+    let broken = |finding| VerifyError::Broken(IntegrityProblem { seq: None, finding });
     match (head_file, head.writing) {
         (Some(content), _) => head_file::acknowledged(content, key)
             .map(Some)
-            .ok_or_else(|| broken(Finding::HeadFileBroken)),
-        (None, Writing::Open) => Err(broken(Finding::HeadFileMissing)),
+            .ok_or_else(|| broken(IntegrityFinding::HeadFileBroken)),
+        (None, Writing::Open) => Err(broken(IntegrityFinding::HeadFileMissing)),
         (None, Writing::Closed) => Ok(None),
     }
 }
 
 pub(super) fn check_end(end: End, head: End) -> Result<(), VerifyError> {
     match end.seq.cmp(&head.seq) {
-        std::cmp::Ordering::Less => Err(broken(end.seq + 1, Finding::Missing { through: head.seq })),
-        std::cmp::Ordering::Greater => Err(broken(head.seq + 1, Finding::AfterHead)),
-        std::cmp::Ordering::Equal if end.hash != head.hash => Err(broken(end.seq, Finding::NotTheHead)),
+        std::cmp::Ordering::Less => Err(broken(end.seq + 1, IntegrityFinding::Missing { through: head.seq })),
+        std::cmp::Ordering::Greater => Err(broken(head.seq + 1, IntegrityFinding::AfterHead)),
+        std::cmp::Ordering::Equal if end.hash != head.hash => Err(broken(end.seq, IntegrityFinding::NotTheHead)),
         std::cmp::Ordering::Equal => Ok(()),
     }
 }
 
-pub(super) fn broken(seq: u64, finding: Finding) -> VerifyError {
-    VerifyError::Broken(Problem {
+pub(super) fn broken(seq: u64, finding: IntegrityFinding) -> VerifyError {
+    VerifyError::Broken(IntegrityProblem {
         seq: Some(i64::try_from(seq).unwrap_or(i64::MAX)),
         finding,
     })
@@ -132,7 +132,7 @@ pub(super) fn broken(seq: u64, finding: Finding) -> VerifyError {
 pub(super) struct Keys<'a> {
     connection: &'a Connection,
     key: &'a KeyEncryptionKey,
-    openers: HashMap<KeyId, Result<Opener, Finding>>,
+    openers: HashMap<KeyId, Result<Opener, IntegrityFinding>>,
 }
 
 impl<'a> Keys<'a> {
@@ -145,18 +145,18 @@ impl<'a> Keys<'a> {
     }
 
     /// The outer error is the database's, the inner one says what is wrong with the key.
-    fn opener(&mut self, id: &KeyId) -> Result<Result<&Opener, Finding>, VerifyError> {
+    fn opener(&mut self, id: &KeyId) -> Result<Result<&Opener, IntegrityFinding>, VerifyError> {
         if !self.openers.contains_key(id) {
             let opener = match rows::wrapped_key(self.connection, id)? {
-                Some(wrapped) => self.key.open_data_key(id, &wrapped).ok_or(Finding::KeyRefused),
-                None => Err(Finding::KeyMissing),
+                Some(wrapped) => self.key.open_data_key(id, &wrapped).ok_or(IntegrityFinding::KeyRefused),
+                None => Err(IntegrityFinding::KeyMissing),
             };
             self.openers.insert(*id, opener);
         }
         Ok(match self.openers.get(id) {
             Some(Ok(opener)) => Ok(opener),
             Some(Err(finding)) => Err(*finding),
-            None => Err(Finding::KeyMissing),
+            None => Err(IntegrityFinding::KeyMissing),
         })
     }
 }

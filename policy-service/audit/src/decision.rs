@@ -4,7 +4,7 @@ use picket_model::access::{AccessRequest, FurtherToken, Principal};
 use picket_model::decision::{Decision, Effect, StepUp};
 use serde::{Deserialize, Serialize};
 
-use super::device::DeviceSeenRecord;
+use super::device::DeviceRecord;
 use super::request::{
     ActionRecord, ContextRecord, FurtherTokenRecord, PrincipalRecord, ResourceRecord, SidecarRecord, read,
 };
@@ -55,7 +55,7 @@ pub struct DecisionRecord {
     pub risk: Option<RiskRecord>,
     /// The device that it came from, as it was then. Absent where none was known, and in records from before there were devices.
     #[serde(default)]
-    pub device: Option<DeviceSeenRecord>,
+    pub device: Option<DeviceRecord>,
     /// Those of the principal's roles that an operator has assigned, and the token has not. Absent in records from before roles were.
     #[serde(default)]
     pub assigned_roles: Vec<String>,
@@ -150,7 +150,7 @@ pub struct DecisionDetails {
     /// How unusual the request was; `None`: it was not assessed.
     pub risk: Option<RiskRecord>,
     /// The device that the request came from; `None`: none is known.
-    pub device: Option<DeviceSeenRecord>,
+    pub device: Option<DeviceRecord>,
     /// The roles that an operator has assigned, and the token has not.
     pub assigned_roles: Vec<String>,
     /// How long the evaluation took, in microseconds.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 /// The device that a request came from, as policies saw it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "the fields are those of `DeviceFacts`")]
-pub struct DeviceSeenRecord {
+pub struct DeviceRecord {
     pub id: String,
     pub state: DeviceStateRecord,
     pub is_trusted: bool,
@@ -26,7 +26,20 @@ pub enum DeviceStateRecord {
     Trusted,
 }
 
-impl From<DeviceFacts> for DeviceSeenRecord {
+impl DeviceStateRecord {
+    /// The stored name.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Retired => "retired",
+            Self::Suspended => "suspended",
+            Self::Enrolled => "enrolled",
+            Self::Trusted => "trusted",
+        }
+    }
+}
+
+impl From<DeviceFacts> for DeviceRecord {
     fn from(device: DeviceFacts) -> Self {
         let DeviceFacts {
             id,
@@ -49,9 +62,9 @@ impl From<DeviceFacts> for DeviceSeenRecord {
     }
 }
 
-impl From<DeviceSeenRecord> for DeviceFacts {
-    fn from(record: DeviceSeenRecord) -> Self {
-        let DeviceSeenRecord {
+impl From<DeviceRecord> for DeviceFacts {
+    fn from(record: DeviceRecord) -> Self {
+        let DeviceRecord {
             id,
             state,
             is_trusted,

@@ -94,17 +94,17 @@ impl From<SchemaError> for StoreError {
 
 /// Where a log is broken, and how.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Problem {
+pub struct IntegrityProblem {
     /// The first record that is not what it was; `None` where the head is at fault.
     pub seq: Option<i64>,
     /// What is wrong with it.
-    pub finding: Finding,
+    pub finding: IntegrityFinding,
 }
 
 /// What can be wrong with a record or with the head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, thiserror::Error)]
 #[serde(tag = "kind", rename_all = "snake_case")]
-pub enum Finding {
+pub enum IntegrityFinding {
     /// This record and those after it up to `through` are not there.
     #[error("missing, with all up to record {through}")]
     Missing {
@@ -165,7 +165,7 @@ pub enum VerifyError {
     Store(#[from] StoreError),
     /// It is not what was written.
     #[error("{0}")]
-    Broken(Problem),
+    Broken(IntegrityProblem),
 }
 
 impl From<DatabaseFileError> for VerifyError {
@@ -174,7 +174,7 @@ impl From<DatabaseFileError> for VerifyError {
     }
 }
 
-impl fmt::Display for Problem {
+impl fmt::Display for IntegrityProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.seq {
             Some(seq) => write!(f, "record {seq}: {}", self.finding),

@@ -1,9 +1,18 @@
-//! The audit log: every decision, session and act of an operator, sealed and chained, durable before the decision leaves.
+//! The audit log: every decision, session event, administrative act and search, durable before its result leaves.
 //!
-//! Each record is sealed with AES-256-GCM under a data key that is made at each start and wrapped by the key-encryption
-//! key. A record's hash covers the hash of the record before it, and a sealed head names the last record, so that
-//! [`verify`] finds what was altered, taken out, moved or put in, and where. What it cannot find by itself is the whole
-//! database put back to an older state: for that it takes the head that an operator has noted elsewhere.
+//! An [`AuditLog`] appends an [`Event`] and returns once the record is committed. One thread writes all records, many in one
+//! commit. Records cannot be changed without a trace:
+//! - Each record is sealed with AES-256-GCM under a data key. A data key is made at each start and wrapped by the
+//!   [`KeyEncryptionKey`].
+//! - The hash of a record covers the hash of the record before it. A sealed head names the last record.
+//! - A file beside the database names the last acknowledged record, also where SQLite's write-ahead log is lost.
+//!
+//! [`verify`] finds records that were altered, removed, moved or inserted, and names the first. It cannot detect by itself that
+//! the whole database was replaced by an older state: for that, it compares with a [`LogHead`] that an operator has noted
+//! elsewhere.
+//!
+//! The stored form has types of its own, such as [`DecisionRecord`]. Types of other crates are converted into them, so that a
+//! rename elsewhere changes no stored byte; a test holds the bytes of every kind of record.
 
 mod administration;
 mod chain;
@@ -22,11 +31,11 @@ mod store;
 mod verify;
 mod writer;
 
-pub use administration::{Act, AdministrationRecord, Outcome};
+pub use administration::{Act, ActOutcome, AdministrationRecord};
 pub use chain::{HASH_BYTES, Hash};
 pub use decision::{ChallengeRecord, DecisionDetails, DecisionRecord, EffectRecord, ObservedRecord};
-pub use device::{DeviceSeenRecord, DeviceStateRecord};
-pub use errors::{Finding, Problem, StoreError, VerifyError};
+pub use device::{DeviceRecord, DeviceStateRecord};
+pub use errors::{IntegrityFinding, IntegrityProblem, StoreError, VerifyError};
 pub use key::{KeyEncryptionKey, KeyError};
 pub use record::{Event, Record};
 pub use request::{
@@ -35,7 +44,7 @@ pub use request::{
 pub use risk::{RiskModeRecord, RiskRecord, SignalRecord};
 pub use search::{SearchKind, SearchRecord, SearchSummary};
 pub use session::{EndReasonRecord, SessionChange, SessionRecord};
-pub use verify::{Head, Report, find_decision, tail, verify};
+pub use verify::{LogHead, VerificationReport, find_decision, tail, verify};
 pub use writer::{
     AppendError, AuditLog, AuditState, AuditWriter, BATCH_RECORDS_MAX, Commit, OpenError, QUEUE_RECORDS_MAX,
 };

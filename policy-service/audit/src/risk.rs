@@ -4,7 +4,7 @@ use picket_model::decision::Vary;
 use picket_model::risk::{Risk, RiskLevel, SCORE_MAX};
 use serde::{Deserialize, Serialize};
 
-use picket_risk::{Assessment, Country, Factor, Fired, Mode, Signal};
+use picket_risk::{Assessment, Country, DetectedSignal, Factor, RiskMode, Signal};
 
 /// The risk, and every signal that made it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,8 +49,8 @@ impl RiskRecord {
     pub fn assessment(&self) -> Option<Assessment> {
         let level = RiskLevel::ALL.into_iter().find(|level| level.name() == self.level)?;
         let signals = self.signals.iter().map(|recorded| {
-            Some(Fired {
-                signal: Signal::of_name(&recorded.signal)?,
+            Some(DetectedSignal {
+                signal: Signal::from_name(&recorded.signal)?,
                 explanation: recorded.explanation.clone(),
             })
         });
@@ -68,8 +68,8 @@ impl RiskRecord {
             // What was looked at for it is not recorded.
             vary: Vary::EVERYTHING,
             mode: match self.mode {
-                RiskModeRecord::Learning => Mode::Learning,
-                RiskModeRecord::Effective => Mode::Effective,
+                RiskModeRecord::Learning => RiskMode::Learning,
+                RiskModeRecord::Effective => RiskMode::Effective,
             },
         })
     }
@@ -90,8 +90,8 @@ impl From<Assessment> for RiskRecord {
             score,
             level: level.name().to_owned(),
             mode: match mode {
-                Mode::Learning => RiskModeRecord::Learning,
-                Mode::Effective => RiskModeRecord::Effective,
+                RiskMode::Learning => RiskModeRecord::Learning,
+                RiskMode::Effective => RiskModeRecord::Effective,
             },
             factors: factors.iter().map(|factor| factor.name().to_owned()).collect(),
             signals: signals.into_iter().map(SignalRecord::from).collect(),
@@ -100,9 +100,9 @@ impl From<Assessment> for RiskRecord {
     }
 }
 
-impl From<Fired> for SignalRecord {
-    fn from(fired: Fired) -> Self {
-        let Fired { signal, explanation } = fired;
+impl From<DetectedSignal> for SignalRecord {
+    fn from(fired: DetectedSignal) -> Self {
+        let DetectedSignal { signal, explanation } = fired;
         Self {
             signal: signal.name().to_owned(),
             explanation,

@@ -86,7 +86,7 @@ impl Log {
         }
     }
 
-    fn verify(&self) -> Result<Report, VerifyError> {
+    fn verify(&self) -> Result<VerificationReport, VerifyError> {
         verify(&self.database, &key(KEY), None)
     }
 
@@ -95,7 +95,7 @@ impl Log {
         Connection::open(&self.database).unwrap().execute_batch(sql).unwrap();
     }
 
-    fn problem(&self) -> (Option<i64>, Finding) {
+    fn problem(&self) -> (Option<i64>, IntegrityFinding) {
         match self.verify().unwrap_err() {
             VerifyError::Broken(problem) => (problem.seq, problem.finding),
             VerifyError::Store(error) => panic!("{error}"),
@@ -122,7 +122,7 @@ fn ids(records: &[Record]) -> Vec<(u64, i64, String)> {
         .collect()
 }
 
-async fn check(sql: &str, seq: Option<i64>, finding: Finding) {
+async fn check(sql: &str, seq: Option<i64>, finding: IntegrityFinding) {
     let log = Log::with(5).await;
     log.verify().unwrap();
     log.tamper(sql);
@@ -153,51 +153,51 @@ async fn an_empty_log_verifies() {
 #[tokio::test]
 async fn what_was_altered_is_named() {
     let altered = "UPDATE audit_record SET sealed = zeroblob(length(sealed)) WHERE seq = 3";
-    check(altered, Some(3), Finding::HashMismatch).await;
+    check(altered, Some(3), IntegrityFinding::HashMismatch).await;
     check(
         "UPDATE audit_record SET time_us = 9 WHERE seq = 3",
         Some(3),
-        Finding::HashMismatch,
+        IntegrityFinding::HashMismatch,
     )
     .await;
     check(
         "UPDATE audit_record SET hash = zeroblob(32) WHERE seq = 3",
         Some(3),
-        Finding::HashMismatch,
+        IntegrityFinding::HashMismatch,
     )
     .await;
     check(
         "UPDATE audit_record SET hash = zeroblob(31) WHERE seq = 3",
         Some(3),
-        Finding::Malformed,
+        IntegrityFinding::Malformed,
     )
     .await;
     check(
         "UPDATE audit_record SET prev_hash = zeroblob(32) WHERE seq = 3",
         Some(3),
-        Finding::NotLinked,
+        IntegrityFinding::NotLinked,
     )
     .await;
     check(
         "UPDATE audit_record SET key_id = zeroblob(16) WHERE seq = 3",
         Some(3),
-        Finding::HashMismatch,
+        IntegrityFinding::HashMismatch,
     )
     .await;
     check(
         "UPDATE audit_head SET sealed = zeroblob(length(sealed))",
         None,
-        Finding::SealBroken,
+        IntegrityFinding::SealBroken,
     )
     .await;
-    check("DELETE FROM audit_head", None, Finding::HeadMissing).await;
+    check("DELETE FROM audit_head", None, IntegrityFinding::HeadMissing).await;
     check(
         "UPDATE audit_data_key SET wrapped = zeroblob(length(wrapped))",
         None,
-        Finding::KeyRefused,
+        IntegrityFinding::KeyRefused,
     )
     .await;
-    check("DELETE FROM audit_data_key", None, Finding::KeyMissing).await;
+    check("DELETE FROM audit_data_key", None, IntegrityFinding::KeyMissing).await;
 }
 
 #[tokio::test]
@@ -205,51 +205,56 @@ async fn what_was_taken_out_is_named() {
     check(
         "DELETE FROM audit_record WHERE seq = 1",
         Some(1),
-        Finding::Missing { through: 1 },
+        IntegrityFinding::Missing { through: 1 },
     )
     .await;
     check(
         "DELETE FROM audit_record WHERE seq <= 2",
         Some(1),
-        Finding::Missing { through: 2 },
+        IntegrityFinding::Missing { through: 2 },
     )
     .await;
     check(
         "DELETE FROM audit_record WHERE seq IN (3, 4)",
         Some(3),
-        Finding::Missing { through: 4 },
+        IntegrityFinding::Missing { through: 4 },
     )
     .await;
     check(
         "DELETE FROM audit_record WHERE seq >= 4",
         Some(4),
-        Finding::Missing { through: 5 },
+        IntegrityFinding::Missing { through: 5 },
     )
     .await;
-    check("DELETE FROM audit_record", Some(1), Finding::Missing { through: 5 }).await;
+    check(
+        "DELETE FROM audit_record",
+        Some(1),
+        IntegrityFinding::Missing { through: 5 },
+    )
+    .await;
     // Closing the gap shows at the record behind it.
     let closed = "DELETE FROM audit_record WHERE seq = 3; UPDATE audit_record SET seq = seq - 1 WHERE seq > 3";
-    check(closed, Some(3), Finding::NotLinked).await;
+    check(closed, Some(3), IntegrityFinding::NotLinked).await;
 }
 
 #[tokio::test]
 async fn what_was_moved_or_put_in_is_named() {
     let swapped = "UPDATE audit_record SET seq = 99 WHERE seq = 2; UPDATE audit_record SET seq = 2 WHERE seq = 3;
         UPDATE audit_record SET seq = 3 WHERE seq = 99";
-    check(swapped, Some(2), Finding::NotLinked).await;
+    check(swapped, Some(2), IntegrityFinding::NotLinked).await;
     let inserted = "UPDATE audit_record SET seq = 6 WHERE seq = 5; UPDATE audit_record SET seq = 5 WHERE seq = 4;
         UPDATE audit_record SET seq = 4 WHERE seq = 3;
         INSERT INTO audit_record SELECT 3, time_us, prev_hash, key_id, sealed, hash FROM audit_record WHERE seq = 2";
-    check(inserted, Some(3), Finding::NotLinked).await;
+    check(inserted, Some(3), IntegrityFinding::NotLinked).await;
     let behind =
         "INSERT INTO audit_record SELECT 6, time_us, hash, key_id, sealed, hash FROM audit_record WHERE seq = 5";
-    check(behind, Some(6), Finding::HashMismatch).await;
+    check(behind, Some(6), IntegrityFinding::HashMismatch).await;
     let before =
         "INSERT INTO audit_record SELECT 0, time_us, hash, key_id, sealed, hash FROM audit_record WHERE seq = 1";
-    check(before, Some(0), Finding::Malformed).await;
+    check(before, Some(0), IntegrityFinding::Malformed).await;
     let negative =
         "INSERT INTO audit_record SELECT -1, time_us, hash, key_id, sealed, hash FROM audit_record WHERE seq = 1";
-    check(negative, Some(-1), Finding::Malformed).await;
+    check(negative, Some(-1), IntegrityFinding::Malformed).await;
 }
 
 /// A forger who knows the layout can make the hashes fit, but not the seals.
@@ -271,14 +276,14 @@ async fn a_forged_record_with_a_fitting_hash_does_not_open() {
             rusqlite::params![sealed, hash.as_bytes()],
         )
         .unwrap();
-    assert_eq!(log.problem(), (Some(3), Finding::SealBroken));
+    assert_eq!(log.problem(), (Some(3), IntegrityFinding::SealBroken));
 }
 
 #[tokio::test]
 async fn another_key_opens_nothing() {
     let log = Log::with(2).await;
     let refused = |error: VerifyError| match error {
-        VerifyError::Broken(problem) => problem.finding == Finding::KeyRefused,
+        VerifyError::Broken(problem) => problem.finding == IntegrityFinding::KeyRefused,
         VerifyError::Store(_) => false,
     };
     assert!(refused(verify(&log.database, &key(OTHER_KEY), None).unwrap_err()));
@@ -297,7 +302,7 @@ async fn a_noted_head_finds_an_older_copy_and_another_history() {
     std::fs::copy(&log.database, &older).unwrap();
     append(&log.database, 4..=5).await;
     let report = log.verify().unwrap();
-    let noted = Head {
+    let noted = LogHead {
         seq: 5,
         hash: report.head_hash,
     };
@@ -308,9 +313,9 @@ async fn a_noted_head_finds_an_older_copy_and_another_history() {
         Err(VerifyError::Broken(problem)) => (problem.seq, problem.finding),
         other => panic!("{other:?}"),
     };
-    assert_eq!(found(&older), (Some(4), Finding::Missing { through: 5 }));
+    assert_eq!(found(&older), (Some(4), IntegrityFinding::Missing { through: 5 }));
     append(&older, [40, 50]).await;
-    assert_eq!(found(&older), (Some(5), Finding::NotTheNoted));
+    assert_eq!(found(&older), (Some(5), IntegrityFinding::NotTheNoted));
 }
 
 #[tokio::test]

@@ -8,13 +8,13 @@ use super::chain::{End, Hash};
 use super::check::{Keys, acknowledged, assumed_before, broken, check_end, follow, open_head};
 use super::database::{self, rows};
 use super::decision::DecisionRecord;
-use super::errors::{Finding, VerifyError};
+use super::errors::{IntegrityFinding, VerifyError};
 use super::key::KeyEncryptionKey;
 use super::record::{Event, Record};
 
 /// A log that verified.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Report {
+pub struct VerificationReport {
     /// How many records there are.
     pub records: u64,
     /// The number of the first one, 1; `None` where there is none.
@@ -28,7 +28,7 @@ pub struct Report {
 
 /// A head that was noted elsewhere: the log must still hold this record with this hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Head {
+pub struct LogHead {
     /// The record's number; 0 for the empty log.
     pub seq: u64,
     /// Its hash.
@@ -41,7 +41,11 @@ pub struct Head {
 ///
 /// # Errors
 /// The database cannot be read, or the first place where it is not what was written.
-pub fn verify(database: &Path, key: &KeyEncryptionKey, expected_head: Option<Head>) -> Result<Report, VerifyError> {
+pub fn verify(
+    database: &Path,
+    key: &KeyEncryptionKey,
+    expected_head: Option<LogHead>,
+) -> Result<VerificationReport, VerifyError> {
     walk(database, key, expected_head, |_| {})
 }
 
@@ -66,9 +70,9 @@ pub fn find_decision(
 fn walk(
     database: &Path,
     key: &KeyEncryptionKey,
-    expected_head: Option<Head>,
+    expected_head: Option<LogHead>,
     mut each: impl FnMut(Record),
-) -> Result<Report, VerifyError> {
+) -> Result<VerificationReport, VerifyError> {
     database::read(database, |log| {
         // One transaction sees one state, however much is appended meanwhile.
         let snapshot = log.connection.transaction()?;
@@ -81,7 +85,10 @@ fn walk(
             seq: head.seq,
             hash: head.hash,
         });
-        let mut expected = [(noted, Finding::NotTheNoted), (acknowledged, Finding::NotTheHead)];
+        let mut expected = [
+            (noted, IntegrityFinding::NotTheNoted),
+            (acknowledged, IntegrityFinding::NotTheHead),
+        ];
         rows::each_record(&snapshot, |row| {
             let (next, record) = follow(&mut keys, end, row)?;
             end = next;
@@ -97,9 +104,9 @@ fn walk(
         check_end(end, head.end)?;
         let missing = expected.iter().filter_map(|(expected, _)| *expected);
         if let Some(through) = missing.map(|expected| expected.seq).max().filter(|seq| *seq > 0) {
-            return Err(broken(end.seq + 1, Finding::Missing { through }));
+            return Err(broken(end.seq + 1, IntegrityFinding::Missing { through }));
         }
-        Ok(Report {
+        Ok(VerificationReport {
             records: end.seq,
             first_seq: (end.seq > 0).then_some(1),
             last_seq: (end.seq > 0).then_some(end.seq),

@@ -214,11 +214,11 @@ impl ZonedContext {
 
 impl VisibleRisk {
     fn of(assessment: &Assessment, same_for_ms: Option<u64>) -> Self {
-        let counted = assessment.counted();
+        let counted = assessment.effective_risk();
         Self {
             score: counted.map_or(0, |risk| risk.score.into()),
             level: counted.map_or(RiskLevel::Low, |risk| risk.level).name(),
-            signals: assessment.counted_signals().collect(),
+            signals: assessment.effective_signals().collect(),
             country: assessment.country.map(String::from),
             vary: assessment.vary,
             same_for_ms,

@@ -18,9 +18,9 @@ use super::index::{Bucket, Index};
 use super::model::Model;
 use super::needs::Needs;
 use super::roles::NamedRoles;
-use super::source::Place;
+use super::source::SourceLocation;
 use super::{step_up, user_agent};
-use picket_risk::{Assessment, Levels, StatedRisk};
+use picket_risk::{Assessment, HypotheticalRisk, Levels};
 
 /// Policies that were loaded and validated, ready to be evaluated.
 #[derive(Clone)]
@@ -36,7 +36,7 @@ pub(super) struct Loaded {
     pub(super) entities: LoadedEntities,
     pub(super) model: Model,
     /// Where each policy was written.
-    pub(super) places: HashMap<PolicyId, Place>,
+    pub(super) places: HashMap<PolicyId, SourceLocation>,
     pub(super) revision: String,
     pub(super) warnings: Vec<PolicyError>,
     pub(super) roles: NamedRoles,
@@ -57,7 +57,7 @@ impl PolicyEngine {
 
     /// What a service with these policies would have made of a risk that is stated.
     #[must_use]
-    pub fn assessment(&self, stated: &StatedRisk) -> Assessment {
+    pub fn assessment(&self, stated: &HypotheticalRisk) -> Assessment {
         stated.assessment(self.levels)
     }
 

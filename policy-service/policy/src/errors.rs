@@ -79,9 +79,9 @@ pub(super) fn cut(text: &str) -> String {
 
 /// The mistakes found so far.
 #[derive(Default)]
-pub(super) struct Found(Vec<PolicyError>);
+pub(super) struct Mistakes(Vec<PolicyError>);
 
-impl Found {
+impl Mistakes {
     pub(super) fn add(&mut self, file: &Path, line: Option<usize>, message: impl fmt::Display) {
         self.0.push(PolicyError {
             file: file.to_owned(),

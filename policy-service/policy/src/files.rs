@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::errors::{Found, PolicyErrors};
+use super::errors::{Mistakes, PolicyErrors};
 
 /// How many policy files a folder may hold, and how many files of tests.
 pub const FILES_MAX: usize = 1000;
@@ -44,7 +44,7 @@ impl PolicyFiles {
     /// # Errors
     /// What cannot be read, or is over a limit.
     pub fn read(directory: &Path) -> Result<Self, PolicyErrors> {
-        let mut found = Found::default();
+        let mut found = Mistakes::default();
         let mut files = Self::empty(directory);
         files.policies = read_folder(directory, &is_policy_file, &mut found);
         let tests = directory.join(TESTS_FOLDER);
@@ -56,7 +56,7 @@ impl PolicyFiles {
     }
 
     /// Reads a folder without its tests, as far as it can be read.
-    pub(super) fn read_policies(directory: &Path, found: &mut Found) -> Self {
+    pub(super) fn read_policies(directory: &Path, found: &mut Mistakes) -> Self {
         let mut files = Self::empty(directory);
         files.policies = read_folder(directory, &is_policy_file, found);
         files.within_limits(found);
@@ -68,7 +68,7 @@ impl PolicyFiles {
     /// # Errors
     /// A name that is none of these files', is there twice or leads elsewhere, or a limit.
     pub fn of(origin: &Path, files: impl IntoIterator<Item = (String, String)>) -> Result<Self, PolicyErrors> {
-        let mut found = Found::default();
+        let mut found = Mistakes::default();
         let mut taken = Self::empty(origin);
         for (count, (name, text)) in files.into_iter().enumerate() {
             if count >= 2 * FILES_MAX {
@@ -131,7 +131,7 @@ impl PolicyFiles {
 
     /// Whether another one holds the same, wherever it is.
     #[must_use]
-    pub fn holds_the_same(&self, other: &Self) -> bool {
+    pub fn has_same_content(&self, other: &Self) -> bool {
         self.policies == other.policies && self.tests == other.tests
     }
 
@@ -143,7 +143,7 @@ impl PolicyFiles {
         }
     }
 
-    fn within_limits(&self, found: &mut Found) {
+    fn within_limits(&self, found: &mut Mistakes) {
         for (files, what) in [(&self.policies, ""), (&self.tests, " of tests")] {
             if files.len() > FILES_MAX {
                 found.add(&self.origin, None, format!("more than {FILES_MAX} files{what}"));
@@ -196,7 +196,7 @@ pub(crate) fn is_test_file(file: &Path) -> bool {
     extension.is_some_and(|extension| TEST_EXTENSIONS.contains(&extension))
 }
 
-fn read_folder(directory: &Path, is_wanted: &dyn Fn(&str) -> bool, found: &mut Found) -> BTreeMap<String, String> {
+fn read_folder(directory: &Path, is_wanted: &dyn Fn(&str) -> bool, found: &mut Mistakes) -> BTreeMap<String, String> {
     let mut files = BTreeMap::new();
     let entries = match std::fs::read_dir(directory) {
         Ok(entries) => entries,
@@ -323,9 +323,9 @@ mod tests {
             std::fs::write(folder.path().join(name), text).unwrap();
         }
         let read = PolicyFiles::read(folder.path()).unwrap();
-        assert!(read.holds_the_same(&files));
-        let without = PolicyFiles::read_policies(folder.path(), &mut Found::default());
-        assert!(!without.holds_the_same(&files));
+        assert!(read.has_same_content(&files));
+        let without = PolicyFiles::read_policies(folder.path(), &mut Mistakes::default());
+        assert!(!without.has_same_content(&files));
         assert_eq!(without.iter().count(), 3);
     }
 

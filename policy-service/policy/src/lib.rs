@@ -1,8 +1,14 @@
 //! Policies: loading a folder of Cedar policies, and evaluating access requests over them.
 //!
-//! [`load`] reads and validates a folder strictly and gives a [`PolicyEngine`], or every mistake with its line.
-//! [`PolicyEngine::evaluate`] gives an [`Evaluation`] of an access request and an [`EvaluationContext`]; it cannot fail, as any
-//! error is a deny. A [`Tracer`] says the same of each policy, clause by clause.
+//! [`load`] reads and validates a folder strictly. It returns a [`PolicyEngine`], or every mistake with its file and line.
+//! [`PolicyEngine::evaluate`] takes an access request and an [`EvaluationContext`] (time, risk, device) and returns an
+//! [`Evaluation`]. It cannot fail: any error is a deny. An evaluation also says which attributes it depends on (`vary`), for
+//! how long it holds, and with which stronger authentication a denied principal would be permitted.
+//!
+//! A [`Tracer`] reports the result of each policy for a request, clause by clause. [`testing`] runs the tests beside policies.
+//!
+//! Each evaluation reads only what its policies need: an index selects the policies of the request's tenant and route rule, and
+//! their syntax trees name the attributes. The result is the same as that of all policies with all attributes.
 
 mod annotations;
 mod changes;
@@ -13,11 +19,11 @@ mod entities;
 mod errors;
 mod evaluation;
 mod files;
+mod impossible_names;
 mod index;
 mod load;
 mod model;
 mod needs;
-mod occurrence;
 mod roles;
 mod schema;
 mod source;
@@ -38,8 +44,8 @@ pub use jiff::tz::TimeZone;
 pub use load::{load, load_files};
 pub use model::{AMR_MAX, METHODS, PATH_PARAMETERS_MAX, ROLES_MAX, SCOPES_MAX};
 pub use schema::SCHEMA;
-pub use source::Place;
-pub use trace::{Clause, ClauseKind, Outcome, PolicyKind, PolicyTrace, Trace, TraceError, TracedPolicy, Tracer};
+pub use source::SourceLocation;
+pub use trace::{Clause, ClauseKind, ConditionValue, PolicyKind, PolicyTrace, Trace, TraceError, TracedPolicy, Tracer};
 
 #[cfg(test)]
 mod tests;

@@ -12,14 +12,14 @@ use ring::digest;
 use super::annotations::Annotations;
 use super::engine::{Loaded, PolicyEngine};
 use super::entities::LoadedEntities;
-use super::errors::{Found, PolicyErrors, line_at, line_of, message, with_causes};
+use super::errors::{Mistakes, PolicyErrors, line_at, line_of, message, with_causes};
 use super::files::{ENTITIES_FILE, POLICY_EXTENSION, PolicyFiles, SCHEMA_FILE};
+use super::impossible_names::{self, PossibleRequests};
 use super::index::Index;
 use super::model::Model;
-use super::occurrence::{self, Requests};
 use super::roles::NamedRoles;
 use super::schema;
-use super::source::{File, Place};
+use super::source::{File, SourceLocation};
 use picket_risk::Levels;
 
 /// SHA-256 cut to this many hexadecimal digits names a revision.
@@ -34,7 +34,7 @@ const REVISION_DIGITS: usize = 16;
 /// # Errors
 /// Every mistake in the folder, with file and line.
 pub fn load(directory: &Path) -> Result<PolicyEngine, PolicyErrors> {
-    let mut found = Found::default();
+    let mut found = Mistakes::default();
     let files = PolicyFiles::read_policies(directory, &mut found);
     load_into(&files, found)
 }
@@ -44,11 +44,11 @@ pub fn load(directory: &Path) -> Result<PolicyEngine, PolicyErrors> {
 /// # Errors
 /// Every mistake in them, with file and line.
 pub fn load_files(files: &PolicyFiles) -> Result<PolicyEngine, PolicyErrors> {
-    load_into(files, Found::default())
+    load_into(files, Mistakes::default())
 }
 
-fn load_into(files: &PolicyFiles, mut found: Found) -> Result<PolicyEngine, PolicyErrors> {
-    let mut warnings = Found::default();
+fn load_into(files: &PolicyFiles, mut found: Mistakes) -> Result<PolicyEngine, PolicyErrors> {
+    let mut warnings = Mistakes::default();
     let directory = files.origin();
     let files = placed(files, &mut found);
     let own_schema = files.get(SCHEMA_FILE);
@@ -65,7 +65,7 @@ fn load_into(files: &PolicyFiles, mut found: Found) -> Result<PolicyEngine, Poli
     });
     let declared = prepared.iter().flat_map(|(entities, _)| entities.iter());
     let declared: BTreeSet<String> = declared
-        .filter_map(|entity| occurrence::role_name(&entity.uid()))
+        .filter_map(|entity| impossible_names::role_name(&entity.uid()))
         .collect();
     // The index relies on policies that the validator has accepted.
     let prepared = prepared.filter(|_| found.is_empty()).and_then(|(entities, model)| {
@@ -95,7 +95,7 @@ fn load_into(files: &PolicyFiles, mut found: Found) -> Result<PolicyEngine, Poli
     }
 }
 
-fn refused_by<T, E: std::error::Error>(directory: &Path, made: Result<T, E>, found: &mut Found) -> Option<T> {
+fn refused_by<T, E: std::error::Error>(directory: &Path, made: Result<T, E>, found: &mut Mistakes) -> Option<T> {
     made.map_err(|error| found.add(directory, None, with_causes(&error)))
         .ok()
 }
@@ -103,7 +103,7 @@ fn refused_by<T, E: std::error::Error>(directory: &Path, made: Result<T, E>, fou
 /// Contents by file name.
 type Files = BTreeMap<String, File>;
 
-fn placed(files: &PolicyFiles, found: &mut Found) -> Files {
+fn placed(files: &PolicyFiles, found: &mut Mistakes) -> Files {
     let directory = files.origin();
     let place = |(name, text): (&str, &str)| {
         let file = File {
@@ -121,7 +121,7 @@ fn placed(files: &PolicyFiles, found: &mut Found) -> Files {
 }
 
 /// Entities that the service makes from each request; a second one of the same name would contradict it.
-fn load_entities(directory: &Path, files: &Files, schema: &Schema, found: &mut Found) -> Option<Entities> {
+fn load_entities(directory: &Path, files: &Files, schema: &Schema, found: &mut Mistakes) -> Option<Entities> {
     let path = directory.join(ENTITIES_FILE);
     let text = files.get(ENTITIES_FILE).map_or("[]", |file| file.text.as_str());
     let entities = match Entities::from_json_str(text, Some(schema)) {
@@ -157,7 +157,7 @@ struct Origin<'a> {
 }
 
 impl<'a> Policies<'a> {
-    fn parse(files: &'a Files, found: &mut Found) -> Self {
+    fn parse(files: &'a Files, found: &mut Mistakes) -> Self {
         let mut policies = Self {
             set: PolicySet::new(),
             origins: BTreeMap::new(),
@@ -186,7 +186,7 @@ impl<'a> Policies<'a> {
         policies
     }
 
-    fn add_all(&mut self, file: &'a File, set: &PolicySet, found: &mut Found) {
+    fn add_all(&mut self, file: &'a File, set: &PolicySet, found: &mut Mistakes) {
         for template in set.templates() {
             let line = line_of_source(&file.text, &template.to_cedar(), &mut 0);
             found.add(
@@ -220,7 +220,7 @@ impl<'a> Policies<'a> {
         Ok(())
     }
 
-    fn validate(&self, schema: &Schema, found: &mut Found, warnings: &mut Found) {
+    fn validate(&self, schema: &Schema, found: &mut Mistakes, warnings: &mut Mistakes) {
         let result = Validator::new(schema.clone()).validate(&self.set, ValidationMode::Strict);
         for error in result.validation_errors() {
             self.tell(error.policy_id(), error, found);
@@ -231,8 +231,8 @@ impl<'a> Policies<'a> {
     }
 
     /// What is true of no request is not wrong, but hardly meant.
-    fn warn_of_impossible(&self, schema: &Schema, own_schema: Option<&File>, warnings: &mut Found) {
-        let requests = Requests::new(schema, own_schema);
+    fn warn_of_impossible(&self, schema: &Schema, own_schema: Option<&File>, warnings: &mut Mistakes) {
+        let requests = PossibleRequests::new(schema, own_schema);
         for policy in self.set.policies() {
             for impossible in requests.impossible_in(policy) {
                 if let Some(place) = self.place_of(policy.id(), &impossible.name) {
@@ -244,10 +244,10 @@ impl<'a> Policies<'a> {
     }
 
     /// Each role with the place where each policy names it first.
-    fn roles(&self) -> BTreeMap<String, Vec<Place>> {
-        let mut roles: BTreeMap<String, Vec<Place>> = BTreeMap::new();
+    fn roles(&self) -> BTreeMap<String, Vec<SourceLocation>> {
+        let mut roles: BTreeMap<String, Vec<SourceLocation>> = BTreeMap::new();
         for policy in self.set.policies() {
-            for role in occurrence::roles_in(policy) {
+            for role in impossible_names::roles_in(policy) {
                 let place = self.place_of(policy.id(), &format!("{role:?}"));
                 roles.entry(role).or_default().extend(place);
             }
@@ -256,18 +256,18 @@ impl<'a> Policies<'a> {
     }
 
     /// Where a policy has a text first; else where it begins.
-    fn place_of(&self, id: &PolicyId, text: &str) -> Option<Place> {
+    fn place_of(&self, id: &PolicyId, text: &str) -> Option<SourceLocation> {
         let origin = self.origins.get(id)?;
         let mut lines = origin.file.text.lines().skip(origin.line.saturating_sub(1));
         let behind = lines.position(|line| line.contains(text)).unwrap_or(0);
-        Some(Place {
+        Some(SourceLocation {
             file: origin.file.path.clone(),
             line: origin.line.saturating_add(behind),
         })
     }
 
-    fn places(&self) -> HashMap<PolicyId, Place> {
-        let place = |origin: &Origin<'_>| Place {
+    fn places(&self) -> HashMap<PolicyId, SourceLocation> {
+        let place = |origin: &Origin<'_>| SourceLocation {
             file: origin.file.path.clone(),
             line: origin.line,
         };
@@ -275,7 +275,7 @@ impl<'a> Policies<'a> {
         places.collect()
     }
 
-    fn tell(&self, id: &PolicyId, diagnostic: &impl miette::Diagnostic, found: &mut Found) {
+    fn tell(&self, id: &PolicyId, diagnostic: &impl miette::Diagnostic, found: &mut Mistakes) {
         if let Some(origin) = self.origins.get(id) {
             let line = line_of(diagnostic, &origin.file.text).unwrap_or(origin.line);
             found.add(&origin.file.path, Some(line), message(diagnostic));

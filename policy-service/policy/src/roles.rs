@@ -3,16 +3,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::errors::{Found, PolicyError};
-use super::occurrence::{did_you_mean, nearest};
-use super::source::Place;
+use super::errors::{Mistakes, PolicyError};
+use super::impossible_names::{did_you_mean, nearest};
+use super::source::SourceLocation;
 
 /// The roles of a folder.
 pub(super) struct NamedRoles {
     /// Those of `entities.json`.
     pub(super) declared: BTreeSet<String>,
     /// Those of policies, each with its place in each policy.
-    pub(super) in_policies: BTreeMap<String, Vec<Place>>,
+    pub(super) in_policies: BTreeMap<String, Vec<SourceLocation>>,
 }
 
 impl NamedRoles {
@@ -20,7 +20,7 @@ impl NamedRoles {
     /// any role, a role counts that stands in one policy and is a slip away from one in several.
     pub(super) fn warnings(&self, tested: &BTreeSet<String>) -> Vec<PolicyError> {
         let known: BTreeSet<&str> = self.declared.iter().chain(tested).map(String::as_str).collect();
-        let mut found = Found::default();
+        let mut found = Mistakes::default();
         for (role, places) in &self.in_policies {
             if known.contains(role.as_str()) {
                 continue;
@@ -50,7 +50,7 @@ mod tests {
     #[test]
     fn a_role_that_nothing_but_policies_names_is_told_with_the_nearest() {
         let set = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
-        let place = |line| Place {
+        let place = |line| SourceLocation {
             file: "p.cedar".into(),
             line,
         };

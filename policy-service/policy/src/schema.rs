@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use cedar_policy::{Schema, SchemaFragment};
 use serde_json::Value;
 
-use super::errors::{Found, line_of, message, with_causes};
+use super::errors::{Mistakes, line_of, message, with_causes};
 use super::files::SCHEMA_FILE;
 use super::model::Model;
 use super::source::File;
@@ -23,7 +23,7 @@ const HELP: &str = "it does not take what the policy service makes: a folder wit
 const GROUPS: [&str; 4] = ["commonTypes", "entityTypes", "actions", "attributes"];
 
 /// The folder's own schema if it has one, else the service's.
-pub(super) fn load(own: Option<&File>, found: &mut Found, warnings: &mut Found) -> Option<Schema> {
+pub(super) fn load(own: Option<&File>, found: &mut Mistakes, warnings: &mut Mistakes) -> Option<Schema> {
     let shipped;
     let file = match own {
         Some(own) => own,
@@ -53,7 +53,7 @@ pub(super) fn load(own: Option<&File>, found: &mut Found, warnings: &mut Found) 
 }
 
 /// Whether a schema takes what the service makes.
-pub(super) fn check(directory: &Path, own: Option<&File>, schema: &Schema, found: &mut Found) -> Option<Model> {
+pub(super) fn check(directory: &Path, own: Option<&File>, schema: &Schema, found: &mut Mistakes) -> Option<Model> {
     let path = directory.join(SCHEMA_FILE);
     let model = match Model::new() {
         Ok(model) => model,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::errors::{Found, line_at};
+use super::errors::{Mistakes, line_at};
 
 /// A file of policies, or of a schema.
 pub(super) struct File {
@@ -16,7 +16,7 @@ pub(super) struct File {
 
 impl File {
     /// Whether Cedar may parse it: what nests without end would end the process.
-    pub(super) fn is_shallow(&self, is_schema: bool, found: &mut Found) -> bool {
+    pub(super) fn is_shallow(&self, is_schema: bool, found: &mut Mistakes) -> bool {
         match too_deep(&self.text, is_schema) {
             None => true,
             Some((offset, message)) => {
@@ -29,7 +29,7 @@ impl File {
 
 /// Where a policy was written.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub struct Place {
+pub struct SourceLocation {
     /// The file.
     pub file: PathBuf,
     /// The line, counted from 1.

@@ -1,6 +1,7 @@
-//! Tests of policies: requests with what is expected of them, written as YAML beside the policies.
+//! Tests of policies: requests with expected decisions, in YAML files beside the policies.
 //!
-//! They are run by the engine that the service decides with, and tell which policies and conditions none of them tries.
+//! [`run`] evaluates them with the engine that the service decides with, and reports which policies and clauses no test
+//! exercises. A [`Matrix`] is the decision for each principal, method and resource of a list, as a text for review.
 
 mod cases;
 mod coverage;
@@ -10,13 +11,15 @@ mod request;
 mod requests;
 mod run;
 
-pub use cases::{CASES_MAX, Case, CaseFile, Expected, FILES_MAX, read, read_texts};
+pub use cases::{CASES_MAX, Expectation, FILES_MAX, TestCase, TestFile, parse_cases, read_cases};
 pub use coverage::{ConditionCoverage, Coverage, PolicyCoverage};
 pub use document::{DocumentError, DocumentErrors, FILE_BYTES_MAX};
-pub use matrix::{CELLS_MAX, Cell, MATRIX_FILE, Matrix, MatrixReport, Row, Table, Verdict, read_matrix};
-pub use request::{NamedRequest, TimedRequest};
+pub use matrix::{
+    CELLS_MAX, CellDecision, MATRIX_FILE, Matrix, MatrixCell, MatrixReport, MatrixRow, MatrixTable, read_matrix,
+};
+pub use request::{NamedRequest, TestRequest};
 pub use requests::{read_requests, tested_roles};
-pub use run::{CaseReport, FileReport, Mismatch, Report, run};
+pub use run::{CaseReport, FileReport, Mismatch, TestReport, run};
 
 #[cfg(test)]
 mod tests;

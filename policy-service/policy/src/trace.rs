@@ -17,7 +17,7 @@ use super::engine::PolicyEngine;
 use super::errors::{ModelError, line_at, refused, with_causes};
 use super::index::Bucket;
 use super::needs::Needs;
-use super::source::{self, Place};
+use super::source::{self, SourceLocation};
 use super::syntax;
 use parts::{Answers, Parts};
 
@@ -48,7 +48,7 @@ pub struct TracedPolicy {
     pub tenant: Option<String>,
     /// Where it was written.
     #[serde(flatten)]
-    pub place: Place,
+    pub place: SourceLocation,
     /// Its text.
     #[serde(skip)]
     pub text: String,
@@ -88,7 +88,7 @@ pub enum ClauseKind {
 /// The value of a part of a policy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Outcome {
+pub enum ConditionValue {
     /// True.
     True,
     /// False.
@@ -118,11 +118,11 @@ pub struct PolicyTrace {
     /// Whether the engine looks at it, or knows by tenant and route rule that it does not apply.
     pub is_candidate: bool,
     /// Principal, action and resource of its head, and its `@tenant`.
-    pub scope: Outcome,
+    pub scope: ConditionValue,
     /// The value of what is in each clause's braces; `None` where an earlier part has settled the policy.
-    pub clauses: Vec<Option<Outcome>>,
+    pub clauses: Vec<Option<ConditionValue>>,
     /// The policy as a whole: true where it applies.
-    pub whole: Outcome,
+    pub whole: ConditionValue,
 }
 
 /// Why there is no trace: the request cannot be put to Cedar, which is a deny.
@@ -215,7 +215,7 @@ impl Tracer {
         };
         set.add(policy.clone()).map_err(refused("policies"))?;
         let places = &self.engine.loaded.places;
-        let place = places.get(policy.id()).cloned().unwrap_or(Place {
+        let place = places.get(policy.id()).cloned().unwrap_or(SourceLocation {
             file: PathBuf::new(),
             line: 1,
         });
@@ -279,7 +279,7 @@ impl PolicyKind {
     }
 }
 
-impl Outcome {
+impl ConditionValue {
     fn is(&self, value: bool) -> bool {
         match self {
             Self::True => value,
@@ -292,7 +292,7 @@ impl Outcome {
 impl Clause {
     /// Whether a clause whose braces have this value lets its policy apply.
     #[must_use]
-    pub fn holds(&self, outcome: &Outcome) -> bool {
+    pub fn is_satisfied(&self, outcome: &ConditionValue) -> bool {
         match self.kind {
             ClauseKind::When => outcome.is(true),
             ClauseKind::Unless => outcome.is(false),
@@ -307,7 +307,7 @@ fn part(id: &PolicyId, template: Template) -> Result<Policy, ModelError> {
 }
 
 /// The clauses with what was written, or with what Cedar writes for them.
-fn clauses_of(body: &Template, text: &str, place: &Place) -> Vec<Clause> {
+fn clauses_of(body: &Template, text: &str, place: &SourceLocation) -> Vec<Clause> {
     let written = source::clauses(text);
     let is_known = written.len() == body.clauses().len();
     let clause = |(index, clause): (usize, &pst::Clause)| {

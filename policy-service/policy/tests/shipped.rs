@@ -36,7 +36,7 @@ mod shipped {
             let shown = folder.display();
             let engine = picket_policy::load(&folder).unwrap_or_else(|errors| panic!("{errors}"));
             assert_eq!(engine.warnings(), [], "{shown}");
-            let files = testing::read(&folder.join(TESTS_FOLDER)).unwrap_or_else(|errors| panic!("{errors}"));
+            let files = testing::read_cases(&folder.join(TESTS_FOLDER)).unwrap_or_else(|errors| panic!("{errors}"));
             let report = testing::run(&engine, &files).unwrap();
             let failed: Vec<_> = report
                 .files

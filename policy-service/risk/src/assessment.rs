@@ -24,7 +24,7 @@ macro_rules! signals {
 
             /// The one of this name.
             #[must_use]
-            pub fn of_name(name: &str) -> Option<Self> {
+            pub fn from_name(name: &str) -> Option<Self> {
                 Self::ALL.iter().copied().find(|signal| signal.name() == name)
             }
 
@@ -100,7 +100,7 @@ pub enum SignalKind {
 
 /// A signal, and in words and figures why it is there. It quotes no header and no token.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fired {
+pub struct DetectedSignal {
     /// What is unusual.
     pub signal: Signal,
     /// Why.
@@ -109,7 +109,7 @@ pub struct Fired {
 
 /// Whether scores count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
+pub enum RiskMode {
     /// Scores are recorded, and nothing is decided by them: for as long as baselines are learnt.
     Learning,
     /// Policies see the score, and validity shrinks with it.
@@ -124,30 +124,30 @@ pub struct Assessment {
     /// What the principal has to prove itself with at that level.
     pub factors: &'static [Factor],
     /// Every signal, in the order of [`Signal::ALL`].
-    pub signals: Vec<Fired>,
+    pub signals: Vec<DetectedSignal>,
     /// Where the request comes from, where locations are looked at and a database knows it. It is no part of the score.
     pub country: Option<Country>,
     /// What of the request was looked at besides route rule, token and what is remembered.
     pub vary: Vary,
     /// Whether it counts.
-    pub mode: Mode,
+    pub mode: RiskMode,
 }
 
 impl Assessment {
     /// The risk that decides; `None` while it is only learnt.
     #[must_use]
-    pub fn counted(&self) -> Option<Risk> {
+    pub fn effective_risk(&self) -> Option<Risk> {
         match self.mode {
-            Mode::Effective => Some(self.risk),
-            Mode::Learning => None,
+            RiskMode::Effective => Some(self.risk),
+            RiskMode::Learning => None,
         }
     }
 
     /// The names of the signals that count, for policies.
-    pub fn counted_signals(&self) -> impl Iterator<Item = &'static str> {
+    pub fn effective_signals(&self) -> impl Iterator<Item = &'static str> {
         let counted = match self.mode {
-            Mode::Effective => self.signals.as_slice(),
-            Mode::Learning => &[],
+            RiskMode::Effective => self.signals.as_slice(),
+            RiskMode::Learning => &[],
         };
         counted.iter().map(|fired| fired.signal.name())
     }

@@ -4,8 +4,8 @@ use std::collections::HashSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::assessment::{Fired, Signal};
-use super::facts::Facts;
+use super::assessment::{DetectedSignal, Signal};
+use super::facts::RequestFacts;
 use super::places::Place;
 use super::recent::Recent;
 use super::settings::AuthenticationSettings;
@@ -79,7 +79,7 @@ impl Failures {
     }
 
     /// What there is too much of.
-    pub(super) fn signal(&self, settings: &AuthenticationSettings, facts: &Facts) -> Option<Fired> {
+    pub(super) fn signal(&self, settings: &AuthenticationSettings, facts: &RequestFacts) -> Option<DetectedSignal> {
         let now_s = facts.now_s;
         let window_s = settings.window_s;
         let is_recent = |at_s: u32| now_s.saturating_sub(at_s) < window_s;
@@ -108,7 +108,7 @@ impl Failures {
         } else {
             return None;
         };
-        Some(Fired {
+        Some(DetectedSignal {
             signal: Signal::FailedAuthentications,
             explanation,
         })

@@ -6,15 +6,15 @@ use serde::{Deserialize, Serialize};
 use super::assessment::{Assessment, Signal};
 use super::authentication::Failures;
 use super::dynamics::Dynamics;
-use super::facts::Facts;
+use super::facts::RequestFacts;
 use super::hours::Hours;
 use super::keys::Fingerprint;
 use super::places::{Coordinates, Place};
 use super::rate::Rate;
 use super::recent::Recent;
-use super::seen::{Seen, Standing, Windows};
 use super::settings::RiskSettings;
 use super::sharing::Tokens;
+use super::sightings::{KeyOrigin, Sightings, Windows};
 
 /// How many places are remembered: home, work, the phone's networks, and some travel.
 pub const PLACES_MAX: usize = 16;
@@ -35,10 +35,10 @@ pub const HISTORY_MAX: usize = 16;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Baseline {
-    pub(super) places: Seen<Place, PLACES_MAX>,
-    pub(super) devices: Seen<Fingerprint, DEVICES_MAX>,
-    pub(super) methods: Seen<u8, METHODS_MAX>,
-    pub(super) route_rules: Seen<Fingerprint, ROUTE_RULES_MAX>,
+    pub(super) places: Sightings<Place, PLACES_MAX>,
+    pub(super) devices: Sightings<Fingerprint, DEVICES_MAX>,
+    pub(super) methods: Sightings<u8, METHODS_MAX>,
+    pub(super) route_rules: Sightings<Fingerprint, ROUTE_RULES_MAX>,
     pub(super) sessions: Recent<Session, SESSIONS_MAX>,
     pub(super) hours: Hours,
     pub(super) rate: Rate,
@@ -47,7 +47,7 @@ pub struct Baseline {
     /// When the last requests were denied, in seconds since the epoch.
     pub(super) denials: Recent<u32, DENIALS_MAX>,
     pub(super) position: Option<Position>,
-    pub(super) history: Recent<Past, HISTORY_MAX>,
+    pub(super) history: Recent<AssessmentPeriod, HISTORY_MAX>,
     /// Absent in files of version 1, as are those below.
     #[serde(default)]
     pub(super) failures: Failures,
@@ -74,7 +74,7 @@ pub(super) struct Position {
 
 /// Assessments in a row that said the same.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Past {
+pub struct AssessmentPeriod {
     /// When the first of them was made, in seconds since the epoch.
     pub first_s: u32,
     /// When the last of them was.
@@ -106,7 +106,7 @@ mod level {
     }
 }
 
-impl Past {
+impl AssessmentPeriod {
     fn is_like(&self, assessment: &Assessment) -> bool {
         (self.score, self.level, self.signals) == (assessment.risk.score, assessment.risk.level, assessment.bits())
     }
@@ -123,21 +123,21 @@ impl Past {
 
 impl Baseline {
     /// Takes note of a request that was permitted: it becomes part of what is usual.
-    pub(super) fn learn_permitted(&mut self, settings: &RiskSettings, facts: &Facts) {
+    pub(super) fn learn_permitted(&mut self, settings: &RiskSettings, facts: &RequestFacts) {
         let now_s = facts.now_s;
         let windows = |settles_after_s| Windows {
             settles_after_s,
             remembered_for_s: settings.remembered_for_s,
         };
         let first_of_all = |is_empty| match is_empty {
-            true => Standing::Own,
-            false => Standing::New,
+            true => KeyOrigin::Own,
+            false => KeyOrigin::New,
         };
         if let Some(location) = &settings.location {
             if let Some(place) = facts.place {
-                let standing = first_of_all(self.places.is_empty());
+                let origin = first_of_all(self.places.is_empty());
                 self.places
-                    .see(place, standing, now_s, windows(location.settles_after_s));
+                    .record(place, origin, now_s, windows(location.settles_after_s));
             }
             if let Some(coordinates) = facts.coordinates {
                 self.position = Some(Position {
@@ -147,25 +147,25 @@ impl Baseline {
             }
         }
         if let Some(device) = &settings.device {
-            let standing = first_of_all(self.devices.is_empty());
+            let origin = first_of_all(self.devices.is_empty());
             self.devices
-                .see(facts.device, standing, now_s, windows(device.settles_after_s));
+                .record(facts.device, origin, now_s, windows(device.settles_after_s));
             self.see_session(facts);
         }
         if let Some(time) = &settings.time {
             self.hours.learn(now_s, time);
         }
         if let Some(behaviour) = &settings.behaviour {
-            let standing = first_of_all(self.permits < behaviour.observations_min);
+            let origin = first_of_all(self.permits < behaviour.observations_min);
             let windows = windows(behaviour.settles_after_s);
-            self.methods.see(facts.method, standing, now_s, windows);
-            self.route_rules.see(facts.route_rule, standing, now_s, windows);
+            self.methods.record(facts.method, origin, now_s, windows);
+            self.route_rules.record(facts.route_rule, origin, now_s, windows);
         }
         self.permits = self.permits.saturating_add(1);
     }
 
     /// Takes note of a request whatever became of it.
-    pub(super) fn learn_any(&mut self, settings: &RiskSettings, facts: &Facts, assessment: &Assessment) {
+    pub(super) fn learn_any(&mut self, settings: &RiskSettings, facts: &RequestFacts, assessment: &Assessment) {
         if let Some(behaviour) = &settings.behaviour {
             self.rate.learn(facts.now_s, behaviour);
         }
@@ -177,7 +177,7 @@ impl Baseline {
                 past.last_s = facts.now_s;
                 past.requests = past.requests.saturating_add(1);
             }
-            Some(_) | None => self.history.push(Past {
+            Some(_) | None => self.history.push(AssessmentPeriod {
                 first_s: facts.now_s,
                 last_s: facts.now_s,
                 requests: 1,
@@ -189,7 +189,7 @@ impl Baseline {
     }
 
     /// The device that a session keeps is the one that it began with.
-    fn see_session(&mut self, facts: &Facts) {
+    fn see_session(&mut self, facts: &RequestFacts) {
         let Some(id) = facts.session else {
             return;
         };
@@ -232,8 +232,8 @@ impl Baseline {
         self.hours.shares()
     }
 
-    /// Past assessments, the oldest first.
-    pub fn history(&self) -> impl DoubleEndedIterator<Item = &Past> {
+    /// AssessmentPeriod assessments, the oldest first.
+    pub fn history(&self) -> impl DoubleEndedIterator<Item = &AssessmentPeriod> {
         self.history.iter()
     }
 }

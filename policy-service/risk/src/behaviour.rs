@@ -1,17 +1,17 @@
 //! What a request does, how often its principal makes one, and when.
 
-use super::assessment::{Fired, Signal};
+use super::assessment::{DetectedSignal, Signal};
 use super::baseline::Baseline;
-use super::facts::Facts;
-use super::seen::{Novelty, Windows};
+use super::facts::RequestFacts;
 use super::settings::{BehaviourSettings, RiskSettings, TimeSettings};
+use super::sightings::{Novelty, Windows};
 
 pub(super) fn signals(
     settings: &RiskSettings,
     behaviour: &BehaviourSettings,
     baseline: &Baseline,
-    facts: &Facts,
-) -> impl Iterator<Item = Fired> {
+    facts: &RequestFacts,
+) -> impl Iterator<Item = DetectedSignal> {
     let windows = Windows {
         settles_after_s: behaviour.settles_after_s,
         remembered_for_s: settings.remembered_for_s,
@@ -25,7 +25,7 @@ pub(super) fn signals(
             Some(Novelty::First) => format!("{what} in {} permitted requests", baseline.permits),
             Some(Novelty::Recent(age_s)) => format!("{what} until {age_s} s ago"),
         };
-        Some(Fired { signal, explanation })
+        Some(DetectedSignal { signal, explanation })
     };
     let method = new(
         Signal::NewMethod,
@@ -47,9 +47,9 @@ pub(super) fn signals(
     .flatten()
 }
 
-fn unusual_rate(settings: &BehaviourSettings, baseline: &Baseline, facts: &Facts) -> Option<Fired> {
+fn unusual_rate(settings: &BehaviourSettings, baseline: &Baseline, facts: &RequestFacts) -> Option<DetectedSignal> {
     let excess = baseline.rate.excess(facts.now_s, settings)?;
-    Some(Fired {
+    Some(DetectedSignal {
         signal: Signal::UnusualRate,
         explanation: format!(
             "{} requests in this window of {} s; usual are {:.1} ± {:.1}, and at most {} deviations above",
@@ -58,23 +58,27 @@ fn unusual_rate(settings: &BehaviourSettings, baseline: &Baseline, facts: &Facts
     })
 }
 
-fn denial_burst(settings: &BehaviourSettings, baseline: &Baseline, facts: &Facts) -> Option<Fired> {
+fn denial_burst(settings: &BehaviourSettings, baseline: &Baseline, facts: &RequestFacts) -> Option<DetectedSignal> {
     let is_recent = |at_s: &&u32| facts.now_s.saturating_sub(**at_s) < settings.denials_window_s;
     let denials = baseline.denials.iter().filter(is_recent).count();
     let is_burst = u32::try_from(denials).is_ok_and(|denials| denials >= settings.denials_min.max(1));
-    is_burst.then(|| Fired {
+    is_burst.then(|| DetectedSignal {
         signal: Signal::DenialBurst,
         explanation: format!("{denials} denials in the last {} s", settings.denials_window_s),
     })
 }
 
 /// The principal's own hours.
-pub(super) fn unusual_time(settings: &TimeSettings, baseline: &Baseline, facts: &Facts) -> Option<Fired> {
+pub(super) fn unusual_time(
+    settings: &TimeSettings,
+    baseline: &Baseline,
+    facts: &RequestFacts,
+) -> Option<DetectedSignal> {
     let share = baseline.hours.share(facts.now_s, settings);
     let percent = share.share * 100.0;
     let is_unusual =
         share.observations >= f64::from(settings.observations_min) && percent < f64::from(settings.share_min_percent);
-    is_unusual.then(|| Fired {
+    is_unusual.then(|| DetectedSignal {
         signal: Signal::UnusualTime,
         explanation: format!(
             "{percent:.1} % of the principal's hours are within one of {:02}:00 UTC, after {:.0} observations; usual are {} %",

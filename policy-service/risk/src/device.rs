@@ -1,17 +1,17 @@
 //! What a request was made with: the device that its sender has proved to have, or else user agent and peer.
 
-use super::assessment::{Fired, Signal};
+use super::assessment::{DetectedSignal, Signal};
 use super::baseline::Baseline;
-use super::facts::Facts;
-use super::seen::{Novelty, Windows};
+use super::facts::RequestFacts;
 use super::settings::{Compliance, DeviceSettings, RiskSettings};
+use super::sightings::{Novelty, Windows};
 
 pub(super) fn signals(
     settings: &RiskSettings,
     device: &DeviceSettings,
     baseline: &Baseline,
-    facts: &Facts,
-) -> impl Iterator<Item = Fired> {
+    facts: &RequestFacts,
+) -> impl Iterator<Item = DetectedSignal> {
     let windows = Windows {
         settles_after_s: device.settles_after_s,
         remembered_for_s: settings.remembered_for_s,
@@ -21,7 +21,7 @@ pub(super) fn signals(
         .chain(changed_device(baseline, facts))
 }
 
-fn new_device(windows: Windows, baseline: &Baseline, facts: &Facts) -> Option<Fired> {
+fn new_device(windows: Windows, baseline: &Baseline, facts: &RequestFacts) -> Option<DetectedSignal> {
     if baseline.devices.is_empty() {
         return None;
     }
@@ -39,25 +39,25 @@ fn new_device(windows: Windows, baseline: &Baseline, facts: &Facts) -> Option<Fi
             windows.settles_after_s
         ),
     };
-    Some(Fired {
+    Some(DetectedSignal {
         signal: Signal::NewDevice,
         explanation,
     })
 }
 
-fn known_by(facts: &Facts) -> &'static str {
-    match facts.standing {
+fn known_by(facts: &RequestFacts) -> &'static str {
+    match facts.trust {
         Some(_) => "enrolled",
         None => "user agent and peer",
     }
 }
 
 /// What a known device is, whoever uses it.
-pub(super) fn standing(settings: &DeviceSettings, facts: &Facts) -> impl Iterator<Item = Fired> {
-    let known = facts.standing;
+pub(super) fn trust_signals(settings: &DeviceSettings, facts: &RequestFacts) -> impl Iterator<Item = DetectedSignal> {
+    let known = facts.trust;
     let low = known
         .filter(|known| known.trust_score < settings.trust_score_min)
-        .map(|known| Fired {
+        .map(|known| DetectedSignal {
             signal: Signal::LowDeviceTrust,
             explanation: format!(
                 "the device's trust score is {}, and {} is the least that is usual",
@@ -66,7 +66,7 @@ pub(super) fn standing(settings: &DeviceSettings, facts: &Facts) -> impl Iterato
         });
     let noncompliant = known
         .filter(|known| !known.is_compliant && settings.compliance == Compliance::Counts)
-        .map(|known| Fired {
+        .map(|known| DetectedSignal {
             signal: Signal::NoncompliantDevice,
             explanation: format!(
                 "the device is not all that devices have to be; its trust score is {}",
@@ -76,10 +76,10 @@ pub(super) fn standing(settings: &DeviceSettings, facts: &Facts) -> impl Iterato
     low.into_iter().chain(noncompliant)
 }
 
-fn changed_device(baseline: &Baseline, facts: &Facts) -> Option<Fired> {
+fn changed_device(baseline: &Baseline, facts: &RequestFacts) -> Option<DetectedSignal> {
     let id = facts.session?;
     let session = baseline.sessions.iter().find(|session| session.id == id)?;
-    (session.device != facts.device).then(|| Fired {
+    (session.device != facts.device).then(|| DetectedSignal {
         signal: Signal::ChangedDevice,
         explanation: format!(
             "the session began with device {}, and the request comes from {}",

@@ -5,8 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::assessment::{Fired, Signal};
-use super::facts::Facts;
+use super::assessment::{DetectedSignal, Signal};
+use super::facts::RequestFacts;
 use super::keys::Fingerprint;
 use super::numbers::Finite;
 use super::recent::Recent;
@@ -81,9 +81,9 @@ impl Measure {
 
 /// What a client has measured; each measure is there or not.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Measured([Option<Finite>; Measure::ALL.len()]);
+pub struct Measurements([Option<Finite>; Measure::ALL.len()]);
 
-impl Measured {
+impl Measurements {
     /// The same with one measure more. `None`: no client measures that.
     #[must_use]
     pub fn with(mut self, measure: Measure, value: f64) -> Option<Self> {
@@ -149,7 +149,7 @@ struct Off {
 /// What a session's report comes to.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Anomaly {
-    pub(super) fired: Fired,
+    pub(super) fired: DetectedSignal,
     /// Whether it is so large that the principal is to be challenged.
     pub(super) is_to_be_challenged: bool,
 }
@@ -161,7 +161,7 @@ impl Dynamics {
         settings: &DynamicsSettings,
         session: Fingerprint,
         at_s: u32,
-        measured: Measured,
+        measured: Measurements,
     ) -> u32 {
         let mut report = Report {
             session,
@@ -193,13 +193,13 @@ impl Dynamics {
         score
     }
 
-    pub(super) fn anomaly(&self, settings: &DynamicsSettings, facts: &Facts) -> Option<Anomaly> {
+    pub(super) fn anomaly(&self, settings: &DynamicsSettings, facts: &RequestFacts) -> Option<Anomaly> {
         let session = facts.session?;
         let report = self.reports.iter().find(|report| report.session == session)?;
         let age_s = facts.now_s.saturating_sub(report.at_s);
         let score = report.score(settings);
         (age_s < settings.window_s && score > settings.anomaly_above).then(|| Anomaly {
-            fired: Fired {
+            fired: DetectedSignal {
                 signal: Signal::UnusualDynamics,
                 explanation: report.explanation(settings, score, age_s),
             },

@@ -7,24 +7,24 @@ use std::sync::Arc;
 use lru::LruCache;
 use picket_model::risk::{Risk, SCORE_MAX};
 
-use super::assessment::{Assessment, Fired, Signal, SignalKind};
+use super::assessment::{Assessment, DetectedSignal, Signal, SignalKind};
 use super::authentication::{AuthenticationOutcome, AuthenticationReport, Failures};
 use super::baseline::Baseline;
-use super::dynamics::Measured;
+use super::dynamics::Measurements;
 use super::factors::Factor;
-use super::facts::Facts;
+use super::facts::RequestFacts;
 use super::keys::{PrincipalKey, SessionKey};
 use super::places::Country;
 use super::settings::RiskSettings;
-use super::threats::Listing;
+use super::threats::ThreatListMatch;
 use super::{behaviour, device, location};
 
 /// For each so many principals there is a place for one that only reports name.
 const PRINCIPALS_PER_STRANGER: usize = 16;
 
-/// What became of a request.
+/// The outcome of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum RequestOutcome {
     /// It went on.
     Permitted,
     /// It may come back with a stronger authentication; nobody is suspected for being asked.
@@ -37,15 +37,15 @@ pub enum Outcome {
     Closed,
 }
 
-/// What became of a report.
+/// How a report about a principal was used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Noted {
-    /// The principal has a baseline, of which it is a part now.
-    Baseline,
-    /// No request of the principal was seen yet; it is kept for a while.
-    Aside,
-    /// It is of no use.
-    Dropped,
+pub enum ReportOutcome {
+    /// Added to the principal's baseline.
+    Learned,
+    /// Kept for a while: the principal has made no request yet.
+    KeptAside,
+    /// Without effect.
+    Ignored,
 }
 
 /// The baselines of a bounded number of principals, and the rules over them. The same requests in the same order give the
@@ -71,9 +71,9 @@ impl RiskEngine {
 
     /// Says how risky a request is. It changes nothing: what became of the request is told to [`Self::learn`].
     #[must_use]
-    pub fn assess(&self, facts: &Facts, listing: Option<&Listing<'_>>) -> Assessment {
+    pub fn assess(&self, facts: &RequestFacts, listing: Option<&ThreatListMatch<'_>>) -> Assessment {
         let settings = &self.settings;
-        let mut found: Vec<Fired> = Vec::new();
+        let mut found: Vec<DetectedSignal> = Vec::new();
         let mut score_min = 0;
         // Of nobody there is nothing to compare with, and whoever is not known yet has nothing unusual.
         if let Some(baseline) = facts.principal.and_then(|principal| self.baselines.peek(&principal)) {
@@ -104,13 +104,13 @@ impl RiskEngine {
             }
         }
         if let Some(device) = &settings.device {
-            found.extend(device::standing(device, facts));
+            found.extend(device::trust_signals(device, facts));
         }
         if let (Some(authentication), Some(failures)) = (&settings.authentication, self.failures(facts.principal)) {
             found.extend(failures.signal(authentication, facts));
         }
         if settings.threat_list.is_some() {
-            found.extend(listing.map(|listing| Fired {
+            found.extend(listing.map(|listing| DetectedSignal {
                 signal: Signal::ListedAddress,
                 explanation: listing.explanation(facts.now_s),
             }));
@@ -122,7 +122,7 @@ impl RiskEngine {
 
     /// Takes note of a request that was assessed. What was not permitted teaches only how often the principal asks, and is
     /// refused.
-    pub fn learn(&mut self, facts: &Facts, assessment: &Assessment, outcome: Outcome) {
+    pub fn learn(&mut self, facts: &RequestFacts, assessment: &Assessment, outcome: RequestOutcome) {
         let Some(principal) = facts.principal else {
             return;
         };
@@ -133,27 +133,27 @@ impl RiskEngine {
         });
         baseline.learn_any(&self.settings, facts, assessment);
         match outcome {
-            Outcome::Permitted => baseline.learn_permitted(&self.settings, facts),
-            Outcome::Challenged => baseline.failures.challenged(facts.now_s),
-            Outcome::Denied => baseline.denials.push(facts.now_s),
-            Outcome::SessionRefused => baseline.failures.refused(facts.now_s, facts.place),
-            Outcome::Closed => {}
+            RequestOutcome::Permitted => baseline.learn_permitted(&self.settings, facts),
+            RequestOutcome::Challenged => baseline.failures.challenged(facts.now_s),
+            RequestOutcome::Denied => baseline.denials.push(facts.now_s),
+            RequestOutcome::SessionRefused => baseline.failures.refused(facts.now_s, facts.place),
+            RequestOutcome::Closed => {}
         }
     }
 
     /// Takes note of an authentication elsewhere. It makes no principal the most recently seen one.
-    pub fn report_authentication(&mut self, principal: PrincipalKey, report: &AuthenticationReport) -> Noted {
+    pub fn report_authentication(&mut self, principal: PrincipalKey, report: &AuthenticationReport) -> ReportOutcome {
         if let Some(baseline) = self.baselines.peek_mut(&principal) {
             baseline.failures.report(report);
-            return Noted::Baseline;
+            return ReportOutcome::Learned;
         }
         match report.outcome {
-            AuthenticationOutcome::Succeeded => Noted::Dropped,
+            AuthenticationOutcome::Succeeded => ReportOutcome::Ignored,
             AuthenticationOutcome::Failed => {
                 self.strangers
                     .get_or_insert_mut(principal, Failures::default)
                     .report(report);
-                Noted::Aside
+                ReportOutcome::KeptAside
             }
         }
     }
@@ -165,7 +165,7 @@ impl RiskEngine {
         principal: PrincipalKey,
         session: SessionKey,
         at_s: u32,
-        measured: Measured,
+        measured: Measurements,
     ) -> Option<u32> {
         let settings = self.settings.dynamics.as_ref()?;
         let baseline = self.baselines.peek_mut(&principal)?;
@@ -213,7 +213,7 @@ impl RiskEngine {
 /// Adds up the weights of the kinds of signals; the score is no less than `score_min`.
 fn assessment_of(
     settings: &RiskSettings,
-    mut signals: Vec<Fired>,
+    mut signals: Vec<DetectedSignal>,
     score_min: u8,
     country: Option<Country>,
 ) -> Assessment {

@@ -8,23 +8,23 @@ use picket_model::spiffe::SpiffeId;
 use picket_model::time::Timestamp;
 
 use super::keys::{Fingerprint, PrincipalKey, SessionKey, SessionName};
-use super::places::{Address, Coordinates, Place};
+use super::places::{AddressInfo, Coordinates, Place};
 
 /// The methods that are told apart; all others are one. Clients make up as many as they like.
 const METHODS: [&str; 7] = ["GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"];
 
 /// A device that its sender has proved to have, where devices are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct KnownDevice<'a> {
+pub struct ProvenDevice<'a> {
     /// Its name.
     pub id: &'a str,
     /// What is known of it.
-    pub standing: Standing,
+    pub trust: DeviceTrust,
 }
 
 /// What is known of a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Standing {
+pub struct DeviceTrust {
     /// 0 to 100; falls with the age of what was reported of it.
     pub trust_score: u8,
     /// Whether it is all that is asked for.
@@ -33,7 +33,7 @@ pub struct Standing {
 
 /// Everything that an assessment looks at, besides what is remembered.
 #[derive(Clone, Debug)]
-pub struct Facts {
+pub struct RequestFacts {
     /// Seconds since the epoch; enough until 2106.
     pub(super) now_s: u32,
     /// `None`: nobody, of whom nothing can be learnt.
@@ -44,7 +44,7 @@ pub struct Facts {
     /// The device by its name where one is known, else user agent and peer.
     pub(super) device: Fingerprint,
     /// What is known of it.
-    pub(super) standing: Option<Standing>,
+    pub(super) trust: Option<DeviceTrust>,
     /// The session, or the token where it names none.
     pub(super) session: Option<Fingerprint>,
     /// The token, or the session where it has no id.
@@ -58,10 +58,10 @@ pub struct Facts {
     pub(super) method_shown: String,
 }
 
-impl Facts {
+impl RequestFacts {
     /// What a request shows, with what is known about its address.
     #[must_use]
-    pub fn new(request: &AccessRequest, address: Address, now: Timestamp) -> Self {
+    pub fn new(request: &AccessRequest, address: AddressInfo, now: Timestamp) -> Self {
         let principal = request.principal.as_ref();
         let named = |name: fn(&Principal) -> Option<SessionName<'_>>| {
             let principal = principal?;
@@ -78,7 +78,7 @@ impl Facts {
             address: source,
             place: Place::of(source, address),
             coordinates: address.coordinates,
-            standing: None,
+            trust: None,
             device: Fingerprint::of("device", &[request.context.user_agent_prefix(), peer]),
             session,
             token,
@@ -95,13 +95,13 @@ impl Facts {
 
     /// The same with the device that the request is known to come from.
     #[must_use]
-    pub fn from_device(self, device: Option<KnownDevice<'_>>) -> Self {
+    pub fn from_device(self, device: Option<ProvenDevice<'_>>) -> Self {
         let Some(known) = device else {
             return self;
         };
         Self {
             device: Fingerprint::of("known device", &[Some(known.id)]),
-            standing: Some(known.standing),
+            trust: Some(known.trust),
             ..self
         }
     }

@@ -10,7 +10,7 @@ use super::numbers::Finite;
 
 /// What is known about an address, mostly from a database.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Address {
+pub struct AddressInfo {
     /// The country.
     pub country: Option<Country>,
     /// The number of the autonomous system.
@@ -55,7 +55,7 @@ impl Place {
 
     /// Where an address is, as finely as locations are compared; `None` where there is none.
     #[must_use]
-    pub fn of(source: Option<IpAddr>, known: Address) -> Option<Self> {
+    pub fn of(source: Option<IpAddr>, known: AddressInfo) -> Option<Self> {
         if known.country.is_some() || known.autonomous_system.is_some() {
             return Some(Self::Known(known.country, known.autonomous_system));
         }

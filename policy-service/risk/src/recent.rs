@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-use super::seen::TooMany;
+use super::sightings::TooMany;
 
 /// At most `MAX`, the oldest first.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -3,7 +3,7 @@
 use picket_model::decision::{Attribute, Vary};
 use picket_model::risk::RiskLevel;
 
-use super::assessment::{Mode, SignalKind};
+use super::assessment::{RiskMode, SignalKind};
 use super::factors::FactorSettings;
 
 const SECONDS_PER_DAY: u32 = 24 * 60 * 60;
@@ -12,7 +12,7 @@ const SECONDS_PER_DAY: u32 = 24 * 60 * 60;
 #[derive(Clone, Debug, PartialEq)]
 pub struct RiskSettings {
     /// Whether scores count.
-    pub mode: Mode,
+    pub mode: RiskMode,
     /// Where the levels begin.
     pub levels: Levels,
     /// How long an answer may be repeated at each level.
@@ -197,7 +197,7 @@ impl RiskSettings {
     #[must_use]
     pub fn defaults() -> Self {
         Self {
-            mode: Mode::Effective,
+            mode: RiskMode::Effective,
             levels: Levels::DEFAULT,
             valid_for_ms: ValidForMs::DEFAULT,
             principals_max: 100_000,

@@ -2,35 +2,35 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::assessment::{Fired, Signal};
-use super::facts::Facts;
+use super::assessment::{DetectedSignal, Signal};
+use super::facts::RequestFacts;
 use super::keys::Fingerprint;
 use super::places::Place;
 use super::recent::Recent;
 use super::settings::TokenSettings;
 
 /// How many tokens of a principal are watched at once: those used last.
-pub const TOKENS_MAX: usize = 4;
+pub const WATCHED_TOKENS_MAX: usize = 4;
 /// How many peers and how many locations of a token are remembered. More than that many can be asked for by nobody.
-pub const HANDS_MAX: usize = 8;
+pub const TOKEN_SOURCES_MAX: usize = 8;
 
 /// The tokens that a principal has used last.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub(super) struct Tokens(Recent<Token, TOKENS_MAX>);
+pub(super) struct Tokens(Recent<Token, WATCHED_TOKENS_MAX>);
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Token {
     id: Fingerprint,
     /// With when each was last seen.
-    peers: Recent<(Fingerprint, u32), HANDS_MAX>,
-    places: Recent<(Place, u32), HANDS_MAX>,
+    peers: Recent<(Fingerprint, u32), TOKEN_SOURCES_MAX>,
+    places: Recent<(Place, u32), TOKEN_SOURCES_MAX>,
 }
 
 impl Tokens {
     /// Takes note of a request, whatever became of it: who is refused has the token all the same.
-    pub(super) fn see(&mut self, facts: &Facts) {
+    pub(super) fn see(&mut self, facts: &RequestFacts) {
         let Some(id) = facts.token else {
             return;
         };
@@ -48,7 +48,7 @@ impl Tokens {
         self.0.push(token);
     }
 
-    pub(super) fn signal(&self, settings: &TokenSettings, facts: &Facts) -> Option<Fired> {
+    pub(super) fn signal(&self, settings: &TokenSettings, facts: &RequestFacts) -> Option<DetectedSignal> {
         let token = self.0.iter().find(|token| Some(token.id) == facts.token)?;
         let peers = count(&token.peers, facts.peer, facts.now_s, settings.window_s);
         let places = count(&token.places, facts.place, facts.now_s, settings.window_s);
@@ -61,7 +61,7 @@ impl Tokens {
             explain("locations", places, settings.locations_max),
         ];
         let found: Vec<String> = found.into_iter().flatten().collect();
-        (!found.is_empty()).then(|| Fired {
+        (!found.is_empty()).then(|| DetectedSignal {
             signal: Signal::SharedToken,
             explanation: format!(
                 "within {} s the token was used from {}",

@@ -69,8 +69,8 @@ fn from(address: &str) -> AccessRequest {
     request
 }
 
-fn known(country: &str, number: u32, coordinates: Option<(f64, f64)>) -> Address {
-    Address {
+fn known(country: &str, number: u32, coordinates: Option<(f64, f64)>) -> AddressInfo {
+    AddressInfo {
         country: Some(Country::try_from(country.to_owned()).unwrap()),
         autonomous_system: Some(number),
         coordinates: coordinates.map(|(north, east)| Coordinates::new(north, east).unwrap()),
@@ -81,7 +81,7 @@ fn known(country: &str, number: u32, coordinates: Option<(f64, f64)>) -> Address
 struct World {
     engine: RiskEngine,
     at_s: u64,
-    address: Address,
+    address: AddressInfo,
 }
 
 impl World {
@@ -90,7 +90,7 @@ impl World {
         Self {
             engine: RiskEngine::new(Arc::new(settings), principals_max),
             at_s: START_S,
-            address: Address::default(),
+            address: AddressInfo::default(),
         }
     }
 
@@ -98,19 +98,19 @@ impl World {
         self.engine.assess(&self.facts(request), None)
     }
 
-    fn facts(&self, request: &AccessRequest) -> Facts {
-        Facts::new(request, self.address, Timestamp::from_ms(self.at_s * 1000))
+    fn facts(&self, request: &AccessRequest) -> RequestFacts {
+        RequestFacts::new(request, self.address, Timestamp::from_ms(self.at_s * 1000))
     }
 
-    fn learn(&mut self, request: &AccessRequest, outcome: Outcome) -> Assessment {
-        let facts = Facts::new(request, self.address, Timestamp::from_ms(self.at_s * 1000));
+    fn learn(&mut self, request: &AccessRequest, outcome: RequestOutcome) -> Assessment {
+        let facts = RequestFacts::new(request, self.address, Timestamp::from_ms(self.at_s * 1000));
         let assessment = self.engine.assess(&facts, None);
         self.engine.learn(&facts, &assessment, outcome);
         assessment
     }
 
     fn permit(&mut self, request: &AccessRequest) -> Assessment {
-        self.learn(request, Outcome::Permitted)
+        self.learn(request, RequestOutcome::Permitted)
     }
 
     /// Nothing but these signals, and the sum of their kinds' weights.
@@ -243,7 +243,7 @@ fn what_was_denied_teaches_no_location_and_no_device() {
     let mut there = from("198.51.100.1");
     there.context.user_agent = Some("other".into());
     for _ in 0..4 {
-        world.learn(&there, Outcome::Denied);
+        world.learn(&there, RequestOutcome::Denied);
         world.at_s += DAY_S;
     }
     let signals = [Signal::NewLocation, Signal::NewDevice, Signal::ChangedDevice];
@@ -294,7 +294,7 @@ fn a_country_and_its_network_are_the_location_where_they_are_known() {
     check_explained(&other, &["DE AS6805"]);
     world.address = known("FR", 3320, None);
     world.check(&request(), 30, &[Signal::NewLocation]);
-    world.address = Address::default();
+    world.address = AddressInfo::default();
     world.check(&request(), 30, &[Signal::NewLocation]);
 }
 
@@ -508,14 +508,14 @@ fn a_method_and_a_route_rule_that_were_not_used_are_new() {
 fn denials_in_a_burst_are_unusual_until_they_have_passed() {
     let mut world = settled();
     for _ in 0..4 {
-        world.learn(&request(), Outcome::Denied);
+        world.learn(&request(), RequestOutcome::Denied);
         world.at_s += 10;
     }
     for _ in 0..9 {
-        world.learn(&request(), Outcome::Challenged);
+        world.learn(&request(), RequestOutcome::Challenged);
     }
     world.check(&request(), 0, &[]);
-    world.learn(&request(), Outcome::Denied);
+    world.learn(&request(), RequestOutcome::Denied);
     let burst = world.check(&request(), 20, &[Signal::DenialBurst]);
     check_explained(&burst, &["5 denials in the last 60 s"]);
     world.at_s += 20;
@@ -546,17 +546,17 @@ fn a_workload_has_a_baseline_of_its_own_and_nobody_has_none() {
 #[test]
 fn learning_scores_without_effect() {
     let mut world = settled_with(RiskSettings {
-        mode: Mode::Learning,
+        mode: RiskMode::Learning,
         ..settings()
     });
     let assessment = world.check(&from("198.51.100.1"), 30, &[Signal::NewLocation]);
-    assert_eq!(assessment.counted(), None);
-    assert_eq!(assessment.counted_signals().count(), 0);
+    assert_eq!(assessment.effective_risk(), None);
+    assert_eq!(assessment.effective_signals().count(), 0);
     world.permit(&from("198.51.100.1"));
     let world = settled();
     let assessment = world.check(&from("198.51.100.1"), 30, &[Signal::NewLocation]);
-    assert_eq!(assessment.counted(), Some(assessment.risk));
-    assert_eq!(assessment.counted_signals().collect::<Vec<_>>(), ["new_location"]);
+    assert_eq!(assessment.effective_risk(), Some(assessment.risk));
+    assert_eq!(assessment.effective_signals().collect::<Vec<_>>(), ["new_location"]);
 }
 
 #[test]

@@ -15,7 +15,7 @@ const COMMENT: char = '#';
 /// A line that is not what a list consists of.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("line {number}: {problem}")]
-pub struct BadLine {
+pub struct InvalidLine {
     /// Its number; the first line is 1, and 0 stands for the whole list.
     pub number: usize,
     /// What is wrong with it.
@@ -48,7 +48,7 @@ pub struct ThreatLists(pub Vec<ThreatList>);
 
 /// An address that is listed.
 #[derive(Clone, Debug)]
-pub struct Listing<'a> {
+pub struct ThreatListMatch<'a> {
     list: &'a ThreatList,
     first: IpAddr,
     prefix_bits: u8,
@@ -73,7 +73,7 @@ impl Networks {
     ///
     /// # Errors
     /// The first lines that are neither, by their numbers; or there are more than [`NETWORKS_MAX`].
-    pub fn parse(text: &str) -> Result<Self, Vec<BadLine>> {
+    pub fn parse(text: &str) -> Result<Self, Vec<InvalidLine>> {
         let (mut v4, mut v6) = (Vec::new(), Vec::new());
         let mut bad = Vec::new();
         for (index, line) in text.lines().enumerate() {
@@ -84,7 +84,7 @@ impl Networks {
             match line.parse::<Network>() {
                 Ok(network) if network.first().is_ipv4() => v4.push(network),
                 Ok(network) => v6.push(network),
-                Err(error) => bad.push(BadLine {
+                Err(error) => bad.push(InvalidLine {
                     number: index.saturating_add(1),
                     problem: problem(line, error),
                 }),
@@ -186,10 +186,10 @@ impl Entry {
 impl ThreatLists {
     /// The smallest network of all lists around an address, and whose it is.
     #[must_use]
-    pub fn find(&self, address: IpAddr) -> Option<Listing<'_>> {
+    pub fn find(&self, address: IpAddr) -> Option<ThreatListMatch<'_>> {
         let found = self.0.iter().filter_map(|list| {
             let (first, prefix_bits) = list.networks.smallest_around(address)?;
-            Some(Listing {
+            Some(ThreatListMatch {
                 list,
                 first,
                 prefix_bits,
@@ -203,7 +203,7 @@ impl ThreatLists {
     }
 }
 
-impl Listing<'_> {
+impl ThreatListMatch<'_> {
     /// What is listed, by whom, and how old that is.
     pub(super) fn explanation(&self, now_s: u32) -> String {
         let age_s = u64::from(now_s).saturating_sub(self.list.changed_at.as_ms() / 1000);
@@ -218,6 +218,6 @@ fn problem(line: &str, error: NetworkError) -> String {
     format!("`{}`: {error}", shortened(line))
 }
 
-fn whole(problem: String) -> Vec<BadLine> {
-    vec![BadLine { number: 0, problem }]
+fn whole(problem: String) -> Vec<InvalidLine> {
+    vec![InvalidLine { number: 0, problem }]
 }

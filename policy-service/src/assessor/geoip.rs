@@ -7,7 +7,7 @@ use maxminddb::{MaxMindDbError, Reader};
 use serde::Deserialize;
 
 use crate::configuration::GeoipFiles;
-use picket_risk::{Address, Coordinates, Country};
+use picket_risk::{AddressInfo, Coordinates, Country};
 
 /// Databases are in memory; the largest that MaxMind publishes has some hundred megabytes.
 const FILE_BYTES_MAX: u64 = 1024 * 1024 * 1024;
@@ -89,9 +89,9 @@ impl Geoip {
     }
 
     /// The entry of an address. A part that the databases lack or that cannot be read is `None`.
-    pub(super) fn look_up(&self, address: Option<IpAddr>) -> Address {
+    pub(super) fn look_up(&self, address: Option<IpAddr>) -> AddressInfo {
         let Some(address) = address.map(|address| address.to_canonical()) else {
-            return Address::default();
+            return AddressInfo::default();
         };
         let city: Option<PlaceRecord<'_>> = record(self.city.as_ref(), address);
         let country: Option<PlaceRecord<'_>> = record(self.country.as_ref(), address);
@@ -104,7 +104,7 @@ impl Geoip {
             let location = place.location.as_ref()?;
             Coordinates::new(location.latitude?, location.longitude?)
         });
-        Address {
+        AddressInfo {
             country: iso_code(&country).or_else(|| iso_code(&city)),
             autonomous_system: asn.and_then(|asn| asn.autonomous_system_number),
             coordinates,

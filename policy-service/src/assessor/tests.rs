@@ -57,7 +57,7 @@ fn assess(assessor: &Assessor, subject: &str, address: &str) -> Assessed {
 }
 
 fn permit(assessor: &Assessor, subject: &str, address: &str) {
-    assessor.learn(&assess(assessor, subject, address), Outcome::Permitted);
+    assessor.learn(&assess(assessor, subject, address), RequestOutcome::Permitted);
 }
 
 fn signals(assessor: &Assessor, subject: &str, address: &str) -> Vec<Signal> {
@@ -305,6 +305,6 @@ fn validity_shrinks_with_risk_and_never_grows() {
     assert_eq!(valid(&configuration, "198.51.100.1", 900_000), 60_000);
     assert_eq!(valid(&configuration, "198.51.100.1", 5_000), 5_000);
     assert_eq!(valid(&configuration, "192.0.2.1", 900_000), 0);
-    configuration.settings.mode = picket_risk::Mode::Learning;
+    configuration.settings.mode = picket_risk::RiskMode::Learning;
     assert_eq!(valid(&configuration, "192.0.2.1", 900_000), 900_000);
 }

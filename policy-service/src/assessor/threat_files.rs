@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use picket_model::time::Timestamp;
 
 use crate::configuration::ThreatListFile;
-use picket_risk::{BadLine, Networks, ThreatList, ThreatLists};
+use picket_risk::{InvalidLine, Networks, ThreatList, ThreatLists};
 
 /// Enough for [`picket_risk::NETWORKS_MAX`] networks.
 const FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
@@ -36,7 +36,7 @@ pub enum ThreatListError {
         /// The file.
         file: PathBuf,
         /// The first of them.
-        lines: Vec<BadLine>,
+        lines: Vec<InvalidLine>,
     },
 }
 
@@ -148,7 +148,7 @@ fn read(list: &ThreatListFile) -> Result<ThreatList, ThreatListError> {
     })
 }
 
-fn describe(lines: &[BadLine]) -> String {
+fn describe(lines: &[InvalidLine]) -> String {
     let lines: Vec<String> = lines
         .iter()
         .map(|line| match line.number {

@@ -14,7 +14,7 @@ use kinds::{
     AuthenticationSection, BehaviourSection, DeviceSection, DynamicsSection, LocationSection, ThreatsSection,
     TimeSection, TokenSection, percent,
 };
-use picket_risk::{FactorSettings, Levels, Mode, RiskSettings, ValidForMs};
+use picket_risk::{FactorSettings, Levels, RiskMode, RiskSettings, ValidForMs};
 
 /// Each list is looked at for each request.
 const THREAT_LISTS_MAX: usize = 32;
@@ -336,8 +336,8 @@ impl AssessorSettings {
 fn settings(section: &RiskSection, keeps_devices: bool) -> RiskSettings {
     RiskSettings {
         mode: match section.mode {
-            ModeField::Learning => Mode::Learning,
-            ModeField::Effective => Mode::Effective,
+            ModeField::Learning => RiskMode::Learning,
+            ModeField::Effective => RiskMode::Effective,
         },
         levels: Levels {
             medium_from: percent(section.medium_from),

@@ -383,7 +383,7 @@ fn risk_is_off_where_it_is_absent_and_has_the_documented_defaults_where_it_is_th
     assert_eq!(risk.state_file, folder.path().join("risk.state"));
     assert_eq!((risk.save_interval_s, risk.threat_list_interval_s), (300, 60));
     let settings = &risk.settings;
-    assert_eq!(settings.mode, picket_risk::Mode::Effective);
+    assert_eq!(settings.mode, picket_risk::RiskMode::Effective);
     assert_eq!((settings.levels.medium_from, settings.levels.high_from), (20, 50));
     let valid = settings.valid_for_ms;
     assert_eq!((valid.low, valid.medium, valid.high), (300_000, 60_000, 0));

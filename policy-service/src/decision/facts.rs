@@ -13,7 +13,7 @@ use crate::roles::AssignedRoles;
 use crate::sessions::{SessionAccess, SessionChange, SessionCheck, SessionEvent};
 use picket_audit::{Event, SessionRecord};
 use picket_policy::{Evaluation, EvaluationContext, PolicyEngine};
-use picket_risk::{Assessment, KnownDevice, Standing};
+use picket_risk::{Assessment, DeviceTrust, ProvenDevice};
 
 /// The facts about one request at one time.
 pub(super) struct Facts {
@@ -132,9 +132,9 @@ impl Decider {
 
     /// `None`: risk is not assessed.
     pub(super) fn assess(&self, request: &AccessRequest, device: &DeviceCheck, time_us: u64) -> Option<Assessed> {
-        let device = device.device.as_ref().map(|device| KnownDevice {
+        let device = device.device.as_ref().map(|device| ProvenDevice {
             id: &device.id,
-            standing: Standing {
+            trust: DeviceTrust {
                 trust_score: device.trust_score,
                 is_compliant: device.is_compliant,
             },

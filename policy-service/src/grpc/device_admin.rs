@@ -17,7 +17,7 @@ use crate::devices::{
 };
 use crate::state::Thumbprint;
 use crate::transport::AdmittedCall;
-use picket_audit::{Act, Outcome};
+use picket_audit::{Act, ActOutcome};
 
 /// The limit of a device's label.
 const LABEL_BYTES_MAX: usize = 256;
@@ -57,7 +57,11 @@ impl DeviceAdminService {
         let work = async move {
             let changed = of_change(work.await?, missing);
             let is_done = matches!(changed, Ok((_, true)));
-            let outcome = if is_done { Outcome::Done } else { Outcome::Unchanged };
+            let outcome = if is_done {
+                ActOutcome::Done
+            } else {
+                ActOutcome::Unchanged
+            };
             Ok(Performed::new(outcome, changed))
         };
         self.administration.perform_audited(action, work).await?
@@ -116,7 +120,7 @@ impl DeviceAdmin for DeviceAdminService {
         };
         let work = async move {
             let offer = devices.begin_enrollment(wanted, now_us()).await?;
-            Ok(Performed::new(Outcome::Done, offer))
+            Ok(Performed::new(ActOutcome::Done, offer))
         };
         let offer = self.administration.perform_audited(action, work).await?;
         Ok(tonic::Response::new(v1::BeginEnrollmentResponse {
@@ -141,9 +145,9 @@ impl DeviceAdmin for DeviceAdminService {
         let work = async move {
             let changed = of_change(devices.enroll(&proof, now_us).await?, AdminError::NoSuchChallenge);
             let outcome = if changed.is_ok() {
-                Outcome::Done
+                ActOutcome::Done
             } else {
-                Outcome::Unchanged
+                ActOutcome::Unchanged
             };
             let target = enrolled(&changed);
             Ok(Performed::new(outcome, changed).with_target(target))

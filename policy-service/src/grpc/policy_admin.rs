@@ -15,7 +15,7 @@ use crate::revisions::{
     RevisionProblems, Revisions,
 };
 use crate::transport::AdmittedCall;
-use picket_audit::{Act, Outcome};
+use picket_audit::{Act, ActOutcome};
 use picket_policy::PolicyFiles;
 
 const PAGE_DEFAULT: u32 = 100;
@@ -54,12 +54,12 @@ impl PolicyAdminService {
             let attempt = attempt.await;
             let outcome = match &attempt {
                 Ok(attempt) => match attempt.outcome {
-                    ActivationOutcome::Activated => Outcome::Done,
-                    ActivationOutcome::Unchanged | ActivationOutcome::Checked => Outcome::Unchanged,
-                    ActivationOutcome::Refused(_) => Outcome::Refused,
+                    ActivationOutcome::Activated => ActOutcome::Done,
+                    ActivationOutcome::Unchanged | ActivationOutcome::Checked => ActOutcome::Unchanged,
+                    ActivationOutcome::Refused(_) => ActOutcome::Refused,
                 },
-                Err(error) if error.is_refusal() => Outcome::Refused,
-                Err(_) => Outcome::Failed,
+                Err(error) if error.is_refusal() => ActOutcome::Refused,
+                Err(_) => ActOutcome::Failed,
             };
             let target = target_of(&attempt);
             Ok(Performed::new(outcome, attempt).with_target(target))

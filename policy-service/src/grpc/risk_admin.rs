@@ -72,15 +72,15 @@ impl RiskAdmin for RiskAdminService {
             let mut response = v1::ReportAuthenticationResponse::default();
             for report in &reports {
                 let count = match report.report_to(&risk) {
-                    Noted::Baseline => &mut response.remembered,
-                    Noted::Aside => &mut response.kept_aside,
-                    Noted::Dropped => &mut response.dropped,
+                    ReportOutcome::Learned => &mut response.remembered,
+                    ReportOutcome::KeptAside => &mut response.kept_aside,
+                    ReportOutcome::Ignored => &mut response.dropped,
                 };
                 *count = count.saturating_add(1);
             }
             let outcome = match response.remembered > 0 || response.kept_aside > 0 {
-                true => Outcome::Done,
-                false => Outcome::Unchanged,
+                true => ActOutcome::Done,
+                false => ActOutcome::Unchanged,
             };
             Ok(Performed::new(outcome, response))
         };
@@ -105,8 +105,8 @@ impl RiskAdmin for RiskAdminService {
         };
         let work = async move {
             let outcome = match scores.iter().any(Option::is_some) {
-                true => Outcome::Done,
-                false => Outcome::Unchanged,
+                true => ActOutcome::Done,
+                false => ActOutcome::Unchanged,
             };
             let results = scores
                 .into_iter()
@@ -177,7 +177,7 @@ fn explained(baseline: &Baseline) -> v1::RiskExplanation {
     }
 }
 
-fn spell(past: &Past) -> v1::RiskSpell {
+fn spell(past: &AssessmentPeriod) -> v1::RiskSpell {
     v1::RiskSpell {
         first_s: past.first_s,
         last_s: past.last_s,
@@ -188,6 +188,6 @@ fn spell(past: &Past) -> v1::RiskSpell {
     }
 }
 
-fn signals(past: &Past) -> Vec<String> {
+fn signals(past: &AssessmentPeriod) -> Vec<String> {
     past.signals().map(|signal| signal.name().to_owned()).collect()
 }

@@ -12,7 +12,7 @@ use crate::administration::{AdminAction, AdminError, Administration, Performed, 
 use crate::configuration::CallerRole;
 use crate::roles::{AssignmentResult, RoleAssignment, RoleFilter, RoleKey, Roles};
 use crate::transport::AdmittedCall;
-use picket_audit::{Act, Outcome};
+use picket_audit::{Act, ActOutcome};
 
 const PAGE_DEFAULT: u32 = 100;
 const PAGE_MAX: u32 = 1_000;
@@ -62,9 +62,9 @@ impl RoleAdmin for RoleAdminService {
         let work = async move {
             let assigned = roles.assign(assignment).await?;
             let outcome = match assigned {
-                AssignmentResult::Done => Outcome::Done,
-                AssignmentResult::Unchanged => Outcome::Unchanged,
-                AssignmentResult::TooMany => Outcome::Refused,
+                AssignmentResult::Done => ActOutcome::Done,
+                AssignmentResult::Unchanged => ActOutcome::Unchanged,
+                AssignmentResult::TooMany => ActOutcome::Refused,
             };
             Ok(Performed::new(outcome, assigned))
         };

@@ -109,7 +109,7 @@ impl Revisions {
         let active = self.check_expected(&request).await?;
         if let Some(number) = active
             && let Some((_, held)) = self.store.revision(number).await?
-            && in_revision(number, held).is_ok_and(|held| held.holds_the_same(&files))
+            && in_revision(number, held).is_ok_and(|held| held.has_same_content(&files))
         {
             return Ok(checked.attempt(Some(number), ActivationOutcome::Unchanged));
         }

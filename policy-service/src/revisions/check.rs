@@ -5,7 +5,7 @@ use std::path::Path;
 use picket_model::problems::shortened;
 
 use super::EvaluationSettings;
-use picket_policy::testing::{self, DocumentErrors, Report};
+use picket_policy::testing::{self, DocumentErrors, TestReport};
 use picket_policy::{PolicyEngine, PolicyErrors, PolicyFiles};
 
 /// How many cases the tests of a revision may have: they are run while an operator waits.
@@ -46,7 +46,7 @@ pub(super) struct Checked {
 /// Loads the policies strictly and runs their tests.
 pub(super) fn check(files: &PolicyFiles, evaluation: &EvaluationSettings) -> Result<Checked, RevisionProblems> {
     let engine = picket_policy::load_files(files).map(|engine| evaluation.apply_to(engine));
-    let cases = testing::read_texts(&files.tests(), CASES_MAX);
+    let cases = testing::parse_cases(&files.tests(), CASES_MAX);
     let (engine, cases) = match (engine, cases) {
         (Ok(engine), Ok(cases)) => (engine, cases),
         (engine, cases) => {
@@ -132,7 +132,7 @@ fn of_tests<'a>(origin: &'a Path, errors: Option<&'a DocumentErrors>) -> impl It
 }
 
 /// The cases that failed, each with all that came out otherwise.
-fn failures<'a>(origin: &'a Path, report: &'a Report) -> impl Iterator<Item = RevisionProblem> + 'a {
+fn failures<'a>(origin: &'a Path, report: &'a TestReport) -> impl Iterator<Item = RevisionProblem> + 'a {
     report.files.iter().flat_map(move |file| {
         let failed = file.cases.iter().filter(|case| !case.is_passed());
         failed.map(move |case| {

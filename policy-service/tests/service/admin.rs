@@ -1,6 +1,6 @@
 //! What operators do, through the real program.
 
-use picket_audit::{Act, AdministrationRecord, Event, KeyEncryptionKey, Outcome};
+use picket_audit::{Act, ActOutcome, AdministrationRecord, Event, KeyEncryptionKey};
 use picket_policy_service::state::{NamedBy, SessionId};
 use picket_proto::v1;
 use picket_proto::v1::admin_client::AdminClient;
@@ -148,11 +148,11 @@ async fn what_an_operator_does_holds_at_once_and_is_recorded() {
     assert_eq!(
         acts,
         [
-            (Act::RevokeSession, one.as_str(), Outcome::Done),
-            (Act::RevokeSession, &one, Outcome::Unchanged),
-            (Act::LockdownOn, "", Outcome::Done),
-            (Act::LockdownOff, "", Outcome::Done),
-            (Act::RevokePrincipal, alice, Outcome::Done),
+            (Act::RevokeSession, one.as_str(), ActOutcome::Done),
+            (Act::RevokeSession, &one, ActOutcome::Unchanged),
+            (Act::LockdownOn, "", ActOutcome::Done),
+            (Act::LockdownOff, "", ActOutcome::Done),
+            (Act::RevokePrincipal, alice, ActOutcome::Done),
         ]
     );
 }
@@ -272,7 +272,7 @@ async fn an_act_that_fails_is_told_without_the_words_of_the_database() {
     let line = service.line("an operator's call failed");
     assert!(line["error"].as_str().unwrap().contains("revocation"), "{line}");
     let outcomes: Vec<_> = recorded(&setup).into_iter().map(|record| record.outcome).collect();
-    assert_eq!(outcomes, [Outcome::Failed]);
+    assert_eq!(outcomes, [ActOutcome::Failed]);
 }
 
 #[tokio::test]
@@ -311,6 +311,9 @@ async fn while_nothing_can_be_recorded_only_what_takes_something_away_is_done() 
         .collect();
     assert_eq!(
         acts,
-        [(Act::LockdownOn, Outcome::Done), (Act::LockdownOff, Outcome::Done)]
+        [
+            (Act::LockdownOn, ActOutcome::Done),
+            (Act::LockdownOff, ActOutcome::Done)
+        ]
     );
 }

@@ -1,6 +1,6 @@
 //! What the service does about an audit log that somebody has altered, and what is left when it is killed.
 
-use picket_audit::{Finding, KeyEncryptionKey, VerifyError};
+use picket_audit::{IntegrityFinding, KeyEncryptionKey, VerifyError};
 use picket_proto::v1::Effect;
 use tonic::Code;
 
@@ -75,7 +75,11 @@ async fn records_that_went_with_the_write_ahead_log_of_a_killed_service_are_name
         Err(VerifyError::Broken(problem)) => problem,
         other => panic!("{other:?}"),
     };
-    assert_eq!(missing.finding, Finding::Missing { through: RECORDS }, "{missing}");
+    assert_eq!(
+        missing.finding,
+        IntegrityFinding::Missing { through: RECORDS },
+        "{missing}"
+    );
     let (status, said) = setup.start_in_vain();
     assert!(!status.success());
     assert!(said.contains("missing, with all up to record 50"), "{said}");

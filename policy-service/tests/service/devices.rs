@@ -1,6 +1,6 @@
 //! Devices through the real program: enrolled by a proof, reported, trusted, suspended, and what decisions make of them.
 
-use picket_audit::{Act, Event, KeyEncryptionKey, Outcome};
+use picket_audit::{Act, ActOutcome, Event, KeyEncryptionKey};
 use picket_proto::v1;
 use picket_proto::v1::device_admin_client::DeviceAdminClient;
 use picket_proto::v1::{AccessRequest, Attribute, DeviceState, Effect};
@@ -261,16 +261,16 @@ fn check_records(setup: &Setup, id: &str) {
         })
         .collect();
     let expected = [
-        (Act::BeginEnrollment, Outcome::Done),
-        (Act::EnrollDevice, Outcome::Done),
-        (Act::TrustDevice, Outcome::Done),
-        (Act::TrustDevice, Outcome::Unchanged),
-        (Act::ReportPosture, Outcome::Done),
-        (Act::ReportPosture, Outcome::Done),
-        (Act::ReportPosture, Outcome::Done),
-        (Act::SuspendDevice, Outcome::Done),
-        (Act::RetireDevice, Outcome::Done),
-        (Act::TrustDevice, Outcome::Unchanged),
+        (Act::BeginEnrollment, ActOutcome::Done),
+        (Act::EnrollDevice, ActOutcome::Done),
+        (Act::TrustDevice, ActOutcome::Done),
+        (Act::TrustDevice, ActOutcome::Unchanged),
+        (Act::ReportPosture, ActOutcome::Done),
+        (Act::ReportPosture, ActOutcome::Done),
+        (Act::ReportPosture, ActOutcome::Done),
+        (Act::SuspendDevice, ActOutcome::Done),
+        (Act::RetireDevice, ActOutcome::Done),
+        (Act::TrustDevice, ActOutcome::Unchanged),
     ];
     assert_eq!(acts, expected);
     let seen: Vec<_> = records

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use picket_audit::{Act, Outcome};
+use picket_audit::{Act, ActOutcome};
 use picket_policy::PolicyFiles;
 use picket_policy_service::revisions::{ActivationRequest, ActivationSource, RevisionFile};
 use picket_policy_service::storage::{self, Location};
@@ -198,8 +198,8 @@ async fn what_has_mistakes_or_fails_its_own_tests_is_refused_and_nothing_changes
     assert_eq!(list.unwrap().into_inner().revisions.len(), 1);
     // The first one, five with mistakes, and two that met another revision; what was only to be checked is none.
     let outcomes: Vec<_> = recorded(&setup).iter().map(|record| record.outcome).collect();
-    let mut expected = vec![Outcome::Done];
-    expected.extend([Outcome::Refused; 7]);
+    let mut expected = vec![ActOutcome::Done];
+    expected.extend([ActOutcome::Refused; 7]);
     assert_eq!(outcomes, expected);
 }
 
@@ -264,12 +264,12 @@ async fn a_rollback_activates_an_older_revision_and_all_is_shown_and_recorded() 
     assert_eq!(
         acts,
         [
-            (Act::ActivatePolicies, one.clone(), Outcome::Done),
-            (Act::ActivatePolicies, one.clone(), Outcome::Unchanged),
-            (Act::ActivatePolicies, two, Outcome::Done),
-            (Act::RollBackPolicies, one.clone(), Outcome::Done),
-            (Act::RollBackPolicies, one, Outcome::Unchanged),
-            (Act::RollBackPolicies, "3".to_owned(), Outcome::Refused),
+            (Act::ActivatePolicies, one.clone(), ActOutcome::Done),
+            (Act::ActivatePolicies, one.clone(), ActOutcome::Unchanged),
+            (Act::ActivatePolicies, two, ActOutcome::Done),
+            (Act::RollBackPolicies, one.clone(), ActOutcome::Done),
+            (Act::RollBackPolicies, one, ActOutcome::Unchanged),
+            (Act::RollBackPolicies, "3".to_owned(), ActOutcome::Refused),
         ]
     );
 

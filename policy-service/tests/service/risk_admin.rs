@@ -1,6 +1,6 @@
 //! What is told about principals, through the real program.
 
-use picket_audit::{Act, AdministrationRecord, Event, KeyEncryptionKey, Outcome};
+use picket_audit::{Act, ActOutcome, AdministrationRecord, Event, KeyEncryptionKey};
 use picket_proto::v1;
 use picket_proto::v1::dynamics_report::Session;
 use picket_proto::v1::policy_decision_client::PolicyDecisionClient;
@@ -152,7 +152,7 @@ async fn what_is_reported_raises_the_score_asks_for_factors_and_is_recorded() {
 
     check_dynamics(&mut reporter).await;
     let alice = format!("{ISSUER}|{ALICE}");
-    let recorded: Vec<(Act, String, Outcome)> = acts(&setup)
+    let recorded: Vec<(Act, String, ActOutcome)> = acts(&setup)
         .into_iter()
         .map(|record| {
             assert_eq!(record.caller, REPORTER);
@@ -160,13 +160,21 @@ async fn what_is_reported_raises_the_score_asks_for_factors_and_is_recorded() {
         })
         .collect();
     let expected = [
-        (Act::ReportAuthentication, format!("failed: {alice} ×2"), Outcome::Done),
-        (Act::ReportDynamics, "others: 1".to_owned(), Outcome::Unchanged),
-        (Act::ReportAuthentication, format!("failed: {alice} ×3"), Outcome::Done),
+        (
+            Act::ReportAuthentication,
+            format!("failed: {alice} ×2"),
+            ActOutcome::Done,
+        ),
+        (Act::ReportDynamics, "others: 1".to_owned(), ActOutcome::Unchanged),
+        (
+            Act::ReportAuthentication,
+            format!("failed: {alice} ×3"),
+            ActOutcome::Done,
+        ),
         (
             Act::ReportDynamics,
             format!("off: {alice} (15); others: 2"),
-            Outcome::Done,
+            ActOutcome::Done,
         ),
     ];
     assert_eq!(recorded, expected);

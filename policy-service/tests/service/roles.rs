@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use picket_audit::{Act, Event, KeyEncryptionKey, Outcome};
+use picket_audit::{Act, ActOutcome, Event, KeyEncryptionKey};
 use picket_policy_service::clock;
 use picket_proto::v1;
 use picket_proto::v1::Effect;
@@ -97,10 +97,10 @@ async fn an_assigned_role_counts_from_then_on_until_it_is_withdrawn_and_is_recor
     assert_eq!(
         acts,
         [
-            (Act::AssignRole, target.clone(), Outcome::Done),
-            (Act::AssignRole, target.clone(), Outcome::Unchanged),
-            (Act::WithdrawRole, target.clone(), Outcome::Done),
-            (Act::WithdrawRole, target, Outcome::Unchanged),
+            (Act::AssignRole, target.clone(), ActOutcome::Done),
+            (Act::AssignRole, target.clone(), ActOutcome::Unchanged),
+            (Act::WithdrawRole, target.clone(), ActOutcome::Done),
+            (Act::WithdrawRole, target, ActOutcome::Unchanged),
         ]
     );
     let key = KeyEncryptionKey::from_hex(KEY).unwrap();

@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
-use picket_audit::{ChallengeRecord, DeviceSeenRecord, EffectRecord, RiskModeRecord, RiskRecord};
-use picket_policy::Outcome;
+use picket_audit::{ChallengeRecord, DeviceRecord, EffectRecord, RiskModeRecord, RiskRecord};
+use picket_policy::ConditionValue;
 
 use super::{Answer, ExplainedPolicy, Explanation, RequestLine, Traced};
 use crate::output::{Output, Paint, printable};
@@ -45,7 +45,7 @@ fn add_request(text: &mut String, explanation: &Explanation) {
     let _ = writeln!(text, "request    {}", printable(&line));
 }
 
-fn add_device(text: &mut String, device: &DeviceSeenRecord) {
+fn add_device(text: &mut String, device: &DeviceRecord) {
     let not = |is: bool| if is { "" } else { "not " };
     let line = format!(
         "{}, {}, {}trusted, score {}, {}compliant, {}the principal's own",
@@ -101,11 +101,11 @@ fn add_policy(text: &mut String, explained: &ExplainedPolicy, output: Output) {
         is_determining,
     } = explained;
     let verdict = match (&trace.whole, is_determining) {
-        (Outcome::True, true) => output.paint(Paint::Good, "applies, and decides"),
-        (Outcome::True, false) => "applies".to_owned(),
-        (Outcome::False, _) => "does not apply".to_owned(),
-        (Outcome::Failed(_), _) if policy.is_observed => "fails".to_owned(),
-        (Outcome::Failed(_), _) => output.paint(Paint::Bad, "fails, which is a deny"),
+        (ConditionValue::True, true) => output.paint(Paint::Good, "applies, and decides"),
+        (ConditionValue::True, false) => "applies".to_owned(),
+        (ConditionValue::False, _) => "does not apply".to_owned(),
+        (ConditionValue::Failed(_), _) if policy.is_observed => "fails".to_owned(),
+        (ConditionValue::Failed(_), _) => output.paint(Paint::Bad, "fails, which is a deny"),
     };
     let place = format!("{}:{}", policy.place.file.display(), policy.place.line);
     let mode = if policy.is_observed { ", in observe mode" } else { "" };
@@ -116,11 +116,11 @@ fn add_policy(text: &mut String, explained: &ExplainedPolicy, output: Output) {
     }
 }
 
-fn value(outcome: Option<&Outcome>) -> String {
+fn value(outcome: Option<&ConditionValue>) -> String {
     match outcome {
-        Some(Outcome::True) => "true".to_owned(),
-        Some(Outcome::False) => "false".to_owned(),
-        Some(Outcome::Failed(error)) => format!("fails: {}", printable(error)),
+        Some(ConditionValue::True) => "true".to_owned(),
+        Some(ConditionValue::False) => "false".to_owned(),
+        Some(ConditionValue::Failed(error)) => format!("fails: {}", printable(error)),
         None => "not reached".to_owned(),
     }
 }

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use picket_policy::testing::{
-    self, CaseFile, Coverage, DocumentError, DocumentErrors, FileReport, PolicyCoverage, Report,
+    self, Coverage, DocumentError, DocumentErrors, FileReport, PolicyCoverage, TestFile, TestReport,
 };
 use picket_policy::{PolicyError, PolicyErrors, TESTS_FOLDER};
 use serde::Serialize;
@@ -70,7 +70,7 @@ struct Answer<'a> {
     problems: &'a [Problem],
     /// Of policies and tests without a mistake.
     #[serde(flatten)]
-    report: Option<&'a Report>,
+    report: Option<&'a TestReport>,
 }
 
 /// What is wrong besides cases that fail.
@@ -119,14 +119,14 @@ pub(super) fn run(arguments: &Arguments, output: Output) -> Result<Exit, Command
 }
 
 /// Policies without tests have none; tests that were named must be there.
-fn read_cases(arguments: &Arguments) -> Result<Result<Vec<CaseFile>, DocumentErrors>, CommandError> {
+fn read_cases(arguments: &Arguments) -> Result<Result<Vec<TestFile>, DocumentErrors>, CommandError> {
     let beside = arguments.directory.join(TESTS_FOLDER);
     match &arguments.tests {
         Some(folder) => files::check_folder(folder)?,
         None if beside.symlink_metadata().is_err() => return Ok(Ok(Vec::new())),
         None => {}
     }
-    Ok(testing::read(arguments.tests.as_ref().unwrap_or(&beside)))
+    Ok(testing::read_cases(arguments.tests.as_ref().unwrap_or(&beside)))
 }
 
 /// The mistakes of policies and of what stands beside them.
@@ -139,7 +139,7 @@ pub(crate) fn mistakes(policies: Option<&PolicyErrors>, tests: Option<&DocumentE
         .collect()
 }
 
-fn demands(arguments: &Arguments, report: &Report) -> Vec<Problem> {
+fn demands(arguments: &Arguments, report: &TestReport) -> Vec<Problem> {
     let mut problems = Vec::new();
     if arguments.fail_on_empty && report.passed + report.failed == 0 {
         let message = "there is no case, and --fail-on-empty asks for one".to_owned();

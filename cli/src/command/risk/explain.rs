@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use picket_model::access::principal_name;
 use picket_proto::v1;
 use picket_proto::v1::risk_admin_client::RiskAdminClient;
-use picket_risk::{Baseline, Factor, Past, PrincipalKey, StateError};
+use picket_risk::{AssessmentPeriod, Baseline, Factor, PrincipalKey, StateError};
 use serde::Serialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -252,7 +252,7 @@ impl Seen {
 }
 
 impl Spell {
-    fn of(past: &Past) -> Self {
+    fn of(past: &AssessmentPeriod) -> Self {
         Self {
             from: time_text(past.first_s),
             to: time_text(past.last_s),
@@ -264,7 +264,7 @@ impl Spell {
     }
 }
 
-fn signals(past: &Past) -> Vec<String> {
+fn signals(past: &AssessmentPeriod) -> Vec<String> {
     past.signals().map(|signal| signal.name().to_owned()).collect()
 }
 

@@ -79,7 +79,7 @@ impl Left {
     }
 }
 
-type Found = Result<u64, (Option<i64>, Finding)>;
+type Found = Result<u64, (Option<i64>, IntegrityFinding)>;
 
 fn found(database: &Path) -> Found {
     match verify(database, &key(KEY), None) {
@@ -101,7 +101,7 @@ const fn case(done: &'static str, change: fn(&Left), found: Found) -> Case {
 }
 
 const fn missing(seq: i64, through: u64) -> Found {
-    Err((Some(seq), Finding::Missing { through }))
+    Err((Some(seq), IntegrityFinding::Missing { through }))
 }
 
 const CASES: &[Case] = &[
@@ -132,12 +132,12 @@ const CASES: &[Case] = &[
         "the write-ahead log of another log",
         |left| left.take_from("foreign", "-wal"),
         // SQLite takes its pages, among them the head.
-        Err((None, Finding::KeyMissing)),
+        Err((None, IntegrityFinding::KeyMissing)),
     ),
     case(
         "no head file",
         |left| left.remove("-head"),
-        Err((None, Finding::HeadFileMissing)),
+        Err((None, IntegrityFinding::HeadFileMissing)),
     ),
     case(
         "no head file and no write-ahead log",
@@ -145,22 +145,22 @@ const CASES: &[Case] = &[
             left.remove("-head");
             left.remove("-wal");
         },
-        Err((None, Finding::HeadFileMissing)),
+        Err((None, IntegrityFinding::HeadFileMissing)),
     ),
     case(
         "an empty head file",
         |left| left.cut("-head", 0),
-        Err((None, Finding::HeadFileMissing)),
+        Err((None, IntegrityFinding::HeadFileMissing)),
     ),
     case(
         "a head file of zeros",
         |left| fs::write(left.file("-head"), [0; 1024]).unwrap(),
-        Err((None, Finding::HeadFileMissing)),
+        Err((None, IntegrityFinding::HeadFileMissing)),
     ),
     case(
         "an altered head file",
         |left| left.fill("-head", 0..1024),
-        Err((None, Finding::HeadFileBroken)),
+        Err((None, IntegrityFinding::HeadFileBroken)),
     ),
     case(
         "a head file of another log, which has more records",
@@ -205,7 +205,7 @@ async fn a_head_file_of_another_history_is_not_believed() {
     let left = Left::new().await;
     append(&left.path("short"), [1, 2]).await;
     left.take_from("short", "-head");
-    assert_eq!(found(&left.path("audit")), Err((Some(2), Finding::NotTheHead)));
+    assert_eq!(found(&left.path("audit")), Err((Some(2), IntegrityFinding::NotTheHead)));
     let opened = AuditLog::open(&left.path("audit"), key(KEY), |_| {});
     assert!(matches!(
         opened.err(),
@@ -221,7 +221,10 @@ async fn a_log_that_was_closed_is_one_file_and_an_older_one_is_found_by_the_file
     assert_eq!(found(&alone), Ok(3));
     append(&log.database, 4..=5).await;
     fs::copy(&alone, &log.database).unwrap();
-    assert_eq!(found(&log.database), Err((Some(4), Finding::Missing { through: 5 })));
+    assert_eq!(
+        found(&log.database),
+        Err((Some(4), IntegrityFinding::Missing { through: 5 }))
+    );
 }
 
 #[tokio::test]
@@ -264,7 +267,7 @@ async fn a_log_whose_open_head_a_reader_holds_back_does_not_start() {
     // The database alone does not pass for the whole.
     let alone = log.database.with_extension("alone");
     fs::copy(&log.database, &alone).unwrap();
-    assert_eq!(found(&alone), Err((None, Finding::HeadFileMissing)));
+    assert_eq!(found(&alone), Err((None, IntegrityFinding::HeadFileMissing)));
     writer.close();
     assert_eq!(found(&log.database), Ok(3));
 }
@@ -293,9 +296,13 @@ async fn reading_evidence_leaves_it_as_it_is() {
         (
             "without the write-ahead log",
             &["", "-head"],
-            Err((Some(1), Finding::Missing { through: 5 })),
+            Err((Some(1), IntegrityFinding::Missing { through: 5 })),
         ),
-        ("the database alone", &[""], Err((None, Finding::HeadFileMissing))),
+        (
+            "the database alone",
+            &[""],
+            Err((None, IntegrityFinding::HeadFileMissing)),
+        ),
     ] {
         // A name that means something in a URI of SQLite.
         let folder = tempfile::Builder::new()

@@ -6,7 +6,7 @@ use picket_model::risk::{Risk, RiskLevel};
 use picket_model::session::EndReason;
 
 use super::*;
-use picket_risk::{Assessment, Country, Factor, Fired, Mode, Signal};
+use picket_risk::{Assessment, Country, DetectedSignal, Factor, RiskMode, Signal};
 
 /// Checks that an event is stored as these bytes, and that they are read as the event.
 #[track_caller]
@@ -86,7 +86,7 @@ fn decision_with_everything() -> DecisionRecord {
             }],
             country: Some("DE".into()),
         }),
-        device: Some(DeviceSeenRecord::from(DeviceFacts {
+        device: Some(DeviceRecord::from(DeviceFacts {
             id: "00000000-0000-7000-8000-000000000001".into(),
             state: DeviceState::Trusted,
             is_trusted: true,
@@ -195,7 +195,7 @@ fn every_word_of_a_risk_is_stored_by_its_name() {
         factors: Factor::required_at(level),
         signals: Signal::ALL
             .iter()
-            .map(|signal| Fired {
+            .map(|signal| DetectedSignal {
                 signal: *signal,
                 explanation: "x".into(),
             })
@@ -227,17 +227,17 @@ fn every_word_of_a_risk_is_stored_by_its_name() {
     for (level, mode, stored) in [
         (
             RiskLevel::Low,
-            Mode::Learning,
+            RiskMode::Learning,
             r#""level":"low","mode":"learning","factors":["password"]"#,
         ),
         (
             RiskLevel::Medium,
-            Mode::Effective,
+            RiskMode::Effective,
             r#""level":"medium","mode":"effective","factors":["password","one_time_code"]"#,
         ),
         (
             RiskLevel::High,
-            Mode::Effective,
+            RiskMode::Effective,
             concat!(
                 r#""level":"high","mode":"effective","#,
                 r#""factors":["password","one_time_code","biometric_or_hardware_key"]"#,
@@ -273,9 +273,9 @@ fn every_state_of_a_device_is_stored_by_its_name() {
         let stored = format!(
             r#"{{"id":"i","state":"{name}","is_trusted":false,"is_compliant":false,"trust_score":0,"is_owner":false}}"#
         );
-        let record = DeviceSeenRecord::from(device.clone());
+        let record = DeviceRecord::from(device.clone());
         assert_eq!(serde_json::to_string(&record).unwrap(), stored);
-        let read: DeviceSeenRecord = serde_json::from_str(&stored).unwrap();
+        let read: DeviceRecord = serde_json::from_str(&stored).unwrap();
         assert_eq!(DeviceFacts::from(read), device);
     }
 }
@@ -326,10 +326,10 @@ fn every_change_of_a_session_is_stored_as_these_bytes() {
 #[test]
 fn every_act_and_its_outcome_are_stored_as_these_bytes() {
     let outcomes = [
-        (Outcome::Done, "done"),
-        (Outcome::Unchanged, "unchanged"),
-        (Outcome::Refused, "refused"),
-        (Outcome::Failed, "failed"),
+        (ActOutcome::Done, "done"),
+        (ActOutcome::Unchanged, "unchanged"),
+        (ActOutcome::Refused, "refused"),
+        (ActOutcome::Failed, "failed"),
     ];
     let acts = [
         (Act::RevokeSession, "revoke_session"),

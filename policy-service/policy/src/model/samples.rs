@@ -7,7 +7,7 @@ use picket_model::access::{AccessRequest, Action, Actor, Context, Possession, Pr
 use picket_model::decision::Vary;
 use picket_model::risk::{Risk, RiskLevel, SCORE_MAX};
 
-use picket_risk::{Assessment, Country, Fired, Mode, Signal};
+use picket_risk::{Assessment, Country, DetectedSignal, RiskMode, Signal};
 
 /// Each kind of principal, once with everything that is optional and once with nothing.
 pub(super) fn all() -> Vec<AccessRequest> {
@@ -35,13 +35,13 @@ fn risk(country: Option<Country>) -> Assessment {
             level: RiskLevel::High,
         },
         factors: &[],
-        signals: vec![Fired {
+        signals: vec![DetectedSignal {
             signal: Signal::NewLocation,
             explanation: String::new(),
         }],
         country,
         vary: Vary::EVERYTHING,
-        mode: Mode::Effective,
+        mode: RiskMode::Effective,
     }
 }
 

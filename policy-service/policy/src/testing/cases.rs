@@ -9,7 +9,7 @@ use picket_model::problems::{self, Problems, shortened};
 use serde_json::Value;
 
 use super::document::{DocumentErrors, defaults_of, lay_under, parse_yaml, read_yaml};
-use super::request::{RequestDocument, Text, TimedRequest, texts};
+use super::request::{RequestDocument, TestRequest, Text, texts};
 use crate::is_test_file;
 
 /// How many files of tests a folder may hold.
@@ -19,27 +19,27 @@ pub const CASES_MAX: usize = 100_000;
 
 /// A file of cases.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CaseFile {
+pub struct TestFile {
     /// The file.
     pub file: PathBuf,
     /// Its cases, in its order.
-    pub cases: Vec<Case>,
+    pub cases: Vec<TestCase>,
 }
 
 /// A request with what is expected of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Case {
+pub struct TestCase {
     /// What it is about; no two cases of a file share one.
     pub name: String,
     /// The request.
-    pub request: TimedRequest,
+    pub request: TestRequest,
     /// What is expected.
-    pub expected: Expected,
+    pub expected: Expectation,
 }
 
 /// What is expected of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Expected {
+pub struct Expectation {
     /// Permit or deny.
     pub effect: Effect,
     /// The policies that decide, in any order; `None`: whichever.
@@ -129,7 +129,7 @@ enum EffectDocument {
 /// # Errors
 /// Every mistake of every file, with the way to the field: first those of names and types, and in a file without them those
 /// of meaning.
-pub fn read(folder: &Path) -> Result<Vec<CaseFile>, DocumentErrors> {
+pub fn read_cases(folder: &Path) -> Result<Vec<TestFile>, DocumentErrors> {
     let mut found = DocumentErrors::default();
     let mut all = AllCases::default();
     for file in names(folder, &mut found) {
@@ -145,7 +145,7 @@ pub fn read(folder: &Path) -> Result<Vec<CaseFile>, DocumentErrors> {
 ///
 /// # Errors
 /// Every mistake of every file, in the same way.
-pub fn read_texts(files: &[(PathBuf, &str)], cases_max: usize) -> Result<Vec<CaseFile>, DocumentErrors> {
+pub fn parse_cases(files: &[(PathBuf, &str)], cases_max: usize) -> Result<Vec<TestFile>, DocumentErrors> {
     let mut found = DocumentErrors::default();
     let mut all = AllCases::default();
     for (file, text) in files {
@@ -160,18 +160,18 @@ pub fn read_texts(files: &[(PathBuf, &str)], cases_max: usize) -> Result<Vec<Cas
 /// The files so far, and how many cases they have.
 #[derive(Default)]
 struct AllCases {
-    files: Vec<CaseFile>,
+    files: Vec<TestFile>,
     count: usize,
 }
 
 impl AllCases {
-    fn add(&mut self, file: PathBuf, cases: Vec<Case>, cases_max: usize, found: &mut DocumentErrors) {
+    fn add(&mut self, file: PathBuf, cases: Vec<TestCase>, cases_max: usize, found: &mut DocumentErrors) {
         self.count += cases.len();
         if self.count > cases_max {
             found.add(&file, "", format!("more than {cases_max} cases in all files"));
             return;
         }
-        self.files.push(CaseFile { file, cases });
+        self.files.push(TestFile { file, cases });
     }
 }
 
@@ -198,7 +198,7 @@ fn names(folder: &Path, found: &mut DocumentErrors) -> Vec<PathBuf> {
 }
 
 /// The cases of one file.
-pub(super) fn cases(mut document: Value) -> Result<Vec<Case>, Problems> {
+pub(super) fn cases(mut document: Value) -> Result<Vec<TestCase>, Problems> {
     let defaults = defaults_of(&document);
     // Defaults with a mistake are told once, and not again in each case.
     if let Some(defaults) = defaults.filter(|defaults| problems::read::<RequestDocument>(defaults.clone()).is_ok())
@@ -237,7 +237,7 @@ pub(super) fn cases(mut document: Value) -> Result<Vec<Case>, Problems> {
             );
             problems.add(format!("{path}.expect.challenge"), message);
         }
-        cases.extend(request.map(|request| Case {
+        cases.extend(request.map(|request| TestCase {
             name,
             request,
             expected: case.expect.into(),
@@ -264,7 +264,7 @@ impl ChallengeDocument {
     }
 }
 
-impl From<ExpectDocument> for Expected {
+impl From<ExpectDocument> for Expectation {
     fn from(document: ExpectDocument) -> Self {
         Self {
             effect: match document.effect {

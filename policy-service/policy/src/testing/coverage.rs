@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::{Clause, Evaluation, Outcome, PolicyTrace, Trace, TracedPolicy};
+use crate::{Clause, ConditionValue, Evaluation, PolicyTrace, Trace, TracedPolicy};
 
 /// What was tried of a set of policies.
 ///
@@ -79,14 +79,14 @@ impl Tried {
 
 impl PolicyCoverage {
     fn add(&mut self, trace: &PolicyTrace, evaluation: &Evaluation) {
-        let is_satisfied = trace.whole == Outcome::True;
+        let is_satisfied = trace.whole == ConditionValue::True;
         self.is_satisfied |= is_satisfied;
         self.is_determining |= is_satisfied && evaluation.policy_ids.contains(&self.policy.id);
         for (condition, outcome) in self.conditions.iter_mut().zip(&trace.clauses) {
             match outcome {
-                Some(Outcome::True) => condition.is_seen_true = true,
-                Some(Outcome::False) => condition.is_seen_false = true,
-                Some(Outcome::Failed(_)) => condition.is_seen_failed = true,
+                Some(ConditionValue::True) => condition.is_seen_true = true,
+                Some(ConditionValue::False) => condition.is_seen_false = true,
+                Some(ConditionValue::Failed(_)) => condition.is_seen_failed = true,
                 None => {}
             }
         }

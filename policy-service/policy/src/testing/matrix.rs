@@ -14,7 +14,7 @@ use super::document::{DocumentErrors, read_yaml};
 use super::request::{
     ActionDocument, ContextDocument, DeviceDocument, Peer, PeerDocument, PrincipalDocument, RequestDocument,
 };
-use super::request::{NamedRequest, ResourceDocument, RiskDocument, Text, TimedRequest};
+use super::request::{NamedRequest, ResourceDocument, RiskDocument, TestRequest, Text};
 use crate::{Evaluation, PolicyEngine};
 
 /// The file beside the policies that says what the matrix is of.
@@ -24,7 +24,7 @@ pub const CELLS_MAX: usize = 100_000;
 
 /// What a matrix is of.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Matrix(Vec<Table<TimedRequest>>);
+pub struct Matrix(Vec<MatrixTable<TestRequest>>);
 
 /// A matrix with the decisions of some policies. Its text has a table for each resource.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -32,12 +32,12 @@ pub struct MatrixReport {
     /// The revision of the policies. It is not in the text, which changes with decisions alone.
     pub revision: String,
     /// One for each resource, in the order of the file.
-    pub tables: Vec<Table<Cell>>,
+    pub tables: Vec<MatrixTable<MatrixCell>>,
 }
 
 /// One resource.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Table<T> {
+pub struct MatrixTable<T> {
     /// Its name in the file.
     pub resource: String,
     /// Its route rule, host, path and classification, for people.
@@ -45,12 +45,12 @@ pub struct Table<T> {
     /// The columns.
     pub methods: Vec<String>,
     /// One for each principal, in the order of the file.
-    pub rows: Vec<Row<T>>,
+    pub rows: Vec<MatrixRow<T>>,
 }
 
 /// One principal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Row<T> {
+pub struct MatrixRow<T> {
     /// Its name in the file.
     pub principal: String,
     /// One for each method.
@@ -59,9 +59,9 @@ pub struct Row<T> {
 
 /// What is decided.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Cell {
+pub struct MatrixCell {
     /// In a word.
-    pub verdict: Verdict,
+    pub verdict: CellDecision,
     /// The policies that decide.
     pub policy_ids: Vec<String>,
 }
@@ -69,7 +69,7 @@ pub struct Cell {
 /// A decision in a word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Verdict {
+pub enum CellDecision {
     /// A policy permits.
     Permit,
     /// A stronger authentication would be permitted, which is a deny until then.
@@ -158,15 +158,15 @@ impl Matrix {
     /// Decides about each cell as the service would.
     #[must_use]
     pub fn evaluate(&self, engine: &PolicyEngine) -> MatrixReport {
-        let row = |row: &Row<TimedRequest>| Row {
+        let row = |row: &MatrixRow<TestRequest>| MatrixRow {
             principal: row.principal.clone(),
             cells: row
                 .cells
                 .iter()
-                .map(|request| Cell::from(request.evaluate(engine)))
+                .map(|request| MatrixCell::from(request.evaluate(engine)))
                 .collect(),
         };
-        let table = |table: &Table<TimedRequest>| Table {
+        let table = |table: &MatrixTable<TestRequest>| MatrixTable {
             resource: table.resource.clone(),
             description: table.description.clone(),
             methods: table.methods.clone(),
@@ -238,7 +238,7 @@ fn table(
     document: &MatrixDocument,
     peers: &BTreeMap<&str, &Peer>,
     problems: &mut Problems,
-) -> Table<TimedRequest> {
+) -> MatrixTable<TestRequest> {
     let methods = resource.methods.as_ref().unwrap_or(&document.methods);
     let request = |principal: &NamedPrincipalDocument, method: &Text, problems: &mut Problems| {
         let peer = principal.peer.as_ref().and_then(|peer| peers.get(peer.0.as_str()));
@@ -258,10 +258,10 @@ fn table(
         };
         request.complete("matrix", "resources", problems)
     };
-    let rows: Vec<Row<TimedRequest>> = document
+    let rows: Vec<MatrixRow<TestRequest>> = document
         .principals
         .iter()
-        .map(|principal| Row {
+        .map(|principal| MatrixRow {
             principal: principal.name.0.clone(),
             cells: methods
                 .iter()
@@ -270,7 +270,7 @@ fn table(
         })
         .collect();
     let described = rows.iter().flat_map(|row| &row.cells).next().map(description);
-    Table {
+    MatrixTable {
         resource: resource.name.0.clone(),
         description: described.unwrap_or_default(),
         methods: methods.iter().map(|method| method.0.clone()).collect(),
@@ -278,7 +278,7 @@ fn table(
     }
 }
 
-fn description(request: &TimedRequest) -> String {
+fn description(request: &TestRequest) -> String {
     let request = &request.request;
     let resource = &request.resource;
     let classification = resource
@@ -304,14 +304,14 @@ fn check_names<'a>(problems: &mut Problems, path: &str, names: impl Iterator<Ite
     }
 }
 
-impl From<Evaluation> for Cell {
+impl From<Evaluation> for MatrixCell {
     fn from(evaluation: Evaluation) -> Self {
         let verdict = match evaluation.effect {
-            Effect::Permit => Verdict::Permit,
-            Effect::Deny if !evaluation.errors.is_empty() => Verdict::Error,
-            Effect::Deny if evaluation.challenge.is_some() => Verdict::Challenge,
-            Effect::Deny if evaluation.policy_ids.is_empty() => Verdict::None,
-            Effect::Deny => Verdict::Forbid,
+            Effect::Permit => CellDecision::Permit,
+            Effect::Deny if !evaluation.errors.is_empty() => CellDecision::Error,
+            Effect::Deny if evaluation.challenge.is_some() => CellDecision::Challenge,
+            Effect::Deny if evaluation.policy_ids.is_empty() => CellDecision::None,
+            Effect::Deny => CellDecision::Forbid,
         };
         Self {
             verdict,

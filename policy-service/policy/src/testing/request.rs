@@ -12,7 +12,7 @@ use picket_model::spiffe::SpiffeId;
 use picket_model::time::Timestamp;
 
 use crate::{Evaluation, EvaluationContext, PolicyEngine};
-use picket_risk::{Assessment, Country, Signal, StatedRisk, StatedRiskError};
+use picket_risk::{Assessment, Country, HypotheticalRisk, HypotheticalRiskError, Signal};
 
 /// What stands for what is left out.
 const ISSUER: &str = "https://issuer.example";
@@ -27,7 +27,7 @@ const TIME: jiff::Timestamp = jiff::Timestamp::constant(1_767_614_400, 0);
 
 /// A request, and when it is asked about.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TimedRequest {
+pub struct TestRequest {
     /// The request.
     pub request: AccessRequest,
     /// When it is asked.
@@ -35,10 +35,10 @@ pub struct TimedRequest {
     /// The device that it is said to come from; `None`: none that is known.
     pub device: Option<DeviceFacts>,
     /// How risky it is said to be; `None`: as if risk were not assessed.
-    pub risk: Option<StatedRisk>,
+    pub risk: Option<HypotheticalRisk>,
 }
 
-impl TimedRequest {
+impl TestRequest {
     /// Evaluates the policies as the service would.
     #[must_use]
     pub fn evaluate(&self, engine: &PolicyEngine) -> Evaluation {
@@ -69,7 +69,7 @@ pub struct NamedRequest {
     /// The case's name, or that of resource, principal and method; empty for a file that is one request.
     pub name: String,
     /// The request.
-    pub request: TimedRequest,
+    pub request: TestRequest,
 }
 
 /// A request. Only the route rule is required: policies ask for it nearly always.
@@ -247,7 +247,7 @@ struct Time(jiff::Timestamp);
 
 impl RequestDocument {
     /// The request, once everything is known. `name` becomes its id.
-    pub(super) fn complete(self, name: &str, path: &str, problems: &mut Problems) -> Option<TimedRequest> {
+    pub(super) fn complete(self, name: &str, path: &str, problems: &mut Problems) -> Option<TestRequest> {
         let Self {
             route_rule,
             principal,
@@ -294,7 +294,7 @@ impl RequestDocument {
         // Before the epoch there were no tokens.
         let time_us = u64::try_from(time.as_microsecond()).unwrap_or(0);
         let device = device.and_then(|device| device.facts(path, problems));
-        Some(TimedRequest {
+        Some(TestRequest {
             request,
             time: Timestamp::from_us(time_us),
             device,
@@ -369,19 +369,19 @@ impl DeviceDocument {
 }
 
 impl RiskDocument {
-    fn assumed(self, path: &str, problems: &mut Problems) -> Option<StatedRisk> {
+    fn assumed(self, path: &str, problems: &mut Problems) -> Option<HypotheticalRisk> {
         let Self {
             score,
             signals,
             country,
         } = self;
         let signals = signals.into_iter().map(|name| name.0).collect();
-        match StatedRisk::new(score, signals) {
+        match HypotheticalRisk::new(score, signals) {
             Ok(risk) => Some(risk.in_country(country.map(|code| code.0))),
             Err(error) => {
                 let field = match error {
-                    StatedRiskError::Score(_) => "risk.score",
-                    StatedRiskError::Twice(_) => "risk.signals",
+                    HypotheticalRiskError::Score(_) => "risk.score",
+                    HypotheticalRiskError::Twice(_) => "risk.signals",
                 };
                 problems.add(join(path, field), error.to_string());
                 None
@@ -493,7 +493,7 @@ impl Deserr<Problems> for CountryCode {
 impl Deserr<Problems> for SignalName {
     fn deserialize_from_value<V: IntoValue>(value: Value<V>, location: ValuePointerRef<'_>) -> Result<Self, Problems> {
         parsed_text(value, location, |text| {
-            Signal::of_name(text).map(Self).ok_or_else(|| {
+            Signal::from_name(text).map(Self).ok_or_else(|| {
                 let names: Vec<String> = Signal::ALL
                     .iter()
                     .map(|signal| format!("`{}`", signal.name()))

@@ -7,10 +7,10 @@ use picket_model::decision::Effect;
 use picket_model::problems::{self, Problems};
 use serde_json::Value;
 
-use super::cases::{Case, cases, read};
+use super::cases::{TestCase, cases, read_cases};
 use super::document::{DocumentErrors, read_yaml};
 use super::matrix::{MATRIX_FILE, matrix};
-use super::request::{NamedRequest, RequestDocument, TimedRequest};
+use super::request::{NamedRequest, RequestDocument, TestRequest};
 use crate::TESTS_FOLDER;
 
 /// The requests of a file of cases, of a matrix, or of a file that is one request.
@@ -33,8 +33,8 @@ pub fn tested_roles(directory: &Path) -> Result<BTreeSet<String>, DocumentErrors
     let (tests, matrix) = (directory.join(TESTS_FOLDER), directory.join(MATRIX_FILE));
     let mut roles = BTreeSet::new();
     if tests.exists() {
-        let cases = read(&tests)?.into_iter().flat_map(|file| file.cases);
-        let counts = |case: &Case| {
+        let cases = read_cases(&tests)?.into_iter().flat_map(|file| file.cases);
+        let counts = |case: &TestCase| {
             let names_policies = case.expected.policy_ids.as_ref().is_none_or(|ids| !ids.is_empty());
             case.expected.effect == Effect::Permit || names_policies
         };
@@ -47,7 +47,7 @@ pub fn tested_roles(directory: &Path) -> Result<BTreeSet<String>, DocumentErrors
     Ok(roles)
 }
 
-fn roles_of(request: TimedRequest) -> Vec<String> {
+fn roles_of(request: TestRequest) -> Vec<String> {
     request
         .request
         .principal
@@ -57,7 +57,7 @@ fn roles_of(request: TimedRequest) -> Vec<String> {
 
 fn requests(document: Value) -> Result<Vec<NamedRequest>, Problems> {
     if document.get("cases").is_some() {
-        let of_case = |case: Case| NamedRequest {
+        let of_case = |case: TestCase| NamedRequest {
             name: case.name,
             request: case.request,
         };

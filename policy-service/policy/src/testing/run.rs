@@ -6,13 +6,13 @@ use std::path::PathBuf;
 use picket_model::decision::{Effect, StepUp};
 use serde::Serialize;
 
-use super::cases::{Case, CaseFile, Expected};
+use super::cases::{Expectation, TestCase, TestFile};
 use super::coverage::{Coverage, Tried};
 use crate::{Evaluation, PolicyEngine, TraceError, Tracer};
 
 /// What came out of all cases.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Report {
+pub struct TestReport {
     /// The revision of the policies.
     pub revision: String,
     /// How many cases came out as expected.
@@ -72,10 +72,10 @@ impl fmt::Display for Mismatch {
 ///
 /// # Errors
 /// The policies cannot be looked at clause by clause.
-pub fn run(engine: &PolicyEngine, files: &[CaseFile]) -> Result<Report, TraceError> {
+pub fn run(engine: &PolicyEngine, files: &[TestFile]) -> Result<TestReport, TraceError> {
     let tracer = Tracer::new(engine)?;
     let mut tried = Tried::nothing_of(tracer.policies());
-    let mut case = |case: &Case| {
+    let mut case = |case: &TestCase| {
         let evaluation = case.request.evaluate(engine);
         let risk = case.request.assessment(engine);
         // What cannot be put to Cedar is a deny with an error, and tries no policy.
@@ -95,7 +95,7 @@ pub fn run(engine: &PolicyEngine, files: &[CaseFile]) -> Result<Report, TraceErr
         });
     }
     let cases = || reports.iter().flat_map(|file| &file.cases);
-    Ok(Report {
+    Ok(TestReport {
         revision: engine.revision().to_owned(),
         passed: cases().filter(|case| case.is_passed()).count(),
         failed: cases().filter(|case| !case.is_passed()).count(),
@@ -104,7 +104,7 @@ pub fn run(engine: &PolicyEngine, files: &[CaseFile]) -> Result<Report, TraceErr
     })
 }
 
-fn mismatches(expected: &Expected, found: &Evaluation) -> Vec<Mismatch> {
+fn mismatches(expected: &Expectation, found: &Evaluation) -> Vec<Mismatch> {
     let mut mismatches = Vec::new();
     let mut compare = |field, expected: String, found: String| {
         if expected != found {

@@ -29,9 +29,9 @@ fn engine(folder: &TempDir) -> PolicyEngine {
     crate::load(folder.path()).unwrap()
 }
 
-fn report(policies: &str, cases: &str) -> Report {
+fn report(policies: &str, cases: &str) -> TestReport {
     let folder = folder(policies, &[("cases.yaml", cases)]);
-    let files = read(&folder.path().join(TESTS_FOLDER)).unwrap();
+    let files = read_cases(&folder.path().join(TESTS_FOLDER)).unwrap();
     run(&engine(&folder), &files).unwrap()
 }
 
@@ -39,7 +39,7 @@ fn report(policies: &str, cases: &str) -> Report {
 fn mistakes(text: &str) -> Vec<String> {
     let folder = folder(POLICIES, &[("cases.yaml", text)]);
     let tests = folder.path().join(TESTS_FOLDER);
-    let errors = read(&tests).unwrap_err();
+    let errors = read_cases(&tests).unwrap_err();
     let prefix = format!("{}/", tests.display());
     let mut lines: Vec<String> = errors
         .as_slice()
@@ -123,7 +123,7 @@ cases:
   - { name: nobody, request: { principal: null, peer: null }, expect: { effect: deny } }
 "#;
     let folder = folder(POLICIES, &[("cases.yaml", text)]);
-    let files = read(&folder.path().join(TESTS_FOLDER)).unwrap();
+    let files = read_cases(&folder.path().join(TESTS_FOLDER)).unwrap();
     let cases = &files[0].cases;
     let tenants: Vec<_> = cases
         .iter()
@@ -227,14 +227,14 @@ fn files_are_read_in_the_order_of_their_names_and_others_are_not_read() {
             ("notes.txt", "not YAML: ["),
         ],
     );
-    let files = read(&folder.path().join(TESTS_FOLDER)).unwrap();
+    let files = read_cases(&folder.path().join(TESTS_FOLDER)).unwrap();
     let names: Vec<&str> = files
         .iter()
         .flat_map(|file| &file.cases)
         .map(|case| case.name.as_str())
         .collect();
     assert_eq!(names, ["a", "b"]);
-    let absent = read(&folder.path().join("absent")).unwrap_err().to_string();
+    let absent = read_cases(&folder.path().join("absent")).unwrap_err().to_string();
     assert!(absent.contains("absent: cannot read the folder: "), "{absent}");
 }
 

@@ -5,10 +5,10 @@ use picket_model::device::DeviceFacts;
 use picket_model::risk::{Risk, RiskLevel};
 
 use super::*;
-use picket_risk::{Assessment, Country, Fired, Levels, Mode, Signal, StatedRisk};
+use picket_risk::{Assessment, Country, DetectedSignal, HypotheticalRisk, Levels, RiskMode, Signal};
 
-fn risk(score: u8, level: RiskLevel, signals: &[Signal], mode: Mode) -> Assessment {
-    let fired = |signal: &Signal| Fired {
+fn risk(score: u8, level: RiskLevel, signals: &[Signal], mode: RiskMode) -> Assessment {
+    let fired = |signal: &Signal| DetectedSignal {
         signal: *signal,
         explanation: "because".into(),
     };
@@ -37,7 +37,7 @@ fn an_answer_about_a_risk_that_looked_at_the_device_ends_with_what_was_seen_of_i
     let same_for_ms = |policy: &str, looked_at: Varying| {
         let assessment = Assessment {
             vary: Vary::NOTHING.with(looked_at),
-            ..risk(30, RiskLevel::Medium, &[], Mode::Effective)
+            ..risk(30, RiskLevel::Medium, &[], RiskMode::Effective)
         };
         let context = EvaluationContext {
             risk: Some(&assessment),
@@ -62,10 +62,10 @@ fn policies_see_score_level_and_signals() {
     let policy = r#"@id("p") permit (principal, action, resource) when { context has risk && context.risk.score == 55
         && context.risk.level == "high" && context.risk.signals == ["new_location", "new_device"] };"#;
     let signals = [Signal::NewDevice, Signal::NewLocation];
-    let unusual = risk(55, RiskLevel::High, &signals, Mode::Effective);
+    let unusual = risk(55, RiskLevel::High, &signals, RiskMode::Effective);
     let address = Vary::NOTHING.with(Varying::SourceAddress);
     assert_eq!(decide(policy, Some(&unusual)), (Effect::Permit, address));
-    let other = risk(54, RiskLevel::High, &signals, Mode::Effective);
+    let other = risk(54, RiskLevel::High, &signals, RiskMode::Effective);
     assert_eq!(decide(policy, Some(&other)), (Effect::Deny, address));
     // Not assessed: nothing was looked at.
     assert_eq!(decide(policy, None), (Effect::Deny, Vary::NOTHING));
@@ -75,7 +75,7 @@ fn policies_see_score_level_and_signals() {
 fn a_risk_that_is_only_learnt_is_seen_as_none_and_varies_as_it_will() {
     let policy = r#"@id("p") permit (principal, action, resource) when { context has risk && context.risk.score == 0
         && context.risk.level == "low" && context.risk.signals.isEmpty() };"#;
-    let learnt = risk(80, RiskLevel::High, &[Signal::ListedAddress], Mode::Learning);
+    let learnt = risk(80, RiskLevel::High, &[Signal::ListedAddress], RiskMode::Learning);
     let address = Vary::NOTHING.with(Varying::SourceAddress);
     assert_eq!(decide(policy, Some(&learnt)), (Effect::Permit, address));
 }
@@ -88,7 +88,7 @@ fn policies_see_the_country_also_while_risk_is_only_learnt() {
         country: Country::try_from(country.to_owned()).ok(),
         ..risk(0, RiskLevel::Low, &[], mode)
     };
-    for mode in [Mode::Effective, Mode::Learning] {
+    for mode in [RiskMode::Effective, RiskMode::Learning] {
         assert_eq!(decide(policy, Some(&from("AT", mode))).0, Effect::Permit);
         assert_eq!(decide(policy, Some(&from("FR", mode))).0, Effect::Deny);
         assert_eq!(decide(policy, Some(&from("", mode))).0, Effect::Deny);
@@ -97,7 +97,7 @@ fn policies_see_the_country_also_while_risk_is_only_learnt() {
 
 #[test]
 fn only_an_answer_of_a_policy_that_reads_risk_varies_with_what_it_came_from() {
-    let unusual = risk(55, RiskLevel::High, &[], Mode::Effective);
+    let unusual = risk(55, RiskLevel::High, &[], RiskMode::Effective);
     let vary = |condition: &str| {
         let policy = format!(r#"@id("p") permit (principal, action, resource) when {{ {condition} }};"#);
         decide(&policy, Some(&unusual)).1.attributes().collect::<Vec<_>>()
@@ -134,7 +134,7 @@ fn a_stated_risk_has_the_level_that_the_service_gives_its_score() {
         (50, "high", "medium"),
         (60, "high", "high"),
     ] {
-        let stated = StatedRisk::new(score, vec![Signal::NewDevice]).unwrap();
+        let stated = HypotheticalRisk::new(score, vec![Signal::NewDevice]).unwrap();
         for (engine, level) in [
             (engine(&policy(by_default)), by_default),
             (engine(&policy(with_levels)).with_risk_levels(levels), with_levels),

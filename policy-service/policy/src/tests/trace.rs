@@ -50,15 +50,19 @@ fn a_clause_is_looked_at_where_all_before_it_hold() {
            when { resource.route_rule == "a" }
            when { resource has classification };"#,
     );
-    let check =
-        |roles: &[&str], method: &str, rule: &str, scope: Outcome, clauses: &[Option<Outcome>], whole: Outcome| {
-            let trace = tracer.trace(&request(user(roles), method, rule), &at_now()).unwrap();
-            let found = of(&tracer, &trace, "p");
-            let expected = (&scope, clauses, &whole);
-            assert_eq!((&found.scope, found.clauses.as_slice(), &found.whole), expected);
-            assert_eq!(found.is_candidate, rule == "a");
-        };
-    use Outcome::{False, True};
+    let check = |roles: &[&str],
+                 method: &str,
+                 rule: &str,
+                 scope: ConditionValue,
+                 clauses: &[Option<ConditionValue>],
+                 whole: ConditionValue| {
+        let trace = tracer.trace(&request(user(roles), method, rule), &at_now()).unwrap();
+        let found = of(&tracer, &trace, "p");
+        let expected = (&scope, clauses, &whole);
+        assert_eq!((&found.scope, found.clauses.as_slice(), &found.whole), expected);
+        assert_eq!(found.is_candidate, rule == "a");
+    };
+    use ConditionValue::{False, True};
     check(&[], "GET", "a", False, &[None, None, None], False);
     check(&["reader"], "BREW", "a", True, &[Some(True), None, None], False);
     check(&["reader"], "GET", "b", True, &[Some(False), Some(False), None], False);
@@ -82,11 +86,11 @@ fn a_clause_that_fails_says_why() {
     asked.principal.as_mut().unwrap().auth_time_s = Some(1);
     let trace = tracer.trace(&asked, &at_now()).unwrap();
     let found = of(&tracer, &trace, "p");
-    let Outcome::Failed(error) = &found.whole else {
+    let ConditionValue::Failed(error) = &found.whole else {
         panic!("{found:?}")
     };
     assert!(error.contains("overflow"), "{error}");
-    assert!(matches!(&found.clauses[0], Some(Outcome::Failed(error)) if error.contains("overflow")));
+    assert!(matches!(&found.clauses[0], Some(ConditionValue::Failed(error)) if error.contains("overflow")));
 }
 
 #[test]
@@ -118,7 +122,7 @@ fn a_policy_that_is_too_long_to_be_taken_apart_is_looked_at_as_a_whole() {
     let text = format!(r#"@id("long") forbid (principal, action, resource) when {{ {condition} }};"#);
     let tracer = tracer(&text);
     assert_eq!(tracer.policies()[0].clauses, []);
-    for (rule, expected) in [("a", Outcome::True), ("b", Outcome::False)] {
+    for (rule, expected) in [("a", ConditionValue::True), ("b", ConditionValue::False)] {
         let trace = tracer.trace(&request(None, "GET", rule), &at_now()).unwrap();
         let found = of(&tracer, &trace, "long");
         assert_eq!((&found.whole, &found.scope), (&expected, &expected));
@@ -135,9 +139,9 @@ fn a_policy_of_another_tenant_is_not_met_and_one_in_observe_mode_is_told_as_such
     assert_eq!((own.tenant.as_deref(), own.is_observed), (Some("acme"), false));
     assert_eq!((tried.tenant.as_deref(), tried.is_observed), (None, true));
     for (tenant, expected) in [
-        (Some("acme"), Outcome::True),
-        (Some("globex"), Outcome::False),
-        (None, Outcome::False),
+        (Some("acme"), ConditionValue::True),
+        (Some("globex"), ConditionValue::False),
+        (None, ConditionValue::False),
     ] {
         let mut asked = request(user(&[]), "GET", "a");
         asked.principal.as_mut().unwrap().tenant = tenant.map(str::to_owned);
@@ -146,14 +150,14 @@ fn a_policy_of_another_tenant_is_not_met_and_one_in_observe_mode_is_told_as_such
         assert_eq!((&found.scope, &found.whole), (&expected, &expected), "{tenant:?}");
         assert_eq!(found.is_candidate, tenant == Some("acme"));
         assert_eq!(found.clauses[0].is_some(), tenant == Some("acme"));
-        assert_eq!(of(&tracer, &trace, "tried").whole, Outcome::True);
+        assert_eq!(of(&tracer, &trace, "tried").whole, ConditionValue::True);
     }
 }
 
 #[test]
 fn a_clause_sees_the_time_in_the_engines_zone() {
     let text = r#"@id("late") permit (principal, action, resource) when { context.time.hour == 11 };"#;
-    for (zone, expected) in [("UTC", Outcome::False), ("Europe/Berlin", Outcome::True)] {
+    for (zone, expected) in [("UTC", ConditionValue::False), ("Europe/Berlin", ConditionValue::True)] {
         let engine = engine(text).in_time_zone(time_zone(zone).unwrap());
         let tracer = Tracer::new(&engine).unwrap();
         let trace = tracer.trace(&request(None, "GET", "a"), &at_now()).unwrap();
@@ -162,30 +166,30 @@ fn a_clause_sees_the_time_in_the_engines_zone() {
 }
 
 /// What the parts say about the whole, as Cedar evaluates them.
-fn from_parts(policy: &TracedPolicy, trace: &PolicyTrace) -> Outcome {
+fn from_parts(policy: &TracedPolicy, trace: &PolicyTrace) -> ConditionValue {
     let parts = trace.clauses.iter().zip(&policy.clauses);
-    if trace.scope != Outcome::True {
+    if trace.scope != ConditionValue::True {
         return trace.scope.clone();
     }
     for (outcome, clause) in parts {
         match outcome.as_ref().unwrap() {
-            Outcome::Failed(error) => return Outcome::Failed(error.clone()),
-            Outcome::True | Outcome::False if clause.holds(outcome.as_ref().unwrap()) => {}
-            Outcome::True | Outcome::False => return Outcome::False,
+            ConditionValue::Failed(error) => return ConditionValue::Failed(error.clone()),
+            ConditionValue::True | ConditionValue::False if clause.is_satisfied(outcome.as_ref().unwrap()) => {}
+            ConditionValue::True | ConditionValue::False => return ConditionValue::False,
         }
     }
-    Outcome::True
+    ConditionValue::True
 }
 
 /// What the engine must say where these are the wholes.
 fn effect(tracer: &Tracer, trace: &Trace) -> Effect {
-    let is_any = |kind: PolicyKind, is: fn(&Outcome) -> bool| {
+    let is_any = |kind: PolicyKind, is: fn(&ConditionValue) -> bool| {
         let mut policies = tracer.policies().iter().zip(&trace.policies);
         policies.any(|(policy, trace)| policy.kind == kind && !policy.is_observed && is(&trace.whole))
     };
     let (is_true, is_failed) = (
-        |one: &Outcome| *one == Outcome::True,
-        |one: &Outcome| matches!(one, Outcome::Failed(_)),
+        |one: &ConditionValue| *one == ConditionValue::True,
+        |one: &ConditionValue| matches!(one, ConditionValue::Failed(_)),
     );
     let has_failed = is_any(PolicyKind::Permit, is_failed) || is_any(PolicyKind::Forbid, is_failed);
     match !has_failed && !is_any(PolicyKind::Forbid, is_true) && is_any(PolicyKind::Permit, is_true) {
@@ -194,7 +198,7 @@ fn effect(tracer: &Tracer, trace: &Trace) -> Effect {
     }
 }
 
-fn is_same_kind(one: &Outcome, other: &Outcome) -> bool {
+fn is_same_kind(one: &ConditionValue, other: &ConditionValue) -> bool {
     std::mem::discriminant(one) == std::mem::discriminant(other)
 }
 
@@ -242,7 +246,7 @@ fn check_agreement(
         );
         // What the engine leaves out is false without an error.
         prop_assert!(
-            trace.is_candidate || trace.whole == Outcome::False,
+            trace.is_candidate || trace.whole == ConditionValue::False,
             "{:?}\n{:?}\n{}",
             policy,
             trace,
@@ -250,7 +254,7 @@ fn check_agreement(
         );
         let is_named = evaluation.policy_ids.contains(&policy.id);
         prop_assert!(
-            !is_named || trace.whole != Outcome::False,
+            !is_named || trace.whole != ConditionValue::False,
             "{:?}\n{:?}\n{}",
             policy,
             trace,

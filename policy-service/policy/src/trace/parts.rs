@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use cedar_policy::{AuthorizationError, Authorizer, Entities, PolicyId, PolicySet, Request};
 
-use super::{Clause, Outcome, PolicyKind, PolicyTrace, TracedPolicy};
+use super::{Clause, ConditionValue, PolicyKind, PolicyTrace, TracedPolicy};
 use crate::errors::cut;
 
 /// The answers about all parts of all policies.
@@ -26,9 +26,9 @@ impl Parts<'_> {
         if policy.tenant.is_some() && policy.tenant.as_deref() != self.tenant {
             return PolicyTrace {
                 is_candidate: false,
-                scope: Outcome::False,
+                scope: ConditionValue::False,
                 clauses: vec![None; policy.clauses.len()],
-                whole: Outcome::False,
+                whole: ConditionValue::False,
             };
         }
         let whole = match policy.kind {
@@ -41,10 +41,10 @@ impl Parts<'_> {
             false => self.scopes.outcome(&id),
         };
         // Cedar evaluates the scope, then clause after clause, up to the first that does not hold.
-        let mut is_reached = scope == Outcome::True;
+        let mut is_reached = scope == ConditionValue::True;
         let clause = |(clause, answers): (&Clause, &Answers)| {
             let outcome = is_reached.then(|| answers.outcome(&id));
-            is_reached = outcome.as_ref().is_some_and(|outcome| clause.holds(outcome));
+            is_reached = outcome.as_ref().is_some_and(|outcome| clause.is_satisfied(outcome));
             outcome
         };
         PolicyTrace {
@@ -76,11 +76,11 @@ impl Answers {
         }
     }
 
-    fn outcome(&self, id: &PolicyId) -> Outcome {
+    fn outcome(&self, id: &PolicyId) -> ConditionValue {
         match self.failed.get(id) {
-            Some(error) => Outcome::Failed(error.clone()),
-            None if self.satisfied.contains(id) => Outcome::True,
-            None => Outcome::False,
+            Some(error) => ConditionValue::Failed(error.clone()),
+            None if self.satisfied.contains(id) => ConditionValue::True,
+            None => ConditionValue::False,
         }
     }
 }

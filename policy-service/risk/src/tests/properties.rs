@@ -24,7 +24,7 @@ struct Step {
     is_listed: bool,
     report: Reported,
     device: Option<(u8, bool)>,
-    outcome: Outcome,
+    outcome: RequestOutcome,
 }
 
 /// What is reported before it.
@@ -41,12 +41,12 @@ fn step() -> impl Strategy<Value = Step> {
     let what = (select(vec!["GET", "POST", "BREW"]), 0_u8..3, any::<bool>());
     let who = (0_u8..3, option::of(0_u8..4), 0_u8..3, 0_u8..2, option::of(0_u8..4));
     let outcome = select(vec![
-        Outcome::Permitted,
-        Outcome::Permitted,
-        Outcome::Challenged,
-        Outcome::Denied,
-        Outcome::SessionRefused,
-        Outcome::Closed,
+        RequestOutcome::Permitted,
+        RequestOutcome::Permitted,
+        RequestOutcome::Challenged,
+        RequestOutcome::Denied,
+        RequestOutcome::SessionRefused,
+        RequestOutcome::Closed,
     ]);
     let report = select(vec![
         Reported::Nothing,
@@ -124,19 +124,19 @@ fn take(world: &mut World, step: &Step) -> Assessment {
     asked.route_rule = step.rule.to_string();
     world.at_s += step.wait_s;
     report(world, step);
-    let address = step.known.map_or(Address::default(), |n| {
+    let address = step.known.map_or(AddressInfo::default(), |n| {
         let (country, north, east) = PLACES[usize::from(n)];
         known(country, u32::from(n), Some((north, east)))
     });
     let lists = threat_lists::lists("192.0.1.0/24");
-    let known = step.device.map(|(trust_score, is_compliant)| KnownDevice {
+    let known = step.device.map(|(trust_score, is_compliant)| ProvenDevice {
         id: "laptop",
-        standing: Standing {
+        trust: DeviceTrust {
             trust_score,
             is_compliant,
         },
     });
-    let facts = Facts::new(&asked, address, Timestamp::from_ms(world.at_s * 1000)).from_device(known);
+    let facts = RequestFacts::new(&asked, address, Timestamp::from_ms(world.at_s * 1000)).from_device(known);
     let listing = facts
         .address()
         .filter(|_| step.is_listed)
@@ -161,7 +161,7 @@ fn report(world: &mut World, step: &Step) {
         Reported::Success => authenticated(AuthenticationOutcome::Succeeded),
         Reported::Keystrokes(tenths) => {
             let session = SessionKey::of(issuer, SessionName::SessionId(&step.session.to_string()));
-            let measured = Measured::default().with(Measure::KeystrokeVariance, f64::from(tenths) / 10.0);
+            let measured = Measurements::default().with(Measure::KeystrokeVariance, f64::from(tenths) / 10.0);
             world
                 .engine
                 .report_dynamics(principal, session, at_s, measured.unwrap());

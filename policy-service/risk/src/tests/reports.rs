@@ -5,11 +5,11 @@ use super::*;
 const ISSUER: &str = "https://issuer.example";
 
 impl World {
-    fn authenticated(&mut self, outcome: AuthenticationOutcome, address: &str) -> Noted {
+    fn authenticated(&mut self, outcome: AuthenticationOutcome, address: &str) -> ReportOutcome {
         let report = AuthenticationReport {
             outcome,
             at_s: u32::try_from(self.at_s).unwrap(),
-            place: Place::of(address.parse().ok(), Address::default()),
+            place: Place::of(address.parse().ok(), AddressInfo::default()),
         };
         let alice = PrincipalKey::of_user(ISSUER, "alice");
         self.engine.report_authentication(alice, &report)
@@ -29,9 +29,9 @@ impl World {
     }
 }
 
-fn of(measured: &[(Measure, f64)]) -> Measured {
-    let add = |all: Measured, (measure, value): &(Measure, f64)| all.with(*measure, *value).unwrap();
-    measured.iter().fold(Measured::default(), add)
+fn of(measured: &[(Measure, f64)]) -> Measurements {
+    let add = |all: Measurements, (measure, value): &(Measure, f64)| all.with(*measure, *value).unwrap();
+    measured.iter().fold(Measurements::default(), add)
 }
 
 #[test]
@@ -60,17 +60,17 @@ fn a_revoked_session_that_is_used_on_is_a_failure_and_one_that_is_over_is_none()
     let mut world = settled();
     for _ in 0..40 {
         world.at_s += 5;
-        world.learn(&request(), Outcome::Closed);
+        world.learn(&request(), RequestOutcome::Closed);
     }
     world.check(&request(), 0, &[]);
     // What a client asks for in one second is one try.
     for _ in 0..40 {
-        world.learn(&request(), Outcome::SessionRefused);
+        world.learn(&request(), RequestOutcome::SessionRefused);
     }
     world.check(&request(), 0, &[]);
     for _ in 0..4 {
         world.at_s += 5;
-        world.learn(&request(), Outcome::SessionRefused);
+        world.learn(&request(), RequestOutcome::SessionRefused);
     }
     // It is no burst of denials besides.
     world.check(&request(), 20, &[Signal::FailedAuthentications]);
@@ -83,7 +83,7 @@ fn challenges_count_by_the_second_until_an_authentication() {
         for _ in 0..seconds {
             world.at_s += 10;
             for _ in 0..5 {
-                world.learn(&request(), Outcome::Challenged);
+                world.learn(&request(), RequestOutcome::Challenged);
             }
         }
         let before = world.assess(&request());
@@ -102,7 +102,7 @@ fn challenges_count_by_the_second_until_an_authentication() {
     let mut world = settled();
     for _ in 0..20 {
         world.at_s += 10;
-        world.learn(&request(), Outcome::Challenged);
+        world.learn(&request(), RequestOutcome::Challenged);
     }
     for (before_s, score) in [(0, 0), (191, 20)] {
         let mut asked = request();
@@ -115,7 +115,7 @@ fn challenges_count_by_the_second_until_an_authentication() {
     let mut world = settled_with(settings);
     for _ in 0..40 {
         world.at_s += 5;
-        world.learn(&request(), Outcome::Challenged);
+        world.learn(&request(), RequestOutcome::Challenged);
     }
     world.check(&request(), 0, &[]);
 }
@@ -125,11 +125,11 @@ fn a_principal_that_only_reports_name_is_kept_aside_until_it_comes() {
     let mut world = World::new(settings());
     assert_eq!(
         world.authenticated(AuthenticationOutcome::Succeeded, "192.0.2.7"),
-        Noted::Dropped
+        ReportOutcome::Ignored
     );
     for _ in 0..5 {
         let noted = world.authenticated(AuthenticationOutcome::Failed, "192.0.2.7");
-        assert_eq!(noted, Noted::Aside);
+        assert_eq!(noted, ReportOutcome::KeptAside);
     }
     assert_eq!(world.engine.principals(), 0);
     world.check(&request(), 20, &[Signal::FailedAuthentications]);
@@ -137,7 +137,7 @@ fn a_principal_that_only_reports_name_is_kept_aside_until_it_comes() {
     world.check(&request(), 20, &[Signal::FailedAuthentications]);
     assert_eq!(
         world.authenticated(AuthenticationOutcome::Failed, "192.0.2.7"),
-        Noted::Baseline
+        ReportOutcome::Learned
     );
     assert_eq!(
         world.handled("session-1", &[(Measure::KeystrokeVariance, 0.5)]),
@@ -180,7 +180,7 @@ fn a_token_in_several_hands_is_a_signal_whoever_of_them_asks() {
     };
     let mut world = settled_with(only_tokens.clone());
     world.permit(&request());
-    world.learn(&by("spiffe://example.org/batch"), Outcome::Denied);
+    world.learn(&by("spiffe://example.org/batch"), RequestOutcome::Denied);
     world.check(&by("spiffe://example.org/batch"), 0, &[]);
     let third = world.check(&by("spiffe://example.org/evil"), 20, &[Signal::SharedToken]);
     check_explained(
@@ -188,7 +188,7 @@ fn a_token_in_several_hands_is_a_signal_whoever_of_them_asks() {
         &["within 300 s the token was used from 3 peers, where 2 are usual at most"],
     );
     world.check(&request(), 0, &[]);
-    world.learn(&by("spiffe://example.org/evil"), Outcome::Denied);
+    world.learn(&by("spiffe://example.org/evil"), RequestOutcome::Denied);
     world.check(&request(), 20, &[Signal::SharedToken]);
     // Another token of the same session is another one.
     let mut other = request();
@@ -362,10 +362,10 @@ fn before_there_are_enough_reports_only_keystrokes_are_off() {
         world.handled("session-1", &[(Measure::KeystrokeVariance, 1.0)]),
         Some(15)
     );
-    assert_eq!(Measured::default().with(Measure::TouchArea, f64::NAN), None);
-    assert_eq!(Measured::default().with(Measure::TouchArea, -0.1), None);
-    assert_eq!(Measured::default().with(Measure::TouchArea, 1_000_001.0), None);
-    assert!(Measured::default().is_empty());
+    assert_eq!(Measurements::default().with(Measure::TouchArea, f64::NAN), None);
+    assert_eq!(Measurements::default().with(Measure::TouchArea, -0.1), None);
+    assert_eq!(Measurements::default().with(Measure::TouchArea, 1_000_001.0), None);
+    assert!(Measurements::default().is_empty());
 }
 
 #[test]
@@ -445,10 +445,10 @@ fn a_class_of_the_level_or_a_higher_one_shows_its_factors() {
     assert!(!FactorSettings::default().are_enforced());
 }
 
-fn laptop(trust_score: u8, is_compliant: bool) -> KnownDevice<'static> {
-    KnownDevice {
+fn laptop(trust_score: u8, is_compliant: bool) -> ProvenDevice<'static> {
+    ProvenDevice {
         id: "laptop",
-        standing: Standing {
+        trust: DeviceTrust {
             trust_score,
             is_compliant,
         },
@@ -461,7 +461,7 @@ fn a_known_device_is_looked_at_whoever_uses_it() {
         let world = World::new(settings);
         let facts = world.facts(&request()).from_device(Some(device));
         let found = world.engine.assess(&facts, None);
-        let signals: Vec<&str> = found.counted_signals().collect();
+        let signals: Vec<&str> = found.effective_signals().collect();
         (found.risk.score, signals.join(","))
     };
     let check = |device, score, signals: &str| {
@@ -488,11 +488,11 @@ fn a_device_that_is_known_is_told_by_its_name_and_not_by_what_its_client_says() 
     };
     let known = with(&world, "curl", Some(laptop(100, true)));
     let assessment = world.engine.assess(&known, None);
-    world.engine.learn(&known, &assessment, Outcome::Permitted);
-    let score = |facts: &Facts| world.engine.assess(facts, None).risk.score;
+    world.engine.learn(&known, &assessment, RequestOutcome::Permitted);
+    let score = |facts: &RequestFacts| world.engine.assess(facts, None).risk.score;
     assert_eq!(score(&with(&world, "curl 2", Some(laptop(100, true)))), 0);
     assert_eq!(score(&with(&world, "curl", None)), 25);
-    let other = KnownDevice {
+    let other = ProvenDevice {
         id: "phone",
         ..laptop(100, true)
     };

@@ -31,11 +31,11 @@ fn full() -> RiskEngine {
         asked.context.user_agent = Some(format!("agent {n}"));
         asked.principal.as_mut().unwrap().session_id = Some(format!("session {n}"));
         world.address = match n % 3 {
-            0 => Address::default(),
+            0 => AddressInfo::default(),
             1 => known("DE", n, Some((50.0, 7.0))),
-            _ => Address {
+            _ => AddressInfo {
                 autonomous_system: Some(n),
-                ..Address::default()
+                ..AddressInfo::default()
             },
         };
         asked.principal.as_mut().unwrap().token_id = Some(format!("token {n}"));
@@ -43,12 +43,12 @@ fn full() -> RiskEngine {
             let mut shared = asked.clone();
             shared.peer = format!("spiffe://example.org/peer-{peer}").parse().ok();
             shared.context.source_address = format!("203.0.{peer}.1").parse().ok();
-            world.learn(&shared, Outcome::Challenged);
+            world.learn(&shared, RequestOutcome::Challenged);
         }
         world.at_s += u64::from(n) * 1000;
         report(&mut world, &format!("session {n}"));
         world.permit(&asked);
-        world.learn(&asked, Outcome::Denied);
+        world.learn(&asked, RequestOutcome::Denied);
         asked.principal.as_mut().unwrap().subject = format!("subject {n}");
         asked.context.source_address = "2001:db8::1".parse().ok();
         world.permit(&asked);
@@ -63,13 +63,13 @@ fn report(world: &mut World, session: &str) {
     let failed = AuthenticationReport {
         outcome: AuthenticationOutcome::Failed,
         at_s,
-        place: Place::of("2001:db8::7".parse().ok(), Address::default()),
+        place: Place::of("2001:db8::7".parse().ok(), AddressInfo::default()),
     };
     world.engine.report_authentication(alice, &failed);
     let session = SessionKey::of("https://issuer.example", SessionName::SessionId(session));
     let all = |value: f64| {
-        let with = |measured: Measured, measure| measured.with(measure, value).unwrap();
-        Measure::ALL.into_iter().fold(Measured::default(), with)
+        let with = |measured: Measurements, measure| measured.with(measure, value).unwrap();
+        Measure::ALL.into_iter().fold(Measurements::default(), with)
     };
     for value in [0.2, 99_999.9] {
         world.engine.report_dynamics(alice, session, at_s, all(value));

@@ -7,7 +7,7 @@ use super::{DAY_S, WEIGHT_MAX, YEAR_S};
 use crate::configuration::fields::Ranged;
 use picket_risk::{
     AuthenticationSettings, BehaviourSettings, Compliance, DENIALS_MAX, DeviceSettings, DynamicsSettings, FAILURES_MAX,
-    HANDS_MAX, LocationSettings, ThreatListSettings, TimeSettings, TokenSettings,
+    LocationSettings, TOKEN_SOURCES_MAX, ThreatListSettings, TimeSettings, TokenSettings,
 };
 
 /// As many denials as are remembered.
@@ -17,8 +17,8 @@ const _: () = assert!(DENIALS_MAX == 32);
 const FAILED_MAX: u32 = 32;
 const _: () = assert!(FAILURES_MAX == 32);
 /// One less than peers and locations are remembered of a token: one more must still be seen.
-const USUAL_HANDS_MAX: u32 = 7;
-const _: () = assert!(HANDS_MAX == 8);
+const USUAL_TOKEN_SOURCES_MAX: u32 = 7;
+const _: () = assert!(TOKEN_SOURCES_MAX == 8);
 /// What a measure adds at most, and what anomaly scores are compared with.
 const ANOMALY_MAX: u32 = 1000;
 
@@ -171,9 +171,9 @@ table! {
         window_s: Ranged<1, DAY_S> = Ranged(300),
         /// The peers that one token may come from. Where it is forwarded between workloads, each of
         /// them is a peer.
-        peers_max: Ranged<1, USUAL_HANDS_MAX> = Ranged(2),
+        peers_max: Ranged<1, USUAL_TOKEN_SOURCES_MAX> = Ranged(2),
         /// The locations that one token may come from.
-        locations_max: Ranged<1, USUAL_HANDS_MAX> = Ranged(2),
+        locations_max: Ranged<1, USUAL_TOKEN_SOURCES_MAX> = Ranged(2),
     }
 }
 

@@ -9,7 +9,7 @@ use picket_proto::v1::dynamics_report::Session;
 
 use crate::administration::AdminError;
 use crate::assessor::Assessor;
-use picket_risk::{AuthenticationOutcome, Measure, Measured, Noted, PrincipalKey, SessionKey, SessionName};
+use picket_risk::{AuthenticationOutcome, Measure, Measurements, PrincipalKey, ReportOutcome, SessionKey, SessionName};
 
 /// Names are no longer than a token.
 const NAME_BYTES_MAX: usize = 8 * 1024;
@@ -33,7 +33,7 @@ pub(super) struct AuthenticationReport {
 pub(super) struct DynamicsReport {
     principal: Principal,
     session: SessionKey,
-    measured: Measured,
+    measured: Measurements,
 }
 
 struct Principal {
@@ -97,7 +97,7 @@ impl AuthenticationReport {
         })
     }
 
-    pub(super) fn report_to(&self, risk: &Assessor) -> Noted {
+    pub(super) fn report_to(&self, risk: &Assessor) -> ReportOutcome {
         risk.report_authentication(self.principal.key(), self.outcome, self.at_s, self.source)
     }
 }
@@ -117,7 +117,7 @@ impl DynamicsReport {
             (Measure::TouchPressure, report.touch_pressure),
             (Measure::TouchArea, report.touch_area),
         ];
-        let mut measured = Measured::default();
+        let mut measured = Measurements::default();
         for (measure, value) in measures {
             if let Some(value) = value {
                 measured = measured

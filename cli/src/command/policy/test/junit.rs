@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use picket_policy::testing::{CaseReport, FileReport, Report};
+use picket_policy::testing::{CaseReport, FileReport, TestReport};
 
 use super::Problem;
 
@@ -10,7 +10,7 @@ const NAME: &str = "picket policy test";
 
 /// The whole document. A file of cases is a suite; what keeps the cases from being run, or is wrong beside them, is an error in
 /// a suite of its own, so that nobody takes it for a success.
-pub(crate) fn document(report: Option<&Report>, problems: &[Problem]) -> String {
+pub(crate) fn document(report: Option<&TestReport>, problems: &[Problem]) -> String {
     let files: &[FileReport] = report.map_or(&[], |report| &report.files);
     let (passed, failed) = report.map_or((0, 0), |report| (report.passed, report.failed));
     let errors = problems.len();

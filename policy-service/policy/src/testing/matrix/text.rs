@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-use super::{Cell, MatrixReport, Table, Verdict};
+use super::{CellDecision, MatrixCell, MatrixReport, MatrixTable};
 
-impl Verdict {
+impl CellDecision {
     fn word(self) -> &'static str {
         match self {
             Self::Permit => "permit",
@@ -28,7 +28,7 @@ impl fmt::Display for MatrixReport {
     }
 }
 
-impl fmt::Display for Table<Cell> {
+impl fmt::Display for MatrixTable<MatrixCell> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{} ({})", self.resource, self.description)?;
         let names = self.rows.iter().map(|row| row.principal.chars().count());
@@ -43,13 +43,17 @@ impl fmt::Display for Table<Cell> {
     }
 }
 
-impl Table<Cell> {
+impl MatrixTable<MatrixCell> {
     /// How wide a column is. None is narrower than the word that is there most, so that few changes change the others.
     fn width(&self, column: usize) -> usize {
         let cells = self.rows.iter().filter_map(|row| row.cells.get(column));
         let words = cells.map(|cell| cell.verdict.word().len());
         let method = self.methods.get(column).map(|method| method.chars().count());
-        words.chain(method).max().unwrap_or(0).max(Verdict::Permit.word().len())
+        words
+            .chain(method)
+            .max()
+            .unwrap_or(0)
+            .max(CellDecision::Permit.word().len())
     }
 }
 

@@ -3,14 +3,14 @@
 use picket_model::decision::{Attribute, Vary};
 use picket_model::risk::{Risk, SCORE_MAX};
 
-use super::assessment::{Assessment, Fired, Mode, Signal};
+use super::assessment::{Assessment, DetectedSignal, RiskMode, Signal};
 use super::factors::Factor;
 use super::places::Country;
 use super::settings::Levels;
 
 /// A score, and the signals that are said to have made it. The level follows from the score.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StatedRisk {
+pub struct HypotheticalRisk {
     score: u8,
     signals: Vec<Signal>,
     country: Option<Country>,
@@ -18,7 +18,7 @@ pub struct StatedRisk {
 
 /// A risk that no request can have.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum StatedRiskError {
+pub enum HypotheticalRiskError {
     /// It is beyond the highest score.
     #[error("expected a score of 0 to {SCORE_MAX}, found {0}")]
     Score(u64),
@@ -27,18 +27,18 @@ pub enum StatedRiskError {
     Twice(Signal),
 }
 
-impl StatedRisk {
+impl HypotheticalRisk {
     /// A score with signals, which may be in any order.
     ///
     /// # Errors
     /// No request is scored like this.
-    pub fn new(score: u64, mut signals: Vec<Signal>) -> Result<Self, StatedRiskError> {
+    pub fn new(score: u64, mut signals: Vec<Signal>) -> Result<Self, HypotheticalRiskError> {
         let Some(score) = u8::try_from(score).ok().filter(|score| *score <= SCORE_MAX) else {
-            return Err(StatedRiskError::Score(score));
+            return Err(HypotheticalRiskError::Score(score));
         };
         signals.sort_unstable();
         match signals.windows(2).find(|pair| pair.first() == pair.last()) {
-            Some([signal, ..]) => Err(StatedRiskError::Twice(*signal)),
+            Some([signal, ..]) => Err(HypotheticalRiskError::Twice(*signal)),
             Some([]) | None => Ok(Self {
                 score,
                 signals,
@@ -57,7 +57,7 @@ impl StatedRisk {
     #[must_use]
     pub fn assessment(&self, levels: Levels) -> Assessment {
         let level = levels.of(self.score);
-        let stated = |signal: &Signal| Fired {
+        let stated = |signal: &Signal| DetectedSignal {
             signal: *signal,
             explanation: "stated".to_owned(),
         };
@@ -78,7 +78,7 @@ impl StatedRisk {
             ]
             .into_iter()
             .collect::<Vary>(),
-            mode: Mode::Effective,
+            mode: RiskMode::Effective,
         }
     }
 }

@@ -13,7 +13,7 @@ const ALWAYS: u32 = 0;
     into = "Vec<Entry<K>>",
     bound(serialize = "K: Clone + Serialize", deserialize = "K: Deserialize<'de>")
 )]
-pub(super) struct Seen<K, const MAX: usize>(Vec<Entry<K>>);
+pub(super) struct Sightings<K, const MAX: usize>(Vec<Entry<K>>);
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(
@@ -36,7 +36,7 @@ pub(super) struct Windows {
 
 /// What a key is to its principal when it is first seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Standing {
+pub(super) enum KeyOrigin {
     /// Its own: there was nothing to compare it with.
     Own,
     /// New, until it has settled.
@@ -62,7 +62,7 @@ pub(super) struct TooMany {
     pub(super) max: usize,
 }
 
-impl<K: PartialEq, const MAX: usize> Seen<K, MAX> {
+impl<K: PartialEq, const MAX: usize> Sightings<K, MAX> {
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -89,7 +89,7 @@ impl<K: PartialEq, const MAX: usize> Seen<K, MAX> {
     }
 
     /// Takes note of a key.
-    pub(super) fn see(&mut self, key: K, standing: Standing, now_s: u32, windows: Windows) {
+    pub(super) fn record(&mut self, key: K, origin: KeyOrigin, now_s: u32, windows: Windows) {
         if let Some(entry) = self.0.iter_mut().find(|entry| entry.key == key) {
             if entry.is_forgotten(now_s, windows) {
                 entry.first_s = now_s;
@@ -100,9 +100,9 @@ impl<K: PartialEq, const MAX: usize> Seen<K, MAX> {
         if self.0.len() >= MAX {
             self.make_room(now_s, windows);
         }
-        let first_s = match standing {
-            Standing::Own => ALWAYS,
-            Standing::New => now_s.max(1),
+        let first_s = match origin {
+            KeyOrigin::Own => ALWAYS,
+            KeyOrigin::New => now_s.max(1),
         };
         self.0.push(Entry {
             key,
@@ -132,13 +132,13 @@ impl<K> Entry<K> {
     }
 }
 
-impl<K, const MAX: usize> Default for Seen<K, MAX> {
+impl<K, const MAX: usize> Default for Sightings<K, MAX> {
     fn default() -> Self {
         Self(Vec::new())
     }
 }
 
-impl<K, const MAX: usize> TryFrom<Vec<Entry<K>>> for Seen<K, MAX> {
+impl<K, const MAX: usize> TryFrom<Vec<Entry<K>>> for Sightings<K, MAX> {
     type Error = TooMany;
 
     fn try_from(entries: Vec<Entry<K>>) -> Result<Self, TooMany> {
@@ -149,8 +149,8 @@ impl<K, const MAX: usize> TryFrom<Vec<Entry<K>>> for Seen<K, MAX> {
     }
 }
 
-impl<K, const MAX: usize> From<Seen<K, MAX>> for Vec<Entry<K>> {
-    fn from(seen: Seen<K, MAX>) -> Self {
+impl<K, const MAX: usize> From<Sightings<K, MAX>> for Vec<Entry<K>> {
+    fn from(seen: Sightings<K, MAX>) -> Self {
         seen.0
     }
 }

@@ -28,7 +28,7 @@ const ROLE: &str = "Picket::Role";
 
 /// A name that no request can have.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Impossible {
+pub(super) struct ImpossibleName {
     /// As the policy has it.
     pub(super) name: String,
     /// What is to be said about it.
@@ -36,7 +36,7 @@ pub(super) struct Impossible {
 }
 
 /// What the requests of a schema can have.
-pub(super) struct Requests<'s> {
+pub(super) struct PossibleRequests<'s> {
     validator: Validator,
     own_schema: Option<&'s File>,
     /// The names of all attributes in the schema, once they are asked for.
@@ -45,7 +45,7 @@ pub(super) struct Requests<'s> {
     known: RefCell<HashMap<String, bool>>,
 }
 
-impl<'s> Requests<'s> {
+impl<'s> PossibleRequests<'s> {
     pub(super) fn new(schema: &Schema, own_schema: Option<&'s File>) -> Self {
         Self {
             validator: Validator::new(schema.clone()),
@@ -56,7 +56,7 @@ impl<'s> Requests<'s> {
     }
 
     /// The names in a policy, which the strict validator has accepted, that no request has.
-    pub(super) fn impossible_in(&self, policy: &Policy) -> Vec<Impossible> {
+    pub(super) fn impossible_in(&self, policy: &Policy) -> Vec<ImpossibleName> {
         let mut found = Vec::new();
         let body = body_of(policy);
         if let Some(ActionConstraint::Eq(action)) = body.as_ref().map(|body| &body.action) {
@@ -69,7 +69,7 @@ impl<'s> Requests<'s> {
         found
     }
 
-    fn walk(&self, expression: &Expr, found: &mut Vec<Impossible>) {
+    fn walk(&self, expression: &Expr, found: &mut Vec<ImpossibleName>) {
         if let Expr::HasAttr { expr, attrs } = expression {
             let names = attrs.iter().map(std::ops::Deref::deref);
             found.extend(path_of(expr).and_then(|path| self.attribute(path, names)));
@@ -79,7 +79,7 @@ impl<'s> Requests<'s> {
             if is_request && !self.can_hold(&condition) {
                 let message = format!("`{condition}` is true of no request");
                 let name = entity_type.to_string();
-                found.push(Impossible { name, message });
+                found.push(ImpossibleName { name, message });
             }
         } else if let Expr::BinaryOp { op, left, right } = expression {
             found.extend(compared_to_action(*op, left, right).filter_map(|action| self.action(action.to_string())));
@@ -95,7 +95,7 @@ impl<'s> Requests<'s> {
         &self,
         (variable, mut names): (&'static str, Vec<&'e str>),
         more: impl Iterator<Item = &'e str>,
-    ) -> Option<Impossible> {
+    ) -> Option<ImpossibleName> {
         names.extend(more);
         for (index, name) in names.iter().enumerate() {
             let before = names.get(..index).unwrap_or_default();
@@ -109,15 +109,15 @@ impl<'s> Requests<'s> {
             let owner = owner.collect::<Vec<_>>().join(".");
             let message = format!("`{owner}` never has the attribute `{name}`{}", did_you_mean(suggestion));
             let name = (*name).to_owned();
-            return Some(Impossible { name, message });
+            return Some(ImpossibleName { name, message });
         }
         None
     }
 
-    fn action(&self, name: String) -> Option<Impossible> {
+    fn action(&self, name: String) -> Option<ImpossibleName> {
         let message =
             format!("no request has the action `{name}`, which is a group: `action in {name}` names its members");
-        (!self.can_hold(&format!("action == {name}"))).then_some(Impossible { name, message })
+        (!self.can_hold(&format!("action == {name}"))).then_some(ImpossibleName { name, message })
     }
 
     /// Whether a condition is true of some request, as far as the validator can say.
@@ -153,7 +153,7 @@ fn values_of(path: &[&str]) -> Option<(Vec<&'static str>, bool)> {
 }
 
 /// A value of the context that no request has.
-fn value(path: &[&str], text: &str) -> Option<Impossible> {
+fn value(path: &[&str], text: &str) -> Option<ImpossibleName> {
     let (values, are_open) = values_of(path)?;
     let suggestion = nearest(text, values.iter().copied()).next();
     if values.contains(&text) || (are_open && suggestion.is_none()) {
@@ -162,7 +162,7 @@ fn value(path: &[&str], text: &str) -> Option<Impossible> {
     let attribute = path.join(".");
     let message = format!("`context.{attribute}` is never `{text}`{}", did_you_mean(suggestion));
     let name = text.to_owned();
-    Some(Impossible { name, message })
+    Some(ImpossibleName { name, message })
 }
 
 /// The texts that an attribute of the context is compared with.
