@@ -20,6 +20,7 @@ use crate::sessions::Sessions;
 use crate::transport::AdmittedCall;
 pub(crate) use error::AdminError;
 use picket_audit::{Act, ActOutcome, AdministrationRecord, AuditLog, Event};
+use picket_model::time::Timestamp;
 use report_limits::ReportLimits;
 
 /// The parts of the service that administrative acts read and change. A part that is not configured
@@ -197,7 +198,9 @@ async fn perform_audited<T: Send + 'static>(
                 .as_ref()
                 .map_or(ActOutcome::Failed, |performed| performed.outcome),
         };
-        let recorded = audit.append(time_us, &Event::Administration(Box::new(record))).await;
+        let recorded = audit
+            .append(Timestamp::from_us(time_us), &Event::Administration(Box::new(record)))
+            .await;
         let performed = performed?;
         recorded?;
         Ok(performed.response)

@@ -136,7 +136,7 @@ impl Decider {
         let decision = self.decision(&evaluation, &facts, time_us);
         let line = RequestLine::new(&request);
         let details = DecisionDetails {
-            time_us,
+            time: Timestamp::from_us(time_us),
             caller: caller.to_owned(),
             evaluation_errors: evaluation.errors,
             observed: evaluation
@@ -149,7 +149,9 @@ impl Decider {
         };
         let record = DecisionRecord::new(request, &decision, details);
         // INVARIANT: nothing leaves before its record is durable.
-        self.audit.append(time_us, &Event::Decision(Box::new(record))).await?;
+        self.audit
+            .append(Timestamp::from_us(time_us), &Event::Decision(Box::new(record)))
+            .await?;
         let outcome = DecisionOutcome::of(&decision);
         self.learn(&facts, access, outcome);
         self.metrics.count_decision(outcome, stopwatch.elapsed());

@@ -4,8 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use picket_audit::{AuditLog, AuditWriter, Event, KeyEncryptionKey, OpenError, StoreError};
-use picket_policy_service::storage::DatabaseFileError;
+use picket_audit::{AuditLog, AuditWriter, DatabaseFileError, Event, KeyEncryptionKey, OpenError, StoreError};
+use picket_model::time::Timestamp;
 use serde_json::{Value, json};
 
 use crate::support::{Answer, picket, text};
@@ -99,7 +99,10 @@ fn append(database: &Path, numbers: impl IntoIterator<Item = u64>) {
     for number in numbers {
         let effect = if number % 2 == 0 { "deny" } else { "permit" };
         runtime
-            .block_on(log.append(1_700_000_000_000_000 + number, &decision(number, effect)))
+            .block_on(log.append(
+                Timestamp::from_us(1_700_000_000_000_000 + number),
+                &decision(number, effect),
+            ))
             .unwrap();
     }
     writer.close();
@@ -180,7 +183,10 @@ fn records_that_went_with_the_write_ahead_log_are_named_and_evidence_stays_as_it
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     for number in 6..=9 {
         runtime
-            .block_on(writing.append(1_700_000_000_000_000 + number, &decision(number, "permit")))
+            .block_on(writing.append(
+                Timestamp::from_us(1_700_000_000_000_000 + number),
+                &decision(number, "permit"),
+            ))
             .unwrap();
     }
     let folder = log.database.parent().unwrap().join("evidence");

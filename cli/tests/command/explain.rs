@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use picket_audit::{AuditLog, Event, KeyEncryptionKey};
+use picket_model::time::Timestamp;
 use serde_json::{Value, json};
 
 use crate::support::{picket, text};
@@ -217,7 +218,7 @@ fn log_with(folder: &Path, risk: &Value) -> (PathBuf, PathBuf) {
     let event: Event = serde_json::from_value(content).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let (log, writer) = AuditLog::open(&database, KeyEncryptionKey::from_hex(KEY).unwrap(), |_| {}).unwrap();
-    runtime.block_on(log.append(1, &event)).unwrap();
+    runtime.block_on(log.append(Timestamp::from_us(1), &event)).unwrap();
     writer.close();
     (database, key)
 }

@@ -2,6 +2,7 @@
 
 use picket_model::access::{AccessRequest, FurtherToken, Principal};
 use picket_model::decision::{Decision, Effect, StepUp};
+use picket_model::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::device::DeviceRecord;
@@ -139,8 +140,8 @@ impl From<&StepUp> for ChallengeRecord {
 /// What a record holds besides the request and the decision.
 #[derive(Clone, Debug)]
 pub struct DecisionDetails {
-    /// When the decision was made, in microseconds since the epoch.
-    pub time_us: u64,
+    /// When the decision was made.
+    pub time: Timestamp,
     /// The SPIFFE ID of the caller, from its certificate.
     pub caller: String,
     /// Why the evaluation failed; mostly empty.
@@ -191,7 +192,7 @@ impl DecisionRecord {
         } = decision;
         Self {
             decision_id: decision_id.clone(),
-            time_us: details.time_us,
+            time_us: details.time.as_us(),
             caller: details.caller,
             sidecar: sidecar.into(),
             request_id,

@@ -37,6 +37,7 @@ pub use decision::{ChallengeRecord, DecisionDetails, DecisionRecord, EffectRecor
 pub use device::{DeviceRecord, DeviceStateRecord};
 pub use errors::{IntegrityFinding, IntegrityProblem, StoreError, VerifyError};
 pub use key::{KeyEncryptionKey, KeyError};
+pub use picket_sqlite::DatabaseFileError;
 pub use record::{Event, Record};
 pub use request::{
     ActionRecord, ActorRecord, ContextRecord, FurtherTokenRecord, PrincipalRecord, ResourceRecord, SidecarRecord,

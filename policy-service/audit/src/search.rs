@@ -1,6 +1,7 @@
 //! The record of a search: who asked what would be permitted, and how much was found.
 
 use picket_model::access::AccessRequest;
+use picket_model::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::request::{ActionRecord, ContextRecord, PrincipalRecord, ResourceRecord};
@@ -67,8 +68,8 @@ impl SearchKind {
 pub struct SearchSummary {
     /// The id of the search.
     pub search_id: String,
-    /// When, in microseconds since the epoch.
-    pub time_us: u64,
+    /// When.
+    pub time: Timestamp,
     /// What was searched for.
     pub kind: SearchKind,
     /// The revision of the policies that were asked.
@@ -98,7 +99,7 @@ impl SearchRecord {
         } = asked;
         let SearchSummary {
             search_id,
-            time_us,
+            time,
             kind,
             policy_revision,
             evaluated,
@@ -106,7 +107,7 @@ impl SearchRecord {
         } = summary;
         Self {
             search_id,
-            time_us,
+            time_us: time.as_us(),
             caller: sidecar.workload,
             request_id,
             kind,

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use picket_model::time::Timestamp;
 use picket_sqlite::{DatabaseFile, DatabaseSchema, WAL, disable_triggers};
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
@@ -32,7 +33,7 @@ impl From<HeadFileError> for StoreError {
 
 /// One record to write.
 pub(super) struct Entry {
-    pub(super) time_us: i64,
+    pub(super) time: Timestamp,
     pub(super) content: Vec<u8>,
 }
 
@@ -50,7 +51,7 @@ pub(super) struct Store {
 
 impl Store {
     /// Opens the log for writing: locks it, brings it to the current schema, checks its end and adds a data key.
-    pub(super) fn open(file: &Path, key: KeyEncryptionKey, now_us: i64) -> Result<Self, StoreError> {
+    pub(super) fn open(file: &Path, key: KeyEncryptionKey, now: Timestamp) -> Result<Self, StoreError> {
         let mut owned = DatabaseFile::own(file)?;
         let mut connection = Connection::open_with_flags(
             file,
@@ -58,12 +59,12 @@ impl Store {
         )?;
         configure(&connection)?;
         let (mut sealer, wrapped) = key.new_data_key()?;
-        schema::migrate(&mut connection, &mut sealer, &wrapped, now_us)?;
+        schema::migrate(&mut connection, &mut sealer, &wrapped, stored_us(now))?;
         let mut schema = DatabaseSchema::of(&schema::MIGRATIONS)?;
         schema.check(&connection)?;
         let acknowledged = head_file::read(file)?;
         let end = check::end_of(&connection, &key, acknowledged.as_deref())?;
-        schema::add_data_key(&connection, &sealer, &wrapped, now_us)?;
+        schema::add_data_key(&connection, &sealer, &wrapped, stored_us(now))?;
         // The file is there before the head asks for it.
         let mut head = HeadFile::open(file, wrapped)?;
         head.write(&mut sealer, end)?;
@@ -129,7 +130,7 @@ impl Store {
             let seq = end.seq.checked_add(1).ok_or(StoreError::Full)?;
             let place = Place {
                 seq,
-                time_us: entry.time_us,
+                time_us: stored_us(entry.time),
                 prev_hash: end.hash,
                 key_id: self.sealer.id(),
             };
@@ -168,6 +169,11 @@ impl Store {
         // Both are -1 where it did not come to be.
         Ok(moved >= frames && !(is_busy && frames < 0))
     }
+}
+
+/// A time as the log stores it: SQLite's integers are signed.
+fn stored_us(time: Timestamp) -> i64 {
+    i64::try_from(time.as_us()).unwrap_or(i64::MAX)
 }
 
 /// SQLite's settings. FULL makes each commit in WAL mode wait for the disk; NORMAL would lose the last ones with the power.

@@ -8,6 +8,7 @@ use picket_model::access::{
 };
 use picket_model::decision::{Decision, Effect, Vary};
 use picket_model::thumbprint::{CertificateThumbprint, KeyThumbprint};
+use picket_model::time::Timestamp;
 use picket_sqlite::DatabaseFileError;
 use rusqlite::Connection;
 
@@ -106,7 +107,9 @@ impl Log {
 async fn append(database: &Path, ids: impl IntoIterator<Item = u64>) {
     let (log, writer) = AuditLog::open(database, key(KEY), |_| {}).unwrap();
     for id in ids {
-        log.append(id, &event(&id.to_string())).await.unwrap();
+        log.append(Timestamp::from_us(id), &event(&id.to_string()))
+            .await
+            .unwrap();
     }
     writer.close();
 }
@@ -362,7 +365,7 @@ async fn only_one_process_may_write_and_readers_do_not_mind() {
         by_link.err(),
         Some(OpenError::Store(StoreError::File(DatabaseFileError::Locked(_))))
     ));
-    writing.append(2, &event("2")).await.unwrap();
+    writing.append(Timestamp::from_us(2), &event("2")).await.unwrap();
     assert_eq!(log.verify().unwrap().records, 2);
     writer.close();
     append(&log.database, [3]).await;
@@ -379,7 +382,7 @@ async fn concurrent_records_share_commits_and_all_are_there() {
     let tasks: Vec<_> = (0..RECORDS)
         .map(|id| {
             let log = log.clone();
-            tokio::spawn(async move { log.append(id, &event(&id.to_string())).await })
+            tokio::spawn(async move { log.append(Timestamp::from_us(id), &event(&id.to_string())).await })
         })
         .collect();
     for task in tasks {
@@ -405,7 +408,7 @@ async fn a_record_that_cannot_be_written_is_refused_until_writing_works_again() 
     let mut state = writing.state();
     assert_eq!(*state.borrow(), AuditState::Working);
     log.tamper("ALTER TABLE audit_record RENAME TO hidden");
-    let refused = writing.append(2, &event("2")).await;
+    let refused = writing.append(Timestamp::from_us(2), &event("2")).await;
     assert!(matches!(refused, Err(AppendError::Failed(_))));
     let failing = |state: &AuditState| *state == AuditState::Failing("statement_failed");
     assert!(failing(&state.borrow_and_update()));
@@ -416,7 +419,7 @@ async fn a_record_that_cannot_be_written_is_refused_until_writing_works_again() 
         .await
         .unwrap()
         .unwrap();
-    writing.append(3, &event("3")).await.unwrap();
+    writing.append(Timestamp::from_us(3), &event("3")).await.unwrap();
     writer.close();
     assert_eq!(ids(&tail(&log.database, &key(KEY), 9).unwrap()).last().unwrap().2, "3");
     assert_eq!(log.verify().unwrap().records, 2);
@@ -427,7 +430,7 @@ async fn a_database_that_was_deleted_under_the_writer_is_noticed() {
     let log = Log::with(1).await;
     let (writing, writer) = AuditLog::open(&log.database, key(KEY), |_| {}).unwrap();
     std::fs::rename(&log.database, log.database.with_extension("gone")).unwrap();
-    match writing.append(2, &event("2")).await {
+    match writing.append(Timestamp::from_us(2), &event("2")).await {
         Err(AppendError::Failed(error)) => assert!(
             matches!(*error, StoreError::File(DatabaseFileError::Replaced(_))),
             "{error}"
@@ -441,9 +444,12 @@ async fn a_database_that_was_deleted_under_the_writer_is_noticed() {
 async fn a_closed_log_refuses_and_keeps_what_it_has() {
     let log = Log::with(0).await;
     let (writing, writer) = AuditLog::open(&log.database, key(KEY), |_| {}).unwrap();
-    writing.append(1, &event("1")).await.unwrap();
+    writing.append(Timestamp::from_us(1), &event("1")).await.unwrap();
     writer.close();
-    assert!(matches!(writing.append(2, &event("2")).await, Err(AppendError::Closed)));
+    assert!(matches!(
+        writing.append(Timestamp::from_us(2), &event("2")).await,
+        Err(AppendError::Closed)
+    ));
     assert_eq!(log.verify().unwrap().records, 1);
 }
 
@@ -453,7 +459,10 @@ async fn a_writer_that_has_ended_without_being_told_to_says_so() {
     let (writing, _writer) = AuditLog::open(&log.database, key(KEY), |_| panic!("a mistake")).unwrap();
     let mut state = writing.state();
     assert!(!state.borrow().is_failing());
-    assert!(matches!(writing.append(1, &event("1")).await, Err(AppendError::Closed)));
+    assert!(matches!(
+        writing.append(Timestamp::from_us(1), &event("1")).await,
+        Err(AppendError::Closed)
+    ));
     let ended = state.wait_for(AuditState::is_failing).await.unwrap();
     assert_eq!(*ended, AuditState::Failing("ended"));
 }
@@ -526,7 +535,7 @@ fn decision() -> Decision {
 
 fn details() -> DecisionDetails {
     DecisionDetails {
-        time_us: 1,
+        time: Timestamp::from_us(1),
         caller: "c".into(),
         evaluation_errors: vec![],
         observed: None,

@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use picket_clock::Stopwatch;
+use picket_model::time::Timestamp;
 use tokio::sync::{oneshot, watch};
 
 use super::errors::StoreError;
@@ -115,7 +116,7 @@ impl AuditLog {
         key: KeyEncryptionKey,
         observe: impl Fn(Commit) + Send + 'static,
     ) -> Result<(Self, AuditWriter), OpenError> {
-        let store = Store::open(database, key, now_us())?;
+        let store = Store::open(database, key, picket_clock::now())?;
         let (sender, receiver) = sync_channel(QUEUE_RECORDS_MAX);
         let (state_sender, state) = watch::channel(AuditState::Working);
         let waiting = Arc::new(AtomicUsize::new(0));
@@ -142,9 +143,9 @@ impl AuditLog {
     ///
     /// # Errors
     /// It was not written; then whatever it records must not happen.
-    pub async fn append(&self, time_us: u64, event: &Event) -> Result<(), AppendError> {
+    pub async fn append(&self, time: Timestamp, event: &Event) -> Result<(), AppendError> {
         let entry = Entry {
-            time_us: i64::try_from(time_us).unwrap_or(i64::MAX),
+            time,
             content: serde_json::to_vec(event).map_err(AppendError::Encoding)?,
         };
         let (reply, replied) = oneshot::channel();
@@ -297,8 +298,4 @@ impl Writer {
             changed
         });
     }
-}
-
-fn now_us() -> i64 {
-    i64::try_from(picket_clock::now_unix_us()).unwrap_or(i64::MAX)
 }

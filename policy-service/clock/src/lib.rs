@@ -2,12 +2,20 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use picket_model::time::Timestamp;
+
 /// Microseconds since the epoch; 0 where the machine's clock stands before it.
 #[must_use]
 #[expect(clippy::disallowed_methods, reason = "this is the clock module")]
 pub fn now_unix_us() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
     u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// The time now.
+#[must_use]
+pub fn now() -> Timestamp {
+    Timestamp::from_us(now_unix_us())
 }
 
 /// Measures how long something takes, on the monotonic clock.

@@ -17,6 +17,7 @@ use crate::clock;
 use crate::decision::{DecisionError, Search, new_id};
 use crate::sessions::{ActivePrincipal, Sessions, TokenClaims};
 use picket_audit::{SearchKind, SearchRecord, SearchSummary};
+use picket_model::time::Timestamp;
 use picket_policy::METHODS;
 
 /// The candidates of one page at most: each is an evaluation.
@@ -86,7 +87,7 @@ pub(super) async fn search(
     };
     let searched = SearchSummary {
         search_id: new_id(time_us),
-        time_us,
+        time: Timestamp::from_us(time_us),
         kind,
         policy_revision: search.policy_revision().to_owned(),
         evaluated: found.evaluated,

@@ -99,7 +99,7 @@ impl Decider {
             let mut recorded = Ok(());
             for event in events {
                 let event = Event::Session(Box::new(session_record(event)));
-                recorded = recorded.and(audit.append(time_us, &event).await);
+                recorded = recorded.and(audit.append(Timestamp::from_us(time_us), &event).await);
             }
             Ok(recorded?)
         };

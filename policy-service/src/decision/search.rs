@@ -47,9 +47,9 @@ impl Decider {
     /// # Errors
     /// It was not recorded.
     pub(crate) async fn record_search(&self, record: SearchRecord) -> Result<(), DecisionError> {
-        let time_us = record.time_us;
+        let time = Timestamp::from_us(record.time_us);
         // INVARIANT: nothing leaves before its record is durable.
-        self.audit.append(time_us, &Event::Search(Box::new(record))).await?;
+        self.audit.append(time, &Event::Search(Box::new(record))).await?;
         Ok(())
     }
 }

@@ -35,7 +35,9 @@ impl Left {
         let running = left.path("running");
         let (log, writer) = AuditLog::open(&running, key(KEY), |_| {}).unwrap();
         for id in 1..=5 {
-            log.append(id, &event(&id.to_string())).await.unwrap();
+            log.append(Timestamp::from_us(id), &event(&id.to_string()))
+                .await
+                .unwrap();
             if id == 2 {
                 copy(&running, &left.path("older"));
             }
@@ -44,7 +46,7 @@ impl Left {
         writer.close();
         let (log, writer) = AuditLog::open(&left.path("other"), key(KEY), |_| {}).unwrap();
         for id in 1..=7 {
-            log.append(id, &event("other")).await.unwrap();
+            log.append(Timestamp::from_us(id), &event("other")).await.unwrap();
         }
         copy(&left.path("other"), &left.path("foreign"));
         writer.close();
@@ -188,7 +190,7 @@ async fn what_was_acknowledged_and_is_gone_is_named_whatever_was_done_to_the_fil
         match found {
             Ok(records) => {
                 let (log, writer) = opened.unwrap();
-                log.append(9, &event("9")).await.unwrap();
+                log.append(Timestamp::from_us(9), &event("9")).await.unwrap();
                 writer.close();
                 assert_eq!(self::found(&left.path("audit")), Ok(records + 1), "{done}");
             }
@@ -263,7 +265,7 @@ async fn a_log_whose_open_head_a_reader_holds_back_does_not_start() {
     });
     let (writing, writer) = AuditLog::open(&log.database, key(KEY), |_| {}).unwrap();
     reading.join().unwrap();
-    writing.append(3, &event("3")).await.unwrap();
+    writing.append(Timestamp::from_us(3), &event("3")).await.unwrap();
     // The database alone does not pass for the whole.
     let alone = log.database.with_extension("alone");
     fs::copy(&log.database, &alone).unwrap();
@@ -336,7 +338,9 @@ async fn a_log_is_verified_beside_its_writer_without_a_file_more() {
     };
     let before = names();
     for id in 1..=300 {
-        log.append(id, &event(&id.to_string())).await.unwrap();
+        log.append(Timestamp::from_us(id), &event(&id.to_string()))
+            .await
+            .unwrap();
         if id % 50 == 0 {
             assert_eq!(found(&database), Ok(id));
         }
@@ -354,14 +358,14 @@ async fn a_file_that_is_taken_away_under_the_writer_ends_the_answers() {
         for replaced in [false, true] {
             let log = Log::with(1).await;
             let (writing, writer) = AuditLog::open(&log.database, key(KEY), |_| {}).unwrap();
-            writing.append(2, &event("2")).await.unwrap();
+            writing.append(Timestamp::from_us(2), &event("2")).await.unwrap();
             let file = beside(&log.database, ending);
             let bytes = fs::read(&file).unwrap();
             fs::remove_file(&file).unwrap();
             if replaced {
                 fs::write(&file, bytes).unwrap();
             }
-            match writing.append(3, &event("3")).await {
+            match writing.append(Timestamp::from_us(3), &event("3")).await {
                 Err(AppendError::Failed(error)) => assert!(
                     matches!(&*error, StoreError::File(DatabaseFileError::Replaced(path)) if path.ends_with(ending)),
                     "{error}"
@@ -440,7 +444,7 @@ async fn what_would_discard_records_keeps_them_from_being_acknowledged() {
         let (writing, writer) = AuditLog::open(&log.database, key(KEY), |_| {}).unwrap();
         log.tamper(sql);
         for id in 2..=3 {
-            match writing.append(id, &event(&id.to_string())).await {
+            match writing.append(Timestamp::from_us(id), &event(&id.to_string())).await {
                 Err(AppendError::Failed(error)) => assert_eq!(error.reason(), reason, "{sql}: {error}"),
                 other => panic!("{sql}: {other:?}"),
             }

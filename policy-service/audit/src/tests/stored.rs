@@ -176,7 +176,7 @@ fn the_request_of_a_stored_decision_comes_back_whole() {
     };
     let expected = decision_with_everything();
     let details = DecisionDetails {
-        time_us: 1_700_000_000_000_001,
+        time: Timestamp::from_us(1_700_000_000_000_001),
         caller: "spiffe://example.org/sidecar".into(),
         evaluation_errors: vec!["e".into()],
         observed: Some(ObservedRecord::new(Effect::Permit, vec!["p2".into()])),
