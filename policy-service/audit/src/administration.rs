@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// What an operator or a reporter did.
+/// An act of an operator or a reporter.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AdministrationRecord {
     /// When, in microseconds since the epoch.
@@ -11,15 +11,16 @@ pub struct AdministrationRecord {
     pub caller: String,
     /// What.
     pub act: Act,
-    /// What it was done to: a session's id, [`picket_model::access::principal_name`], a tenant, a principal with a role, a device's id
-    /// with what was done to it, the number and digest of a revision, or nothing; of reports about principals a list of whom they are
-    /// about, with names cut at 256 bytes.
+    /// What it was done to: a session's id, [`picket_model::access::principal_name`], a tenant, a
+    /// principal with a role, a device's id with what was done to it, the number and digest of a
+    /// revision, or nothing; of reports about principals a list of whom they are about, with names
+    /// cut at 256 bytes.
     pub target: String,
-    /// What became of it.
+    /// Its outcome.
     pub outcome: ActOutcome,
 }
 
-/// What operators and reporters do.
+/// The acts of operators and reporters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[expect(missing_docs, reason = "they are the methods of `picket.v1.Admin` and its like")]
@@ -48,7 +49,8 @@ pub enum Act {
 }
 
 impl Act {
-    /// Whether it can only withdraw access. Such an act is performed also while it cannot be recorded.
+    /// Whether it can only withdraw access. Such an act is performed also while it cannot be
+    /// recorded.
     #[must_use]
     pub fn is_restrictive(self) -> bool {
         match self {
@@ -77,16 +79,16 @@ impl Act {
     }
 }
 
-/// What became of an act.
+/// The outcome of an act.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ActOutcome {
-    /// It was done.
+    /// It was performed.
     Done,
     /// It was so before, or there is nothing that it could be done to, or something is in the way.
     Unchanged,
-    /// It was not done, because what was asked for is not good.
+    /// It was not performed, because the call is invalid.
     Refused,
-    /// The storage failed; whether it was done is not known.
+    /// The storage failed; whether it was performed is not known.
     Failed,
 }

@@ -10,7 +10,8 @@ use super::errors::{IntegrityFinding, IntegrityProblem, VerifyError};
 use super::key::{KeyEncryptionKey, KeyId, Opener};
 use super::record::{Event, Record};
 
-/// Checks the last record against the sealed head and the file beside the database, and returns the end of the chain.
+/// Checks the last record against the sealed head and the file beside the database, and returns the
+/// end of the chain.
 pub(super) fn end_of(
     connection: &Connection,
     key: &KeyEncryptionKey,
@@ -96,7 +97,8 @@ pub(super) fn open_head(keys: &mut Keys<'_>) -> Result<SealedHead, VerifyError> 
         .ok_or_else(|| broken(IntegrityFinding::SealBroken))
 }
 
-/// The last acknowledged record that the file beside the database names; `None` where there is no such file, and none is needed.
+/// The last acknowledged record that the file beside the database names; `None` where there is no
+/// such file, and none is needed.
 pub(super) fn acknowledged(
     head: SealedHead,
     head_file: Option<&[u8]>,

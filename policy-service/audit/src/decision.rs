@@ -35,13 +35,13 @@ pub struct DecisionRecord {
     pub further_tokens: Vec<FurtherTokenRecord>,
     /// The SPIFFE ID that mutual TLS proved to the sidecar.
     pub peer: Option<String>,
-    /// What was to be done.
+    /// The action.
     pub action: ActionRecord,
-    /// What it was to be done to.
+    /// The resource.
     pub resource: ResourceRecord,
     /// The circumstances.
     pub context: ContextRecord,
-    /// What was decided.
+    /// The effect.
     pub effect: EffectRecord,
     /// The revision of the policies that decided.
     pub policy_revision: String,
@@ -49,24 +49,28 @@ pub struct DecisionRecord {
     pub policy_ids: Vec<String>,
     /// Why the evaluation failed, which is a deny; mostly empty.
     pub evaluation_errors: Vec<String>,
-    /// What the caller may be told.
+    /// The reasons for the caller.
     pub caller_reasons: Vec<String>,
-    /// How unusual the request was. Absent where it was not assessed, and in records from before it was.
+    /// How unusual the request was. Absent where it was not assessed, and in records from before it
+    /// was.
     #[serde(default)]
     pub risk: Option<RiskRecord>,
-    /// The device that it came from, as it was then. Absent where none was known, and in records from before there were devices.
+    /// The device that it came from, as it was then. Absent where none was known, and in records
+    /// from before there were devices.
     #[serde(default)]
     pub device: Option<DeviceRecord>,
-    /// Those of the principal's roles that an operator has assigned, and the token has not. Absent in records from before roles were.
+    /// The roles that an operator has assigned and the token does not have. Absent in records from
+    /// before roles.
     #[serde(default)]
     pub assigned_roles: Vec<String>,
-    /// What the upstream was told to see to. Absent in records from before it was kept, as are those below.
+    /// The obligations for the upstream. Absent in records from before they were kept, as are those
+    /// below.
     #[serde(default)]
     pub obligations: Vec<String>,
     /// With a deny: how the same principal would have been permitted.
     #[serde(default)]
     pub challenge: Option<ChallengeRecord>,
-    /// What policies in observe mode would have changed.
+    /// The different result if the policies in observe mode were enforced.
     #[serde(default)]
     pub observed: Option<ObservedRecord>,
     /// How long the sidecar may repeat the answer, in milliseconds.
@@ -75,7 +79,7 @@ pub struct DecisionRecord {
     pub evaluation_us: u64,
 }
 
-/// What a denied principal would have needed.
+/// The stronger authentication that a denied principal would have needed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "the fields are those of `StepUp`")]
 pub struct ChallengeRecord {
@@ -87,16 +91,16 @@ pub struct ChallengeRecord {
     pub trusted_device: bool,
 }
 
-/// What would have been decided if policies in observe mode were enforced.
+/// The result if policies in observe mode were enforced.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ObservedRecord {
     /// The other effect than the one that was decided.
     pub effect: EffectRecord,
-    /// Those of these policies that would have decided, or that failed.
+    /// The policies in observe mode that would have decided, or that failed.
     pub policy_ids: Vec<String>,
 }
 
-/// What was decided.
+/// The effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EffectRecord {
@@ -116,7 +120,7 @@ impl From<Effect> for EffectRecord {
 }
 
 impl ObservedRecord {
-    /// What these policies in observe mode would have decided.
+    /// The result with these policies in observe mode.
     #[must_use]
     pub fn new(effect: Effect, policy_ids: Vec<String>) -> Self {
         Self {
@@ -137,7 +141,7 @@ impl From<&StepUp> for ChallengeRecord {
     }
 }
 
-/// What a record holds besides the request and the decision.
+/// The content of a record besides the request and the decision.
 #[derive(Clone, Debug)]
 pub struct DecisionDetails {
     /// When the decision was made.
@@ -146,7 +150,7 @@ pub struct DecisionDetails {
     pub caller: String,
     /// Why the evaluation failed; mostly empty.
     pub evaluation_errors: Vec<String>,
-    /// What policies in observe mode would have changed.
+    /// The different result if the policies in observe mode were enforced.
     pub observed: Option<ObservedRecord>,
     /// How unusual the request was; `None`: it was not assessed.
     pub risk: Option<RiskRecord>,
@@ -220,7 +224,8 @@ impl DecisionRecord {
         }
     }
 
-    /// The request that was decided about; `None` where it holds what no request does, such as a peer that is none.
+    /// The request that was decided about; `None` where it holds what no request does, such as a
+    /// peer that is none.
     #[must_use]
     pub fn request(&self) -> Option<AccessRequest> {
         Some(AccessRequest {

@@ -33,7 +33,8 @@ pub enum StoreError {
     /// A number does not fit SQLite's integers.
     #[error("the audit log is full: sequence numbers are used up")]
     Full,
-    /// A table that was altered, or an index or a trigger on one, that could change or discard what is written.
+    /// A table that was altered, or an index or a trigger on one, that could change or discard what
+    /// is written.
     #[error("the audit database: {0}, and could change or discard what is written")]
     Altered(String),
     /// The file that names the last acknowledged record cannot be written.
@@ -97,11 +98,11 @@ impl From<SchemaError> for StoreError {
 pub struct IntegrityProblem {
     /// The first record that is not what it was; `None` where the head is at fault.
     pub seq: Option<i64>,
-    /// What is wrong with it.
+    /// The defect.
     pub finding: IntegrityFinding,
 }
 
-/// What can be wrong with a record or with the head.
+/// The ways in which a record or the head can be wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, thiserror::Error)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum IntegrityFinding {
@@ -141,7 +142,8 @@ pub enum IntegrityFinding {
     /// There is no head.
     #[error("missing")]
     HeadMissing,
-    /// The file beside the database that names the last acknowledged record is not there, and the log was not closed.
+    /// The file beside the database that names the last acknowledged record is not there, and the
+    /// log was not closed.
     #[error(
         "the file with the ending `-head` beside the database is missing. It says up to which record the log was \
          acknowledged, and the log was not closed: copy it together with the database and its `-wal`"

@@ -15,7 +15,8 @@ pub(super) const WRAPPED_KEY_BYTES: usize = NONCE_LEN + KEY_BYTES + TAG_BYTES;
 const FILE_BYTES_MAX: u64 = 256;
 const WRAP_DOMAIN: &[u8] = b"picket audit data key v1\0";
 
-/// The key that wraps the data keys. It is never written anywhere, and its `Debug` shows nothing of it.
+/// The key that wraps the data keys. It is never written anywhere, and its `Debug` shows nothing of
+/// it.
 pub struct KeyEncryptionKey(LessSafeKey);
 
 /// Why a key is not to be used.
@@ -47,7 +48,8 @@ pub enum KeyError {
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct KeyId([u8; KEY_ID_BYTES]);
 
-/// A data key for writing. INVARIANT: no nonce is used twice, as the key is made at each start and the counter only rises.
+/// A data key for writing. INVARIANT: no nonce is used twice, as the key is made at each start and
+/// the counter only rises.
 pub(super) struct Sealer {
     id: KeyId,
     key: LessSafeKey,
@@ -91,7 +93,8 @@ impl KeyEncryptionKey {
             random.fill(bytes).map_err(|_| KeyError::Random)?;
         }
         let id = KeyId(id);
-        // Random nonces are safe for 2^32 seals under one key: one for each start of the service (SP 800-38D §8.3).
+        // Random nonces are safe for 2^32 seals under one key: one for each start of the service
+        // (SP 800-38D §8.3).
         let wrapped = seal(&self.0, nonce, &wrap_associated_data(&id), &key)?;
         let sealer = Sealer {
             id,

@@ -1,18 +1,21 @@
-//! The audit log: every decision, session event, administrative act and search, durable before its result leaves.
+//! The audit log: every decision, session event, administrative act and search, durable before its
+//! result leaves.
 //!
-//! An [`AuditLog`] appends an [`Event`] and returns once the record is committed. One thread writes all records, many in one
-//! commit. Records cannot be changed without a trace:
-//! - Each record is sealed with AES-256-GCM under a data key. A data key is made at each start and wrapped by the
-//!   [`KeyEncryptionKey`].
-//! - The hash of a record covers the hash of the record before it. A sealed head names the last record.
-//! - A file beside the database names the last acknowledged record, also where SQLite's write-ahead log is lost.
+//! An [`AuditLog`] appends an [`Event`] and returns once the record is committed. One thread writes
+//! all records, many in one commit. Records cannot be changed without a trace:
+//! - Each record is sealed with AES-256-GCM under a data key. A data key is made at each start and
+//!   wrapped by the [`KeyEncryptionKey`].
+//! - The hash of a record covers the hash of the record before it. A sealed head names the last one.
+//! - A file beside the database names the last acknowledged record, also where SQLite's write-ahead
+//!   log is lost.
 //!
-//! [`verify`] finds records that were altered, removed, moved or inserted, and names the first. It cannot detect by itself that
-//! the whole database was replaced by an older state: for that, it compares with a [`LogHead`] that an operator has noted
-//! elsewhere.
+//! [`verify`] finds records that were altered, removed, moved or inserted, and names the first. It
+//! cannot detect by itself that the whole database was replaced by an older state: for that, it
+//! compares with a [`LogHead`] that an operator has noted elsewhere.
 //!
-//! The stored form has types of its own, such as [`DecisionRecord`]. Types of other crates are converted into them, so that a
-//! rename elsewhere changes no stored byte; a test holds the bytes of every kind of record.
+//! The stored form has types of its own, such as [`DecisionRecord`]. Types of other crates are
+//! converted into them, so that a rename elsewhere changes no stored byte; a test holds the bytes
+//! of every kind of record.
 
 mod administration;
 mod chain;

@@ -1,7 +1,8 @@
 //! Records: their place in the log, and the kinds of what they say.
 //!
-//! The stored form of a record has types of its own in this crate. Types of other crates are converted into them, so that
-//! renaming or adding a field elsewhere does not change what is stored.
+//! The stored form of a record has types of its own in this crate. Types of other crates are
+//! converted into them, so that renaming or adding a field elsewhere does not change what is
+//! stored.
 
 use serde::{Deserialize, Serialize};
 
@@ -21,7 +22,7 @@ pub struct Record {
     /// Its hash, which covers all records before it; in hexadecimal.
     #[serde(serialize_with = "as_hex")]
     pub hash: Hash,
-    /// What it says.
+    /// The expected value.
     pub content: Event,
 }
 
@@ -33,9 +34,9 @@ pub enum Event {
     Decision(Box<DecisionRecord>),
     /// A session was created, or ended by a rule.
     Session(Box<SessionRecord>),
-    /// An operator did something.
+    /// An operator or a reporter performed an act.
     Administration(Box<AdministrationRecord>),
-    /// Somebody asked what would be permitted.
+    /// A caller searched for permitted requests.
     Search(Box<SearchRecord>),
 }
 

@@ -1,6 +1,7 @@
 //! The parts of an access request, as records of decisions and searches have them.
 //!
-//! Each conversion names every field of both sides, so that the compiler lists this file when the access request changes.
+//! Each conversion names every field of both sides, so that the compiler lists this file when the
+//! access request changes.
 
 use std::collections::BTreeMap;
 
@@ -46,7 +47,7 @@ pub struct PrincipalRecord {
 pub struct ActorRecord {
     /// Its issuer; `None`: the token's.
     pub issuer: Option<String>,
-    /// Who it is.
+    /// Its subject.
     pub subject: String,
 }
 
@@ -65,21 +66,21 @@ pub struct FurtherTokenRecord {
     pub issued_at_s: Option<i64>,
 }
 
-/// What was to be done.
+/// The action.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ActionRecord {
     /// The request's method.
     pub method: String,
 }
 
-/// What it was to be done to.
+/// The resource.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ResourceRecord {
     /// Lower case, without port.
     pub host: String,
     /// Normalised, without query.
     pub path: String,
-    /// What the rule's path template captured.
+    /// The captures of the rule's path template.
     pub path_parameters: BTreeMap<String, String>,
     /// From the route rule.
     pub classification: Option<String>,
@@ -98,8 +99,8 @@ pub struct ContextRecord {
     pub source_address: Option<String>,
     /// As sent, cut short.
     pub user_agent: Option<String>,
-    /// The thumbprint of the peer's certificate in base64url (`x5t#S256`). Absent in records from before it was kept, as is the
-    /// one below.
+    /// The thumbprint of the peer's certificate in base64url (`x5t#S256`). Absent in records from
+    /// before it was kept, as is the one below.
     #[serde(default)]
     pub certificate_thumbprint: Option<String>,
     /// The thumbprint of the key that the caller has proved to hold, in base64url (`jkt`).
@@ -107,8 +108,8 @@ pub struct ContextRecord {
     pub key_thumbprint: Option<String>,
 }
 
-/// Converts both ways between two structs whose fields have the same names, each by `From`. A field that is missing on
-/// either side does not compile.
+/// Converts both ways between two structs whose fields have the same names, each by `From`. A field
+/// that is missing on either side does not compile.
 macro_rules! mirrored {
     ($record:ident, $model:ident, { $($field:ident),+ $(,)? }) => {
         impl From<$model> for $record {

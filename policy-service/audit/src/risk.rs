@@ -15,11 +15,12 @@ pub struct RiskRecord {
     pub level: String,
     /// `learning`: nothing was decided by it.
     pub mode: RiskModeRecord,
-    /// What the principal has to prove itself with at that level.
+    /// The factors of authentication that the level requires.
     pub factors: Vec<String>,
-    /// What was unusual; none for what was not.
+    /// The signals; empty where nothing is unusual.
     pub signals: Vec<SignalRecord>,
-    /// Where the request came from. Absent where it is not known, and in records from before it was kept.
+    /// Where the request came from. Absent where it is not known, and in records from before it was
+    /// kept.
     #[serde(default)]
     pub country: Option<String>,
 }

@@ -17,9 +17,9 @@ pub struct SearchRecord {
     pub caller: String,
     /// The caller's request id.
     pub request_id: String,
-    /// What was searched for.
+    /// The kind of the search.
     pub kind: SearchKind,
-    /// Whose permissions; absent in a search for subjects.
+    /// The principal; absent in a search for subjects.
     pub principal: Option<PrincipalRecord>,
     /// The SPIFFE ID of the workload that would ask.
     pub peer: Option<String>,
@@ -33,21 +33,21 @@ pub struct SearchRecord {
     pub context: ContextRecord,
     /// The revision of the policies that were asked.
     pub policy_revision: String,
-    /// How many candidates were evaluated.
+    /// The number of candidates that were evaluated.
     pub evaluated: u32,
-    /// How many of them would be permitted.
+    /// The number of candidates that would be permitted.
     pub found: u32,
 }
 
-/// What is searched for.
+/// The kinds of searches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SearchKind {
-    /// Who may do it.
+    /// Principals that may perform the action.
     Subject,
-    /// What it may be done to.
+    /// Resources that the action may be performed on.
     Resource,
-    /// What may be done.
+    /// Actions that may be performed.
     Action,
 }
 
@@ -63,20 +63,20 @@ impl SearchKind {
     }
 }
 
-/// What a search came to.
+/// The result of a search.
 #[derive(Clone, Debug)]
 pub struct SearchSummary {
     /// The id of the search.
     pub search_id: String,
     /// When.
     pub time: Timestamp,
-    /// What was searched for.
+    /// The kind of the search.
     pub kind: SearchKind,
     /// The revision of the policies that were asked.
     pub policy_revision: String,
-    /// How many candidates were evaluated.
+    /// The number of candidates that were evaluated.
     pub evaluated: u32,
-    /// How many of them would be permitted.
+    /// The number of candidates that would be permitted.
     pub found: u32,
 }
 

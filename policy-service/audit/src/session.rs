@@ -3,16 +3,16 @@
 use picket_model::session::EndReason;
 use serde::{Deserialize, Serialize};
 
-/// What happened to a session.
+/// A change of a session.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SessionRecord {
     /// The session's id, in hexadecimal.
     pub session: String,
     /// When, in microseconds since the epoch.
     pub time_us: i64,
-    /// Whose request it was.
+    /// The issuer of the principal.
     pub issuer: String,
-    /// Whose request it was.
+    /// The subject of the principal.
     pub subject: String,
     /// The tenant of that request.
     pub tenant: Option<String>,
@@ -21,7 +21,7 @@ pub struct SessionRecord {
     pub change: SessionChange,
 }
 
-/// What happens to sessions.
+/// The changes of sessions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "change", rename_all = "snake_case")]
 pub enum SessionChange {

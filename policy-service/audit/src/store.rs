@@ -14,8 +14,9 @@ use super::database::{BUSY_TIMEOUT, schema};
 use super::errors::StoreError;
 use super::key::{KeyEncryptionKey, Sealer};
 
-/// How many pages of the write-ahead log are moved into the database at once, within a commit. SQLite's own thousand take 10 ms
-/// on a disk that takes half of one for these, and every call behind that commit would wait for them.
+/// How many pages of the write-ahead log are moved into the database at once, within a commit.
+/// SQLite's own thousand take 10 ms on a disk that takes half of one for these, and every call
+/// behind that commit would wait for them.
 const CHECKPOINT_PAGES: u32 = 128;
 /// How often the start tries to move the open head into the database. SQLite waits for readers
 /// within each; the pause is for somebody else's checkpoint, for which it does not.
@@ -37,8 +38,8 @@ pub(super) struct Entry {
     pub(super) content: Vec<u8>,
 }
 
-/// The writer's database. INVARIANT: `end` is what the database's head and the file beside it say, or `None` while that is not
-/// known.
+/// The writer's database. INVARIANT: `end` is what the database's head and the file beside it say,
+/// or `None` while that is not known.
 pub(super) struct Store {
     connection: Connection,
     schema: DatabaseSchema,
@@ -50,7 +51,8 @@ pub(super) struct Store {
 }
 
 impl Store {
-    /// Opens the log for writing: locks it, brings it to the current schema, checks its end and adds a data key.
+    /// Opens the log for writing: locks it, brings it to the current schema, checks its end and
+    /// adds a data key.
     pub(super) fn open(file: &Path, key: KeyEncryptionKey, now: Timestamp) -> Result<Self, StoreError> {
         let mut owned = DatabaseFile::own(file)?;
         let mut connection = Connection::open_with_flags(
@@ -84,7 +86,8 @@ impl Store {
         Ok(store)
     }
 
-    /// Writes all entries in one transaction, which is durable and named in the file beside the database when this returns.
+    /// Writes all entries in one transaction, which is durable and named in the file beside the
+    /// database when this returns.
     pub(super) fn append(&mut self, entries: &[Entry]) -> Result<(), StoreError> {
         self.append_as(entries, Writing::Open)
     }
@@ -94,14 +97,16 @@ impl Store {
         self.append(&[])
     }
 
-    /// Says in the database that it has everything. Dropping the store moves the write-ahead log into it.
+    /// Says in the database that it has everything. Dropping the store moves the write-ahead log
+    /// into it.
     pub(super) fn finish(&mut self) -> Result<(), StoreError> {
         self.append_as(&[], Writing::Closed)
     }
 
     fn append_as(&mut self, entries: &[Entry], writing: Writing) -> Result<(), StoreError> {
         let from = self.known_end()?;
-        // A failed commit may still have reached the disk, so after any failure the end is read anew.
+        // A failed commit may still have reached the disk, so after any failure the end is read
+        // anew.
         self.end = None;
         let end = self.write(from, entries, writing)?;
         // Afterwards: what it names is there, also where the machine fails in between.
@@ -176,7 +181,8 @@ fn stored_us(time: Timestamp) -> i64 {
     i64::try_from(time.as_us()).unwrap_or(i64::MAX)
 }
 
-/// SQLite's settings. FULL makes each commit in WAL mode wait for the disk; NORMAL would lose the last ones with the power.
+/// SQLite's settings. FULL makes each commit in WAL mode wait for the disk; NORMAL would lose the
+/// last ones with the power.
 fn configure(connection: &Connection) -> Result<(), StoreError> {
     connection.busy_timeout(BUSY_TIMEOUT)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;

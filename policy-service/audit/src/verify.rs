@@ -15,7 +15,7 @@ use super::record::{Event, Record};
 /// A log that verified.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct VerificationReport {
-    /// How many records there are.
+    /// The number of records.
     pub records: u64,
     /// The number of the first one, 1; `None` where there is none.
     pub first_seq: Option<u64>,
@@ -37,7 +37,8 @@ pub struct LogHead {
 
 /// Verifies a whole log, beside a running service or not; it writes nothing.
 ///
-/// With `expected_head` it also finds that the whole database was put back to an older state or replaced.
+/// With `expected_head` it also finds that the whole database was put back to an older state or
+/// replaced.
 ///
 /// # Errors
 /// The database cannot be read, or the first place where it is not what was written.
@@ -49,7 +50,8 @@ pub fn verify(
     walk(database, key, expected_head, |_| {})
 }
 
-/// The record of a decision, from a log that verifies as a whole; `None` where there is none with this id.
+/// The record of a decision, from a log that verifies as a whole; `None` where there is none with
+/// this id.
 ///
 /// # Errors
 /// Those of [`verify`].
@@ -115,7 +117,8 @@ fn walk(
     })
 }
 
-/// The last `count` records, opened, the earliest of them first. It does not verify what comes before them.
+/// The last `count` records, opened, the earliest of them first. It does not verify what comes
+/// before them.
 ///
 /// # Errors
 /// The database cannot be read, or one of these records is not what was written.

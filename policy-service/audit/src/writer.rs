@@ -18,13 +18,13 @@ use super::store::{Entry, Store};
 
 /// How many records may wait; more calls than this at once are refused.
 pub const QUEUE_RECORDS_MAX: usize = 8192;
-/// How many records share one commit: enough that one wait for the disk serves thousands of calls a second, and few
-/// enough that none of them waits long.
+/// How many records share one commit: enough that one wait for the disk serves thousands of calls a
+/// second, and few enough that none of them waits long.
 pub const BATCH_RECORDS_MAX: usize = 512;
 /// After a batch of this many, others are on their way: the next one waits for them.
 const BUSY_RECORDS: usize = 8;
-/// How long it waits. A commit costs the same for one record as for a hundred, so fewer of them leave more of the processor
-/// to the calls; where there are few calls, none waits.
+/// How long it waits. A commit costs the same for one record as for a hundred, so fewer of them
+/// leave more of the processor to the calls; where there are few calls, none waits.
 const GATHER: Duration = Duration::from_millis(1);
 /// How often a log that cannot be written is tried again while nobody asks.
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
@@ -65,9 +65,9 @@ impl AuditState {
 /// One transaction that was tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Commit {
-    /// How many records it held.
+    /// The number of records.
     pub records: usize,
-    /// How long it took.
+    /// The duration.
     pub duration: Duration,
     /// Whether it is durable.
     pub succeeded: bool,
@@ -107,7 +107,8 @@ enum Message {
 }
 
 impl AuditLog {
-    /// Opens or creates a log, checks its end, and starts its writer. `observe` is told of each transaction.
+    /// Opens or creates a log, checks its end, and starts its writer. `observe` is told of each
+    /// transaction.
     ///
     /// # Errors
     /// The database cannot be opened or locked, or its end does not verify.
@@ -163,7 +164,7 @@ impl AuditLog {
         }
     }
 
-    /// How many records wait to be written.
+    /// The number of records that wait to be written.
     #[must_use]
     pub fn waiting(&self) -> usize {
         self.waiting.load(Ordering::Relaxed)
@@ -177,7 +178,8 @@ impl AuditLog {
 }
 
 impl AuditWriter {
-    /// Writes what waits, closes the database and ends the thread. Blocks for as long as that takes.
+    /// Writes what waits, closes the database and ends the thread. Blocks for as long as that
+    /// takes.
     pub fn close(self) {
         // An error means that the thread has ended already.
         let _ended = self.sender.send(Message::Close);
@@ -200,7 +202,7 @@ impl Drop for Writer {
     }
 }
 
-/// What the queue gave.
+/// The next work of the writer.
 enum Next {
     Batch(Vec<Entry>, Vec<oneshot::Sender<Result<(), Arc<StoreError>>>>),
     Probe,

@@ -1,4 +1,5 @@
-//! The clock of the policy service. No other crate of it reads the time: rules are given it as a parameter.
+//! The clock of the policy service. No other crate of it reads the time: rules are given it as a
+//! parameter.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 

@@ -45,10 +45,11 @@ impl Annotations {
     /// Reads and checks them.
     ///
     /// # Errors
-    /// What is wrong, with the annotation's name and what was expected.
+    /// The mistake, with the annotation's name and the expected form.
     pub(super) fn of(policy: &Policy) -> Result<Self, String> {
         for (name, _) in policy.annotations() {
-            // A word that is spelled wrongly would be a policy that enforces, or obliges to nothing.
+            // A word that is spelled wrongly would be a policy that enforces, or obliges to
+            // nothing.
             if !KNOWN.contains(&name) && !name.starts_with(OWN_PREFIX) {
                 let known = KNOWN.map(|name| format!("@{name}")).join(", ");
                 return Err(format!(

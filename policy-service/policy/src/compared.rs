@@ -1,5 +1,6 @@
-//! What policies compare the strength and the age of an authentication with: by that a denial is known that another
-//! authentication would turn into a permit, and how long an answer about an age holds.
+//! What policies compare the strength and the age of an authentication with: by that a denial is
+//! known that another authentication would turn into a permit, and how long an answer about an age
+//! holds.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,5 @@
-//! What an evaluation needs besides the request, as policies read it, and for how long it stays the same.
+//! What an evaluation needs besides the request, as policies read it, and for how long it stays the
+//! same.
 
 use jiff::Zoned;
 use jiff::tz::TimeZone;
@@ -38,8 +39,8 @@ impl EvaluationContext<'_> {
         }
     }
 
-    /// For how many milliseconds time alone changes nothing of the risk: as long as nothing of the device that its assessment
-    /// read. `None`: for ever.
+    /// For how many milliseconds time alone changes nothing of the risk: as long as nothing of the
+    /// device that its assessment read. `None`: for ever.
     #[must_use]
     pub fn risk_same_for_ms(&self) -> Option<u64> {
         let reads_device = self.risk.is_some_and(|risk| risk.vary.contains(Varying::Device));
@@ -55,7 +56,7 @@ pub(super) struct ZonedContext {
     device: Option<DeviceFacts>,
 }
 
-/// What policies see of a risk. While it is only learnt, nothing is unusual.
+/// The risk as policies see it. In learning mode its score is 0.
 #[derive(Clone, Debug)]
 pub(super) struct VisibleRisk {
     /// 0 to 100.
@@ -64,13 +65,13 @@ pub(super) struct VisibleRisk {
     pub(super) signals: Vec<&'static str>,
     /// Where the request comes from; also while risk is only learnt.
     pub(super) country: Option<String>,
-    /// What was looked at for it.
+    /// The attributes that the assessment read.
     pub(super) vary: Vary,
     /// As [`EvaluationContext::risk_same_for_ms`].
     same_for_ms: Option<u64>,
 }
 
-/// What a clock and a calendar on the wall show.
+/// Time of day and date in the policies' time zone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct WallTime {
     /// 0 to 23.
@@ -118,12 +119,12 @@ impl ZonedContext {
         }
     }
 
-    /// What policies see of the device; `None`: none is known.
+    /// The device as policies see it; `None`: none is known.
     pub(super) fn device(&self) -> Option<&DeviceFacts> {
         self.device.as_ref()
     }
 
-    /// What policies see of the risk; `None`: it was not assessed.
+    /// The risk as policies see it; `None`: it was not assessed.
     pub(super) fn risk(&self) -> Option<&VisibleRisk> {
         self.risk.as_ref()
     }
@@ -148,8 +149,9 @@ impl ZonedContext {
         self.zoned.timestamp().as_second().saturating_sub(age_s)
     }
 
-    /// For how many milliseconds policies that look at these attributes would see the same time, and the same order of the
-    /// authentication's age and what they compare it with. `None`: for ever; 0: it cannot be said.
+    /// For how many milliseconds policies that look at these attributes would see the same time,
+    /// and the same order of the authentication's age and what they compare it with. `None`: for
+    /// ever; 0: it cannot be said.
     pub(super) fn same_for_ms(&self, looked_at: Attributes, ages: &Ages, auth_time_s: Option<i64>) -> Option<u64> {
         let looks = |attribute| looked_at.contain(attribute);
         let aged = auth_time_s.filter(|_| looks(Attribute::AuthAge));
@@ -275,7 +277,8 @@ mod tests {
 
     #[test]
     fn a_clock_that_is_put_back_ends_what_was_seen() {
-        // In Berlin the summer time of 2026 ends on October 25 at 03:00, which is 01:00 in Greenwich.
+        // In Berlin the summer time of 2026 ends on October 25 at 03:00, which is 01:00 in
+        // Greenwich.
         let context = context("2026-10-25T00:59:50Z", "Europe/Berlin");
         assert_eq!(same_for_s(&context, Attribute::Weekday), Some(10));
     }

@@ -55,7 +55,7 @@ impl PolicyEngine {
         Self { levels, ..self }
     }
 
-    /// What a service with these policies would have made of a risk that is stated.
+    /// The assessment of an assumed risk by a service with these policies.
     #[must_use]
     pub fn assessment(&self, stated: &HypotheticalRisk) -> Assessment {
         stated.assessment(self.levels)
@@ -67,19 +67,20 @@ impl PolicyEngine {
         &self.loaded.revision
     }
 
-    /// How many policies there are.
+    /// The number of policies.
     #[must_use]
     pub fn policy_count(&self) -> usize {
         self.loaded.index.policy_count()
     }
 
-    /// What is suspicious but not wrong, such as a policy that can never apply.
+    /// Suspicious parts that are no mistakes, such as a policy that can never apply.
     #[must_use]
     pub fn warnings(&self) -> &[PolicyError] {
         &self.loaded.warnings
     }
 
-    /// The roles of policies that nothing else names: neither `entities.json`, nor these, which tests have.
+    /// The roles of policies that nothing else names: neither `entities.json`, nor these, which
+    /// tests have.
     #[must_use]
     pub fn role_warnings(&self, tested: &BTreeSet<String>) -> Vec<PolicyError> {
         self.loaded.roles.warnings(tested)
@@ -212,7 +213,8 @@ impl<'a> Candidates<'a> {
         Self { buckets, needs }
     }
 
-    /// What all of them compare the strength of an authentication with; nothing, if they do not look at it.
+    /// What all of them compare the strength of an authentication with; nothing, if they do not
+    /// look at it.
     fn compared(&self) -> Compared {
         let mut compared = Compared::default();
         if self.needs.attributes.contain_strength() {

@@ -46,8 +46,8 @@ impl LoadedEntities {
         closed
     }
 
-    /// The entities to evaluate a request over. Those that were made for it have a [`Self::closure`] as parents, so they are
-    /// complete without the entities in between.
+    /// The entities to evaluate a request over. Those that were made for it have a
+    /// [`Self::closure`] as parents, so they are complete without the entities in between.
     pub(super) fn with(&self, made: Vec<Entity>, action: &EntityUid, reach: Reach) -> Result<Entities, ModelError> {
         let loaded = match (reach, self.actions.get(action)) {
             (Reach::Request, Some(alone)) => alone,

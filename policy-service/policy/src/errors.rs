@@ -13,7 +13,7 @@ pub struct PolicyError {
     pub file: PathBuf,
     /// The line, counted from 1, where it is known.
     pub line: Option<usize>,
-    /// What is wrong.
+    /// The mistake.
     pub message: String,
 }
 
@@ -94,7 +94,7 @@ impl Mistakes {
         self.0.is_empty()
     }
 
-    /// What was made, if nothing was found.
+    /// The value, if there is no mistake.
     pub(super) fn none_or<T>(self, made: T) -> Result<T, PolicyErrors> {
         match self.is_empty() {
             true => Ok(made),
@@ -113,7 +113,7 @@ impl Mistakes {
     }
 }
 
-/// What a diagnostic of Cedar says, with what it adds to its own message.
+/// The message of a diagnostic of Cedar, with its help.
 pub(super) fn message(diagnostic: &(impl Diagnostic + ?Sized)) -> String {
     let mut message = diagnostic.to_string();
     if let Some(help) = diagnostic.help() {

@@ -1,4 +1,5 @@
-//! What policies decide about a request: Cedar's responses about several sets of policies, combined.
+//! What policies decide about a request: Cedar's responses about several sets of policies,
+//! combined.
 
 use std::collections::BTreeSet;
 
@@ -12,27 +13,30 @@ use super::index::Bucket;
 /// How many evaluation errors a record names; the first one says enough.
 const ERRORS_MAX: usize = 8;
 
-/// What the policies say about one access request.
+/// The result of all policies for one access request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Evaluation {
     /// Permit or deny. INVARIANT: deny where `errors` is not empty.
     pub effect: Effect,
-    /// The `@id`s of the policies that decided, sorted; after an error also those that failed. None for a deny because
-    /// nothing permits.
+    /// The `@id`s of the policies that decided, sorted; after an error also those that failed. None
+    /// for a deny because nothing permits.
     pub policy_ids: Vec<String>,
     /// The `@reason`s of the policies that decided: what the caller may be told.
     pub caller_reasons: Vec<String>,
     /// The `@obligation`s of the policies that permitted, sorted, each once.
     pub obligations: Vec<String>,
-    /// How the same principal would be permitted, where it is not.
+    /// With a deny: the stronger authentication or device with which the same principal would be
+    /// permitted.
     pub challenge: Option<StepUp>,
     /// Why the evaluation failed; for the record, not for the caller.
     pub errors: Vec<String>,
-    /// What of the request besides route rule and token the policies could have looked at.
+    /// The attributes of the request, besides route rule and token, that the policies could have
+    /// read.
     pub vary: Vary,
     /// For how many milliseconds the time changes nothing; `None`: for ever.
     pub same_for_ms: Option<u64>,
-    /// What policies in observe mode would have changed; `None`: nothing.
+    /// The different result if the policies in observe mode were enforced; `None`: the result would
+    /// be the same.
     pub observed: Option<Observed>,
 }
 
@@ -41,14 +45,14 @@ pub struct Evaluation {
 pub struct Observed {
     /// Permit or deny, the other one than was decided.
     pub effect: Effect,
-    /// Those of the policies in observe mode that would have decided, or that failed.
+    /// The policies in observe mode that would have decided, or that failed.
     pub policy_ids: Vec<String>,
 }
 
 /// Policies that are evaluated together, and Cedar's response about them.
 pub(super) type BucketResponse<'a> = (&'a Bucket, Response);
 
-/// What would be decided if the policies in observe mode were enforced, where that is not what was.
+/// The result if the policies in observe mode were enforced, where it differs.
 pub(super) fn observed_difference(
     enforced: &[BucketResponse<'_>],
     observed: &[BucketResponse<'_>],
@@ -70,8 +74,8 @@ pub(super) fn observed_difference(
     })
 }
 
-/// Cedar's responses about several sets of policies as one: its rule (any `forbid` denies, else any `permit` permits) does
-/// not depend on how policies are split.
+/// Cedar's responses about several sets of policies as one: its rule (any `forbid` denies, else any
+/// `permit` permits) does not depend on how policies are split.
 pub(super) struct CombinedResponse<'a> {
     pub(super) effect: Effect,
     pub(super) determining: Vec<(&'a PolicyId, &'a Bucket)>,
@@ -86,7 +90,8 @@ impl<'a> CombinedResponse<'a> {
             .collect();
         failed.sort_by_key(|error| error.policy_id());
         let forbidding = determining(responses.clone(), Decision::Deny);
-        // Cedar skips a policy that fails, and a skipped `forbid` would permit: any error is a deny, which no `permit` made.
+        // Cedar skips a policy that fails, and a skipped `forbid` would permit: any error is a
+        // deny, which no `permit` made.
         let permitting = match forbidding.is_empty() && failed.is_empty() {
             true => determining(responses, Decision::Allow),
             false => Vec::new(),

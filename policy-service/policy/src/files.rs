@@ -9,7 +9,8 @@ use super::errors::{Mistakes, PolicyErrors};
 pub const FILES_MAX: usize = 1000;
 /// How large each file may be.
 pub const FILE_BYTES_MAX: u64 = 1024 * 1024;
-/// How large all of them may be together, tests included: a revision is stored, sent and held in memory as a whole.
+/// How large all of them may be together, tests included: a revision is stored, sent and held in
+/// memory as a whole.
 pub const FILES_BYTES_MAX: usize = 8 * 1024 * 1024;
 pub(super) const SCHEMA_FILE: &str = "schema.cedarschema";
 pub(super) const ENTITIES_FILE: &str = "entities.json";
@@ -20,8 +21,8 @@ const TEST_EXTENSIONS: [&str; 2] = ["yaml", "yml"];
 /// No file system takes longer names.
 const NAME_BYTES_MAX: usize = 255;
 
-/// `*.cedar` and, if there, `entities.json` and `schema.cedarschema`, with the files in `tests`. INVARIANT: none leads out of the
-/// folder that it is written into, and all are within the limits.
+/// `*.cedar` and, if there, `entities.json` and `schema.cedarschema`, with the files in `tests`.
+/// INVARIANT: none leads out of the folder that it is written into, and all are within the limits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PolicyFiles {
     /// Where they are, for mistakes: a folder, or the name of a revision.
@@ -32,7 +33,7 @@ pub struct PolicyFiles {
     tests: BTreeMap<String, String>,
 }
 
-/// What kind of file a name is for.
+/// The kinds of files.
 enum Kind {
     Policies,
     Tests,
@@ -42,7 +43,7 @@ impl PolicyFiles {
     /// Reads a folder, with its tests if there are some.
     ///
     /// # Errors
-    /// What cannot be read, or is over a limit.
+    /// Every file that cannot be read or exceeds a limit.
     pub fn read(directory: &Path) -> Result<Self, PolicyErrors> {
         let mut found = Mistakes::default();
         let mut files = Self::empty(directory);

@@ -1,8 +1,9 @@
 //! Names in policies that no request can have, each with the nearest one that a request can have.
 //!
-//! The strict validator refuses names that the schema does not have, with a suggestion of its own. What it takes in silence is an
-//! attribute behind `has`, a type behind `is`, and a group of actions behind `==`: they are false for every request. Roles are
-//! not in the schema: they come from tokens.
+//! The strict validator refuses names that the schema does not have, with a suggestion of its own.
+//! What it takes in silence is an attribute behind `has`, a type behind `is`, and a group of
+//! actions behind `==`: they are false for every request. Roles are not in the schema: they come
+//! from tokens.
 
 use std::cell::{OnceCell, RefCell};
 use std::collections::{BTreeSet, HashMap};
@@ -19,8 +20,8 @@ use super::source::File;
 use super::syntax::body_of;
 use picket_risk::Signal;
 
-/// How many different conditions are validated for a folder: a revision is checked while others wait. What is over this is taken
-/// for possible.
+/// How many different conditions are validated for a folder: a revision is checked while others
+/// wait. What is over this is taken for possible.
 const CONDITIONS_MAX: usize = 1_000;
 
 /// The entity type of roles.
@@ -31,11 +32,11 @@ const ROLE: &str = "Picket::Role";
 pub(super) struct ImpossibleName {
     /// As the policy has it.
     pub(super) name: String,
-    /// What is to be said about it.
+    /// The warning.
     pub(super) message: String,
 }
 
-/// What the requests of a schema can have.
+/// The names that requests of a schema can have.
 pub(super) struct PossibleRequests<'s> {
     validator: Validator,
     own_schema: Option<&'s File>,
@@ -141,7 +142,8 @@ impl<'s> PossibleRequests<'s> {
     }
 }
 
-/// The values of an attribute of the context, where they are known beforehand, and whether there can be others.
+/// The values of an attribute of the context, where they are known beforehand, and whether there
+/// can be others.
 fn values_of(path: &[&str]) -> Option<(Vec<&'static str>, bool)> {
     match path {
         ["risk", "level"] => Some((RiskLevel::ALL.map(RiskLevel::name).to_vec(), false)),
@@ -208,8 +210,8 @@ pub(super) fn did_you_mean(suggestion: Option<&str>) -> String {
     suggestion.map_or_else(String::new, |name| format!("; did you mean `{name}`?"))
 }
 
-/// The names that are a slip away from another one, the nearest first. Names that differ in their digits alone are different on
-/// purpose.
+/// The names that are a slip away from another one, the nearest first. Names that differ in their
+/// digits alone are different on purpose.
 pub(super) fn nearest<'n>(name: &str, others: impl Iterator<Item = &'n str>) -> impl Iterator<Item = &'n str> {
     /// One slip in so many characters.
     const CHARS_PER_SLIP: usize = 3;
@@ -224,7 +226,8 @@ pub(super) fn nearest<'n>(name: &str, others: impl Iterator<Item = &'n str>) -> 
     near.into_iter().map(|(_, other)| other)
 }
 
-/// How many characters were left out, added, changed, or swapped with the next one (optimal string alignment).
+/// How many characters were left out, added, changed, or swapped with the next one (optimal string
+/// alignment).
 fn slips(from: &str, to: &str) -> usize {
     let (from, to): (Vec<char>, Vec<char>) = (from.chars().collect(), to.chars().collect());
     let mut before: Vec<usize> = Vec::new();
@@ -249,7 +252,8 @@ fn slips(from: &str, to: &str) -> usize {
     last.last().copied().unwrap_or(0)
 }
 
-/// `context has "device" && context["device"] has "state"`. Names need no escape: they are the policy's own.
+/// `context has "device" && context["device"] has "state"`. Names need no escape: they are the
+/// policy's own.
 fn has(variable: &str, before: &[&str], name: &str) -> String {
     let mut owner = variable.to_owned();
     let mut condition = String::new();

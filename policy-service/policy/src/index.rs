@@ -1,5 +1,5 @@
-//! Which policies can apply to a request, so that its cost does not grow with policies about other route rules, and no request
-//! meets a policy of another tenant.
+//! Which policies can apply to a request, so that its cost does not grow with policies about other
+//! route rules, and no request meets a policy of another tenant.
 
 use std::collections::HashMap;
 
@@ -14,7 +14,8 @@ use super::syntax::{self, Traits};
 
 /// All policies, split by the tenant that they are about and the route rule that they ask for.
 ///
-/// INVARIANT: a policy in a bucket is false, without an error, for each request about another route rule.
+/// INVARIANT: a policy in a bucket is false, without an error, for each request about another route
+/// rule.
 #[derive(Default)]
 pub(super) struct Index {
     of_all_tenants: ByRule,
@@ -29,13 +30,13 @@ struct ByRule {
 
 /// Policies that are evaluated together.
 pub(super) struct Bucket {
-    /// Those that decide.
+    /// The enforced policies.
     pub(super) enforced: PolicySet,
-    /// Those in observe mode.
+    /// The policies in observe mode.
     pub(super) observed: PolicySet,
-    /// What the policies look at.
+    /// The attributes and entities that the policies read.
     pub(super) needs: Needs,
-    /// What they compare the strength of an authentication with.
+    /// The values that they compare the strength of an authentication with.
     pub(super) compared: Compared,
     annotations: HashMap<PolicyId, Annotations>,
 }
@@ -90,7 +91,7 @@ impl Index {
         self.buckets().flat_map(Bucket::policies)
     }
 
-    /// How many policies there are.
+    /// The number of policies.
     pub(super) fn policy_count(&self) -> usize {
         self.buckets().map(|bucket| bucket.annotations.len()).sum()
     }
@@ -167,7 +168,7 @@ impl Bucket {
         Ok(())
     }
 
-    /// What a policy says about itself.
+    /// The annotations of a policy.
     pub(super) fn annotations(&self, id: &PolicyId) -> Option<&Annotations> {
         self.annotations.get(id)
     }

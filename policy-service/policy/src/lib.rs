@@ -1,14 +1,17 @@
 //! Policies: loading a folder of Cedar policies, and evaluating access requests over them.
 //!
-//! [`load`] reads and validates a folder strictly. It returns a [`PolicyEngine`], or every mistake with its file and line.
-//! [`PolicyEngine::evaluate`] takes an access request and an [`EvaluationContext`] (time, risk, device) and returns an
-//! [`Evaluation`]. It cannot fail: any error is a deny. An evaluation also says which attributes it depends on (`vary`), for
-//! how long it holds, and with which stronger authentication a denied principal would be permitted.
+//! [`load`] reads and validates a folder strictly. It returns a [`PolicyEngine`], or every mistake
+//! with its file and line. [`PolicyEngine::evaluate`] takes an access request and an
+//! [`EvaluationContext`] (time, risk, device) and returns an [`Evaluation`]. It cannot fail: any
+//! error is a deny. An evaluation also says which attributes it depends on (`vary`), for how long
+//! it holds, and with which stronger authentication a denied principal would be permitted.
 //!
-//! A [`Tracer`] reports the result of each policy for a request, clause by clause. [`testing`] runs the tests beside policies.
+//! A [`Tracer`] reports the result of each policy for a request, clause by clause. [`testing`] runs
+//! the tests beside policies.
 //!
-//! Each evaluation reads only what its policies need: an index selects the policies of the request's tenant and route rule, and
-//! their syntax trees name the attributes. The result is the same as that of all policies with all attributes.
+//! Each evaluation reads only what its policies need: an index selects the policies of the
+//! request's tenant and route rule, and their syntax trees name the attributes. The result is the
+//! same as that of all policies with all attributes.
 
 mod annotations;
 mod changes;

@@ -25,11 +25,12 @@ use picket_risk::Levels;
 /// SHA-256 cut to this many hexadecimal digits names a revision.
 const REVISION_DIGITS: usize = 16;
 
-/// Loads and validates a folder of policies: `*.cedar` and, if there, `entities.json` and `schema.cedarschema`; without the
-/// latter they are held to [`schema::SCHEMA`].
+/// Loads and validates a folder of policies: `*.cedar` and, if there, `entities.json` and
+/// `schema.cedarschema`; without the latter they are held to [`schema::SCHEMA`].
 ///
-/// Each policy carries a unique `@id`; an `@reason` may be told to the caller, an `@obligation` goes to the upstream with a
-/// permit, `@mode("observe")` keeps it from deciding, and `@tenant` from anybody but that tenant's principals.
+/// Each policy carries a unique `@id`; an `@reason` may be told to the caller, an `@obligation`
+/// goes to the upstream with a permit, `@mode("observe")` keeps it from deciding, and `@tenant`
+/// from anybody but that tenant's principals.
 ///
 /// # Errors
 /// Every mistake in the folder, with file and line.
@@ -120,7 +121,8 @@ fn placed(files: &PolicyFiles, found: &mut Mistakes) -> Files {
     files
 }
 
-/// Entities that the service makes from each request; a second one of the same name would contradict it.
+/// Entities that the service makes from each request; a second one of the same name would
+/// contradict it.
 fn load_entities(directory: &Path, files: &Files, schema: &Schema, found: &mut Mistakes) -> Option<Entities> {
     let path = directory.join(ENTITIES_FILE);
     let text = files.get(ENTITIES_FILE).map_or("[]", |file| file.text.as_str());

@@ -20,7 +20,8 @@ use super::errors::{ModelError, refused, with_causes};
 use super::needs::{Attribute, Attributes, Needs, TIME};
 use picket_risk::Assessment;
 
-/// How many roles a token may bring. More is an error, never a shorter list: what is left out could be what forbids.
+/// How many roles a token may bring. More is an error, never a shorter list: what is left out could
+/// be what forbids.
 pub const ROLES_MAX: usize = 256;
 /// How many scopes a token may bring.
 pub const SCOPES_MAX: usize = 256;
@@ -29,7 +30,8 @@ pub const AMR_MAX: usize = 64;
 /// How many path parameters a rule may capture.
 pub const PATH_PARAMETERS_MAX: usize = 64;
 
-/// The methods with an action of their own; every other one is [`OTHER_METHOD`]. Methods are case-sensitive (RFC 9110 §9.1).
+/// The methods with an action of their own; every other one is [`OTHER_METHOD`]. Methods are
+/// case-sensitive (RFC 9110 §9.1).
 pub const METHODS: [&str; 7] = ["GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"];
 const OTHER_METHOD: &str = "other";
 /// The entity types that the service makes from each request.
@@ -79,9 +81,10 @@ impl Model {
         self.actions.iter().map(|(_, uid)| uid).chain([&self.other])
     }
 
-    /// The request as Cedar takes it, and the entities that it can reach, with what is needed of them. They are not checked
-    /// against the schema again: [`Self::mistakes_in`] has shown that what is made here conforms to it, whatever the strings
-    /// are and whichever optional parts are there.
+    /// The request as Cedar takes it, and the entities that it can reach, with what is needed of
+    /// them. They are not checked against the schema again: [`Self::mistakes_in`] has shown that
+    /// what is made here conforms to it, whatever the strings are and whichever optional parts are
+    /// there.
     pub(super) fn read(
         &self,
         request: &AccessRequest,
@@ -95,8 +98,8 @@ impl Model {
         Ok((asked, loaded.with(made, action, needs.reach)?))
     }
 
-    /// What a schema does not take of what the service makes: each principal with each action, with all optional parts
-    /// and with none.
+    /// What a schema does not take of what the service makes: each principal with each action, with
+    /// all optional parts and with none.
     pub(super) fn mistakes_in(&self, schema: &Schema) -> BTreeSet<String> {
         let mut mistakes = BTreeSet::new();
         let loaded = LoadedEntities::none();
@@ -120,7 +123,8 @@ impl Model {
             [Err(error), ..] | [_, Err(error), _] | [.., Err(error)] => return BTreeSet::from([error.to_string()]),
         };
         for sample in samples::all() {
-            // The optional parts of a request, and what else may be known of it as others, which have optional parts themselves.
+            // The optional parts of a request, and what else may be known of it as others, which
+            // have optional parts themselves.
             let contexts = match sample.context.user_agent {
                 Some(_) => risky.as_slice(),
                 None => std::slice::from_ref(&plain),
@@ -362,8 +366,8 @@ fn cedar_context(request: &AccessRequest, needed: Attributes, context: &ZonedCon
     Context::from_pairs(pairs.into_iter().flatten()).map_err(refused("context"))
 }
 
-/// What clock and calendar show, if any of it is needed: the record is always there, and an attribute that nobody looks at is
-/// missed by nobody.
+/// What clock and calendar show, if any of it is needed: the record is always there, and an
+/// attribute that nobody looks at is missed by nobody.
 fn time(needed: Attributes, context: &ZonedContext) -> Result<Option<(String, RestrictedExpression)>, ModelError> {
     if !needed.contain_time() {
         return Ok(None);

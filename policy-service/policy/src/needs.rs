@@ -11,12 +11,12 @@ pub(super) enum Reach {
     All,
 }
 
-/// What is looked at: attributes by name, whatever has them, as a policy reads one only by naming it; tags; and which action
-/// and resource it is.
+/// What is looked at: attributes by name, whatever has them, as a policy reads one only by naming
+/// it; tags; and which action and resource it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Attributes(u64);
 
-/// What policies look at.
+/// The attributes and entities that policies read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Needs {
     pub(super) reach: Reach,
@@ -122,8 +122,9 @@ impl Attributes {
         self.0 & TAGS != 0
     }
 
-    /// What of a request besides route rule and token these come from. The principal is the token's; where there is none,
-    /// whoever keeps the answer counts the peer in. A risk comes from all that its assessment looked at, which is `of_risk`.
+    /// What of a request besides route rule and token these come from. The principal is the
+    /// token's; where there is none, whoever keeps the answer counts the peer in. A risk comes from
+    /// all that its assessment looked at, which is `of_risk`.
     pub(super) fn vary(self, of_risk: Option<Vary>) -> Vary {
         let risk = of_risk.filter(|_| self.contain(Attribute::Risk));
         let depends = |attribute| match attribute {
@@ -155,7 +156,7 @@ impl Needs {
         attributes: Attributes::ALL,
     };
 
-    /// What both need.
+    /// The union of both.
     pub(super) fn and(self, other: Self) -> Self {
         Self {
             reach: self.reach.max(other.reach),
@@ -198,8 +199,8 @@ impl Needs {
         attributes: Attributes(TAGS),
         ..Self::NONE
     };
-    /// Every entity. The request's own resource is among them, so that whether a named one is there, and what it has, depends
-    /// on which resource is asked for.
+    /// Every entity. The request's own resource is among them, so that whether a named one is
+    /// there, and what it has, depends on which resource is asked for.
     pub(super) const ALL_ENTITIES: Self = Self {
         reach: Reach::All,
         attributes: Attributes(RESOURCE_ID),

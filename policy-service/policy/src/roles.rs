@@ -1,5 +1,5 @@
-//! The roles that a folder names. A token can bring any role, so that none is wrong; one that stands in a policy alone is
-//! probably a slip.
+//! The roles that a folder names. A token can bring any role, so that none is wrong; one that
+//! stands in a policy alone is probably a slip.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,15 +9,16 @@ use super::source::SourceLocation;
 
 /// The roles of a folder.
 pub(super) struct NamedRoles {
-    /// Those of `entities.json`.
+    /// The roles in `entities.json`.
     pub(super) declared: BTreeSet<String>,
-    /// Those of policies, each with its place in each policy.
+    /// The roles in policies, each with its place in each policy.
     pub(super) in_policies: BTreeMap<String, Vec<SourceLocation>>,
 }
 
 impl NamedRoles {
-    /// The roles that policies alone name, each place with the nearest other role. Where neither `entities.json` nor a test names
-    /// any role, a role counts that stands in one policy and is a slip away from one in several.
+    /// The roles that policies alone name, each place with the nearest other role. Where neither
+    /// `entities.json` nor a test names any role, a role counts that stands in one policy and is a
+    /// slip away from one in several.
     pub(super) fn warnings(&self, tested: &BTreeSet<String>) -> Vec<PolicyError> {
         let known: BTreeSet<&str> = self.declared.iter().chain(tested).map(String::as_str).collect();
         let mut found = Mistakes::default();

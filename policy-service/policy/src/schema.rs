@@ -1,4 +1,5 @@
-//! The schema that policies are checked against: the service's own, or one that stands beside the policies.
+//! The schema that policies are checked against: the service's own, or one that stands beside the
+//! policies.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -11,9 +12,11 @@ use super::files::SCHEMA_FILE;
 use super::model::Model;
 use super::source::File;
 
-/// The schema of a folder that has none of its own: all that the service can tell policies about a request.
+/// The schema of a folder that has none of its own: all that the service can tell policies about a
+/// request.
 ///
-/// It only ever grows, so policies that were stored without a schema load in each later version of the service.
+/// It only ever grows, so policies that were stored without a schema load in each later version of
+/// the service.
 pub const SCHEMA: &str = include_str!("schema.cedarschema");
 
 /// What helps where a schema does not take what the service makes.

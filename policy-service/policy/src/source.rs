@@ -1,5 +1,5 @@
-//! The texts of policies and schemas: whether Cedar may parse one, and where in a policy's text its clauses are, as Cedar keeps
-//! the text of a policy, but not of its parts.
+//! The texts of policies and schemas: whether Cedar may parse one, and where in a policy's text its
+//! clauses are, as Cedar keeps the text of a policy, but not of its parts.
 
 use std::path::PathBuf;
 
@@ -44,8 +44,9 @@ pub(super) struct Written<'a> {
     pub(super) text: &'a str,
 }
 
-/// The clauses in the text of one policy, in their order. It reads no grammar, only what a `when` or `unless` can hide in:
-/// strings, comments and brackets. An annotation of that name is taken for one; whoever asks compares the number.
+/// The clauses in the text of one policy, in their order. It reads no grammar, only what a `when`
+/// or `unless` can hide in: strings, comments and brackets. An annotation of that name is taken for
+/// one; whoever asks compares the number.
 pub(super) fn clauses(text: &str) -> Vec<Written<'_>> {
     let mut found = Vec::new();
     let (mut at, mut depth, mut begun) = (0, 0_usize, None);
@@ -75,14 +76,16 @@ pub(super) fn clauses(text: &str) -> Vec<Written<'_>> {
     found
 }
 
-/// Brackets and `if`s within each other that no policy needs. Cedar's parser calls itself for each, and has no bound of its own.
+/// Brackets and `if`s within each other that no policy needs. Cedar's parser calls itself for each,
+/// and has no bound of its own.
 pub(super) const NESTING_MAX: usize = 64;
-/// Clauses, operators and attributes in a policy: each of `a && b && c` is within the next. Cedar has no bound for what it parses,
-/// is silent about a policy that is too deep for its validator, and fails where one is too deep to be evaluated.
+/// Clauses, operators and attributes in a policy: each of `a && b && c` is within the next. Cedar
+/// has no bound for what it parses, is silent about a policy that is too deep for its validator,
+/// and fails where one is too deep to be evaluated.
 pub(super) const OPERATORS_MAX: usize = 256;
 
-/// Where a text nests more deeply than Cedar can take, in bytes, and what is wrong there. What is in `<` and `>` nests in a
-/// schema; in policies they compare.
+/// Where a text nests more deeply than Cedar can take, in bytes, and what is wrong there. What is
+/// in `<` and `>` nests in a schema; in policies they compare.
 fn too_deep(text: &str, is_schema: bool) -> Option<(usize, String)> {
     let (mut at, mut depth, mut ifs, mut operators) = (0, 0_usize, 0_usize, 0_usize);
     while let Some((token, length)) = next_token(text.get(at..).unwrap_or_default()) {

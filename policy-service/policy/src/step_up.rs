@@ -1,6 +1,8 @@
-//! Challenges: what a denied principal would need to be permitted, found by evaluating again as if it had it.
+//! Challenges: what a denied principal would need to be permitted, found by evaluating again as if
+//! it had it.
 //!
-//! No policy says anything about challenges: the evaluation is the one of the request, with another authentication.
+//! No policy says anything about challenges: the evaluation is the one of the request, with another
+//! authentication.
 
 use std::cell::Cell;
 
@@ -14,11 +16,13 @@ use super::needs::{Attribute, Attributes};
 
 /// How many ages are tried; each is an evaluation.
 const AGES_MAX: usize = 16;
-/// How many evaluations one denial may cost besides its own. Where they are used up, it stays a plain one.
+/// How many evaluations one denial may cost besides its own. Where they are used up, it stays a
+/// plain one.
 const EVALUATIONS_MAX: u32 = 64;
 
-/// A way to be stronger. Cheaper ones come first: another authentication of the same user, a fresh one, a token that is bound,
-/// for which the client must be another, and a trusted device, for which the user must have one.
+/// A way to be stronger. Cheaper ones come first: another authentication of the same user, a fresh
+/// one, a token that is bound, for which the client must be another, and a trusted device, for
+/// which the user must have one.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Strength(u8);
 
@@ -67,13 +71,13 @@ impl Strength {
 pub(super) struct Search<'a, E> {
     pub(super) request: &'a AccessRequest,
     pub(super) context: &'a ZonedContext,
-    /// What the policies for it look at.
+    /// The attributes that its policies read.
     pub(super) looked_at: Attributes,
-    /// What they compare it with.
+    /// The values that its policies compare.
     pub(super) compared: &'a Compared,
     /// Evaluates a request in a context.
     pub(super) evaluate: E,
-    /// How many evaluations there were.
+    /// The number of evaluations so far.
     pub(super) evaluations: Cell<u32>,
 }
 
@@ -87,13 +91,15 @@ struct Attempt<'a> {
 }
 
 impl<E: Fn(&AccessRequest, &ZonedContext) -> Effect> Search<'_, E> {
-    /// The least that would be permitted. `None`: nothing would, or there is no user who could authenticate.
+    /// The least that would be permitted. `None`: nothing would, or there is no user who could
+    /// authenticate.
     pub(super) fn run(&self) -> Option<StepUp> {
         let principal = self.request.principal.as_ref()?;
         let most = self.most(principal);
         let own_acr = most.without(Strength::ACR);
         let mut sensible = STRENGTHS.into_iter().filter(|strength| most.has(*strength));
-        // Where all of it is not enough, less is not tried: most denials end here, after an evaluation or a few.
+        // Where all of it is not enough, less is not tried: most denials end here, after an
+        // evaluation or a few.
         let is_enough = |strength| self.attempt(strength, principal).is_some();
         let is_worth_it = sensible.clone().next().is_some() && (is_enough(most) || is_enough(own_acr));
         is_worth_it
@@ -147,13 +153,14 @@ impl<E: Fn(&AccessRequest, &ZonedContext) -> Effect> Search<'_, E> {
         StepUp::new(acr_values, max_age_s, bound, device)
     }
 
-    /// Those that a challenge can name.
+    /// The classes that a challenge can name.
     fn acr_values(&self) -> impl Iterator<Item = &str> {
         let values = self.compared.acr_values.iter().map(String::as_str);
         values.filter(|value| is_acr_value(value)).take(ACR_VALUES_MAX)
     }
 
-    /// The ages that could be the oldest one to be permitted, oldest first; a new authentication at last.
+    /// The ages that could be the oldest one to be permitted, oldest first; a new authentication at
+    /// last.
     fn ages(&self) -> impl Iterator<Item = i64> {
         let compared = match &self.compared.ages {
             Ages::Compared(ages) => Some(ages),

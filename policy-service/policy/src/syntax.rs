@@ -1,4 +1,5 @@
-//! What a policy's own text says about the requests that it can apply to, and about what it looks at.
+//! What a policy's own text says about the requests that it can apply to, and about what it looks
+//! at.
 
 use cedar_policy::pst::{ActionConstraint, BinaryOp, Clause, Expr, Literal, ResourceConstraint, UnaryOp, Var};
 use cedar_policy::{Policy, pst};
@@ -6,15 +7,15 @@ use cedar_policy::{Policy, pst};
 use super::compared::Compared;
 use super::needs::{Needs, TIME};
 
-/// How deep a condition is read. Cedar evaluates as deep without running out of stack (`RecursionLimit`), which would be an
-/// error that a skipped policy does not give.
+/// How deep a condition is read. Cedar evaluates as deep without running out of stack
+/// (`RecursionLimit`), which would be an error that a skipped policy does not give.
 const DEPTH_MAX: u32 = 64;
 /// How many `when` and `unless` are read; each one adds to the depth of those after it.
 const CLAUSES_MAX: usize = 16;
 /// Longer policies are not read: reading recurses as deep as they nest.
 const POLICY_BYTES_MAX: usize = 16 * 1024;
 
-/// What is known about a validated policy.
+/// Properties of a validated policy.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Traits {
     /// It is false, without an error, for every other route rule.
@@ -63,8 +64,8 @@ enum Beginning {
     Unknown,
 }
 
-/// The route rule that is asked for before anything can fail: Cedar evaluates clauses and `&&` from left to right, and stops
-/// at the first false.
+/// The route rule that is asked for before anything can fail: Cedar evaluates clauses and `&&` from
+/// left to right, and stops at the first false.
 fn route_rule(clauses: &[Clause]) -> Option<String> {
     for clause in clauses.iter().take(CLAUSES_MAX) {
         let beginning = match clause {
@@ -104,7 +105,8 @@ fn beginning(expression: &Expr, depth: u32) -> Beginning {
     }
 }
 
-/// The resource is always the one that the service makes, which has a route rule whatever the schema says.
+/// The resource is always the one that the service makes, which has a route rule whatever the
+/// schema says.
 fn compared_to_route_rule(attribute: &Expr, literal: &Expr) -> Option<String> {
     let Expr::GetAttr { expr, attr } = attribute else {
         return None;
@@ -115,8 +117,9 @@ fn compared_to_route_rule(attribute: &Expr, literal: &Expr) -> Option<String> {
     }
 }
 
-/// True for what cannot fail once it was validated. Validation leaves overflows, functions of extensions, and attributes and
-/// tags of entities that do not exist; here, only those of the request's own entities are taken for granted.
+/// True for what cannot fail once it was validated. Validation leaves overflows, functions of
+/// extensions, and attributes and tags of entities that do not exist; here, only those of the
+/// request's own entities are taken for granted.
 fn is_infallible(expression: &Expr, depth: u32) -> bool {
     let Some(depth) = depth.checked_sub(1) else {
         return false;
@@ -141,7 +144,8 @@ fn is_infallible(expression: &Expr, depth: u32) -> bool {
         );
         is_total && infallible(left) && infallible(right)
     } else if let Expr::GetAttr { expr, .. } = expression {
-        // What the service makes holds records and no entities, so a chain that begins with a variable ends in the request.
+        // What the service makes holds records and no entities, so a chain that begins with a
+        // variable ends in the request.
         matches!(**expr, Expr::Var(_) | Expr::GetAttr { .. }) && infallible(expr)
     } else if let Expr::HasAttr { expr, attrs } = expression {
         attrs.len() == 1 && infallible(expr)
@@ -158,9 +162,9 @@ fn is_infallible(expression: &Expr, depth: u32) -> bool {
 
 /// What the evaluation of an expression looks at.
 ///
-/// Entities come from the variables, from attributes (the service makes none that holds an entity) and from literals. A
-/// literal is looked into nowhere where it is only compared: as a side of `==` and `!=`, right of `in`, and in a set, which
-/// gives its elements to nobody.
+/// Entities come from the variables, from attributes (the service makes none that holds an entity)
+/// and from literals. A literal is looked into nowhere where it is only compared: as a side of `==`
+/// and `!=`, right of `in`, and in a set, which gives its elements to nobody.
 fn needs(expression: &Expr) -> Needs {
     match expression {
         Expr::Literal(Literal::EntityUID(_)) => Needs::ALL_ENTITIES,
@@ -223,7 +227,8 @@ fn of_all<'a>(expressions: impl Iterator<Item = &'a Expr>) -> Needs {
     expressions.map(needs).fold(Needs::NONE, Needs::and)
 }
 
-/// What has an attribute or a tag that is read. An action's come from the schema, by which action it is.
+/// What has an attribute or a tag that is read. An action's come from the schema, by which action
+/// it is.
 fn of_owner(expression: &Expr) -> Needs {
     let is_variable = matches!(expression, Expr::Var(Var::Principal | Var::Resource | Var::Context));
     match is_variable || is_time(expression) {

@@ -329,7 +329,8 @@ fn a_schema_of_ones_own_stands_in_for_the_services() {
     let floor = r#"@id("p") permit (principal, action, resource) when { resource has floor };"#;
     let own = SCHEMA.replace("route_rule: String,", "route_rule: String, floor?: Long,");
     let engine = |files: &[(&str, &str)]| load(folder(files).path()).unwrap();
-    // What no schema names is never there: the validator warns of a policy that cannot apply, and the attribute is named.
+    // What no schema names is never there: the validator warns of a policy that cannot apply, and
+    // the attribute is named.
     let (shipped, owned) = (
         engine(&[("p.cedar", floor)]),
         engine(&[("p.cedar", floor), ("schema.cedarschema", &own)]),
@@ -390,7 +391,8 @@ fn the_longest_policy_is_validated_and_evaluated_on_a_small_stack_and_a_longer_o
         let permit = small(move || engine.evaluate(&request(user(&[]), "GET", "a"), &at_now()));
         assert_eq!(permit.effect, Effect::Permit, "{operator}");
     }
-    // What is wrong is found, wherever it is: Cedar's validator says nothing at all about what is too deep for it.
+    // What is wrong is found, wherever it is: Cedar's validator says nothing at all about what is
+    // too deep for it.
     let wrong = "principal.nosuch == \"x\"";
     let conditions = [
         format!("{wrong} && {}true", chain("true && ", longest - 3)),

@@ -1,4 +1,5 @@
-//! What each policy says about a request, clause by clause: to test policies and to explain decisions. It decides nothing.
+//! What each policy says about a request, clause by clause: to test policies and to explain
+//! decisions. It decides nothing.
 
 mod parts;
 
@@ -21,9 +22,11 @@ use super::source::{self, SourceLocation};
 use super::syntax;
 use parts::{Answers, Parts};
 
-/// Looks at policies clause by clause, over the same request and entities as the engine that it was made of.
+/// Looks at policies clause by clause, over the same request and entities as the engine that it was
+/// made of.
 ///
-/// Each part of a policy is a policy of its own here, which permits: those that Cedar finds satisfied are true.
+/// Each part of a policy is a policy of its own here, which permits: those that Cedar finds
+/// satisfied are true.
 pub struct Tracer {
     engine: PolicyEngine,
     policies: Vec<TracedPolicy>,
@@ -40,7 +43,7 @@ pub struct Tracer {
 pub struct TracedPolicy {
     /// Its `@id`.
     pub id: String,
-    /// What it does.
+    /// Its effect.
     pub kind: PolicyKind,
     /// Whether it is in observe mode, and decides nothing.
     pub is_observed: bool,
@@ -56,7 +59,7 @@ pub struct TracedPolicy {
     pub clauses: Vec<Clause>,
 }
 
-/// What a policy does to a request that it applies to.
+/// The effect of a policy on a request that satisfies it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[expect(missing_docs, reason = "Cedar's words")]
@@ -97,12 +100,13 @@ pub enum ConditionValue {
     Failed(String),
 }
 
-/// What the policies say about one request.
+/// The results of all policies for one request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Trace {
     /// The principal as Cedar knows it.
     pub principal: String,
-    /// What the principal is in, directly or by the hierarchy of `entities.json`, sorted.
+    /// The entities that the principal is in, directly or by the hierarchy of `entities.json`,
+    /// sorted.
     pub principal_in: Vec<String>,
     /// The action as Cedar knows it.
     pub action: String,
@@ -112,14 +116,15 @@ pub struct Trace {
     pub policies: Vec<PolicyTrace>,
 }
 
-/// What one policy says about one request.
+/// The result of one policy for one request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct PolicyTrace {
     /// Whether the engine looks at it, or knows by tenant and route rule that it does not apply.
     pub is_candidate: bool,
     /// Principal, action and resource of its head, and its `@tenant`.
     pub scope: ConditionValue,
-    /// The value of what is in each clause's braces; `None` where an earlier part has settled the policy.
+    /// The value of what is in each clause's braces; `None` where an earlier part has settled the
+    /// policy.
     pub clauses: Vec<Option<ConditionValue>>,
     /// The policy as a whole: true where it applies.
     pub whole: ConditionValue,
@@ -171,7 +176,7 @@ impl Tracer {
         &self.policies
     }
 
-    /// What each policy says about a request.
+    /// Reports the result of each policy for a request.
     ///
     /// # Errors
     /// The request cannot be put to Cedar.

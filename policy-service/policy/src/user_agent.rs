@@ -1,5 +1,5 @@
-//! The fields that a user agent may have been: Envoy makes one of several `user-agent` fields, with a comma between two of them,
-//! before any filter sees them.
+//! The fields that a user agent may have been: Envoy makes one of several `user-agent` fields, with
+//! a comma between two of them, before any filter sees them.
 
 use super::errors::ModelError;
 
@@ -39,8 +39,8 @@ fn limited<'a>(agent: Option<&'a str>, parts: impl Iterator<Item = &'a str>) -> 
     }
 }
 
-/// Splits at each comma outside of a comment (RFC 9110 §10.1.5), such as in `(KHTML, like Gecko)`, and of the brackets that some
-/// clients write. Where these do not end, nothing is inside of them.
+/// Splits at each comma outside of a comment (RFC 9110 §10.1.5), such as in `(KHTML, like Gecko)`,
+/// and of the brackets that some clients write. Where these do not end, nothing is inside of them.
 fn split(agent: &str) -> impl Iterator<Item = &str> {
     let is_closed = agent.chars().fold(0, depth_after) == 0;
     let mut depth = 0;

@@ -8,7 +8,7 @@ use super::places::Country;
 
 macro_rules! signals {
     ($($(#[$doc:meta])* $variant:ident => $name:literal, $kind:ident,)+) => {
-        /// What can be unusual about a request.
+        /// A way in which a request can be unusual.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Signal { $($(#[$doc])* $variant,)+ }
 
@@ -28,7 +28,7 @@ macro_rules! signals {
                 Self::ALL.iter().copied().find(|signal| signal.name() == name)
             }
 
-            /// Whose weight it has.
+            /// The kind whose weight it has.
             #[must_use]
             pub const fn kind(self) -> SignalKind {
                 match self { $(Self::$variant => SignalKind::$kind,)+ }
@@ -77,18 +77,19 @@ impl Signal {
     }
 }
 
-/// The kinds of signals. Each has one weight, which counts once, however many signals of the kind there are.
+/// The kinds of signals. Each has one weight, which counts once, however many signals of the kind
+/// there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum SignalKind {
     /// Where the request comes from.
     Location,
-    /// What it was made with.
+    /// The device.
     Device,
     /// When it comes.
     Time,
-    /// What it does, and how often.
+    /// Methods, route rules, rates and denials.
     Behaviour,
-    /// Who else has seen its address.
+    /// Lists of suspicious networks.
     ThreatList,
     /// How authentications of its principal ended.
     Authentication,
@@ -98,16 +99,16 @@ pub enum SignalKind {
     Dynamics,
 }
 
-/// A signal, and in words and figures why it is there. It quotes no header and no token.
+/// A signal with its reason in words and figures. It quotes no header and no token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DetectedSignal {
-    /// What is unusual.
+    /// The signal.
     pub signal: Signal,
     /// Why.
     pub explanation: String,
 }
 
-/// Whether scores count.
+/// Whether scores have an effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RiskMode {
     /// Scores are recorded, and nothing is decided by them: for as long as baselines are learnt.
@@ -116,18 +117,19 @@ pub enum RiskMode {
     Effective,
 }
 
-/// What is said about one request.
+/// The risk of one request, with its reasons.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Assessment {
     /// 0 to 100, and the level.
     pub risk: Risk,
-    /// What the principal has to prove itself with at that level.
+    /// The factors of authentication that the level requires.
     pub factors: &'static [Factor],
     /// Every signal, in the order of [`Signal::ALL`].
     pub signals: Vec<DetectedSignal>,
-    /// Where the request comes from, where locations are looked at and a database knows it. It is no part of the score.
+    /// Where the request comes from, where locations are looked at and a database knows it. It is
+    /// no part of the score.
     pub country: Option<Country>,
-    /// What of the request was looked at besides route rule, token and what is remembered.
+    /// The attributes of the request that the assessment depends on, besides route rule and token.
     pub vary: Vary,
     /// Whether it counts.
     pub mode: RiskMode,

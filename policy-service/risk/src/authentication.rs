@@ -10,7 +10,8 @@ use super::places::Place;
 use super::recent::Recent;
 use super::settings::AuthenticationSettings;
 
-/// How many failures are remembered of a principal, which is the largest number that can be asked for.
+/// How many failures are remembered of a principal, which is the largest number that can be asked
+/// for.
 pub const FAILURES_MAX: usize = 32;
 
 /// How an authentication ended.
@@ -33,11 +34,12 @@ pub struct AuthenticationReport {
     pub place: Option<Place>,
 }
 
-/// What is remembered of one principal.
+/// The reports and failures of one principal.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Failures {
-    /// Authentications that were reported as failed, and requests of a session that was revoked or stolen.
+    /// Authentications that were reported as failed, and requests of a session that was revoked or
+    /// stolen.
     failed: Recent<Failure, FAILURES_MAX>,
     /// The seconds in which a request was challenged: what a page asks for at once counts once.
     challenged: Recent<u32, FAILURES_MAX>,
@@ -51,8 +53,8 @@ struct Failure {
 }
 
 impl Failures {
-    /// Takes note of what was reported. A success settles the challenges before it. It settles no failure: somebody who has
-    /// guessed a password at last has guessed wrong before.
+    /// Takes note of what was reported. A success settles the challenges before it. It settles no
+    /// failure: somebody who has guessed a password at last has guessed wrong before.
     pub(super) fn report(&mut self, report: &AuthenticationReport) {
         match report.outcome {
             AuthenticationOutcome::Succeeded => self.challenged.retain(|at_s| *at_s > report.at_s),

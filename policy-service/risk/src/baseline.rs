@@ -31,7 +31,7 @@ pub const DENIALS_MAX: usize = 32;
 /// How many spells of equal assessments are.
 pub const HISTORY_MAX: usize = 16;
 
-/// What a principal usually does.
+/// The usual behaviour of one principal.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Baseline {
@@ -202,7 +202,8 @@ impl Baseline {
         });
     }
 
-    /// Places, each with when it was first (`None`: the principal's own from the start) and last seen.
+    /// Places, each with when it was first (`None`: the principal's own from the start) and last
+    /// seen.
     pub fn places(&self) -> impl Iterator<Item = (&Place, Option<u32>, u32)> {
         self.places.iter()
     }
@@ -226,7 +227,7 @@ impl Baseline {
         self.rate.usual()
     }
 
-    /// What share of the principal's activity each hour of the day (UTC) has, 0 to 1.
+    /// The share of the principal's activity in each hour of the day (UTC), 0 to 1.
     #[must_use]
     pub fn hours(&self) -> [f64; 24] {
         self.hours.shares()

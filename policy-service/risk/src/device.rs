@@ -1,4 +1,5 @@
-//! What a request was made with: the device that its sender has proved to have, or else user agent and peer.
+//! What a request was made with: the device that its sender has proved to have, or else user agent
+//! and peer.
 
 use super::assessment::{DetectedSignal, Signal};
 use super::baseline::Baseline;
@@ -52,7 +53,7 @@ fn known_by(facts: &RequestFacts) -> &'static str {
     }
 }
 
-/// What a known device is, whoever uses it.
+/// Signals of the device itself, whichever principal uses it.
 pub(super) fn trust_signals(settings: &DeviceSettings, facts: &RequestFacts) -> impl Iterator<Item = DetectedSignal> {
     let known = facts.trust;
     let low = known

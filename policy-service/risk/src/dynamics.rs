@@ -1,7 +1,8 @@
 //! How a client is handled, as it tells itself: the mouse, the keys, the touch screen.
 //!
-//! What is measured is compared with the principal's own (the keys with a fixed limit); each measure that is off adds to an
-//! anomaly score, which is that of the session until the session's next report, or until the report is old.
+//! What is measured is compared with the principal's own (the keys with a fixed limit); each
+//! measure that is off adds to an anomaly score, which is that of the session until the session's
+//! next report, or until the report is old.
 
 use serde::{Deserialize, Serialize};
 
@@ -14,18 +15,19 @@ use super::settings::DynamicsSettings;
 
 /// How many sessions of a principal have a report that counts.
 pub const REPORTS_MAX: usize = 8;
-/// What no client measures.
+/// The largest value of a measure; a larger one is refused.
 pub const MEASURE_MAX: f64 = 1_000_000.0;
 /// The weight of the newest report in mean and variance, once there are twenty.
 const NEWEST: f64 = 0.05;
-/// A report teaches at most this often, so that a client does not make its own dynamics usual in a moment.
+/// A report teaches at most this often, so that a client does not make its own dynamics usual in a
+/// moment.
 const LESSON_INTERVAL_S: u32 = 60;
 /// Nobody is as even as a few reports can be: a tenth of the mean is no deviation yet.
 const DEVIATION_MIN_OF_MEAN: f64 = 0.1;
 /// And where the mean is nothing, what is next to nothing: else nothing more could ever be learnt.
 const DEVIATION_MIN: f64 = 0.01;
 
-/// What is measured.
+/// The measures of client behaviour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Measure {
@@ -59,7 +61,7 @@ impl Measure {
         }
     }
 
-    /// What the anomaly score grows by where the measure is off.
+    /// The points that an unusual value adds to the anomaly score.
     fn points(self, settings: &DynamicsSettings) -> u32 {
         match self {
             Self::MouseVelocity => settings.mouse_velocity_adds,
@@ -79,7 +81,7 @@ impl Measure {
     }
 }
 
-/// What a client has measured; each measure is there or not.
+/// The measurements of one report; each measure is optional.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Measurements([Option<Finite>; Measure::ALL.len()]);
 
@@ -105,7 +107,7 @@ impl Measurements {
     }
 }
 
-/// What is remembered of one principal.
+/// The reports and failures of one principal.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Dynamics {
@@ -132,7 +134,7 @@ struct Usual {
 struct Report {
     session: Fingerprint,
     at_s: u32,
-    /// What was off, at most one of each measure.
+    /// The unusual measures, at most one of each.
     off: Recent<Off, { Measure::ALL.len() }>,
 }
 
@@ -146,7 +148,7 @@ struct Off {
     limit: Finite,
 }
 
-/// What a session's report comes to.
+/// An anomaly score above the limit.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Anomaly {
     pub(super) fired: DetectedSignal,
@@ -220,7 +222,7 @@ impl Dynamics {
         }
     }
 
-    /// What a measure is compared with, where that is learnt.
+    /// The learnt mean and variance of a measure; `None`: its limit is fixed.
     fn usual_mut(&mut self, measure: Measure) -> Option<&mut Usual> {
         match measure {
             Measure::MouseVelocity => Some(&mut self.mouse_velocity),
@@ -269,7 +271,7 @@ impl Usual {
         }
     }
 
-    /// What is usual; `None` while too little is known.
+    /// The usual range; `None` until there are enough observations.
     fn limits(&self, settings: &DynamicsSettings) -> Option<(f64, f64)> {
         let mean = self.mean.get();
         let deviation = self.variance.get().max(0.0).sqrt();
@@ -278,7 +280,8 @@ impl Usual {
         (self.observations >= settings.observations_min).then_some((mean - width, mean + width))
     }
 
-    /// As in [`super::rate`]; the first reports weigh alike. One beyond what is usual teaches no more than the most that is.
+    /// As in [`super::rate`]; the first reports weigh alike. One beyond what is usual teaches no
+    /// more than the most that is.
     fn learn(&mut self, found: f64, settings: &DynamicsSettings) {
         let found = match self.limits(settings) {
             Some((low, high)) => found.max(low).min(high),

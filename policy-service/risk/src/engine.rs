@@ -48,18 +48,19 @@ pub enum ReportOutcome {
     Ignored,
 }
 
-/// The baselines of a bounded number of principals, and the rules over them. The same requests in the same order give the
-/// same assessments.
+/// The baselines of a bounded number of principals, and the rules over them. The same requests in
+/// the same order give the same assessments.
 #[derive(Debug)]
 pub struct RiskEngine {
     settings: Arc<RiskSettings>,
     baselines: LruCache<PrincipalKey, Baseline>,
-    /// Of principals that only reports name. They have places of their own: whoever makes up names pushes no baseline out.
+    /// Of principals that only reports name. They have places of their own: whoever makes up names
+    /// pushes no baseline out.
     strangers: LruCache<PrincipalKey, Failures>,
 }
 
 impl RiskEngine {
-    /// Knows nobody, and will remember at most `principals_max`.
+    /// An engine without baselines, for at most `principals_max` principals.
     #[must_use]
     pub fn new(settings: Arc<RiskSettings>, principals_max: NonZeroUsize) -> Self {
         Self {
@@ -69,13 +70,14 @@ impl RiskEngine {
         }
     }
 
-    /// Says how risky a request is. It changes nothing: what became of the request is told to [`Self::learn`].
+    /// Assesses a request. It changes nothing: [`Self::learn`] records the outcome.
     #[must_use]
     pub fn assess(&self, facts: &RequestFacts, listing: Option<&ThreatListMatch<'_>>) -> Assessment {
         let settings = &self.settings;
         let mut found: Vec<DetectedSignal> = Vec::new();
         let mut score_min = 0;
-        // Of nobody there is nothing to compare with, and whoever is not known yet has nothing unusual.
+        // Of nobody there is nothing to compare with, and whoever is not known yet has nothing
+        // unusual.
         if let Some(baseline) = facts.principal.and_then(|principal| self.baselines.peek(&principal)) {
             if let Some(location) = &settings.location {
                 found.extend(location::signals(settings, location, baseline, facts));
@@ -120,8 +122,8 @@ impl RiskEngine {
         assessment_of(settings, found, score_min, country)
     }
 
-    /// Takes note of a request that was assessed. What was not permitted teaches only how often the principal asks, and is
-    /// refused.
+    /// Records the outcome of a request that was assessed. A request that was not permitted changes
+    /// only the rate, and is refused.
     pub fn learn(&mut self, facts: &RequestFacts, assessment: &Assessment, outcome: RequestOutcome) {
         let Some(principal) = facts.principal else {
             return;
@@ -141,7 +143,7 @@ impl RiskEngine {
         }
     }
 
-    /// Takes note of an authentication elsewhere. It makes no principal the most recently seen one.
+    /// Records an authentication elsewhere. It does not count as a request of the principal.
     pub fn report_authentication(&mut self, principal: PrincipalKey, report: &AuthenticationReport) -> ReportOutcome {
         if let Some(baseline) = self.baselines.peek_mut(&principal) {
             baseline.failures.report(report);
@@ -158,8 +160,8 @@ impl RiskEngine {
         }
     }
 
-    /// Takes note of how a client is handled, and returns its anomaly score. `None`: nobody asks for it, or nothing is known
-    /// of the principal, with which it could be compared.
+    /// Records how a client is handled, and returns its anomaly score. `None`: this is switched
+    /// off, or there is no baseline of the principal, with which it could be compared.
     pub fn report_dynamics(
         &mut self,
         principal: PrincipalKey,
@@ -178,25 +180,25 @@ impl RiskEngine {
         baseline.map_or_else(|| self.strangers.peek(&principal), |baseline| Some(&baseline.failures))
     }
 
-    /// How many principals are remembered.
+    /// The number of baselines.
     #[must_use]
     pub fn principals(&self) -> usize {
         self.baselines.len()
     }
 
-    /// How many are, of those that only reports name.
+    /// The number of principals that only reports have named.
     #[must_use]
     pub fn strangers(&self) -> usize {
         self.strangers.len()
     }
 
-    /// What is remembered about a principal.
+    /// The baseline of a principal.
     #[must_use]
     pub fn baseline(&self, principal: &PrincipalKey) -> Option<&Baseline> {
         self.baselines.peek(principal)
     }
 
-    /// Everything that is remembered, the least recently seen principal first.
+    /// All baselines, the least recently used first.
     pub fn baselines(&self) -> impl Iterator<Item = (PrincipalKey, &Baseline)> {
         self.baselines
             .iter()
@@ -204,7 +206,7 @@ impl RiskEngine {
             .map(|(principal, baseline)| (*principal, baseline))
     }
 
-    /// Takes a baseline back that was saved. Those of [`Self::baselines`] are given in its order.
+    /// Restores a saved baseline. They must come in the order of [`Self::baselines`].
     pub fn restore(&mut self, principal: PrincipalKey, baseline: Baseline) {
         self.baselines.put(principal, baseline);
     }

@@ -4,7 +4,7 @@ use picket_model::access::Principal;
 use picket_model::decision::StepUp;
 use picket_model::risk::RiskLevel;
 
-/// What a principal has to prove itself with.
+/// A factor of authentication.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Factor {
     /// A password.
@@ -26,7 +26,7 @@ impl Factor {
         }
     }
 
-    /// What a level asks for.
+    /// The factors that a level requires.
     #[must_use]
     pub const fn required_at(level: RiskLevel) -> &'static [Self] {
         match level {
@@ -37,7 +37,8 @@ impl Factor {
     }
 }
 
-/// What asks for the factors of a level: authentication context classes that stand for them. A level without is not enforced.
+/// What asks for the factors of a level: authentication context classes that stand for them. A
+/// level without is not enforced.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FactorSettings {
     /// Of each level, from the lowest.
@@ -54,7 +55,7 @@ pub struct MissingFactors {
 }
 
 impl Factor {
-    /// What the caller is told where it is missing.
+    /// The reason for the caller where it is missing.
     #[must_use]
     pub const fn reason(self) -> &'static str {
         match self {
@@ -64,7 +65,8 @@ impl Factor {
         }
     }
 
-    /// Whether an authentication method shows it (RFC 8176 §2). What is stronger than a one-time code stands for one.
+    /// Whether an authentication method shows it (RFC 8176 §2). What is stronger than a one-time
+    /// code stands for one.
     fn is_shown_by(self, method: &str) -> bool {
         match self {
             Self::Password => matches!(method, "pwd" | "pin"),
@@ -92,8 +94,9 @@ impl FactorSettings {
         self.acr_values.iter().any(|values| !values.is_empty())
     }
 
-    /// What a principal would have to show besides at this level. A class of the level or of a higher one shows all of it:
-    /// what the issuer means by it is between the issuer and whoever has configured it.
+    /// What a principal would have to show besides at this level. A class of the level or of a
+    /// higher one shows all of it: what the issuer means by it is between the issuer and whoever
+    /// has configured it.
     #[must_use]
     pub fn missing(&self, level: RiskLevel, principal: &Principal) -> Option<MissingFactors> {
         let from_level = self.acr_values.get(level as usize..).unwrap_or_default();

@@ -13,25 +13,25 @@ use super::places::{AddressInfo, Coordinates, Place};
 /// The methods that are told apart; all others are one. Clients make up as many as they like.
 const METHODS: [&str; 7] = ["GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"];
 
-/// A device that its sender has proved to have, where devices are kept.
+/// A registered device whose key or certificate the sender has proved to hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProvenDevice<'a> {
     /// Its name.
     pub id: &'a str,
-    /// What is known of it.
+    /// Its trust.
     pub trust: DeviceTrust,
 }
 
-/// What is known of a device.
+/// The trust in a device, from the rules of devices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeviceTrust {
     /// 0 to 100; falls with the age of what was reported of it.
     pub trust_score: u8,
-    /// Whether it is all that is asked for.
+    /// Whether it meets every requirement.
     pub is_compliant: bool,
 }
 
-/// Everything that an assessment looks at, besides what is remembered.
+/// The facts of one request that an assessment reads, besides the baseline.
 #[derive(Clone, Debug)]
 pub struct RequestFacts {
     /// Seconds since the epoch; enough until 2106.
@@ -43,7 +43,7 @@ pub struct RequestFacts {
     pub(super) coordinates: Option<Coordinates>,
     /// The device by its name where one is known, else user agent and peer.
     pub(super) device: Fingerprint,
-    /// What is known of it.
+    /// Its trust.
     pub(super) trust: Option<DeviceTrust>,
     /// The session, or the token where it names none.
     pub(super) session: Option<Fingerprint>,
@@ -59,7 +59,7 @@ pub struct RequestFacts {
 }
 
 impl RequestFacts {
-    /// What a request shows, with what is known about its address.
+    /// The facts of a request whose address was looked up.
     #[must_use]
     pub fn new(request: &AccessRequest, address: AddressInfo, now: Timestamp) -> Self {
         let principal = request.principal.as_ref();
@@ -93,7 +93,7 @@ impl RequestFacts {
         }
     }
 
-    /// The same with the device that the request is known to come from.
+    /// The same with the device of the request.
     #[must_use]
     pub fn from_device(self, device: Option<ProvenDevice<'_>>) -> Self {
         let Some(known) = device else {
@@ -106,7 +106,7 @@ impl RequestFacts {
         }
     }
 
-    /// Whose request it is.
+    /// The principal of the request; `None`: it has none, and nothing is learnt.
     #[must_use]
     pub fn principal(&self) -> Option<PrincipalKey> {
         self.principal

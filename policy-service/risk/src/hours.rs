@@ -1,4 +1,5 @@
-//! The hours at which a principal is active: a histogram on the circle of the day, in UTC, that fades.
+//! The hours at which a principal is active: a histogram on the circle of the day, in UTC, that
+//! fades.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,8 +9,8 @@ use super::settings::TimeSettings;
 const SECONDS_PER_HOUR: u32 = 3600;
 const HOURS_PER_DAY: u32 = 24;
 
-/// How much was seen at each hour of the day. Each hour of the calendar counts once, however many requests it has: a busy
-/// minute does not make a habit.
+/// How much was seen at each hour of the day. Each hour of the calendar counts once, however many
+/// requests it has: a busy minute does not make a habit.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Hours {
     weights: [Finite; 24],
@@ -22,7 +23,7 @@ pub(super) struct Hours {
 pub(super) struct Share {
     /// The hour of the day.
     pub(super) hour: u32,
-    /// What share of all falls into it and its two neighbours, 0 to 1.
+    /// The share of all activity in it and its two neighbours, 0 to 1.
     pub(super) share: f64,
     /// How many observations there are, faded.
     pub(super) observations: f64,
@@ -78,7 +79,8 @@ impl Hours {
         weight.map_or(0.0, |weight| weight.get())
     }
 
-    /// What is left at `now`, an hour since the epoch, of what was seen at the last one that was counted.
+    /// The factor by which the weights of the last counted hour have faded at `now`, an hour since
+    /// the epoch.
     fn fading(&self, now: u32, settings: &TimeSettings) -> f64 {
         let age_days = f64::from(now.saturating_sub(self.last)) / f64::from(HOURS_PER_DAY);
         0.5_f64.powf(age_days / f64::from(settings.half_life_days.max(1)))

@@ -1,4 +1,4 @@
-//! A risk that somebody states, so that policies about risk can be tried without a service that scores.
+//! A risk that a test assumes, so that policies about risk can be tested without baselines.
 
 use picket_model::decision::{Attribute, Vary};
 use picket_model::risk::{Risk, SCORE_MAX};
@@ -8,7 +8,7 @@ use super::factors::Factor;
 use super::places::Country;
 use super::settings::Levels;
 
-/// A score, and the signals that are said to have made it. The level follows from the score.
+/// An assumed score with its signals. The level follows from the score.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HypotheticalRisk {
     score: u8,
@@ -53,7 +53,7 @@ impl HypotheticalRisk {
         Self { country, ..self }
     }
 
-    /// What a service with these levels would have made of it.
+    /// The assessment of a service with these levels.
     #[must_use]
     pub fn assessment(&self, levels: Levels) -> Assessment {
         let level = levels.of(self.score);

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 const KEY_BYTES: usize = 16;
 
-/// Names a principal in the baselines: 128 bits of SHA-256 over issuer and subject, or over a workload's SPIFFE ID. What is
-/// saved so holds no names, and is of one size.
+/// Names a principal in the baselines: 128 bits of SHA-256 over issuer and subject, or over a
+/// workload's SPIFFE ID. What is saved so holds no names, and is of one size.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct PrincipalKey([u8; KEY_BYTES]);
@@ -22,7 +22,7 @@ pub(super) struct Fingerprint(u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SessionKey(pub(super) Fingerprint);
 
-/// What a session is called.
+/// The claim that a session is named by, with its value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SessionName<'a> {
     /// The tokens' `sid`.

@@ -1,17 +1,19 @@
 //! Risk scores: how unusual a request is for its principal, from 0 to 100, with the reasons.
 //!
-//! A [`RiskEngine`] keeps a [`Baseline`] of each principal: the places, devices, hours, methods, route rules and rates of its
-//! permitted requests. [`RiskEngine::assess`] compares the [`RequestFacts`] of a request with that baseline and returns an
-//! [`Assessment`]: the score, its level, and a [`DetectedSignal`] with an explanation for each deviation. [`RiskEngine::learn`]
-//! then records the outcome of the request. Only a permitted request extends the baseline: requests that are denied cannot make
-//! an attacker's place or device look usual. The first place and the first device of a principal count as its own, as there is
-//! nothing to compare them with.
+//! A [`RiskEngine`] keeps a [`Baseline`] of each principal: the places, devices, hours, methods,
+//! route rules and rates of its permitted requests. [`RiskEngine::assess`] compares the
+//! [`RequestFacts`] of a request with that baseline and returns an [`Assessment`]: the score, its
+//! level, and a [`DetectedSignal`] with an explanation for each deviation. [`RiskEngine::learn`]
+//! then records the outcome of the request. Only a permitted request extends the baseline: requests
+//! that are denied cannot make an attacker's place or device look usual. The first place and the
+//! first device of a principal count as its own, as there is nothing to compare them with.
 //!
-//! Three sources besides requests raise the score: reports of authentications ([`AuthenticationReport`]), reports of how a
-//! client is handled ([`Measurements`]), and lists of networks ([`ThreatLists`]).
+//! Three sources besides requests raise the score: reports of authentications
+//! ([`AuthenticationReport`]), reports of how a client is handled ([`Measurements`]), and lists of
+//! networks ([`ThreatLists`]).
 //!
-//! The crate is pure. Time is a parameter, and files are read by the caller. The same requests in the same order give the same
-//! assessments, also across [`write_state`] and [`read_state`].
+//! The crate is pure. Time is a parameter, and files are read by the caller. The same requests in
+//! the same order give the same assessments, also across [`write_state`] and [`read_state`].
 
 mod assessment;
 mod authentication;

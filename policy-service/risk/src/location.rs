@@ -56,7 +56,8 @@ fn impossible_travel(
     now_s: u32,
 ) -> Option<DetectedSignal> {
     let distance_km = last.coordinates.distance_km(here);
-    // Requests can arrive in another order than they were made; and no time at all is taken for a second.
+    // Requests can arrive in another order than they were made; and no time at all is taken for a
+    // second.
     let time_s = now_s.abs_diff(last.at_s).max(1);
     let speed_kmh = distance_km / f64::from(time_s) * SECONDS_PER_HOUR;
     let is_travel = distance_km >= f64::from(settings.distance_km_min) && speed_kmh > f64::from(settings.speed_kmh_max);

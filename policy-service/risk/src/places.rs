@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::keys::FormatError;
 use super::numbers::Finite;
 
-/// What is known about an address, mostly from a database.
+/// The country, network and coordinates of an address, from databases.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct AddressInfo {
     /// The country.
@@ -35,7 +35,7 @@ pub struct Coordinates {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Place {
-    /// What a database says.
+    /// From a database: country and autonomous system.
     Known(Option<Country>, Option<u32>),
     /// The first 24 bits of an IPv4 address that no database knows.
     V4([u8; 3]),
@@ -99,7 +99,8 @@ impl Coordinates {
         })
     }
 
-    /// The way along the surface, in kilometres (haversine on a sphere; the earth's flattening makes half a percent).
+    /// The way along the surface, in kilometres (haversine on a sphere; the earth's flattening
+    /// makes half a percent).
     #[must_use]
     pub fn distance_km(self, other: Self) -> f64 {
         const EARTH_RADIUS_KM: f64 = 6371.0;

@@ -8,7 +8,8 @@ use super::settings::BehaviourSettings;
 /// The weight of the newest window in mean and variance: about the last 40 windows count.
 const NEWEST: f64 = 0.05;
 
-/// Requests in windows of fixed length. Windows without a request are not counted: the mean is that of a principal at work.
+/// Requests in windows of fixed length. Windows without a request are not counted: the mean is that
+/// of a principal at work.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Rate {
     /// When the window that is being counted began, in seconds since the epoch.
@@ -71,8 +72,9 @@ impl Rate {
         rolled
     }
 
-    /// Exponentially weighted mean and variance (Finch 2009, "Incremental calculation of weighted mean and variance", §9).
-    /// A window beyond what is usual teaches no more than the most that is: a flood does not make itself usual at once.
+    /// Exponentially weighted mean and variance (Finch 2009, "Incremental calculation of weighted
+    /// mean and variance", §9). A window beyond what is usual teaches no more than the most that
+    /// is: a flood does not make itself usual at once.
     fn learn_window(&mut self, requests: f64, settings: &BehaviourSettings) {
         let requests = match self.windows >= settings.rate_windows_min {
             true => requests.min(self.usual_max(settings).max(f64::from(settings.rate_requests_min))),
@@ -93,7 +95,8 @@ impl Rate {
         self.mean.get() + f64::from(settings.rate_deviations_max) * self.deviation()
     }
 
-    /// Never below what independent requests would vary by (Poisson): who always made just one may make two.
+    /// Never below what independent requests would vary by (Poisson): who always made just one may
+    /// make two.
     fn deviation(&self) -> f64 {
         self.variance.get().max(self.mean.get()).max(1.0).sqrt()
     }

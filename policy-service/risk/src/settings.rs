@@ -1,4 +1,5 @@
-//! What is counted, how much, and for how long. Every kind of signal can be switched off: it is `None` then.
+//! What is counted, how much, and for how long. Every kind of signal can be switched off: it is
+//! `None` then.
 
 use picket_model::decision::{Attribute, Vary};
 use picket_model::risk::RiskLevel;
@@ -8,10 +9,11 @@ use super::factors::FactorSettings;
 
 const SECONDS_PER_DAY: u32 = 24 * 60 * 60;
 
-/// Everything that can be configured about scores. The configuration checks the values; here they are taken as they are.
+/// Everything that can be configured about scores. The configuration checks the values; here they
+/// are taken as they are.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RiskSettings {
-    /// Whether scores count.
+    /// Whether scores have an effect.
     pub mode: RiskMode,
     /// Where the levels begin.
     pub levels: Levels,
@@ -19,17 +21,17 @@ pub struct RiskSettings {
     pub valid_for_ms: ValidForMs,
     /// How many principals are remembered; the least recently seen makes room.
     pub principals_max: usize,
-    /// What was not seen again for so long is forgotten, and new when it comes back.
+    /// After this time without use a place or a device is forgotten, and new when it comes back.
     pub remembered_for_s: u32,
-    /// Where requests come from.
+    /// The places that requests come from.
     pub location: Option<LocationSettings>,
-    /// What they are made with.
+    /// The devices that requests come from.
     pub device: Option<DeviceSettings>,
     /// When they come.
     pub time: Option<TimeSettings>,
-    /// What they do.
+    /// Methods, route rules, rates and denials.
     pub behaviour: Option<BehaviourSettings>,
-    /// Who else has seen their addresses.
+    /// Lists of suspicious networks.
     pub threat_list: Option<ThreatListSettings>,
     /// How authentications ended.
     pub authentication: Option<AuthenticationSettings>,
@@ -41,7 +43,8 @@ pub struct RiskSettings {
     pub factors: FactorSettings,
 }
 
-/// Where the levels above low begin. INVARIANT: `medium_from` is not above `high_from`; the configuration holds it.
+/// Where the levels above low begin. INVARIANT: `medium_from` is not above `high_from`; the
+/// configuration holds it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Levels {
     /// The least score that is medium.
@@ -59,20 +62,20 @@ pub struct ValidForMs {
     pub high: u32,
 }
 
-/// Where requests come from.
+/// The places that requests come from.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LocationSettings {
     /// 0 to 100.
     pub weight: u8,
     /// For how long after its first permitted request a location is still new.
     pub settles_after_s: u32,
-    /// What nobody travels faster than.
+    /// A higher speed between two places is impossible travel.
     pub speed_kmh_max: u32,
     /// Databases of coordinates are wrong by as much: what is nearer is no travel.
     pub distance_km_min: u32,
 }
 
-/// What requests are made with.
+/// The devices that requests come from.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DeviceSettings {
     /// 0 to 100.
@@ -109,7 +112,7 @@ pub struct TimeSettings {
     pub share_min_percent: u32,
 }
 
-/// What requests do, and how often they come.
+/// Methods, route rules, rates and denials.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BehaviourSettings {
     /// 0 to 100.
@@ -144,11 +147,12 @@ pub struct ThreatListSettings {
 pub struct AuthenticationSettings {
     /// 0 to 100.
     pub weight: u8,
-    /// What is older does not count.
+    /// Older ones do not count.
     pub window_s: u32,
     /// So many failures are too many.
     pub failures_min: u32,
-    /// Challenges in so many different seconds are, without an authentication since; 0: challenges do not count.
+    /// Challenges in so many different seconds are, without an authentication since; 0: challenges
+    /// do not count.
     pub challenges_min: u32,
 }
 
@@ -157,15 +161,16 @@ pub struct AuthenticationSettings {
 pub struct TokenSettings {
     /// 0 to 100.
     pub weight: u8,
-    /// What is older does not count.
+    /// Older ones do not count.
     pub window_s: u32,
-    /// As many peers may send one token.
+    /// More peers than this sending one token are a signal.
     pub peers_max: u32,
-    /// It may come from as many locations.
+    /// More locations than this are a signal.
     pub locations_max: u32,
 }
 
-/// How clients are handled. INVARIANT: `anomaly_above` is not above `challenge_above`; the configuration holds it.
+/// How clients are handled. INVARIANT: `anomaly_above` is not above `challenge_above`; the
+/// configuration holds it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DynamicsSettings {
     /// 0 to 100.
@@ -178,13 +183,13 @@ pub struct DynamicsSettings {
     pub deviations_max: u32,
     /// The keystroke variance that is usual at most, in hundredths.
     pub keystroke_variance_max_hundredths: u32,
-    /// What a mouse that is too fast adds to the anomaly score.
+    /// Points for mouse movements that are too fast.
     pub mouse_velocity_adds: u32,
-    /// What too uneven keystrokes add.
+    /// Points for keystrokes that are too uneven.
     pub keystroke_variance_adds: u32,
-    /// What another pressure adds.
+    /// Points for an unusual touch pressure.
     pub touch_pressure_adds: u32,
-    /// What another size of touches adds.
+    /// Points for an unusual touch area.
     pub touch_area_adds: u32,
     /// A larger anomaly score is a signal.
     pub anomaly_above: u32,
@@ -193,7 +198,8 @@ pub struct DynamicsSettings {
 }
 
 impl RiskSettings {
-    /// The settings of a configuration without a key: scores count, and every kind of signal is switched on.
+    /// The settings of a configuration without a key: scores count, and every kind of signal is
+    /// switched on.
     #[must_use]
     pub fn defaults() -> Self {
         Self {
@@ -327,7 +333,8 @@ impl RiskSettings {
         }
     }
 
-    /// What of a request is looked at. The hour comes from the clock, and session and principal from the token.
+    /// The attributes of a request that the enabled kinds read. The hour comes from the clock, and
+    /// session and principal from the token.
     pub(super) fn vary(&self) -> Vary {
         let location = self.location.iter().flat_map(|_| [Attribute::SourceAddress]);
         let threats = self.threat_list.iter().flat_map(|_| [Attribute::SourceAddress]);

@@ -11,7 +11,8 @@ use super::settings::TokenSettings;
 
 /// How many tokens of a principal are watched at once: those used last.
 pub const WATCHED_TOKENS_MAX: usize = 4;
-/// How many peers and how many locations of a token are remembered. More than that many can be asked for by nobody.
+/// How many peers and how many locations of a token are remembered. More than that many can be
+/// asked for by nobody.
 pub const TOKEN_SOURCES_MAX: usize = 8;
 
 /// The tokens that a principal has used last.

@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 /// When a key was first seen, where it is the principal's own from the start.
 const ALWAYS: u32 = 0;
 
-/// At most `MAX` keys. What is not yet settled makes room first, then what was not seen for longest: who tries many new
-/// places does not push out the principal's own.
+/// At most `MAX` keys. What is not yet settled makes room first, then what was not seen for
+/// longest: who tries many new places does not push out the principal's own.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(
     try_from = "Vec<Entry<K>>",
@@ -34,7 +34,7 @@ pub(super) struct Windows {
     pub(super) remembered_for_s: u32,
 }
 
-/// What a key is to its principal when it is first seen.
+/// Whether a key is usual when it is recorded first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum KeyOrigin {
     /// Its own: there was nothing to compare it with.
@@ -88,7 +88,7 @@ impl<K: PartialEq, const MAX: usize> Sightings<K, MAX> {
         }
     }
 
-    /// Takes note of a key.
+    /// Records a key as used now.
     pub(super) fn record(&mut self, key: K, origin: KeyOrigin, now_s: u32, windows: Windows) {
         if let Some(entry) = self.0.iter_mut().find(|entry| entry.key == key) {
             if entry.is_forgotten(now_s, windows) {

@@ -1,4 +1,5 @@
-//! Baselines as a file: one JSON document on each line, the first says what it is, the last that it is whole.
+//! Baselines as a file: one JSON document on each line, the first says what it is, the last that it
+//! is whole.
 
 use std::borrow::Borrow;
 use std::io::{self, BufRead, Read, Write};
@@ -35,7 +36,7 @@ pub enum StateError {
     Damaged {
         /// The line; the first is 1.
         line: u64,
-        /// What is wrong there.
+        /// The mistake.
         problem: String,
     },
     /// It ends before its end.
@@ -103,7 +104,8 @@ pub fn write_state<B: Borrow<Baseline>>(
     writer.write(&End { principals, sha256 })
 }
 
-/// Reads baselines in the order in which they were written. What was taken before an error is not to be used.
+/// Reads baselines in the order in which they were written. What was taken before an error is not
+/// to be used.
 ///
 /// # Errors
 /// The input is not whole, or is not what [`write_state`] writes.

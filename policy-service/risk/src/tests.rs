@@ -442,7 +442,8 @@ fn hours_do_not_count_before_there_are_enough_of_them() {
 #[test]
 fn old_hours_fade() {
     let mut world = settled();
-    // The principal moves to the other side of the globe, and is back for one morning two months later.
+    // The principal moves to the other side of the globe, and is back for one morning two months
+    // later.
     for day in 14..84 {
         for hour in 18..22 {
             world.at_s = START_S + day * DAY_S + hour * HOUR_S;

@@ -18,7 +18,7 @@ const COMMENT: char = '#';
 pub struct InvalidLine {
     /// Its number; the first line is 1, and 0 stands for the whole list.
     pub number: usize,
-    /// What is wrong with it.
+    /// The mistake.
     pub problem: String,
 }
 
@@ -32,13 +32,13 @@ pub struct Networks {
 /// One list.
 #[derive(Clone, Debug)]
 pub struct ThreatList {
-    /// What it is called in the configuration.
+    /// Its name in the configuration.
     pub name: String,
     /// Where it was read from.
     pub source: String,
     /// When its file was changed last.
     pub changed_at: Timestamp,
-    /// What it lists.
+    /// Its networks.
     pub networks: Networks,
 }
 
@@ -54,8 +54,9 @@ pub struct ThreatListMatch<'a> {
     prefix_bits: u8,
 }
 
-/// Networks of one family, by their first address and then the widest first. Two networks are disjoint or one is in the
-/// other, so that the smallest one around an address is the last that begins before it, or one around that.
+/// Networks of one family, by their first address and then the widest first. Two networks are
+/// disjoint or one is in the other, so that the smallest one around an address is the last that
+/// begins before it, or one around that.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Table(Vec<Entry>);
 
@@ -96,7 +97,8 @@ impl Networks {
                 return Err(whole(format!("more than {NETWORKS_MAX} networks")));
             }
         }
-        // A list that is empty on purpose says so in a comment; a download that failed says nothing.
+        // A list that is empty on purpose says so in a comment; a download that failed says
+        // nothing.
         if text.trim().is_empty() {
             return Err(whole("the file is empty".to_owned()));
         }
@@ -204,7 +206,7 @@ impl ThreatLists {
 }
 
 impl ThreatListMatch<'_> {
-    /// What is listed, by whom, and how old that is.
+    /// The network, the list and the age of the list, for people.
     pub(super) fn explanation(&self, now_s: u32) -> String {
         let age_s = u64::from(now_s).saturating_sub(self.list.changed_at.as_ms() / 1000);
         format!(

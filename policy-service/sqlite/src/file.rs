@@ -1,4 +1,5 @@
-//! The file of a SQLite database that one process owns: private, locked, and noticed when it is replaced.
+//! The file of a SQLite database that one process owns: private, locked, and noticed when it is
+//! replaced.
 
 use std::fs::{File, TryLockError};
 use std::io;
@@ -7,7 +8,8 @@ use std::time::Duration;
 
 /// The ending of the file that the owner locks.
 const LOCK: &str = ".lock";
-/// The ending of SQLite's write-ahead log. It has what was committed last, also after the owner was killed.
+/// The ending of SQLite's write-ahead log. It has what was committed last, also after the owner was
+/// killed.
 pub const WAL: &str = "-wal";
 
 /// Why a database's file cannot be used.
@@ -29,11 +31,13 @@ pub enum DatabaseFileError {
     Replaced(String),
 }
 
-/// A process that only asks whether somebody writes has the lock for some microseconds ([`is_owned`]).
+/// A process that only asks whether somebody writes has the lock for some microseconds
+/// ([`is_owned`]).
 const LOCK_ATTEMPTS: u32 = 10;
 const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
-/// A database's file, owned for as long as this lives; the operating system gives the lock back when the process dies.
+/// A database's file, owned for as long as this lives; the operating system gives the lock back
+/// when the process dies.
 pub struct DatabaseFile {
     file: PathBuf,
     /// The database and the files beside it that must stay what they are.
@@ -88,7 +92,8 @@ impl DatabaseFile {
     }
 }
 
-/// The file beside a database with this ending. It is the same one by whichever link the database is reached.
+/// The file beside a database with this ending. It is the same one by whichever link the database
+/// is reached.
 ///
 /// # Errors
 /// The database is not there, or cannot be read.
@@ -106,14 +111,16 @@ pub fn beside(file: &Path, ending: &str) -> Result<PathBuf, DatabaseFileError> {
 /// # Errors
 /// The database is not there, or cannot be read.
 pub fn is_owned(file: &Path) -> Result<bool, DatabaseFileError> {
-    // A copy has no lock beside it, and what cannot be opened is locked by nobody who could be asked.
+    // A copy has no lock beside it, and what cannot be opened is locked by nobody who could be
+    // asked.
     let Ok(lock) = File::open(beside(file, LOCK)?) else {
         return Ok(false);
     };
     Ok(matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)))
 }
 
-/// A lock beside the database: closing any handle of the database itself would release SQLite's own locks.
+/// A lock beside the database: closing any handle of the database itself would release SQLite's own
+/// locks.
 fn lock(file: &Path) -> Result<File, DatabaseFileError> {
     let path = beside(file, LOCK)?;
     create_private(&path)?;
@@ -128,7 +135,8 @@ fn lock(file: &Path) -> Result<File, DatabaseFileError> {
     Err(DatabaseFileError::Locked(file.display().to_string()))
 }
 
-/// Creates a file that nobody else may read, where there is none. SQLite gives its WAL the same permissions.
+/// Creates a file that nobody else may read, where there is none. SQLite gives its WAL the same
+/// permissions.
 ///
 /// # Errors
 /// It cannot be created or opened.
@@ -149,7 +157,8 @@ pub fn failed(file: &Path, source: io::Error) -> DatabaseFileError {
     }
 }
 
-/// Which file a path leads to. On Linux a deleted database can still be written to, and everything in it is lost.
+/// Which file a path leads to. On Linux a deleted database can still be written to, and everything
+/// in it is lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Identity(u64, u64);
 

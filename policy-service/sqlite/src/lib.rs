@@ -1,7 +1,8 @@
 //! SQLite databases that one process owns, for the audit log and for the storage of sessions.
 //!
-//! [`DatabaseFile`] holds the lock on a database and notices when its file is replaced. [`DatabaseSchema`] notices objects
-//! that could change or discard a write. Neither knows any table.
+//! [`DatabaseFile`] holds the lock on a database and notices when its file is replaced.
+//! [`DatabaseSchema`] notices objects that could change or discard a write. Neither knows any
+//! table.
 
 mod file;
 mod schema;

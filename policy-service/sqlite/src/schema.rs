@@ -1,5 +1,6 @@
-//! The tables of a SQLite database that this program owns, and everything that is attached to them: a trigger, another index or an
-//! altered table could change or discard a write. Tables of others are their business (Litestream, for one, has some).
+//! The tables of a SQLite database that this program owns, and everything that is attached to them:
+//! a trigger, another index or an altered table could change or discard a write. Tables of others
+//! are their business (Litestream, for one, has some).
 
 use std::collections::BTreeMap;
 
@@ -51,8 +52,8 @@ impl DatabaseSchema {
         })
     }
 
-    /// Compares the schema, where it was changed since it was compared last. Within a transaction that writes, nobody changes it
-    /// before the transaction ends.
+    /// Compares the schema, where it was changed since it was compared last. Within a transaction
+    /// that writes, nobody changes it before the transaction ends.
     ///
     /// # Errors
     /// An object is not as a migration made it, or SQLite fails.
@@ -102,7 +103,8 @@ pub fn one_row(written: usize) -> Result<(), rusqlite::Error> {
 }
 
 fn objects(connection: &Connection) -> Result<Objects, rusqlite::Error> {
-    // What SQLite makes by itself, such as the index of a primary key or statistics, has a reserved name.
+    // What SQLite makes by itself, such as the index of a primary key or statistics, has a reserved
+    // name.
     connection
         .prepare(
             "SELECT type, name, lower(tbl_name), coalesce(sql, '') FROM sqlite_schema

@@ -1,7 +1,7 @@
 //! The file beside the database that says up to which record the log was acknowledged.
 //!
-//! SQLite's write-ahead log holds what was committed last. Where that file is removed, cut short or put back, the database is an
-//! older state that is consistent in itself; this file tells.
+//! SQLite's write-ahead log holds what was committed last. Where that file is removed, cut short or
+//! put back, the database is an older state that is consistent in itself; this file tells.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -28,14 +28,15 @@ pub(crate) struct HeadFile {
 }
 
 impl HeadFile {
-    /// Opens the file, or creates it. `wrapped_key` is the data key of the sealer that [`Self::write`] is called with, so that the
-    /// file can be read without the database.
+    /// Opens the file, or creates it. `wrapped_key` is the data key of the sealer that
+    /// [`Self::write`] is called with, so that the file can be read without the database.
     pub(crate) fn open(database: &Path, wrapped_key: Vec<u8>) -> Result<Self, DatabaseFileError> {
         let path = picket_sqlite::beside(database, ENDING)?;
         let failed = |source| picket_sqlite::failed(&path, source);
         picket_sqlite::create_private(&path)?;
         let file = File::options().write(true).open(&path).map_err(failed)?;
-        // Later writes change no more than the content, so that they wait for one write of the disk.
+        // Later writes change no more than the content, so that they wait for one write of the
+        // disk.
         file.set_len(FILE_BYTES as u64).map_err(failed)?;
         file.sync_all().map_err(failed)?;
         if let Some(folder) = path.parent() {

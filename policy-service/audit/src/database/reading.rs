@@ -24,12 +24,13 @@ const ATTEMPTS: u32 = 5;
 /// A log that is open for reading.
 pub(crate) struct Reading {
     pub(crate) connection: Connection,
-    /// What the file beside the database says, read before the database: a writer writes it after the records that it names.
+    /// What the file beside the database says, read before the database: a writer writes it after
+    /// the records that it names.
     pub(crate) head_file: Option<Vec<u8>>,
 }
 
-/// Reads a log, once more where its writer has started or ended meanwhile. Nothing is written, neither to the files nor beside
-/// them.
+/// Reads a log, once more where its writer has started or ended meanwhile. Nothing is written,
+/// neither to the files nor beside them.
 pub(crate) fn read<T>(
     database: &Path,
     mut read: impl FnMut(&mut Reading) -> Result<T, VerifyError>,
@@ -109,7 +110,8 @@ impl Files {
     }
 
     fn access(&self, database: &Path) -> Result<Access, DatabaseFileError> {
-        // A write-ahead log that was removed under its writer is not made anew, nor is one without content.
+        // A write-ahead log that was removed under its writer is not made anew, nor is one without
+        // content.
         if self.wal.as_ref().is_none_or(|wal| wal.bytes == 0) {
             return Ok(Access::DatabaseAlone);
         }
@@ -132,7 +134,8 @@ impl FileState {
     }
 }
 
-/// SQLite's name for a file that nobody changes: it looks for no other file beside it (<https://www.sqlite.org/uri.html>).
+/// SQLite's name for a file that nobody changes: it looks for no other file beside it
+/// (<https://www.sqlite.org/uri.html>).
 fn immutable(database: &Path) -> PathBuf {
     let path = percent_encode(database.as_os_str().as_bytes(), ENCODED_IN_PATHS);
     format!("file:{path}?immutable=1").into()

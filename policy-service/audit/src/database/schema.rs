@@ -10,7 +10,8 @@ use crate::key::{KeyId, Sealer};
 /// "Pikt": tells an audit log from another program's database (`PRAGMA application_id`).
 const APPLICATION_ID: i64 = 0x5069_6b74;
 
-/// What brings a database from version n to n + 1 (`PRAGMA user_version`). Entries are added, never changed.
+/// What brings a database from version n to n + 1 (`PRAGMA user_version`). Entries are added, never
+/// changed.
 pub(crate) const MIGRATIONS: [&str; 2] = [
     "
     CREATE TABLE audit_data_key (
@@ -141,8 +142,8 @@ pub(crate) mod rows {
 
     const COLUMNS: &str = "seq, time_us, prev_hash, key_id, sealed, hash";
 
-    /// All records in order of their numbers. The outer error is the database's, the inner one the number of a row
-    /// whose columns are not what the log writes.
+    /// All records in order of their numbers. The outer error is the database's, the inner one the
+    /// number of a row whose columns are not what the log writes.
     pub(crate) fn each_record<E: From<rusqlite::Error>>(
         connection: &Connection,
         mut each: impl FnMut(Result<RecordRow, i64>) -> Result<(), E>,

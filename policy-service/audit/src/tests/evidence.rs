@@ -8,7 +8,8 @@ use super::*;
 /// The endings of a log's files.
 const FILES: [&str; 4] = ["", "-wal", "-shm", "-head"];
 
-/// A log with five acknowledged records as a service leaves it that is killed: a copy, made while it was open.
+/// A log with five acknowledged records as a service leaves it that is killed: a copy, made while
+/// it was open.
 struct Left {
     folder: tempfile::TempDir,
 }

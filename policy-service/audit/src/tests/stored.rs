@@ -1,4 +1,5 @@
-//! The stored bytes of every kind of record, as known answers: a rename anywhere else must not change what is stored.
+//! The stored bytes of every kind of record, as known answers: a rename anywhere else must not
+//! change what is stored.
 
 use picket_model::decision::{Decision, StepUp, Vary};
 use picket_model::device::{DeviceFacts, DeviceState};

@@ -29,28 +29,29 @@ pub struct TestFile {
 /// A request with what is expected of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TestCase {
-    /// What it is about; no two cases of a file share one.
+    /// Its name, unique in its file.
     pub name: String,
     /// The request.
     pub request: TestRequest,
-    /// What is expected.
+    /// The expected result.
     pub expected: Expectation,
 }
 
-/// What is expected of a request.
+/// The expected result of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Expectation {
     /// Permit or deny.
     pub effect: Effect,
-    /// The policies that decide, in any order; `None`: whichever.
+    /// The policies that decide, in any order; `None`: not checked.
     pub policy_ids: Option<Vec<String>>,
-    /// What the caller is told, in any order; `None`: whatever.
+    /// The reasons for the caller, in any order; `None`: not checked.
     pub reasons: Option<Vec<String>>,
-    /// How the same principal would be permitted (`Some(None)`: not at all); `None`: whichever way there is.
+    /// The expected challenge (`Some(None)`: no challenge); `None`: not checked.
     pub challenge: Option<Option<StepUp>>,
-    /// What the upstream has to see to, in any order; `None`: whatever.
+    /// The obligations, in any order; `None`: not checked.
     pub obligations: Option<Vec<String>>,
-    /// What policies in observe mode would have decided (`Some(None)`: nothing else); `None`: whatever.
+    /// The effect with policies in observe mode enforced (`Some(None)`: the same); `None`: not
+    /// checked.
     pub observed: Option<Option<Effect>>,
     /// A part of the error with which a policy fails; `None`: none fails.
     pub error: Option<String>,
@@ -127,8 +128,8 @@ enum EffectDocument {
 /// Reads all files of tests in a folder (`*.yaml`, `*.yml`), in the order of their names.
 ///
 /// # Errors
-/// Every mistake of every file, with the way to the field: first those of names and types, and in a file without them those
-/// of meaning.
+/// Every mistake of every file, with the way to the field: first those of names and types, and in a
+/// file without them those of meaning.
 pub fn read_cases(folder: &Path) -> Result<Vec<TestFile>, DocumentErrors> {
     let mut found = DocumentErrors::default();
     let mut all = AllCases::default();

@@ -4,23 +4,23 @@ use serde::Serialize;
 
 use crate::{Clause, ConditionValue, Evaluation, PolicyTrace, Trace, TracedPolicy};
 
-/// What was tried of a set of policies.
+/// The coverage of a set of policies by test cases.
 ///
-/// Each policy counts once, as applied or not, and each of its conditions twice: that it was seen true, and that it was seen
-/// false. A condition is seen where Cedar would have come to it.
+/// Each policy counts once, as applied or not, and each of its conditions twice: that it was seen
+/// true, and that it was seen false. A condition is seen where Cedar would have come to it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Coverage {
-    /// How much of it was tried, in whole percent, rounded down.
+    /// The share that was exercised, in whole percent, rounded down.
     pub percent: u8,
-    /// How many things were tried.
+    /// The number of exercised items.
     pub seen: usize,
-    /// How many there are to be tried.
+    /// The number of items.
     pub total: usize,
     /// One for each policy, in the order of files and lines.
     pub policies: Vec<PolicyCoverage>,
 }
 
-/// What was tried of a policy.
+/// The coverage of one policy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct PolicyCoverage {
     /// The policy.
@@ -34,7 +34,7 @@ pub struct PolicyCoverage {
     pub conditions: Vec<ConditionCoverage>,
 }
 
-/// What was seen of a condition.
+/// The coverage of one condition.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct ConditionCoverage {
     /// It was true.
@@ -45,7 +45,7 @@ pub struct ConditionCoverage {
     pub is_seen_failed: bool,
 }
 
-/// What was tried so far.
+/// The coverage so far.
 pub(super) struct Tried(Vec<PolicyCoverage>);
 
 impl Tried {
@@ -97,7 +97,7 @@ impl PolicyCoverage {
         self.policy.clauses.iter().zip(&self.conditions)
     }
 
-    /// How much of it was tried.
+    /// The number of exercised items.
     #[must_use]
     pub fn seen(&self) -> usize {
         let conditions = self
@@ -107,7 +107,7 @@ impl PolicyCoverage {
         conditions.chain([self.is_satisfied]).filter(|is_seen| *is_seen).count()
     }
 
-    /// How much there is to be tried.
+    /// The number of items.
     #[must_use]
     pub fn total(&self) -> usize {
         1 + 2 * self.conditions.len()

@@ -20,7 +20,7 @@ pub struct DocumentError {
     pub file: PathBuf,
     /// The way to the field, such as `cases[2].request.principal`; empty for the whole file.
     pub path: String,
-    /// What is wrong and what was expected.
+    /// The mistake and the expected form.
     pub message: String,
 }
 
@@ -82,7 +82,8 @@ impl fmt::Display for DocumentErrors {
 
 impl std::error::Error for DocumentErrors {}
 
-/// One YAML document. A key that is there twice is a mistake, and so is what expands to more than a file can hold.
+/// One YAML document. A key that is there twice is a mistake, and so is what expands to more than a
+/// file can hold.
 pub(super) fn read_yaml(file: &Path, found: &mut DocumentErrors) -> Option<Value> {
     match read_text(file) {
         Ok(text) => parse_yaml(file, &text, found),
@@ -121,8 +122,8 @@ pub(super) fn defaults_of(document: &Value) -> Option<Value> {
     document.get(DEFAULTS).filter(|defaults| defaults.is_object()).cloned()
 }
 
-/// Lays defaults under a value: objects are joined member by member, and anything else that is given replaces. So `null`
-/// takes away what the defaults have.
+/// Lays defaults under a value: objects are joined member by member, and anything else that is
+/// given replaces. So `null` takes away what the defaults have.
 pub(super) fn lay_under(value: &mut Value, defaults: &Value) {
     if let (Value::Object(members), Value::Object(defaults)) = (value, defaults) {
         for (name, default) in defaults {

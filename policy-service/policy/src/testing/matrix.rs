@@ -1,4 +1,5 @@
-//! The matrix: what the policies decide about each of some principals, methods and resources, as a text to be reviewed.
+//! The matrix: what the policies decide about each of some principals, methods and resources, as a
+//! text to be reviewed.
 
 mod text;
 
@@ -22,7 +23,7 @@ pub const MATRIX_FILE: &str = "matrix.yaml";
 /// How many cells a matrix may have; more is nothing that anybody reviews.
 pub const CELLS_MAX: usize = 100_000;
 
-/// What a matrix is of.
+/// The requests of a matrix.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Matrix(Vec<MatrixTable<TestRequest>>);
 
@@ -57,7 +58,7 @@ pub struct MatrixRow<T> {
     pub cells: Vec<T>,
 }
 
-/// What is decided.
+/// The decision in one cell.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct MatrixCell {
     /// In a word.
@@ -179,7 +180,7 @@ impl Matrix {
     }
 }
 
-/// What the document is of, once names and sizes are known to be right.
+/// The matrix of a document, with names and sizes checked.
 pub(super) fn matrix(document: &MatrixDocument) -> Result<Matrix, Problems> {
     let mut problems = Problems::default();
     check_names(&mut problems, "peers", document.peers.iter().map(|one| &one.name));

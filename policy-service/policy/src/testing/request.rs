@@ -1,4 +1,5 @@
-//! An access request as it is written in YAML: in the words of `picket.v1.AccessRequest`, with most of it left out.
+//! An access request as it is written in YAML: in the words of `picket.v1.AccessRequest`, with most
+//! of it left out.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -14,7 +15,7 @@ use picket_model::time::Timestamp;
 use crate::{Evaluation, EvaluationContext, PolicyEngine};
 use picket_risk::{Assessment, Country, HypotheticalRisk, HypotheticalRiskError, Signal};
 
-/// What stands for what is left out.
+/// The values of fields that are left out.
 const ISSUER: &str = "https://issuer.example";
 const SUBJECT: &str = "someone";
 const METHOD: &str = "GET";
@@ -56,7 +57,7 @@ impl TestRequest {
         }
     }
 
-    /// What a service with these policies would have made of its risk.
+    /// The assessment of its risk by a service with these policies.
     #[must_use]
     pub fn assessment(&self, engine: &PolicyEngine) -> Option<Assessment> {
         self.risk.as_ref().map(|risk| engine.assessment(risk))
@@ -66,7 +67,8 @@ impl TestRequest {
 /// A request with its name in the file that it was read from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NamedRequest {
-    /// The case's name, or that of resource, principal and method; empty for a file that is one request.
+    /// The case's name, or that of resource, principal and method; empty for a file that is one
+    /// request.
     pub name: String,
     /// The request.
     pub request: TestRequest,
@@ -179,7 +181,8 @@ pub(super) struct ContextDocument {
     time: Option<Time>,
 }
 
-/// A device. What is left out of one that is trusted is as good as it can be, of any other as it is without trust.
+/// A device. What is left out of one that is trusted is as good as it can be, of any other as it is
+/// without trust.
 #[derive(Clone, Debug, Deserr)]
 #[deserr(deny_unknown_fields, error = Problems)]
 pub(super) struct DeviceDocument {
@@ -326,7 +329,8 @@ impl From<ResourceDocument> for Resource {
 }
 
 impl DeviceDocument {
-    /// A device that is none the rules would make of any is a mistake: a policy would be tried with what it never sees.
+    /// A device that is none the rules would make of any is a mistake: a policy would be tried with
+    /// what it never sees.
     fn facts(self, path: &str, problems: &mut Problems) -> Option<DeviceFacts> {
         let Self {
             state: State(state),

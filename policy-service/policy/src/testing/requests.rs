@@ -24,8 +24,8 @@ pub fn read_requests(file: &Path) -> Result<Vec<NamedRequest>, DocumentErrors> {
     found.none_or(requests.unwrap_or_default())
 }
 
-/// The roles that tests and matrix of a folder of policies give to principals. Cases that expect a deny by no policy are left
-/// out: their roles may be wrong on purpose.
+/// The roles that tests and matrix of a folder of policies give to principals. Cases that expect a
+/// deny by no policy are left out: their roles may be wrong on purpose.
 ///
 /// # Errors
 /// Every mistake of the files.

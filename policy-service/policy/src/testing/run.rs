@@ -10,18 +10,18 @@ use super::cases::{Expectation, TestCase, TestFile};
 use super::coverage::{Coverage, Tried};
 use crate::{Evaluation, PolicyEngine, TraceError, Tracer};
 
-/// What came out of all cases.
+/// The result of all cases.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct TestReport {
     /// The revision of the policies.
     pub revision: String,
-    /// How many cases came out as expected.
+    /// The number of cases with the expected result.
     pub passed: usize,
-    /// How many did not.
+    /// The number of cases with another result.
     pub failed: usize,
     /// The cases by file.
     pub files: Vec<FileReport>,
-    /// What they tried.
+    /// The coverage of the policies.
     pub coverage: Coverage,
 }
 
@@ -34,23 +34,23 @@ pub struct FileReport {
     pub cases: Vec<CaseReport>,
 }
 
-/// What came out of a case.
+/// The result of one case.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct CaseReport {
     /// Its name.
     pub name: String,
-    /// What came out otherwise than expected; it passed where there is nothing.
+    /// The differences from the expected result; empty where the case passed.
     pub mismatches: Vec<Mismatch>,
 }
 
-/// One thing that came out otherwise.
+/// One difference from the expected result.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Mismatch {
     /// The field of `expect`.
     pub field: &'static str,
-    /// What it says.
+    /// The expected value.
     pub expected: String,
-    /// What came out.
+    /// The actual value.
     pub found: String,
 }
 
@@ -153,7 +153,7 @@ fn word(effect: Effect) -> &'static str {
     }
 }
 
-/// What a challenge asks for.
+/// The requirements of a challenge, as a text.
 fn asks_for(challenge: Option<&StepUp>) -> String {
     let Some(challenge) = challenge else {
         return "none".to_owned();

@@ -418,8 +418,8 @@ fn times() -> impl Strategy<Value = (u64, u64)> {
     (since_us.prop_map(move |since_us| auth_time_us + since_us), 0..100_u64)
 }
 
-/// The device of a request: known by its certificate alone, with a score that falls with the age of its last report, in the
-/// same steps as the rules of devices have.
+/// The device of a request: known by its certificate alone, with a score that falls with the age of
+/// its last report, in the same steps as the rules of devices have.
 fn device_of(request: &AccessRequest, now_us: u64) -> Option<DeviceFacts> {
     const STEP_US: u64 = 7 * 3_600_000_000;
     let CertificateThumbprint(thumbprint) = request.context.possession.certificate?;
@@ -463,8 +463,9 @@ fn evaluate(engine: &PolicyEngine, request: &AccessRequest, now_us: u64) -> Eval
 proptest! {
     #![proptest_config(ProptestConfig { max_shrink_iters: 2_000, ..ProptestConfig::with_cases(cases()) })]
 
-    /// The index changes no evaluation; and what was answered to one request is what is answered to each that agrees with it
-    /// in all that the answer varies with, for as long as the answer is valid.
+    /// The index changes no evaluation; and what was answered to one request is what is answered to
+    /// each that agrees with it in all that the answer varies with, for as long as the answer is
+    /// valid.
     #[test]
     fn a_cached_answer_is_the_one_that_a_fresh_evaluation_gives(
         policies in vec(policy(), 1..10),
@@ -486,7 +487,8 @@ proptest! {
         for (request, (now_us, percent)) in &requests {
             let evaluation = evaluate(&indexed, request, *now_us);
             let (vary, same_for_ms) = (evaluation.vary, evaluation.same_for_ms);
-            // What is tried comes from the text of the policies for the rule: all policies have more of it.
+            // What is tried comes from the text of the policies for the rule: all policies have
+            // more of it.
             let challenge = evaluation.challenge.clone();
             let expected = Evaluation { vary, same_for_ms, challenge, ..evaluate(&whole, request, *now_us) };
             prop_assert_eq!(&evaluation, &expected, "{}\n{:?}", text, request);
@@ -510,7 +512,8 @@ proptest! {
     }
 }
 
-/// What is decided about a user who did as a challenge says, on a trusted device where that is asked for.
+/// What is decided about a user who did as a challenge says, on a trusted device where that is
+/// asked for.
 fn come_back_effect(engine: &PolicyEngine, back: &AccessRequest, on_trusted_device: bool, now_us: u64) -> Effect {
     let device = device_of(back, now_us);
     let device = match on_trusted_device {

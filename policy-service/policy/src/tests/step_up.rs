@@ -173,7 +173,8 @@ fn one_denial_costs_so_many_evaluations_and_no_more() {
         context: &context,
         looked_at: Attributes::ALL,
         compared: &compared,
-        // The last class alone would do, with all the rest and a new authentication: everything else is tried before.
+        // The last class alone would do, with all the rest and a new authentication: everything
+        // else is tried before.
         evaluate: |tried: &AccessRequest, _: &ZonedContext| {
             evaluated.set(evaluated.get() + 1);
             let principal = tried.principal.as_ref();

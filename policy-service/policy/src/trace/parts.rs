@@ -20,7 +20,7 @@ pub(super) struct Parts<'a> {
 }
 
 impl Parts<'_> {
-    /// What they say about one policy.
+    /// The result of one policy.
     pub(super) fn of(&self, policy: &TracedPolicy) -> PolicyTrace {
         let id = PolicyId::new(&policy.id);
         if policy.tenant.is_some() && policy.tenant.as_deref() != self.tenant {
@@ -56,7 +56,7 @@ impl Parts<'_> {
     }
 }
 
-/// What Cedar says about policies of one effect: which are true and which failed.
+/// Cedar's response about policies of one effect: the satisfied ones and the failed ones.
 pub(super) struct Answers {
     satisfied: HashSet<PolicyId>,
     failed: HashMap<PolicyId, String>,

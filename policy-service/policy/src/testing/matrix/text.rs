@@ -16,7 +16,7 @@ impl CellDecision {
     }
 }
 
-/// What stands above the tables, so that a snapshot explains itself.
+/// The legend above the tables, so that a snapshot explains itself.
 const LEGEND: &str = "\
 permit: a policy permits; forbid: a policy forbids; -: none permits; challenge: permitted after a stronger authentication; \
 error: a policy fails\n";
@@ -44,7 +44,8 @@ impl fmt::Display for MatrixTable<MatrixCell> {
 }
 
 impl MatrixTable<MatrixCell> {
-    /// How wide a column is. None is narrower than the word that is there most, so that few changes change the others.
+    /// How wide a column is. None is narrower than the word that is there most, so that few changes
+    /// change the others.
     fn width(&self, column: usize) -> usize {
         let cells = self.rows.iter().filter_map(|row| row.cells.get(column));
         let words = cells.map(|cell| cell.verdict.word().len());
