@@ -56,14 +56,14 @@ impl FromStr for Hash {
 
 /// Where a record stands: what its seal is bound to.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Place {
+pub(super) struct RecordPosition {
     pub(super) seq: u64,
     pub(super) time_us: i64,
     pub(super) prev_hash: Hash,
     pub(super) key_id: KeyId,
 }
 
-impl Place {
+impl RecordPosition {
     /// The hash of the record with this sealed content. Every part but the last has a fixed length.
     pub(super) fn hash(&self, sealed: &[u8]) -> Hash {
         let mut context = digest::Context::new(&digest::SHA256);
@@ -91,12 +91,12 @@ impl Place {
 
 /// The end of the chain, as it is sealed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct End {
+pub(super) struct ChainEnd {
     pub(super) seq: u64,
     pub(super) hash: Hash,
 }
 
-impl End {
+impl ChainEnd {
     /// The end of a log without records.
     pub(super) const EMPTY: Self = Self {
         seq: 0,
@@ -122,13 +122,13 @@ impl End {
 /// The head in the database: the end of the chain, and whether its writer is done with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct SealedHead {
-    pub(super) end: End,
-    pub(super) writing: Writing,
+    pub(super) end: ChainEnd,
+    pub(super) writing: WriterState,
 }
 
 /// Whether the database alone has all that was acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Writing {
+pub(super) enum WriterState {
     /// A writer may have acknowledged more: the file beside the database names the last record.
     Open,
     /// The writer has ended as it should, and this is the last record.
@@ -142,20 +142,20 @@ impl SealedHead {
     pub(super) fn to_bytes(self) -> Vec<u8> {
         let mut bytes = self.end.to_bytes();
         bytes.push(match self.writing {
-            Writing::Open => OPEN,
-            Writing::Closed => CLOSED,
+            WriterState::Open => OPEN,
+            WriterState::Closed => CLOSED,
         });
         bytes
     }
 
     pub(super) fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        let (end, writing) = bytes.split_at_checked(End::BYTES)?;
+        let (end, writing) = bytes.split_at_checked(ChainEnd::BYTES)?;
         Some(Self {
-            end: End::from_bytes(end)?,
+            end: ChainEnd::from_bytes(end)?,
             writing: match writing {
-                [OPEN] => Writing::Open,
+                [OPEN] => WriterState::Open,
                 // Version 1 of the log had no file beside it.
-                [] | [CLOSED] => Writing::Closed,
+                [] | [CLOSED] => WriterState::Closed,
                 _ => return None,
             },
         })

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use rusqlite::Connection;
 
-use super::chain::{End, SealedHead, Writing, head_associated_data};
+use super::chain::{ChainEnd, SealedHead, WriterState, head_associated_data};
 use super::database::{RecordRow, head_file, rows};
 use super::errors::{IntegrityFinding, IntegrityProblem, VerifyError};
 use super::key::{KeyEncryptionKey, KeyId, Opener};
@@ -16,11 +16,11 @@ pub(super) fn end_of(
     connection: &Connection,
     key: &KeyEncryptionKey,
     head_file: Option<&[u8]>,
-) -> Result<End, VerifyError> {
-    let mut keys = Keys::new(connection, key);
+) -> Result<ChainEnd, VerifyError> {
+    let mut keys = DataKeys::new(connection, key);
     let head = open_head(&mut keys)?;
-    let acknowledged = acknowledged(head, head_file, key)?.unwrap_or(End::EMPTY);
-    let mut end = End::EMPTY;
+    let acknowledged = acknowledged(head, head_file, key)?.unwrap_or(ChainEnd::EMPTY);
+    let mut end = ChainEnd::EMPTY;
     for row in rows::last_records(connection, 1)? {
         end = follow(&mut keys, assumed_before(&row), row)?.0;
     }
@@ -37,10 +37,10 @@ pub(super) fn end_of(
 
 /// Checks that a row is the record that follows `before`, and opens it.
 pub(super) fn follow(
-    keys: &mut Keys<'_>,
-    before: End,
+    keys: &mut DataKeys<'_>,
+    before: ChainEnd,
     row: Result<RecordRow, i64>,
-) -> Result<(End, Record), VerifyError> {
+) -> Result<(ChainEnd, Record), VerifyError> {
     let malformed = |seq: i64| {
         VerifyError::Broken(IntegrityProblem {
             seq: Some(seq),
@@ -75,18 +75,18 @@ pub(super) fn follow(
         hash: row.hash,
         content,
     };
-    Ok((End { seq, hash: row.hash }, record))
+    Ok((ChainEnd { seq, hash: row.hash }, record))
 }
 
 /// For a record whose predecessor is not read: the one that it names.
-pub(super) fn assumed_before(row: &Result<RecordRow, i64>) -> End {
-    row.as_ref().map_or(End::EMPTY, |row| End {
+pub(super) fn assumed_before(row: &Result<RecordRow, i64>) -> ChainEnd {
+    row.as_ref().map_or(ChainEnd::EMPTY, |row| ChainEnd {
         seq: row.place.seq.saturating_sub(1),
         hash: row.place.prev_hash,
     })
 }
 
-pub(super) fn open_head(keys: &mut Keys<'_>) -> Result<SealedHead, VerifyError> {
+pub(super) fn open_head(keys: &mut DataKeys<'_>) -> Result<SealedHead, VerifyError> {
     let broken = |finding| VerifyError::Broken(IntegrityProblem { seq: None, finding });
     let (key_id, sealed) = rows::head(keys.connection)?.ok_or_else(|| broken(IntegrityFinding::HeadMissing))?;
     let key_id = KeyId::from_slice(&key_id).ok_or_else(|| broken(IntegrityFinding::Malformed))?;
@@ -103,18 +103,18 @@ pub(super) fn acknowledged(
     head: SealedHead,
     head_file: Option<&[u8]>,
     key: &KeyEncryptionKey,
-) -> Result<Option<End>, VerifyError> {
+) -> Result<Option<ChainEnd>, VerifyError> {
     let broken = |finding| VerifyError::Broken(IntegrityProblem { seq: None, finding });
     match (head_file, head.writing) {
         (Some(content), _) => head_file::acknowledged(content, key)
             .map(Some)
             .ok_or_else(|| broken(IntegrityFinding::HeadFileBroken)),
-        (None, Writing::Open) => Err(broken(IntegrityFinding::HeadFileMissing)),
-        (None, Writing::Closed) => Ok(None),
+        (None, WriterState::Open) => Err(broken(IntegrityFinding::HeadFileMissing)),
+        (None, WriterState::Closed) => Ok(None),
     }
 }
 
-pub(super) fn check_end(end: End, head: End) -> Result<(), VerifyError> {
+pub(super) fn check_end(end: ChainEnd, head: ChainEnd) -> Result<(), VerifyError> {
     match end.seq.cmp(&head.seq) {
         std::cmp::Ordering::Less => Err(broken(end.seq + 1, IntegrityFinding::Missing { through: head.seq })),
         std::cmp::Ordering::Greater => Err(broken(head.seq + 1, IntegrityFinding::AfterHead)),
@@ -131,13 +131,13 @@ pub(super) fn broken(seq: u64, finding: IntegrityFinding) -> VerifyError {
 }
 
 /// The data keys, unwrapped when first needed.
-pub(super) struct Keys<'a> {
+pub(super) struct DataKeys<'a> {
     connection: &'a Connection,
     key: &'a KeyEncryptionKey,
     openers: HashMap<KeyId, Result<Opener, IntegrityFinding>>,
 }
 
-impl<'a> Keys<'a> {
+impl<'a> DataKeys<'a> {
     pub(super) fn new(connection: &'a Connection, key: &'a KeyEncryptionKey) -> Self {
         Self {
             connection,

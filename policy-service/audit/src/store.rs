@@ -7,7 +7,7 @@ use picket_model::time::Timestamp;
 use picket_sqlite::{DatabaseFile, DatabaseSchema, WAL, disable_triggers};
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
-use super::chain::{End, Place, Writing};
+use super::chain::{ChainEnd, RecordPosition, WriterState};
 use super::check;
 use super::database::head_file::{self, HeadFile, HeadFileError};
 use super::database::{BUSY_TIMEOUT, schema};
@@ -45,7 +45,7 @@ pub(super) struct Store {
     schema: DatabaseSchema,
     key: KeyEncryptionKey,
     sealer: Sealer,
-    end: Option<End>,
+    end: Option<ChainEnd>,
     head: HeadFile,
     file: DatabaseFile,
 }
@@ -89,7 +89,7 @@ impl Store {
     /// Writes all entries in one transaction, which is durable and named in the file beside the
     /// database when this returns.
     pub(super) fn append(&mut self, entries: &[Entry]) -> Result<(), StoreError> {
-        self.append_as(entries, Writing::Open)
+        self.append_as(entries, WriterState::Open)
     }
 
     /// Writes the head anew, to see whether writing works again.
@@ -100,10 +100,10 @@ impl Store {
     /// Says in the database that it has everything. Dropping the store moves the write-ahead log
     /// into it.
     pub(super) fn finish(&mut self) -> Result<(), StoreError> {
-        self.append_as(&[], Writing::Closed)
+        self.append_as(&[], WriterState::Closed)
     }
 
-    fn append_as(&mut self, entries: &[Entry], writing: Writing) -> Result<(), StoreError> {
+    fn append_as(&mut self, entries: &[Entry], writing: WriterState) -> Result<(), StoreError> {
         let from = self.known_end()?;
         // A failed commit may still have reached the disk, so after any failure the end is read
         // anew.
@@ -115,7 +115,7 @@ impl Store {
         Ok(())
     }
 
-    fn known_end(&self) -> Result<End, StoreError> {
+    fn known_end(&self) -> Result<ChainEnd, StoreError> {
         self.file.check()?;
         match self.end {
             Some(end) => Ok(end),
@@ -126,14 +126,14 @@ impl Store {
         }
     }
 
-    fn write(&mut self, from: End, entries: &[Entry], writing: Writing) -> Result<End, StoreError> {
+    fn write(&mut self, from: ChainEnd, entries: &[Entry], writing: WriterState) -> Result<ChainEnd, StoreError> {
         let transaction = self
             .connection
             .transaction_with_behavior(TransactionBehavior::Immediate)?;
         let mut end = from;
         for entry in entries {
             let seq = end.seq.checked_add(1).ok_or(StoreError::Full)?;
-            let place = Place {
+            let place = RecordPosition {
                 seq,
                 time_us: stored_us(entry.time),
                 prev_hash: end.hash,
@@ -142,7 +142,7 @@ impl Store {
             let sealed = self.sealer.seal(&place.associated_data(), &entry.content)?;
             let hash = place.hash(&sealed);
             schema::insert(&transaction, &place, &sealed, hash)?;
-            end = End { seq, hash };
+            end = ChainEnd { seq, hash };
         }
         schema::set_head(&transaction, &mut self.sealer, end, writing)?;
         self.schema.check(&transaction)?;

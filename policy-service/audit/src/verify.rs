@@ -4,8 +4,8 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::chain::{End, Hash};
-use super::check::{Keys, acknowledged, assumed_before, broken, check_end, follow, open_head};
+use super::chain::{ChainEnd, Hash};
+use super::check::{DataKeys, acknowledged, assumed_before, broken, check_end, follow, open_head};
 use super::database::{self, rows};
 use super::decision::DecisionRecord;
 use super::errors::{IntegrityFinding, VerifyError};
@@ -78,12 +78,12 @@ fn walk(
     database::read(database, |log| {
         // One transaction sees one state, however much is appended meanwhile.
         let snapshot = log.connection.transaction()?;
-        let mut keys = Keys::new(&snapshot, key);
+        let mut keys = DataKeys::new(&snapshot, key);
         // First of all, as a wrong key would else be told as a fault of the first record.
         let head = open_head(&mut keys)?;
         let acknowledged = acknowledged(head, log.head_file.as_deref(), key)?;
-        let mut end = End::EMPTY;
-        let noted = expected_head.map(|head| End {
+        let mut end = ChainEnd::EMPTY;
+        let noted = expected_head.map(|head| ChainEnd {
             seq: head.seq,
             hash: head.hash,
         });
@@ -125,8 +125,8 @@ fn walk(
 pub fn tail(database: &Path, key: &KeyEncryptionKey, count: u32) -> Result<Vec<Record>, VerifyError> {
     database::read(database, |log| {
         let snapshot = log.connection.transaction()?;
-        let mut keys = Keys::new(&snapshot, key);
-        let mut before: Option<End> = None;
+        let mut keys = DataKeys::new(&snapshot, key);
+        let mut before: Option<ChainEnd> = None;
         let mut records = Vec::new();
         for row in rows::last_records(&snapshot, count)? {
             let from = before.unwrap_or_else(|| assumed_before(&row));

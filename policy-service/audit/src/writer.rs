@@ -203,7 +203,7 @@ impl Drop for Writer {
 }
 
 /// The next work of the writer.
-enum Next {
+enum NextWork {
     Batch(Vec<Entry>, Vec<oneshot::Sender<Result<(), Arc<StoreError>>>>),
     Probe,
     End,
@@ -222,18 +222,18 @@ impl Writer {
         let (mut closing, mut busy) = (false, false);
         while !closing {
             match self.next(&mut closing, busy) {
-                Next::Batch(entries, replies) => {
+                NextWork::Batch(entries, replies) => {
                     busy = entries.len() >= BUSY_RECORDS;
                     self.write(&entries, replies);
                 }
-                Next::Probe => self.probe(),
-                Next::End => return,
+                NextWork::Probe => self.probe(),
+                NextWork::End => return,
             }
         }
     }
 
     /// Waits for one record and takes those behind it along.
-    fn next(&self, closing: &mut bool, busy: bool) -> Next {
+    fn next(&self, closing: &mut bool, busy: bool) -> NextWork {
         let failing = self.state.borrow().is_failing();
         let first = if failing {
             self.receiver.recv_timeout(PROBE_INTERVAL)
@@ -242,8 +242,8 @@ impl Writer {
         };
         let (entry, reply) = match first {
             Ok(Message::Append(entry, reply)) => (entry, reply),
-            Err(RecvTimeoutError::Timeout) => return Next::Probe,
-            Ok(Message::Close) | Err(RecvTimeoutError::Disconnected) => return Next::End,
+            Err(RecvTimeoutError::Timeout) => return NextWork::Probe,
+            Ok(Message::Close) | Err(RecvTimeoutError::Disconnected) => return NextWork::End,
         };
         if busy {
             std::thread::sleep(GATHER);
@@ -262,7 +262,7 @@ impl Writer {
                 Err(TryRecvError::Empty) => break,
             }
         }
-        Next::Batch(entries, replies)
+        NextWork::Batch(entries, replies)
     }
 
     fn write(&mut self, entries: &[Entry], replies: Vec<oneshot::Sender<Result<(), Arc<StoreError>>>>) {
@@ -274,7 +274,7 @@ impl Writer {
             duration: stopwatch.elapsed(),
             succeeded: written.is_ok(),
         });
-        self.tell(written.as_ref().err().map(Arc::as_ref));
+        self.set_state(written.as_ref().err().map(Arc::as_ref));
         for reply in replies {
             // A caller that went away needs no answer; its record stands.
             let _gone = reply.send(written.clone());
@@ -283,10 +283,10 @@ impl Writer {
 
     fn probe(&mut self) {
         let written = self.store.probe();
-        self.tell(written.as_ref().err());
+        self.set_state(written.as_ref().err());
     }
 
-    fn tell(&self, error: Option<&StoreError>) {
+    fn set_state(&self, error: Option<&StoreError>) {
         let state = error.map_or(AuditState::Working, |error| AuditState::Failing(error.reason()));
         self.state.send_if_modified(|current| {
             let changed = *current != state;

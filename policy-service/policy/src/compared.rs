@@ -23,7 +23,7 @@ pub(super) enum Ages {
     /// These, and it is used for nothing else.
     Compared(BTreeSet<i64>),
     /// It is used in a way that is not understood.
-    Anyhow,
+    Unknown,
 }
 
 impl Default for Ages {
@@ -42,7 +42,7 @@ impl Ages {
     fn and(&mut self, other: &Self) {
         match (&mut *self, other) {
             (Self::Compared(ages), Self::Compared(more)) => ages.extend(more),
-            (Self::Compared(_), Self::Anyhow) | (Self::Anyhow, _) => *self = Self::Anyhow,
+            (Self::Compared(_), Self::Unknown) | (Self::Unknown, _) => *self = Self::Unknown,
         }
     }
 }
@@ -51,7 +51,7 @@ impl Compared {
     /// Of a policy that is not understood.
     pub(super) fn anyhow() -> Self {
         Self {
-            ages: Ages::Anyhow,
+            ages: Ages::Unknown,
             acr_values: BTreeSet::new(),
         }
     }
@@ -83,11 +83,11 @@ impl Compared {
         if let Expr::GetAttr { attr, .. } = expression
             && attr == AUTH_AGE
         {
-            self.ages = Ages::Anyhow;
+            self.ages = Ages::Unknown;
         }
         match parts(expression) {
             Some(parts) => parts.into_iter().for_each(|part| self.look_at(part)),
-            None => self.ages = Ages::Anyhow,
+            None => self.ages = Ages::Unknown,
         }
     }
 

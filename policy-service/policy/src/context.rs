@@ -10,7 +10,7 @@ use picket_model::risk::RiskLevel;
 use picket_model::time::Timestamp;
 
 use super::compared::Ages;
-use super::errors::{ModelError, refused};
+use super::errors::{ModelError, cedar_error};
 use super::needs::{Attribute, Attributes};
 use picket_risk::Assessment;
 
@@ -101,7 +101,7 @@ impl ZonedContext {
     /// Fails beyond the end of the calendar, in the year 9999.
     pub(super) fn new(context: &EvaluationContext<'_>, zone: &TimeZone) -> Result<Self, ModelError> {
         let unix_us = i64::try_from(context.now.as_us()).unwrap_or(i64::MAX);
-        let timestamp = jiff::Timestamp::from_microsecond(unix_us).map_err(refused("time"))?;
+        let timestamp = jiff::Timestamp::from_microsecond(unix_us).map_err(cedar_error("time"))?;
         Ok(Self {
             zoned: timestamp.to_zoned(zone.clone()),
             risk: context
@@ -152,12 +152,17 @@ impl ZonedContext {
     /// For how many milliseconds policies that look at these attributes would see the same time,
     /// and the same order of the authentication's age and what they compare it with. `None`: for
     /// ever; 0: it cannot be said.
-    pub(super) fn same_for_ms(&self, looked_at: Attributes, ages: &Ages, auth_time_s: Option<i64>) -> Option<u64> {
-        let looks = |attribute| looked_at.contain(attribute);
+    pub(super) fn same_for_ms(
+        &self,
+        read_attributes: Attributes,
+        ages: &Ages,
+        auth_time_s: Option<i64>,
+    ) -> Option<u64> {
+        let looks = |attribute| read_attributes.contain(attribute);
         let aged = auth_time_s.filter(|_| looks(Attribute::AuthAge));
         let of_age = aged.and_then(|auth_time_s| match ages {
             Ages::Compared(with) => self.until_age(with.iter().copied(), auth_time_s),
-            Ages::Anyhow => Some(0),
+            Ages::Unknown => Some(0),
         });
         let of_clock = match () {
             () if looks(Attribute::Minute) => Some(self.until_minute()),
@@ -297,9 +302,9 @@ mod tests {
         // It is 100 now: `<= 100` becomes false with the next second.
         assert_eq!(same_for(&[100]), Some(750));
         assert_eq!(same_for(&[99, 0, -5]), None);
-        let anyhow = context.same_for_ms(Attributes::one(Attribute::AuthAge), &Ages::Anyhow, Some(auth_time_s));
+        let anyhow = context.same_for_ms(Attributes::one(Attribute::AuthAge), &Ages::Unknown, Some(auth_time_s));
         assert_eq!(anyhow, Some(0));
-        let without = context.same_for_ms(Attributes::one(Attribute::AuthAge), &Ages::Anyhow, None);
+        let without = context.same_for_ms(Attributes::one(Attribute::AuthAge), &Ages::Unknown, None);
         assert_eq!(without, None);
     }
 

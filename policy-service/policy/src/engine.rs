@@ -136,7 +136,7 @@ impl PolicyEngine {
             step_up::Search {
                 request,
                 context,
-                looked_at: attributes,
+                read_attributes: attributes,
                 compared: &compared,
                 evaluations: Cell::new(0),
                 evaluate: |request: &AccessRequest, context: &ZonedContext| self.effect(&candidates, request, context),

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use cedar_policy::{Entities, Entity, EntityUid};
 
-use super::errors::{ModelError, refused};
+use super::errors::{ModelError, cedar_error};
 use super::needs::Reach;
 
 /// The entities that do not come from requests: those of the folder, and the schema's actions.
@@ -21,7 +21,7 @@ impl LoadedEntities {
             let ancestors = all.ancestors(action).into_iter().flatten().cloned();
             // Schemas give actions neither attributes nor tags.
             let entity = Entity::new_no_attrs(action.clone(), ancestors.collect());
-            let set = Entities::from_entities([entity], None).map_err(refused("entities"))?;
+            let set = Entities::from_entities([entity], None).map_err(cedar_error("entities"))?;
             Ok((action.clone(), set))
         };
         let actions = actions.into_iter().map(alone).collect::<Result<_, ModelError>>()?;
@@ -53,6 +53,6 @@ impl LoadedEntities {
             (Reach::Request, Some(alone)) => alone,
             (Reach::Request, None) | (Reach::All, _) => &self.all,
         };
-        loaded.clone().add_entities(made, None).map_err(refused("entities"))
+        loaded.clone().add_entities(made, None).map_err(cedar_error("entities"))
     }
 }

@@ -65,7 +65,7 @@ pub(super) enum ModelError {
 }
 
 /// Cedar's errors are large, and all that is done with one is to write it down.
-pub(super) fn refused<E: std::error::Error>(part: &'static str) -> impl Fn(E) -> ModelError {
+pub(super) fn cedar_error<E: std::error::Error>(part: &'static str) -> impl Fn(E) -> ModelError {
     move |error| ModelError::Cedar {
         part,
         message: with_causes(&error),

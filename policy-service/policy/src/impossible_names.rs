@@ -77,7 +77,7 @@ impl<'s> PossibleRequests<'s> {
         } else if let Expr::Is { expr, entity_type, .. } = expression {
             let is_request = matches!(**expr, Expr::Var(Var::Principal | Var::Resource));
             let condition = format!("{expr} is {entity_type}");
-            if is_request && !self.can_hold(&condition) {
+            if is_request && !self.can_be_true(&condition) {
                 let message = format!("`{condition}` is true of no request");
                 let name = entity_type.to_string();
                 found.push(ImpossibleName { name, message });
@@ -100,12 +100,12 @@ impl<'s> PossibleRequests<'s> {
         names.extend(more);
         for (index, name) in names.iter().enumerate() {
             let before = names.get(..index).unwrap_or_default();
-            if self.can_hold(&has(variable, before, name)) {
+            if self.can_be_true(&has(variable, before, name)) {
                 continue;
             }
             let attributes = self.attributes.get_or_init(|| schema::attribute_names(self.own_schema));
             let mut near = nearest(name, attributes.iter().map(String::as_str));
-            let suggestion = near.find(|other| self.can_hold(&has(variable, before, other)));
+            let suggestion = near.find(|other| self.can_be_true(&has(variable, before, other)));
             let owner = std::iter::once(variable).chain(before.iter().copied());
             let owner = owner.collect::<Vec<_>>().join(".");
             let message = format!("`{owner}` never has the attribute `{name}`{}", did_you_mean(suggestion));
@@ -118,16 +118,16 @@ impl<'s> PossibleRequests<'s> {
     fn action(&self, name: String) -> Option<ImpossibleName> {
         let message =
             format!("no request has the action `{name}`, which is a group: `action in {name}` names its members");
-        (!self.can_hold(&format!("action == {name}"))).then_some(ImpossibleName { name, message })
+        (!self.can_be_true(&format!("action == {name}"))).then_some(ImpossibleName { name, message })
     }
 
     /// Whether a condition is true of some request, as far as the validator can say.
-    fn can_hold(&self, condition: &str) -> bool {
+    fn can_be_true(&self, condition: &str) -> bool {
         let known = self.known.borrow().get(condition).copied();
         known.unwrap_or_else(|| {
-            let can_hold = self.known.borrow().len() >= CONDITIONS_MAX || self.validate(condition);
-            self.known.borrow_mut().insert(condition.to_owned(), can_hold);
-            can_hold
+            let can_be_true = self.known.borrow().len() >= CONDITIONS_MAX || self.validate(condition);
+            self.known.borrow_mut().insert(condition.to_owned(), can_be_true);
+            can_be_true
         })
     }
 

@@ -8,7 +8,7 @@ use picket_model::access::AccessRequest;
 
 use super::annotations::{Annotations, Mode};
 use super::compared::Compared;
-use super::errors::{ModelError, refused};
+use super::errors::{ModelError, cedar_error};
 use super::needs::Needs;
 use super::syntax::{self, Traits};
 
@@ -161,7 +161,7 @@ impl Bucket {
             Mode::Enforce => &mut self.enforced,
             Mode::Observe => &mut self.observed,
         };
-        set.add(policy.clone()).map_err(refused("policies"))?;
+        set.add(policy.clone()).map_err(cedar_error("policies"))?;
         self.needs = self.needs.and(traits.needs);
         self.compared.and(&traits.compared);
         self.annotations.insert(policy.id().clone(), annotations.clone());

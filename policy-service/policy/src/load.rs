@@ -70,8 +70,8 @@ fn load_into(files: &PolicyFiles, mut found: Mistakes) -> Result<PolicyEngine, P
         .collect();
     // The index relies on policies that the validator has accepted.
     let prepared = prepared.filter(|_| found.is_empty()).and_then(|(entities, model)| {
-        let entities = refused_by(directory, LoadedEntities::new(entities, model.actions()), &mut found);
-        let index = refused_by(directory, Index::new(&policies.set, &policies.annotations), &mut found);
+        let entities = or_mistake(directory, LoadedEntities::new(entities, model.actions()), &mut found);
+        let index = or_mistake(directory, Index::new(&policies.set, &policies.annotations), &mut found);
         Some((entities?, model, index?))
     });
     match prepared {
@@ -96,7 +96,7 @@ fn load_into(files: &PolicyFiles, mut found: Mistakes) -> Result<PolicyEngine, P
     }
 }
 
-fn refused_by<T, E: std::error::Error>(directory: &Path, made: Result<T, E>, found: &mut Mistakes) -> Option<T> {
+fn or_mistake<T, E: std::error::Error>(directory: &Path, made: Result<T, E>, found: &mut Mistakes) -> Option<T> {
     made.map_err(|error| found.add(directory, None, with_causes(&error)))
         .ok()
 }
@@ -121,7 +121,7 @@ fn placed(files: &PolicyFiles, found: &mut Mistakes) -> Files {
     files
 }
 
-/// Entities that the service makes from each request; a second one of the same name would
+/// Entities that the service is_made_from_requests from each request; a second one of the same name would
 /// contradict it.
 fn load_entities(directory: &Path, files: &Files, schema: &Schema, found: &mut Mistakes) -> Option<Entities> {
     let path = directory.join(ENTITIES_FILE);
@@ -135,11 +135,11 @@ fn load_entities(directory: &Path, files: &Files, schema: &Schema, found: &mut M
     };
     for entity in entities.iter() {
         let uid = entity.uid();
-        if Model::makes(uid.type_name()) {
+        if Model::is_made_from_requests(uid.type_name()) {
             found.add(
                 &path,
                 None,
-                format!("`{uid}`: the policy service makes these entities from each request"),
+                format!("`{uid}`: the policy service is_made_from_requests these entities from each request"),
             );
         }
     }
@@ -225,10 +225,10 @@ impl<'a> Policies<'a> {
     fn validate(&self, schema: &Schema, found: &mut Mistakes, warnings: &mut Mistakes) {
         let result = Validator::new(schema.clone()).validate(&self.set, ValidationMode::Strict);
         for error in result.validation_errors() {
-            self.tell(error.policy_id(), error, found);
+            self.add_diagnostic(error.policy_id(), error, found);
         }
         for warning in result.validation_warnings() {
-            self.tell(warning.policy_id(), warning, warnings);
+            self.add_diagnostic(warning.policy_id(), warning, warnings);
         }
     }
 
@@ -277,7 +277,7 @@ impl<'a> Policies<'a> {
         places.collect()
     }
 
-    fn tell(&self, id: &PolicyId, diagnostic: &impl miette::Diagnostic, found: &mut Mistakes) {
+    fn add_diagnostic(&self, id: &PolicyId, diagnostic: &impl miette::Diagnostic, found: &mut Mistakes) {
         if let Some(origin) = self.origins.get(id) {
             let line = line_of(diagnostic, &origin.file.text).unwrap_or(origin.line);
             found.add(&origin.file.path, Some(line), message(diagnostic));

@@ -16,7 +16,7 @@ use picket_model::time::Timestamp;
 
 use super::context::{EvaluationContext, ZonedContext};
 use super::entities::LoadedEntities;
-use super::errors::{ModelError, refused, with_causes};
+use super::errors::{ModelError, cedar_error, with_causes};
 use super::needs::{Attribute, Attributes, Needs, TIME};
 use picket_risk::Assessment;
 
@@ -34,7 +34,7 @@ pub const PATH_PARAMETERS_MAX: usize = 64;
 /// case-sensitive (RFC 9110 §9.1).
 pub const METHODS: [&str; 7] = ["GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"];
 const OTHER_METHOD: &str = "other";
-/// The entity types that the service makes from each request.
+/// The entity types that the service is_made_from_requests from each request.
 const MADE_TYPES: [&str; 4] = [
     "Picket::User",
     "Picket::Workload",
@@ -56,7 +56,7 @@ pub(super) struct Model {
 
 impl Model {
     pub(super) fn new() -> Result<Self, ModelError> {
-        let name = |name| EntityTypeName::from_str(name).map_err(refused("entity type"));
+        let name = |name| EntityTypeName::from_str(name).map_err(cedar_error("entity type"));
         let action = name("Picket::Action")?;
         let uid = |method| uid(&action, method);
         Ok(Self {
@@ -72,7 +72,7 @@ impl Model {
     }
 
     /// True for the entity types that are made from each request.
-    pub(super) fn makes(name: &EntityTypeName) -> bool {
+    pub(super) fn is_made_from_requests(name: &EntityTypeName) -> bool {
         MADE_TYPES.contains(&name.to_string().as_str())
     }
 
@@ -93,12 +93,12 @@ impl Model {
         context: &ZonedContext,
     ) -> Result<(Request, Entities), ModelError> {
         let asked = self.request(request, needs.attributes, context, None)?;
-        let made = self.made(request, loaded, needs.attributes, context)?;
+        let made = self.entities(request, loaded, needs.attributes, context)?;
         let action = self.action(&request.action.method);
         Ok((asked, loaded.with(made, action, needs.reach)?))
     }
 
-    /// What a schema does not take of what the service makes: each principal with each action, with
+    /// What a schema does not take of what the service is_made_from_requests: each principal with each action, with
     /// all optional parts and with none.
     pub(super) fn mistakes_in(&self, schema: &Schema) -> BTreeSet<String> {
         let mut mistakes = BTreeSet::new();
@@ -143,7 +143,7 @@ impl Model {
         context: &ZonedContext,
         schema: &Schema,
     ) -> Vec<String> {
-        let made = self.made(&sample, loaded, Attributes::ALL, context);
+        let made = self.entities(&sample, loaded, Attributes::ALL, context);
         let mut mistakes: Vec<String> = match made {
             Ok(made) => {
                 let refused = Entities::from_entities(made, Some(schema)).err();
@@ -173,7 +173,7 @@ impl Model {
             cedar_context(request, needed, context)?,
             schema,
         )
-        .map_err(refused("request"))
+        .map_err(cedar_error("request"))
     }
 
     fn action(&self, method: &str) -> &EntityUid {
@@ -196,7 +196,7 @@ impl Model {
         )
     }
 
-    fn made(
+    fn entities(
         &self,
         request: &AccessRequest,
         loaded: &LoadedEntities,
@@ -278,13 +278,14 @@ impl Model {
         ];
         let roles = loaded.closure(roles.iter().map(|role| uid(&self.role, role)));
         let attributes = attributes.into_iter().flatten().collect();
-        Entity::new(uid(&self.user, &principal_name(issuer, subject)), attributes, roles).map_err(refused("principal"))
+        Entity::new(uid(&self.user, &principal_name(issuer, subject)), attributes, roles)
+            .map_err(cedar_error("principal"))
     }
 
     fn workload(&self, peer: &SpiffeId, loaded: &LoadedEntities, needed: Attributes) -> Result<Entity, ModelError> {
         let parents = loaded.closure(std::iter::once(uid(&self.trust_domain, peer.trust_domain())));
         let attributes = identity(peer, needed).collect();
-        Entity::new(uid(&self.workload, peer.as_str()), attributes, parents).map_err(refused("principal"))
+        Entity::new(uid(&self.workload, peer.as_str()), attributes, parents).map_err(cedar_error("principal"))
     }
 
     fn resource(
@@ -318,7 +319,7 @@ impl Model {
             [],
             tags.flatten().map(|(name, value)| (name.clone(), string(value))),
         )
-        .map_err(refused("resource"))
+        .map_err(cedar_error("resource"))
     }
 }
 
@@ -349,7 +350,7 @@ fn cedar_context(request: &AccessRequest, needed: Attributes, context: &ZonedCon
         // A policy may take the record as a whole.
         .map(|peer| RestrictedExpression::new_record(identity(peer, Attributes::ALL)))
         .transpose()
-        .map_err(refused("context"))?;
+        .map_err(cedar_error("context"))?;
     let pairs = [
         pair(needed, Attribute::Method, || Some(string(method))),
         // Cedar takes no IPv4 address in IPv6 form, and a policy about 10.0.0.0/8 means both.
@@ -363,7 +364,7 @@ fn cedar_context(request: &AccessRequest, needed: Attributes, context: &ZonedCon
         risk(needed, context)?,
         device(needed, context)?,
     ];
-    Context::from_pairs(pairs.into_iter().flatten()).map_err(refused("context"))
+    Context::from_pairs(pairs.into_iter().flatten()).map_err(cedar_error("context"))
 }
 
 /// What clock and calendar show, if any of it is needed: the record is always there, and an
@@ -381,7 +382,7 @@ fn time(needed: Attributes, context: &ZonedContext) -> Result<Option<(String, Re
     ];
     let members =
         members.map(|(attribute, value)| (attribute.name().to_owned(), RestrictedExpression::new_long(value)));
-    let record = RestrictedExpression::new_record(members).map_err(refused("time"))?;
+    let record = RestrictedExpression::new_record(members).map_err(cedar_error("time"))?;
     Ok(Some((TIME.to_owned(), record)))
 }
 
@@ -401,7 +402,7 @@ fn risk(needed: Attributes, context: &ZonedContext) -> Result<Option<(String, Re
         .into_iter()
         .flatten()
         .map(|(name, value)| (name.to_owned(), value));
-    let record = RestrictedExpression::new_record(members).map_err(refused("risk"))?;
+    let record = RestrictedExpression::new_record(members).map_err(cedar_error("risk"))?;
     Ok(Some((Attribute::Risk.name().to_owned(), record)))
 }
 
@@ -429,7 +430,7 @@ fn device(needed: Attributes, context: &ZonedContext) -> Result<Option<(String, 
         ("is_owner", RestrictedExpression::new_bool(*is_owner)),
     ];
     let members = members.map(|(name, value)| (name.to_owned(), value));
-    let record = RestrictedExpression::new_record(members).map_err(refused("device"))?;
+    let record = RestrictedExpression::new_record(members).map_err(cedar_error("device"))?;
     Ok(Some((Attribute::Device.name().to_owned(), record)))
 }
 

@@ -72,7 +72,7 @@ pub(super) struct Search<'a, E> {
     pub(super) request: &'a AccessRequest,
     pub(super) context: &'a ZonedContext,
     /// The attributes that its policies read.
-    pub(super) looked_at: Attributes,
+    pub(super) read_attributes: Attributes,
     /// The values that its policies compare.
     pub(super) compared: &'a Compared,
     /// Evaluates a request in a context.
@@ -109,7 +109,7 @@ impl<E: Fn(&AccessRequest, &ZonedContext) -> Effect> Search<'_, E> {
 
     /// All that policies look at, and that the principal does not have.
     fn most(&self, principal: &Principal) -> Strength {
-        let looks = |attribute| self.looked_at.contain(attribute);
+        let looks = |attribute| self.read_attributes.contain(attribute);
         let has_best = self.context.device().is_some_and(DeviceFacts::is_best);
         let lacking = [
             (
@@ -164,7 +164,7 @@ impl<E: Fn(&AccessRequest, &ZonedContext) -> Effect> Search<'_, E> {
     fn ages(&self) -> impl Iterator<Item = i64> {
         let compared = match &self.compared.ages {
             Ages::Compared(ages) => Some(ages),
-            Ages::Anyhow => None,
+            Ages::Unknown => None,
         };
         let oldest_first = compared.into_iter().flatten().rev();
         oldest_first

@@ -15,7 +15,7 @@ use serde::Serialize;
 use super::annotations::{Annotations, Mode};
 use super::context::{EvaluationContext, ZonedContext};
 use super::engine::PolicyEngine;
-use super::errors::{ModelError, line_at, refused, with_causes};
+use super::errors::{ModelError, cedar_error, line_at, with_causes};
 use super::index::Bucket;
 use super::needs::Needs;
 use super::source::{self, SourceLocation};
@@ -218,7 +218,7 @@ impl Tracer {
             Effect::Permit => (&mut self.permits, PolicyKind::Permit),
             Effect::Forbid => (&mut self.forbids, PolicyKind::Forbid),
         };
-        set.add(policy.clone()).map_err(refused("policies"))?;
+        set.add(policy.clone()).map_err(cedar_error("policies"))?;
         let places = &self.engine.loaded.places;
         let place = places.get(policy.id()).cloned().unwrap_or(SourceLocation {
             file: PathBuf::new(),
@@ -250,7 +250,7 @@ impl Tracer {
     fn add_parts(&mut self, id: &PolicyId, body: &Template) -> Result<(), ModelError> {
         let (principal, action, resource) = (body.principal.clone(), body.action.clone(), body.resource.clone());
         let scope = Template::new(body.id.clone(), pst::Effect::Permit, principal, action, resource);
-        self.scopes.add(part(id, scope)?).map_err(refused("policies"))?;
+        self.scopes.add(part(id, scope)?).map_err(cedar_error("policies"))?;
         for (index, clause) in body.clauses().iter().enumerate() {
             let (pst::Clause::When(expression) | pst::Clause::Unless(expression)) = clause;
             let alone = Template::new(
@@ -261,13 +261,13 @@ impl Tracer {
                 ResourceConstraint::Any,
             )
             .try_with_clauses([pst::Clause::When(Arc::clone(expression))])
-            .map_err(refused("policies"))?;
+            .map_err(cedar_error("policies"))?;
             let alone = part(id, alone)?;
             match self.clauses.get_mut(index) {
                 Some(set) => set.add(alone),
                 None => PolicySet::from_policies([alone]).map(|set| self.clauses.push(set)),
             }
-            .map_err(refused("policies"))?;
+            .map_err(cedar_error("policies"))?;
         }
         Ok(())
     }
@@ -306,8 +306,8 @@ impl Clause {
 }
 
 fn part(id: &PolicyId, template: Template) -> Result<Policy, ModelError> {
-    let body = StaticPolicy::try_from(template).map_err(refused("policies"))?;
-    let policy = Policy::from_pst(pst::Policy::Static(body)).map_err(refused("policies"))?;
+    let body = StaticPolicy::try_from(template).map_err(cedar_error("policies"))?;
+    let policy = Policy::from_pst(pst::Policy::Static(body)).map_err(cedar_error("policies"))?;
     Ok(policy.new_id(id.clone()))
 }
 

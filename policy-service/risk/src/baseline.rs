@@ -14,7 +14,7 @@ use super::rate::Rate;
 use super::recent::Recent;
 use super::settings::RiskSettings;
 use super::sharing::Tokens;
-use super::sightings::{KeyOrigin, Sightings, Windows};
+use super::sightings::{KeyOrigin, NoveltyWindows, Sightings};
 
 /// How many places are remembered: home, work, the phone's networks, and some travel.
 pub const PLACES_MAX: usize = 16;
@@ -125,7 +125,7 @@ impl Baseline {
     /// Takes note of a request that was permitted: it becomes part of what is usual.
     pub(super) fn learn_permitted(&mut self, settings: &RiskSettings, facts: &RequestFacts) {
         let now_s = facts.now_s;
-        let windows = |settles_after_s| Windows {
+        let windows = |settles_after_s| NoveltyWindows {
             settles_after_s,
             remembered_for_s: settings.remembered_for_s,
         };

@@ -4,7 +4,7 @@ use super::assessment::{DetectedSignal, Signal};
 use super::baseline::Baseline;
 use super::facts::RequestFacts;
 use super::settings::{BehaviourSettings, RiskSettings, TimeSettings};
-use super::sightings::{Novelty, Windows};
+use super::sightings::{Novelty, NoveltyWindows};
 
 pub(super) fn signals(
     settings: &RiskSettings,
@@ -12,7 +12,7 @@ pub(super) fn signals(
     baseline: &Baseline,
     facts: &RequestFacts,
 ) -> impl Iterator<Item = DetectedSignal> {
-    let windows = Windows {
+    let windows = NoveltyWindows {
         settles_after_s: behaviour.settles_after_s,
         remembered_for_s: settings.remembered_for_s,
     };

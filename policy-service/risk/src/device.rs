@@ -5,7 +5,7 @@ use super::assessment::{DetectedSignal, Signal};
 use super::baseline::Baseline;
 use super::facts::RequestFacts;
 use super::settings::{Compliance, DeviceSettings, RiskSettings};
-use super::sightings::{Novelty, Windows};
+use super::sightings::{Novelty, NoveltyWindows};
 
 pub(super) fn signals(
     settings: &RiskSettings,
@@ -13,7 +13,7 @@ pub(super) fn signals(
     baseline: &Baseline,
     facts: &RequestFacts,
 ) -> impl Iterator<Item = DetectedSignal> {
-    let windows = Windows {
+    let windows = NoveltyWindows {
         settles_after_s: device.settles_after_s,
         remembered_for_s: settings.remembered_for_s,
     };
@@ -22,7 +22,7 @@ pub(super) fn signals(
         .chain(changed_device(baseline, facts))
 }
 
-fn new_device(windows: Windows, baseline: &Baseline, facts: &RequestFacts) -> Option<DetectedSignal> {
+fn new_device(windows: NoveltyWindows, baseline: &Baseline, facts: &RequestFacts) -> Option<DetectedSignal> {
     if baseline.devices.is_empty() {
         return None;
     }

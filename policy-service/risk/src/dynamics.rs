@@ -111,9 +111,9 @@ impl Measurements {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Dynamics {
-    mouse_velocity: Usual,
-    touch_pressure: Usual,
-    touch_area: Usual,
+    mouse_velocity: UsualRange,
+    touch_pressure: UsualRange,
+    touch_area: UsualRange,
     /// When a report taught last, in seconds since the epoch.
     taught_s: u32,
     reports: Recent<Report, REPORTS_MAX>,
@@ -122,7 +122,7 @@ pub(super) struct Dynamics {
 /// Mean and variance, weighted towards the present.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Usual {
+struct UsualRange {
     observations: u32,
     mean: Finite,
     variance: Finite,
@@ -135,13 +135,13 @@ struct Report {
     session: Fingerprint,
     at_s: u32,
     /// The unusual measures, at most one of each.
-    off: Recent<Off, { Measure::ALL.len() }>,
+    off: Recent<UnusualMeasure, { Measure::ALL.len() }>,
 }
 
 /// A measure that is not the principal's own.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Off {
+struct UnusualMeasure {
     measure: Measure,
     found: Finite,
     /// The limit that it is beyond.
@@ -172,7 +172,7 @@ impl Dynamics {
         };
         for (measure, found) in measured.iter() {
             if let Some(limit) = self.limit_passed(settings, measure, found) {
-                report.off.push(Off {
+                report.off.push(UnusualMeasure {
                     measure,
                     found: Finite::new(found),
                     limit: Finite::new(limit),
@@ -223,7 +223,7 @@ impl Dynamics {
     }
 
     /// The learnt mean and variance of a measure; `None`: its limit is fixed.
-    fn usual_mut(&mut self, measure: Measure) -> Option<&mut Usual> {
+    fn usual_mut(&mut self, measure: Measure) -> Option<&mut UsualRange> {
         match measure {
             Measure::MouseVelocity => Some(&mut self.mouse_velocity),
             Measure::KeystrokeVariance => None,
@@ -256,7 +256,7 @@ impl Report {
     }
 }
 
-impl Usual {
+impl UsualRange {
     fn above(&self, found: f64, settings: &DynamicsSettings) -> Option<f64> {
         let (_, high) = self.limits(settings)?;
         (found > high).then_some(high)

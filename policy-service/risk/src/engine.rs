@@ -20,7 +20,7 @@ use super::threats::ThreatListMatch;
 use super::{behaviour, device, location};
 
 /// For each so many principals there is a place for one that only reports name.
-const PRINCIPALS_PER_STRANGER: usize = 16;
+const PRINCIPALS_PER_UNSEEN: usize = 16;
 
 /// The outcome of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +56,7 @@ pub struct RiskEngine {
     baselines: LruCache<PrincipalKey, Baseline>,
     /// Of principals that only reports name. They have places of their own: whoever makes up names
     /// pushes no baseline out.
-    strangers: LruCache<PrincipalKey, Failures>,
+    unseen: LruCache<PrincipalKey, Failures>,
 }
 
 impl RiskEngine {
@@ -66,7 +66,7 @@ impl RiskEngine {
         Self {
             settings,
             baselines: LruCache::new(principals_max),
-            strangers: LruCache::new(strangers_max(principals_max)),
+            unseen: LruCache::new(unseen_max(principals_max)),
         }
     }
 
@@ -128,9 +128,9 @@ impl RiskEngine {
         let Some(principal) = facts.principal else {
             return;
         };
-        let strangers = &mut self.strangers;
+        let unseen = &mut self.unseen;
         let baseline = self.baselines.get_or_insert_mut(principal, || Baseline {
-            failures: strangers.pop(&principal).unwrap_or_default(),
+            failures: unseen.pop(&principal).unwrap_or_default(),
             ..Baseline::default()
         });
         baseline.learn_any(&self.settings, facts, assessment);
@@ -152,7 +152,7 @@ impl RiskEngine {
         match report.outcome {
             AuthenticationOutcome::Succeeded => ReportOutcome::Ignored,
             AuthenticationOutcome::Failed => {
-                self.strangers
+                self.unseen
                     .get_or_insert_mut(principal, Failures::default)
                     .report(report);
                 ReportOutcome::KeptAside
@@ -177,7 +177,7 @@ impl RiskEngine {
     fn failures(&self, principal: Option<PrincipalKey>) -> Option<&Failures> {
         let principal = principal?;
         let baseline = self.baselines.peek(&principal);
-        baseline.map_or_else(|| self.strangers.peek(&principal), |baseline| Some(&baseline.failures))
+        baseline.map_or_else(|| self.unseen.peek(&principal), |baseline| Some(&baseline.failures))
     }
 
     /// The number of baselines.
@@ -188,8 +188,8 @@ impl RiskEngine {
 
     /// The number of principals that only reports have named.
     #[must_use]
-    pub fn strangers(&self) -> usize {
-        self.strangers.len()
+    pub fn unseen_principals(&self) -> usize {
+        self.unseen.len()
     }
 
     /// The baseline of a principal.
@@ -234,6 +234,6 @@ fn assessment_of(
     }
 }
 
-fn strangers_max(principals_max: NonZeroUsize) -> NonZeroUsize {
-    NonZeroUsize::new(principals_max.get() / PRINCIPALS_PER_STRANGER).unwrap_or(NonZeroUsize::MIN)
+fn unseen_max(principals_max: NonZeroUsize) -> NonZeroUsize {
+    NonZeroUsize::new(principals_max.get() / PRINCIPALS_PER_UNSEEN).unwrap_or(NonZeroUsize::MIN)
 }

@@ -20,7 +20,7 @@ pub(super) struct Hours {
 
 /// How an hour compares with the others.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Share {
+pub(super) struct HourShare {
     /// The hour of the day.
     pub(super) hour: u32,
     /// The share of all activity in it and its two neighbours, 0 to 1.
@@ -31,7 +31,7 @@ pub(super) struct Share {
 
 impl Hours {
     /// The share of the hour that `now_s` is in.
-    pub(super) fn share(&self, now_s: u32, settings: &TimeSettings) -> Share {
+    pub(super) fn share(&self, now_s: u32, settings: &TimeSettings) -> HourShare {
         let now = now_s / SECONDS_PER_HOUR;
         let hour = now % HOURS_PER_DAY;
         let total: f64 = self.weights.iter().map(|weight| weight.get()).sum();
@@ -41,7 +41,7 @@ impl Hours {
             true => near.iter().sum::<f64>() / total,
             false => 1.0,
         };
-        Share {
+        HourShare {
             hour,
             share,
             observations: total * self.fading(now, settings),

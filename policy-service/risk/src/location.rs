@@ -5,7 +5,7 @@ use super::baseline::{Baseline, Position};
 use super::facts::RequestFacts;
 use super::places::Coordinates;
 use super::settings::{LocationSettings, RiskSettings};
-use super::sightings::{Novelty, Windows};
+use super::sightings::{Novelty, NoveltyWindows};
 
 const SECONDS_PER_HOUR: f64 = 3600.0;
 
@@ -15,7 +15,7 @@ pub(super) fn signals(
     baseline: &Baseline,
     facts: &RequestFacts,
 ) -> impl Iterator<Item = DetectedSignal> {
-    let windows = Windows {
+    let windows = NoveltyWindows {
         settles_after_s: location.settles_after_s,
         remembered_for_s: settings.remembered_for_s,
     };
@@ -27,7 +27,7 @@ pub(super) fn signals(
     new.into_iter().chain(travel)
 }
 
-fn new_location(windows: Windows, baseline: &Baseline, facts: &RequestFacts) -> Option<DetectedSignal> {
+fn new_location(windows: NoveltyWindows, baseline: &Baseline, facts: &RequestFacts) -> Option<DetectedSignal> {
     let place = facts.place?;
     if baseline.places.is_empty() {
         return None;

@@ -8,7 +8,7 @@ use super::settings::BehaviourSettings;
 /// The weight of the newest window in mean and variance: about the last 40 windows count.
 const NEWEST: f64 = 0.05;
 
-/// Requests in windows of fixed length. Windows without a request are not counted: the mean is that
+/// Requests in windows of fixed length. NoveltyWindows without a request are not counted: the mean is that
 /// of a principal at work.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Rate {
@@ -24,7 +24,7 @@ pub(super) struct Rate {
 
 /// A rate that is not usual.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Excess {
+pub(super) struct ExcessiveRate {
     /// The requests in this window, with the one in question.
     pub(super) requests: u32,
     pub(super) mean: f64,
@@ -33,11 +33,11 @@ pub(super) struct Excess {
 
 impl Rate {
     /// Whether one more request now is more than usual.
-    pub(super) fn excess(&self, now_s: u32, settings: &BehaviourSettings) -> Option<Excess> {
+    pub(super) fn excess(&self, now_s: u32, settings: &BehaviourSettings) -> Option<ExcessiveRate> {
         let before = self.rolled(now_s, settings);
         let requests = before.requests.saturating_add(1);
         let is_known = before.windows >= settings.rate_windows_min && requests >= settings.rate_requests_min;
-        (is_known && f64::from(requests) > before.usual_max(settings)).then(|| Excess {
+        (is_known && f64::from(requests) > before.usual_max(settings)).then(|| ExcessiveRate {
             requests,
             mean: before.mean.get(),
             deviation: before.deviation(),

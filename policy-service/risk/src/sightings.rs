@@ -29,7 +29,7 @@ struct Entry<K> {
 
 /// How long keys count as new, and how long they are kept in mind.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Windows {
+pub(super) struct NoveltyWindows {
     pub(super) settles_after_s: u32,
     pub(super) remembered_for_s: u32,
 }
@@ -79,7 +79,7 @@ impl<K: PartialEq, const MAX: usize> Sightings<K, MAX> {
         })
     }
 
-    pub(super) fn novelty(&self, key: &K, now_s: u32, windows: Windows) -> Novelty {
+    pub(super) fn novelty(&self, key: &K, now_s: u32, windows: NoveltyWindows) -> Novelty {
         match self.0.iter().find(|entry| entry.key == *key) {
             None => Novelty::First,
             Some(entry) if entry.is_forgotten(now_s, windows) => Novelty::First,
@@ -89,7 +89,7 @@ impl<K: PartialEq, const MAX: usize> Sightings<K, MAX> {
     }
 
     /// Records a key as used now.
-    pub(super) fn record(&mut self, key: K, origin: KeyOrigin, now_s: u32, windows: Windows) {
+    pub(super) fn record(&mut self, key: K, origin: KeyOrigin, now_s: u32, windows: NoveltyWindows) {
         if let Some(entry) = self.0.iter_mut().find(|entry| entry.key == key) {
             if entry.is_forgotten(now_s, windows) {
                 entry.first_s = now_s;
@@ -111,7 +111,7 @@ impl<K: PartialEq, const MAX: usize> Sightings<K, MAX> {
         });
     }
 
-    fn make_room(&mut self, now_s: u32, windows: Windows) {
+    fn make_room(&mut self, now_s: u32, windows: NoveltyWindows) {
         let least = (0..self.0.len()).min_by_key(|index| {
             let entry = self.0.get(*index);
             entry.map(|entry| (entry.is_settled(now_s, windows), entry.last_s))
@@ -123,11 +123,11 @@ impl<K: PartialEq, const MAX: usize> Sightings<K, MAX> {
 }
 
 impl<K> Entry<K> {
-    fn is_settled(&self, now_s: u32, windows: Windows) -> bool {
+    fn is_settled(&self, now_s: u32, windows: NoveltyWindows) -> bool {
         self.first_s == ALWAYS || now_s.saturating_sub(self.first_s) >= windows.settles_after_s
     }
 
-    fn is_forgotten(&self, now_s: u32, windows: Windows) -> bool {
+    fn is_forgotten(&self, now_s: u32, windows: NoveltyWindows) -> bool {
         now_s.saturating_sub(self.last_s) > windows.remembered_for_s
     }
 }

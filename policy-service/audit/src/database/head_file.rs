@@ -9,7 +9,7 @@ use std::path::Path;
 
 use picket_sqlite::DatabaseFileError;
 
-use crate::chain::{End, acknowledged_associated_data};
+use crate::chain::{ChainEnd, acknowledged_associated_data};
 use crate::key::{KEY_ID_BYTES, KeyEncryptionKey, KeyError, KeyId, Sealer, WRAPPED_KEY_BYTES};
 
 /// The ending of its name.
@@ -52,7 +52,7 @@ impl HeadFile {
     }
 
     /// Names the last record that is acknowledged; it is durable when this returns.
-    pub(crate) fn write(&mut self, sealer: &mut Sealer, end: End) -> Result<(), HeadFileError> {
+    pub(crate) fn write(&mut self, sealer: &mut Sealer, end: ChainEnd) -> Result<(), HeadFileError> {
         let key_id = sealer.id();
         let sealed = sealer.seal(&acknowledged_associated_data(&key_id), &end.to_bytes())?;
         let mut slot = [key_id.as_bytes(), &self.wrapped_key, &sealed].concat();
@@ -86,16 +86,16 @@ pub(crate) fn read(database: &Path) -> Result<Option<Vec<u8>>, DatabaseFileError
 }
 
 /// The latest record that the file names; `None` where no slot opens.
-pub(crate) fn acknowledged(content: &[u8], key: &KeyEncryptionKey) -> Option<End> {
+pub(crate) fn acknowledged(content: &[u8], key: &KeyEncryptionKey) -> Option<ChainEnd> {
     let slots = content.chunks(SLOT_BYTES).take(SLOTS);
     slots.filter_map(|slot| open_slot(slot, key)).max_by_key(|end| end.seq)
 }
 
-fn open_slot(slot: &[u8], key: &KeyEncryptionKey) -> Option<End> {
+fn open_slot(slot: &[u8], key: &KeyEncryptionKey) -> Option<ChainEnd> {
     let (key_id, rest) = slot.split_at_checked(KEY_ID_BYTES)?;
     let (wrapped, rest) = rest.split_at_checked(WRAPPED_KEY_BYTES)?;
-    let sealed = rest.get(..Sealer::sealed_bytes(End::BYTES))?;
+    let sealed = rest.get(..Sealer::sealed_bytes(ChainEnd::BYTES))?;
     let key_id = KeyId::from_slice(key_id)?;
     let opener = key.open_data_key(&key_id, wrapped)?;
-    End::from_bytes(&opener.open(&acknowledged_associated_data(&key_id), sealed)?)
+    ChainEnd::from_bytes(&opener.open(&acknowledged_associated_data(&key_id), sealed)?)
 }

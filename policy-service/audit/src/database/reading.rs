@@ -22,7 +22,7 @@ const SHARED_MEMORY: &str = "-shm";
 const ATTEMPTS: u32 = 5;
 
 /// A log that is open for reading.
-pub(crate) struct Reading {
+pub(crate) struct OpenLog {
     pub(crate) connection: Connection,
     /// What the file beside the database says, read before the database: a writer writes it after
     /// the records that it names.
@@ -33,12 +33,12 @@ pub(crate) struct Reading {
 /// neither to the files nor beside them.
 pub(crate) fn read<T>(
     database: &Path,
-    mut read: impl FnMut(&mut Reading) -> Result<T, VerifyError>,
+    mut read: impl FnMut(&mut OpenLog) -> Result<T, VerifyError>,
 ) -> Result<T, VerifyError> {
     for _ in 0..ATTEMPTS {
         let before = Files::of(database)?;
         let access = before.access(database)?;
-        let result = Reading::open(database, access)
+        let result = OpenLog::open(database, access)
             .map_err(VerifyError::from)
             .and_then(|mut reading| read(&mut reading));
         // SQLite itself holds a reader and a writer apart, where both take its locks.
@@ -60,7 +60,7 @@ enum Access {
     DatabaseAlone,
 }
 
-impl Reading {
+impl OpenLog {
     fn open(database: &Path, access: Access) -> Result<Self, StoreError> {
         let head_file = head_file::read(database)?;
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;

@@ -3,7 +3,7 @@
 use picket_sqlite::one_row;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use crate::chain::{End, Hash, Place, SealedHead, Writing, head_associated_data};
+use crate::chain::{ChainEnd, Hash, RecordPosition, SealedHead, WriterState, head_associated_data};
 use crate::errors::StoreError;
 use crate::key::{KeyId, Sealer};
 
@@ -39,7 +39,7 @@ pub(crate) const MIGRATIONS: [&str; 2] = [
 
 /// A row of the record table, not yet believed.
 pub(crate) struct RecordRow {
-    pub(crate) place: Place,
+    pub(crate) place: RecordPosition,
     pub(crate) sealed: Vec<u8>,
     pub(crate) hash: Hash,
 }
@@ -77,7 +77,7 @@ pub(crate) fn migrate(
     transaction.pragma_update(None, "user_version", version_known())?;
     if tables == 0 {
         add_data_key(&transaction, sealer, wrapped, now_us)?;
-        set_head(&transaction, sealer, End::EMPTY, Writing::Closed)?;
+        set_head(&transaction, sealer, ChainEnd::EMPTY, WriterState::Closed)?;
     }
     transaction.commit()?;
     Ok(())
@@ -101,7 +101,12 @@ pub(crate) fn add_data_key(
     }
 }
 
-pub(crate) fn insert(connection: &Connection, place: &Place, sealed: &[u8], hash: Hash) -> Result<(), StoreError> {
+pub(crate) fn insert(
+    connection: &Connection,
+    place: &RecordPosition,
+    sealed: &[u8],
+    hash: Hash,
+) -> Result<(), StoreError> {
     let seq = i64::try_from(place.seq).map_err(|_| StoreError::Full)?;
     let written = connection
         .prepare_cached(
@@ -122,8 +127,8 @@ pub(crate) fn insert(connection: &Connection, place: &Place, sealed: &[u8], hash
 pub(crate) fn set_head(
     connection: &Connection,
     sealer: &mut Sealer,
-    end: End,
-    writing: Writing,
+    end: ChainEnd,
+    writing: WriterState,
 ) -> Result<(), StoreError> {
     let (key_id, head) = (sealer.id(), SealedHead { end, writing });
     let sealed = sealer.seal(&head_associated_data(&key_id), &head.to_bytes())?;
@@ -136,7 +141,7 @@ pub(crate) fn set_head(
     Ok(one_row(written)?)
 }
 
-/// Reading, for verification.
+/// OpenLog, for verification.
 pub(crate) mod rows {
     use super::*;
 
@@ -202,7 +207,7 @@ pub(crate) mod rows {
         let seq: i64 = row.get(0)?;
         let read = || {
             Some(RecordRow {
-                place: Place {
+                place: RecordPosition {
                     seq: u64::try_from(seq).ok()?,
                     time_us: row.get(1).ok()?,
                     prev_hash: Hash::from_slice(&row.get::<_, Vec<u8>>(2).ok()?)?,

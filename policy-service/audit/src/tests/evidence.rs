@@ -385,7 +385,7 @@ async fn an_older_log_is_continued() {
     // As version 1 left it: a head without the last byte, and no file beside it.
     let (mut sealer, wrapped) = key(KEY).new_data_key().unwrap();
     let head_hash = log.verify().unwrap().head_hash;
-    let end = chain::End {
+    let end = chain::ChainEnd {
         seq: 2,
         hash: head_hash,
     };

@@ -34,9 +34,9 @@ fn an_answer_about_a_risk_that_looked_at_the_device_ends_with_what_was_seen_of_i
         same_for_ms: Some(7_000),
         ..DeviceFacts::trusted(None)
     };
-    let same_for_ms = |policy: &str, looked_at: Varying| {
+    let same_for_ms = |policy: &str, read_attributes: Varying| {
         let assessment = Assessment {
-            vary: Vary::NOTHING.with(looked_at),
+            vary: Vary::NOTHING.with(read_attributes),
             ..risk(30, RiskLevel::Medium, &[], RiskMode::Effective)
         };
         let context = EvaluationContext {

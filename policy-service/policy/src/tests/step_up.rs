@@ -171,7 +171,7 @@ fn one_denial_costs_so_many_evaluations_and_no_more() {
     let search = Search {
         request: &request,
         context: &context,
-        looked_at: Attributes::ALL,
+        read_attributes: Attributes::ALL,
         compared: &compared,
         // The last class alone would do, with all the rest and a new authentication: everything
         // else is tried before.

@@ -162,7 +162,7 @@ fn names_that_are_made_up_push_no_baseline_out() {
     }
     assert_eq!(world.engine.principals(), 1);
     // A sixteenth of 100 are kept aside, and alice is known as before.
-    assert_eq!(world.engine.strangers(), 6);
+    assert_eq!(world.engine.unseen_principals(), 6);
     world.check(&from("198.51.100.1"), 30, &[Signal::NewLocation]);
 }
 
