@@ -10,6 +10,9 @@ mod report_limits;
 
 use std::sync::Arc;
 
+use picket_audit::{Act, ActOutcome, AdministrationRecord, AuditLog, Event};
+use picket_model::time::Timestamp;
+
 use crate::assessor::Assessor;
 use crate::clock;
 use crate::configuration::CallerRole;
@@ -19,8 +22,6 @@ use crate::roles::Roles;
 use crate::sessions::Sessions;
 use crate::transport::AdmittedCall;
 pub(crate) use error::AdminError;
-use picket_audit::{Act, ActOutcome, AdministrationRecord, AuditLog, Event};
-use picket_model::time::Timestamp;
 use report_limits::ReportLimits;
 
 /// The parts of the service that administrative acts read and change. A part that is not configured

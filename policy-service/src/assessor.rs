@@ -14,6 +14,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use picket_model::access::{AccessRequest, Principal};
 use picket_model::risk::RiskLevel;
 use picket_model::time::Timestamp;
+use picket_risk::{
+    Assessment, AuthenticationOutcome, AuthenticationReport, Baseline, Measurements, MissingFactors, Place,
+    PrincipalKey, ProvenDevice, ReportOutcome, RequestFacts, RequestOutcome, RiskEngine, RiskSettings, SessionKey,
+    StateError, ThreatLists,
+};
 
 use crate::configuration::AssessorSettings;
 use geoip::Geoip;

@@ -17,10 +17,15 @@ mod search;
 
 use std::sync::Arc;
 
+use picket_audit::{
+    AppendError, AuditLog, DecisionDetails, DecisionRecord, DeviceRecord, Event, ObservedRecord, RiskRecord,
+};
 use picket_model::access::AccessRequest;
 use picket_model::decision::{Decision, Effect, Vary};
 use picket_model::session::EndReason;
 use picket_model::time::Timestamp;
+use picket_policy::{Evaluation, PolicyEngine};
+use picket_risk::Assessment;
 use uuid::{NoContext, Uuid};
 
 use crate::assessor::{Assessor, AssessorMetrics};
@@ -35,11 +40,6 @@ use crate::state::StorageError;
 use facts::Facts;
 use log_line::RequestLine;
 pub(crate) use metrics::DecisionMetrics;
-use picket_audit::{
-    AppendError, AuditLog, DecisionDetails, DecisionRecord, DeviceRecord, Event, ObservedRecord, RiskRecord,
-};
-use picket_policy::{Evaluation, PolicyEngine};
-use picket_risk::Assessment;
 pub(crate) use search::Search;
 
 const MICROSECONDS_PER_SECOND: u64 = 1_000_000;
@@ -230,7 +230,7 @@ impl Decider {
 }
 
 /// What the risk baselines learn from a decision.
-fn lesson(outcome: DecisionOutcome, refusal: Option<SessionRefusal>) -> risk::RequestOutcome {
+fn lesson(outcome: DecisionOutcome, refusal: Option<SessionRefusal>) -> picket_risk::RequestOutcome {
     match (outcome, refusal) {
         (DecisionOutcome::Permit, _) => picket_risk::RequestOutcome::Permitted,
         (DecisionOutcome::Challenge, _) => picket_risk::RequestOutcome::Challenged,
@@ -238,7 +238,7 @@ fn lesson(outcome: DecisionOutcome, refusal: Option<SessionRefusal>) -> risk::Re
         (
             DecisionOutcome::Deny,
             Some(SessionRefusal::Revoked | SessionRefusal::Ended(EndReason::Revoked | EndReason::Compromised)),
-        ) => risk::RequestOutcome::SessionRefused,
+        ) => picket_risk::RequestOutcome::SessionRefused,
         (
             DecisionOutcome::Deny,
             Some(

@@ -13,6 +13,7 @@ use axum::routing::get;
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
+use picket_audit::{AuditLog, AuditState};
 use serde::Serialize;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -21,7 +22,6 @@ use tracing_appender::non_blocking::ErrorCounter;
 use crate::metrics::Metrics;
 use crate::revisions::PolicyState;
 use crate::state::StorageState;
-use picket_audit::{AuditLog, AuditState};
 
 /// A few probes and scrapers.
 const CONNECTIONS_MAX: usize = 64;

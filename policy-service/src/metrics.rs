@@ -1,6 +1,7 @@
 //! The registry of metrics, and its page in the OpenMetrics text format. Each part of the service
 //! has metrics of its own, which are registered here; no part knows those of another.
 
+use picket_audit::Commit;
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
@@ -17,7 +18,6 @@ use crate::grpc::GrpcMetrics;
 use crate::revisions::PolicyMetrics;
 use crate::sessions::SessionMetrics;
 use crate::transport::TransportMetrics;
-use picket_audit::Commit;
 
 /// From 25 µs to 1 s, a disk in trouble.
 const SECONDS: [f64; 14] = [

@@ -15,14 +15,14 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
+use picket_policy::{PolicyEngine, PolicyErrors, PolicyFiles, TimeZone};
+use picket_risk::Levels;
 use tokio::sync::watch;
 
 use crate::state::{CachedView, Change, Freshness, Snapshot, StorageError};
 pub(crate) use administration::{ActivationAttempt, ActivationOutcome, RevisionError};
 pub(crate) use check::{RevisionProblem, RevisionProblems};
 pub use metrics::PolicyMetrics;
-use picket_policy::{PolicyEngine, PolicyErrors, PolicyFiles, TimeZone};
-use picket_risk::Levels;
 pub use store::{
     ACTIVATIONS_MAX, Activation, ActivationRequest, ActivationResult, ActivationSource, PolicyStore, REVISIONS_MAX,
     Revision, RevisionFile,

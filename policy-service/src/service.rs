@@ -10,7 +10,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use picket_audit::{AuditWriter, KeyError, OpenError};
 use picket_model::problems::Problems;
+use picket_policy::PolicyErrors;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
@@ -30,8 +32,6 @@ use crate::state::{StorageError, StorageSync};
 use crate::transport::{ApplicationProtocol, CallerDirectory, TlsError, TlsServer};
 use health::Dependencies;
 use parts::Parts;
-use picket_audit::{AuditWriter, KeyError, OpenError};
-use picket_policy::PolicyErrors;
 
 /// How long calls in flight may take to end once the service is told to stop.
 const STOP_LIMIT: Duration = Duration::from_secs(10);

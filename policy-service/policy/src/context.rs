@@ -8,11 +8,11 @@ use picket_model::device::DeviceFacts;
 use picket_model::problems::shortened;
 use picket_model::risk::RiskLevel;
 use picket_model::time::Timestamp;
+use picket_risk::Assessment;
 
 use super::compared::Ages;
 use super::errors::{ModelError, cedar_error};
 use super::needs::{Attribute, Attributes};
-use picket_risk::Assessment;
 
 const MS_PER_S: i64 = 1000;
 const MS_PER_MINUTE: i64 = 60 * MS_PER_S;

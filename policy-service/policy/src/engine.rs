@@ -8,6 +8,7 @@ use cedar_policy::{Authorizer, Entities, PolicyId, PolicySet, Request};
 use jiff::tz::TimeZone;
 use picket_model::access::AccessRequest;
 use picket_model::decision::{Attribute, Effect};
+use picket_risk::{Assessment, HypotheticalRisk, Levels};
 
 use super::compared::Compared;
 use super::context::{EvaluationContext, ZonedContext};
@@ -20,7 +21,6 @@ use super::needs::Needs;
 use super::roles::NamedRoles;
 use super::source::SourceLocation;
 use super::{step_up, user_agent};
-use picket_risk::{Assessment, HypotheticalRisk, Levels};
 
 /// Policies that were loaded and validated, ready to be evaluated.
 #[derive(Clone)]

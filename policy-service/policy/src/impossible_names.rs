@@ -12,13 +12,13 @@ use cedar_policy::pst::{ActionConstraint, BinaryOp, Clause, Expr, Literal, Var};
 use cedar_policy::{EntityUid, Policy, PolicySet, Schema, ValidationMode, ValidationWarning, Validator};
 use picket_model::device::DeviceState;
 use picket_model::risk::RiskLevel;
+use picket_risk::Signal;
 
 use super::compared::parts;
 use super::model::METHODS;
 use super::schema;
 use super::source::File;
 use super::syntax::body_of;
-use picket_risk::Signal;
 
 /// How many different conditions are validated for a folder: a revision is checked while others
 /// wait. What is over this is taken for possible.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use cedar_policy::{Authorizer, Entities, Policy, PolicyId, PolicySet, Schema, ValidationMode, Validator};
 use jiff::tz::TimeZone;
+use picket_risk::Levels;
 use ring::digest;
 
 use super::annotations::Annotations;
@@ -20,7 +21,6 @@ use super::model::Model;
 use super::roles::NamedRoles;
 use super::schema;
 use super::source::{File, SourceLocation};
-use picket_risk::Levels;
 
 /// SHA-256 cut to this many hexadecimal digits names a revision.
 const REVISION_DIGITS: usize = 16;

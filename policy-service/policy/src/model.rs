@@ -13,12 +13,12 @@ use picket_model::access::{self, AccessRequest, Action, Principal, Resource, pri
 use picket_model::device::DeviceFacts;
 use picket_model::spiffe::SpiffeId;
 use picket_model::time::Timestamp;
+use picket_risk::Assessment;
 
 use super::context::{EvaluationContext, ZonedContext};
 use super::entities::LoadedEntities;
 use super::errors::{ModelError, cedar_error, with_causes};
 use super::needs::{Attribute, Attributes, Needs, TIME};
-use picket_risk::Assessment;
 
 /// How many roles a token may bring. More is an error, never a shorter list: what is left out could
 /// be what forbids.

@@ -1,5 +1,6 @@
 //! Why an administrative call fails.
 
+use picket_audit::AppendError;
 use picket_core::enrollment::EnrollmentError;
 
 use crate::configuration::CallerRole;
@@ -8,7 +9,6 @@ use crate::revisions::RevisionError;
 use crate::roles::ROLE_ASSIGNMENTS_MAX;
 use crate::sessions::RevokeError;
 use crate::state::StorageError;
-use picket_audit::AppendError;
 
 /// Why an administrative call fails. `Display` is for the caller.
 #[derive(Debug, thiserror::Error)]

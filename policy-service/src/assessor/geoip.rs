@@ -4,10 +4,10 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use maxminddb::{MaxMindDbError, Reader};
+use picket_risk::{AddressInfo, Coordinates, Country};
 use serde::Deserialize;
 
 use crate::configuration::GeoipFiles;
-use picket_risk::{AddressInfo, Coordinates, Country};
 
 /// Databases are in memory; the largest that MaxMind publishes has some hundred megabytes.
 const FILE_BYTES_MAX: u64 = 1024 * 1024 * 1024;

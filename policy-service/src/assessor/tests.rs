@@ -3,11 +3,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use picket_model::access::{Action, Context, Principal, Resource, Sidecar};
+use picket_risk::Signal;
 use serde_json::json;
 
 use super::*;
 use crate::configuration::{GeoipFiles, ThreatListFile};
-use picket_risk::Signal;
 
 mod mmdb;
 

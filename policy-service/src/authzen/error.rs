@@ -3,11 +3,11 @@
 
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use picket_audit::AppendError;
 use serde_json::{Value, json};
 
 use crate::decision::DecisionError;
 use crate::state::StorageError;
-use picket_audit::AppendError;
 
 const RETRY_AFTER_S: &str = "1";
 

@@ -6,7 +6,10 @@
 
 use std::time::Duration;
 
+use picket_audit::{SearchKind, SearchRecord, SearchSummary};
 use picket_model::access::AccessRequest;
+use picket_model::time::Timestamp;
+use picket_policy::METHODS;
 use serde_json::{Map, Value, json};
 
 use super::error::AuthzenError;
@@ -16,9 +19,6 @@ use super::{AuthzenService, CallContext, information};
 use crate::clock;
 use crate::decision::{DecisionError, Search, new_id};
 use crate::sessions::{ActivePrincipal, Sessions, TokenClaims};
-use picket_audit::{SearchKind, SearchRecord, SearchSummary};
-use picket_model::time::Timestamp;
-use picket_policy::METHODS;
 
 /// The candidates of one page at most: each is an evaluation.
 const CANDIDATES_MAX: u32 = 1_000;

@@ -4,14 +4,14 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use deserr::{DeserializeError, Deserr, ErrorKind, IntoValue, Sequence, Value, ValueKind, ValuePointerRef};
+use picket_audit::KeyEncryptionKey;
 use picket_model::problems::{Problems, parsed_text, problem_at, shortened};
 use picket_model::spiffe::SpiffeId;
+use picket_policy::{TimeZone, time_zone};
 use x509_cert::Certificate;
 use x509_cert::der::DecodePem;
 
 use super::filter_document::read_filter_configuration;
-use picket_audit::KeyEncryptionKey;
-use picket_policy::{TimeZone, time_zone};
 
 /// What `picket pki init` writes as organisation into its authority's name, and so into every
 /// issuer.

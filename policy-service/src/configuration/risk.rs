@@ -8,13 +8,13 @@ use std::path::PathBuf;
 use deserr::{Deserr, IntoValue, Value, ValuePointerRef};
 use picket_model::decision::{ACR_VALUE_BYTES_MAX, ACR_VALUES_MAX, is_acr_value};
 use picket_model::problems::{Problems, parsed_text, shortened};
+use picket_risk::{FactorSettings, Levels, RiskMode, RiskSettings, ValidForMs};
 
 use super::fields::{DatabaseFile, ExistingFile, ListName, Ranged};
 use kinds::{
     AuthenticationSection, BehaviourSection, DeviceSection, DynamicsSection, LocationSection, ThreatsSection,
     TimeSection, TokenSection, percent,
 };
-use picket_risk::{FactorSettings, Levels, RiskMode, RiskSettings, ValidForMs};
 
 /// Each list is looked at for each request.
 const THREAT_LISTS_MAX: usize = 32;

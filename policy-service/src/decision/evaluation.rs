@@ -3,10 +3,10 @@
 
 use picket_model::access::AccessRequest;
 use picket_model::decision::{Effect, Vary};
-
-use super::Decider;
 use picket_policy::{Evaluation, EvaluationContext, PolicyEngine};
 use picket_risk::MissingFactors;
+
+use super::Decider;
 
 /// The reason where no revision of the policies is active.
 const NO_ACTIVE_POLICIES: &str = "no_active_policies";

@@ -1,9 +1,12 @@
 //! The facts that a decision depends on besides the request itself: session, device, assigned
 //! roles, active policies, and risk.
 
+use picket_audit::{Event, SessionRecord};
 use picket_model::access::AccessRequest;
 use picket_model::decision::Attribute;
 use picket_model::time::Timestamp;
+use picket_policy::{Evaluation, EvaluationContext, PolicyEngine};
+use picket_risk::{Assessment, DeviceTrust, ProvenDevice};
 
 use super::evaluation::deny;
 use super::{Decider, DecisionError};
@@ -11,9 +14,6 @@ use crate::assessor::Assessed;
 use crate::devices::DeviceCheck;
 use crate::roles::AssignedRoles;
 use crate::sessions::{SessionAccess, SessionChange, SessionCheck, SessionEvent};
-use picket_audit::{Event, SessionRecord};
-use picket_policy::{Evaluation, EvaluationContext, PolicyEngine};
-use picket_risk::{Assessment, DeviceTrust, ProvenDevice};
 
 /// The facts about one request at one time.
 pub(super) struct Facts {

@@ -1,9 +1,11 @@
 //! Searches: which requests would be permitted. A search changes nothing: no session begins or
 //! ends, nothing is learnt, and no decision is cached. One record says that it was made.
 
+use picket_audit::{Event, SearchRecord};
 use picket_model::access::AccessRequest;
 use picket_model::decision::Effect;
 use picket_model::time::Timestamp;
+use picket_policy::{EvaluationContext, PolicyEngine};
 
 use super::{Decider, DecisionError};
 use crate::revisions::NO_REVISION;

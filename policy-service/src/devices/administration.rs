@@ -3,6 +3,7 @@
 
 use picket_core::enrollment::{EnrollmentError, EnrollmentProof};
 use picket_core::jose::signature::SoftwareVerifier;
+use picket_model::device::DeviceState;
 use picket_model::time::Timestamp;
 use uuid::{NoContext, Uuid};
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use picket_audit::Act;
 use picket_model::access::principal_name;
 use picket_model::session::EndReason;
 use picket_proto::v1;
@@ -15,7 +16,6 @@ use crate::configuration::CallerRole;
 use crate::sessions::{Lockdown, RevocationTarget, RevokeError, Session, SessionStatus, Sessions};
 use crate::state::{Filter, PrincipalId, SessionId, TenantId};
 use crate::transport::AdmittedCall;
-use picket_audit::Act;
 
 const PAGE_DEFAULT: u32 = 100;
 const PAGE_MAX: u32 = 1_000;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use picket_audit::{Act, ActOutcome};
 use picket_model::access::principal_name;
 use picket_model::device::DeviceState;
 use picket_proto::v1;
@@ -17,7 +18,6 @@ use crate::devices::{
 };
 use crate::state::Thumbprint;
 use crate::transport::AdmittedCall;
-use picket_audit::{Act, ActOutcome};
 
 /// The limit of a device's label.
 const LABEL_BYTES_MAX: usize = 256;

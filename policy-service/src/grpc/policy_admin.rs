@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use picket_audit::{Act, ActOutcome};
+use picket_policy::PolicyFiles;
 use picket_proto::v1;
 use picket_proto::v1::policy_admin_server::PolicyAdmin;
 use tonic::{Request, Response};
@@ -15,8 +17,6 @@ use crate::revisions::{
     RevisionProblems, Revisions,
 };
 use crate::transport::AdmittedCall;
-use picket_audit::{Act, ActOutcome};
-use picket_policy::PolicyFiles;
 
 const PAGE_DEFAULT: u32 = 100;
 const PAGE_MAX: u32 = 1_000;

@@ -4,9 +4,11 @@ mod reports;
 
 use std::sync::Arc;
 
+use picket_audit::{Act, ActOutcome};
 use picket_model::spiffe::SpiffeId;
 use picket_proto::v1;
 use picket_proto::v1::risk_admin_server::RiskAdmin;
+use picket_risk::{AssessmentPeriod, Baseline, Factor, PrincipalKey, ReportOutcome};
 use tonic::{Request, Response};
 
 use super::{GrpcResult, admitted_for};

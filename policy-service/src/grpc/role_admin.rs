@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use picket_audit::{Act, ActOutcome};
 use picket_model::access::principal_name;
 use picket_proto::v1;
 use picket_proto::v1::role_admin_server::RoleAdmin;
@@ -12,7 +13,6 @@ use crate::administration::{AdminAction, AdminError, Administration, Performed, 
 use crate::configuration::CallerRole;
 use crate::roles::{AssignmentResult, RoleAssignment, RoleFilter, RoleKey, Roles};
 use crate::transport::AdmittedCall;
-use picket_audit::{Act, ActOutcome};
 
 const PAGE_DEFAULT: u32 = 100;
 const PAGE_MAX: u32 = 1_000;

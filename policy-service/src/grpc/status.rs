@@ -1,5 +1,6 @@
 //! The one table from what went wrong to what the caller is told.
 
+use picket_audit::AppendError;
 use picket_proto::WireError;
 use tonic::{Code, Status};
 
@@ -10,7 +11,6 @@ use crate::ext_authz::CheckError;
 use crate::revisions::RevisionError;
 use crate::sessions::RevokeError;
 use crate::transport::AdmissionError;
-use picket_audit::AppendError;
 
 /// Why a call ends without a decision.
 #[derive(Debug, thiserror::Error)]

@@ -1,11 +1,11 @@
 //! Operators' access to revisions. An activation that was acknowledged is durable, and decides here from then on.
 
+use picket_policy::PolicyFiles;
+
 use super::check::{self, Checked, RevisionProblem, RevisionProblems};
 use super::{ALTERED, Revisions, in_revision, lock};
 use super::{Activation, ActivationRequest, ActivationResult, ActivationSource, Revision, RevisionFile};
 use crate::state::{CachedView, StorageError};
-use picket_policy::PolicyFiles;
-use picket_policy::PolicyFiles;
 
 /// An attempt to activate a revision, and its result.
 #[derive(Debug)]

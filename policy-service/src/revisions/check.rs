@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use picket_model::problems::shortened;
-
-use super::EvaluationSettings;
 use picket_policy::testing::{self, DocumentErrors, TestReport};
 use picket_policy::{PolicyEngine, PolicyErrors, PolicyFiles};
+
+use super::EvaluationSettings;
 
 /// How many cases the tests of a revision may have: they are run while an operator waits.
 const CASES_MAX: usize = 10_000;

@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use picket_audit::{AuditLog, AuditWriter, KeyEncryptionKey};
+use picket_policy::PolicyEngine;
 use tokio::sync::watch;
 
 use super::ServiceError;
@@ -15,8 +17,6 @@ use crate::logging::Logging;
 use crate::metrics::Metrics;
 use crate::revisions::{NO_REVISION, PolicyState};
 use crate::state::{StorageState, StorageSync};
-use picket_audit::{AuditLog, AuditWriter, KeyEncryptionKey};
-use picket_policy::PolicyEngine;
 
 /// The parts, with what the service needs to observe and stop them.
 pub(super) struct Parts {

@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use picket_policy::PolicyEngine;
+use picket_risk::Levels;
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio::sync::watch;
 
@@ -15,10 +17,6 @@ use crate::roles::Roles;
 use crate::sessions::{SessionSettings, Sessions};
 use crate::state::{CachedView, Freshness, StorageError, StorageState, StorageSync, Store, Subscribers};
 use crate::storage::{self, Location};
-use picket_policy::PolicyEngine;
-use picket_policy::PolicyEngine;
-use picket_risk::Levels;
-use picket_risk::Levels;
 
 /// The parts, and the task that keeps their caches in step with the storage.
 pub(super) struct StoredState {

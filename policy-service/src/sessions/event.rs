@@ -1,8 +1,9 @@
 //! What a check has done to a session, to be recorded.
 
-use crate::state::SessionId;
 use picket_model::access::Principal;
 use picket_model::session::EndReason;
+
+use crate::state::SessionId;
 
 /// A session was created or ended.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use picket_core::cache::Cache;
 use picket_model::access::Principal;
 use picket_model::time::Timestamp;
+use picket_policy::{ROLES_MAX, SCOPES_MAX};
 
 use crate::state::PrincipalId;
-use picket_policy::{ROLES_MAX, SCOPES_MAX};
 
 /// Principals whose claims are cached. A principal with more roles or scopes than are evaluated
 /// is none of them: nothing else limits what callers other than the filter send.

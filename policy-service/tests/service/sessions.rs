@@ -1,7 +1,6 @@
 //! Sessions through the real program.
 
 use picket_audit::{Event, KeyEncryptionKey, SessionChange};
-use picket_audit::{Event, KeyEncryptionKey, SessionChange};
 use picket_model::session::EndReason;
 use picket_policy_service::sessions::SessionEnd;
 use picket_policy_service::state::{NamedBy, SessionId};

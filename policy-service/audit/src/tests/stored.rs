@@ -5,9 +5,9 @@ use picket_model::decision::{Decision, StepUp, Vary};
 use picket_model::device::{DeviceFacts, DeviceState};
 use picket_model::risk::{Risk, RiskLevel};
 use picket_model::session::EndReason;
+use picket_risk::{Assessment, Country, DetectedSignal, Factor, RiskMode, Signal};
 
 use super::*;
-use picket_risk::{Assessment, Country, DetectedSignal, Factor, RiskMode, Signal};
 
 /// Checks that an event is stored as these bytes, and that they are read as the event.
 #[track_caller]

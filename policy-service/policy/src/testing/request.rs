@@ -11,9 +11,9 @@ use picket_model::device::{DeviceFacts, DeviceState, TRUST_SCORE_MAX};
 use picket_model::problems::{Problems, parsed_text, problem_at, shortened};
 use picket_model::spiffe::SpiffeId;
 use picket_model::time::Timestamp;
+use picket_risk::{Assessment, Country, HypotheticalRisk, HypotheticalRiskError, Signal};
 
 use crate::{Evaluation, EvaluationContext, PolicyEngine};
-use picket_risk::{Assessment, Country, HypotheticalRisk, HypotheticalRiskError, Signal};
 
 /// The values of fields that are left out.
 const ISSUER: &str = "https://issuer.example";

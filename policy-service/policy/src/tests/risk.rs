@@ -3,9 +3,9 @@
 use picket_model::decision::{Attribute as Varying, Vary};
 use picket_model::device::DeviceFacts;
 use picket_model::risk::{Risk, RiskLevel};
+use picket_risk::{Assessment, Country, DetectedSignal, HypotheticalRisk, Levels, RiskMode, Signal};
 
 use super::*;
-use picket_risk::{Assessment, Country, DetectedSignal, HypotheticalRisk, Levels, RiskMode, Signal};
 
 fn risk(score: u8, level: RiskLevel, signals: &[Signal], mode: RiskMode) -> Assessment {
     let fired = |signal: &Signal| DetectedSignal {

@@ -2,13 +2,13 @@
 
 use deserr::Deserr;
 use picket_model::problems::Problems;
-
-use super::{DAY_S, WEIGHT_MAX, YEAR_S};
-use crate::configuration::fields::Ranged;
 use picket_risk::{
     AuthenticationSettings, BehaviourSettings, Compliance, DENIALS_MAX, DeviceSettings, DynamicsSettings, FAILURES_MAX,
     LocationSettings, TOKEN_SOURCES_MAX, ThreatListSettings, TimeSettings, TokenSettings,
 };
+
+use super::{DAY_S, WEIGHT_MAX, YEAR_S};
+use crate::configuration::fields::Ranged;
 
 /// As many denials as are remembered.
 const DENIALS_BURST_MAX: u32 = 32;

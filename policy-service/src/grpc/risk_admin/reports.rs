@@ -6,10 +6,10 @@ use std::net::IpAddr;
 use picket_model::access::principal_name;
 use picket_proto::v1;
 use picket_proto::v1::dynamics_report::Session;
+use picket_risk::{AuthenticationOutcome, Measure, Measurements, PrincipalKey, ReportOutcome, SessionKey, SessionName};
 
 use crate::administration::AdminError;
 use crate::assessor::Assessor;
-use picket_risk::{AuthenticationOutcome, Measure, Measurements, PrincipalKey, ReportOutcome, SessionKey, SessionName};
 
 /// Names are no longer than a token.
 const NAME_BYTES_MAX: usize = 8 * 1024;
