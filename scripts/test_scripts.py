@@ -23,7 +23,9 @@ def load(name: str):
 class CheckDocuments(unittest.TestCase):
     """scripts/check-documents"""
 
-    def check(self, text: str, expected: list[str], name: str = "README.md") -> None:
+    def check(
+        self, text: str, expected: list[str], name: str = "README.md", allowed_count: int = 0
+    ) -> None:
         script = load("check-documents")
         with tempfile.TemporaryDirectory() as folder:
             repository = pathlib.Path(folder).resolve()
@@ -33,10 +35,12 @@ class CheckDocuments(unittest.TestCase):
             document = repository / name
             document.write_text(text)
             self.assertIn(document, script.documents(repository))
-            self.assertEqual(script.mistakes_in(document, repository), expected)
+            mistakes, allowed = script.mistakes_in(document, repository)
+            self.assertEqual(mistakes, expected)
+            self.assertEqual(len(allowed), allowed_count)
 
     def test_what_exists_is_accepted(self):
-        self.check("[a](core/src/lib.rs), [b](docs/guide.md#part), `core/src/lib.rs`, `docs/`, `docs/*.md`, `./core`", [])
+        self.check("[a](core/src/lib.rs), [b](docs/guide.md), `core/src/lib.rs`, `docs/`, `docs/*.md`, `./core`", [])
         self.check("[a](decisions/001-one.md), [b](../README.md), `core/src/lib.rs`", [], "docs/guide.md")
 
     def test_what_does_not_exist_is_named_with_its_line(self):
@@ -53,13 +57,70 @@ class CheckDocuments(unittest.TestCase):
         self.check("[a](core/src/lib.rs)", ["docs/guide.md:1: the link `core/src/lib.rs` leads nowhere"], "docs/guide.md")
 
     def test_what_is_no_path_of_the_repository_is_left_alone(self):
-        self.check("[a](https://example.org/x.md) [b](#part) [c](mailto:a@b.c)", [])
+        self.check("[a](https://example.org/x.md#part) [c](mailto:a@b.c)", [])
         self.check("`/orders/{id}` `application/json` `target/x.rs` `.run/stack.json` `<name>.md` `GET /x.md`", [])
         self.check("`docs/decisions/NNN-title.md` `$HOME/a.md` `~/a.md` `picket.v1` `a.b.Service/Check` `https://x/y.md`", [])
         self.check("```\n`core/gone.rs` [a](gone.md)\n```\n", [])
 
     def test_code_after_a_fence_is_read_again(self):
         self.check("```\n```\n`core/gone.rs`", ["README.md:3: `core/gone.rs` does not exist"])
+
+    def test_a_line_of_more_than_100_columns_is_named(self):
+        told = "README.md:1: 101 columns, at most 100 are allowed"
+        self.check("a " * 50, [])
+        self.check("a " * 50 + "a", [told])
+        self.check("| " + "a " * 49 + "|", [told])
+        self.check("é " * 50 + "é", [told])
+
+    def test_code_that_is_no_output_must_fit(self):
+        told = "README.md:2: 101 columns, at most 100 are allowed"
+        for language in ("", "sh", "yaml", "json"):
+            self.check(f"```{language}\n" + "a " * 50 + "a\n```\n", [told])
+        self.check("```console\n$ " + "a" * 99 + "\n```\n", [told])
+
+    def test_a_line_that_cannot_be_broken_is_allowed_and_named(self):
+        url = "https://example.org/" + "a" * 100
+        for mark in ("", "- ", "  ", "1. ", "> "):
+            self.check(f"{mark}{url}", [], allowed_count=1)
+        self.check(f"see {url}", ["README.md:1: 124 columns, at most 100 are allowed"])
+        self.check(f"```yaml\n  key: {url}\n```\n", [], allowed_count=1)
+        told = "README.md:2: 127 columns, at most 100 are allowed"
+        self.check(f"```yaml\n  a b: {url}\n```\n", [told])
+        for language in ("text", "console"):
+            self.check(f"```{language}\n" + "a " * 60 + "\n```\n", [], allowed_count=1)
+
+    def test_an_item_of_the_code_that_is_not_defined_is_named(self):
+        with tempfile.TemporaryDirectory() as folder:
+            repository = pathlib.Path(folder).resolve()
+            (repository / "core/src").mkdir(parents=True)
+            (repository / "core/src/ledger.rs").write_text("pub struct Ledger;\nfn add() {}\n")
+            document = repository / "a.md"
+            document.write_text("`Ledger::add` `core::ledger` `serde::gone` `Ledger::gone` `Gone::add`")
+            mistakes, _ = load("check-documents").mistakes_in(document, repository)
+        told = [f"a.md:1: `{item}` is not defined" for item in ("Ledger::gone", "Gone::add")]
+        self.assertEqual(mistakes, told)
+
+    def test_an_anchor_that_no_heading_has_is_named(self):
+        self.check("# A `b` c-d, e\n## Two\n## Two\n[x](#a-b-c-d-e) [y](#two-1)", [])
+        self.check("# One\n[x](#two)", ["README.md:2: the link `#two` leads nowhere"])
+        self.check("```\n# One\n```\n[x](#one)", ["README.md:4: the link `#one` leads nowhere"])
+        self.check("[x](docs/guide.md#a)", ["README.md:1: the link `docs/guide.md#a` leads nowhere"])
+        self.check("[x](core/src/lib.rs#L7)", [])
+
+    def test_a_module_of_a_code_map_that_does_not_exist_is_named(self):
+        gone = "README.md:3: the module `gone` is not in core"
+        self.check("### `core/`\n\n- `lib` and `gone`: x\n", [gone])
+        self.check("### `core/`\n\n- `lib`: the `gone`\n- a `gone`: x\n", [])
+        self.check("### `core/`\n## Next\n- `gone`: x\n", [])
+
+    def test_markdown_of_every_folder_is_read_but_not_that_of_a_build(self):
+        script = load("check-documents")
+        with tempfile.TemporaryDirectory() as folder:
+            repository = pathlib.Path(folder).resolve()
+            for path in ("a/b/c.md", "fuzz/target/x.md", "target/x.md", ".tools/x.md"):
+                (repository / path).parent.mkdir(parents=True, exist_ok=True)
+                (repository / path).write_text("")
+            self.assertEqual(script.documents(repository), [repository / "a/b/c.md"])
 
 
 class RunTutorial(unittest.TestCase):
