@@ -100,6 +100,25 @@ class CheckDocuments(unittest.TestCase):
         told = [f"a.md:1: `{item}` is not defined" for item in ("Ledger::gone", "Gone::add")]
         self.assertEqual(mistakes, told)
 
+    def test_a_decision_with_another_head_or_outside_the_index_is_named(self):
+        script = load("check-documents")
+        with tempfile.TemporaryDirectory() as folder:
+            repository = pathlib.Path(folder).resolve()
+            decisions = repository / "docs/decisions"
+            decisions.mkdir(parents=True)
+            good = "# 1. A\n\n- Status: accepted\n  for now\n- Date: 2026-12-01\n\nText\n"
+            (decisions / "001-a.md").write_text(good)
+            (decisions / "README.md").write_text("[1](001-a.md), [2](002-b.md)\n")
+            self.assertEqual(script.mistakes_in_decisions(repository), [])
+            for text in (good, good.replace("# 1", "# 2").replace("Date", "On"), "# 2. B\n\nAccepted.\n"):
+                (decisions / "002-b.md").write_text(text)
+                (told,) = script.mistakes_in_decisions(repository)
+                self.assertTrue(told.startswith("docs/decisions/002-b.md:1: expected"), told)
+            (decisions / "002-b.md").write_text(good.replace("# 1", "# 2"))
+            (decisions / "README.md").write_text("[1](001-a.md)\n")
+            told = ["docs/decisions/002-b.md:1: is not in the index of decisions"]
+            self.assertEqual(script.mistakes_in_decisions(repository), told)
+
     def test_an_anchor_that_no_heading_has_is_named(self):
         self.check("# A `b` c-d, e\n## Two\n## Two\n[x](#a-b-c-d-e) [y](#two-1)", [])
         self.check("# One\n[x](#two)", ["README.md:2: the link `#two` leads nowhere"])
