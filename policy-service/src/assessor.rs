@@ -12,12 +12,13 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use picket_model::access::{AccessRequest, Principal};
+use picket_model::device::DeviceFacts;
 use picket_model::risk::RiskLevel;
 use picket_model::time::Timestamp;
 use picket_risk::{
     Assessment, AuthenticationOutcome, AuthenticationReport, Baseline, Measurements, MissingFactors, Place,
-    PrincipalKey, ProvenDevice, ReportOutcome, RequestFacts, RequestOutcome, RiskEngine, RiskSettings, SessionKey,
-    StateError, ThreatLists,
+    PrincipalKey, ReportOutcome, RequestFacts, RequestOutcome, RiskEngine, RiskSettings, SessionKey, StateError,
+    ThreatLists,
 };
 
 use crate::configuration::AssessorSettings;
@@ -105,7 +106,7 @@ impl Assessor {
     }
 
     /// Assesses a request that comes from this device, where one is known.
-    pub(crate) fn assess(&self, request: &AccessRequest, device: Option<ProvenDevice<'_>>, now: Timestamp) -> Assessed {
+    pub(crate) fn assess(&self, request: &AccessRequest, device: Option<&DeviceFacts>, now: Timestamp) -> Assessed {
         let address = request.context.source_address;
         let facts = RequestFacts::new(request, self.geoip.look_up(address), now).from_device(device);
         let threats = self.threats();
@@ -165,13 +166,13 @@ impl Assessor {
         &self,
         principal: PrincipalKey,
         outcome: AuthenticationOutcome,
-        at_s: u32,
+        at: Timestamp,
         source: Option<IpAddr>,
     ) -> ReportOutcome {
         let source = source.map(|source| source.to_canonical());
         let report = AuthenticationReport {
             outcome,
-            at_s,
+            at,
             place: Place::of(source, self.geoip.look_up(source)),
         };
         lock(self.shards.of(Some(principal))).report_authentication(principal, &report)
@@ -183,10 +184,10 @@ impl Assessor {
         &self,
         principal: PrincipalKey,
         session: SessionKey,
-        at_s: u32,
+        at: Timestamp,
         measured: Measurements,
     ) -> Option<u32> {
-        lock(self.shards.of(Some(principal))).report_dynamics(principal, session, at_s, measured)
+        lock(self.shards.of(Some(principal))).report_dynamics(principal, session, at, measured)
     }
 
     /// The baseline of a principal.

@@ -2,10 +2,12 @@
 
 use std::collections::HashSet;
 
+use picket_model::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::assessment::{DetectedSignal, Signal};
 use super::facts::RequestFacts;
+use super::numbers::seconds;
 use super::places::Place;
 use super::recent::Recent;
 use super::settings::AuthenticationSettings;
@@ -28,8 +30,8 @@ pub enum AuthenticationOutcome {
 pub struct AuthenticationReport {
     /// How it ended.
     pub outcome: AuthenticationOutcome,
-    /// When, in seconds since the epoch.
-    pub at_s: u32,
+    /// When it was.
+    pub at: Timestamp,
     /// Where it came from, where that is known.
     pub place: Option<Place>,
 }
@@ -57,9 +59,9 @@ impl Failures {
     /// failure: somebody who has guessed a password at last has guessed wrong before.
     pub(super) fn report(&mut self, report: &AuthenticationReport) {
         match report.outcome {
-            AuthenticationOutcome::Succeeded => self.challenged.retain(|at_s| *at_s > report.at_s),
+            AuthenticationOutcome::Succeeded => self.challenged.retain(|at_s| *at_s > seconds(report.at)),
             AuthenticationOutcome::Failed => self.failed.push(Failure {
-                at_s: report.at_s,
+                at_s: seconds(report.at),
                 place: report.place,
             }),
         }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use lru::LruCache;
 use picket_model::risk::{Risk, SCORE_MAX};
+use picket_model::time::Timestamp;
 
 use super::assessment::{Assessment, DetectedSignal, Signal, SignalKind};
 use super::authentication::{AuthenticationOutcome, AuthenticationReport, Failures};
@@ -14,6 +15,7 @@ use super::dynamics::Measurements;
 use super::factors::Factor;
 use super::facts::RequestFacts;
 use super::keys::{PrincipalKey, SessionKey};
+use super::numbers::seconds;
 use super::places::Country;
 use super::settings::RiskSettings;
 use super::threats::ThreatListMatch;
@@ -166,12 +168,12 @@ impl RiskEngine {
         &mut self,
         principal: PrincipalKey,
         session: SessionKey,
-        at_s: u32,
+        at: Timestamp,
         measured: Measurements,
     ) -> Option<u32> {
         let settings = self.settings.dynamics.as_ref()?;
         let baseline = self.baselines.peek_mut(&principal)?;
-        Some(baseline.dynamics.report(settings, session.0, at_s, measured))
+        Some(baseline.dynamics.report(settings, session.0, seconds(at), measured))
     }
 
     fn failures(&self, principal: Option<PrincipalKey>) -> Option<&Failures> {

@@ -3,32 +3,23 @@
 use std::net::IpAddr;
 
 use picket_model::access::{AccessRequest, Principal};
+use picket_model::device::DeviceFacts;
 use picket_model::problems::shortened;
 use picket_model::spiffe::SpiffeId;
 use picket_model::time::Timestamp;
 
 use super::keys::{Fingerprint, PrincipalKey, SessionKey, SessionName};
+use super::numbers::seconds;
 use super::places::{AddressInfo, Coordinates, Place};
 
 /// The methods that are told apart; all others are one. Clients make up as many as they like.
 const METHODS: [&str; 7] = ["GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"];
 
-/// A registered device whose key or certificate the sender has proved to hold.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ProvenDevice<'a> {
-    /// Its name.
-    pub id: &'a str,
-    /// Its trust.
-    pub trust: DeviceTrust,
-}
-
-/// The trust in a device, from the rules of devices.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DeviceTrust {
-    /// 0 to 100; falls with the age of what was reported of it.
-    pub trust_score: u8,
-    /// Whether it meets every requirement.
-    pub is_compliant: bool,
+/// The trust in the device of a request, from the rules of devices.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct DeviceTrust {
+    pub(super) trust_score: u8,
+    pub(super) is_compliant: bool,
 }
 
 /// The facts of one request that an assessment reads, besides the baseline.
@@ -73,7 +64,7 @@ impl RequestFacts {
         let source = request.context.source_address.map(|address| address.to_canonical());
         let method = METHODS.iter().position(|method| *method == request.action.method);
         Self {
-            now_s: u32::try_from(now.as_ms() / 1000).unwrap_or(u32::MAX),
+            now_s: seconds(now),
             principal: PrincipalKey::of(request),
             address: source,
             place: Place::of(source, address),
@@ -95,13 +86,16 @@ impl RequestFacts {
 
     /// The same with the device of the request.
     #[must_use]
-    pub fn from_device(self, device: Option<ProvenDevice<'_>>) -> Self {
-        let Some(known) = device else {
+    pub fn from_device(self, device: Option<&DeviceFacts>) -> Self {
+        let Some(device) = device else {
             return self;
         };
         Self {
-            device: Fingerprint::of("known device", &[Some(known.id)]),
-            trust: Some(known.trust),
+            device: Fingerprint::of("known device", &[Some(&device.id)]),
+            trust: Some(DeviceTrust {
+                trust_score: device.trust_score,
+                is_compliant: device.is_compliant,
+            }),
             ..self
         }
     }

@@ -46,7 +46,7 @@ pub use baseline::{
 pub use dynamics::{MEASURE_MAX, Measure, Measurements, REPORTS_MAX};
 pub use engine::{ReportOutcome, RequestOutcome, RiskEngine};
 pub use factors::{Factor, FactorSettings, MissingFactors};
-pub use facts::{DeviceTrust, ProvenDevice, RequestFacts};
+pub use facts::RequestFacts;
 pub use hypothetical::{HypotheticalRisk, HypotheticalRiskError};
 pub use keys::{PrincipalKey, SessionKey, SessionName};
 pub use places::{AddressInfo, Coordinates, Country, Place};

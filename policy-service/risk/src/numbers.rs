@@ -1,6 +1,12 @@
 //! Numbers that are saved: a fraction keeps all its bits, which its decimal form might not.
 
+use picket_model::time::Timestamp;
 use serde::{Deserialize, Serialize};
+
+/// Seconds since the epoch, as baselines keep them: 32 bits are enough until 2106.
+pub(super) fn seconds(time: Timestamp) -> u32 {
+    u32::try_from(time.as_s()).unwrap_or(u32::MAX)
+}
 
 /// A number that is neither infinite nor none. It is written as its bits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, PartialOrd, Serialize, Deserialize)]

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use picket_model::access::{AccessRequest, Action, Context, Principal, Resource, Sidecar};
 use picket_model::decision::{Attribute, Vary};
+use picket_model::device::DeviceFacts;
 use picket_model::risk::RiskLevel;
 use picket_model::time::Timestamp;
 

@@ -6,7 +6,7 @@ use picket_model::access::AccessRequest;
 use picket_model::decision::Attribute;
 use picket_model::time::Timestamp;
 use picket_policy::{Evaluation, EvaluationContext, PolicyEngine};
-use picket_risk::{Assessment, DeviceTrust, ProvenDevice};
+use picket_risk::Assessment;
 
 use super::evaluation::deny;
 use super::{Decider, DecisionError};
@@ -132,16 +132,8 @@ impl Decider {
 
     /// `None`: risk is not assessed.
     pub(super) fn assess(&self, request: &AccessRequest, device: &DeviceCheck, time_us: u64) -> Option<Assessed> {
-        let device = device.device.as_ref().map(|device| ProvenDevice {
-            id: &device.id,
-            trust: DeviceTrust {
-                trust_score: device.trust_score,
-                is_compliant: device.is_compliant,
-            },
-        });
-        let now = Timestamp::from_ms(time_us / 1000);
         let assessor = self.risk.as_ref()?;
-        Some(assessor.assess(request, device, now))
+        Some(assessor.assess(request, device.device.as_ref(), Timestamp::from_us(time_us)))
     }
 }
 

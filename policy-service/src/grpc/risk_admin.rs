@@ -98,8 +98,8 @@ impl RiskAdmin for RiskAdminService {
         self.count_reports(&call, messages.len())?;
         let reports = reports::read_all(messages, DynamicsReport::read)?;
         // What the record says depends on what they come to, which takes no time to find out.
-        let now_s = reports::seconds(clock::now_unix_us());
-        let scores: Vec<Option<u32>> = reports.iter().map(|report| report.report_to(&risk, now_s)).collect();
+        let now = clock::now();
+        let scores: Vec<Option<u32>> = reports.iter().map(|report| report.report_to(&risk, now)).collect();
         let action = AdminAction {
             call,
             act: Act::ReportDynamics,

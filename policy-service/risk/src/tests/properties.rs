@@ -129,14 +129,13 @@ fn take(world: &mut World, step: &Step) -> Assessment {
         known(country, u32::from(n), Some((north, east)))
     });
     let lists = threat_lists::lists("192.0.1.0/24");
-    let known = step.device.map(|(trust_score, is_compliant)| ProvenDevice {
-        id: "laptop",
-        trust: DeviceTrust {
-            trust_score,
-            is_compliant,
-        },
+    let known = step.device.map(|(trust_score, is_compliant)| DeviceFacts {
+        id: "laptop".to_owned(),
+        trust_score,
+        is_compliant,
+        ..DeviceFacts::trusted(None)
     });
-    let facts = RequestFacts::new(&asked, address, Timestamp::from_ms(world.at_s * 1000)).from_device(known);
+    let facts = RequestFacts::new(&asked, address, Timestamp::from_ms(world.at_s * 1000)).from_device(known.as_ref());
     let listing = facts
         .address()
         .filter(|_| step.is_listed)
@@ -149,10 +148,10 @@ fn take(world: &mut World, step: &Step) -> Assessment {
 fn report(world: &mut World, step: &Step) {
     let issuer = "https://issuer.example";
     let principal = PrincipalKey::of_user(issuer, &step.subject.to_string());
-    let at_s = u32::try_from(world.at_s).unwrap();
+    let at = Timestamp::from_ms(world.at_s * 1000);
     let mut authenticated = |outcome| {
         let place = None;
-        let report = AuthenticationReport { outcome, at_s, place };
+        let report = AuthenticationReport { outcome, at, place };
         world.engine.report_authentication(principal, &report);
     };
     match step.report {
@@ -162,9 +161,7 @@ fn report(world: &mut World, step: &Step) {
         Reported::Keystrokes(tenths) => {
             let session = SessionKey::of(issuer, SessionName::SessionId(&step.session.to_string()));
             let measured = Measurements::default().with(Measure::KeystrokeVariance, f64::from(tenths) / 10.0);
-            world
-                .engine
-                .report_dynamics(principal, session, at_s, measured.unwrap());
+            world.engine.report_dynamics(principal, session, at, measured.unwrap());
         }
     }
 }

@@ -8,7 +8,7 @@ impl World {
     fn authenticated(&mut self, outcome: AuthenticationOutcome, address: &str) -> ReportOutcome {
         let report = AuthenticationReport {
             outcome,
-            at_s: u32::try_from(self.at_s).unwrap(),
+            at: Timestamp::from_ms(self.at_s * 1000),
             place: Place::of(address.parse().ok(), AddressInfo::default()),
         };
         let alice = PrincipalKey::of_user(ISSUER, "alice");
@@ -24,8 +24,8 @@ impl World {
     fn handled(&mut self, session: &str, measured: &[(Measure, f64)]) -> Option<u32> {
         let alice = PrincipalKey::of_user(ISSUER, "alice");
         let session = SessionKey::of(ISSUER, SessionName::SessionId(session));
-        let at_s = u32::try_from(self.at_s).unwrap();
-        self.engine.report_dynamics(alice, session, at_s, of(measured))
+        let at = Timestamp::from_ms(self.at_s * 1000);
+        self.engine.report_dynamics(alice, session, at, of(measured))
     }
 }
 
@@ -150,7 +150,7 @@ fn names_that_are_made_up_push_no_baseline_out() {
     let mut world = settled();
     let report = AuthenticationReport {
         outcome: AuthenticationOutcome::Failed,
-        at_s: 1,
+        at: Timestamp::from_s(1),
         place: None,
     };
     for n in 0..10_000 {
@@ -158,7 +158,12 @@ fn names_that_are_made_up_push_no_baseline_out() {
         world.engine.report_authentication(nobody, &report);
         let session = SessionKey::of(ISSUER, SessionName::TokenId("t"));
         let measured = of(&[(Measure::TouchArea, 1.0)]);
-        assert_eq!(world.engine.report_dynamics(nobody, session, 1, measured), None);
+        assert_eq!(
+            world
+                .engine
+                .report_dynamics(nobody, session, Timestamp::from_s(1), measured),
+            None
+        );
     }
     assert_eq!(world.engine.principals(), 1);
     // A sixteenth of 100 are kept aside, and alice is known as before.
@@ -445,27 +450,27 @@ fn a_class_of_the_level_or_a_higher_one_shows_its_factors() {
     assert!(!FactorSettings::default().are_enforced());
 }
 
-fn laptop(trust_score: u8, is_compliant: bool) -> ProvenDevice<'static> {
-    ProvenDevice {
-        id: "laptop",
-        trust: DeviceTrust {
-            trust_score,
-            is_compliant,
-        },
+fn laptop(trust_score: u8, is_compliant: bool) -> DeviceFacts {
+    DeviceFacts {
+        id: "laptop".to_owned(),
+        trust_score,
+        is_compliant,
+        ..DeviceFacts::trusted(None)
     }
 }
 
 #[test]
 fn a_known_device_is_looked_at_whoever_uses_it() {
-    let found = |settings: RiskSettings, device| {
+    let found = |settings: RiskSettings, device: DeviceFacts| {
         let world = World::new(settings);
-        let facts = world.facts(&request()).from_device(Some(device));
+        let facts = world.facts(&request()).from_device(Some(&device));
         let found = world.engine.assess(&facts, None);
         let signals: Vec<&str> = found.effective_signals().collect();
         (found.risk.score, signals.join(","))
     };
-    let check = |device, score, signals: &str| {
-        assert_eq!(found(settings(), device), (score, signals.to_owned()), "{device:?}");
+    let check = |device: DeviceFacts, score, signals: &str| {
+        let shown = format!("{device:?}");
+        assert_eq!(found(settings(), device), (score, signals.to_owned()), "{shown}");
     };
     check(laptop(40, true), 0, "");
     check(laptop(39, true), 25, "low_device_trust");
@@ -481,10 +486,10 @@ fn a_known_device_is_looked_at_whoever_uses_it() {
 #[test]
 fn a_device_that_is_known_is_told_by_its_name_and_not_by_what_its_client_says() {
     let mut world = World::new(settings());
-    let with = |world: &World, agent: &str, device| {
+    let with = |world: &World, agent: &str, device: Option<DeviceFacts>| {
         let mut asked = request();
         asked.context.user_agent = Some(agent.to_owned());
-        world.facts(&asked).from_device(device)
+        world.facts(&asked).from_device(device.as_ref())
     };
     let known = with(&world, "curl", Some(laptop(100, true)));
     let assessment = world.engine.assess(&known, None);
@@ -492,8 +497,8 @@ fn a_device_that_is_known_is_told_by_its_name_and_not_by_what_its_client_says() 
     let score = |facts: &RequestFacts| world.engine.assess(facts, None).risk.score;
     assert_eq!(score(&with(&world, "curl 2", Some(laptop(100, true)))), 0);
     assert_eq!(score(&with(&world, "curl", None)), 25);
-    let other = ProvenDevice {
-        id: "phone",
+    let other = DeviceFacts {
+        id: "phone".to_owned(),
         ..laptop(100, true)
     };
     let other = world.engine.assess(&with(&world, "curl", Some(other)), None);

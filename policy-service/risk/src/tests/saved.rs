@@ -59,10 +59,10 @@ fn full() -> RiskEngine {
 /// Each kind of report about alice, with all that it can hold.
 fn report(world: &mut World, session: &str) {
     let alice = PrincipalKey::of(&request()).unwrap();
-    let at_s = u32::try_from(world.at_s).unwrap();
+    let at = Timestamp::from_ms(world.at_s * 1000);
     let failed = AuthenticationReport {
         outcome: AuthenticationOutcome::Failed,
-        at_s,
+        at,
         place: Place::of("2001:db8::7".parse().ok(), AddressInfo::default()),
     };
     world.engine.report_authentication(alice, &failed);
@@ -72,7 +72,7 @@ fn report(world: &mut World, session: &str) {
         Measure::ALL.into_iter().fold(Measurements::default(), with)
     };
     for value in [0.2, 99_999.9] {
-        world.engine.report_dynamics(alice, session, at_s, all(value));
+        world.engine.report_dynamics(alice, session, at, all(value));
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use picket_model::access::principal_name;
+use picket_model::time::Timestamp;
 use picket_proto::v1;
 use picket_proto::v1::dynamics_report::Session;
 use picket_risk::{AuthenticationOutcome, Measure, Measurements, PrincipalKey, ReportOutcome, SessionKey, SessionName};
@@ -25,7 +26,7 @@ const AHEAD_US_MAX: u64 = 60 * US_PER_S;
 pub(super) struct AuthenticationReport {
     principal: Principal,
     outcome: AuthenticationOutcome,
-    at_s: u32,
+    at: Timestamp,
     source: Option<IpAddr>,
 }
 
@@ -52,11 +53,6 @@ pub(super) fn read_all<R, T>(
     let read =
         |(index, report)| read(report).map_err(|(field, expected)| AdminError::Report { index, field, expected });
     reports.into_iter().enumerate().map(read).collect()
-}
-
-/// Seconds since the epoch, until 2106.
-pub(super) fn seconds(time_us: u64) -> u32 {
-    u32::try_from(time_us / US_PER_S).unwrap_or(u32::MAX)
 }
 
 impl AuthenticationReport {
@@ -89,7 +85,7 @@ impl AuthenticationReport {
         Ok(Self {
             principal: Principal::read(report.issuer, report.subject)?,
             outcome,
-            at_s: seconds(at_us.ok_or((
+            at: Timestamp::from_us(at_us.ok_or((
                 "time_us",
                 "a time in microseconds, at most a day ago and a minute ahead, or 0",
             ))?),
@@ -98,7 +94,7 @@ impl AuthenticationReport {
     }
 
     pub(super) fn report_to(&self, risk: &Assessor) -> ReportOutcome {
-        risk.report_authentication(self.principal.key(), self.outcome, self.at_s, self.source)
+        risk.report_authentication(self.principal.key(), self.outcome, self.at, self.source)
     }
 }
 
@@ -135,8 +131,8 @@ impl DynamicsReport {
         })
     }
 
-    pub(super) fn report_to(&self, risk: &Assessor, now_s: u32) -> Option<u32> {
-        risk.report_dynamics(self.principal.key(), self.session, now_s, self.measured)
+    pub(super) fn report_to(&self, risk: &Assessor, now: Timestamp) -> Option<u32> {
+        risk.report_dynamics(self.principal.key(), self.session, now, self.measured)
     }
 }
 
