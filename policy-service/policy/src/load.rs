@@ -121,7 +121,7 @@ fn placed(files: &PolicyFiles, found: &mut Mistakes) -> Files {
     files
 }
 
-/// Entities that the service is_made_from_requests from each request; a second one of the same name would
+/// Entities that the service makes from each request; a second one of the same name would
 /// contradict it.
 fn load_entities(directory: &Path, files: &Files, schema: &Schema, found: &mut Mistakes) -> Option<Entities> {
     let path = directory.join(ENTITIES_FILE);
@@ -139,7 +139,7 @@ fn load_entities(directory: &Path, files: &Files, schema: &Schema, found: &mut M
             found.add(
                 &path,
                 None,
-                format!("`{uid}`: the policy service is_made_from_requests these entities from each request"),
+                format!("`{uid}`: the policy service makes these entities from each request"),
             );
         }
     }

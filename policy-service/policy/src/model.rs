@@ -34,7 +34,7 @@ pub const PATH_PARAMETERS_MAX: usize = 64;
 /// case-sensitive (RFC 9110 §9.1).
 pub const METHODS: [&str; 7] = ["GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"];
 const OTHER_METHOD: &str = "other";
-/// The entity types that the service is_made_from_requests from each request.
+/// The entity types that the service makes from each request.
 const MADE_TYPES: [&str; 4] = [
     "Picket::User",
     "Picket::Workload",
@@ -98,7 +98,7 @@ impl Model {
         Ok((asked, loaded.with(made, action, needs.reach)?))
     }
 
-    /// What a schema does not take of what the service is_made_from_requests: each principal with each action, with
+    /// What a schema does not take of what the service makes: each principal with each action, with
     /// all optional parts and with none.
     pub(super) fn mistakes_in(&self, schema: &Schema) -> BTreeSet<String> {
         let mut mistakes = BTreeSet::new();

@@ -233,7 +233,7 @@ impl Baseline {
         self.hours.shares()
     }
 
-    /// AssessmentPeriod assessments, the oldest first.
+    /// Past assessments, the oldest first.
     pub fn history(&self) -> impl DoubleEndedIterator<Item = &AssessmentPeriod> {
         self.history.iter()
     }

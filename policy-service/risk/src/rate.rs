@@ -8,7 +8,7 @@ use super::settings::BehaviourSettings;
 /// The weight of the newest window in mean and variance: about the last 40 windows count.
 const NEWEST: f64 = 0.05;
 
-/// Requests in windows of fixed length. NoveltyWindows without a request are not counted: the mean
+/// Requests in windows of fixed length. Windows without a request are not counted: the mean
 /// is that of a principal at work.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Rate {

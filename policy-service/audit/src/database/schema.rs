@@ -141,7 +141,7 @@ pub(crate) fn set_head(
     Ok(one_row(written)?)
 }
 
-/// OpenLog, for verification.
+/// Reading, for verification.
 pub(crate) mod rows {
     use super::*;
 
