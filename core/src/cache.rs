@@ -1,5 +1,5 @@
-//! A bounded map whose entries end. A flood of keys that come once does not push out the ones that come often, and nothing is
-//! served past its end.
+//! A bounded cache whose entries expire. A flood of keys that come once does not evict those that come often, and no
+//! expired entry is returned.
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -13,8 +13,8 @@ use quick_cache::{Lifecycle, UnitWeighter};
 
 /// A bounded cache. Its hashes are seeded by the caller, as clients choose the keys.
 ///
-/// Eviction is that of `quick_cache` (S3-FIFO with CLOCK-PRO's ghosts): with more keys in turn than there is room for, the cache
-/// goes on serving most of what it holds, where a least-recently-used list would serve nothing.
+/// Eviction is that of `quick_cache` (S3-FIFO with CLOCK-PRO's ghosts). With more keys in turn than its capacity, the cache
+/// still serves most of its entries, where a least-recently-used list would serve none.
 pub struct Cache<K: Hash + Eq, V> {
     entries: QuickCache<K, Entry<V>, UnitWeighter, SeedableRandomState, CountEvictions>,
     evictions: u64,
@@ -26,7 +26,7 @@ struct Entry<V> {
     ends_at: Timestamp,
 }
 
-/// Counts the entries that made room for others before they had ended.
+/// Counts the entries that are evicted before they expire.
 #[derive(Clone, Copy, Debug)]
 struct CountEvictions;
 
@@ -67,7 +67,7 @@ impl<K: Hash + Eq, V> Cache<K, V> {
         }
     }
 
-    /// The value, unless it has ended.
+    /// The value, unless it has expired.
     pub fn get<Q>(&self, key: &Q, now: Timestamp) -> Option<&V>
     where
         K: Borrow<Q>,
@@ -79,12 +79,12 @@ impl<K: Hash + Eq, V> Cache<K, V> {
             .map(|entry| &entry.value)
     }
 
-    /// Keeps a value that does not end. Another entry makes room for it where there is none.
-    pub fn keep(&mut self, key: K, value: V) {
+    /// Inserts a value that does not expire. A full cache evicts another entry.
+    pub fn put_without_end(&mut self, key: K, value: V) {
         self.put(key, value, Timestamp::from_ms(u64::MAX), Timestamp::from_ms(0));
     }
 
-    /// Keeps a value until `ends_at`. Another entry makes room for it where there is none.
+    /// Inserts a value until `ends_at`. A full cache evicts another entry.
     pub fn put(&mut self, key: K, value: V, ends_at: Timestamp, now: Timestamp) {
         let mut evictions = Evictions { now, count: 0 };
         self.entries
@@ -92,7 +92,7 @@ impl<K: Hash + Eq, V> Cache<K, V> {
         self.evictions = self.evictions.saturating_add(evictions.count);
     }
 
-    /// Forgets an entry.
+    /// Removes an entry.
     pub fn remove<Q>(&mut self, key: &Q)
     where
         K: Borrow<Q>,
@@ -101,17 +101,17 @@ impl<K: Hash + Eq, V> Cache<K, V> {
         self.entries.remove(key);
     }
 
-    /// Forgets every entry whose value is to end. Reads all of them: for what happens rarely.
-    pub fn end_where(&mut self, is_to_end: impl Fn(&K, &V) -> bool) {
-        self.entries.retain(|key, entry| !is_to_end(key, &entry.value));
+    /// Removes every entry for which `is_removed` is true. Reads all entries, so it is for rare events.
+    pub fn remove_where(&mut self, is_removed: impl Fn(&K, &V) -> bool) {
+        self.entries.retain(|key, entry| !is_removed(key, &entry.value));
     }
 
-    /// How many entries have made room for others before they had ended, since this was asked last.
+    /// How many entries were evicted before they expired, since the last call.
     pub fn take_evictions(&mut self) -> u64 {
         std::mem::take(&mut self.evictions)
     }
 
-    /// How many entries it holds, ended ones among them.
+    /// The number of entries, expired ones among them.
     #[must_use]
     pub fn len(&self) -> usize {
         self.entries.len()
@@ -168,7 +168,7 @@ mod tests {
         for key in [1, 2, 3] {
             cache.put(key, key, END, NOW);
         }
-        cache.end_where(|_, value| value % 2 == 1);
+        cache.remove_where(|_, value| value % 2 == 1);
         assert_eq!(
             [1, 2, 3].map(|key| cache.get(&key, NOW).copied()),
             [None, Some(2), None]

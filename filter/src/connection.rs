@@ -51,7 +51,7 @@ impl Connection for Connections {
             return Rc::clone(known);
         }
         let peer = Rc::new(read_peer());
-        peers.keep(id, Rc::clone(&peer));
+        peers.put_without_end(id, Rc::clone(&peer));
         peer
     }
 

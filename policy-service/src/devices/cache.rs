@@ -44,7 +44,7 @@ impl DeviceCache {
             Change::Anything => {
                 let mut inner = self.inner();
                 inner.generation += 1;
-                inner.lookups.end_where(|_, _| true);
+                inner.lookups.remove_where(|_, _| true);
             }
             Change::Session(_) | Change::Restrictions | Change::Policies | Change::Roles => {}
         }
@@ -68,7 +68,7 @@ impl DeviceCache {
     pub(super) fn insert(&self, thumbprint: Thumbprint, lookup: Lookup, generation: u64) {
         let mut inner = self.inner();
         if inner.generation == generation {
-            inner.lookups.keep(thumbprint, lookup);
+            inner.lookups.put_without_end(thumbprint, lookup);
         }
     }
 
@@ -87,7 +87,7 @@ impl DeviceCache {
         inner.generation += 1;
         inner
             .lookups
-            .end_where(|_, lookup| lookup.as_ref().is_some_and(|device| device.id == id));
+            .remove_where(|_, lookup| lookup.as_ref().is_some_and(|device| device.id == id));
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {

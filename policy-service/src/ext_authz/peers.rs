@@ -63,7 +63,7 @@ impl Peers {
             return Rc::clone(peer);
         }
         let peer = Rc::new(self.read(certificate, now));
-        known.keep(fingerprint, Rc::clone(&peer));
+        known.put_without_end(fingerprint, Rc::clone(&peer));
         peer
     }
 

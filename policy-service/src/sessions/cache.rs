@@ -64,7 +64,7 @@ impl SessionCache {
             Change::Anything => {
                 let mut inner = self.inner();
                 inner.generation += 1;
-                inner.sessions.end_where(|_, _| true);
+                inner.sessions.remove_where(|_, _| true);
                 drop(inner);
                 self.restrictions.forget();
             }
@@ -93,7 +93,7 @@ impl SessionCache {
         }
         if inner.generation == generation {
             let noted_us = state.last_seen_us;
-            inner.sessions.keep(id, CachedSession { state, noted_us });
+            inner.sessions.put_without_end(id, CachedSession { state, noted_us });
         }
         state
     }
@@ -118,7 +118,7 @@ impl SessionCache {
         if let Some(mut cached) = cached {
             cached.noted_us = noted_us;
             cached.state.last_seen_us = cached.state.last_seen_us.max(now_us);
-            inner.sessions.keep(id, cached);
+            inner.sessions.put_without_end(id, cached);
         }
     }
 

@@ -71,7 +71,7 @@ impl ClaimsCache {
             .get(&id, Timestamp::from_ms(0))
             .is_none_or(|claims| !claims.are_of(principal))
         {
-            cache.keep(id, Arc::new(principal.into()));
+            cache.put_without_end(id, Arc::new(principal.into()));
         }
     }
 

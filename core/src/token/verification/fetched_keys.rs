@@ -121,7 +121,7 @@ fn remove_verified_with_removed_keys(
 ) {
     match change {
         KeyChange::NoneRemoved => {}
-        KeyChange::SomeRemoved => verified.end_where(|_, token| {
+        KeyChange::SomeRemoved => verified.remove_where(|_, token| {
             let is_gone = token.fetched_key.as_ref().is_some_and(|key| !keys.contains(key));
             token.provider == provider && is_gone
         }),

@@ -202,7 +202,7 @@ impl TokenVerifier {
             // Other rules may have taken it among other candidates.
             false => self
                 .verified
-                .end_where(|token, verified| *token.bytes == *asked.token && verified.provider == asked.provider),
+                .remove_where(|token, verified| *token.bytes == *asked.token && verified.provider == asked.provider),
         }
         let provider = self.providers.get(asked.provider);
         let settings = provider.and_then(|provider| provider.keys.introspection());
