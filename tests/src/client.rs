@@ -2,7 +2,6 @@
 
 pub mod http1;
 pub mod http2;
-pub mod session;
 pub mod tls;
 
 use std::fmt;

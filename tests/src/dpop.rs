@@ -7,12 +7,19 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::clock;
-use crate::exchange::RequestSpec;
-use crate::keys::{Keys, TokenKey};
+use crate::keys::{CLIENT_KEY, Keys, TokenKey};
 use crate::token::merge;
 
-/// The key that clients of the stack hold: one that signs nothing else here.
-pub const CLIENT_KEY: TokenKey = TokenKey::StrangerEs256;
+/// The request that a proof is for.
+#[derive(Debug, Clone, Copy)]
+pub struct ProofTarget<'r> {
+    /// Its method.
+    pub method: &'r str,
+    /// Its host.
+    pub host: &'r str,
+    /// Its target, with the query.
+    pub path: &'r str,
+}
 
 /// How a proof differs from a good one.
 #[derive(Debug, Clone, Deserialize)]
@@ -54,7 +61,7 @@ impl ProofSpec {
     ///
     /// # Errors
     /// When a key cannot be read.
-    pub fn make(&self, keys: &Keys, request: &RequestSpec, token: &str) -> Result<String> {
+    pub fn make(&self, keys: &Keys, request: &ProofTarget<'_>, token: &str) -> Result<String> {
         let key = keys.token_key(self.key)?;
         let jwk = serde_json::to_value(key.public().jwk())?;
         let mut header = json!({ "typ": "dpop+jwt", "alg": key.algorithm(), "jwk": jwk });

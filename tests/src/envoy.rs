@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
-use crate::client::http1::Connection;
+use crate::client::http1::Http1Connection;
 use crate::client::{Answer, tls};
 use crate::process::{Bond, Process};
 use crate::wait;
@@ -23,7 +23,7 @@ pub struct Envoy {
 
 /// How to start one.
 #[derive(Debug)]
-pub struct Settings<'a> {
+pub struct EnvoySettings<'a> {
     /// The binary.
     pub binary: &'a Path,
     /// What it is called in messages and file names.
@@ -43,7 +43,7 @@ impl Envoy {
     ///
     /// # Errors
     /// When it ends or is not ready in time; the end of its output is shown.
-    pub async fn start(settings: &Settings<'_>) -> Result<Self> {
+    pub async fn start(settings: &EnvoySettings<'_>) -> Result<Self> {
         let bootstrap = write_bootstrap(settings)?;
         let admin_file = settings.folder.join(format!("{}.admin", settings.name));
         // Left from an earlier start in the same folder it would name a port that is gone.
@@ -138,7 +138,7 @@ impl Envoy {
 ///
 /// # Errors
 /// When Envoy refuses it; what it says is shown.
-pub fn validate(settings: &Settings<'_>) -> Result<()> {
+pub fn validate(settings: &EnvoySettings<'_>) -> Result<()> {
     let bootstrap = write_bootstrap(settings)?;
     let output = Command::new(settings.binary)
         .args(["--mode", "validate", "--log-level", "error", "-c"])
@@ -155,7 +155,7 @@ pub fn validate(settings: &Settings<'_>) -> Result<()> {
     Ok(())
 }
 
-fn write_bootstrap(settings: &Settings<'_>) -> Result<PathBuf> {
+fn write_bootstrap(settings: &EnvoySettings<'_>) -> Result<PathBuf> {
     let file = settings.folder.join(format!("{}.yaml", settings.name));
     fs::write(&file, settings.bootstrap).with_context(|| format!("cannot write `{}`", file.display()))?;
     Ok(file)
@@ -187,7 +187,7 @@ async fn listener_address(admin: SocketAddr) -> Result<SocketAddr> {
 /// # Errors
 /// When nothing answers.
 pub async fn get(address: SocketAddr, path: &str) -> Result<Answer> {
-    let mut connection = Connection::new(tls::connect_plain(address).await?);
+    let mut connection = Http1Connection::new(tls::connect_plain(address).await?);
     let request = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
     connection.exchange(request.as_bytes()).await
 }

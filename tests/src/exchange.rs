@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::client::Answer;
 use crate::client::http2::Rest;
-use crate::dpop::ProofSpec;
+use crate::dpop::{ProofSpec, ProofTarget};
 use crate::keys::Keys;
 use crate::token::TokenSpec;
 
@@ -161,12 +161,20 @@ impl RequestSpec {
     pub fn proved(&self, keys: &Keys, token: Option<&str>) -> Result<Self> {
         let mut request = self.clone();
         if let Some(spec) = &self.proof {
-            let proof = spec.make(keys, self, token.unwrap_or_default())?;
+            let proof = spec.make(keys, &self.proof_target(), token.unwrap_or_default())?;
             for _ in 0..spec.fields {
                 request.headers.push(("dpop".to_owned(), proof.clone()));
             }
         }
         Ok(request)
+    }
+
+    fn proof_target(&self) -> ProofTarget<'_> {
+        ProofTarget {
+            method: &self.method,
+            host: &self.host,
+            path: &self.path,
+        }
     }
 
     /// The bytes in HTTP/1.1, with `token` as the token.

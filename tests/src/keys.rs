@@ -13,6 +13,9 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use serde::Deserialize;
 
+/// The key that clients of the stack hold: one that signs nothing else here.
+pub const CLIENT_KEY: TokenKey = TokenKey::StrangerEs256;
+
 /// The trust domain of the stack.
 pub const TRUST_DOMAIN: &str = "example.org";
 /// The workloads that have a certificate: who may call, who is called, who decides, and who may not call.

@@ -27,6 +27,7 @@ pub mod render;
 pub mod report;
 pub mod running;
 pub mod scenario;
+pub mod session;
 pub mod stack;
 pub mod token;
 pub mod upstream;

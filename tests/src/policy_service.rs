@@ -13,7 +13,7 @@ use crate::wait;
 
 /// How to start one.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct ServiceSettings {
     /// The binary.
     pub binary: PathBuf,
     /// The folder of keys and certificates.
@@ -39,7 +39,7 @@ pub struct Settings {
 /// A policy service that can be stopped, and started again on the same ports.
 #[derive(Debug)]
 pub struct PolicyService {
-    settings: Settings,
+    settings: ServiceSettings,
     process: Option<Process>,
     grpc: SocketAddr,
     http: SocketAddr,
@@ -51,7 +51,7 @@ impl PolicyService {
     ///
     /// # Errors
     /// When it ends or is not ready in time; the end of its output is shown.
-    pub async fn start(settings: Settings) -> Result<Self> {
+    pub async fn start(settings: ServiceSettings) -> Result<Self> {
         let unset = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut service = Self {
             settings,

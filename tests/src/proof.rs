@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::client::http1::Connection;
+use crate::client::http1::Http1Connection;
 use crate::client::tls::{Alpn, connect_tls};
 use crate::exchange::RequestSpec;
 use crate::stack::{Stack, WORKERS};
@@ -56,7 +56,7 @@ async fn every_worker_decides(stack: &mut Stack) -> Result<()> {
 async fn decides(stack: &Stack) -> Result<()> {
     let identity = stack.keys().identity("web")?;
     let io = connect_tls(stack.keys(), Some(&identity), Alpn::Http1, stack.inbound_address()).await?;
-    let mut connection = Connection::new(io);
+    let mut connection = Http1Connection::new(io);
     let local = RequestSpec {
         path: "/healthz".to_owned(),
         ..RequestSpec::default()

@@ -10,9 +10,9 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::client::Answer;
-use crate::client::session::Session;
 use crate::clock;
 use crate::exchange::Exchange;
+use crate::session::Session;
 use crate::stack::Stack;
 use crate::wait;
 

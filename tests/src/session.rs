@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use super::tls::{Alpn, connect_plain, connect_tls};
-use super::{Answer, BoxedIo, http1, http2};
+use crate::client::tls::{Alpn, connect_plain, connect_tls};
+use crate::client::{Answer, BoxedIo, http1, http2};
 use crate::clock::Stopwatch;
 use crate::exchange::{Exchange, Protocol, RequestSpec, Via};
 use crate::keys::Keys;
@@ -32,8 +32,8 @@ pub struct Session {
 type Line = (Via, Option<String>, bool);
 
 enum Connection {
-    Http1(http1::Connection),
-    Http2(http2::Connection),
+    Http1(http1::Http1Connection),
+    Http2(http2::Http2Connection),
 }
 
 impl Session {
@@ -116,9 +116,9 @@ impl Session {
             }
         };
         Ok(if is_http1 {
-            Connection::Http1(http1::Connection::new(io))
+            Connection::Http1(http1::Http1Connection::new(io))
         } else {
-            Connection::Http2(http2::Connection::new(io).await?)
+            Connection::Http2(http2::Http2Connection::new(io).await?)
         })
     }
 }

@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use tempfile::TempDir;
 
-use crate::client::session::Entrances;
 use crate::envoy::{self, Envoy};
 use crate::external;
 use crate::fake_policy_service::{FakePolicyService, Mode};
@@ -16,6 +15,7 @@ use crate::places::Places;
 use crate::policy_service::{self, PolicyService};
 use crate::process::Bond;
 use crate::render::replaced;
+use crate::session::Entrances;
 use crate::upstream::Upstream;
 
 /// Both sidecars have two workers: what one VM holds must not be taken for what Envoy holds.
@@ -344,8 +344,8 @@ pub fn sidecar<'a>(
     bootstrap: &'a str,
     folder: &'a Path,
     bond: Bond,
-) -> envoy::Settings<'a> {
-    envoy::Settings {
+) -> envoy::EnvoySettings<'a> {
+    envoy::EnvoySettings {
         binary: &places.envoy,
         name,
         bootstrap,
@@ -362,8 +362,8 @@ pub fn policy_service_settings(
     folder: &Path,
     bond: Bond,
     options: &Options,
-) -> policy_service::Settings {
-    policy_service::Settings {
+) -> policy_service::ServiceSettings {
+    policy_service::ServiceSettings {
         binary: places.policy_service.clone(),
         keys: keys.folder().to_owned(),
         policies: places.policies.clone(),

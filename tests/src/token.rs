@@ -7,8 +7,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::clock;
-use crate::dpop::CLIENT_KEY;
-use crate::keys::{Keys, TokenKey};
+use crate::keys::{CLIENT_KEY, Keys, TokenKey};
 
 /// The issuer that the sidecar's configuration names.
 pub const ISSUER: &str = "https://issuer.example";

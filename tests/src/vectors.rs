@@ -2,8 +2,8 @@
 
 use anyhow::{Result, ensure};
 
-use crate::client::session::Session;
 use crate::exchange::Exchange;
+use crate::session::Session;
 use crate::stack::Stack;
 
 /// Through the sidecars as they are shipped.

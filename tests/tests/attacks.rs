@@ -14,12 +14,12 @@ use picket_core::peer::Peer;
 use picket_core::reason::DenyReason;
 use picket_model::time::Timestamp;
 use picket_tests::attack::{self, Attack};
-use picket_tests::client::session::Session;
 use picket_tests::clock;
 use picket_tests::exchange::{Exchange, Expected, RequestSpec, Via};
 use picket_tests::forge::Forge;
 use picket_tests::keys::Keys;
 use picket_tests::proof::still_serves;
+use picket_tests::session::Session;
 use picket_tests::stack::{Options, Stack};
 use serde_json::json;
 

@@ -3,9 +3,9 @@
 use std::fs;
 
 use picket_core::reason::DenyReason;
-use picket_tests::client::session::Session;
 use picket_tests::exchange::RequestSpec;
 use picket_tests::places::Places;
+use picket_tests::session::Session;
 use picket_tests::stack::{Options, Stack};
 use picket_tests::token::TokenSpec;
 use picket_tests::wait;

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use picket_tests::client::http1::Connection;
+use picket_tests::client::http1::Http1Connection;
 use picket_tests::client::http2::{self, Rest};
 use picket_tests::client::tls::{Alpn, client_config, connect_tls, connect_with};
 use picket_tests::client::{Answer, BoxedIo};
@@ -39,7 +39,7 @@ async fn connect(stack: &Stack, alpn: Alpn) -> BoxedIo {
 
 /// Sends bytes on a connection of their own.
 async fn send(stack: &Stack, bytes: &[u8]) -> Answer {
-    let mut connection = Connection::new(connect(stack, Alpn::Http1).await);
+    let mut connection = Http1Connection::new(connect(stack, Alpn::Http1).await);
     wait::within("an answer", connection.exchange(bytes)).await.unwrap()
 }
 
@@ -107,7 +107,7 @@ async fn bytes_that_are_not_utf_8() {
     )
     .await;
     assert_eq!(answer.status, 400, "{answer:?}");
-    let connection = http2::Connection::new(connect(&stack, Alpn::Http2).await)
+    let connection = http2::Http2Connection::new(connect(&stack, Alpn::Http2).await)
         .await
         .unwrap();
     let (mut request, rest) = RequestSpec::default().http2(Some(&token(&stack))).unwrap();
@@ -176,7 +176,7 @@ async fn a_body_that_is_there_before_the_decision_waits_for_it() {
         let (calls, requests) = (stack.fake().unwrap().calls(), stack.upstream().requests());
         let request = post(&stack, &format!("content-length: {bytes}"), &vec![b'b'; bytes]);
         let io = connect(&stack, Alpn::Http1).await;
-        let exchange = tokio::spawn(async move { Connection::new(io).exchange(&request).await });
+        let exchange = tokio::spawn(async move { Http1Connection::new(io).exchange(&request).await });
         one_more_call(&stack, calls).await;
         assert_eq!(
             stack.upstream().requests(),
@@ -212,7 +212,7 @@ async fn chunks_and_trailers() {
         !answer.json().unwrap()["trailers"].to_string().contains("root"),
         "{answer:?}"
     );
-    let connection = http2::Connection::new(connect(&stack, Alpn::Http2).await)
+    let connection = http2::Http2Connection::new(connect(&stack, Alpn::Http2).await)
         .await
         .unwrap();
     for body in [Bytes::new(), Bytes::from_static(&[0, 0, 0, 0, 0])] {
@@ -249,7 +249,7 @@ async fn a_caller_that_goes_away_while_the_decision_is_awaited() {
     for request in [&get, &cut] {
         for _ in 0..DEPARTURES {
             let calls = stack.fake().unwrap().calls();
-            let mut connection = Connection::new(connect(&stack, Alpn::Http1).await);
+            let mut connection = Http1Connection::new(connect(&stack, Alpn::Http1).await);
             connection.send(request).await.unwrap();
             one_more_call(&stack, calls).await;
             drop(connection);
@@ -257,7 +257,7 @@ async fn a_caller_that_goes_away_while_the_decision_is_awaited() {
     }
     for _ in 0..DEPARTURES {
         let calls = stack.fake().unwrap().calls();
-        let connection = http2::Connection::new(connect(&stack, Alpn::Http2).await)
+        let connection = http2::Http2Connection::new(connect(&stack, Alpn::Http2).await)
             .await
             .unwrap();
         let (request, rest) = RequestSpec::default().http2(Some(&token(&stack))).unwrap();
@@ -289,7 +289,7 @@ async fn a_caller_that_goes_away_in_the_middle_of_its_body() {
     let mut stack = stack().await;
     for _ in 0..DEPARTURES {
         let requests = stack.upstream().requests();
-        let mut connection = Connection::new(connect(&stack, Alpn::Http1).await);
+        let mut connection = Http1Connection::new(connect(&stack, Alpn::Http1).await);
         let request = post(&stack, "content-length: 1000000", &[b'b'; 50_000]);
         connection.send(&request).await.unwrap();
         wait::until("the request reached the upstream", || async {
@@ -362,7 +362,7 @@ async fn http_2_streams_side_by_side_get_each_their_own_answer() {
         let token = TokenSpec::of(&format!("user-{subject}")).mint(stack.keys()).unwrap();
         let io = connect(&stack, Alpn::Http2).await;
         tasks.push(tokio::spawn(async move {
-            let connection = http2::Connection::new(io).await?;
+            let connection = http2::Http2Connection::new(io).await?;
             for _ in 0..5 {
                 let (request, rest) = RequestSpec::default().http2(Some(&token))?;
                 let answer = connection.exchange(request, rest).await?;
@@ -405,7 +405,7 @@ async fn a_client_that_would_resume_its_session_is_served_and_a_resumed_one_is_r
             let io = connect_with(Arc::clone(&config), stack.inbound_address())
                 .await
                 .unwrap();
-            let mut connection = Connection::new(io);
+            let mut connection = Http1Connection::new(io);
             let answer = wait::within("an answer", connection.exchange(&with_fields(&stack, b"")))
                 .await
                 .unwrap();

@@ -3,9 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
 use picket_tests::client::http2;
-use picket_tests::client::session::Session;
 use picket_tests::client::tls::{Alpn, connect_tls};
 use picket_tests::exchange::{Protocol, RequestSpec, Via, header_map, parse};
+use picket_tests::session::Session;
 use picket_tests::stack::{Options, Stack};
 use picket_tests::token::TokenSpec;
 use picket_tests::vectors::{self, LENIENT, SHIPPED};
@@ -81,7 +81,7 @@ async fn a_forged_trailer_never_arrives() {
     let stack = Stack::start(Options::default().externally()).await.unwrap();
     let identity = stack.keys().identity("web").unwrap();
     let io = connect_tls(stack.keys(), Some(&identity), Alpn::Http2, stack.inbound_address());
-    let connection = http2::Connection::new(io.await.unwrap()).await.unwrap();
+    let connection = http2::Http2Connection::new(io.await.unwrap()).await.unwrap();
     let call = RequestSpec {
         protocol: Protocol::Grpc,
         method: "POST".to_owned(),

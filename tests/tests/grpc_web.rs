@@ -4,8 +4,8 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
-use picket_tests::client::session::Session;
 use picket_tests::exchange::{Exchange, RequestSpec, Via, parse};
+use picket_tests::session::Session;
 use picket_tests::stack::{Options, Stack};
 use picket_tests::token::TokenSpec;
 use picket_tests::vectors::check as check_vectors;

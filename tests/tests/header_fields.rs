@@ -3,7 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
-use picket_tests::client::http1::Connection;
+use picket_tests::client::http1::Http1Connection;
 use picket_tests::client::tls::{Alpn, connect_tls};
 use picket_tests::exchange::parse;
 use picket_tests::stack::{Options, Stack};
@@ -41,7 +41,7 @@ fn options() -> Options {
 async fn send(stack: &Stack, lines: &[u8]) -> (u16, Option<String>) {
     let identity = stack.keys().identity("web").unwrap();
     let io = connect_tls(stack.keys(), Some(&identity), Alpn::Http1, stack.inbound_address());
-    let mut connection = Connection::new(io.await.unwrap());
+    let mut connection = Http1Connection::new(io.await.unwrap());
     let token = TokenSpec::of("alice").mint(stack.keys()).unwrap();
     let head = format!("GET /orders/1 HTTP/1.1\r\nhost: orders.example.org\r\nauthorization: Bearer {token}\r\n");
     let request = [head.as_bytes(), lines, b"\r\n"].concat();

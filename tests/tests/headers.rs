@@ -3,11 +3,11 @@
 use picket_core::transaction_token;
 use serde_json::Value;
 
-use picket_tests::client::session::Session;
 use picket_tests::clock;
 use picket_tests::exchange::{Protocol, RequestSpec, Via};
 use picket_tests::fake_policy_service::Mode;
 use picket_tests::proof::still_serves;
+use picket_tests::session::Session;
 use picket_tests::stack::{Options, Stack};
 use picket_tests::token::TokenSpec;
 

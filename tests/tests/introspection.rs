@@ -3,14 +3,15 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
 use picket_tests::client::Answer;
-use picket_tests::client::session::Session;
 use picket_tests::client::tls::{Alpn, connect_tls};
 use picket_tests::clock::Stopwatch;
-use picket_tests::dpop::{CLIENT_KEY, ProofSpec};
+use picket_tests::dpop::ProofSpec;
 use picket_tests::exchange::{RequestSpec, Scheme, Via};
 use picket_tests::fake_policy_service::Mode;
 use picket_tests::introspection::{Behaviour, IntrospectionServer, SECRET};
+use picket_tests::keys::CLIENT_KEY;
 use picket_tests::proof::{no_vm_failed, still_serves};
+use picket_tests::session::Session;
 use picket_tests::stack::{Options, Stack};
 use picket_tests::{client, wait};
 use serde_json::{Map, json};
@@ -221,7 +222,7 @@ async fn a_slow_endpoint_is_given_up_on_in_time_and_its_late_answers_harm_nobody
         let asked = server.questions();
         let identity = stack.keys().identity("web").unwrap();
         let io = connect_tls(stack.keys(), Some(&identity), Alpn::Http1, stack.inbound_address()).await;
-        let mut connection = client::http1::Connection::new(io.unwrap());
+        let mut connection = client::http1::Http1Connection::new(io.unwrap());
         connection.send(&direct().http1(Some(TOKEN))).await.unwrap();
         wait::until("the endpoint is asked", || async {
             Ok((server.questions() > asked).then_some(()))

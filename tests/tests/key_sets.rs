@@ -5,7 +5,6 @@
 use std::future::{Future, poll_fn};
 use std::task::Poll;
 
-use picket_tests::client::session::Session;
 use picket_tests::client::tls::{Alpn, connect_tls};
 use picket_tests::client::{Answer, http2};
 use picket_tests::clock::Stopwatch;
@@ -13,6 +12,7 @@ use picket_tests::exchange::{Protocol, RequestSpec, Via};
 use picket_tests::issuer::{Issuer, Publication, keys_of_type};
 use picket_tests::keys::TokenKey;
 use picket_tests::proof::{no_vm_failed, still_serves};
+use picket_tests::session::Session;
 use picket_tests::stack::{Options, Stack};
 use picket_tests::token::TokenSpec;
 use picket_tests::wait;
@@ -263,7 +263,7 @@ async fn many_requests_wait_and_are_answered_without_harm_to_the_module() {
         let mut connections = Vec::new();
         for _ in 0..CONNECTIONS {
             let io = connect_tls(stack.keys(), Some(&identity), Alpn::Http2, stack.inbound_address());
-            connections.push(http2::Connection::new(io.await.unwrap()).await.unwrap());
+            connections.push(http2::Http2Connection::new(io.await.unwrap()).await.unwrap());
         }
         if published {
             issuer.publish(Publication::Document(stack.keys().key_set().unwrap()));

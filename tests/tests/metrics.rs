@@ -1,7 +1,7 @@
 //! What an operator sees on Envoy's Prometheus endpoint.
 
-use picket_tests::client::session::Session;
 use picket_tests::exchange::RequestSpec;
+use picket_tests::session::Session;
 use picket_tests::stack::{Options, Stack, WORKERS};
 use picket_tests::token::TokenSpec;
 use picket_tests::wait;

@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use picket::pki::{Authority, LeafOptions};
 use picket_tests::client::Answer;
-use picket_tests::client::http1::Connection;
-use picket_tests::client::session::Session;
+use picket_tests::client::http1::Http1Connection;
 use picket_tests::client::tls::{Alpn, connect_tls};
 use picket_tests::envoy::Envoy;
 use picket_tests::exchange::{Protocol, RequestSpec, Via};
@@ -14,6 +13,7 @@ use picket_tests::fake_policy_service::Mode;
 use picket_tests::places::Places;
 use picket_tests::process::Bond;
 use picket_tests::proof::still_serves;
+use picket_tests::session::Session;
 use picket_tests::stack::{self, Options, Stack};
 use picket_tests::token::TokenSpec;
 use picket_tests::wait;
@@ -221,7 +221,7 @@ async fn what_envoy_itself_forwards_is_understood_as_text_and_as_json() {
             let identity = stack.keys().identity(peer).unwrap();
             let io = connect_tls(stack.keys(), Some(&identity), Alpn::Http1, gateway.listener()).await;
             let bytes = request(peer, headers).http1(Some(&token));
-            let mut connection = Connection::new(io.unwrap());
+            let mut connection = Http1Connection::new(io.unwrap());
             let answer = wait::within("an answer", connection.exchange(&bytes)).await.unwrap();
             if reason == "policy_permit" {
                 assert_permitted_as_web(&answer);

@@ -4,10 +4,10 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
-use picket_tests::client::session::Session;
 use picket_tests::exchange::{RequestSpec, Via};
 use picket_tests::fake_policy_service::Mode;
 use picket_tests::process::Process;
+use picket_tests::session::Session;
 use picket_tests::stack::{Options, Stack};
 use picket_tests::token::TokenSpec;
 use picket_tests::wait;

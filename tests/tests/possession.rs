@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use picket_tests::client::Answer;
-use picket_tests::client::http1::Connection;
+use picket_tests::client::http1::Http1Connection;
 use picket_tests::client::tls::{Alpn, connect_tls};
 use picket_tests::dpop::ProofSpec;
 use picket_tests::exchange::{RequestSpec, Scheme};
@@ -44,20 +44,23 @@ fn request(stack: &Stack, token: &str, proof: ProofSpec) -> Vec<u8> {
     spec.proved(stack.keys(), Some(token)).unwrap().http1(Some(token))
 }
 
-async fn connect(stack: &Stack) -> Connection {
+async fn connect(stack: &Stack) -> Http1Connection {
     let identity = stack.keys().identity("web").unwrap();
     let io = connect_tls(stack.keys(), Some(&identity), Alpn::Http1, stack.inbound_address())
         .await
         .unwrap();
-    Connection::new(io)
+    Http1Connection::new(io)
 }
 
-async fn send(connection: &mut Connection, bytes: &[u8]) -> Answer {
+async fn send(connection: &mut Http1Connection, bytes: &[u8]) -> Answer {
     wait::within("an answer", connection.exchange(bytes)).await.unwrap()
 }
 
 /// Sends the same bytes on each connection at once. Returns the reasons of the answers with their numbers, and the connections.
-async fn send_on_each(connections: Vec<Connection>, bytes: &[u8]) -> (BTreeMap<String, usize>, Vec<Connection>) {
+async fn send_on_each(
+    connections: Vec<Http1Connection>,
+    bytes: &[u8],
+) -> (BTreeMap<String, usize>, Vec<Http1Connection>) {
     let mut sendings = JoinSet::new();
     for mut connection in connections {
         let bytes = bytes.to_vec();

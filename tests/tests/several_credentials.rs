@@ -8,11 +8,11 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use picket_model::thumbprint::CertificateThumbprint;
 use picket_tests::attack::{self, CLIENTS};
-use picket_tests::client::session::Session;
 use picket_tests::exchange::{Exchange, Expected, RequestSpec, Via};
 use picket_tests::forge::{Forge, ForgedToken};
 use picket_tests::keys::Keys;
 use picket_tests::proof::no_vm_failed;
+use picket_tests::session::Session;
 use picket_tests::stack::{Options, Stack};
 use serde_json::{Map, Value, json};
 

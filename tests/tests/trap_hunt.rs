@@ -9,7 +9,7 @@ use std::env;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use picket_tests::client::http1::Connection;
+use picket_tests::client::http1::Http1Connection;
 use picket_tests::client::tls::{Alpn, connect_tls};
 use picket_tests::clock::Stopwatch;
 use picket_tests::keys::Keys;
@@ -38,13 +38,13 @@ fn setting(name: &str, default: u64) -> u64 {
 struct Caller {
     keys: Keys,
     address: std::net::SocketAddr,
-    connection: Option<Connection>,
+    connection: Option<Http1Connection>,
     tally: Tally,
 }
 
 impl Caller {
     async fn send(&mut self, mutated: &Mutated) -> Result<()> {
-        let mut connection = match self.connection.take().filter(Connection::is_usable) {
+        let mut connection = match self.connection.take().filter(Http1Connection::is_usable) {
             Some(connection) => connection,
             None => self.connect().await?,
         };
@@ -83,9 +83,9 @@ impl Caller {
         Ok(())
     }
 
-    async fn connect(&mut self) -> Result<Connection> {
+    async fn connect(&mut self) -> Result<Http1Connection> {
         let identity = self.keys.identity("web")?;
-        Ok(Connection::new(
+        Ok(Http1Connection::new(
             connect_tls(&self.keys, Some(&identity), Alpn::Http1, self.address).await?,
         ))
     }

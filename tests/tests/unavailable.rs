@@ -3,11 +3,11 @@
 #![expect(clippy::expect_used, reason = "helpers of tests fail like tests")]
 
 use picket_tests::client::Answer;
-use picket_tests::client::session::Session;
 use picket_tests::clock::Stopwatch;
 use picket_tests::exchange::{Protocol, RequestSpec};
 use picket_tests::fake_policy_service::Mode;
 use picket_tests::proof::still_serves;
+use picket_tests::session::Session;
 use picket_tests::stack::{Options, Stack};
 use picket_tests::token::TokenSpec;
 use picket_tests::wait;

@@ -6,11 +6,11 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use picket_tests::client::session::{Entrances, Session};
 use picket_tests::envoy;
 use picket_tests::exchange::RequestSpec;
 use picket_tests::keys::Keys;
 use picket_tests::running::Running;
+use picket_tests::session::{Entrances, Session};
 
 fn demo(command: &str, folder: &Path) -> Output {
     Command::new(env!("CARGO_BIN_EXE_picket-demo"))

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde_json::{Map, Value, json};
 
-use super::scenario::{Connection, Decision, FOLDER, Scenario};
+use super::scenario::{ConnectionKind, Decision, FOLDER, Scenario};
 use super::tokens::FurtherKeys;
 use crate::keys::Keys;
 use crate::render::replaced;
@@ -44,8 +44,8 @@ pub fn bootstrap(scenario: &Scenario, sites: &Sites<'_>) -> Result<String> {
         filters.push_str(&text(&folder.join("filters").join(format!("{name}.yaml")))?);
     }
     let socket = match scenario.connection {
-        Connection::Plain => String::new(),
-        Connection::MutualTls => text(&folder.join("mutual_tls.yaml"))?,
+        ConnectionKind::Plain => String::new(),
+        ConnectionKind::MutualTls => text(&folder.join("mutual_tls.yaml"))?,
     };
     let frame = text(&folder.join("bootstrap.yaml"))?;
     let frame = put_in(&put_in(&frame, "@FILTERS@", &filters)?, "@TRANSPORT_SOCKET@", &socket)?;
@@ -97,8 +97,8 @@ fn picket_rules(scenario: &Scenario) -> Value {
             "decision": match scenario.decision { Decision::PolicyService => "policy_service", Decision::Permit => "permit" },
         });
         let (name, value) = match scenario.connection {
-            Connection::Plain => ("peer", json!("none")),
-            Connection::MutualTls => ("peers", json!({ "spiffe_ids": [PEER] })),
+            ConnectionKind::Plain => ("peer", json!("none")),
+            ConnectionKind::MutualTls => ("peers", json!({ "spiffe_ids": [PEER] })),
         };
         if let Some(members) = rule.as_object_mut() {
             members.insert(name.to_owned(), value);
@@ -123,7 +123,7 @@ fn rbac_policies(scenario: &Scenario) -> Value {
             json!({ "list_match": { "one_of": { "string_match": { "exact": "clerk" } } } }),
         ),
     ];
-    if scenario.connection == Connection::MutualTls {
+    if scenario.connection == ConnectionKind::MutualTls {
         principals.push(json!({ "authenticated": { "principal_name": { "exact": PEER } } }));
     }
     let policy = |number: usize| {

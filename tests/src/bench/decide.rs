@@ -50,7 +50,7 @@ pub struct Decided {
 }
 
 /// Makes the request of a turn.
-pub type Requests = Arc<dyn Fn(u64) -> v1::AccessRequest + Send + Sync>;
+pub type RequestSource = Arc<dyn Fn(u64) -> v1::AccessRequest + Send + Sync>;
 
 /// The sidecars of one policy service.
 #[derive(Clone)]
@@ -68,7 +68,7 @@ pub enum Amount {
 }
 
 struct Load {
-    requests: Requests,
+    requests: RequestSource,
     next: AtomicU64,
     amount: Amount,
 }
@@ -89,7 +89,7 @@ pub async fn measure(ground: &Ground, policies: usize) -> Result<Decided> {
     let pid = process_id(&service)?;
     let sidecars = Sidecars::connect(ground, &service).await?;
     let request = request(policies / 2);
-    let requests: Requests = Arc::new(move |_| request.clone());
+    let requests: RequestSource = Arc::new(move |_| request.clone());
     sidecars.run(&requests, Amount::For(SEARCH / 5)).await?;
     let (watch, before) = (Stopwatch::start(), processor_time::used(pid)?);
     let most = sidecars.run(&requests, Amount::For(SEARCH)).await?;
@@ -138,7 +138,7 @@ impl Sidecars {
     ///
     /// # Errors
     /// When an answer is no permit.
-    pub async fn run(&self, requests: &Requests, amount: Amount) -> Result<Vec<u64>> {
+    pub async fn run(&self, requests: &RequestSource, amount: Amount) -> Result<Vec<u64>> {
         let load = Arc::new(Load {
             requests: Arc::clone(requests),
             next: AtomicU64::new(0),

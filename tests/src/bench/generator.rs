@@ -67,7 +67,7 @@ impl Requests {
 
 /// What came back.
 #[derive(Debug, Default)]
-pub struct Outcome {
+pub struct LoadOutcome {
     /// How many answers had each status.
     pub statuses: BTreeMap<u16, u64>,
     /// From the first request to the last answer.
@@ -92,7 +92,7 @@ struct Shared {
 ///
 /// # Errors
 /// When a connection cannot be opened or breaks.
-pub async fn run(target: Target, first: u64, total: u64, rate: Option<f64>) -> Result<Outcome> {
+pub async fn run(target: Target, first: u64, total: u64, rate: Option<f64>) -> Result<LoadOutcome> {
     let mut connections = Vec::new();
     for _ in 0..CONNECTIONS {
         connections.push(connect(&target).await?);
@@ -108,7 +108,7 @@ pub async fn run(target: Target, first: u64, total: u64, rate: Option<f64>) -> R
     for io in connections {
         tasks.spawn(serve(io, Arc::clone(&shared), watch, first));
     }
-    let mut outcome = Outcome::default();
+    let mut outcome = LoadOutcome::default();
     while let Some(part) = tasks.join_next().await {
         let part = part.context("a connection's task ended early")??;
         for (status, times) in part.statuses {
@@ -139,8 +139,8 @@ async fn connect(target: &Target) -> Result<BoxedIo> {
     }
 }
 
-async fn serve(mut io: BoxedIo, shared: Arc<Shared>, watch: Stopwatch, first: u64) -> Result<Outcome> {
-    let mut outcome = Outcome::default();
+async fn serve(mut io: BoxedIo, shared: Arc<Shared>, watch: Stopwatch, first: u64) -> Result<LoadOutcome> {
+    let mut outcome = LoadOutcome::default();
     let mut buffer = BytesMut::with_capacity(4096);
     loop {
         let turn = shared.next.fetch_add(1, Ordering::Relaxed);

@@ -14,7 +14,7 @@ use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 
-use super::decide::{Amount, Requests, Sidecars, process_id, request};
+use super::decide::{Amount, RequestSource, Sidecars, process_id, request};
 use super::policies::Generated;
 use super::processor_time;
 use super::statistics::{number, percentile};
@@ -233,7 +233,7 @@ async fn measure_one(ground: &Ground, name: &str, kept: Kept) -> Result<Scaled> 
 }
 
 /// Requests in sessions, in their order where `stride` is 0, else far from each other; each from its session's device.
-fn of_sessions(stride: u64, sessions: u64, devices: u64) -> Requests {
+fn of_sessions(stride: u64, sessions: u64, devices: u64) -> RequestSource {
     let plain = request(POLICIES / 2);
     Arc::new(move |turn| {
         let session = match stride {

@@ -28,7 +28,7 @@ pub struct Scenario {
     pub baseline: Option<String>,
     /// How clients connect.
     #[serde(default)]
-    pub connection: Connection,
+    pub connection: ConnectionKind,
     /// What tokens the requests carry.
     #[serde(default)]
     pub tokens: Tokens,
@@ -87,7 +87,7 @@ impl Scenario {
 /// How clients connect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Connection {
+pub enum ConnectionKind {
     /// In the clear.
     #[default]
     Plain,

@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::bootstrap::{HOST, Sites, bootstrap, path};
 use super::generator::{self, Requests, Target};
 use super::policies::{self, Generated};
-use super::scenario::{Connection, Decider, FOLDER, Lacking, Scenario, Tokens};
+use super::scenario::{ConnectionKind, Decider, FOLDER, Lacking, Scenario, Tokens};
 use super::statistics::number;
 use super::tokens::{Algorithm, FurtherKeys, Mint, Prover};
 use super::{h2load, processor_time};
@@ -110,7 +110,7 @@ impl Ground {
     ) -> Result<PolicyService> {
         let folder = self.folder.join(name);
         policies::write(&self.places.policies, &folder.join("policies"), generated)?;
-        PolicyService::start(policy_service::Settings {
+        PolicyService::start(policy_service::ServiceSettings {
             binary: self.places.policy_service.clone(),
             keys: self.keys.folder().to_owned(),
             policies: folder.join("policies"),
@@ -194,7 +194,7 @@ impl Subject {
             empty_module: &ground.empty_module,
             decider_port: decider.port(),
         };
-        let envoy = Envoy::start(&envoy::Settings {
+        let envoy = Envoy::start(&envoy::EnvoySettings {
             binary: &ground.places.envoy,
             name: &scenario.id,
             bootstrap: &bootstrap(&scenario, &sites)?,
@@ -359,7 +359,7 @@ impl Subject {
     }
 }
 
-fn ensure_all_good(outcome: &generator::Outcome) -> Result<()> {
+fn ensure_all_good(outcome: &generator::LoadOutcome) -> Result<()> {
     let is_good = outcome.statuses.keys().all(|status| *status == 200);
     ensure!(is_good, "answers by status: {:?}", outcome.statuses);
     Ok(())
@@ -367,8 +367,8 @@ fn ensure_all_good(outcome: &generator::Outcome) -> Result<()> {
 
 fn load(ground: &Ground, scenario: &Scenario, address: SocketAddr) -> Result<(Target, Option<h2load::Load>)> {
     let tls = match scenario.connection {
-        Connection::Plain => None,
-        Connection::MutualTls => Some(tls(&ground.keys, "web")?),
+        ConnectionKind::Plain => None,
+        ConnectionKind::MutualTls => Some(tls(&ground.keys, "web")?),
     };
     let (algorithm, count) = match scenario.tokens {
         Tokens::One => (Algorithm::Rs256, 1),
@@ -394,7 +394,7 @@ fn load(ground: &Ground, scenario: &Scenario, address: SocketAddr) -> Result<(Ta
         .take(tokens.len().max(scenario.paths))
         .map(|(token, number)| request(&path(scenario, number), &headers(Some(token), scenario.extra_headers)))
         .collect();
-    let is_plain = requests.len() == 1 && scenario.connection == Connection::Plain;
+    let is_plain = requests.len() == 1 && scenario.connection == ConnectionKind::Plain;
     let plain = is_plain.then(|| h2load::Load {
         address,
         path: path(scenario, 0),

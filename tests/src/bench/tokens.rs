@@ -17,7 +17,7 @@ use rustls_pki_types::pem::PemObject;
 use serde_json::{Map, Value, json};
 
 use crate::clock;
-use crate::dpop::CLIENT_KEY;
+use crate::keys::CLIENT_KEY;
 use crate::keys::{Keys, TokenKey};
 use crate::token::{AUDIENCE, ISSUER, merge};
 

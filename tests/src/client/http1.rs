@@ -11,7 +11,7 @@ const HEADERS_MAX: usize = 400;
 const ANSWER_BYTES_MAX: usize = 4 << 20;
 
 /// A connection that is kept open for as long as the server does.
-pub struct Connection {
+pub struct Http1Connection {
     io: BoxedIo,
     buffer: BytesMut,
     usable: bool,
@@ -31,7 +31,7 @@ struct Head {
     closes: bool,
 }
 
-impl Connection {
+impl Http1Connection {
     /// Speaks over `io`.
     pub fn new(io: BoxedIo) -> Self {
         Self {
@@ -77,7 +77,7 @@ impl Connection {
     /// Sends a request and reads the answer to it.
     ///
     /// # Errors
-    /// As [`Connection::send`] and [`Connection::answer`]. A server may answer and close before it has read everything; such
+    /// As [`Http1Connection::send`] and [`Http1Connection::answer`]. A server may answer and close before it has read everything; such
     /// an answer counts.
     pub async fn exchange(&mut self, bytes: &[u8]) -> Result<Answer> {
         let sent = self.send(bytes).await;
@@ -220,7 +220,7 @@ fn framing(answer: &Answer) -> Result<Framing> {
 
 #[cfg(test)]
 mod tests {
-    use super::Connection;
+    use super::Http1Connection;
     use tokio::io::AsyncWriteExt;
 
     async fn read(bytes: &'static [u8]) -> anyhow::Result<crate::client::Answer> {
@@ -229,7 +229,7 @@ mod tests {
             // A reader that gives up early closes the pipe: that is its business.
             let _ = server.write_all(bytes).await;
         });
-        let answer = Connection::new(Box::new(client)).answer().await;
+        let answer = Http1Connection::new(Box::new(client)).answer().await;
         writes.await.unwrap();
         answer
     }

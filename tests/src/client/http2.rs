@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 use super::{Answer, BoxedIo};
 
 /// An HTTP/2 connection. Dropping it closes it.
-pub struct Connection {
+pub struct Http2Connection {
     sender: SendRequest<Bytes>,
     driver: JoinHandle<Result<(), h2::Error>>,
 }
@@ -24,7 +24,7 @@ pub struct Rest {
     pub trailers: Option<HeaderMap>,
 }
 
-impl Connection {
+impl Http2Connection {
     /// Speaks over `io`.
     ///
     /// # Errors
@@ -57,7 +57,7 @@ impl Connection {
     }
 }
 
-impl Drop for Connection {
+impl Drop for Http2Connection {
     fn drop(&mut self) {
         self.driver.abort();
     }
