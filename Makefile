@@ -94,7 +94,7 @@ storage-needs:
 	  { echo "error: PgBouncer is not installed: apt-get install pgbouncer" >&2; exit 1; }
 
 doc: ## The documentation of the code, for contributors; a warning is an error
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items
+	RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" $(CARGO) doc --workspace --no-deps --document-private-items
 
 trap-hunt: build envoy ## Mutated requests against the real Envoy: PICKET_TRAP_HUNT_REQUESTS, PICKET_TRAP_HUNT_SEED
 	$(CARGO) test -p picket-tests --test trap_hunt -- --nocapture
@@ -138,6 +138,7 @@ check: ## Format, lints for both targets, fuzz targets that compile, boundaries,
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	$(CARGO) clippy --target $(WASM_TARGET) -p picket-filter -p picket-core -- -D warnings
+	@$(MAKE) --no-print-directory doc
 	$(CARGO) check --manifest-path fuzz/Cargo.toml --no-default-features --locked
 	$(PYTHON) scripts/check-core-is-pure
 	$(PYTHON) scripts/check-structure

@@ -93,7 +93,7 @@ pub enum Step {
     AwaitKeys(PendingKeys),
 }
 
-/// Forward the request as the permit says, or answer with [`reply`].
+/// Forward the request as the permit says, or answer with [`reply()`].
 pub type Verdict = Result<Permit, Refusal>;
 
 /// What a step did, for metrics.

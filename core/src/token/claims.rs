@@ -315,7 +315,7 @@ fn headers(claims: &Members<'_>, provider: &Provider) -> Result<Vec<(Cow<'static
 }
 
 /// The texts of a claim for access rules: a string, or the strings of an array; other values are no texts. The strings of
-/// [`SPACE_DELIMITED`] and of the provider's `space_delimited_claims` are arrays. Source: Istio's conditions, and
+/// `SPACE_DELIMITED` and of the provider's `space_delimited_claims` are arrays. Source: Istio's conditions, and
 /// `spaceDelimitedClaims` of its JWTRule.
 pub(super) fn texts_of(path: &ClaimPath, claims: &Members<'_>, provider: &Provider) -> Box<[Box<str>]> {
     /// RFC 8693 §4.2 `scope`, and what some issuers write for it.

@@ -9,7 +9,7 @@
 //! - A file beside the database names the last acknowledged record, also where SQLite's write-ahead
 //!   log is lost.
 //!
-//! [`verify`] finds records that were altered, removed, moved or inserted, and names the first. It
+//! [`verify()`] finds records that were altered, removed, moved or inserted, and names the first. It
 //! cannot detect by itself that the whole database was replaced by an older state: for that, it
 //! compares with a [`LogHead`] that an operator has noted elsewhere.
 //!
