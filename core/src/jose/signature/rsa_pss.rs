@@ -25,7 +25,7 @@ pub(super) fn is_valid<H: Digest>(modulus: &[u8], exponent: &[u8], message: &[u8
 }
 
 /// RSAVP1 (RFC 8017 §5.2.2), from the exponent's highest bit down: 16 squarings and a multiplication for 65537.
-fn power(base: &BigUint, exponent: &[u8], modulus: &BigUint) -> BigUint {
+pub(super) fn power(base: &BigUint, exponent: &[u8], modulus: &BigUint) -> BigUint {
     let bits = exponent
         .iter()
         .flat_map(|byte| (0..8).rev().map(move |place| byte >> place & 1 == 1));
@@ -40,7 +40,7 @@ fn power(base: &BigUint, exponent: &[u8], modulus: &BigUint) -> BigUint {
 }
 
 /// I2OSP (RFC 8017 §4.1). `None`: the number has more bytes than an encoded message.
-fn with_leading_zeros(number: &[u8], encoded_bits: u64) -> Option<Vec<u8>> {
+pub(super) fn with_leading_zeros(number: &[u8], encoded_bits: u64) -> Option<Vec<u8>> {
     let length = usize::try_from(encoded_bits.div_ceil(8)).ok()?;
     let mut bytes = vec![0; length.checked_sub(number.len())?];
     bytes.extend(number);
@@ -95,7 +95,7 @@ fn mask<H: Digest>(block: &mut [u8], seed: &[u8]) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use jsonwebtoken::crypto::rust_crypto;
     use jsonwebtoken::{Algorithm, DecodingKey};
     use sha2::{Sha256, Sha384, Sha512};
@@ -103,12 +103,12 @@ mod tests {
     use super::*;
 
     /// The key of RFC 7515 §A.2.1, which is published with its private exponent.
-    const MODULUS: &str = "ofgWCuLjybRlzo0tZWJjNiuSfb4p4fAkd_wWJcyQoTbji9k0l8W26mPddxHmfHQp-Vaw-4qPCJrcS2mJPMEzP1Pt0Bm4d4QlL-yRT-SFd2lZS-pCgNMsD1W_YpRPEwOWvG6b32690r2jZ47soMZo9wGzjb_7OMg0LOL-bSf63kpaSHSXndS5z5rexMdbBYUsLA9e-KXBdQOS-UTo7WTBEMa2R2CapHg665xsmtdVMTBQY4uDZlxvb3qCo5ZwKh9kG4LT6_I5IhlJH7aGhyxXFvUK-DWNmoudF8NAco9_h9iaGNj8q2ethFkMLs91kzk2PAcDTW9gb54h4FRWyuXpoQ";
-    const PRIVATE_EXPONENT: &str = "Eq5xpGnNCivDflJsRQBXHx1hdR1k6Ulwe2JZD50LpXyWPEAeP88vLNO97IjlA7_GQ5sLKMgvfTeXZx9SE-7YwVol2NXOoAJe46sui395IW_GO-pWJ1O0BkTGoVEn2bKVRUCgu-GjBVaYLU6f3l9kJfFNS3E0QbVdxzubSu3Mkqzjkn439X0M_V51gfpRLI9JYanrC4D4qAdGcopV_0ZHHzQlBjudU2QvXt4ehNYTCBr6XCLQUShb1juUO1ZdiYoFaFQT5Tw8bGUl_x_jTj3ccPDVZFD9pIuhLhBOneufuBiB4cS98l2SR_RQyGWSeWjnczT0QU91p1DhOVRuOopznQ";
-    const EXPONENT: [u8; 3] = [1, 0, 1];
-    const MESSAGE: &[u8] = b"message";
+    pub(in crate::jose::signature) const MODULUS: &str = "ofgWCuLjybRlzo0tZWJjNiuSfb4p4fAkd_wWJcyQoTbji9k0l8W26mPddxHmfHQp-Vaw-4qPCJrcS2mJPMEzP1Pt0Bm4d4QlL-yRT-SFd2lZS-pCgNMsD1W_YpRPEwOWvG6b32690r2jZ47soMZo9wGzjb_7OMg0LOL-bSf63kpaSHSXndS5z5rexMdbBYUsLA9e-KXBdQOS-UTo7WTBEMa2R2CapHg665xsmtdVMTBQY4uDZlxvb3qCo5ZwKh9kG4LT6_I5IhlJH7aGhyxXFvUK-DWNmoudF8NAco9_h9iaGNj8q2ethFkMLs91kzk2PAcDTW9gb54h4FRWyuXpoQ";
+    pub(in crate::jose::signature) const PRIVATE_EXPONENT: &str = "Eq5xpGnNCivDflJsRQBXHx1hdR1k6Ulwe2JZD50LpXyWPEAeP88vLNO97IjlA7_GQ5sLKMgvfTeXZx9SE-7YwVol2NXOoAJe46sui395IW_GO-pWJ1O0BkTGoVEn2bKVRUCgu-GjBVaYLU6f3l9kJfFNS3E0QbVdxzubSu3Mkqzjkn439X0M_V51gfpRLI9JYanrC4D4qAdGcopV_0ZHHzQlBjudU2QvXt4ehNYTCBr6XCLQUShb1juUO1ZdiYoFaFQT5Tw8bGUl_x_jTj3ccPDVZFD9pIuhLhBOneufuBiB4cS98l2SR_RQyGWSeWjnczT0QU91p1DhOVRuOopznQ";
+    pub(in crate::jose::signature) const EXPONENT: [u8; 3] = [1, 0, 1];
+    pub(in crate::jose::signature) const MESSAGE: &[u8] = b"message";
 
-    fn number(base64url: &str) -> BigUint {
+    pub(in crate::jose::signature) fn number(base64url: &str) -> BigUint {
         use base64::Engine;
         let engine = base64::engine::general_purpose::URL_SAFE_NO_PAD;
         BigUint::from_bytes_be(&engine.decode(base64url).unwrap())
