@@ -16,6 +16,8 @@ INSTRUCTIONS := $(CARGO_TARGET_DIR)/release/picket-instructions
 REPORT := target/bench/report.json
 # All crates but the filter, which no test links. One selection for all targets: another one would build dependencies anew.
 CRATES := --workspace --exclude picket-filter
+# What the demo runs. Without default features, which are the benchmarks alone.
+PROGRAMS := picket-policy-service picket picket-demo
 # Test targets without Envoy and without a database, beside the unit tests in the crates.
 UNIT_TESTS := rules policies command device istio
 # Test targets with Envoy.
@@ -41,7 +43,7 @@ help: ## Say what there is
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '%-22s %s\n' "$$name" "$$text"; done
 
 build: module ## Build the policy service, the command line, the demo, and the filter for Envoy
-	$(CARGO) build --workspace --exclude picket-filter --exclude picket-reference --bins
+	$(CARGO) build $(CRATES) --no-default-features $(addprefix --bin ,$(PROGRAMS))
 
 module:
 	$(CARGO) build --profile wasm --target $(WASM_TARGET) -p picket-filter

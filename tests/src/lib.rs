@@ -5,6 +5,7 @@
 //! with bytes that no client library would send. [`exchange`] is a request and what is expected of it, as data.
 
 pub mod attack;
+#[cfg(feature = "bench")]
 pub mod bench;
 pub mod client;
 pub mod clock;
@@ -14,6 +15,7 @@ pub mod exchange;
 pub mod external;
 pub mod fake_policy_service;
 pub mod forge;
+#[cfg(feature = "bench")]
 pub mod instructions;
 pub mod introspection;
 pub mod issuer;
