@@ -18,10 +18,11 @@ REPORT := target/bench/report.json
 CRATES := --workspace --exclude picket-filter
 # What the demo runs. Without default features, which are the benchmarks alone.
 PROGRAMS := picket-policy-service picket picket-demo
-# Test targets without Envoy and without a database, beside the unit tests in the crates.
-UNIT_TESTS := rules policies command device istio
-# Test targets with Envoy.
+# Test targets by what they need: Envoy, a database, or nothing but the unit tests in the crates need.
 E2E_TESTS := $(basename $(notdir $(wildcard tests/tests/*.rs)))
+DATABASE_TESTS := service storage
+UNIT_TESTS := $(filter-out $(E2E_TESTS) $(DATABASE_TESTS),$(basename $(notdir $(patsubst %/main.rs,%,\
+  $(wildcard */tests/*.rs */tests/*/main.rs */*/tests/*.rs */*/tests/*/main.rs)))))
 # Tests in modules of this name need what `make tools` does not fetch.
 INSTALLED_TESTS := installed::
 # Where `make test-storage` finds a PostgreSQL with TLS; `/usr` on systems other than Debian.
