@@ -6,7 +6,6 @@ use std::error::Error;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use picket_policy_service::revisions;
 use picket_proto::v1::admin_client::AdminClient;
 use picket_proto::v1::policy_admin_client::PolicyAdminClient;
 use picket_proto::v1::role_admin_client::RoleAdminClient;
@@ -141,7 +140,7 @@ pub(crate) fn ask_policies<T>(
 ) -> Result<T, ServiceError> {
     ask_over(arguments, async |channel| {
         let client = PolicyAdminClient::new(channel);
-        question(&mut client.max_decoding_message_size(revisions::MESSAGE_BYTES_MAX)).await
+        question(&mut client.max_decoding_message_size(picket_policy::REVISION_MESSAGE_BYTES_MAX)).await
     })
 }
 

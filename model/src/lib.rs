@@ -3,6 +3,7 @@
 pub mod access;
 pub mod decision;
 pub mod device;
+pub mod device_thumbprint;
 pub mod network;
 pub mod problems;
 pub mod risk;

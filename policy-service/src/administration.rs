@@ -12,14 +12,14 @@ use std::sync::Arc;
 
 use picket_audit::{Act, ActOutcome, AdministrationRecord, AuditLog, Event};
 use picket_model::time::Timestamp;
+use picket_state::devices::Devices;
+use picket_state::revisions::Revisions;
+use picket_state::roles::Roles;
+use picket_state::sessions::Sessions;
 
 use crate::assessor::Assessor;
 use crate::clock;
 use crate::configuration::CallerRole;
-use crate::devices::Devices;
-use crate::revisions::Revisions;
-use crate::roles::Roles;
-use crate::sessions::Sessions;
 use crate::transport::AdmittedCall;
 pub(crate) use error::AdminError;
 use report_limits::ReportLimits;

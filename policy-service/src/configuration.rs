@@ -32,8 +32,8 @@ pub use risk::{AssessorSettings, GeoipFiles, ThreatListFile};
 #[cfg(feature = "schema")]
 pub use schema::schema;
 
-use crate::sessions::SessionSettings;
-use crate::storage::Location;
+use picket_state::sessions::SessionSettings;
+use picket_storage::Location;
 
 /// The size of a configuration file at most; it is a page or two of text.
 pub const FILE_BYTES_MAX: u64 = 1024 * 1024;
@@ -63,7 +63,7 @@ pub struct Configuration {
     /// Sessions; `None`: they are not kept.
     pub sessions: Option<SessionSettings>,
     /// Devices; `None`: they are not kept.
-    pub devices: Option<crate::devices::DeviceSettings>,
+    pub devices: Option<picket_state::devices::DeviceSettings>,
     /// The log on standard output.
     pub log: LogSettings,
     /// Risk assessment; `None`: risk is not assessed.

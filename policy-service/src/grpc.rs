@@ -37,7 +37,6 @@ use crate::administration::{AdminError, Administration};
 use crate::configuration::{CallerRole, GrpcSettings};
 use crate::decision::Decider;
 use crate::ext_authz::Enforcement;
-use crate::revisions;
 use crate::transport::{
     AdmissionControl, AdmittedCall, CallerDirectory, TlsServer, TransportMetrics, accept_connections,
 };
@@ -181,8 +180,8 @@ fn add_administration(
         .with_operator_slots(POLICY_CONCURRENCY_MAX);
     let policy_administrators = admission.of(&[CallerRole::Reader], policy_slots);
     let policy_admin = PolicyAdminServer::new(PolicyAdminService::new(administration()))
-        .max_decoding_message_size(revisions::MESSAGE_BYTES_MAX)
-        .max_encoding_message_size(revisions::MESSAGE_BYTES_MAX);
+        .max_decoding_message_size(picket_policy::REVISION_MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(picket_policy::REVISION_MESSAGE_BYTES_MAX);
     let reporters = admission.of(
         &[CallerRole::Reporter, CallerRole::Reader],
         admission.up_to(RISK_CONCURRENCY_MAX),

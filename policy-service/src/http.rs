@@ -14,14 +14,14 @@ use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use picket_audit::{AuditLog, AuditState};
+use picket_state::StorageState;
+use picket_state::revisions::PolicyState;
 use serde::Serialize;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tracing_appender::non_blocking::ErrorCounter;
 
 use crate::metrics::Metrics;
-use crate::revisions::PolicyState;
-use crate::state::StorageState;
+use tracing_appender::non_blocking::ErrorCounter;
 
 /// A few probes and scrapers.
 const CONNECTIONS_MAX: usize = 64;

@@ -6,12 +6,12 @@ use std::os::fd::AsFd;
 
 use serde::Serialize;
 use tracing::Level;
+
+use crate::configuration::LogLevel;
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::util::SubscriberInitExt;
-
-use crate::configuration::LogLevel;
 
 /// The lines that wait for a slow reader. More are dropped and counted: the log must not delay a
 /// decision, and the audit log has every decision.

@@ -2,6 +2,9 @@
 //! has metrics of its own, which are registered here; no part knows those of another.
 
 use picket_audit::Commit;
+use picket_state::devices::DeviceMetrics;
+use picket_state::revisions::PolicyMetrics;
+use picket_state::sessions::SessionMetrics;
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
@@ -12,11 +15,8 @@ use prometheus_client::registry::{Registry, Unit};
 use crate::assessor::AssessorMetrics;
 use crate::authzen::AuthzenMetrics;
 use crate::decision::DecisionMetrics;
-use crate::devices::DeviceMetrics;
 use crate::ext_authz::ExtAuthzMetrics;
 use crate::grpc::GrpcMetrics;
-use crate::revisions::PolicyMetrics;
-use crate::sessions::SessionMetrics;
 use crate::transport::TransportMetrics;
 
 /// From 25 µs to 1 s, a disk in trouble.

@@ -5,7 +5,7 @@ mod text;
 use std::path::PathBuf;
 
 use clap::Subcommand;
-use picket_policy_service::state::Thumbprint;
+use picket_model::device_thumbprint::DeviceThumbprint;
 use picket_proto::v1;
 use picket_proto::v1::device_admin_client::DeviceAdminClient;
 use serde::Serialize;
@@ -206,7 +206,7 @@ pub(super) struct ThumbprintArguments {
     /// The device's id, a UUID
     id: String,
     /// `certificate:` or `key:` with 64 hexadecimal digits: SHA-256 of the certificate in DER, or the key's RFC 7638 thumbprint
-    thumbprint: Thumbprint,
+    thumbprint: DeviceThumbprint,
     #[command(flatten)]
     service: ServiceArguments,
 }
@@ -359,7 +359,7 @@ fn report(arguments: ReportArguments, output: Output) -> Result<Exit, CommandErr
 
 /// An id, or a thumbprint, which no id looks like.
 fn which(text: &str) -> (String, Option<v1::DeviceThumbprint>) {
-    match text.parse::<Thumbprint>() {
+    match text.parse::<DeviceThumbprint>() {
         Ok(thumbprint) => (String::new(), Some(message(thumbprint))),
         Err(_) => (text.to_owned(), None),
     }
@@ -372,10 +372,10 @@ fn thumbprint_request(arguments: &ThumbprintArguments) -> v1::DeviceThumbprintRe
     }
 }
 
-fn message(thumbprint: Thumbprint) -> v1::DeviceThumbprint {
+fn message(thumbprint: DeviceThumbprint) -> v1::DeviceThumbprint {
     let of = match thumbprint {
-        Thumbprint::Certificate(digest) => v1::device_thumbprint::Of::Certificate(digest.into()),
-        Thumbprint::Key(digest) => v1::device_thumbprint::Of::Key(digest.into()),
+        DeviceThumbprint::Certificate(digest) => v1::device_thumbprint::Of::Certificate(digest.into()),
+        DeviceThumbprint::Key(digest) => v1::device_thumbprint::Of::Key(digest.into()),
     };
     v1::DeviceThumbprint { of: Some(of) }
 }

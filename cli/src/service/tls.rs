@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use picket_policy_service::tls_failure::{self, Names};
+use picket_tls::Names;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
@@ -93,5 +93,5 @@ pub(super) async fn find_failure(arguments: &ServiceArguments, config: ClientCon
         }
     };
     let error = tokio::time::timeout(REFUSAL_TIMEOUT, answer).await.ok()??;
-    tls_failure::describe(&error, &names)
+    picket_tls::describe(&error, &names)
 }

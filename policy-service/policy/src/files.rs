@@ -12,6 +12,8 @@ pub const FILE_BYTES_MAX: u64 = 1024 * 1024;
 /// How large all of them may be together, tests included: a revision is stored, sent and held in
 /// memory as a whole.
 pub const FILES_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// The size of a message with a revision: its files, their names, and what gRPC adds to each.
+pub const REVISION_MESSAGE_BYTES_MAX: usize = FILES_BYTES_MAX + 1024 * 1024;
 pub(super) const SCHEMA_FILE: &str = "schema.cedarschema";
 pub(super) const ENTITIES_FILE: &str = "entities.json";
 pub(super) const POLICY_EXTENSION: &str = "cedar";

@@ -42,7 +42,7 @@ pub use engine::PolicyEngine;
 pub use errors::{PolicyError, PolicyErrors};
 pub use evaluation::{Evaluation, Observed};
 pub(crate) use files::is_test_file;
-pub use files::{FILE_BYTES_MAX, FILES_BYTES_MAX, FILES_MAX, PolicyFiles, TESTS_FOLDER};
+pub use files::{FILE_BYTES_MAX, FILES_BYTES_MAX, FILES_MAX, PolicyFiles, REVISION_MESSAGE_BYTES_MAX, TESTS_FOLDER};
 pub use jiff::tz::TimeZone;
 pub use load::{load, load_files};
 pub use model::{AMR_MAX, METHODS, PATH_PARAMETERS_MAX, ROLES_MAX, SCOPES_MAX};

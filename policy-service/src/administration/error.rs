@@ -2,13 +2,13 @@
 
 use picket_audit::AppendError;
 use picket_core::enrollment::EnrollmentError;
+use picket_state::StorageError;
+use picket_state::devices::EnrollmentRequestError;
+use picket_state::revisions::RevisionError;
+use picket_state::roles::ROLE_ASSIGNMENTS_MAX;
+use picket_state::sessions::RevokeError;
 
 use crate::configuration::CallerRole;
-use crate::devices::EnrollmentRequestError;
-use crate::revisions::RevisionError;
-use crate::roles::ROLE_ASSIGNMENTS_MAX;
-use crate::sessions::RevokeError;
-use crate::state::StorageError;
 
 /// Why an administrative call fails. `Display` is for the caller.
 #[derive(Debug, thiserror::Error)]

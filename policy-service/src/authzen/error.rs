@@ -4,10 +4,10 @@
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use picket_audit::AppendError;
+use picket_state::StorageError;
 use serde_json::{Value, json};
 
 use crate::decision::DecisionError;
-use crate::state::StorageError;
 
 const RETRY_AFTER_S: &str = "1";
 

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use deserr::Deserr;
 use picket_model::decision::{Decision, Effect, StepUp};
 use picket_model::problems::{self, Problems};
+use picket_state::sessions::SessionAccess;
 use serde_json::{Map, Value, json};
 use tokio::task::JoinSet;
 
 use super::error::AuthzenError;
 use super::{AuthzenService, CallContext, information};
 use crate::decision::Decider;
-use crate::sessions::SessionAccess;
 
 /// The members that an evaluation inherits from the top level (AuthZEN 1.0 §7.1.1).
 const DEFAULTS: [&str; 4] = ["subject", "action", "resource", "context"];

@@ -10,6 +10,7 @@ use picket_audit::{SearchKind, SearchRecord, SearchSummary};
 use picket_model::access::AccessRequest;
 use picket_model::time::Timestamp;
 use picket_policy::METHODS;
+use picket_state::sessions::{ActivePrincipal, Sessions, TokenClaims};
 use serde_json::{Map, Value, json};
 
 use super::error::AuthzenError;
@@ -18,7 +19,6 @@ use super::resources::ResourceList;
 use super::{AuthzenService, CallContext, information};
 use crate::clock;
 use crate::decision::{DecisionError, Search, new_id};
-use crate::sessions::{ActivePrincipal, Sessions, TokenClaims};
 
 /// The candidates of one page at most: each is an evaluation.
 const CANDIDATES_MAX: u32 = 1_000;

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use deserr::{Deserr, IntoValue, Value, ValuePointerRef};
 use picket_model::device::DeviceState;
 use picket_model::problems::{Problems, parsed_text, problem_at, shortened};
+use picket_state::devices::{Compliance, DeviceSettings, OsName, OsVersion, TrustWeights};
 
 use super::fields::Ranged;
-use crate::devices::{Compliance, DeviceSettings, OsName, OsVersion, TrustWeights};
 
 const MICROSECONDS_PER_SECOND: i64 = 1_000_000;
 const DAY_S: u32 = 86_400;

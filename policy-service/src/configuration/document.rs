@@ -327,7 +327,7 @@ impl From<Document> for Configuration {
             risk: document
                 .risk
                 .map(|section| AssessorSettings::new(section, document.devices.is_some())),
-            devices: document.devices.map(crate::devices::DeviceSettings::from),
+            devices: document.devices.map(picket_state::devices::DeviceSettings::from),
             storage: document.storage.and_then(location),
             sessions: document.sessions.map(Into::into),
             log: LogSettings {

@@ -8,10 +8,10 @@ use picket_audit::KeyEncryptionKey;
 use picket_model::problems::{Problems, parsed_text, problem_at, shortened};
 use picket_model::spiffe::SpiffeId;
 use picket_policy::{TimeZone, time_zone};
-use x509_cert::Certificate;
-use x509_cert::der::DecodePem;
 
 use super::filter_document::read_filter_configuration;
+use x509_cert::Certificate;
+use x509_cert::der::DecodePem;
 
 /// What `picket pki init` writes as organisation into its authority's name, and so into every
 /// issuer.

@@ -3,8 +3,6 @@
 use std::borrow::Cow;
 
 use picket_model::decision::ACR_VALUE_BYTES_MAX;
-use schemars::transform::{RecursiveTransform, Transform};
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema, schema_for};
 use serde_json::Value;
 
 use super::devices::{AUDIENCE_BYTES_MAX, Audience, OS_MAX, OsVersions};
@@ -14,6 +12,8 @@ use super::fields::{
     FilterConfigurationFile, HttpsOrigin, KeyEncryptionKeyFile, LIST_NAME_BYTES_MAX, ListName, Ranged, TimeZoneName,
 };
 use super::risk::AcrValue;
+use schemars::transform::{RecursiveTransform, Transform};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema, schema_for};
 
 /// The JSON Schema of the file.
 #[must_use]

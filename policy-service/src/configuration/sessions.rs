@@ -2,9 +2,11 @@
 
 use deserr::{Deserr, ValuePointerRef};
 use picket_model::problems::Problems;
+use picket_state::sessions::{
+    FingerprintPart, QuotaLimits, SessionLimits, SessionSettings, TENANTS_COUNTED_MAX, WithoutId,
+};
 
 use super::fields::Ranged;
-use crate::sessions::{FingerprintPart, QuotaLimits, SessionLimits, SessionSettings, TENANTS_COUNTED_MAX, WithoutId};
 
 const MICROSECONDS_PER_SECOND: i64 = 1_000_000;
 const DAY_S: u32 = 86_400;

@@ -2,9 +2,9 @@
 
 use deserr::{Deserr, ValuePointerRef};
 use picket_model::problems::Problems;
+use picket_storage::Location;
 
 use super::fields::{DatabaseFile, ExistingFile};
-use crate::storage::Location;
 
 /// The storage. Exactly one of `sqlite_file` and `postgres_url_file`.
 #[derive(Debug, Deserr)]

@@ -1,10 +1,11 @@
-use picket_model::device::DeviceState;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use picket_model::device::DeviceState;
+use picket_state::devices::{Compliance, OsName, OsVersion, TrustWeights};
+use picket_state::sessions::{FingerprintPart, WithoutId};
+
 use super::*;
-use crate::devices::{Compliance, OsName, OsVersion, TrustWeights};
-use crate::sessions::{FingerprintPart, WithoutId};
 
 /// A configuration of the filter with one rule, which decides alone.
 const FILTER: &str = r#"{"workload": "orders", "rules": [

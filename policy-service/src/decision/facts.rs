@@ -7,13 +7,13 @@ use picket_model::decision::Attribute;
 use picket_model::time::Timestamp;
 use picket_policy::{Evaluation, EvaluationContext, PolicyEngine};
 use picket_risk::Assessment;
+use picket_state::devices::DeviceCheck;
+use picket_state::roles::AssignedRoles;
+use picket_state::sessions::{SessionAccess, SessionChange, SessionCheck, SessionEvent};
 
 use super::evaluation::deny;
 use super::{Decider, DecisionError};
 use crate::assessor::Assessed;
-use crate::devices::DeviceCheck;
-use crate::roles::AssignedRoles;
-use crate::sessions::{SessionAccess, SessionChange, SessionCheck, SessionEvent};
 
 /// The facts about one request at one time.
 pub(super) struct Facts {

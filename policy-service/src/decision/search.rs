@@ -6,10 +6,10 @@ use picket_model::access::AccessRequest;
 use picket_model::decision::Effect;
 use picket_model::time::Timestamp;
 use picket_policy::{EvaluationContext, PolicyEngine};
+use picket_state::revisions::NO_REVISION;
+use picket_state::sessions::{SessionAccess, SessionRefusal};
 
 use super::{Decider, DecisionError};
-use crate::revisions::NO_REVISION;
-use crate::sessions::{SessionAccess, SessionRefusal};
 
 /// One search: the same revision of the policies evaluates all of it.
 pub(crate) struct Search<'d> {

@@ -18,6 +18,7 @@ use picket_model::decision::Decision;
 use picket_model::problems::Problems;
 use picket_model::time::Timestamp;
 use picket_proto::external::envoy::service::auth::v3::{CheckRequest, CheckResponse};
+use picket_state::sessions::SessionAccess;
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio::runtime::{self, Handle};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
@@ -31,7 +32,6 @@ use super::signatures::NativeVerifier;
 use crate::clock::{self, Stopwatch};
 use crate::configuration::{ExtAuthzSettings, read_filter_configuration};
 use crate::decision::{Decider, DecisionError};
-use crate::sessions::SessionAccess;
 use crate::transport::TlsError;
 
 /// Concurrent checks, including those that wait for a decision: as many as calls by default. More

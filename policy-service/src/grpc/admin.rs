@@ -7,14 +7,14 @@ use picket_model::access::principal_name;
 use picket_model::session::EndReason;
 use picket_proto::v1;
 use picket_proto::v1::admin_server::Admin;
+use picket_state::sessions::{Lockdown, RevocationTarget, RevokeError, Session, SessionStatus, Sessions};
+use picket_state::{ListFilter, PrincipalId, SessionId, TenantId};
 use tonic::{Request, Response};
 
 use super::interceptor::admitted;
 use super::{GrpcResult, admitted_for};
 use crate::administration::{AdminAction, AdminError, Administration, Performed, now_us};
 use crate::configuration::CallerRole;
-use crate::sessions::{Lockdown, RevocationTarget, RevokeError, Session, SessionStatus, Sessions};
-use crate::state::{Filter, PrincipalId, SessionId, TenantId};
 use crate::transport::AdmittedCall;
 
 const PAGE_DEFAULT: u32 = 100;
@@ -203,13 +203,13 @@ pub(super) fn page_length(count_max: u32) -> Result<u32, AdminError> {
 }
 
 /// A filter of sessions or devices, from the fields of a request.
-pub(super) fn filter(issuer: &str, subject: &str, tenant: &str) -> Result<Filter, AdminError> {
+pub(super) fn filter(issuer: &str, subject: &str, tenant: &str) -> Result<ListFilter, AdminError> {
     match (issuer, subject, tenant) {
-        ("", "", "") => Ok(Filter::All),
-        ("", "", tenant) => Ok(Filter::Tenant(tenant.to_owned())),
+        ("", "", "") => Ok(ListFilter::All),
+        ("", "", tenant) => Ok(ListFilter::Tenant(tenant.to_owned())),
         ("", _, _) => Err(AdminError::Field("issuer", "the subject's issuer")),
         (_, "", _) => Err(AdminError::Field("subject", "a subject of the issuer")),
-        (issuer, subject, "") => Ok(Filter::Principal(PrincipalId::of(issuer, subject))),
+        (issuer, subject, "") => Ok(ListFilter::Principal(PrincipalId::of(issuer, subject))),
         (_, _, _) => Err(AdminError::Field("tenant", "none where a principal is named")),
     }
 }

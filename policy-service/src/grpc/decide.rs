@@ -6,6 +6,7 @@ use std::time::Duration;
 use picket_model::access::AccessRequest;
 use picket_proto::v1;
 use picket_proto::v1::policy_decision_server::PolicyDecision;
+use picket_state::sessions::SessionAccess;
 use tonic::{Request, Response, Status};
 
 use super::GrpcMetrics;
@@ -13,7 +14,6 @@ use super::interceptor::admitted;
 use super::status::DecideError;
 use crate::clock::Stopwatch;
 use crate::decision::Decider;
-use crate::sessions::SessionAccess;
 
 /// No sidecar waits this long; it bounds how long a call holds its slot while the disk is slow.
 const DECIDE_TIMEOUT: Duration = Duration::from_secs(5);

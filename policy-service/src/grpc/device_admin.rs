@@ -5,18 +5,18 @@ use std::sync::Arc;
 use picket_audit::{Act, ActOutcome};
 use picket_model::access::principal_name;
 use picket_model::device::DeviceState;
+use picket_model::device_thumbprint::DeviceThumbprint;
 use picket_proto::v1;
 use picket_proto::v1::device_admin_server::DeviceAdmin;
+use picket_state::devices::{
+    Device, DeviceId, DeviceTrust, DeviceUpdate, Devices, EnrollmentRequest, OsName, OsVersion, Posture,
+};
 use tonic::Request;
 
 use super::admin::{filter, name, page_length};
 use super::{GrpcResult, admitted_for};
 use crate::administration::{AdminAction, AdminError, Administration, Performed, ReportKind, now_us};
 use crate::configuration::CallerRole;
-use crate::devices::{
-    Device, DeviceId, DeviceTrust, DeviceUpdate, Devices, EnrollmentRequest, OsName, OsVersion, Posture,
-};
-use crate::state::Thumbprint;
 use crate::transport::AdmittedCall;
 
 /// The limit of a device's label.
@@ -52,7 +52,7 @@ impl DeviceAdminService {
         &self,
         action: AdminAction,
         missing: AdminError,
-        work: impl Future<Output = Result<DeviceUpdate, crate::state::StorageError>> + Send + 'static,
+        work: impl Future<Output = Result<DeviceUpdate, picket_state::StorageError>> + Send + 'static,
     ) -> Changed {
         let work = async move {
             let changed = of_change(work.await?, missing);
@@ -139,7 +139,7 @@ impl DeviceAdmin for DeviceAdminService {
         let action = AdminAction {
             call,
             act: Act::EnrollDevice,
-            target: Thumbprint::Key(proof.thumbprint.0).to_string(),
+            target: DeviceThumbprint::Key(proof.thumbprint.0).to_string(),
         };
         let shared = Arc::clone(&devices);
         let work = async move {
@@ -267,7 +267,7 @@ impl DeviceAdmin for DeviceAdminService {
 /// The two ways in which a request names a device.
 enum DeviceName {
     Id(DeviceId),
-    Thumbprint(Thumbprint),
+    Thumbprint(DeviceThumbprint),
 }
 
 fn device_name(id: &str, message: Option<&v1::DeviceThumbprint>) -> Result<DeviceName, AdminError> {
@@ -283,16 +283,18 @@ fn device_id(field: &'static str, text: &str) -> Result<DeviceId, AdminError> {
         .map_err(|_| AdminError::Field(field, "a device's id, a UUID"))
 }
 
-fn of_thumbprint_request(request: &v1::DeviceThumbprintRequest) -> Result<(DeviceId, Thumbprint), AdminError> {
+fn of_thumbprint_request(request: &v1::DeviceThumbprintRequest) -> Result<(DeviceId, DeviceThumbprint), AdminError> {
     Ok((device_id("id", &request.id)?, thumbprint(request.thumbprint.as_ref())?))
 }
 
-fn thumbprint(message: Option<&v1::DeviceThumbprint>) -> Result<Thumbprint, AdminError> {
+fn thumbprint(message: Option<&v1::DeviceThumbprint>) -> Result<DeviceThumbprint, AdminError> {
     let expected = "the 32 bytes of a SHA-256 hash, of a certificate or of a key";
     let of = message.and_then(|message| message.of.as_ref());
     let read = match of {
-        Some(v1::device_thumbprint::Of::Certificate(bytes)) => bytes.as_slice().try_into().map(Thumbprint::Certificate),
-        Some(v1::device_thumbprint::Of::Key(bytes)) => bytes.as_slice().try_into().map(Thumbprint::Key),
+        Some(v1::device_thumbprint::Of::Certificate(bytes)) => {
+            bytes.as_slice().try_into().map(DeviceThumbprint::Certificate)
+        }
+        Some(v1::device_thumbprint::Of::Key(bytes)) => bytes.as_slice().try_into().map(DeviceThumbprint::Key),
         None => return Err(AdminError::Field("thumbprint", expected)),
     };
     read.map_err(|_| AdminError::Field("thumbprint", expected))
@@ -344,7 +346,7 @@ fn to_message(device: Device, trust: &DeviceTrust) -> v1::Device {
         reported_us: posture.reported_us,
         reporter: posture.reporter,
     };
-    let part = |part: &crate::devices::TrustComponent| v1::DeviceTrustPart {
+    let part = |part: &picket_state::devices::TrustComponent| v1::DeviceTrustPart {
         points: part.points.into(),
         reason: part.cause.to_string(),
     };
@@ -368,10 +370,10 @@ fn to_message(device: Device, trust: &DeviceTrust) -> v1::Device {
     }
 }
 
-fn thumbprint_message(thumbprint: Thumbprint) -> v1::DeviceThumbprint {
+fn thumbprint_message(thumbprint: DeviceThumbprint) -> v1::DeviceThumbprint {
     let of = match thumbprint {
-        Thumbprint::Certificate(digest) => v1::device_thumbprint::Of::Certificate(digest.into()),
-        Thumbprint::Key(digest) => v1::device_thumbprint::Of::Key(digest.into()),
+        DeviceThumbprint::Certificate(digest) => v1::device_thumbprint::Of::Certificate(digest.into()),
+        DeviceThumbprint::Key(digest) => v1::device_thumbprint::Of::Key(digest.into()),
     };
     v1::DeviceThumbprint { of: Some(of) }
 }

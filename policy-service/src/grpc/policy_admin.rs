@@ -7,15 +7,15 @@ use picket_audit::{Act, ActOutcome};
 use picket_policy::PolicyFiles;
 use picket_proto::v1;
 use picket_proto::v1::policy_admin_server::PolicyAdmin;
+use picket_state::revisions::{
+    Activation, ActivationAttempt, ActivationOutcome, ActivationRequest, Revision, RevisionError, RevisionProblem,
+    RevisionProblems, Revisions,
+};
 use tonic::{Request, Response};
 
 use super::{GrpcResult, admitted_for};
 use crate::administration::{AdminAction, AdminError, Administration, Performed, now_us};
 use crate::configuration::CallerRole;
-use crate::revisions::{
-    Activation, ActivationAttempt, ActivationOutcome, ActivationRequest, Revision, RevisionError, RevisionProblem,
-    RevisionProblems, Revisions,
-};
 use crate::transport::AdmittedCall;
 
 const PAGE_DEFAULT: u32 = 100;
@@ -95,7 +95,7 @@ impl PolicyAdmin for PolicyAdminService {
         let number = before(request.get_ref().number);
         let (revision, files) = revisions.show(number).await.map_err(AdminError::from)?;
         let active = revisions.active().await.map_err(AdminError::from)?;
-        let file = |file: crate::revisions::RevisionFile| v1::PolicyFile {
+        let file = |file: picket_state::revisions::RevisionFile| v1::PolicyFile {
             name: file.name,
             text: file.text,
         };

@@ -6,12 +6,12 @@ use picket_audit::{Act, ActOutcome};
 use picket_model::access::principal_name;
 use picket_proto::v1;
 use picket_proto::v1::role_admin_server::RoleAdmin;
+use picket_state::roles::{AssignmentResult, RoleAssignment, RoleFilter, RoleKey, Roles};
 use tonic::{Request, Response};
 
 use super::{GrpcResult, admitted_for};
 use crate::administration::{AdminAction, AdminError, Administration, Performed, now_us};
 use crate::configuration::CallerRole;
-use crate::roles::{AssignmentResult, RoleAssignment, RoleFilter, RoleKey, Roles};
 use crate::transport::AdmittedCall;
 
 const PAGE_DEFAULT: u32 = 100;

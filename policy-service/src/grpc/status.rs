@@ -2,14 +2,14 @@
 
 use picket_audit::AppendError;
 use picket_proto::WireError;
+use picket_state::devices::EnrollmentRequestError;
+use picket_state::revisions::RevisionError;
+use picket_state::sessions::RevokeError;
 use tonic::{Code, Status};
 
 use crate::administration::AdminError;
 use crate::decision::DecisionError;
-use crate::devices::EnrollmentRequestError;
 use crate::ext_authz::CheckError;
-use crate::revisions::RevisionError;
-use crate::sessions::RevokeError;
 use crate::transport::AdmissionError;
 
 /// Why a call ends without a decision.

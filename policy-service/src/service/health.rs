@@ -1,12 +1,12 @@
 //! Reports to the gRPC health service whether decisions are given.
 
 use picket_audit::AuditState;
+use picket_state::StorageState;
+use picket_state::revisions::PolicyState;
 use tokio::sync::watch;
 use tonic_health::server::HealthReporter;
 
 use crate::grpc;
-use crate::revisions::PolicyState;
-use crate::state::StorageState;
 
 /// The parts that every decision needs: the audit log, and where they are configured the storage
 /// and the policies in it.

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use picket_audit::{AuditLog, AuditWriter, KeyEncryptionKey};
 use picket_policy::PolicyEngine;
+use picket_state::revisions::{NO_REVISION, PolicyState};
+use picket_state::{StorageState, StorageSync};
 use tokio::sync::watch;
 
 use super::ServiceError;
@@ -15,8 +17,6 @@ use crate::configuration::Configuration;
 use crate::decision::Decider;
 use crate::logging::Logging;
 use crate::metrics::Metrics;
-use crate::revisions::{NO_REVISION, PolicyState};
-use crate::state::{StorageState, StorageSync};
 
 /// The parts, with what the service needs to observe and stop them.
 pub(super) struct Parts {

@@ -5,18 +5,18 @@ use std::sync::Arc;
 
 use picket_policy::PolicyEngine;
 use picket_risk::Levels;
+use picket_state::devices::{DeviceSettings, Devices};
+use picket_state::revisions::{ActivePolicies, EvaluationSettings, NO_REVISION, PolicyState, Revisions};
+use picket_state::roles::Roles;
+use picket_state::sessions::{SessionSettings, Sessions};
+use picket_state::{CachedView, Freshness, StorageError, StorageState, StorageSync, Store, Subscribers};
+use picket_storage::Location;
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio::sync::watch;
 
 use super::ServiceError;
 use crate::configuration::{Configuration, PolicySource, RoleSource};
-use crate::devices::{DeviceSettings, Devices};
 use crate::metrics::Metrics;
-use crate::revisions::{ActivePolicies, EvaluationSettings, NO_REVISION, PolicyState, Revisions};
-use crate::roles::Roles;
-use crate::sessions::{SessionSettings, Sessions};
-use crate::state::{CachedView, Freshness, StorageError, StorageState, StorageSync, Store, Subscribers};
-use crate::storage::{self, Location};
 
 /// The parts, and the task that keeps their caches in step with the storage.
 pub(super) struct StoredState {
@@ -39,7 +39,7 @@ impl Opened {
     async fn open(location: &Location) -> Result<Self, StorageError> {
         let subscribers = Subscribers::default();
         Ok(Self {
-            store: storage::open(location, subscribers.observer()).await?,
+            store: picket_storage::open(location, subscribers.observer()).await?,
             freshness: Arc::new(Freshness::new()),
             subscribers,
         })

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
-use tokio_rustls::server::TlsStream;
 use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -17,6 +16,7 @@ use super::connection::Connection;
 use super::handshake_failure::HandshakeFailure;
 use super::handshake_slots::{HandshakeSlot, HandshakeSlots};
 use super::tls::TlsServer;
+use tokio_rustls::server::TlsStream;
 
 /// Concurrent connections of configured callers: two for each worker of a thousand sidecars.
 const CONNECTIONS_MAX: usize = 4096;

@@ -9,9 +9,9 @@ use rustls::server::{ServerConfig, VerifierBuilderError, WebPkiClientVerifier};
 use rustls::version::TLS13;
 use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
-use tokio_rustls::TlsAcceptor;
 
 use crate::configuration::GrpcSettings;
+use tokio_rustls::TlsAcceptor;
 
 /// A TLS server configuration that accepts handshakes.
 #[derive(Clone)]

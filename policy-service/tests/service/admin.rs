@@ -1,10 +1,10 @@
 //! What operators do, through the real program.
 
 use picket_audit::{Act, ActOutcome, AdministrationRecord, Event, KeyEncryptionKey};
-use picket_policy_service::state::{NamedBy, SessionId};
 use picket_proto::v1;
 use picket_proto::v1::admin_client::AdminClient;
 use picket_proto::v1::policy_decision_client::PolicyDecisionClient;
+use picket_state::{NamedBy, SessionId};
 use rustls::version::TLS13;
 use tonic::Code;
 use tonic::transport::Channel;

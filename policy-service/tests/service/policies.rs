@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 
 use picket_audit::{Act, ActOutcome};
 use picket_policy::PolicyFiles;
-use picket_policy_service::revisions::{ActivationRequest, ActivationSource, RevisionFile};
-use picket_policy_service::storage::{self, Location};
 use picket_proto::v1;
 use picket_proto::v1::policy_admin_client::PolicyAdminClient;
 use picket_proto::v1::policy_decision_client::PolicyDecisionClient;
 use picket_proto::v1::{ActivationOutcome, Effect};
+use picket_state::revisions::{ActivationRequest, ActivationSource, RevisionFile};
+use picket_storage::Location;
 use tonic::Code;
 use tonic::transport::Channel;
 
@@ -456,7 +456,7 @@ async fn while_a_revision_cannot_be_loaded_nothing_is_decided(first: &mut Replic
         url_file: first.setup.path("url"),
         ca_file: None,
     };
-    let store = storage::open(&location, Arc::new(|_| ())).await.unwrap();
+    let store = picket_storage::open(&location, Arc::new(|_| ())).await.unwrap();
     let choice = ActivationSource::New {
         digest: "ffff".to_owned(),
         files: vec![RevisionFile {

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use picket_model::session::EndReason;
-use picket_policy_service::state::{NamedBy, SessionId};
-use picket_policy_service::storage::{self, Location};
 use picket_proto::v1;
 use picket_proto::v1::admin_client::AdminClient;
 use picket_proto::v1::policy_decision_client::PolicyDecisionClient;
+use picket_state::{NamedBy, SessionId};
+use picket_storage::Location;
 use rustls::version::TLS13;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -301,7 +301,7 @@ async fn what_a_killed_replica_acknowledged_is_there(first: &mut Replica, second
         url_file: first.setup.path("url"),
         ca_file: None,
     };
-    let store = storage::open(&storage, Arc::new(|_| ())).await.unwrap();
+    let store = picket_storage::open(&storage, Arc::new(|_| ())).await.unwrap();
     assert!(acknowledged.len() > 10, "{}", acknowledged.len());
     for (sid, was_revoked) in &acknowledged {
         let session = store.session(id(sid)).await.unwrap().unwrap();

@@ -6,10 +6,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use picket_policy_service::devices::{ChallengeDigest, DeviceId, DeviceUpdate, NewDevice, PendingEnrollment};
-use picket_policy_service::state::{PrincipalId, Store, Thumbprint};
-use picket_policy_service::storage::{self, Location};
+use picket_model::device_thumbprint::DeviceThumbprint;
 use picket_proto::v1;
+use picket_state::devices::{ChallengeDigest, DeviceId, DeviceUpdate, NewDevice, PendingEnrollment};
+use picket_state::{PrincipalId, Store};
+use picket_storage::Location;
 use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
@@ -122,7 +123,7 @@ pub async fn measure(ground: &Ground, sessions: u64, devices: u64) -> Result<Vec
 /// Enrols devices in the database of a policy service that does not run, as it would itself.
 async fn enroll(file: &Path, devices: u64) -> Result<()> {
     let location = Location::Sqlite { file: file.to_owned() };
-    let store = storage::open(&location, Arc::new(|_| ())).await?;
+    let store = picket_storage::open(&location, Arc::new(|_| ())).await?;
     let next = Arc::new(AtomicU64::new(0));
     let mut tasks = JoinSet::new();
     for _ in 0..ENROLLED_AT_ONCE {
@@ -159,7 +160,7 @@ async fn enroll_one(store: &dyn Store, number: u64, devices_max: u64) -> Result<
     let new = NewDevice {
         challenge: enrollment.challenge,
         id: DeviceId::from_slice(&u128::from(number).to_be_bytes()).context("no id")?,
-        thumbprint: Thumbprint::Key(key(number)),
+        thumbprint: DeviceThumbprint::Key(key(number)),
         now_us,
         devices_max,
     };

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use picket_policy_service::state::Thumbprint;
+use picket_model::device_thumbprint::DeviceThumbprint;
 use picket_proto::v1;
 use serde::Serialize;
 
@@ -240,8 +240,8 @@ impl From<v1::DeviceTrust> for TrustAnswer {
 /// As it is written where a device is named. `None`: it is none.
 fn thumbprint(message: v1::DeviceThumbprint) -> Option<String> {
     let thumbprint = match message.of? {
-        v1::device_thumbprint::Of::Certificate(digest) => Thumbprint::Certificate(digest.try_into().ok()?),
-        v1::device_thumbprint::Of::Key(digest) => Thumbprint::Key(digest.try_into().ok()?),
+        v1::device_thumbprint::Of::Certificate(digest) => DeviceThumbprint::Certificate(digest.try_into().ok()?),
+        v1::device_thumbprint::Of::Key(digest) => DeviceThumbprint::Key(digest.try_into().ok()?),
     };
     Some(thumbprint.to_string())
 }
