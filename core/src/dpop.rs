@@ -23,6 +23,7 @@ use crate::request::{ProofHeader, RequestHead};
 use ledger::{BucketLedger, LedgerError, LocalBuckets, ProofId, ProofLedger};
 pub use mac::SharedSecret;
 use nonce::{NonceAge, Nonces};
+pub(crate) use proof::PROOF_ID_BYTES_MAX;
 use proof::Proof;
 use target_uri::TargetUri;
 pub use target_uri::UriScheme;

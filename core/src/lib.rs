@@ -9,6 +9,8 @@ pub mod enrollment;
 pub mod header_value;
 pub mod identity_headers;
 pub mod jose;
+pub mod limits;
+pub mod metrics;
 pub mod path;
 pub mod peer;
 pub mod reason;

@@ -24,9 +24,9 @@ pub const CONNECTION_HEADER: &str = "connection";
 /// The options of `connection` that reach the upstream. Every other one names a header that the next hop would drop.
 const CONNECTION_OPTIONS: [&str; 2] = ["upgrade", "keep-alive"];
 /// RFC 1035 §2.3.4.
-const HOST_BYTES_MAX: usize = 255;
+pub(crate) const HOST_BYTES_MAX: usize = 255;
 /// Methods are short tokens; the longest one registered with IANA has 17 characters.
-const METHOD_BYTES_MAX: usize = 32;
+pub(crate) const METHOD_BYTES_MAX: usize = 32;
 
 /// A header as the proxy gives it: the name in lower case, the value as bytes.
 pub type Header<'a> = (&'a str, &'a [u8]);

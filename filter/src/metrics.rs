@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use picket_core::enforcement::{CacheUse, CallFailure, Evictions, Notes, ObservedAccess, PermitReason, Verification};
 use picket_core::jose::TokenAlgorithm;
+use picket_core::metrics::{self, FilterMetric, MetricKind};
 use picket_core::reason::DenyReason;
 use picket_core::token::introspection::IntrospectionResult;
 use picket_core::token::remote_keys::response::FetchResult;
@@ -84,17 +85,13 @@ impl Metrics {
     }
 
     fn define() -> Self {
-        let request = |outcome: &str, reason: &str| {
-            Counter::define(&format!("picket_requests.outcome.{outcome}.reason.{reason}"))
-        };
-        let cache = |result: &str| Counter::define(&format!("picket_decision_cache.result.{result}"));
-        let call = |result: &str| Counter::define(&format!("picket_policy_calls.result.{result}"));
-        let access = |result: &str| Counter::define(&format!("picket_access_observed.result.{result}"));
-        let introspection = |result: IntrospectionResult| {
-            let name = format!("picket_introspections.result.{}", result.as_str());
-            (result, Counter::define(&name))
-        };
-        let proof = |result: &str| Counter::define(&format!("picket_dpop_proofs.result.{result}"));
+        let request = |outcome: &str, reason: &str| Counter::define(&metrics::REQUESTS, &[outcome, reason]);
+        let cache = |result: &str| Counter::define(&metrics::DECISION_CACHE, &[result]);
+        let call = |result: &str| Counter::define(&metrics::POLICY_CALLS, &[result]);
+        let access = |result: &str| Counter::define(&metrics::ACCESS_OBSERVED, &[result]);
+        let introspection =
+            |result: IntrospectionResult| (result, Counter::define(&metrics::INTROSPECTIONS, &[result.as_str()]));
+        let proof = |result: &str| Counter::define(&metrics::DPOP_PROOFS, &[result]);
         Self {
             permits: PermitReason::ALL
                 .iter()
@@ -109,22 +106,20 @@ impl Metrics {
                 .collect(),
             cache_hit: cache("hit"),
             cache_miss: cache("miss"),
-            token_evictions: Counter::define("picket_token_cache_evictions"),
-            decision_evictions: Counter::define("picket_decision_cache_evictions"),
-            calls_answered: call("answered"),
+            token_evictions: Counter::define(&metrics::TOKEN_CACHE_EVICTIONS, &[]),
+            decision_evictions: Counter::define(&metrics::DECISION_CACHE_EVICTIONS, &[]),
+            calls_answered: call(metrics::ANSWERED),
             call_failures: CallFailure::ALL
                 .iter()
                 .map(|failure| (*failure, call(failure.as_str())))
                 .collect(),
-            call_ms: define(MetricType::Histogram, "picket_policy_call_ms"),
+            call_ms: define(&metrics::POLICY_CALL_MS, &[]),
             introspections: IntrospectionResult::ALL
                 .iter()
                 .map(|result| introspection(*result))
                 .collect(),
-            introspection_ms: define(MetricType::Histogram, "picket_introspection_ms"),
-            verifications: verification_labels()
-                .map(|labels| (labels, Counter::define(&labels.name())))
-                .collect(),
+            introspection_ms: define(&metrics::INTROSPECTION_MS, &[]),
+            verifications: verification_labels().map(|labels| (labels, labels.define())).collect(),
             proofs_passed: proof("passed"),
             proofs_failed: proof("failed"),
             access_would_reject: access("would_reject"),
@@ -210,10 +205,9 @@ impl Metrics {
         if key_sets.iter().any(|known| known.provider == provider) {
             return;
         }
-        // The name may hold dots, so it comes last.
         let counter = |result: FetchResult| {
-            let name = format!("picket_key_set_fetches.result.{}.provider.{provider}", result.as_str());
-            (result, Counter::define(&name))
+            let values = [result.as_str(), provider];
+            (result, Counter::define(&metrics::KEY_SET_FETCHES, &values))
         };
         key_sets.push(KeySetMetrics {
             provider: provider.to_owned(),
@@ -235,7 +229,7 @@ impl Metrics {
             return;
         };
         let gauge = known.age.get_or_insert_with(|| Gauge {
-            id: define(MetricType::Gauge, &format!("picket_key_set_age_s.provider.{provider}")),
+            id: define(&metrics::KEY_SET_AGE_S, &[provider]),
             recorded: u64::MAX,
         });
         if gauge.recorded != age_s && gauge.id != UNDEFINED {
@@ -278,18 +272,16 @@ impl Metrics {
 
 /// Counts a configuration that was read, at once: a VM whose configuration was refused lives no longer.
 pub(crate) fn count_configuration(is_accepted: bool) {
-    let counter = Counter::define(match is_accepted {
-        true => "picket_configurations.result.accepted",
-        false => "picket_configurations.result.refused",
-    });
+    let result = if is_accepted { "accepted" } else { "refused" };
+    let counter = Counter::define(&metrics::CONFIGURATIONS, &[result]);
     counter.add_one();
     counter.flush();
 }
 
 impl Counter {
-    fn define(name: &str) -> Self {
+    fn define(metric: &FilterMetric, values: &[&str]) -> Self {
         Self {
-            id: define(MetricType::Counter, name),
+            id: define(metric, values),
             pending: Cell::new(0),
         }
     }
@@ -314,13 +306,13 @@ impl Counter {
 }
 
 impl VerificationLabels {
-    fn name(self) -> String {
+    fn define(self) -> Counter {
         let (algorithm, path) = match self.checked {
             None => ("any", "cache"),
             Some((algorithm, path)) => (algorithm.name(), path.as_str()),
         };
         let result = if self.has_passed { "passed" } else { "failed" };
-        format!("picket_token_verifications.algorithm.{algorithm}.path.{path}.result.{result}")
+        Counter::define(&metrics::TOKEN_VERIFICATIONS, &[algorithm, path, result])
     }
 }
 
@@ -350,6 +342,11 @@ fn record(histogram: u32, value: u64) {
 /// The id of a metric that the host refused to define; it is never touched.
 const UNDEFINED: u32 = u32::MAX;
 
-fn define(metric_type: MetricType, name: &str) -> u32 {
-    hostcalls::define_metric(metric_type, name).unwrap_or(UNDEFINED)
+fn define(metric: &FilterMetric, values: &[&str]) -> u32 {
+    let metric_type = match metric.kind {
+        MetricKind::Counter => MetricType::Counter,
+        MetricKind::Gauge => MetricType::Gauge,
+        MetricKind::Histogram => MetricType::Histogram,
+    };
+    hostcalls::define_metric(metric_type, &metric.statistic(values)).unwrap_or(UNDEFINED)
 }

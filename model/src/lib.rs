@@ -4,6 +4,7 @@ pub mod access;
 pub mod decision;
 pub mod device;
 pub mod device_thumbprint;
+pub mod limits;
 pub mod network;
 pub mod problems;
 pub mod risk;

@@ -11,7 +11,7 @@ use crate::jose::key_proof::{KeyProof, KeyProofError, ProofTimeError, ProofTimes
 use crate::jose::signature::SignatureVerifier;
 
 /// RFC 9449 §4.2 suggests 96 random bits or a UUID; what is far longer is no identifier.
-pub(super) const PROOF_ID_BYTES_MAX: usize = 256;
+pub(crate) const PROOF_ID_BYTES_MAX: usize = 256;
 
 /// A proof that has the right form. Nothing in it is true before [`Proof::is_signed`].
 #[derive(Debug)]

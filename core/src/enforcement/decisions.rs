@@ -19,7 +19,7 @@ use crate::request::RequestHead;
 use crate::route::RuleIndex;
 
 /// The longest validity of a cached decision, whatever the decision says.
-const DECISION_VALIDITY_MS_MAX: u64 = 3_600_000;
+pub(crate) const DECISION_VALIDITY_MS_MAX: u64 = 3_600_000;
 
 /// A decision with a longer key, such as one with a long path, is not cached: so the number of entries bounds the memory.
 const KEY_BYTES_MAX: usize = 2048;

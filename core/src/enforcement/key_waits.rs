@@ -16,7 +16,7 @@ use crate::token::remote_keys::KeyWait;
 /// How many requests of a worker may wait for keys at once, each with its headers in memory: as many
 /// as may wait for the policy service by Envoy's default. Callers choose key ids, so without a limit
 /// they could fill the memory.
-pub(super) const KEY_WAITS_MAX: usize = 1024;
+pub(crate) const KEY_WAITS_MAX: usize = 1024;
 
 /// A request that waits for newer keys of a provider.
 #[derive(Debug)]

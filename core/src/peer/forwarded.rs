@@ -15,9 +15,9 @@ use super::{CertificateThumbprint, Peer, PeerError, certificate, workload};
 use crate::request::Header;
 
 /// What is longer is refused; Envoy's default limit for all headers is 60 KiB.
-const FORWARDED_BYTES_MAX: usize = 64 * 1024;
+pub(crate) const FORWARDED_BYTES_MAX: usize = 64 * 1024;
 /// More proxies in a row would be a loop.
-const ELEMENTS_MAX: usize = 32;
+pub(crate) const ELEMENTS_MAX: usize = 32;
 
 /// Which peers are trusted hops, and what they write.
 #[derive(Clone, Debug, PartialEq, Eq)]

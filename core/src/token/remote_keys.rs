@@ -34,9 +34,9 @@ const LEASE_MARGIN_MS: u64 = 2_000;
 const REFRESH_AT_PERCENT: u64 = 80;
 /// The longest interval between two fetches for unknown keys. Requests wait for the second one, so
 /// invented key ids delay a new key by no more than this.
-const UNKNOWN_KEY_INTERVAL_MS_MAX: u64 = 2_000;
+pub(crate) const UNKNOWN_KEY_INTERVAL_MS_MAX: u64 = 2_000;
 /// The longest time that a request waits for a key set.
-const KEY_WAIT_MS_MAX: u64 = 10_000;
+pub(crate) const KEY_WAIT_MS_MAX: u64 = 10_000;
 /// After more failures in a row no request waits for keys: the endpoint is down.
 const FAILURES_WAITED_FOR_MAX: u64 = 1;
 /// The time of a host without a clock: no fetch begins.
