@@ -31,6 +31,8 @@ use crate::pki::PkiError;
 use crate::service::ServiceError;
 use crate::token::TokenError;
 
+pub(crate) use audit::TAIL_RECORDS_MAX;
+
 const LONG_ABOUT: &str = "\
 Picket's command line.
 

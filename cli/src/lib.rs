@@ -7,6 +7,7 @@ pub mod duration;
 pub mod files;
 pub mod istio;
 pub mod keys;
+pub mod limits;
 pub mod pki;
 pub mod token;
 

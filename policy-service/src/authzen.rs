@@ -37,8 +37,10 @@ use crate::transport::{
 };
 use error::AuthzenError;
 pub(crate) use metrics::AuthzenMetrics;
-pub(crate) use resources::ResourceList;
+pub(crate) use paging::RESULTS_MAX;
+pub(crate) use resources::{BYTES_MAX as RESOURCES_BYTES_MAX, RESOURCES_MAX, ResourceList};
 use search::CandidateSource;
+pub(crate) use search::{CANDIDATES_MAX, TIME_MAX as SEARCH_TIME_MAX};
 
 const EVALUATION_PATH: &str = "/access/v1/evaluation";
 const EVALUATIONS_PATH: &str = "/access/v1/evaluations";
@@ -52,12 +54,12 @@ const TRACEPARENT: &str = "traceparent";
 /// From a call's headers to its answer, so that a body that trickles in gives its slot back.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// The documents of the API nest to 5.
-const DEPTH_MAX: usize = 16;
+pub(crate) const DEPTH_MAX: usize = 16;
 /// All members and elements of a body: a hundred evaluations with a hundred each.
-const MEMBERS_MAX: usize = 10_000;
+pub(crate) const MEMBERS_MAX: usize = 10_000;
 
 /// Concurrent searches: each is up to a thousand evaluations.
-const SEARCHES_MAX: usize = 4;
+pub(crate) const SEARCHES_MAX: usize = 4;
 
 /// The front with everything that it serves.
 pub(crate) struct AuthzenFront {

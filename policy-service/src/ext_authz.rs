@@ -12,5 +12,5 @@ mod response;
 mod signatures;
 
 pub use enforcement::ExtAuthzError;
-pub(crate) use enforcement::{CheckError, Enforcement};
+pub(crate) use enforcement::{CHECKS_MAX, CheckError, Enforcement};
 pub(crate) use metrics::ExtAuthzMetrics;

@@ -42,19 +42,21 @@ use crate::transport::{
 };
 use admin::AdminService;
 use check::AuthorizationService;
+pub(crate) use decide::DECIDE_TIMEOUT;
 use decide::DecisionService;
 use device_admin::DeviceAdminService;
 use interceptor::{AdmissionInterceptor, admitted};
 pub(crate) use metrics::GrpcMetrics;
 use policy_admin::PolicyAdminService;
+pub(crate) use risk_admin::REPORTS_MAX;
 use risk_admin::RiskAdminService;
 use role_admin::RoleAdminService;
 use status::DecideError;
 
 /// Concurrent calls of one connection; an Envoy worker holds one connection.
-const STREAMS_MAX: u32 = 256;
+pub(crate) const STREAMS_MAX: u32 = 256;
 /// Enough for gRPC's own headers and a trace context.
-const HEADER_LIST_BYTES_MAX: u32 = 16 * 1024;
+pub(crate) const HEADER_LIST_BYTES_MAX: u32 = 16 * 1024;
 /// A connection whose other end answers no ping for this long is dropped.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -63,11 +65,11 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Concurrent administrative calls. Operators have slots of their own, so that a revocation is
 /// admitted however many requests there are.
-const ADMIN_CONCURRENCY_MAX: u32 = 16;
+pub(crate) const ADMIN_CONCURRENCY_MAX: u32 = 16;
 /// Concurrent calls about policy revisions: each can hold one in memory.
-const POLICY_CONCURRENCY_MAX: u32 = 4;
+pub(crate) const POLICY_CONCURRENCY_MAX: u32 = 4;
 /// Concurrent reports and explanations of risk, which use no slot of operators.
-const RISK_CONCURRENCY_MAX: u32 = 16;
+pub(crate) const RISK_CONCURRENCY_MAX: u32 = 16;
 /// Resets that wait to be accepted (CVE-2023-44487).
 const PENDING_RESETS_MAX: usize = 20;
 

@@ -24,10 +24,10 @@ use crate::metrics::Metrics;
 use tracing_appender::non_blocking::ErrorCounter;
 
 /// A few probes and scrapers.
-const CONNECTIONS_MAX: usize = 64;
+pub(crate) const CONNECTIONS_MAX: usize = 64;
 /// A connection is closed after this time, however it is used, so that slow clients free their
 /// slots.
-const CONNECTION_AGE_MAX: Duration = Duration::from_secs(30);
+pub(crate) const CONNECTION_AGE_MAX: Duration = Duration::from_secs(30);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// The format that `prometheus-client` writes.
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";

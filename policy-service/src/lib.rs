@@ -13,6 +13,7 @@ mod decision;
 mod ext_authz;
 mod grpc;
 mod http;
+pub mod limits;
 mod log_rate_limit;
 mod logging;
 pub mod metrics;

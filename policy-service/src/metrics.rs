@@ -97,6 +97,25 @@ impl Metrics {
         metrics
     }
 
+    /// All metrics as text, with every series that there can be, for the reference. A value in angle brackets stands for
+    /// names that the configuration or a revision has.
+    ///
+    /// # Errors
+    /// None that a text can have.
+    #[cfg(feature = "schema")]
+    pub fn every_series() -> Result<String, std::fmt::Error> {
+        let metrics = Self::new("<revision>", 0);
+        metrics.grpc.create_series();
+        crate::transport::create_series(&metrics.transport);
+        metrics.ext_authz.create_series();
+        metrics.authzen.create_series();
+        metrics.risk.create_series();
+        metrics.sessions.create_series();
+        metrics.devices.create_series();
+        metrics.policies.create_series();
+        metrics.encode(0, 0)
+    }
+
     /// All metrics as text, with the two that are read when asked for.
     pub(crate) fn encode(&self, queue_records: usize, log_lines_dropped: usize) -> Result<String, std::fmt::Error> {
         self.audit.queue_records.set(gauge(queue_records));
@@ -157,4 +176,18 @@ impl AuditMetrics {
 
 fn gauge(value: usize) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+#[cfg(all(test, feature = "schema"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_metric_has_a_series_in_the_reference() {
+        let registered = format!("{:?}", Metrics::new("", 0).registry)
+            .matches("Descriptor {")
+            .count();
+        let shown = Metrics::every_series().unwrap().matches("# TYPE ").count();
+        assert_eq!(registered, shown);
+    }
 }

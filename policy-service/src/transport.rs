@@ -11,9 +11,21 @@ mod handshake_slots;
 mod metrics;
 mod tls;
 
-pub(crate) use accept::{IncomingConnection, accept_connections};
+pub(crate) use accept::{CONNECTIONS_MAX, HANDSHAKE_TIMEOUT, IncomingConnection, accept_connections};
 pub(crate) use admission::{AdmissionControl, AdmissionError, AdmittedCall};
 pub(crate) use caller::{Caller, CallerDirectory, CallerRefusal};
+pub(crate) use handshake_slots::{HANDSHAKES_MAX, HANDSHAKES_OF_ADDRESS_MAX};
 pub(crate) use metrics::TransportMetrics;
 pub use tls::TlsError;
 pub(crate) use tls::{ApplicationProtocol, TlsServer, certificate_authorities, crypto_provider};
+
+/// Creates every series of the metrics, for the reference.
+#[cfg(feature = "schema")]
+pub(crate) fn create_series(metrics: &TransportMetrics) {
+    for refusal in CallerRefusal::ALL {
+        metrics.count_refused_caller(refusal.as_str());
+    }
+    for cause in handshake_failure::HandshakeFailure::CAUSES {
+        metrics.count_failed_handshake(cause);
+    }
+}

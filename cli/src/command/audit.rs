@@ -17,7 +17,7 @@ use crate::output::{Output, Paint, printable};
 use crate::time_text;
 
 /// More than a person reads; a program reads the whole log in another way.
-const TAIL_RECORDS_MAX: i64 = 10_000;
+pub(crate) const TAIL_RECORDS_MAX: i64 = 10_000;
 
 const VERIFY_ABOUT: &str = "\
 Verifies that the audit log is what the policy service wrote: every record is there, in its order, unaltered, and opens.

@@ -71,6 +71,19 @@ impl AssessorMetrics {
         );
     }
 
+    /// Creates every series, for the reference.
+    #[cfg(feature = "schema")]
+    pub(crate) fn create_series(&self) {
+        for level in [RiskLevel::Low, RiskLevel::Medium, RiskLevel::High] {
+            self.count_assessment(level);
+        }
+        for succeeded in [true, false] {
+            self.count_save(succeeded);
+            self.count_threat_list_read(succeeded);
+        }
+        self.set_threat_list("<list>", 0, Timestamp::from_ms(0));
+    }
+
     /// A request of this level was decided.
     pub(crate) fn count_assessment(&self, level: RiskLevel) {
         let level = level.name();

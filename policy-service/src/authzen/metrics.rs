@@ -5,6 +5,9 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 
+#[cfg(feature = "schema")]
+use super::Endpoint;
+
 /// Counts of calls. Clones share their counters.
 #[derive(Clone, Default)]
 pub(crate) struct AuthzenMetrics {
@@ -25,6 +28,14 @@ impl AuthzenMetrics {
             "Calls of the AuthZEN API by their answer's status",
             self.requests.clone(),
         );
+    }
+
+    /// Creates every series, for the reference.
+    #[cfg(feature = "schema")]
+    pub(crate) fn create_series(&self) {
+        for endpoint in Endpoint::POSTED.into_iter().chain([Endpoint::Metadata]) {
+            self.count_request(endpoint.as_str(), 200);
+        }
     }
 
     /// A call of this endpoint was answered.

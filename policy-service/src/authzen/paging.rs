@@ -11,7 +11,7 @@ use super::error::AuthzenError;
 /// The results of a page without `limit`.
 const RESULTS_DEFAULT: u32 = 100;
 /// The results of a page at most.
-pub(super) const RESULTS_MAX: u32 = 1_000;
+pub(crate) const RESULTS_MAX: u32 = 1_000;
 /// Enough to distinguish searches: a token grants nothing.
 const DIGEST_BYTES: usize = 16;
 const PAGE: &str = "page";

@@ -12,9 +12,9 @@ use serde_json::Value;
 use super::information;
 
 /// How many resources there may be.
-const RESOURCES_MAX: usize = 10_000;
+pub(crate) const RESOURCES_MAX: usize = 10_000;
 /// Ten thousand of them with long names.
-const BYTES_MAX: u64 = 4 * 1024 * 1024;
+pub(crate) const BYTES_MAX: u64 = 4 * 1024 * 1024;
 const DEPTH_MAX: usize = 8;
 const MEMBERS_MAX: usize = 400_000;
 const ENTITY: [&str; 3] = ["type", "id", "properties"];

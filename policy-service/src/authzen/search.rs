@@ -21,9 +21,9 @@ use crate::clock;
 use crate::decision::{DecisionError, Search, new_id};
 
 /// The candidates of one page at most: each is an evaluation.
-const CANDIDATES_MAX: u32 = 1_000;
+pub(crate) const CANDIDATES_MAX: u32 = 1_000;
 /// A page that has taken this long ends there; the next one continues.
-const TIME_MAX: Duration = Duration::from_secs(2);
+pub(crate) const TIME_MAX: Duration = Duration::from_secs(2);
 /// Candidates that are read together; after so many evaluations the task yields.
 const CHUNK: u32 = 64;
 

@@ -77,6 +77,12 @@ pub(super) struct HttpsOrigin(pub(super) String);
 #[cfg_attr(feature = "schema", derive(serde::Serialize), serde(transparent))]
 pub(super) struct Ranged<const MIN: u32, const MAX: u32>(pub(super) u32);
 
+/// The value, whose type is given where it is used.
+#[cfg(feature = "schema")]
+pub(super) fn of_type<T>(value: T) -> T {
+    value
+}
+
 /// True where the certificate was made by `picket pki init`.
 pub(super) fn is_development(file: &CertificateFile) -> bool {
     file.issuer.contains(DEVELOPMENT_ORGANISATION)

@@ -35,11 +35,6 @@ fn keys_with_a_default_are_optional(schema: &mut Schema) {
     }
 }
 
-/// The value, whose type is given where it is used.
-pub(super) fn of_type<T>(value: T) -> T {
-    value
-}
-
 /// Kinds of one value each, with their schemas.
 macro_rules! kinds {
     ($($kind:ty => $schema:expr;)+) => {

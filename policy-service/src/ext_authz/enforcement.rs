@@ -36,7 +36,7 @@ use crate::transport::TlsError;
 
 /// Concurrent checks, including those that wait for a decision: as many as calls by default. More
 /// are rejected.
-const CHECKS_MAX: usize = 1024;
+pub(crate) const CHECKS_MAX: usize = 1024;
 /// The time limit of a decision where the filter's configuration has none, because no rule needs a
 /// decision.
 const DECISION_TIMEOUT_MS: u32 = 500;

@@ -1,6 +1,9 @@
 //! Metrics of external authorization.
 
 use picket_core::enforcement::{CacheUse, Evictions, Notes, Verdict};
+#[cfg(feature = "schema")]
+use picket_core::enforcement::{ObservedAccess, PermitReason};
+use picket_core::reason::DenyReason;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -57,11 +60,32 @@ impl ExtAuthzMetrics {
         );
     }
 
+    /// Creates every series, for the reference.
+    #[cfg(feature = "schema")]
+    pub(crate) fn create_series(&self) {
+        let permits = PermitReason::ALL.iter().map(|reason| ("permit", reason.code()));
+        let denials = DenyReason::ALL.iter().map(|reason| (outcome(*reason), reason.code()));
+        for (outcome, reason) in permits.chain(denials) {
+            drop(self.checks.get_or_create(&VerdictLabels { outcome, reason }));
+        }
+        let access = ObservedAccess {
+            would_reject: true,
+            would_not_accept: true,
+            is_audited: true,
+        };
+        for cache in [CacheUse::Hit, CacheUse::Miss] {
+            self.count_notes(&Notes {
+                cache: Some(cache),
+                access,
+                ..Notes::default()
+            });
+        }
+    }
+
     pub(super) fn count_verdict(&self, verdict: &Verdict) {
         let (outcome, reason) = match verdict {
             Ok(permit) => ("permit", permit.reason().code()),
-            Err(refusal) if refusal.reason.is_unavailable() => ("unavailable", refusal.reason.code()),
-            Err(refusal) => ("deny", refusal.reason.code()),
+            Err(refusal) => (outcome(refusal.reason), refusal.reason.code()),
         };
         self.checks.get_or_create(&VerdictLabels { outcome, reason }).inc();
     }
@@ -92,4 +116,8 @@ impl ExtAuthzMetrics {
         self.token_evictions.inc_by(evictions.tokens);
         self.decision_evictions.inc_by(evictions.decisions);
     }
+}
+
+fn outcome(reason: DenyReason) -> &'static str {
+    if reason.is_unavailable() { "unavailable" } else { "deny" }
 }

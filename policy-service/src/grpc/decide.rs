@@ -16,7 +16,7 @@ use crate::clock::Stopwatch;
 use crate::decision::Decider;
 
 /// No sidecar waits this long; it bounds how long a call holds its slot while the disk is slow.
-const DECIDE_TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const DECIDE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Serves `PolicyDecision`.
 pub(super) struct DecisionService {

@@ -29,6 +29,13 @@ impl GrpcMetrics {
         );
     }
 
+    /// Creates every series, for the reference.
+    #[cfg(feature = "schema")]
+    pub(crate) fn create_series(&self) {
+        // Every code but OK.
+        (1..=16).for_each(|code| self.count_failure(Code::from_i32(code)));
+    }
+
     /// A call ended with this code.
     pub(super) fn count_failure(&self, code: Code) {
         let grpc_code = code_name(code);

@@ -20,7 +20,7 @@ use crate::transport::AdmittedCall;
 use reports::{AuthenticationReport, DynamicsReport};
 
 /// The reports in one call at most.
-const REPORTS_MAX: usize = 100;
+pub(crate) const REPORTS_MAX: usize = 100;
 
 /// Serves `RiskAdmin`.
 #[derive(Clone)]

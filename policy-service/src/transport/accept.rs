@@ -19,12 +19,12 @@ use super::tls::TlsServer;
 use tokio_rustls::server::TlsStream;
 
 /// Concurrent connections of configured callers: two for each worker of a thousand sidecars.
-const CONNECTIONS_MAX: usize = 4096;
+pub(crate) const CONNECTIONS_MAX: usize = 4096;
 /// Concurrent connections of refused callers. Their calls are answered with the refusal, and they
 /// use no slot of configured callers.
 const REFUSED_CONNECTIONS_MAX: usize = 64;
 /// A handshake on a working network takes milliseconds.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Pause after an error of `accept`, most of which mean that file descriptors have run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Connections that wait for the server to take them; it always takes them at once.

@@ -101,6 +101,10 @@ fn record(reason: CallerRefusal, spiffe_id: Option<&str>, address: Option<IpAddr
 }
 
 impl CallerRefusal {
+    /// Every refusal.
+    #[cfg(feature = "schema")]
+    pub(super) const ALL: [Self; 3] = [Self::NoSpiffeId, Self::NotListed, Self::Role];
+
     /// The label in metrics.
     pub(crate) fn as_str(self) -> &'static str {
         match self {

@@ -38,6 +38,18 @@ pub(super) enum HandshakeFailure {
 }
 
 impl HandshakeFailure {
+    /// Every label in metrics.
+    #[cfg(feature = "schema")]
+    pub(super) const CAUSES: [&str; 7] = [
+        "no_certificate",
+        "client_certificate",
+        "service_certificate",
+        "protocol",
+        "broken",
+        "timed_out",
+        "no_place",
+    ];
+
     /// The label in metrics.
     fn as_str(&self) -> &'static str {
         match self {

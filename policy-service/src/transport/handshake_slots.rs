@@ -6,9 +6,9 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Concurrent handshakes.
-pub(super) const HANDSHAKES_MAX: usize = 1024;
+pub(crate) const HANDSHAKES_MAX: usize = 1024;
 /// Concurrent handshakes from one address, or from one network of IPv6 addresses.
-pub(super) const HANDSHAKES_OF_ADDRESS_MAX: usize = 128;
+pub(crate) const HANDSHAKES_OF_ADDRESS_MAX: usize = 128;
 
 /// The slots. Clones share them.
 #[derive(Clone, Default)]

@@ -38,7 +38,7 @@ macro_rules! table {
             $(
                 $(#[$key_doc])*
                 #[deserr(default = $default)]
-                #[cfg_attr(feature = "schema", schemars(extend("default" = crate::configuration::schema::of_type::<$type>($default))))]
+                #[cfg_attr(feature = "schema", schemars(extend("default" = crate::configuration::fields::of_type::<$type>($default))))]
                 pub(super) $key: $type,
             )+
         }

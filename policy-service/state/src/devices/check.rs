@@ -26,7 +26,7 @@ pub struct DeviceCheck {
 
 /// A request is denied for the state of its device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DeviceRefusal(DeviceState);
+pub struct DeviceRefusal(pub(super) DeviceState);
 
 impl DeviceRefusal {
     /// The stable code, for callers, metrics and records.

@@ -5,7 +5,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 
-use super::DeviceRefusal;
+use super::{DeviceRefusal, DeviceState};
 
 /// The number of requests that were denied for their device. Clones share their counters.
 #[derive(Clone, Default)]
@@ -26,6 +26,14 @@ impl DeviceMetrics {
             "Decisions that are a deny because of the state of the request's device",
             self.refusals.clone(),
         );
+    }
+
+    /// Creates every series, for the reference.
+    pub fn create_series(&self) {
+        // A trusted device is not refused for its state.
+        for state in [DeviceState::Enrolled, DeviceState::Suspended, DeviceState::Retired] {
+            self.count_refusal(DeviceRefusal(state));
+        }
     }
 
     pub(super) fn count_refusal(&self, refusal: DeviceRefusal) {

@@ -56,6 +56,12 @@ impl PolicyMetrics {
         self.revision.get_or_create(&RevisionLabel { revision }).set(1);
     }
 
+    /// Creates every series, for the reference.
+    pub fn create_series(&self) {
+        self.count_load(true);
+        self.count_load(false);
+    }
+
     pub(super) fn count_load(&self, succeeded: bool) {
         let result = match succeeded {
             true => "succeeded",

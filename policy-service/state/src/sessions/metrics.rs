@@ -1,5 +1,6 @@
 //! Metrics of sessions.
 
+use picket_model::session::EndReason;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -29,6 +30,21 @@ impl SessionMetrics {
             self.refusals.clone(),
         );
         registry.register("sessions", "Sessions that are held, about", self.sessions.clone());
+    }
+
+    /// Creates every series, for the reference.
+    pub fn create_series(&self) {
+        for refusal in [
+            SessionRefusal::Lockdown,
+            SessionRefusal::Ended(EndReason::IdleTimeout),
+            SessionRefusal::Ended(EndReason::Compromised),
+            SessionRefusal::Revoked,
+            SessionRefusal::ReauthenticationRequired,
+            SessionRefusal::IdMissing,
+            SessionRefusal::LimitReached,
+        ] {
+            self.count_refusal(refusal);
+        }
     }
 
     pub(super) fn count_refusal(&self, refusal: SessionRefusal) {
