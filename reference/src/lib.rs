@@ -8,6 +8,8 @@ pub mod markdown;
 pub mod service;
 
 mod command_line;
+mod limits;
+mod metrics;
 mod reasons;
 
 /// A page of the reference.
@@ -49,6 +51,8 @@ pub fn pages() -> anyhow::Result<Vec<Page>> {
         filter::page()?,
         service::page()?,
         reasons::page(),
+        metrics::page()?,
         command_line::page(),
+        limits::page()?,
     ])
 }

@@ -1,4 +1,4 @@
-use picket_core::configuration::filter::FilterConfiguration;
+use picket_core::enforcement::FilterConfiguration;
 use picket_reference::filter;
 
 use serde_json::{Value, json};
