@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use picket_audit::{EffectRecord, Event, KeyEncryptionKey};
+use picket_audit::{self as audit, EffectRecord, Event, KeyEncryptionKey};
 use rustls::pki_types::ServerName;
 use rustls::version::TLS13;
 use serde_json::{Value, json};
@@ -155,7 +155,7 @@ async fn an_evaluation_is_a_decision_with_a_record() {
     );
 
     let key = KeyEncryptionKey::from_hex(KEY).unwrap();
-    let records = picket_audit::tail(&setup.path("audit.sqlite3"), &key, 10).unwrap();
+    let records = audit::tail(&setup.path("audit.sqlite3"), &key, 10).unwrap();
     assert_eq!(records.len(), 2);
     let Event::Decision(record) = &records[0].content else {
         panic!("no decision: {:?}", records[0]);
@@ -442,12 +442,7 @@ async fn what_is_no_call_of_the_api_has_the_status_that_says_so() {
     assert_eq!(refused["spiffe_id"], "spiffe://example.org/web", "{refused}");
     assert_eq!(service.line("caller refused")["reason"], "no_spiffe_id");
     let key = KeyEncryptionKey::from_hex(KEY).unwrap();
-    assert_eq!(
-        picket_audit::tail(&setup.path("audit.sqlite3"), &key, 10)
-            .unwrap()
-            .len(),
-        0
-    );
+    assert_eq!(audit::tail(&setup.path("audit.sqlite3"), &key, 10).unwrap().len(), 0);
 }
 
 #[tokio::test]

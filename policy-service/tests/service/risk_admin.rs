@@ -159,23 +159,12 @@ async fn what_is_reported_raises_the_score_asks_for_factors_and_is_recorded() {
             (record.act, record.target, record.outcome)
         })
         .collect();
+    use ActOutcome::{Done, Unchanged};
     let expected = [
-        (
-            Act::ReportAuthentication,
-            format!("failed: {alice} ×2"),
-            ActOutcome::Done,
-        ),
-        (Act::ReportDynamics, "others: 1".to_owned(), ActOutcome::Unchanged),
-        (
-            Act::ReportAuthentication,
-            format!("failed: {alice} ×3"),
-            ActOutcome::Done,
-        ),
-        (
-            Act::ReportDynamics,
-            format!("off: {alice} (15); others: 2"),
-            ActOutcome::Done,
-        ),
+        (Act::ReportAuthentication, format!("failed: {alice} ×2"), Done),
+        (Act::ReportDynamics, "others: 1".to_owned(), Unchanged),
+        (Act::ReportAuthentication, format!("failed: {alice} ×3"), Done),
+        (Act::ReportDynamics, format!("off: {alice} (15); others: 2"), Done),
     ];
     assert_eq!(recorded, expected);
 }

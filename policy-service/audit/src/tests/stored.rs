@@ -16,6 +16,42 @@ fn check_stored(event: &Event, stored: &str) {
     assert_eq!(serde_json::from_str::<Event>(stored).unwrap(), *event, "{stored}");
 }
 
+fn principal_with_everything() -> PrincipalRecord {
+    PrincipalRecord {
+        issuer: "https://issuer.example".into(),
+        subject: "alice".into(),
+        tenant: Some("acme".into()),
+        roles: vec!["clerk".into()],
+        scopes: vec!["read".into()],
+        acr: Some("mfa".into()),
+        amr: vec!["pwd".into(), "otp".into()],
+        auth_time_s: Some(1_699_999_000),
+        session_id: Some("s1".into()),
+        token_id: Some("t1".into()),
+        issued_at_s: Some(1_699_999_001),
+        expires_at_s: Some(1_700_003_600),
+        actors: vec![ActorRecord {
+            issuer: Some("https://other.example".into()),
+            subject: "agent".into(),
+        }],
+        is_bound: true,
+    }
+}
+
+fn risk_with_everything() -> RiskRecord {
+    RiskRecord {
+        score: 55,
+        level: "high".into(),
+        mode: RiskModeRecord::Effective,
+        factors: vec!["password".into()],
+        signals: vec![SignalRecord {
+            signal: "new_location".into(),
+            explanation: "x".into(),
+        }],
+        country: Some("DE".into()),
+    }
+}
+
 fn decision_with_everything() -> DecisionRecord {
     DecisionRecord {
         decision_id: "d1".into(),
@@ -28,25 +64,7 @@ fn decision_with_everything() -> DecisionRecord {
         request_id: "r1".into(),
         traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into()),
         route_rule: "orders-read".into(),
-        principal: Some(PrincipalRecord {
-            issuer: "https://issuer.example".into(),
-            subject: "alice".into(),
-            tenant: Some("acme".into()),
-            roles: vec!["clerk".into()],
-            scopes: vec!["read".into()],
-            acr: Some("mfa".into()),
-            amr: vec!["pwd".into(), "otp".into()],
-            auth_time_s: Some(1_699_999_000),
-            session_id: Some("s1".into()),
-            token_id: Some("t1".into()),
-            issued_at_s: Some(1_699_999_001),
-            expires_at_s: Some(1_700_003_600),
-            actors: vec![ActorRecord {
-                issuer: Some("https://other.example".into()),
-                subject: "agent".into(),
-            }],
-            is_bound: true,
-        }),
+        principal: Some(principal_with_everything()),
         further_tokens: vec![FurtherTokenRecord {
             issuer: "https://further.example".into(),
             subject: "bob".into(),
@@ -76,17 +94,7 @@ fn decision_with_everything() -> DecisionRecord {
         policy_ids: vec!["p1".into()],
         evaluation_errors: vec!["e".into()],
         caller_reasons: vec!["c".into()],
-        risk: Some(RiskRecord {
-            score: 55,
-            level: "high".into(),
-            mode: RiskModeRecord::Effective,
-            factors: vec!["password".into()],
-            signals: vec![SignalRecord {
-                signal: "new_location".into(),
-                explanation: "x".into(),
-            }],
-            country: Some("DE".into()),
-        }),
+        risk: Some(risk_with_everything()),
         device: Some(DeviceRecord::from(DeviceFacts {
             id: "00000000-0000-7000-8000-000000000001".into(),
             state: DeviceState::Trusted,
