@@ -1,10 +1,11 @@
-//! Access rules refuse or accept requests before their route rule decides, by peer, principal, addresses, operation and
-//! conditions.
+//! Access rules refuse or accept requests before their route rule decides, by peer, principal,
+//! addresses, operation and conditions.
 //!
 //! They have the semantics of Istio's AuthorizationPolicy
-//! (<https://istio.io/latest/docs/reference/config/security/authorization-policy/>, and for conditions
-//! <https://istio.io/latest/docs/reference/config/security/conditions/>): rejection comes before acceptance, and where there are
-//! rules that accept, one must match. There are no regular expressions.
+//! (<https://istio.io/latest/docs/reference/config/security/authorization-policy/>, and for
+//! conditions <https://istio.io/latest/docs/reference/config/security/conditions/>): rejection
+//! comes before acceptance, and where there are rules that accept, one must match. There are no
+//! regular expressions.
 
 mod patterns;
 
@@ -35,7 +36,8 @@ pub struct AccessRules {
     pub audit: Vec<AccessRule>,
     /// As [`AccessRules::reject`], but a match is counted and nothing else.
     pub observed_reject: Vec<AccessRule>,
-    /// Candidates for [`AccessRules::accept`]: a request that would be refused with them is counted.
+    /// Candidates for [`AccessRules::accept`]: a request that would be refused with them is
+    /// counted.
     pub observed_accept: Option<Vec<AccessRule>>,
     /// The claims that conditions use. Their texts are cached with each verified token.
     pub claims: Vec<ClaimPath>,
@@ -43,8 +45,8 @@ pub struct AccessRules {
     pub trust_domains: BTreeSet<TrustDomain>,
 }
 
-/// A rule matches where one of its sources, one of its operations and all of its conditions do. One without any of them matches
-/// every request.
+/// A rule matches where one of its sources, one of its operations and all of its conditions do. One
+/// without any of them matches every request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AccessRule {
     /// Its name.
@@ -57,8 +59,8 @@ pub struct AccessRule {
     pub when: Vec<Condition>,
 }
 
-/// A condition on one attribute of a request. An absent attribute matches no value, and so satisfies only
-/// [`Values::none_of`].
+/// A condition on one attribute of a request. An absent attribute matches no value, and so
+/// satisfies only [`Values::none_of`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Condition {
     /// The peer's SPIFFE ID.
@@ -120,7 +122,8 @@ pub struct Values<T> {
     pub none_of: Vec<T>,
 }
 
-/// The values that servers could read of a header that a request has several times, or in several spellings.
+/// The values that servers could read of a header that a request has several times, or in several
+/// spellings.
 #[derive(Debug)]
 pub(crate) struct Readings<R> {
     /// Each field by itself; never none.
@@ -204,8 +207,8 @@ impl<T> Values<T> {
         self.any_matches_value(&matches) && self.none_matches_value(&matches)
     }
 
-    /// Whether a request satisfies values that are compared in two ways. The wide way matches wherever the strict one does;
-    /// `polarity` says which is the safe one.
+    /// Whether a request satisfies values that are compared in two ways. The wide way matches
+    /// wherever the strict one does; `polarity` says which is the safe one.
     pub(crate) fn are_satisfied_by_either_reading(
         &self,
         polarity: Polarity,
@@ -226,7 +229,8 @@ impl<T> Values<T> {
         !self.none_of.iter().any(matches)
     }
 
-    /// Whether a request with several readings satisfies the values. `matches` compares one of them with one reading.
+    /// Whether a request with several readings satisfies the values. `matches` compares one of them
+    /// with one reading.
     pub(crate) fn are_satisfied_by_readings<R>(
         &self,
         readings: &Readings<R>,
@@ -240,7 +244,8 @@ impl<T> Values<T> {
         let mut all = wholes.clone().chain(parts);
         match polarity {
             Polarity::Rejecting => all.any(any_matches_value) && wholes.any(none_matches_value),
-            // Each field must match by itself, joined or not. A value that must not match may not be in the joined text either.
+            // Each field must match by itself, joined or not. A value that must not match may not
+            // be in the joined text either.
             Polarity::Accepting => fields.iter().all(any_matches_value) && all.all(none_matches_value),
         }
     }

@@ -1,5 +1,5 @@
-//! A bounded cache whose entries expire. A flood of keys that come once does not evict those that come often, and no
-//! expired entry is returned.
+//! A bounded cache whose entries expire. A flood of keys that come once does not evict those that
+//! come often, and no expired entry is returned.
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -13,8 +13,9 @@ use quick_cache::{Lifecycle, UnitWeighter};
 
 /// A bounded cache. Its hashes are seeded by the caller, as clients choose the keys.
 ///
-/// Eviction is that of `quick_cache` (S3-FIFO with CLOCK-PRO's ghosts). With more keys in turn than its capacity, the cache
-/// still serves most of its entries, where a least-recently-used list would serve none.
+/// Eviction is that of `quick_cache` (S3-FIFO with CLOCK-PRO's ghosts). With more keys in turn than
+/// its capacity, the cache still serves most of its entries, where a least-recently-used list would
+/// serve none.
 pub struct Cache<K: Hash + Eq, V> {
     entries: QuickCache<K, Entry<V>, UnitWeighter, SeedableRandomState, CountEvictions>,
     evictions: u64,
@@ -101,7 +102,8 @@ impl<K: Hash + Eq, V> Cache<K, V> {
         self.entries.remove(key);
     }
 
-    /// Removes every entry for which `is_removed` is true. Reads all entries, so it is for rare events.
+    /// Removes every entry for which `is_removed` is true. Reads all entries, so it is for rare
+    /// events.
     pub fn remove_where(&mut self, is_removed: impl Fn(&K, &V) -> bool) {
         self.entries.retain(|key, entry| !is_removed(key, &entry.value));
     }

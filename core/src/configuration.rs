@@ -1,5 +1,5 @@
-//! The configuration of the filter: documents as they are written, and the checks that make of one what is enforced
-//! ([`crate::enforcement::FilterConfiguration`]).
+//! The configuration of the filter: documents as they are written, and the checks that make of one
+//! what is enforced ([`crate::enforcement::FilterConfiguration`]).
 
 mod access;
 mod credentials;

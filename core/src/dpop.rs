@@ -1,8 +1,8 @@
-//! Demonstrating proof of possession (DPoP, RFC 9449): a token that is bound to a key is good only together with a proof,
-//! made by that key for this very request.
+//! Demonstrating proof of possession (DPoP, RFC 9449): a token that is bound to a key is good only
+//! together with a proof, made by that key for this very request.
 //!
-//! [`ProofChecker`] says whether a proof holds. What has to be remembered for that, and the one secret that the workers of
-//! a sidecar share, come from the edge: [`ledger`] says in which form.
+//! [`ProofChecker`] checks proofs. The host provides the memory for used proofs ([`ledger`]) and
+//! the secret that the workers of a sidecar share.
 
 pub mod ledger;
 mod mac;
@@ -48,7 +48,7 @@ pub struct DpopSettings {
 /// Whether a proof must hold a nonce that this sidecar gave out (RFC 9449 §9).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NonceRequirement {
-    /// No; one that is there is not looked at.
+    /// No; a nonce in a proof is ignored.
     NotRequired,
     /// Yes, one that is at most two windows old.
     Required {
@@ -57,7 +57,8 @@ pub enum NonceRequirement {
     },
 }
 
-/// The key that a token is bound to (RFC 9449 §6.1), and what its proofs must say of it.
+/// The key that a token is bound to (RFC 9449 §6.1), and the hash of the token, which its proofs
+/// must name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyBinding {
     /// `cnf.jkt`.
@@ -132,7 +133,7 @@ pub enum ProofError {
     /// RFC 9449 §11.1: it was used before.
     #[error("the proof was used before")]
     Replayed,
-    /// There is no room to remember it, so nobody could tell when it comes again.
+    /// The ledger is full, so a replay could not be detected.
     #[error("too many proofs are remembered, so that no other one can be taken")]
     LedgerFull,
     /// The ledger could not be read or written.
@@ -140,10 +141,11 @@ pub enum ProofError {
     LedgerUnavailable,
 }
 
-/// What the workers of a sidecar share about proofs. A worker with its own takes a proof that another has taken.
+/// The secret and the ledger that the workers of a sidecar share. Without sharing, each worker
+/// would accept the same proof once.
 #[derive(Debug)]
 pub struct ProofMemory {
-    /// What nonces and the ledger's hashes are made with.
+    /// The secret of nonces and of the ledger's hashes.
     pub secret: SharedSecret,
     /// Which proofs were used.
     pub ledger: Box<dyn ProofLedger>,
@@ -161,7 +163,7 @@ impl ProofMemory {
     }
 }
 
-/// What a proof that holds means for the response.
+/// The effect of an accepted proof on the response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AcceptedProof {
     /// A nonce for the client's next proof, as the one in this proof ends soon (RFC 9449 §8.2).
@@ -198,7 +200,8 @@ impl ProofChecker {
 
     /// Checks the proof of a request for a token that is bound so, at `now` (RFC 9449 §4.3).
     ///
-    /// What costs little comes first; nothing is remembered of a proof that does not hold, or anybody could fill the ledger.
+    /// What costs little comes first; nothing is remembered of a proof that does not hold, or
+    /// anybody could fill the ledger.
     ///
     /// # Errors
     /// [`ProofError`].

@@ -116,7 +116,8 @@ pub struct Notes {
 /// How many cache entries were evicted before they expired.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Evictions {
-    /// Evictions from the cache of verified tokens. Cached decisions about such a token are lost with it.
+    /// Evictions from the cache of verified tokens. Cached decisions about such a token are lost
+    /// with it.
     pub tokens: u64,
     /// Evictions from the decision cache.
     pub decisions: u64,
@@ -174,8 +175,9 @@ impl Verifications {
 }
 
 impl Enforcer {
-    /// An enforcer with empty caches. `seed` is random: it protects the caches' hashes, and makes request ids unique that are
-    /// generated here. `signatures` checks tokens and proofs; `proofs` records the proofs that were used.
+    /// An enforcer with empty caches. `seed` is random: it protects the caches' hashes, and makes
+    /// request ids unique that are generated here. `signatures` checks tokens and proofs; `proofs`
+    /// records the proofs that were used.
     #[must_use]
     pub fn new(
         mut configuration: FilterConfiguration,
@@ -218,7 +220,8 @@ impl Enforcer {
         &self.configuration
     }
 
-    /// The nonce that proofs of possession are to hold now (RFC 9449 §9); `None`: none are required.
+    /// The nonce that proofs of possession are to hold now (RFC 9449 §9); `None`: none are
+    /// required.
     #[must_use]
     pub fn nonce(&self, now: Timestamp) -> Option<String> {
         self.proofs.nonce(now)

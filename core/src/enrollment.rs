@@ -1,4 +1,5 @@
-//! The proof by which a device enrols its key: a JWS that the key signed over a challenge that it was given.
+//! The proof by which a device enrols its key: a JWS that the key signed over a challenge that it
+//! was given.
 
 use picket_model::strict_json::{Json, Members};
 use picket_model::thumbprint::KeyThumbprint;
@@ -8,7 +9,8 @@ use crate::jose::TokenAlgorithm;
 use crate::jose::key_proof::{KeyProof, KeyProofError, ProofTimeError, ProofTimes};
 use crate::jose::signature::SignatureVerifier;
 
-/// `typ` of such a proof: none passes for a token or a DPoP proof, and none of those for it (RFC 8725 §3.11).
+/// `typ` of such a proof: none passes for a token or a DPoP proof, and none of those for it (RFC
+/// 8725 §3.11).
 pub const PROOF_TYPE: &str = "picket-device+jwt";
 /// How long after `iat` a proof is good, in milliseconds.
 pub const PROOF_AGE_MS_MAX: u64 = 300_000;
@@ -30,7 +32,8 @@ const ALGORITHMS: [TokenAlgorithm; 10] = [
     TokenAlgorithm::Rs512,
 ];
 
-/// What a proof that holds says. Whether the challenge was given out, and not answered yet, is the caller's to know.
+/// What a proof that holds says. Whether the challenge was given out, and not answered yet, is the
+/// caller's to know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EnrollmentProof {
     /// That of the key whose possession is proved (RFC 7638).

@@ -1,11 +1,12 @@
-//! Values of the headers that Picket sets: text from a token or a policy, made safe for a header field.
+//! Values of the headers that Picket sets: text from a token or a policy, made safe for a header
+//! field.
 
 use std::fmt::Write;
 
 /// Appends `text`, percent-encoded outside visible ASCII and for `%` and `,`.
 ///
-/// RFC 9110 §5.5 allows less than a claim may hold: a line break would begin a header of the token's making, and a
-/// comma would add an element to a list.
+/// RFC 9110 §5.5 allows less than a claim may hold: a line break would begin a header of the
+/// token's making, and a comma would add an element to a list.
 pub fn encode_into(out: &mut String, text: &str) {
     let is_plain = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'%' | b',');
     if text.bytes().all(is_plain) {
@@ -42,8 +43,8 @@ pub fn encode_list(texts: &[String]) -> String {
     out
 }
 
-/// A list as a header value, each text as it is. `None`: a header cannot hold it (RFC 9110 §5.5), or a text of several has a
-/// comma, which would add an element.
+/// A list as a header value, each text as it is. `None`: a header cannot hold it (RFC 9110 §5.5),
+/// or a text of several has a comma, which would add an element.
 #[must_use]
 pub fn raw_list(texts: &[String]) -> Option<String> {
     let is_raw = |text: &String| !text.chars().any(char::is_control) && text.trim_matches(' ') == text;

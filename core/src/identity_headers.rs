@@ -32,12 +32,14 @@ pub const IDENTITY_HEADERS: &[&str] = &[
     DECISION_ID,
 ];
 
-/// The names of [`IDENTITY_HEADERS`] as the configuration has them: `route_rule` for `x-picket-route-rule`.
+/// The names of [`IDENTITY_HEADERS`] as the configuration has them: `route_rule` for
+/// `x-picket-route-rule`.
 pub fn short_names() -> impl Iterator<Item = String> {
     IDENTITY_HEADERS.iter().map(|name| short_name(name))
 }
 
-/// Which of [`IDENTITY_HEADERS`] the upstream gets. A client's copy of the others is removed all the same.
+/// Which of [`IDENTITY_HEADERS`] the upstream gets. A client's copy of the others is removed all
+/// the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IdentityHeaders(Vec<&'static str>);
 

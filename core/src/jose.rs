@@ -1,5 +1,5 @@
-//! JSON Object Signing and Encryption: algorithms (RFC 7518), keys (RFC 7517), JWS (RFC 7515) and the check of their
-//! signatures.
+//! JSON Object Signing and Encryption: algorithms (RFC 7518), keys (RFC 7517), JWS (RFC 7515) and
+//! the check of their signatures.
 
 pub mod algorithm;
 pub mod jws;

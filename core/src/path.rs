@@ -37,7 +37,7 @@ pub struct Target<'a> {
     has_encoded_sub_delimiter: bool,
 }
 
-/// Why a request target is refused. `Display` says what was expected and never repeats the target.
+/// Why a request target is refused. `Display` names the expectation, and never repeats the target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TargetError {
     /// Over [`TARGET_BYTES_MAX`].
@@ -102,7 +102,8 @@ impl Target<'_> {
 /// Reads the `:path` of a request.
 ///
 /// # Errors
-/// [`TargetError`] for what is not a path in origin form (RFC 9112 §3.2.1), or is one that servers read differently.
+/// [`TargetError`] for what is not a path in origin form (RFC 9112 §3.2.1), or is one that servers
+/// read differently.
 pub fn parse_target(target: &[u8]) -> Result<Target<'_>, TargetError> {
     if target.len() > TARGET_BYTES_MAX {
         return Err(TargetError::TooLong);
@@ -154,7 +155,7 @@ pub fn parse_target(target: &[u8]) -> Result<Target<'_>, TargetError> {
     })
 }
 
-/// What a path holds that has more than one reading.
+/// The delimiters of a path that has more than one reading.
 struct Found {
     delimiters: Delimiters,
     has_encoded_sub_delimiter: bool,
@@ -175,8 +176,8 @@ impl Found {
     }
 }
 
-/// RFC 3986 §6.2.2.1 and §6.2.2.2: what is plain is decoded, what may not stand in a path is encoded, and all encodings are in
-/// upper case.
+/// RFC 3986 §6.2.2.1 and §6.2.2.2: what is plain is decoded, what may not stand in a path is
+/// encoded, and all encodings are in upper case.
 fn decode_plain<'p>(path: &'p str, found: &mut Found) -> Result<Cow<'p, str>, TargetError> {
     let mut out = String::with_capacity(path.len());
     let mut changed = false;
@@ -224,7 +225,8 @@ fn decode_plain<'p>(path: &'p str, found: &mut Found) -> Result<Cow<'p, str>, Ta
 
 /// RFC 3986 §5.2.4, then slashes are merged; `None`: there was nothing to do.
 fn remove_dot_and_empty_segments(path: &str) -> Result<Option<String>, TargetError> {
-    // Compared byte by byte: a search for a string takes longer to prepare than a path takes to read.
+    // Compared byte by byte: a search for a string takes longer to prepare than a path takes to
+    // read.
     if !path.as_bytes().windows(2).any(|pair| matches!(pair, b"//" | b"/.")) {
         return Ok(None);
     }
@@ -252,8 +254,8 @@ fn remove_dot_and_empty_segments(path: &str) -> Result<Option<String>, TargetErr
     Ok((out != path).then_some(out))
 }
 
-/// What stands before the first such byte, an ASCII character, and what behind it. In texts as short as those of a request's
-/// head this is read sooner than a search is prepared.
+/// What stands before the first such byte, an ASCII character, and what behind it. In texts as
+/// short as those of a request's head this is read sooner than a search is prepared.
 pub(crate) fn split_at_byte(text: &str, byte: u8) -> Option<(&str, &str)> {
     let at = text.bytes().position(|b| b == byte)?;
     text.get(..at).zip(text.get(at + 1..))

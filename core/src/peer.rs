@@ -16,10 +16,10 @@ pub use certificate::{CertificateError, Extension};
 /// A larger certificate is refused; ordinary ones have 1 to 4 KiB in PEM.
 pub const CERTIFICATE_BYTES_MAX: usize = 64 * 1024;
 
-/// What the proxy says of a connection's client certificate.
+/// The facts of the proxy about a connection's client certificate.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct PeerEvidence<'a> {
-    /// Whether the proxy's own validation accepted the certificate; `None`: it does not say.
+    /// Whether the proxy's validation accepted the certificate. `None`: unknown.
     pub is_validated: Option<bool>,
     /// The leaf certificate in PEM; `None`: none was presented.
     pub certificate_pem: Option<&'a [u8]>,
@@ -53,10 +53,10 @@ pub enum PeerError {
     /// The certificate is not an X.509-SVID for clients.
     #[error(transparent)]
     Malformed(#[from] CertificateError),
-    /// The connection is a trusted hop's, which says nothing of a client certificate.
+    /// The connection is a trusted hop's, which forwards no client certificate.
     #[error("the trusted hop forwarded no client certificate")]
     NotForwarded,
-    /// The connection is a trusted hop's, and what it says is malformed.
+    /// The connection is a trusted hop's, whose header is malformed.
     #[error(transparent)]
     Forwarded(#[from] ForwardedError),
     /// The certificate's validity lies in the future.
@@ -67,7 +67,8 @@ pub enum PeerError {
     Expired,
 }
 
-/// Why the mesh's authorities do not vouch for a certificate (RFC 5280 §6), where it is not the proxy that checks this.
+/// Why the mesh's authorities do not vouch for a certificate (RFC 5280 §6), where it is not the
+/// proxy that checks this.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ChainError {
     /// No authority has the name of its issuer.
@@ -91,7 +92,8 @@ pub enum ChainError {
 }
 
 impl PeerError {
-    /// Whether nobody has presented a certificate: not the connection, and not the caller of a trusted hop.
+    /// Whether no certificate was presented, neither on the connection nor by the caller of a
+    /// trusted hop.
     #[must_use]
     pub fn is_absence(self) -> bool {
         match self {
@@ -105,7 +107,8 @@ impl PeerError {
         }
     }
 
-    /// Whether nobody has presented a certificate that names a workload: none at all, or one without a URI.
+    /// Whether no certificate that names a workload was presented: none at all, or one without a
+    /// URI.
     #[must_use]
     pub fn names_no_workload(self) -> bool {
         let is_nobody = matches!(
@@ -120,10 +123,12 @@ impl PeerError {
     }
 }
 
-/// Tells the peer. Its validity is left to [`Peer::check_validity`], as a connection may outlive it.
+/// Tells the peer. Its validity is left to [`Peer::check_validity`], as a connection may outlive
+/// it.
 ///
 /// # Errors
-/// [`PeerError`] where nothing was proved; the connection may be used only where the rule asks for no peer.
+/// [`PeerError`] where nothing was proved; the connection may be used only where the rule asks for
+/// no peer.
 pub fn identify(evidence: PeerEvidence<'_>) -> Result<Peer, PeerError> {
     let pem = evidence.certificate_pem.ok_or(PeerError::Missing)?;
     if evidence.is_validated != Some(true) {
@@ -132,7 +137,8 @@ pub fn identify(evidence: PeerEvidence<'_>) -> Result<Peer, PeerError> {
     Ok(certificate::read_pem(pem)?)
 }
 
-/// A SPIFFE ID with a path; `None`: it is a trust domain's own, and names no workload (X.509-SVID §5.2).
+/// A SPIFFE ID with a path; `None`: it is a trust domain's own, and names no workload (X.509-SVID
+/// §5.2).
 fn workload(id: SpiffeId) -> Option<SpiffeId> {
     (!id.path().is_empty()).then_some(id)
 }
@@ -157,7 +163,8 @@ impl Peer {
         }
     }
 
-    /// Whether its certificate is valid now: checked for each request, as connections live for days.
+    /// Whether its certificate is valid now: checked for each request, as connections live for
+    /// days.
     ///
     /// # Errors
     /// [`PeerError::NotYetValid`] and [`PeerError::Expired`].

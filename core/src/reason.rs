@@ -209,7 +209,8 @@ impl DenyReason {
         self.status() == 503
     }
 
-    /// The `error` of RFC 6750 §3.1, RFC 9449 §7.1 or RFC 9470 §3 for the `WWW-Authenticate` header; `None`: the header has none.
+    /// The `error` of RFC 6750 §3.1, RFC 9449 §7.1 or RFC 9470 §3 for the `WWW-Authenticate`
+    /// header; `None`: the header has none.
     #[must_use]
     pub fn challenge_error(self) -> Option<&'static str> {
         match (self, self.status()) {

@@ -11,7 +11,8 @@ use crate::path::{self, Target, TargetError, split_at_byte};
 pub const OWNED_HEADER_PREFIX: &str = "x-picket-";
 /// A request with more headers is refused; Envoy's default limit is 100.
 pub const HEADERS_MAX: usize = 256;
-/// A longer request id or traceparent is replaced or dropped; both are the client's to choose in some meshes.
+/// A longer request id or traceparent is replaced or dropped; both are the client's to choose in
+/// some meshes.
 pub const REQUEST_ID_BYTES_MAX: usize = 128;
 /// RFC 9110 §11.6.2, in lower case as the proxy gives names.
 pub const AUTHORIZATION: &str = "authorization";
@@ -21,7 +22,8 @@ pub const COOKIE: &str = "cookie";
 pub const PROOF_HEADER: &str = "dpop";
 /// RFC 9110 §7.6.1, in lower case as the proxy gives names.
 pub const CONNECTION_HEADER: &str = "connection";
-/// The options of `connection` that reach the upstream. Every other one names a header that the next hop would drop.
+/// The options of `connection` that reach the upstream. Every other one names a header that the
+/// next hop would drop.
 const CONNECTION_OPTIONS: [&str; 2] = ["upgrade", "keep-alive"];
 /// RFC 1035 §2.3.4.
 pub(crate) const HOST_BYTES_MAX: usize = 255;
@@ -56,7 +58,7 @@ pub struct RequestHead<'a> {
     request_id: Option<&'a [u8]>,
     /// `traceparent`, as received.
     traceparent: Option<&'a [u8]>,
-    /// What the caller speaks.
+    /// The protocol of the caller.
     pub protocol: CallerProtocol,
     /// The names of headers that are Picket's own and that the client sent all the same.
     pub forged: Vec<&'a str>,
@@ -85,16 +87,16 @@ impl<'a> ProofHeader<'a> {
     }
 }
 
-/// How a caller is to be answered.
+/// The facts about a caller that a reply needs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Caller {
-    /// In what it speaks.
+    /// Its protocol.
     pub protocol: CallerProtocol,
     /// The request's id, for the document; empty: none.
     pub request_id: String,
 }
 
-/// What a caller speaks: in it a refusal is told.
+/// The protocol of a caller, in which a refusal is sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum CallerProtocol {
     /// HTTP: a status and a document.
@@ -125,7 +127,8 @@ impl CallerProtocol {
 }
 
 impl Caller {
-    /// Reads what an answer needs of headers that may be malformed: the first value of each counts.
+    /// Reads the headers that a reply needs, which may be malformed: the first value of each
+    /// counts.
     #[must_use]
     pub fn of(headers: &[Header<'_>]) -> Self {
         let first = |wanted: &str| {
@@ -144,7 +147,8 @@ impl Caller {
     }
 }
 
-/// Why a request is malformed. `Display` may be shown to the caller: it repeats nothing of the request but a name.
+/// Why a request is malformed. `Display` may be shown to the caller: it repeats nothing of the
+/// request but a name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RequestError {
     /// Over [`HEADERS_MAX`].
@@ -265,8 +269,8 @@ impl<'a> RequestHead<'a> {
         })
     }
 
-    /// `user-agent` as policies see it, where it is not empty: UTF-8, in which a byte that is no part of a character is one of
-    /// ISO 8859-1 (RFC 9110 §5.5). So no byte hides others.
+    /// `user-agent` as policies see it, where it is not empty: UTF-8, in which a byte that is no
+    /// part of a character is one of ISO 8859-1 (RFC 9110 §5.5). So no byte hides others.
     #[must_use]
     pub fn user_agent(&self) -> Option<Cow<'a, str>> {
         let agent = self.user_agent?;
@@ -289,7 +293,8 @@ impl<'a> RequestHead<'a> {
         }
     }
 
-    /// `connection` without the names of headers; empty: nothing is left of it. `None`: it names none.
+    /// `connection` without the names of headers; empty: nothing is left of it. `None`: it names
+    /// none.
     #[must_use]
     pub fn connection_without_names(&self) -> Option<String> {
         if !self.has_connection {
@@ -319,8 +324,9 @@ impl<'a> RequestHead<'a> {
     }
 }
 
-/// Whether the name of a header or trailer is Picket's own. Some servers take `_` for `-`, and those that make environment
-/// variables of headers (RFC 3875 §4.1.18) may take any other mark for it too, so all these spellings are.
+/// Whether the name of a header or trailer is Picket's own. Some servers take `_` for `-`, and
+/// those that make environment variables of headers (RFC 3875 §4.1.18) may take any other mark for
+/// it too, so all these spellings are.
 #[must_use]
 pub fn is_owned(name: &str) -> bool {
     begins_with_spelling_of(name, OWNED_HEADER_PREFIX)
@@ -332,8 +338,8 @@ pub fn is_spelling_of(name: &str, wanted: &str) -> bool {
     name.len() == wanted.len() && begins_with_spelling_of(name, wanted)
 }
 
-/// A field's value without the spaces and tabs around it, which are no part of it (RFC 9110 §5.5): over HTTP/2 a client can send
-/// them, and a server behind HTTP/1.1 does not see them.
+/// A field's value without the spaces and tabs around it, which are no part of it (RFC 9110 §5.5):
+/// over HTTP/2 a client can send them, and a server behind HTTP/1.1 does not see them.
 pub(crate) fn trimmed(value: &[u8]) -> &[u8] {
     let is_blank = |b: &u8| matches!(b, b' ' | b'\t');
     let mut value = value;
@@ -354,7 +360,8 @@ fn begins_with_spelling_of(name: &str, wanted: &str) -> bool {
     name.len() >= wanted.len() && name.as_bytes().iter().zip(wanted.as_bytes()).all(same)
 }
 
-/// Whether a method is in IANA's registry (RFC 9110 §16.1.1), apart from `*` and `PRI`, which no request has.
+/// Whether a method is in IANA's registry (RFC 9110 §16.1.1), apart from `*` and `PRI`, which no
+/// request has.
 #[must_use]
 pub fn is_registered_method(method: &str) -> bool {
     matches!(
@@ -370,7 +377,8 @@ pub fn is_registered_method(method: &str) -> bool {
     )
 }
 
-/// Whether a method can be added to the registered ones: a token (RFC 9110 §9.1) without letters in lower case.
+/// Whether a method can be added to the registered ones: a token (RFC 9110 §9.1) without letters in
+/// lower case.
 #[must_use]
 pub fn is_upper_case_method(method: &str) -> bool {
     parse_method(method.as_bytes()).is_ok_and(|method| !method.bytes().any(|b| b.is_ascii_lowercase()))
@@ -385,7 +393,8 @@ fn parse_method(method: &[u8]) -> Result<&str, RequestError> {
     std::str::from_utf8(method).map_err(|_| RequestError::Method)
 }
 
-/// RFC 3986 §3.2.2 without percent-encoding: a DNS name, an IPv4 address, or an IPv6 address in brackets; then a port.
+/// RFC 3986 §3.2.2 without percent-encoding: a DNS name, an IPv4 address, or an IPv6 address in
+/// brackets; then a port.
 ///
 /// # Errors
 /// [`RequestError::Authority`] and [`RequestError::AuthorityTrailingDot`] for anything else.
@@ -417,8 +426,8 @@ pub(crate) fn parse_host(authority: &[u8]) -> Result<(Cow<'_, str>, Option<u16>)
         }
         Some(_) => return Err(RequestError::Authority),
     };
-    // A trailing dot names the same host (RFC 1034 §3.1), but another virtual host of Envoy's, so it is no name here; Envoy
-    // takes it off where `strip_trailing_host_dot` is set.
+    // A trailing dot names the same host (RFC 1034 §3.1), but another virtual host of Envoy's, so
+    // it is no name here; Envoy takes it off where `strip_trailing_host_dot` is set.
     let is_name = is_dns_name(&host);
     if host.len() > HOST_BYTES_MAX || !(is_name || host.starts_with('[')) {
         return Err(match host.strip_suffix('.') {
@@ -433,7 +442,8 @@ pub(crate) fn parse_host(authority: &[u8]) -> Result<(Cow<'_, str>, Option<u16>)
     Ok((host, port))
 }
 
-/// Labels of letters, digits, `-` and `_`, with a dot between two of them. Looked up: each byte of each host is asked about.
+/// Labels of letters, digits, `-` and `_`, with a dot between two of them. Looked up: each byte of
+/// each host is asked about.
 fn is_dns_name(host: &str) -> bool {
     const OTHER: u8 = 0;
     const LABEL: u8 = 1;

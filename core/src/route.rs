@@ -12,14 +12,15 @@ use std::str::FromStr;
 
 use crate::path::{Delimiters, decode_sub_delimiters, split_at_byte};
 
-/// Templates with more segments are refused; a request's path may have more, which only `{**}` matches.
+/// Templates with more segments are refused; a request's path may have more, which only `{**}`
+/// matches.
 pub const TEMPLATE_SEGMENTS_MAX: usize = 64;
 /// The name under which `{**}` captures.
 pub const REST_PARAMETER: &str = "rest";
 
 type Map<K, V> = HashMap<K, V, foldhash::fast::FixedState>;
 
-/// Where a rule stands in the table's order of insertion.
+/// The place of a rule in the table's order of insertion.
 pub type RuleIndex = usize;
 
 /// A host pattern: `orders.example.org`, `*.example.org` or `*`.
@@ -79,7 +80,8 @@ pub struct Tie {
     pub with: RuleIndex,
 }
 
-/// All route rules of a filter, prepared for matching. Cost depends on the path's length, not on the number of rules.
+/// All route rules of a filter, prepared for matching. Cost depends on the path's length, not on
+/// the number of rules.
 #[derive(Debug, Default)]
 pub struct RouteTable {
     exact: Map<String, Node>,
@@ -87,7 +89,7 @@ pub struct RouteTable {
     any: Node,
 }
 
-/// What matched: the rule, and what its template captured.
+/// The rule that matched, with the parameters that its template captured.
 #[derive(Debug, PartialEq, Eq)]
 pub struct RouteMatch<'t, 'p> {
     /// The rule.
@@ -211,10 +213,11 @@ impl RouteTable {
 }
 
 impl Node {
-    /// `left`: the segments that are left, `None` after the last one. Captured values are pushed last one first.
+    /// `left`: the segments that are left, `None` after the last one. Captured values are pushed
+    /// last one first.
     ///
-    /// Each node is visited once at most, as each is reached by one sequence of segments; the depth is bounded by
-    /// [`TEMPLATE_SEGMENTS_MAX`], whatever the request's path.
+    /// Each node is visited once at most, as each is reached by one sequence of segments; the depth
+    /// is bounded by [`TEMPLATE_SEGMENTS_MAX`], whatever the request's path.
     fn find<'p>(
         &self,
         left: Option<&'p str>,

@@ -1,4 +1,5 @@
-//! Where a request comes from: the address in X-Forwarded-For that counts, and the networks that a rule allows.
+//! Where a request comes from: the address in X-Forwarded-For that counts, and the networks that a
+//! rule allows.
 
 use std::net::IpAddr;
 
@@ -6,11 +7,11 @@ use picket_model::network::Network;
 
 use crate::request::Header;
 
-/// The header whose entries tell where a request comes from.
+/// The header whose entries are the addresses that a request passed.
 const FORWARDED_FOR: &str = "x-forwarded-for";
 /// So much of an entry is repeated to the caller: the longest address in brackets with a port.
 const REPEATED_BYTES_MAX: usize = 53;
-/// Why nobody knows where a request comes from.
+/// Why the source address of a request is unknown.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SourceAddressError {
     /// The connection has no IP address, such as one from a Unix domain socket.
@@ -55,10 +56,11 @@ impl SourceRequirement {
     }
 }
 
-/// The address in the entry of X-Forwarded-For at this position from the right, where 1 is the last one. Several fields are
-/// one list (RFC 9110 §5.3).
+/// The address in the entry of X-Forwarded-For at this position from the right, where 1 is the last
+/// one. Several fields are one list (RFC 9110 §5.3).
 ///
-/// An empty entry counts, as it does for Envoy. Without it a caller's own entry would move to the place of a trusted hop's.
+/// An empty entry counts, as it does for Envoy. Without it a caller's own entry would move to the
+/// place of a trusted hop's.
 pub(crate) fn forwarded_for(headers: &[Header<'_>], position: u32) -> Result<IpAddr, SourceAddressError> {
     let fields = headers.iter().rev().filter(|(name, _)| *name == FORWARDED_FOR);
     let mut entries = fields.flat_map(|(_, value)| value.rsplit(|byte| *byte == b','));
@@ -71,8 +73,8 @@ pub(crate) fn forwarded_for(headers: &[Header<'_>], position: u32) -> Result<IpA
     })
 }
 
-/// `203.0.113.7`, `203.0.113.7:51342`, `2001:db8::7`, `[2001:db8::7]` or `[2001:db8::7]:51342`. No specification fixes the
-/// form; these are what proxies write.
+/// `203.0.113.7`, `203.0.113.7:51342`, `2001:db8::7`, `[2001:db8::7]` or `[2001:db8::7]:51342`. No
+/// specification fixes the form; these are what proxies write.
 fn address_of(entry: &[u8]) -> Option<IpAddr> {
     let text = std::str::from_utf8(entry).ok()?.trim_matches([' ', '\t']);
     text.parse().ok().or_else(|| address_with_port(text))

@@ -1,5 +1,5 @@
-//! Bearer tokens: JWTs (RFC 7519) in JWS compact serialization (RFC 7515), verified against a provider's keys, and opaque ones,
-//! about which their issuer is asked (RFC 7662).
+//! Bearer tokens: JWTs (RFC 7519) in JWS compact serialization (RFC 7515), verified against a
+//! provider's keys, and opaque ones, about which their issuer is asked (RFC 7662).
 
 pub mod claim_path;
 mod claims;
@@ -27,25 +27,27 @@ pub use verification::{IntrospectionLookup, IntrospectionQuery, TokenVerifier, V
 /// A token whose signature, or its issuer's word on it, and claims have been verified.
 #[derive(Debug)]
 pub struct VerifiedToken {
-    /// Distinct for each verification within a verifier's life: a key for what depends on this token.
+    /// Distinct for each verification within a verifier's life: a key for what depends on this
+    /// token.
     pub serial: u64,
-    /// Who it authenticates.
+    /// The principal that it authenticates.
     pub principal: Rc<Principal>,
-    /// Whose it is.
+    /// The provider that it belongs to.
     pub provider: ProviderIndex,
-    /// Where such a token may be sent.
+    /// The places where tokens of the provider may be sent.
     pub sources: SourceSet,
-    /// The headers that tell the upstream of the principal and its claims: first those that name the principal.
+    /// The headers for the upstream: first those that name the principal, then those of claims.
     pub identity_headers: Vec<(Cow<'static, str>, String)>,
     /// How many of them name the principal.
     pub principal_headers: usize,
-    /// What it is bound to.
+    /// The key or certificate that it is bound to.
     pub confirmation: Confirmation,
-    /// The key that signed it, where that was fetched: what holds of the token ends with it. `None`: the key is configured.
+    /// The key that signed it, where it was fetched: the token is verified again when the key is
+    /// removed. `None`: the key is configured.
     pub fetched_key: Option<Rc<VerificationKey>>,
-    /// The claims that are there in another form than their specification says, and count as absent.
+    /// The claims that count as absent, as their form is not that of their specification.
     pub unread_claims: Box<[&'static str]>,
-    /// What the claims say that access rules look at, by [`crate::access_rules::ClaimIndex`]: the texts of each.
+    /// The texts of the claims that access rules use, by [`crate::access_rules::ClaimIndex`].
     pub condition_claims: Box<[Box<[Box<str>]>]>,
     /// Not before this time, skew included.
     pub starts_at: Timestamp,
@@ -61,7 +63,8 @@ impl VerifiedToken {
     }
 }
 
-/// Why a token is refused: the reason for the caller, and what exactly was wrong, which names no value of the token.
+/// Why a token is refused: the reason for the caller, and what exactly was wrong, which names no
+/// value of the token.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{detail}")]
 pub struct TokenError {

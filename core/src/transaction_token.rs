@@ -1,8 +1,8 @@
 //! Transaction tokens: what Picket has verified, in a short-lived signed token for the upstream.
 //!
-//! The form is that of the IETF's draft-ietf-oauth-transaction-tokens: a JWT of type `txntoken+jwt` in the header `txn-token`,
-//! here with HMAC-SHA-256 under a key that sidecar and application share. An application that checks it need not trust
-//! that every request came through its sidecar.
+//! The form is that of the IETF's draft-ietf-oauth-transaction-tokens: a JWT of type `txntoken+jwt`
+//! in the header `txn-token`, here with HMAC-SHA-256 under a key that sidecar and application
+//! share. An application that checks it need not trust that every request came through its sidecar.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -36,7 +36,7 @@ pub struct TransactionTokens {
     key: Option<Secret>,
 }
 
-/// What one request's token says beside its times.
+/// The content of one request's token beside its times.
 #[derive(Clone, Copy, Debug)]
 pub struct Transaction<'a> {
     /// `txn`: the request's id.
@@ -64,7 +64,8 @@ pub struct TransactionClaims {
     pub exp: i64,
     /// The request's id.
     pub txn: String,
-    /// The principal's subject, or the calling workload where there is no principal; absent: neither is known.
+    /// The principal's subject, or the calling workload where there is no principal; absent:
+    /// neither is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sub: Option<String>,
     /// The calling workload.
@@ -225,10 +226,10 @@ pub fn read_key(text: &str) -> Result<Secret, KeyError> {
     }
 }
 
-/// A transaction token that was read; whether it is good is for the reader to say.
+/// A transaction token that was read. The reader checks its validity.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InspectedToken {
-    /// What it says.
+    /// Its claims.
     pub claims: TransactionClaims,
     /// Whether the signature is the key's; `None`: no key was given.
     pub is_signed: Option<bool>,

@@ -5,7 +5,8 @@ use std::time::UNIX_EPOCH;
 use picket_model::time::Timestamp;
 use proxy_wasm::hostcalls;
 
-/// The host's time. Without one, or before the epoch, it is the end of time: every token and decision has expired.
+/// The host's time. Without one, or before the epoch, it is the end of time: every token and
+/// decision has expired.
 pub(crate) fn now() -> Timestamp {
     let since_epoch = hostcalls::get_current_time()
         .ok()

@@ -24,7 +24,8 @@ const NODE_ID: PropertyPath = PropertyPath("xds\0node\0id");
 
 /// The peers of the connections of one worker.
 pub(crate) struct Connections {
-    /// By Envoy's connection id, which is unique in a process. A connection's certificate never changes.
+    /// By Envoy's connection id, which is unique in a process. A connection's certificate never
+    /// changes.
     peers: RefCell<Cache<u64, Rc<PeerResult>>>,
 }
 
@@ -64,7 +65,8 @@ impl Connection for Connections {
         address(DESTINATION_ADDRESS)
     }
 
-    /// Bytes that are no text do not make the name absent: a rule that rejects names could be avoided so.
+    /// Bytes that are no text do not make the name absent: a rule that rejects names could be
+    /// avoided so.
     fn server_name(&self) -> Option<String> {
         host::property(SERVER_NAME).map(|name| String::from_utf8_lossy(&name).into_owned())
     }

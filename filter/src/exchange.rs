@@ -181,8 +181,8 @@ impl Exchange {
                     // RFC 9449 §8.2: from a cache the nonce would be an old one.
                     set_response_headers([(NONCE_HEADER, nonce.as_str()), ("cache-control", "no-store")]);
                 } else if *owns_nonces {
-                    // With one of the upstream's the client's next proof would be refused, which is all
-                    // that a failure here does.
+                    // With one of the upstream's the client's next proof would be refused, which is
+                    // all that a failure here does.
                     let _ = host::remove_header(MapType::HttpResponseHeaders, NONCE_HEADER);
                 }
                 if self.worker.as_ref().is_some_and(|worker| worker.explain_permits) {

@@ -1,8 +1,9 @@
-//! The host calls that each request makes, without the copies that the SDK makes of what they take and give, and those of
-//! shared data, of other contexts and of a call's status, without its panics.
+//! The host calls that each request makes, without the copies that the SDK makes of what they take
+//! and give, and those of shared data, of other contexts and of a call's status, without its
+//! panics.
 //!
-//! The only unsafe code: functions of proxy-wasm's ABI 0.2.1. The SDK's own
-//! wrappers make two allocations for each header and three for each property; all other host calls go through it.
+//! The only unsafe code: functions of proxy-wasm's ABI 0.2.1. The SDK's own wrappers make two
+//! allocations for each header and three for each property; all other host calls go through it.
 #![expect(unsafe_code, reason = "calls of the host's functions, whose pointers it fills in")]
 
 use picket_core::request::Header;
@@ -42,7 +43,8 @@ pub(crate) struct ContextId(pub(crate) u32);
 #[derive(Clone, Copy)]
 pub(crate) struct PropertyPath(pub(crate) &'static str);
 
-/// All headers of a map, as the host wrote them: a number of pairs, their sizes, then names and values, each with a NUL.
+/// All headers of a map, as the host wrote them: a number of pairs, their sizes, then names and
+/// values, each with a NUL.
 pub(crate) struct HeaderMap(Vec<u8>);
 
 /// A value of the data that all VMs of this id share, with its version.
@@ -119,11 +121,12 @@ pub(crate) fn shared_value(key: &str) -> Result<Option<SharedValue>, HostFailure
     Ok(Some(SharedValue { bytes, version }))
 }
 
-/// Writes a shared value, if its version is still the one that was read; `None`: if nobody has written it yet. There is no
-/// way to take a key away again, so their number is the caller's to bound.
+/// Writes a shared value, if its version is still the one that was read; `None`: if nobody has
+/// written it yet. There is no way to take a key away again, so their number is the caller's to
+/// bound.
 pub(crate) fn set_shared_value(key: &str, bytes: &[u8], version: Option<u32>) -> Result<(), SharedWriteError> {
-    /// The host numbers the writings of all values from 1 on, and compares only where there is a value: one that it will not
-    /// reach stands for none.
+    /// The host numbers the writings of all values from 1 on, and compares only where there is a
+    /// value: one that it will not reach stands for none.
     const NEVER_WRITTEN: u32 = u32::MAX;
     const RACED: u32 = 8;
     let version = version.unwrap_or(NEVER_WRITTEN);
@@ -135,8 +138,8 @@ pub(crate) fn set_shared_value(key: &str, bytes: &[u8], version: Option<u32>) ->
     }
 }
 
-/// The status message of the gRPC call whose answer the host delivers, with bytes that are not UTF-8
-/// replaced. It must be read in the plugin's context, to which all calls belong.
+/// The status message of the gRPC call whose answer the host delivers, with bytes that are not
+/// UTF-8 replaced. It must be read in the plugin's context, to which all calls belong.
 pub(crate) fn call_message() -> String {
     let (mut code, mut data, mut size) = (0, std::ptr::null_mut(), 0);
     // SAFETY: all pointers are valid for the call, which is all that the host keeps them for.
@@ -145,8 +148,8 @@ pub(crate) fn call_message() -> String {
     String::from_utf8_lossy(&message.unwrap_or_default()).into_owned()
 }
 
-/// Runs `call` with its host calls made for the context `other`, and returns to `own`, the one that the
-/// host has called.
+/// Runs `call` with its host calls made for the context `other`, and returns to `own`, the one that
+/// the host has called.
 ///
 /// # Errors
 /// When `other` does not exist any more.
@@ -171,7 +174,8 @@ pub(crate) fn resume_request(action: Option<Action>) {
     }
 }
 
-/// `WasmResult` of the ABI. Hosts know more values than the SDK's enum has, so it is read as a number.
+/// `WasmResult` of the ABI. Hosts know more values than the SDK's enum has, so it is read as a
+/// number.
 fn check_status(status: u32) -> Result<(), HostFailure> {
     match status {
         0 => Ok(()),
@@ -184,8 +188,8 @@ fn take_buffer(data: *mut u8, size: usize) -> Option<Vec<u8>> {
     if data.is_null() {
         return None;
     }
-    // SAFETY: the host had the memory from `proxy_on_memory_allocate`, which made it as a vector of this size, and gave
-    // it up with the call.
+    // SAFETY: the host had the memory from `proxy_on_memory_allocate`, which made it as a vector of
+    // this size, and gave it up with the call.
     Some(unsafe { Vec::from_raw_parts(data, size, size) })
 }
 

@@ -1,7 +1,8 @@
-//! Signatures: checked by the host's BoringSSL where Envoy offers that, and in the module where it does not.
+//! Signatures: checked by the host's BoringSSL where Envoy offers that, and in the module where it
+//! does not.
 //!
-//! Envoy's `verify_signature` does PKCS #1 v1.5 and ECDSA. Which of the two checks an algorithm is chosen once by the known
-//! answers of core: one that passes neither verifies nothing.
+//! Envoy's `verify_signature` does PKCS #1 v1.5 and ECDSA. Which of the two checks an algorithm is
+//! chosen once by the known answers of core: one that passes neither verifies nothing.
 
 use std::borrow::Cow;
 use std::sync::OnceLock;
@@ -39,7 +40,8 @@ impl SignaturePath {
     }
 }
 
-/// Where signatures of this algorithm are checked; `None`: nowhere, as no known answer came out right.
+/// Where signatures of this algorithm are checked; `None`: nowhere, as no known answer came out
+/// right.
 pub(crate) fn path(algorithm: TokenAlgorithm) -> Option<SignaturePath> {
     static PATHS: OnceLock<Vec<(TokenAlgorithm, Option<SignaturePath>)>> = OnceLock::new();
     let paths = PATHS.get_or_init(|| TokenAlgorithm::ALL.iter().map(|each| (*each, choose(*each))).collect());
@@ -92,7 +94,8 @@ struct VerifySignatureResult {
     error: String,
 }
 
-/// `None`: the host has no such function or takes no such algorithm, or the signature has no form that it takes.
+/// `None`: the host has no such function or takes no such algorithm, or the signature has no form
+/// that it takes.
 fn host_verify(algorithm: TokenAlgorithm, key: &VerificationKey, message: &[u8], signature: &[u8]) -> Option<bool> {
     let signature = match algorithm.scheme() {
         Scheme::RsaPkcs1 => Cow::Borrowed(signature),
@@ -123,7 +126,8 @@ fn verify_signature_arguments(hash_function: &str, public_key: &[u8], signature:
     out
 }
 
-/// RFC 7518 §3.4 has r‖s, the host wants ASN.1 DER; both numbers must be within the curve's order and not zero.
+/// RFC 7518 §3.4 has r‖s, the host wants ASN.1 DER; both numbers must be within the curve's order
+/// and not zero.
 fn ecdsa_der(curve: Curve, signature: &[u8]) -> Option<Vec<u8>> {
     match curve {
         Curve::P256 => p256::ecdsa::Signature::from_slice(signature)

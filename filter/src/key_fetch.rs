@@ -1,4 +1,5 @@
-//! Fetching key sets through Envoy's clusters: core says when and where, this sends and hands back what comes.
+//! Fetching key sets through Envoy's clusters: core says when and where, this sends and hands back
+//! what comes.
 
 use std::cell::RefCell;
 use std::time::Duration;
@@ -26,8 +27,8 @@ pub(crate) struct KeyFetches {
 }
 
 impl KeyFetches {
-    /// `None`: no provider's keys are fetched. Reads the key sets that other workers have published.
-    /// Nothing is sent here: the first VM of a configuration only validates it.
+    /// `None`: no provider's keys are fetched. Reads the key sets that other workers have
+    /// published. Nothing is sent here: the first VM of a configuration only validates it.
     pub(crate) fn start(enforcer: &mut Enforcer, random: u64, metrics: &'static Metrics) -> Option<Self> {
         let providers: Vec<_> = enforcer
             .remote_providers()
@@ -61,7 +62,8 @@ impl KeyFetches {
         }
     }
 
-    /// Takes the answer to a call. Answers to calls that are no fetch, or one that was given up, are ignored.
+    /// Takes the answer to a call. Answers to calls that are no fetch, or one that was given up,
+    /// are ignored.
     pub(crate) fn on_answer(&self, enforcer: &RefCell<Enforcer>, call: u32, headers: usize, body_bytes: usize) {
         let fetch = {
             let mut under_way = self.under_way.borrow_mut();
@@ -130,7 +132,8 @@ impl KeyFetches {
     }
 }
 
-/// A GET request. The host refuses an unknown cluster, and one without a healthy endpoint, which the SDK gives as an error.
+/// A GET request. The host refuses an unknown cluster, and one without a healthy endpoint, which
+/// the SDK gives as an error.
 fn dispatch(fetch: &KeyFetch) -> Result<u32, FetchError> {
     let fetch = &fetch.fetch;
     let headers = vec![

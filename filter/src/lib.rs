@@ -1,6 +1,8 @@
-//! Picket's filter for Envoy: callbacks of proxy-wasm become inputs of core, and verdicts of core become host calls.
+//! Picket's filter for Envoy: callbacks of proxy-wasm become inputs of core, and verdicts of core
+//! become host calls.
 //!
-//! The only crate that names proxy-wasm. It decides nothing itself: any failure here refuses the request.
+//! The only crate that names proxy-wasm. It decides nothing itself: any failure here refuses the
+//! request.
 
 #![expect(
     missing_docs,

@@ -1,5 +1,6 @@
-//! Counters in Envoy's stats. Names carry their labels as pairs, which Envoy's `stats_tags` turn into tags; the set of
-//! names is fixed when the configuration is read, so a client cannot make it grow.
+//! Counters in Envoy's stats. Names carry their labels as pairs, which Envoy's `stats_tags` turn
+//! into tags; the set of names is fixed when the configuration is read, so a client cannot make it
+//! grow.
 //!
 //! Requests add to counters in the VM. The host gets the sums once per [`FLUSH_PERIOD`].
 
@@ -20,7 +21,8 @@ use crate::host_crypto::{self, SignaturePath};
 /// The age that Envoy's counters can have.
 pub(crate) const FLUSH_PERIOD: Duration = Duration::from_millis(250);
 
-/// The metrics of one VM. `define_metric` gives out a new id each time it is called, so it is called once.
+/// The metrics of one VM. `define_metric` gives out a new id each time it is called, so it is
+/// called once.
 pub(crate) struct Metrics {
     permits: Vec<(PermitReason, Counter)>,
     denials: Vec<(DenyReason, Counter)>,
@@ -270,7 +272,8 @@ impl Metrics {
     }
 }
 
-/// Counts a configuration that was read, at once: a VM whose configuration was refused lives no longer.
+/// Counts a configuration that was read, at once: a VM whose configuration was refused lives no
+/// longer.
 pub(crate) fn count_configuration(is_accepted: bool) {
     let result = if is_accepted { "accepted" } else { "refused" };
     let counter = Counter::define(&metrics::CONFIGURATIONS, &[result]);

@@ -1,5 +1,6 @@
-//! The plugin's configuration as Envoy hands it over: the text of a `StringValue`, as Istio delivers it, or the serialized
-//! bytes of a `google.protobuf.Struct`, as plain YAML in an Envoy configuration becomes.
+//! The plugin's configuration as Envoy hands it over: the text of a `StringValue`, as Istio
+//! delivers it, or the serialized bytes of a `google.protobuf.Struct`, as plain YAML in an Envoy
+//! configuration becomes.
 
 use picket_core::enforcement::FilterConfiguration;
 use picket_model::problems::Problems;
@@ -13,7 +14,8 @@ use serde_json::{Map, Number, Value};
 /// # Errors
 /// Every mistake in it, each with the path to the field.
 pub(crate) fn read(bytes: &[u8]) -> Result<FilterConfiguration, Problems> {
-    // The tag of Struct's only field. It is also a line break, with which JSON may begin, but not what follows it.
+    // The tag of Struct's only field. It is also a line break, with which JSON may begin, but not
+    // what follows it.
     const STRUCT_FIELDS_TAG: u8 = 0x0a;
     let is_struct = bytes.first() == Some(&STRUCT_FIELDS_TAG);
     match Struct::decode(bytes) {

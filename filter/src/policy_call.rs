@@ -16,8 +16,9 @@ const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
 /// How to reach the policy service.
 pub(crate) struct PolicyCall {
-    /// A serialized `envoy.config.core.v3.GrpcService`. A plain cluster name must never be passed: Envoy first tries to
-    /// parse it as that message, and a name that happens to parse makes it abort.
+    /// A serialized `envoy.config.core.v3.GrpcService`. A plain cluster name must never be passed:
+    /// Envoy first tries to parse it as that message, and a name that happens to parse makes it
+    /// abort.
     grpc_service: String,
     timeout: Duration,
 }
@@ -30,13 +31,15 @@ impl PolicyCall {
         }
     }
 
-    /// Sends the question; the answer comes to the current request's context under the token returned.
+    /// Sends the question; the answer comes to the current request's context under the token
+    /// returned.
     #[expect(
         clippy::disallowed_methods,
         reason = "the one place that passes a serialized GrpcService"
     )]
     pub(crate) fn send(&self, request: AccessRequest) -> Result<u32, CallFailure> {
-        // Envoy traces no call of a Wasm filter by itself (NullSpan), so the caller's trace goes on by hand.
+        // Envoy traces no call of a Wasm filter by itself (NullSpan), so the caller's trace goes on
+        // by hand.
         let traceparent = request.traceparent.clone();
         let metadata = traceparent
             .iter()
@@ -76,7 +79,8 @@ pub(crate) fn read_answer(
     Decision::try_from(message).map_err(|_| CallFailure::AnswerInvalid)
 }
 
-/// `GrpcService { envoy_grpc { cluster_name } }`: fields 1 and 1, each with a length below 128, so all bytes are ASCII.
+/// `GrpcService { envoy_grpc { cluster_name } }`: fields 1 and 1, each with a length below 128, so
+/// all bytes are ASCII.
 fn grpc_service(cluster: &str) -> String {
     const FIELD_1_LENGTH_DELIMITED: char = '\u{0a}';
     let length = |bytes: usize| u8::try_from(bytes).map(char::from).unwrap_or_default();

@@ -78,7 +78,8 @@ impl HttpContext for Request {
 
     fn on_http_request_trailers(&mut self, _trailers: usize) -> Action {
         let worker = self.with(|exchange| exchange.worker());
-        // RFC 9110 §6.5.1: some servers merge trailers into the headers, where a forged one would count.
+        // RFC 9110 §6.5.1: some servers merge trailers into the headers, where a forged one would
+        // count.
         match worker.as_deref().map_or(Err(HostFailure), remove_forged_trailers) {
             Ok(()) => self.with(|exchange| exchange.body_action()),
             // Never resumed: the caller has its answer, or Envoy's idle timeout ends the stream.

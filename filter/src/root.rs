@@ -1,4 +1,5 @@
-//! The plugin's root context, one in each worker: it reads the configuration and makes the request contexts.
+//! The plugin's root context, one in each worker: it reads the configuration and makes the request
+//! contexts.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -67,7 +68,8 @@ impl Root {
             waiting: WaitingRequests::default(),
             call_failures: FailureLog::new(),
             introspection_failures: FailureLog::new(),
-            // Not the seed: that protects the caches, and all plugins of the host can read this number.
+            // Not the seed: that protects the caches, and all plugins of the host can read this
+            // number.
             key_fetches: KeyFetches::start(&mut enforcer, random()?, metrics),
             policy_call,
             realm,
@@ -85,7 +87,8 @@ impl Root {
             Remaining::Some => WAITING_PERIOD,
         };
         if self.tick_period.replace(period) != period {
-            // It was accepted with the configuration; without it the next call comes a little later.
+            // It was accepted with the configuration; without it the next call comes a little
+            // later.
             let _ = hostcalls::set_tick_period(period);
         }
     }

@@ -4,7 +4,8 @@ use picket_core::token::remote_keys::shared_memory::{EntryVersion, SharedEntry, 
 
 use crate::host::{self, SharedWriteError};
 
-/// The version of a write that replaces any value: the host numbers versions from 1, and skips the comparison for 0.
+/// The version of a write that replaces any value: the host numbers versions from 1, and skips the
+/// comparison for 0.
 const UNCONDITIONAL: u32 = 0;
 
 /// This worker's access to it.

@@ -1,5 +1,5 @@
-//! What the workers of one Envoy share about proofs of possession: a random secret, and the buckets of the ledger, in shared
-//! data. Both outlive a worker's VM; neither outlives Envoy.
+//! What the workers of one Envoy share about proofs of possession: a random secret, and the buckets
+//! of the ledger, in shared data. Both outlive a worker's VM; neither outlives Envoy.
 
 use picket_core::dpop::ledger::{Bucket, BucketLedger, BucketStore, WriteError};
 use picket_core::dpop::{DpopSettings, ProofMemory, SharedSecret};
@@ -7,7 +7,8 @@ use picket_core::dpop::{DpopSettings, ProofMemory, SharedSecret};
 use crate::host::{self, SharedWriteError};
 
 const SECRET: &str = "picket.proofs.secret";
-/// In each round but the last another worker may have been first; then its secret is there in the next.
+/// In each round but the last another worker may have been first; then its secret is there in the
+/// next.
 const ROUNDS_MAX: u32 = 4;
 
 /// The memory that this worker has in common with the others.

@@ -34,7 +34,8 @@ pub(crate) trait WaitingExchange {
     /// The policy call whose answer decides about it.
     fn policy_call(&self) -> Option<u32>;
 
-    /// Takes the policy service's answer. `None`: the call is not awaited. Continuing takes a permit.
+    /// Takes the policy service's answer. `None`: the call is not awaited. Continuing takes a
+    /// permit.
     fn on_policy_answer(&mut self, call: u32, status: u32, body_bytes: usize) -> Option<Action>;
 }
 
@@ -57,8 +58,8 @@ impl WaitingRequests {
         self.requests.borrow_mut().push(WaitingRequest { context, exchange });
     }
 
-    /// Decides those whose wait is over, the oldest first, up to a limit. `own` is the plugin's context,
-    /// which the host has called.
+    /// Decides those whose wait is over, the oldest first, up to a limit. `own` is the plugin's
+    /// context, which the host has called.
     pub(crate) fn resume_ready(&self, own: ContextId) -> Remaining {
         if self.requests.borrow().is_empty() {
             return Remaining::None;

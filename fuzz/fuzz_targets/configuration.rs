@@ -1,5 +1,5 @@
-//! Configurations: a document is refused with its mistakes, or can be enforced: on requests that fall under its rules, and on
-//! any other.
+//! Configurations: a document is refused with its mistakes, or can be enforced: on requests that
+//! fall under its rules, and on any other.
 
 #![no_main]
 
@@ -26,7 +26,8 @@ const TOKEN: &str = concat!(
 const RULES_MAX: usize = 4;
 const HEADERS_MAX: usize = 16;
 
-/// Sends a request, and lets the policy service permit it where it is asked. Says whether it goes on.
+/// Sends a request, and lets the policy service permit it where it is asked. Says whether it goes
+/// on.
 fn permits(sidecar: &mut Enforcer, headers: &[Header<'_>]) -> bool {
     let now = Timestamp::from_s(NOW_S);
     let step = send(sidecar, headers, &From::peer("spiffe://example.org/web"), now);
@@ -59,7 +60,8 @@ fn permits(sidecar: &mut Enforcer, headers: &[Header<'_>]) -> bool {
     verdict.is_ok()
 }
 
-/// A request that falls under the rule that has this host, path and method, or one that is more specific.
+/// A request that falls under the rule that has this host, path and method, or one that is more
+/// specific.
 fn request_of(rule: &Value) -> Option<[String; 3]> {
     let first = |list: &str| rule.get(list)?.as_array()?.first()?.as_str();
     let host = first("hosts")?.replace('*', "h");

@@ -1,4 +1,5 @@
-//! Key sets: every key that is found fits, is strong enough, and verifies no signature that nobody made.
+//! Key sets: every key that is found fits, is strong enough, and verifies no signature that nobody
+//! made.
 
 #![no_main]
 

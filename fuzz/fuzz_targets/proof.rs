@@ -1,4 +1,5 @@
-//! DPoP proofs: what is not signed proves nothing, what holds says what RFC 9449 §4.3 asks for, and holds once.
+//! DPoP proofs: what is not signed proves nothing, what holds says what RFC 9449 §4.3 asks for, and
+//! holds once.
 
 #![no_main]
 

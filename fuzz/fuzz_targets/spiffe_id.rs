@@ -1,4 +1,5 @@
-//! SPIFFE IDs, trust domains and patterns: each has one spelling, and a pattern matches whole IDs alone.
+//! SPIFFE IDs, trust domains and patterns: each has one spelling, and a pattern matches whole IDs
+//! alone.
 
 #![no_main]
 

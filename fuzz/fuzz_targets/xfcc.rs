@@ -1,5 +1,5 @@
-//! What trusted hops forward of their callers' certificates: a peer is one of the trust domain that the header names, and
-//! a connection of anybody else is believed nothing.
+//! What trusted hops forward of their callers' certificates: a peer is one of the trust domain that
+//! the header names, and a connection of anybody else is believed nothing.
 
 #![no_main]
 

@@ -1,4 +1,5 @@
-//! What the fuzz targets share: verifiers whose answers are known, tokens put together from text, and a sidecar.
+//! What the fuzz targets share: verifiers whose answers are known, tokens put together from text,
+//! and a sidecar.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
@@ -19,7 +20,8 @@ use serde_json::Value;
 /// The time in most targets, in seconds since the epoch.
 pub const NOW_S: i64 = 1_800_000_000;
 
-/// A verifier whose answers do not depend on mathematics, so that a fuzzer gets past it, or never does.
+/// A verifier whose answers do not depend on mathematics, so that a fuzzer gets past it, or never
+/// does.
 #[derive(Clone, Copy, Debug)]
 pub enum FixedVerifier {
     /// Everything is signed: what comes after the signature is reached.
@@ -77,8 +79,8 @@ impl Connection for From {
     }
 }
 
-/// A JWS of three lines, header, payload and signature, each put into base64url; text of one line stays as it is. A
-/// fuzzer changes JSON far better than the base64url of JSON.
+/// A JWS of three lines, header, payload and signature, each put into base64url; text of one line
+/// stays as it is. A fuzzer changes JSON far better than the base64url of JSON.
 #[must_use]
 pub fn jws_of(text: &str) -> String {
     let mut lines = text.splitn(3, '\n');
@@ -105,8 +107,8 @@ pub fn enforcer(configuration: FilterConfiguration, signatures: Rc<dyn Signature
     Enforcer::new(configuration, "node-1".to_owned(), 7, signatures, proofs)
 }
 
-/// Sends a request, and looks at whatever comes of it: nothing that is written to a header may hold a control character,
-/// so that no value makes two headers of one.
+/// Sends a request, and looks at whatever comes of it: nothing that is written to a header may hold
+/// a control character, so that no value makes two headers of one.
 pub fn send(enforcer: &mut Enforcer, headers: &[Header<'_>], connection: &From, now: Timestamp) -> Step {
     let arrival = Arrival {
         headers,

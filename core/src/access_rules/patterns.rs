@@ -15,12 +15,13 @@ const SPIFFE: &str = "spiffe://";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NamePattern(Kind);
 
-/// A pattern of the authority as it was sent, port included, or of a server name, compared without regard to ASCII case.
+/// A pattern of the authority as it was sent, port included, or of a server name, compared without
+/// regard to ASCII case.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuthorityPattern(Kind);
 
-/// A pattern of paths in normal form, or a template in which `{*}` is one segment and `{**}` any number of them. Behind `{**}`
-/// there are literal segments alone, as in Envoy's URI templates.
+/// A pattern of paths in normal form, or a template in which `{*}` is one segment and `{**}` any
+/// number of them. Behind `{**}` there are literal segments alone, as in Envoy's URI templates.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PathPattern {
     /// The whole path, its beginning or its end.
@@ -45,13 +46,14 @@ pub enum TemplateEnd {
     RestBefore(Box<str>),
 }
 
-/// A pattern of SPIFFE IDs: `spiffe://example.org/ns/shop/sa/web`, `spiffe://example.org/ns/shop/*`, `*/sa/web`, `*`.
+/// A pattern of SPIFFE IDs: `spiffe://example.org/ns/shop/sa/web`,
+/// `spiffe://example.org/ns/shop/*`, `*/sa/web`, `*`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerPattern(Kind);
 
-/// A principal as `ISSUER/SUBJECT`. Both can hold slashes, so the issuer is the longest one that is known and that a slash
-/// follows. `ISSUER/abc*` is the beginning of a subject, `*ISSUER/SUBJECT` the end of an issuer and a whole subject, `*abc` the
-/// end of a subject, `*` any principal.
+/// A principal as `ISSUER/SUBJECT`. Both can hold slashes, so the issuer is the longest one that is
+/// known and that a slash follows. `ISSUER/abc*` is the beginning of a subject, `*ISSUER/SUBJECT`
+/// the end of an issuer and a whole subject, `*abc` the end of a subject, `*` any principal.
 ///
 /// Compared with the whole text instead, it matches wherever the parts do, and elsewhere as well.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -219,7 +221,8 @@ impl FromStr for PathPattern {
         let could_fit = match &pattern {
             Kind::Present => true,
             Kind::Exact(path) => is_normal(path),
-            // With any character behind or before it: what is cut within a segment is no segment yet.
+            // With any character behind or before it: what is cut within a segment is no segment
+            // yet.
             Kind::Prefix(start) => is_normal(&format!("{start}x")),
             Kind::Suffix(end) => is_normal(&format!("/x{end}")),
         };

@@ -337,7 +337,8 @@ impl Reader<'_> {
         Some(index)
     }
 
-    /// A source or an operation without a list would match everything, which a missing field says as well.
+    /// A source or an operation without a list would match everything, which a missing field says
+    /// as well.
     fn some_of(&mut self, conditions: Vec<Condition>, path: &str) -> Vec<Condition> {
         if conditions.is_empty() {
             self.check.add(path, "expected at least one list");
@@ -352,7 +353,8 @@ impl Reader<'_> {
         }
     }
 
-    /// Whoever rules another trust domain gives names to namespaces there as well, so none may count in the caller's favour.
+    /// Whoever rules another trust domain gives names to namespaces there as well, so none may
+    /// count in the caller's favour.
     fn check_favour(&mut self, path: &str, name: &str, values: bool, not_values: bool, polarity: Polarity) {
         let in_favour = match polarity {
             Polarity::Accepting => values,

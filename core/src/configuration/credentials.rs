@@ -50,7 +50,8 @@ pub(super) fn places_of(credential: &CredentialRequirement, providers: &[Provide
     }
 }
 
-/// `credential: all` has a check of its own, and with `credential: none` there is nothing to leave out.
+/// `credential: all` has a check of its own, and with `credential: none` there is nothing to leave
+/// out.
 pub(super) fn check_preflights(document: &RuleDocument, path: &str, check: &mut Problems) -> PreflightCredential {
     match (document.preflight_credential, document.credential) {
         (None | Some(NeedDocument::Required), _) => PreflightCredential::AsRule,
@@ -78,7 +79,8 @@ fn find_each(names: &[String], path: &str, providers: &[Provider], check: &mut P
     indexes
 }
 
-/// A rule that no request could fulfil is a mistake, and so is one that the upstream could read in two ways.
+/// A rule that no request could fulfil is a mistake, and so is one that the upstream could read in
+/// two ways.
 fn check_all(of: &[ProviderIndex], names: Option<&[String]>, path: &str, providers: &[Provider], check: &mut Problems) {
     let names = names.unwrap_or_default();
     if !(2..=CREDENTIALS_MAX).contains(&names.len()) {

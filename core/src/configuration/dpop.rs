@@ -69,7 +69,8 @@ fn asymmetric() -> impl Iterator<Item = TokenAlgorithm> {
 }
 
 fn check_algorithms(names: Option<&[String]>, check: &mut Problems) -> Vec<TokenAlgorithm> {
-    // A module checks PSS itself, with whatever key the caller has made: nobody is to choose that unless it is wanted.
+    // A module checks PSS itself, with whatever key the caller has made: nobody is to choose that
+    // unless it is wanted.
     let Some(names) = names else {
         return asymmetric()
             .filter(|algorithm| algorithm.scheme() != Scheme::RsaPss)

@@ -1,5 +1,5 @@
-//! The checks of a filter's configuration: a document becomes a [`FilterConfiguration`], which can be enforced, or a list
-//! of every mistake in it.
+//! The checks of a filter's configuration: a document becomes a [`FilterConfiguration`], which can
+//! be enforced, or a list of every mistake in it.
 
 use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
@@ -169,8 +169,8 @@ fn check_needs(document: &FilterDocument, check: &mut Problems) {
 
 /// How many tokens and decisions are cached where the configuration does not say it.
 ///
-/// A cached decision is found by its verified token, so a token that made room takes its decisions along: there is room for as
-/// many tokens as decisions.
+/// A cached decision is found by its verified token, so a token that made room takes its decisions
+/// along: there is room for as many tokens as decisions.
 fn cache_entries_defaults(tokens: Option<u32>, decisions: Option<u32>) -> (u32, u32) {
     let token_default = decisions.unwrap_or(DECISION_CACHE_ENTRIES_DEFAULT);
     let decision_default = tokens.unwrap_or(DECISION_CACHE_ENTRIES_DEFAULT);

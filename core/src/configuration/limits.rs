@@ -1,4 +1,5 @@
-//! Bounds and defaults of the filter's configuration. The checks and the JSON Schema read them here.
+//! Bounds and defaults of the filter's configuration. The checks and the JSON Schema read them
+//! here.
 
 /// The bytes of a document. A larger one is refused.
 pub const DOCUMENT_BYTES_MAX: usize = 16 * 1024 * 1024;

@@ -265,7 +265,8 @@ impl FromStr for ServiceAccount {
     }
 }
 
-/// The entries of a list that parse. One that is there has at least one, for an empty list could mean nobody or anybody.
+/// The entries of a list that parse. One that is there has at least one, for an empty list could
+/// mean nobody or anybody.
 fn entries<T>(list: Option<&[String]>, path: &str, check: &mut Problems) -> Vec<T>
 where
     T: FromStr,

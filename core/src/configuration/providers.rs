@@ -204,8 +204,9 @@ fn supported(keys: &ProviderKeys, algorithm: TokenAlgorithm) -> Result<(), &'sta
     }
 }
 
-/// RFC 8725 §3.1: a key is for one algorithm. One that does not say which is taken for PKCS #1 v1.5, not for PSS, which only
-/// this module can check, at many times the cost: nobody is to choose that by a token's header.
+/// RFC 8725 §3.1: a key is for one algorithm. One that does not say which is taken for PKCS #1
+/// v1.5, not for PSS, which only this module can check, at many times the cost: nobody is to choose
+/// that by a token's header.
 fn is_default(keys: &ProviderKeys, algorithm: TokenAlgorithm) -> bool {
     let is_declared = match keys {
         ProviderKeys::Inline(keys) => keys.declares(algorithm),
@@ -308,7 +309,8 @@ fn is_token_text(name: &str) -> bool {
             .all(|b| b.is_ascii_alphanumeric() || b"!#$&'*+-.^_`|~".contains(&b))
 }
 
-/// A header that is not a pseudo-header, not Picket's own, and not one that HTTP or the choice of the route depends on.
+/// A header that is not a pseudo-header, not Picket's own, and not one that HTTP or the choice of
+/// the route depends on.
 fn check_header_name<'n>(name: &'n str, path: &str, check: &mut Problems) -> Option<&'n str> {
     const RESERVED: &[&str] = &[
         "host",
@@ -350,7 +352,8 @@ fn check_headers(document: &ProviderDocument, path: &str, check: &mut Problems) 
     let mut used = BTreeSet::new();
     let mut header = |name: &str, path: &str, check: &mut Problems| {
         let name = check_header_name(name, path, check).filter(|name| {
-            // The upstream is told the credential's header is gone, and each header has one meaning.
+            // The upstream is told the credential's header is gone, and each header has one
+            // meaning.
             let is_new = *name != "authorization" && used.insert((*name).to_owned());
             if !is_new {
                 check.add(path, "expected a header of its own, other than `authorization`");

@@ -107,7 +107,8 @@ fn check_scopes(document: &RuleDocument, path: &str, check: &mut Problems) -> Ve
     scopes.to_vec()
 }
 
-/// Enters each host, method and path of a rule into the table; a rule that repeats itself is a mistake as well.
+/// Enters each host, method and path of a rule into the table; a rule that repeats itself is a
+/// mistake as well.
 fn add_routes(
     document: &RuleDocument,
     allowed: Delimiters,

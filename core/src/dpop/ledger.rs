@@ -1,17 +1,19 @@
 //! The ledger of used proofs: each is recorded until it expires, within a limit (RFC 9449 §11.1).
 //!
-//! A table with a fixed number of buckets, each of which is read, changed and written as one value: the shared data of a
-//! proxy cannot remove a key. An entry that has not expired is never evicted: a full bucket refuses further proofs.
+//! A table with a fixed number of buckets, each of which is read, changed and written as one value:
+//! the shared data of a proxy cannot remove a key. An entry that has not expired is never evicted:
+//! a full bucket refuses further proofs.
 
 use picket_model::thumbprint::KeyThumbprint;
 use picket_model::time::Timestamp;
 
 use super::mac::{SharedSecret, Use};
 
-/// The number of buckets. It never changes: a table of another size would not find the entries of this one.
+/// The number of buckets. It never changes: a table of another size would not find the entries of
+/// this one.
 pub const BUCKETS: u32 = 1024;
-/// The limit of attempts. Of workers that change a bucket at the same time one succeeds in each round, and the others try
-/// again: the limit exceeds the number of workers.
+/// The limit of attempts. Of workers that change a bucket at the same time one succeeds in each
+/// round, and the others try again: the limit exceeds the number of workers.
 const ROUNDS_MAX: u32 = 256;
 const TAG_BYTES: usize = 12;
 const ENTRY_BYTES: usize = TAG_BYTES + 4;
@@ -36,8 +38,8 @@ pub enum LedgerError {
     Unavailable,
 }
 
-/// The id of a proof in the ledger: thumbprint and `jti`, hashed with the sidecar's secret, so that no client can choose its
-/// bucket or find a collision.
+/// The id of a proof in the ledger: thumbprint and `jti`, hashed with the sidecar's secret, so that
+/// no client can choose its bucket or find a collision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProofId {
     bucket: u32,
@@ -82,8 +84,8 @@ pub struct BucketLedger<S> {
 }
 
 impl ProofId {
-    /// The id of a proof by this key with this `jti`. The same `jti` with another key is another proof: clients cannot use up
-    /// each other's.
+    /// The id of a proof by this key with this `jti`. The same `jti` with another key is another
+    /// proof: clients cannot use up each other's.
     #[must_use]
     pub(super) fn new(secret: &SharedSecret, key: &KeyThumbprint, proof_id: &str) -> Self {
         let mac = secret.mac(Use::ProofId, &key.0, proof_id.as_bytes());
@@ -122,7 +124,8 @@ impl<S: BucketStore> ProofLedger for BucketLedger<S> {
     }
 }
 
-/// The entries that have not ended, and this one. An entry: its tag, then the first whole second in which it has ended.
+/// The entries that have not ended, and this one. An entry: its tag, then the first whole second in
+/// which it has ended.
 fn with_entry(
     bytes: &[u8],
     tag: [u8; TAG_BYTES],

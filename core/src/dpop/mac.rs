@@ -1,4 +1,5 @@
-//! Values that only this sidecar's workers can make: HMAC-SHA-256 (RFC 2104) with the secret that they share.
+//! Values that only this sidecar's workers can make: HMAC-SHA-256 (RFC 2104) with the secret that
+//! they share.
 
 use std::fmt;
 
@@ -29,8 +30,8 @@ impl SharedSecret {
         Self(bytes)
     }
 
-    /// The value for two parts. The first has the same length for each call with one [`Use`], so no two pairs are the
-    /// same text.
+    /// The value for two parts. The first has the same length for each call with one [`Use`], so no
+    /// two pairs are the same text.
     pub(super) fn mac(&self, purpose: Use, first: &[u8], second: &[u8]) -> [u8; 32] {
         // RFC 2104 §2: a key that is shorter than a block is filled up with zeros.
         let mut key = [0; BLOCK_BYTES];
@@ -57,8 +58,9 @@ impl fmt::Debug for SharedSecret {
 mod tests {
     use super::*;
 
-    /// RFC 4231 §4.3 has HMAC-SHA-256 with a key shorter than a block; here one of 32 bytes, worked out with OpenSSL 3.0:
-    /// `printf 'nab' | openssl dgst -sha256 -mac HMAC -macopt hexkey:0707…07`.
+    /// RFC 4231 §4.3 has HMAC-SHA-256 with a key shorter than a block; here one of 32 bytes, worked
+    /// out with OpenSSL 3.0: `printf 'nab' | openssl dgst -sha256 -mac HMAC -macopt
+    /// hexkey:0707…07`.
     #[test]
     fn is_hmac_sha_256() {
         let hex: String = SharedSecret::new([7; 32])

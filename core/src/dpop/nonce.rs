@@ -1,5 +1,5 @@
-//! Nonces of ours (RFC 9449 §8 and §9), without a table of those that were given out: each stands for a window of time, and
-//! every worker that has the secret makes the same one for it.
+//! Nonces of ours (RFC 9449 §8 and §9), without a table of those that were given out: each stands
+//! for a window of time, and every worker that has the secret makes the same one for it.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

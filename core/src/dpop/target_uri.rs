@@ -1,4 +1,5 @@
-//! `htu`: the URI of the request that a proof is for, in normal form (RFC 3986 §6.2.2 and §6.2.3), without query and fragment.
+//! `htu`: the URI of the request that a proof is for, in normal form (RFC 3986 §6.2.2 and §6.2.3),
+//! without query and fragment.
 
 use std::borrow::Cow;
 
@@ -70,7 +71,8 @@ impl<'u> TargetUri<'u> {
         })
     }
 
-    /// Whether it is the request's, of which the proxy does not know the scheme that the client used.
+    /// Whether it is the request's, of which the proxy does not know the scheme that the client
+    /// used.
     pub(super) fn is_of(&self, head: &RequestHead<'_>, schemes: &[UriScheme]) -> bool {
         schemes.contains(&self.scheme)
             && self.host == head.host
@@ -79,8 +81,8 @@ impl<'u> TargetUri<'u> {
     }
 }
 
-/// Host and port. A trailing dot names the same host (RFC 1034 §3.1), and Envoy takes it off the request's authority where
-/// `strip_trailing_host_dot` is set.
+/// Host and port. A trailing dot names the same host (RFC 1034 §3.1), and Envoy takes it off the
+/// request's authority where `strip_trailing_host_dot` is set.
 fn parse_host(authority: &str) -> Option<(Cow<'_, str>, Option<u16>)> {
     let is_name = !authority.starts_with('[');
     match authority.split_once(".:").filter(|_| is_name) {

@@ -165,7 +165,8 @@ fn the_example_of_rfc_9449_section_7_1() {
     assert_eq!(of_request(b"GET", path, token, at_s + 60), Err(ProofError::TooOld));
 }
 
-/// RFC 9449 figures 2 and 3 (§4.2): a proof for the token endpoint. It is about no token, and so not for us.
+/// RFC 9449 figures 2 and 3 (§4.2): a proof for the token endpoint. It is about no token, and so
+/// not for us.
 #[test]
 fn the_example_of_rfc_9449_section_4_2() {
     const PROOF: &str = "eyJ0eXAiOiJkcG9wK2p3dCIsImFsZyI6IkVTMjU2IiwiandrIjp7Imt0eSI6IkVDIiwieCI6Imw4dEZyaHgtMzR0VjNoUklDUkRZOXpDa0RscEJoRjQyVVFVZldWQVdCRnMiLCJ5IjoiOVZFNGpmX09rX282NHpiVFRsY3VOSmFqSG10NnY5VERWclUwQ2R2R1JEQSIsImNydiI6IlAtMjU2In19.eyJqdGkiOiItQndDM0VTYzZhY2MybFRjIiwiaHRtIjoiUE9TVCIsImh0dSI6Imh0dHBzOi8vc2VydmVyLmV4YW1wbGUuY29tL3Rva2VuIiwiaWF0IjoxNTYyMjYyNjE2fQ.2-GxA6T8lP4vfrg8v-FdWP0A0zdrj8igiMLvqRMUvwnQg4PtFLbdLXiOSsX0x7NVY-FNyJK70nfbV37xRZT3Lg";
@@ -457,7 +458,8 @@ fn a_proof_is_taken_once_whatever_its_bytes() {
     let twin = format!("{signing_input}.{}", URL_SAFE_NO_PAD.encode(mirrored.to_bytes()));
     assert_ne!(twin, first);
     assert_eq!(check(&twin, 0), Err(ProofError::Replayed));
-    // Written otherwise, made later, for another spelling of the URI: the same `jti` of the same key.
+    // Written otherwise, made later, for another spelling of the URI: the same `jti` of the same
+    // key.
     let rewritten = proof(
         &[("kid", "k".into())],
         &[

@@ -1,4 +1,5 @@
-//! The evaluation of access rules. Each fact about a request is read once, and only where a rule needs it.
+//! The evaluation of access rules. Each fact about a request is read once, and only where a rule
+//! needs it.
 
 use std::borrow::Cow;
 use std::cell::OnceCell;
@@ -19,8 +20,8 @@ use crate::request::{self, Header, RequestHead};
 use crate::source_address::SourceAddressError;
 
 const AUTHORITY: &str = ":authority";
-/// The headers of requests that Envoy 1.40 stores inline (`ALL_INLINE_HEADERS` and the custom ones of its
-/// extensions).
+/// The headers of requests that Envoy 1.40 stores inline (`ALL_INLINE_HEADERS` and the custom ones
+/// of its extensions).
 const JOINED_HEADERS: [&str; 28] = [
     "accept",
     "accept-encoding",
@@ -106,7 +107,8 @@ pub(super) fn check(
     }
 }
 
-/// A fact that is present and cannot be determined. As an absent fact, a caller could avoid rules about it.
+/// A fact that is present and cannot be determined. As an absent fact, a caller could avoid rules
+/// about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Unknown {
     /// A peer that proves nothing now, or one of a foreign trust domain.
@@ -129,7 +131,8 @@ struct Facts<'a> {
 }
 
 impl Facts<'_> {
-    /// Rejection comes before acceptance. An unknown fact matches a rule that rejects, and does not match one that accepts.
+    /// Rejection comes before acceptance. An unknown fact matches a rule that rejects, and does not
+    /// match one that accepts.
     fn refused(&self, path: &str) -> Option<(DenyReason, Option<Unknown>)> {
         match self.any_matches(&self.rules.reject, Polarity::Rejecting, path) {
             Match::No => {}
@@ -144,7 +147,8 @@ impl Facts<'_> {
         }
     }
 
-    /// The refusal where a rule depends on an unknown fact: with the reason of the peer, or a detail about the address.
+    /// The refusal where a rule depends on an unknown fact: with the reason of the peer, or a
+    /// detail about the address.
     fn refusal(&self, reason: DenyReason, unknown: Unknown) -> Refusal {
         let refusal = Refusal::new(reason, DecidedBy::Local);
         match unknown {
@@ -274,15 +278,16 @@ impl Facts<'_> {
         }
     }
 
-    /// The fields of a header in all its spellings, without the white space around their values (RFC 9110 §5.5): some servers
-    /// take `x_role` for `x-role`.
+    /// The fields of a header in all its spellings, without the white space around their values
+    /// (RFC 9110 §5.5): some servers take `x_role` for `x-role`.
     fn fields<'h>(&'h self, name: &'h str) -> impl Iterator<Item = Header<'h>> {
         let fields = self.head.headers.iter();
         let fields = fields.filter(|(have, _)| request::is_spelling_of(have, name));
         fields.map(|(have, value)| (*have, request::trimmed(value)))
     }
 
-    /// `None` stands for the header that a server does not find, as it takes no other spelling for the name.
+    /// `None` stands for the header that a server does not find, as it takes no other spelling for
+    /// the name.
     fn readings<'h>(&'h self, name: &'h str) -> Readings<Option<Cow<'h, [u8]>>> {
         let by_name: Vec<&[u8]> = self
             .fields(name)
@@ -308,7 +313,8 @@ impl Facts<'_> {
     }
 }
 
-/// Whether Envoy makes one field of several of this name, with a comma between two of them, before any filter sees them.
+/// Whether Envoy makes one field of several of this name, with a comma between two of them, before
+/// any filter sees them.
 fn is_joined(name: &str) -> bool {
     name.starts_with("x-envoy-") || JOINED_HEADERS.contains(&name)
 }

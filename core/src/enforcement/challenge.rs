@@ -63,7 +63,8 @@ impl<'e> ChallengeSchemes<'e> {
     }
 }
 
-/// The scheme by which the principal's token was sent. A token that is bound to a key passes with `DPoP` alone.
+/// The scheme by which the principal's token was sent. A token that is bound to a key passes with
+/// `DPoP` alone.
 pub(super) fn scheme_of(tokens: &Tokens) -> Option<CredentialScheme> {
     tokens.principal().map(|token| match token.confirmation.key {
         Some(_) => CredentialScheme::Dpop,

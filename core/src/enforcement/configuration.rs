@@ -1,4 +1,5 @@
-//! The configuration that an [`Enforcer`](super::Enforcer) enforces. It is read by [`crate::configuration::filter`].
+//! The configuration that an [`Enforcer`](super::Enforcer) enforces. It is read by
+//! [`crate::configuration::filter`].
 
 use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
@@ -31,8 +32,9 @@ pub struct FilterConfiguration {
     pub providers: Vec<Provider>,
     /// Where tokens may be sent.
     pub credential_sources: CredentialSources,
-    /// The headers beside [`IdentityHeaders`] of which no copy that came with the request reaches the upstream: those that
-    /// providers make of claims, that of transaction tokens, and that of trusted hops.
+    /// The headers beside [`IdentityHeaders`] of which no copy that came with the request reaches
+    /// the upstream: those that providers make of claims, that of transaction tokens, and that of
+    /// trusted hops.
     pub owned_headers: BTreeSet<Rc<str>>,
     /// The requirements on proofs of possession.
     pub dpop: DpopSettings,
@@ -82,8 +84,9 @@ impl FilterConfiguration {
                 .any(|wanted| request::is_spelling_of(name, wanted))
     }
 
-    /// Whether a trailer of this name goes: one of Picket's own, or one that could pass for a credential to a server that takes
-    /// trailers for headers. RFC 9110 §6.5.1: no sender may make such a trailer.
+    /// Whether a trailer of this name goes: one of Picket's own, or one that could pass for a
+    /// credential to a server that takes trailers for headers. RFC 9110 §6.5.1: no sender may make
+    /// such a trailer.
     #[must_use]
     pub fn removes_trailer(&self, name: &str) -> bool {
         let mut credentials = self

@@ -1,4 +1,5 @@
-//! The check of a request's credentials: found, verified, held by the sender, and accepted by the route rule.
+//! The check of a request's credentials: found, verified, held by the sender, and accepted by the
+//! route rule.
 
 mod possession;
 mod several;
@@ -25,8 +26,8 @@ use crate::token::credential::{Credential, CredentialError, CredentialScheme, So
 use crate::token::provider::ProviderIndex;
 use crate::token::{TokenError, TokenVerifier, VerificationOutcome, VerifiedToken};
 
-/// The check of one request's credential, or of several where the rule asks for them: that it is there, verified, held by the
-/// sender, and taken by the rule.
+/// The check of one request's credential, or of several where the rule asks for them: that it is
+/// there, verified, held by the sender, and taken by the rule.
 pub(super) struct CredentialCheck<'e> {
     pub(super) configuration: &'e FilterConfiguration,
     pub(super) tokens: &'e mut TokenVerifier,
@@ -114,7 +115,8 @@ impl CredentialCheck<'_> {
         }
     }
 
-    /// Writes into the identity what the credentials prove, if there is one of each of these providers.
+    /// Writes into the identity what the credentials prove, if there is one of each of these
+    /// providers.
     fn check_all(
         &mut self,
         wanted: &[ProviderIndex],
@@ -151,7 +153,8 @@ impl CredentialCheck<'_> {
         Ok(())
     }
 
-    /// Verifies the token of a rule with several providers. None of these has an introspection endpoint.
+    /// Verifies the token of a rule with several providers. None of these has an introspection
+    /// endpoint.
     fn verify_with_keys(
         &mut self,
         credential: &Credential<'_>,
@@ -165,7 +168,8 @@ impl CredentialCheck<'_> {
         }
     }
 
-    /// Where the rule does not say that the upstream takes `%3F` for data, the upstream may find a query behind it.
+    /// Where the rule does not say that the upstream takes `%3F` for data, the upstream may find a
+    /// query behind it.
     fn check_encoded_query(&self) -> Result<(), Refusal> {
         let delimiters = self.head.target.delimiters.without(self.rule.allow_in_path);
         if !delimiters.intersects(Delimiters::ENCODED_QUESTION_MARK) {
@@ -250,7 +254,8 @@ impl CredentialCheck<'_> {
             if check_provider(self.rule, provider).is_err() {
                 continue;
             }
-            // All of them are fetched again. The request waits for the first one's, and then for the next.
+            // All of them are fetched again. The request waits for the first one's, and then for
+            // the next.
             let wait = self.tokens.request_newer_keys(provider, self.since, self.now);
             first = first.or(wait.map(|wait| (provider, wait)));
         }
@@ -266,7 +271,8 @@ impl CredentialCheck<'_> {
     }
 }
 
-/// The one credential that the rule requires. `None`: it requires none, or accepts requests without one.
+/// The one credential that the rule requires. `None`: it requires none, or accepts requests without
+/// one.
 fn find_credential<'a>(
     configuration: &FilterConfiguration,
     rule: &RouteRule,

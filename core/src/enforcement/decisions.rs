@@ -1,5 +1,5 @@
-//! The decision cache: decisions of the policy service, each valid for as long as it says, for requests that are equal in
-//! every attribute that the decision could depend on.
+//! The decision cache: decisions of the policy service, each valid for as long as it says, for
+//! requests that are equal in every attribute that the decision could depend on.
 
 use std::net::IpAddr;
 use std::num::NonZeroUsize;
@@ -21,7 +21,8 @@ use crate::route::RuleIndex;
 /// The longest validity of a cached decision, whatever the decision says.
 pub(crate) const DECISION_VALIDITY_MS_MAX: u64 = 3_600_000;
 
-/// A decision with a longer key, such as one with a long path, is not cached: so the number of entries bounds the memory.
+/// A decision with a longer key, such as one with a long path, is not cached: so the number of
+/// entries bounds the memory.
 const KEY_BYTES_MAX: usize = 2048;
 
 /// The capacity that nearly all keys need, so that writing one allocates once.
@@ -36,15 +37,17 @@ pub enum CacheUse {
     Miss,
 }
 
-/// The key of a decision: route rule, tokens, and the values of the attributes that it may depend on.
+/// The key of a decision: route rule, tokens, and the values of the attributes that it may depend
+/// on.
 ///
-/// INVARIANT: two requests with equal keys make access requests that differ at most in request id, traceparent, and
-/// attributes that are not in the key's [`Vary`]. The tokens stand for all that the principal says, the rule for the
-/// classification, the path for its parameters.
+/// INVARIANT: two requests with equal keys make access requests that differ at most in request id,
+/// traceparent, and attributes that are not in the key's [`Vary`]. The tokens stand for all that
+/// the principal says, the rule for the classification, the path for its parameters.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct DecisionKey(Vec<u8>);
 
-// Where a key has each attribute of an access request. The compiler refuses this when there is another one.
+// Where a key has each attribute of an access request. The compiler refuses this when there is
+// another one.
 const _: fn(&AccessRequest) = |request| {
     let AccessRequest {
         // Another one for each request: policies do not see them.
@@ -87,9 +90,11 @@ const _: fn(&AccessRequest) = |request| {
     } = request;
 };
 
-/// Decisions, and for each route rule the attributes that the last decision depended on. A request is looked up by these.
+/// Decisions, and for each route rule the attributes that the last decision depended on. A request
+/// is looked up by these.
 ///
-/// A decision that depends on other attributes than the last one of its rule is not found, and is requested again.
+/// A decision that depends on other attributes than the last one of its rule is not found, and is
+/// requested again.
 #[derive(Debug)]
 pub(super) struct DecisionCache {
     decisions: Cache<DecisionKey, Rc<PreparedDecision>>,
@@ -228,8 +233,9 @@ impl DecisionCache {
         self.decisions.take_evictions()
     }
 
-    /// Caches a decision. Its validity begins when it was requested, as it may have been made at any time since, and never
-    /// exceeds that of a token of the request. `question` has every attribute.
+    /// Caches a decision. Its validity begins when it was requested, as it may have been made at
+    /// any time since, and never exceeds that of a token of the request. `question` has every
+    /// attribute.
     pub(super) fn put(
         &mut self,
         rule: RuleIndex,

@@ -15,8 +15,8 @@ use crate::reason::{DecidedBy, DenyReason};
 use crate::source_address::{self, SourceAddressError};
 use crate::token::credential::SourceSet;
 
-/// The facts of the proxy about a request's connection. Each costs a call of the host, so it is read at most once for each
-/// request, and only where a rule needs it.
+/// The facts of the proxy about a request's connection. Each costs a call of the host, so it is
+/// read at most once for each request, and only where a rule needs it.
 pub trait Connection {
     /// The peer that the connection proved when it was made.
     fn peer(&self) -> Rc<PeerResult>;
@@ -37,7 +37,8 @@ pub(super) struct Identity<'a> {
     pub(super) tokens: Tokens,
     /// The places of these tokens.
     pub(super) credential_sources: SourceSet,
-    /// Places of other providers that are not empty. Their content is not verified, and does not count.
+    /// Places of other providers that are not empty. Their content is not verified, and does not
+    /// count.
     pub(super) unverified_sources: SourceSet,
     /// For the response: what the client's next proof must hold instead of what this one held.
     pub(super) next_nonce: Option<String>,
@@ -107,7 +108,8 @@ impl<'a> Identity<'a> {
     /// The peer, for policies. `None`: no certificate that names a workload was presented.
     ///
     /// # Errors
-    /// When the certificate proves nothing. As an absent peer it would not match the `forbid` policies that are meant for it.
+    /// When the certificate proves nothing. As an absent peer it would not match the `forbid`
+    /// policies that are meant for it.
     pub(super) fn peer_for_policies(&self) -> Result<Option<&SpiffeId>, Refusal> {
         match self.peer().as_ref() {
             Ok(peer) => Ok(Some(&peer.id)),

@@ -53,11 +53,11 @@ impl Introspection {
 }
 
 impl Enforcer {
-    /// Decides about a request that waited for the introspection of its token. `arrival` is the request as it arrived, with the
-    /// present time: every check is repeated.
+    /// Decides about a request that waited for the introspection of its token. `arrival` is the
+    /// request as it arrived, with the present time: every check is repeated.
     ///
-    /// The result counts for this request alone; a proof of possession is checked here for the first time. The step is never
-    /// another [`Step::Introspect`].
+    /// The result counts for this request alone; a proof of possession is checked here for the
+    /// first time. The step is never another [`Step::Introspect`].
     pub fn on_introspection(
         &mut self,
         pending: PendingIntrospection,

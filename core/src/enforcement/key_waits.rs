@@ -13,9 +13,9 @@ use super::{Arrival, Enforcer, Notes, Step};
 use crate::token::provider::ProviderIndex;
 use crate::token::remote_keys::KeyWait;
 
-/// How many requests of a worker may wait for keys at once, each with its headers in memory: as many
-/// as may wait for the policy service by Envoy's default. Callers choose key ids, so without a limit
-/// they could fill the memory.
+/// How many requests of a worker may wait for keys at once, each with its headers in memory: as
+/// many as may wait for the policy service by Envoy's default. Callers choose key ids, so without a
+/// limit they could fill the memory.
 pub(crate) const KEY_WAITS_MAX: usize = 1024;
 
 /// A request that waits for newer keys of a provider.
@@ -43,15 +43,15 @@ impl KeyWaitPlaces {
 }
 
 impl Enforcer {
-    /// Whether a request that waits for keys can be decided now. It changes with [`Enforcer::tick`] and
-    /// [`Enforcer::on_key_set`] alone.
+    /// Whether a request that waits for keys can be decided now. It changes with [`Enforcer::tick`]
+    /// and [`Enforcer::on_key_set`] alone.
     #[must_use]
     pub fn is_key_wait_over(&self, pending: &PendingKeys, now: Timestamp) -> bool {
         self.tokens.is_key_wait_over(pending.provider, &pending.wait, now)
     }
 
-    /// Decides about a request that waited for keys. `arrival` is the request as it arrived, with the
-    /// present time: every check is repeated.
+    /// Decides about a request that waited for keys. `arrival` is the request as it arrived, with
+    /// the present time: every check is repeated.
     pub fn on_keys(&mut self, pending: PendingKeys, arrival: &Arrival<'_>) -> (Step, Notes) {
         let since = pending.wait.since;
         // It may have to wait again, and needs a place for that.

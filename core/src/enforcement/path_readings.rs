@@ -1,5 +1,5 @@
-//! Paths that servers read in different ways: whether the route rule accepts one, and the readings that
-//! access rules must also be matched against.
+//! Paths that servers read in different ways: whether the route rule accepts one, and the readings
+//! that access rules must also be matched against.
 
 use super::Refusal;
 use super::rule::{Decider, RouteRule};

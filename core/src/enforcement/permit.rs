@@ -73,8 +73,8 @@ pub(super) struct Forwarding {
     /// The places of verified credentials, which are removed.
     removed: SourceSet,
     sources: CredentialSources,
-    /// Headers with their remaining value after a part is removed: cookies without credentials, `connection` without names. A
-    /// header whose rest is empty is removed.
+    /// Headers with their remaining value after a part is removed: cookies without credentials,
+    /// `connection` without names. A header whose rest is empty is removed.
     reduced: Box<[(&'static str, String)]>,
     removes_proof: bool,
     next_nonce: Option<Box<str>>,
@@ -150,7 +150,8 @@ impl Permit {
         self.decided_by
     }
 
-    /// The headers that must not reach the upstream: forged copies of ours, the credential, and a `connection` that names headers.
+    /// The headers that must not reach the upstream: forged copies of ours, the credential, and a
+    /// `connection` that names headers.
     pub fn headers_to_remove(&self) -> impl Iterator<Item = &str> {
         let Forwarding {
             removed,
@@ -166,7 +167,8 @@ impl Permit {
         forged.chain(credentials).chain(proof).chain(reduced)
     }
 
-    /// The headers that the upstream gets, each with one value, in place of any that the request has.
+    /// The headers that the upstream gets, each with one value, in place of any that the request
+    /// has.
     pub fn headers_to_set(&self) -> impl Iterator<Item = (&str, &str)> {
         let Forwarding {
             tokens,
@@ -199,28 +201,30 @@ impl Permit {
             )
     }
 
-    /// The normal form of path and query, without the credential, where the request had another form: the path that was decided
-    /// is the one that is forwarded.
+    /// The normal form of path and query, without the credential, where the request had another
+    /// form: the path that was decided is the one that is forwarded.
     #[must_use]
     pub fn rewritten_path(&self) -> Option<&str> {
         self.forwarding.path.as_deref()
     }
 
-    /// The nonce to send with the response, in `dpop-nonce`, where the client's next proof needs another one (RFC 9449 §8.2).
+    /// The nonce to send with the response, in `dpop-nonce`, where the client's next proof needs
+    /// another one (RFC 9449 §8.2).
     #[must_use]
     pub fn next_nonce(&self) -> Option<&str> {
         self.forwarding.next_nonce.as_deref()
     }
 
-    /// Whether Picket issues the nonces (RFC 9449 §8.2). A `dpop-nonce` of the upstream's response is then removed: it would
-    /// replace Picket's in the client's next proof.
+    /// Whether Picket issues the nonces (RFC 9449 §8.2). A `dpop-nonce` of the upstream's response
+    /// is then removed: it would replace Picket's in the client's next proof.
     #[must_use]
     pub fn owns_nonces(&self) -> bool {
         self.forwarding.nonces == NonceOwner::Picket
     }
 }
 
-/// The refusal for a deny of the policy service, with a challenge where another attempt can succeed.
+/// The refusal for a deny of the policy service, with a challenge where another attempt can
+/// succeed.
 fn denied(known: &PreparedDecision, decided_by: DecidedBy) -> Refusal {
     let step_up = known.decision.challenge.as_ref();
     let reason = match step_up {

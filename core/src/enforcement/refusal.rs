@@ -1,4 +1,5 @@
-//! Refusals: the reason, the details that the caller may see, and the challenge for its next request.
+//! Refusals: the reason, the details that the caller may see, and the challenge for its next
+//! request.
 
 use std::rc::Rc;
 
@@ -89,8 +90,8 @@ impl Refusal {
         }
     }
 
-    /// Names the claims that count as absent, as their form is not that of their specification. With another form the result
-    /// could have been another one.
+    /// Names the claims that count as absent, as their form is not that of their specification.
+    /// With another form the result could have been another one.
     pub(super) fn with_unread_claims(self, token: &VerifiedToken) -> Self {
         match &*token.unread_claims {
             [] => self,

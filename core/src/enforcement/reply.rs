@@ -1,4 +1,5 @@
-//! How a refusal is told: a problem document (RFC 9457), or a gRPC status. Neither holds policy text nor token.
+//! How a refusal is told: a problem document (RFC 9457), or a gRPC status. Neither holds policy
+//! text nor token.
 //!
 //! A gRPC status goes into the headers of a response without a body. That is so in gRPC where there
 //! is no message, and it is what gRPC-Web knows as well, which has no trailers of HTTP.
@@ -81,7 +82,8 @@ fn grpc_web(content_type: &str, reason: DenyReason, mut headers: Vec<(&'static s
     grpc(None, reason, headers)
 }
 
-/// RFC 6750 §3, RFC 9449 §7 and RFC 9470 §3: the realm, for a credential that was sent what is wrong with it, and what it lacks.
+/// RFC 6750 §3, RFC 9449 §7 and RFC 9470 §3: the realm, for a credential that was sent what is
+/// wrong with it, and what it lacks.
 fn challenge(refusal: &Refusal, realm: &str) -> String {
     let challenge = refusal.challenge.as_deref();
     let (scheme, algorithms, other) = match challenge.map(|challenge| &challenge.scheme) {
@@ -129,7 +131,8 @@ fn nonce(refusal: &Refusal) -> Option<&str> {
     }
 }
 
-/// RFC 9457 §3.1, with the members `reason`, `request_id`, and where there are any `reasons`, `challenge` and `decision_id`.
+/// RFC 9457 §3.1, with the members `reason`, `request_id`, and where there are any `reasons`,
+/// `challenge` and `decision_id`.
 fn problem_document(refusal: &Refusal) -> String {
     let reason = refusal.reason;
     let mut document = json!({

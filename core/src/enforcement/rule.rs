@@ -8,7 +8,8 @@ use crate::source_address::SourceRequirement;
 use crate::token::credential::SourceSet;
 use crate::token::provider::ProviderIndex;
 
-/// What a request must fulfil that a rule matches. The patterns are in the [`crate::route::RouteTable`].
+/// What a request must fulfil that a rule matches. The patterns are in the
+/// [`crate::route::RouteTable`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RouteRule {
     /// Its name.
@@ -44,8 +45,8 @@ pub struct RouteRule {
 pub enum CredentialRequirement {
     /// Yes, one of these providers'; `None`: any provider's.
     Required(Option<Vec<ProviderIndex>>),
-    /// Yes, and one of each of these providers, of which there are 2 to [`CREDENTIALS_MAX`], none of them twice. The first one's
-    /// names the principal.
+    /// Yes, and one of each of these providers, of which there are 2 to [`CREDENTIALS_MAX`], none
+    /// of them twice. The first one's names the principal.
     ///
     /// [`CREDENTIALS_MAX`]: crate::token::credential::CREDENTIALS_MAX
     All(Vec<ProviderIndex>),

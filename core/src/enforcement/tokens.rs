@@ -8,7 +8,8 @@ use crate::token::VerifiedToken;
 
 /// The verified tokens of a request.
 ///
-/// INVARIANT: code that depends on the tokens uses each of them ([`Tokens::iter`]). [`Tokens::principal`] names the caller.
+/// INVARIANT: code that depends on the tokens uses each of them ([`Tokens::iter`]).
+/// [`Tokens::principal`] names the caller.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Tokens {
     principal: Option<Rc<VerifiedToken>>,

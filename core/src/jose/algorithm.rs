@@ -106,8 +106,8 @@ impl TokenAlgorithm {
         }
     }
 
-    /// The algorithm of an `alg` value, compared byte by byte (RFC 7515 §4.1.1). `Ed25519` (RFC 9864 §2.2) is another name of
-    /// `EdDSA`, as Picket verifies no other curve by it.
+    /// The algorithm of an `alg` value, compared byte by byte (RFC 7515 §4.1.1). `Ed25519` (RFC
+    /// 9864 §2.2) is another name of `EdDSA`, as Picket verifies no other curve by it.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         let named = Self::ALL.iter().copied().find(|algorithm| algorithm.name() == name);

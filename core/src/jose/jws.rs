@@ -1,5 +1,5 @@
-//! JWS in compact serialization (RFC 7515 §7.1), parsed strictly and not verified: nothing in one is true before its
-//! signature is checked.
+//! JWS in compact serialization (RFC 7515 §7.1), parsed strictly and not verified: nothing in one
+//! is true before its signature is checked.
 
 use std::borrow::Cow;
 
@@ -26,13 +26,13 @@ pub enum JwsError {
 pub struct Jws<'t> {
     header: Vec<u8>,
     payload: Vec<u8>,
-    /// What is signed: header and payload as they were sent.
+    /// The signing input: header and payload as they were sent.
     pub signing_input: &'t str,
     signature: &'t str,
     limits: TokenLimits,
 }
 
-/// What a header says, of what Picket understands.
+/// The parameters of a header that Picket understands.
 #[derive(Debug)]
 pub struct JwsHeader<'a> {
     /// `alg`.
@@ -41,7 +41,7 @@ pub struct JwsHeader<'a> {
     pub key_id: Option<&'a str>,
     /// `typ` in lower case and without `application/` (RFC 7515 §4.1.9).
     pub typ: Option<String>,
-    /// `jwk`: a key that the sender put there himself. Only a DPoP proof has one; for a token it is never looked at.
+    /// `jwk`: the sender's own key. Proofs of possession have one; for a token it is ignored.
     pub key: Option<&'a Json<'a>>,
 }
 
@@ -49,8 +49,8 @@ impl<'t> Jws<'t> {
     /// Takes the three parts apart.
     ///
     /// # Errors
-    /// When it is longer than the limits say, has not three parts, or header or payload are not base64url without padding, in
-    /// its one canonical form.
+    /// When it is longer than the limits say, has not three parts, or header or payload are not
+    /// base64url without padding, in its one canonical form.
     pub fn parse(token: &'t str, limits: &TokenLimits) -> Result<Self, JwsError> {
         check_length(token, limits)?;
         // RFC 7515 §7.1: exactly three parts. JWE has five (RFC 7516 §7.1).
@@ -76,8 +76,8 @@ impl<'t> Jws<'t> {
     /// When it is no JSON object within the limits, or asks for an extension.
     pub fn header(&self) -> Result<HeaderMembers<'_>, JwsError> {
         let members = object("header", &self.header, &self.limits)?;
-        // RFC 7515 §4.1.11: extensions that are not understood, and none is, must lead to a refusal. RFC 7797 and JWE's
-        // compression change what is signed.
+        // RFC 7515 §4.1.11: extensions that are not understood, and none is, must lead to a
+        // refusal. RFC 7797 and JWE's compression change what is signed.
         if ["crit", "b64", "zip"].iter().any(|name| members.get(name).is_some()) {
             return Err(malformed("the header holds `crit`, `b64` or `zip`"));
         }
@@ -116,10 +116,11 @@ impl<'a> HeaderMembers<'a> {
         self.0.get(name)
     }
 
-    /// What it says.
+    /// Reads its parameters.
     ///
     /// # Errors
-    /// When a member is of another kind than RFC 7515 says, or the algorithm is none that Picket verifies.
+    /// When a member is of another kind than RFC 7515 says, or the algorithm is none that Picket
+    /// verifies.
     pub fn read(&self) -> Result<JwsHeader<'_>, JwsError> {
         let algorithm = match self.0.get("alg") {
             Some(Json::String(name)) => TokenAlgorithm::from_name(name),
@@ -139,7 +140,8 @@ impl<'a> HeaderMembers<'a> {
     }
 }
 
-/// RFC 7515 §4.1.9: `application/` may be left out; media types are compared without regard to case.
+/// RFC 7515 §4.1.9: `application/` may be left out; media types are compared without regard to
+/// case.
 pub(crate) fn media_type(typ: &str) -> String {
     let typ = typ.to_ascii_lowercase();
     typ.strip_prefix("application/").unwrap_or(&typ).to_owned()

@@ -1,5 +1,5 @@
-//! A proof of possession: a JWS with the key that signed it in its header (`jwk`, RFC 7515 §4.1.3). It proves that its
-//! sender holds the private key, and nothing else.
+//! A proof of possession: a JWS with the key that signed it in its header (`jwk`, RFC 7515 §4.1.3).
+//! It proves that its sender holds the private key, and nothing else.
 
 mod times;
 
@@ -43,7 +43,8 @@ pub(crate) enum KeyProofError {
 }
 
 impl<'p> KeyProof<'p> {
-    /// Reads one of this type. It is compared as it stands, not as a media type that may be written in several ways.
+    /// Reads one of this type. It is compared as it stands, not as a media type that may be written
+    /// in several ways.
     pub(crate) fn parse(text: &'p str, typ: &str, algorithms: &[TokenAlgorithm]) -> Result<Self, KeyProofError> {
         let jws = Jws::parse(text, &TokenLimits::OF_PROOFS).map_err(|_| KeyProofError::NotJws)?;
         let members = jws.header().map_err(|_| KeyProofError::NotJws)?;

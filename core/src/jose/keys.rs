@@ -18,10 +18,11 @@ use super::algorithm::{Curve, Scheme, TokenAlgorithm};
 pub const KEYS_MAX: usize = 100;
 /// RFC 7518 §3.3 asks for 2048 bits at least; above 4096 a verification costs too much.
 pub const RSA_MODULUS_BITS: std::ops::RangeInclusive<usize> = 2048..=4096;
-/// No more keys are tried for one token: callers choose what a token says, and each try costs a signature check.
+/// How many keys are tried for one token: callers choose its header, and each try costs a signature
+/// check.
 pub const KEYS_TRIED_MAX: usize = 4;
-/// The members that only the owner of a key may have: RFC 7518 §6.2.2, §6.3.2 and §6.4.1, RFC 8037 §2, and `priv` of `AKP`
-/// keys (draft-ietf-cose-dilithium).
+/// The members that only the owner of a key may have: RFC 7518 §6.2.2, §6.3.2 and §6.4.1, RFC 8037
+/// §2, and `priv` of `AKP` keys (draft-ietf-cose-dilithium).
 const PRIVATE_MEMBERS: [&str; 9] = ["d", "p", "q", "dp", "dq", "qi", "oth", "k", "priv"];
 /// RFC 7518 §3.2: at least as long as the hash; the shortest hash has 32 bytes.
 const SECRET_BYTES_MIN: usize = 32;
@@ -47,7 +48,8 @@ pub struct KeySet {
 #[derive(Clone, Debug)]
 pub struct MatchingKeys {
     keys: [Option<Rc<VerificationKey>>; KEYS_TRIED_MAX],
-    /// Whether they have the token's `kid`. Otherwise a newer set may hold the one that the token means.
+    /// Whether they have the token's `kid`. Otherwise a newer set may hold the one that the token
+    /// means.
     pub have_key_id: bool,
     /// Whether the set holds more of them.
     pub are_cut: bool,
@@ -60,7 +62,7 @@ impl MatchingKeys {
     }
 }
 
-/// A key, and what it may verify.
+/// A key with the algorithms that it may verify.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VerificationKey {
     id: Option<String>,
@@ -119,10 +121,12 @@ impl fmt::Debug for Secret {
 }
 
 impl KeySet {
-    /// Reads a key set. Keys for another use or of a type that Picket does not verify are passed over (RFC 7517 §5).
+    /// Reads a key set. Keys for another use or of a type that Picket does not verify are passed
+    /// over (RFC 7517 §5).
     ///
     /// # Errors
-    /// Each key that is private, weak, malformed or has the `kid` of another one; a set without a usable key.
+    /// Each key that is private, weak, malformed or has the `kid` of another one; a set without a
+    /// usable key.
     pub fn parse(document: &Value, path: &str, source: KeySource) -> Result<Self, Problems> {
         let (keys, mut problems) = read_members(document, path, source)?;
         if keys.is_empty() && problems.as_slice().is_empty() {
@@ -131,8 +135,9 @@ impl KeySet {
         problems.none_or(Some(Self { keys }))
     }
 
-    /// Reads a key set that somebody else publishes. Beside what [`KeySet::parse`] passes over, each weak or malformed key
-    /// is left out, and told of: one bad key does not take the good ones with it. Several keys may have one `kid`.
+    /// Reads a key set that somebody else publishes. Beside what [`KeySet::parse`] passes over,
+    /// each weak or malformed key is left out and reported: one bad key does not disable the
+    /// others. Several keys may have one `kid`.
     ///
     /// # Errors
     /// A key that is private or a secret, whatever else is in the set; a set without a usable key.
@@ -153,7 +158,8 @@ impl KeySet {
         Ok((Self { keys }, left_out))
     }
 
-    /// This set, with each key that is also in `other` being the very one of it ([`KeySet::contains`]).
+    /// This set, with each key that is also in `other` being the very one of it
+    /// ([`KeySet::contains`]).
     #[must_use]
     pub fn reusing_keys_of(mut self, other: &Self) -> Self {
         for key in &mut self.keys {
@@ -173,7 +179,8 @@ impl KeySet {
         }
     }
 
-    /// Whether this very key is in it. An equal one that was read another time is not the very same.
+    /// Whether this very key is in it. An equal one that was read another time is not the very
+    /// same.
     #[must_use]
     pub fn contains(&self, key: &Rc<VerificationKey>) -> bool {
         self.keys.iter().any(|have| Rc::ptr_eq(have, key))
@@ -194,8 +201,9 @@ impl KeySet {
 
     /// The keys for a token's `kid` and `alg`. `None`: there is none.
     ///
-    /// Those with the token's `kid`, and where no key has it, those without any: a `kid` is a hint (RFC 7515 §4.1.4), and an
-    /// issuer may name it in its tokens alone. For a token without `kid`, all keys for the algorithm.
+    /// Those with the token's `kid`, and where no key has it, those without any: a `kid` is a hint
+    /// (RFC 7515 §4.1.4), and an issuer may name it in its tokens alone. For a token without `kid`,
+    /// all keys for the algorithm.
     #[must_use]
     pub fn find(&self, id: Option<&str>, algorithm: TokenAlgorithm) -> Option<MatchingKeys> {
         let keys = || self.keys.iter().filter(|key| key.supports(algorithm));
@@ -206,7 +214,7 @@ impl KeySet {
         matching(with_id, true).or_else(|| matching(keys().filter(|key| key.id.is_none()), false))
     }
 
-    /// Whether a key says that it is for the algorithm.
+    /// Whether a key has this `alg`.
     #[must_use]
     pub fn declares(&self, algorithm: TokenAlgorithm) -> bool {
         self.keys.iter().any(|key| key.algorithm == Some(algorithm))
@@ -232,7 +240,7 @@ fn matching<'k>(mut keys: impl Iterator<Item = &'k Rc<VerificationKey>>, have_ke
     })
 }
 
-/// The members of a key set that can be used, and what is wrong with others.
+/// The usable keys of a set, and the problems of the others.
 fn read_members(
     document: &Value,
     path: &str,
@@ -243,7 +251,8 @@ fn read_members(
     for (index, member) in members(document, path)?.iter().enumerate() {
         let path = join(path, format_args!("keys[{index}]"));
         match (VerificationKey::parse(member, source), source) {
-            // Of an operator's own keys a token could mean either; an issuer may keep its `kid` when it changes its key.
+            // Of an operator's own keys a token could mean either; an issuer may keep its `kid`
+            // when it changes its key.
             (Ok(Some(key)), KeySource::Inline) if keys.iter().any(|other| other.is_confused_with(&key)) => {
                 problems.add(format!("{path}.kid"), "expected a `kid` of its own for each key");
             }
@@ -268,7 +277,8 @@ fn members<'d>(document: &'d Value, path: &str) -> Result<&'d [Value], Problems>
     }
 }
 
-/// The member that makes a JWK a private key, or a secret where there may be none. One that is null is not there.
+/// The member that makes a JWK a private key, or a secret where there may be none. One that is null
+/// is not there.
 fn secret_member(jwk: &Value, source: KeySource) -> Option<&'static str> {
     let is_secret = jwk.get("kty").is_some_and(|kind| kind == "oct");
     if is_secret && source == KeySource::Published {
@@ -293,7 +303,7 @@ fn no_usable_key() -> &'static str {
     "expected at least one key for signatures: RSA, P-256, P-384, P-521, Ed25519, or a secret"
 }
 
-/// The field that is wrong, and what was expected.
+/// The field with the mistake, and the expectation.
 pub type KeyProblem = (&'static str, String);
 
 impl VerificationKey {
@@ -306,7 +316,7 @@ impl VerificationKey {
         if let Some(secret) = secret_member(jwk, source) {
             return Err((secret, private_key()));
         }
-        // First: what is wrong with a key for something else is nobody's business here.
+        // First, as mistakes in a key for another use do not matter.
         if !is_for_signatures(key)? || !may_verify(key)? {
             return Ok(None);
         }
@@ -329,7 +339,8 @@ impl VerificationKey {
         Ok(is_coherent.then_some(key))
     }
 
-    /// Whether it may verify signatures of this algorithm: type, curve and length fit, and so does the key's own `alg`.
+    /// Whether it may verify signatures of this algorithm: type, curve and length fit, and so does
+    /// the key's own `alg`.
     #[must_use]
     pub fn supports(&self, algorithm: TokenAlgorithm) -> bool {
         self.algorithm.is_none_or(|own| own == algorithm) && self.material.supports(algorithm)
@@ -384,7 +395,8 @@ impl KeyMaterial {
     }
 }
 
-/// RFC 7517 §4.2; `jwt-svid` is what bundles have for it (SPIFFE Trust Domain and Bundle, Public Key Use).
+/// RFC 7517 §4.2; `jwt-svid` is what bundles have for it (SPIFFE Trust Domain and Bundle, Public
+/// Key Use).
 fn is_for_signatures(key: &Map<String, Value>) -> Result<bool, KeyProblem> {
     Ok(text(key, "use")?.is_none_or(|value| value == "sig" || value == "jwt-svid"))
 }
@@ -410,7 +422,8 @@ fn private_key() -> String {
 fn rsa_key(key: &Map<String, Value>) -> Result<KeyMaterial, KeyProblem> {
     let modulus = bytes(key, "n")?;
     let exponent = bytes(key, "e")?;
-    // RFC 7518 §6.3.1.1: without leading zero bytes; the first byte of a size that is no multiple of 8 has leading zero bits.
+    // RFC 7518 §6.3.1.1: without leading zero bytes; the first byte of a size that is no multiple
+    // of 8 has leading zero bits.
     let unused_bits = modulus.first().map_or(8, |first| first.leading_zeros());
     let bits = usize::try_from(unused_bits).map_or(0, |unused| (modulus.len() * 8).saturating_sub(unused));
     if unused_bits == 8 || !RSA_MODULUS_BITS.contains(&bits) {
@@ -419,11 +432,13 @@ fn rsa_key(key: &Map<String, Value>) -> Result<KeyMaterial, KeyProblem> {
             "expected a modulus of 2048 to 4096 bits without leading zeros".to_owned(),
         ));
     }
-    // An even modulus has no inverse for Montgomery's method, and is no product of two large primes.
+    // An even modulus has no inverse for Montgomery's method, and is no product of two large
+    // primes.
     if modulus.last().is_some_and(|byte| byte % 2 == 0) {
         return Err(("n", "expected an odd modulus".to_owned()));
     }
-    // NIST SP 800-56B: odd and above 65536 would also forbid 3, which some issuers still have; 1 and even ones are no keys.
+    // NIST SP 800-56B: odd and above 65536 would also forbid 3, which some issuers still have; 1
+    // and even ones are no keys.
     let is_sound = exponent.len() <= 4 && exponent.last().is_some_and(|byte| byte % 2 == 1) && exponent != [1];
     if !is_sound || exponent.first() == Some(&0) {
         return Err(("e", "expected an odd exponent above 1 of at most 32 bits".to_owned()));
@@ -454,7 +469,7 @@ fn ec_key(key: &Map<String, Value>, curve: Curve) -> Result<KeyMaterial, KeyProb
 fn ed25519_key(key: &Map<String, Value>) -> Result<KeyMaterial, KeyProblem> {
     let point = <[u8; ED25519_BYTES]>::try_from(bytes(key, "x")?)
         .map_err(|_| ("x", format!("expected {ED25519_BYTES} bytes")))?;
-    // A point of small order verifies signatures that nobody made.
+    // A point of small order verifies forged signatures.
     VerifyingKey::from_bytes(&point)
         .ok()
         .filter(|key| !key.is_weak())
@@ -478,7 +493,8 @@ fn text<'k>(key: &'k Map<String, Value>, name: &'static str) -> Result<Option<&'
     }
 }
 
-/// The bytes of a member in base64url. What was found is not told of a secret.
+/// The bytes of a member in base64url. The problem does not repeat the value, which may be a
+/// secret.
 fn bytes(key: &Map<String, Value>, name: &'static str) -> Result<Vec<u8>, KeyProblem> {
     let encoded = text(key, name)?.ok_or((name, "is required".to_owned()))?;
     URL_SAFE_NO_PAD.decode(encoded).map_err(|_| {

@@ -16,13 +16,15 @@ use super::keys::{KeyMaterial, VerificationKey};
 
 /// Checks signatures.
 pub trait SignatureVerifier: std::fmt::Debug {
-    /// Whether `signature`, as it stands in a JWS, is the key's over `message`. What cannot be read is not.
+    /// Whether `signature`, as it stands in a JWS, is the key's over `message`. What cannot be read
+    /// is not.
     ///
     /// The caller has made sure that the key fits the algorithm ([`VerificationKey::supports`]).
     fn is_valid(&self, algorithm: TokenAlgorithm, key: &VerificationKey, message: &[u8], signature: &[u8]) -> bool;
 }
 
-/// Checks signatures in this very program: those of RSA with the numbers of `num-bigint`, all others with RustCrypto.
+/// Checks signatures in this very program: those of RSA with the numbers of `num-bigint`, all
+/// others with RustCrypto.
 #[derive(Clone, Copy, Debug)]
 pub struct SoftwareVerifier;
 
@@ -69,7 +71,8 @@ impl SignatureVerifier for SoftwareVerifier {
     }
 }
 
-/// ECDSA on one curve: the point is uncompressed, and the signature its two numbers (RFC 7518 §3.4).
+/// ECDSA on one curve: the point is uncompressed, and the signature its two numbers (RFC 7518
+/// §3.4).
 macro_rules! ecdsa {
     ($name:ident, $curve:ident) => {
         fn $name(point: &[u8], message: &[u8], signature: &[u8]) -> bool {

@@ -1,4 +1,5 @@
-//! JWK thumbprints with SHA-256 (RFC 7638, and RFC 8037 §2 for Ed25519): a key's one name, however it was written.
+//! JWK thumbprints with SHA-256 (RFC 7638, and RFC 8037 §2 for Ed25519): a key's one name, however
+//! it was written.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -11,7 +12,8 @@ use super::keys::KeyMaterial;
 #[must_use]
 pub fn key_thumbprint(key: &KeyMaterial) -> Option<KeyThumbprint> {
     let encode = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
-    // RFC 7638 §3.2 and §3.3: the required members alone, by name, without spaces. None of the values needs an escape.
+    // RFC 7638 §3.2 and §3.3: the required members alone, by name, without spaces. None of the
+    // values needs an escape.
     let members = match key {
         KeyMaterial::Rsa { modulus, exponent } => {
             format!(

@@ -7,13 +7,15 @@ use super::{Target, TargetError, remove_dot_and_empty_segments};
 /// A path with more readings is refused. One with each delimiter once has 13.
 const READINGS_MAX: usize = 64;
 
-/// The bytes of all readings together. A long path with many readings is refused: a stranger would have it compared at length.
+/// The bytes of all readings together. A long path with many readings is refused: a stranger would
+/// have it compared at length.
 const READ_BYTES_MAX: usize = 4 * super::TARGET_BYTES_MAX;
 
 type Step = fn(&str) -> String;
 
-/// What servers do with a path that holds a delimiter before they route, each of it or nothing, in any order: they decode the
-/// delimiter, end the path at it, or cut the parameters off each segment (RFC 3986 §3.3).
+/// What servers do with a path that holds a delimiter before they route, each of it or nothing, in
+/// any order: they decode the delimiter, end the path at it, or cut the parameters off each segment
+/// (RFC 3986 §3.3).
 const STEPS: [(&str, Step); 6] = [
     ("%2F", |path| path.replace("%2F", "/")),
     ("%3B", |path| path.replace("%3B", ";")),

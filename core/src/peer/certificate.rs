@@ -1,7 +1,8 @@
-//! An X.509-SVID, read whole: its one SPIFFE ID, what it may be used for, and when (X.509-SVID §2 to §5).
+//! An X.509-SVID, read whole: its one SPIFFE ID, what it may be used for, and when (X.509-SVID §2
+//! to §5).
 //!
-//! Signature and chain are the proxy's to validate. What is checked here is what it leaves open, or tells incompletely:
-//! Envoy's own property shows the first of several URIs alone.
+//! Signature and chain are the proxy's to validate. What is checked here is what it leaves open, or
+//! tells incompletely: Envoy's own property shows the first of several URIs alone.
 
 use std::fmt;
 
@@ -131,7 +132,8 @@ pub(super) fn read_der(der: &[u8]) -> Result<Peer, CertificateError> {
     })
 }
 
-/// X.509-SVID §2: exactly one URI. §5.2: it is a SPIFFE ID with a path; one without is the authority's own.
+/// X.509-SVID §2: exactly one URI. §5.2: it is a SPIFFE ID with a path; one without is the
+/// authority's own.
 fn spiffe_id(names: &[GeneralName]) -> Result<SpiffeId, CertificateError> {
     let mut uris = names.iter().filter_map(|name| match name {
         GeneralName::UniformResourceIdentifier(uri) => Some(uri.as_str()),
@@ -150,8 +152,9 @@ fn spiffe_id(names: &[GeneralName]) -> Result<SpiffeId, CertificateError> {
     }
 }
 
-/// X.509-SVID §5.2: no authority. §4.3: `digitalSignature` is set; where there is no key usage at all, which §4.3 forbids
-/// issuers, §5.2 has nothing to refuse. §4.4: where uses are named, being a client is among them.
+/// X.509-SVID §5.2: no authority. §4.3: `digitalSignature` is set; where there is no key usage at
+/// all, which §4.3 forbids issuers, §5.2 has nothing to refuse. §4.4: where uses are named, being a
+/// client is among them.
 fn check_usage(tbs: &TbsCertificate) -> Result<(), CertificateError> {
     let constraints = extension::<BasicConstraints>(tbs, Extension::BasicConstraints)?;
     if constraints.is_some_and(|constraints| constraints.ca) {
@@ -195,7 +198,8 @@ fn times(validity: &Validity) -> (Timestamp, Timestamp) {
     (Timestamp::from_ms(first), Timestamp::from_ms(last).plus_ms(1000))
 }
 
-/// A NUL in a name ends it for some readers and not for others (CVE-2026-47778), and a line break makes two lines of one.
+/// A NUL in a name ends it for some readers and not for others (CVE-2026-47778), and a line break
+/// makes two lines of one.
 fn is_clean(name: &GeneralName) -> bool {
     match name {
         GeneralName::UniformResourceIdentifier(text) | GeneralName::Rfc822Name(text) | GeneralName::DnsName(text) => {

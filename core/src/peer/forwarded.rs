@@ -1,6 +1,7 @@
-//! The peer behind a trusted hop: what a proxy that ends TLS says of its own caller's certificate.
+//! The peer behind a trusted hop: the client certificate that a proxy forwards after it ended TLS.
 //!
-//! Whoever can write the header can be anybody, so it is read on connections of named hops alone.
+//! A caller that can write the header can name any peer, so it is read on connections of named hops
+//! alone.
 
 mod xfcc;
 
@@ -19,18 +20,19 @@ pub(crate) const FORWARDED_BYTES_MAX: usize = 64 * 1024;
 /// More proxies in a row would be a loop.
 pub(crate) const ELEMENTS_MAX: usize = 32;
 
-/// Which peers are trusted hops, and what they write.
+/// The trusted hops, and the header that they write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ForwardedPeer {
     /// The trusted hops.
     pub hop_spiffe_ids: BTreeSet<SpiffeId>,
     /// The header that they write.
     pub header: ForwardedHeader,
-    /// How many of them a request passes: 1, or more where each adds to what the one before has written.
+    /// How many of them a request passes: 1, or more where each adds to what the one before has
+    /// written.
     pub hops: u32,
 }
 
-/// A header that tells of a client certificate.
+/// A header with a client certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ForwardedHeader {
     /// Envoy's `x-forwarded-client-cert`, as text or as JSON.
@@ -39,7 +41,7 @@ pub enum ForwardedHeader {
     ClientCert,
 }
 
-/// Why a trusted hop's header tells of no peer. Bytes are those of all fields, joined by commas.
+/// Why a trusted hop's header names no peer. Positions count bytes of all fields, joined by commas.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ForwardedError {
     /// Over [`FORWARDED_BYTES_MAX`].
@@ -62,12 +64,12 @@ pub enum ForwardedError {
     /// More proxies in a row would be a loop.
     #[error("the header `x-forwarded-client-cert` has more than {ELEMENTS_MAX} elements")]
     TooManyElements,
-    /// An element is not what a hop writes, or says nothing about a workload.
+    /// An element has another form than a hop writes, or names no workload.
     #[error("element {number} of the header `x-forwarded-client-cert`: {defect}")]
     Element {
         /// Its number from the left, where the first is 1.
         number: usize,
-        /// What is wrong.
+        /// The mistake.
         defect: ElementDefect,
     },
     /// RFC 9440 §2.2, RFC 9651 §3.3.5.
@@ -84,7 +86,7 @@ pub enum ForwardedError {
     UnknownHop,
 }
 
-/// What is wrong with an element of `x-forwarded-client-cert`.
+/// A mistake in an element of `x-forwarded-client-cert`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ElementDefect {
     /// In the JSON form.
@@ -125,8 +127,8 @@ pub enum ElementDefect {
     OtherHash,
 }
 
-/// What one hop says of its own caller's certificate. A list has more than one entry only where it is malformed, or the
-/// certificate has several URIs.
+/// What one hop says of its own caller's certificate. A list has more than one entry only where it
+/// is malformed, or the certificate has several URIs.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Element {
     certificates: Vec<Certificate>,
@@ -147,8 +149,8 @@ impl ForwardedPeer {
         self.hop_spiffe_ids.contains(peer)
     }
 
-    /// The peer that a request with these headers comes from, valid now. `hop` is the one that it came on from;
-    /// `canonical` replaces the aliases of trust domains.
+    /// The peer that a request with these headers comes from, valid now. `hop` is the one that it
+    /// came on from; `canonical` replaces the aliases of trust domains.
     pub(super) fn read(
         &self,
         headers: &[Header<'_>],
@@ -156,8 +158,8 @@ impl ForwardedPeer {
         now: Timestamp,
         canonical: impl Fn(SpiffeId) -> SpiffeId,
     ) -> Result<Peer, PeerError> {
-        // A hop adds to the end, so the last element is the direct peer's word about its own caller. The one before is
-        // that caller's word, and as good as it is a hop itself.
+        // A hop adds to the end, so the last element is the direct peer's word about its own
+        // caller. The one before is that caller's word, and as good as it is a hop itself.
         let mut elements = self.elements(headers)?.into_iter().enumerate().rev();
         let (mut starts_at, mut ends_at) = (hop.starts_at, hop.ends_at);
         let mut hops_left = self.hops;
@@ -234,7 +236,8 @@ impl Element {
         peer.map_err(|defect| defect.of(number).into())
     }
 
-    /// The peer of the certificate, where there is one and all else that is said agrees; else the one that is named.
+    /// The peer of the certificate, where there is one and all else that is said agrees; else the
+    /// one that is named.
     fn agree(&self, certified: Option<Peer>) -> Result<Peer, ElementDefect> {
         // Envoy writes an empty URI where the certificate has none.
         let uris: Vec<_> = self.uris.iter().filter(|uri| !uri.is_empty()).collect();

@@ -14,7 +14,8 @@ use crate::request::Header;
 /// How the peer of a request is found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PeerResolution {
-    /// Other names of trust domains, and the name that counts: where peers are matched, asked about, recorded and told.
+    /// Other names of trust domains, and the name that counts: where peers are matched, asked
+    /// about, recorded and told.
     pub trust_domain_aliases: BTreeMap<TrustDomain, TrustDomain>,
     /// On whose word another peer is believed; `None`: on nobody's.
     pub forwarded_peer: Option<ForwardedPeer>,
@@ -45,8 +46,8 @@ impl PeerResolution {
         }
     }
 
-    /// The ID with the name of its trust domain that counts. One that is too long with it stays as it is, in a trust
-    /// domain whose peers no rule lets call.
+    /// The ID with the name of its trust domain that counts. One that is too long with it stays as
+    /// it is, in a trust domain whose peers no rule lets call.
     fn canonical<'i>(&self, id: &'i SpiffeId) -> Cow<'i, SpiffeId> {
         let alias = self.trust_domain_aliases.get(id.trust_domain());
         match alias.and_then(|domain| id.moved_to(domain)) {

@@ -8,7 +8,8 @@ use picket_model::strict_json::{Json, Members};
 /// A deeper path is refused; issuers nest claims two or three deep.
 const DEPTH_MAX: usize = 8;
 
-/// The way to a claim: a name, or a JSON Pointer (RFC 6901) through objects, such as `/realm_access/roles`.
+/// The way to a claim: a name, or a JSON Pointer (RFC 6901) through objects, such as
+/// `/realm_access/roles`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClaimPath(Vec<String>);
 

@@ -1,5 +1,5 @@
-//! The claims of a token whose signature is verified: times, audience, what the provider asks for besides, and the principal
-//! that they name.
+//! The claims of a token whose signature is verified: times, audience, what the provider asks for
+//! besides, and the principal that they name.
 
 use std::borrow::Cow;
 
@@ -21,7 +21,7 @@ const ACTORS_MAX: usize = 8;
 const SCOPE_CLAIMS: [&str; 2] = ["scope", "scp"];
 const END_OF_TIME: Timestamp = Timestamp::from_ms(u64::MAX);
 
-/// What the claims say, and for how long.
+/// The checked claims, with the times of their validity.
 pub(super) struct CheckedClaims {
     pub(super) principal: Principal,
     pub(super) confirmation: Confirmation,
@@ -33,12 +33,12 @@ pub(super) struct CheckedClaims {
     pub(super) ends_at: Timestamp,
 }
 
-/// A claim is there in another form than its specification says.
+/// A claim has another form than its specification says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct WrongForm;
 
-/// Claims that no rule and no setting asks for. One in a form of its issuer's own does not refuse the token: it counts as absent,
-/// and its name is kept for whoever would have needed it.
+/// Claims that no rule and no setting asks for. One in a form of its issuer's own does not refuse
+/// the token: it counts as absent, and its name is kept for whoever would have needed it.
 #[derive(Default)]
 struct OptionalClaims(Vec<&'static str>);
 
@@ -55,7 +55,8 @@ impl OptionalClaims {
     }
 }
 
-/// Checks all that the provider asks for at `now` and reads the principal. The issuer is the provider's already.
+/// Checks all that the provider asks for at `now` and reads the principal. The issuer is the
+/// provider's already.
 pub(super) fn check(claims: &Members<'_>, provider: &Provider, now: Timestamp) -> Result<CheckedClaims, TokenError> {
     let subject = subject(claims, provider)?;
     check_audience(claims, provider)?;
@@ -132,7 +133,8 @@ fn tenant(claims: &Members<'_>, provider: &Provider) -> Result<Option<String>, T
     Ok(tenant.map(str::to_owned))
 }
 
-/// Anything else than what the provider's setting says is refused: a role that is dropped might be one that a policy forbids.
+/// Anything else than what the provider's setting says is refused: a role that is dropped might be
+/// one that a policy forbids.
 fn roles(claims: &Members<'_>, provider: &Provider) -> Result<Vec<String>, TokenError> {
     let Some(claim) = &provider.roles_claim else {
         return Ok(Vec::new());
@@ -162,10 +164,12 @@ impl Times {
         if expires_at_s.is_none() && provider.expiry == Expiry::Required {
             return Err(TokenError::new(DenyReason::TokenClaimMissing, "`exp` is required"));
         }
-        // What is revoked before a time is what was issued before it: a fraction must not make a token younger.
+        // What is revoked before a time is what was issued before it: a fraction must not make a
+        // token younger.
         let issued_at_s = date(claims, "iat", Rounding::Down)?;
         let skew_ms = provider.clock_skew_ms;
-        // RFC 7519 §4.1.5; a token issued in the future is refused too, as its issuer's clock or word is wrong.
+        // RFC 7519 §4.1.5; a token issued in the future is refused too, as its issuer's clock or
+        // word is wrong.
         let from_s = [date(claims, "nbf", Rounding::Up)?, date(claims, "iat", Rounding::Up)?];
         let starts_at_s = from_s.into_iter().flatten().max();
         if let (Some(expires_at_s), Some(lifetime_s_max)) = (expires_at_s, provider.lifetime_s_max) {
@@ -201,7 +205,7 @@ pub(super) fn check_times(starts_at: Timestamp, ends_at: Timestamp, now: Timesta
     Ok(())
 }
 
-/// Whether a token is for another audience or another time, whoever signed it.
+/// Checks audience and times, which do not depend on the key.
 pub(super) fn are_refused(claims: &Members<'_>, provider: &Provider, now: Timestamp) -> bool {
     check_audience(claims, provider).is_err() || Times::read(claims, provider, now).is_err()
 }
@@ -227,7 +231,8 @@ fn check_audience(claims: &Members<'_>, provider: &Provider) -> Result<(), Token
     }
 }
 
-/// RFC 8693 §4.2 `scope`, and `scp` as some issuers write it: a text with spaces, or an array of such texts.
+/// RFC 8693 §4.2 `scope`, and `scp` as some issuers write it: a text with spaces, or an array of
+/// such texts.
 fn scopes(claims: &Members<'_>, optional: &mut OptionalClaims) -> Vec<String> {
     let mut scopes = Vec::new();
     for name in SCOPE_CLAIMS {
@@ -261,8 +266,8 @@ fn check_required(claims: &Members<'_>, required: &RequiredClaim) -> Result<(), 
     }
 }
 
-/// RFC 8693 §4.1: who acts for the subject, the one that acts now first, then the ones before. A chain with an actor that
-/// nobody can name is no chain.
+/// RFC 8693 §4.1: who acts for the subject, the one that acts now first, then the ones before. A
+/// chain with an actor that nobody can name is no chain.
 ///
 /// # Errors
 /// When there are more of them than [`ACTORS_MAX`].
@@ -314,9 +319,9 @@ fn headers(claims: &Members<'_>, provider: &Provider) -> Result<Vec<(Cow<'static
     Ok(headers)
 }
 
-/// The texts of a claim for access rules: a string, or the strings of an array; other values are no texts. The strings of
-/// `SPACE_DELIMITED` and of the provider's `space_delimited_claims` are arrays. Source: Istio's conditions, and
-/// `spaceDelimitedClaims` of its JWTRule.
+/// The texts of a claim for access rules: a string, or the strings of an array; other values are no
+/// texts. The strings of `SPACE_DELIMITED` and of the provider's `space_delimited_claims` are
+/// arrays. Source: Istio's conditions, and `spaceDelimitedClaims` of its JWTRule.
 pub(super) fn texts_of(path: &ClaimPath, claims: &Members<'_>, provider: &Provider) -> Box<[Box<str>]> {
     /// RFC 8693 §4.2 `scope`, and what some issuers write for it.
     const SPACE_DELIMITED: [&str; 2] = ["scope", "permission"];
@@ -372,7 +377,8 @@ fn texts<'c>(claim: Option<&'c Json<'_>>) -> Result<Vec<&'c str>, WrongForm> {
     }
 }
 
-/// The names of an object's members. A member that is null or false may say that its name does not count.
+/// The names of an object's members. A member that is null or false may say that its name does not
+/// count.
 fn names<'c>(claim: Option<&'c Json<'_>>) -> Result<Vec<&'c str>, WrongForm> {
     match claim {
         None | Some(Json::Null) => Ok(Vec::new()),
@@ -391,14 +397,14 @@ fn owned(texts: &[&str]) -> Vec<String> {
     texts.iter().map(|text| (*text).to_owned()).collect()
 }
 
-/// Which way a fraction of a second goes: never to the token's advantage.
+/// The rounding of fractions of a second, which is never to the token's advantage.
 #[derive(Clone, Copy)]
 enum Rounding {
     Down,
     Up,
 }
 
-/// A date that says when the token is valid; one that is there must be one.
+/// A date of the token's validity. One that is present must be well-formed.
 fn date(claims: &Members<'_>, name: &str, rounding: Rounding) -> Result<Option<i64>, TokenError> {
     let date = claims.get(name).map(|value| seconds(value, rounding)).transpose();
     date.map_err(|WrongForm| malformed(format!("`{name}` is not a date in seconds since the epoch")))

@@ -18,7 +18,8 @@ pub type Digest = [u8; 32];
 pub struct Confirmation {
     /// `x5t#S256`: the SHA-256 of the client's certificate in DER (RFC 8705 §3.1).
     pub certificate: Option<Digest>,
-    /// `jkt`: the SHA-256 thumbprint (RFC 7638) of the key that DPoP proofs are signed with (RFC 9449 §6.1).
+    /// `jkt`: the SHA-256 thumbprint (RFC 7638) of the key that DPoP proofs are signed with (RFC
+    /// 9449 §6.1).
     pub key: Option<Digest>,
 }
 
@@ -26,8 +27,9 @@ impl Confirmation {
     /// Reads the `cnf` claim.
     ///
     /// # Errors
-    /// When it is malformed, or binds the token in another way only: RFC 7800 §3.1 lets a recipient ignore what it does not
-    /// understand, and a token whose binding nobody checks would be a bearer token.
+    /// When it is malformed, or binds the token in another way only: RFC 7800 §3.1 lets a recipient
+    /// ignore what it does not understand, and a token whose binding nobody checks would be a
+    /// bearer token.
     pub(super) fn of(claims: &Members<'_>) -> Result<Self, TokenError> {
         let members = match claims.get("cnf") {
             None | Some(Json::Null) => return Ok(Self::default()),

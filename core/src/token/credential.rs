@@ -1,6 +1,7 @@
-//! Where a request carries its credential. A request with two is refused: the upstream, or the next proxy, might read the
-//! other one. Where a rule asks for several, there are exactly so many. The places of providers that the rule does not take are
-//! emptied, so that the upstream reads no token there that nobody has verified.
+//! Where a request carries its credential. A request with two is refused: the upstream, or the next
+//! proxy, might read the other one. Where a rule asks for several, there are exactly so many. The
+//! places of providers that the rule does not take are emptied, so that the upstream reads no token
+//! there that nobody has verified.
 
 mod authorization;
 mod spelling;
@@ -14,13 +15,15 @@ use crate::request::{AUTHORIZATION, COOKIE, RequestHead, is_spelling_of};
 
 /// More places to look for a credential are refused.
 pub const SOURCES_MAX: usize = 16;
-/// No rule asks for more credentials than that in one request: the signature of each may have to be checked.
+/// No rule asks for more credentials than that in one request: the signature of each may have to be
+/// checked.
 pub const CREDENTIALS_MAX: usize = 4;
 
 /// A place where tokens may be sent. `Display` names it for a caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CredentialSource {
-    /// The header `authorization`, with the scheme `Bearer` (RFC 6750 §2.1) or `DPoP` (RFC 9449 §7.1).
+    /// The header `authorization`, with the scheme `Bearer` (RFC 6750 §2.1) or `DPoP` (RFC 9449
+    /// §7.1).
     Authorization,
     /// Another header.
     Header {
@@ -38,7 +41,7 @@ pub enum CredentialSource {
 /// How a token was presented.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CredentialScheme {
-    /// Whoever has it may use it.
+    /// RFC 6750: the sender proves nothing else.
     Bearer,
     /// RFC 9449 §7.1: with a proof that the sender holds a key.
     Dpop,
@@ -47,7 +50,7 @@ pub enum CredentialScheme {
 /// A credential that was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Credential<'a> {
-    /// The token's bytes, not looked at yet.
+    /// The bytes of the token, unread.
     pub token: &'a [u8],
     /// How it was presented.
     pub scheme: CredentialScheme,
@@ -55,7 +58,8 @@ pub struct Credential<'a> {
     pub source: usize,
 }
 
-/// Why a request's credential has no single reading. `Display` names places, and nothing of what they hold.
+/// Why a request's credential has no single reading. `Display` names places, and nothing of their
+/// content.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CredentialError {
     /// Two places have one each.
@@ -64,15 +68,17 @@ pub enum CredentialError {
     /// One place has two.
     #[error("{0}, which holds the credential, was sent more than once")]
     Repeated(CredentialSource),
-    /// Only some servers would find it: the name, scheme or prefix has another spelling or stands behind something else.
+    /// Only some servers would find it: name, scheme or prefix have another spelling, or follow
+    /// something else.
     #[error("{0} does not hold one credential as it should: some servers find one there, and others none")]
     Misread(CredentialSource),
-    /// Beside the credential stands what is no text.
+    /// The place also has bytes that are not UTF-8.
     #[error("a cookie beside {0}, which holds the credential, is not text")]
     NotText(CredentialSource),
 }
 
-/// Every place where any provider's tokens may be sent, each once. It is cheap to clone: a waiting request keeps one.
+/// Every place where any provider's tokens may be sent, each once. It is cheap to clone: a waiting
+/// request keeps one.
 #[derive(Clone, Debug, Default)]
 pub struct CredentialSources(Rc<Vec<CredentialSource>>);
 
@@ -80,7 +86,7 @@ pub struct CredentialSources(Rc<Vec<CredentialSource>>);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SourceSet(u16);
 
-/// What a header field, cookie or query parameter is to a place.
+/// How servers read a header field, cookie or query parameter, compared with a place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Reading<'a> {
     /// It has nothing to do with it.
@@ -169,7 +175,8 @@ impl CredentialSources {
         Ok(found)
     }
 
-    /// Every credential of a request in these places, in the order of the places, each of which has one at most.
+    /// Every credential of a request in these places, in the order of the places, each of which has
+    /// one at most.
     ///
     /// # Errors
     /// When one can be read in two ways.
@@ -196,8 +203,8 @@ impl CredentialSources {
         occupied
     }
 
-    /// A query parameter's place that a server would find behind a `%3F` of the path, which some proxies decode: nobody has looked
-    /// at what it holds, and nothing removes it.
+    /// A query parameter's place that a server would find behind a `%3F` of the path, which some
+    /// proxies decode: nobody has looked at what it holds, and nothing removes it.
     #[must_use]
     pub fn behind_encoded_question_mark(&self, head: &RequestHead<'_>) -> Option<&CredentialSource> {
         let queries = head.target.path.split("%3F").skip(1);
@@ -257,7 +264,7 @@ impl CredentialSources {
 
     /// The headers of a request that a server could take for these places, each as it was sent.
     pub fn headers_read_as<'h>(&self, taken: SourceSet, head: &RequestHead<'h>) -> impl Iterator<Item = &'h str> {
-        // Most requests have nothing there, and no header is looked at again.
+        // Most requests have nothing there, and need no second pass over the headers.
         let headers = if taken == SourceSet::default() {
             &[]
         } else {
@@ -267,7 +274,8 @@ impl CredentialSources {
         names.filter(move |name| self.headers(taken).any(|wanted| is_spelling_of(name, wanted)))
     }
 
-    /// The header `cookie` without the credentials of these places; empty: nothing is left. `None`: it holds none of them.
+    /// The header `cookie` without the credentials of these places; empty: nothing is left. `None`:
+    /// it holds none of them.
     #[must_use]
     pub fn cookies_without(&self, taken: SourceSet, head: &RequestHead<'_>) -> Option<String> {
         let taken: Vec<&str> = self.places(taken).filter_map(CredentialSource::cookie).collect();
@@ -279,7 +287,8 @@ impl CredentialSources {
         Some(String::from_utf8_lossy(&kept.join(&b"; "[..])).into_owned())
     }
 
-    /// The query without the credentials of these places; empty: nothing is left. `None`: it holds none of them.
+    /// The query without the credentials of these places; empty: nothing is left. `None`: it holds
+    /// none of them.
     #[must_use]
     pub fn query_without(&self, taken: SourceSet, head: &RequestHead<'_>) -> Option<String> {
         let taken: Vec<&str> = self.places(taken).filter_map(CredentialSource::parameter).collect();
@@ -377,7 +386,7 @@ impl CredentialSource {
         }
     }
 
-    /// The one token among what was read for this place.
+    /// The one token of this place.
     fn only<'a>(&self, readings: impl Iterator<Item = Reading<'a>>) -> Result<Option<&'a [u8]>, CredentialError> {
         let mut found = None;
         for reading in readings {
@@ -406,8 +415,8 @@ impl fmt::Display for CredentialSource {
     }
 }
 
-/// A header's value to a place whose tokens have this prefix. Servers that look for the prefix without regard to case, or
-/// anywhere in the value, find a token where it does not begin so.
+/// A header's value to a place whose tokens have this prefix. Servers that look for the prefix
+/// without regard to case, or anywhere in the value, find a token where it does not begin so.
 fn read_prefixed<'a>(value: &'a [u8], prefix: &[u8]) -> Reading<'a> {
     if let Some(token) = value.strip_prefix(prefix) {
         return Reading::Token(token);
@@ -447,7 +456,8 @@ impl<'a> Crumb<'a> {
                 token => Reading::Token(token),
             };
         }
-        // Servers that follow RFC 2109 take a comma for the end of a cookie, and Python's white space as well.
+        // Servers that follow RFC 2109 take a comma for the end of a cookie, and Python's white
+        // space as well.
         let ends = |b: &u8| matches!(b, b',' | b' ' | b'\t');
         let is_hidden = |text: &'a [u8]| {
             text.split(ends)

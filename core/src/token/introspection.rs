@@ -1,4 +1,5 @@
-//! Token introspection (RFC 7662): what is sent to ask an issuer about an opaque token, and how its answer is read.
+//! Token introspection (RFC 7662): the request about an opaque token, and the response of its
+//! issuer.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -34,13 +35,15 @@ pub struct IntrospectionSettings {
     pub cache_ms_max: u64,
     /// How long an inactive one is.
     pub cache_inactive_ms: u64,
-    /// Whether an answer must say whom the token is for.
+    /// Whether a response must have `aud`.
     pub audience: AudienceNeed,
-    /// The value of `authorization`; `None`: the environment has not been read, and nobody is asked.
+    /// The value of `authorization`. `None`: the environment has not been read, and no request is
+    /// made.
     pub(crate) authorization: Option<Secret>,
 }
 
-/// Whether an answer must have `aud`. One that has it must name one of the provider's audiences either way.
+/// Whether an answer must have `aud`. One that has it must name one of the provider's audiences
+/// either way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AudienceNeed {
     /// Yes: the issuer's tokens may be for others.
@@ -78,12 +81,12 @@ pub enum IntrospectionResult {
     Invalid,
 }
 
-/// What an answer says of a token.
+/// The state of a token by a response.
 #[derive(Debug)]
 pub(super) enum Activity<'a> {
-    /// It is active, and this is what is known of it.
+    /// It is active, with these members.
     Active(Members<'a>),
-    /// It is not, or it is nobody's to know.
+    /// It is not active, or unknown to the issuer.
     Inactive,
 }
 
@@ -222,7 +225,8 @@ impl IntrospectionError {
 /// Reads an answer (RFC 7662 §2.2).
 ///
 /// # Errors
-/// When there is none, or it is no JSON object within the limits that says in one way alone whether the token is active.
+/// When there is none, or it is no JSON object within the limits that says in one way alone whether
+/// the token is active.
 pub(super) fn read<'a>(
     answer: Result<HttpResponse<'a>, FetchError>,
     limits: &TokenLimits,

@@ -1,4 +1,4 @@
-//! Providers: whose tokens are accepted, where they are sent, and what they must say.
+//! Providers: issuers of tokens, with the places and requirements of their tokens.
 
 use std::rc::Rc;
 
@@ -21,20 +21,21 @@ pub const PROVIDERS_MAX: usize = 64;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ProviderSet(u64);
 
-/// An issuer of tokens and what is expected of them.
+/// An issuer of tokens, with the requirements on its tokens.
 #[derive(Clone, Debug)]
 pub struct Provider {
     /// The name that the configuration gives it.
     pub name: String,
     /// The exact `iss`.
     pub issuer: String,
-    /// A token's `aud` must name one of these, never empty; `None`: it may name anybody, or nobody.
+    /// The audiences of which `aud` must name one; never empty. `None`: any audience, or none.
     pub audiences: Option<Vec<String>>,
     /// The principal that a token names must be one of these; `None`: any.
     pub subjects: Option<Vec<TextPattern>>,
-    /// A token's `typ` must be one of these, in lower case and without `application/`; `None`: none, `jwt` or `at+jwt`.
+    /// A token's `typ` must be one of these, in lower case and without `application/`; `None`:
+    /// none, `jwt` or `at+jwt`.
     pub types: Option<Vec<String>>,
-    /// What other claims must say.
+    /// The requirements on other claims.
     pub required_claims: Vec<RequiredClaim>,
     /// Whether a token must end.
     pub expiry: Expiry,
@@ -64,7 +65,7 @@ pub struct Provider {
     pub sources: SourceSet,
 }
 
-/// Where a provider's keys are, or what stands in for them.
+/// The source of a provider's keys, or its introspection endpoint.
 #[derive(Clone, Debug)]
 pub enum ProviderKeys {
     /// In the configuration.
@@ -127,7 +128,7 @@ pub struct ClaimHeader {
 pub enum ClaimEncoding {
     /// Percent-encoded outside visible ASCII.
     Percent,
-    /// As they are; what no header can hold makes none.
+    /// As they are. A text that no header can hold makes no header.
     Raw,
 }
 
@@ -198,7 +199,7 @@ impl Provider {
         self.issuer == issuer && self.keys.introspection().is_none()
     }
 
-    /// Whether a token must say whom it is for.
+    /// Whether a token must have `aud`.
     #[must_use]
     pub fn requires_audience(&self) -> bool {
         let settings = self.keys.introspection();
@@ -253,7 +254,7 @@ impl ProviderKeys {
 }
 
 impl TextPattern {
-    /// Reads a pattern: a `*` at its end stands for any rest.
+    /// Reads a pattern: `*` at its end matches any rest.
     #[must_use]
     pub fn parse(text: &str) -> Self {
         match text.strip_suffix('*') {

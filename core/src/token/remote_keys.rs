@@ -1,9 +1,11 @@
-//! Key sets that are fetched over HTTP. A set is refreshed before it expires, and fetched again for an unknown key id. It stops
-//! serving when no fetch has succeeded for too long: tokens without a key are refused.
+//! Key sets that are fetched over HTTP. A set is refreshed before it expires, and fetched again for
+//! an unknown key id. It stops serving when no fetch has succeeded for too long: tokens without a
+//! key are refused.
 //!
-//! A state machine without I/O. The host calls [`RemoteKeys::tick`] regularly, sends the fetches that it returns, and passes
-//! the responses to [`RemoteKeys::on_response`]. The workers of a proxy share a [`SharedMemory`]: a lease in it says which
-//! of them fetches, and the others adopt the document that it publishes.
+//! A state machine without I/O. The host calls [`RemoteKeys::tick`] regularly, sends the fetches
+//! that it returns, and passes the responses to [`RemoteKeys::on_response`]. The workers of a proxy
+//! share a [`SharedMemory`]: a lease in it says which of them fetches, and the others adopt the
+//! document that it publishes.
 
 pub mod location;
 pub mod response;
@@ -30,7 +32,8 @@ const BACKOFF_MS_MIN: u64 = 1_000;
 const BACKOFF_MS_MAX: u64 = 60_000;
 /// The time of a lease beyond the time-outs of its requests.
 const LEASE_MARGIN_MS: u64 = 2_000;
-/// A key set is refreshed when this part of its life is over, in percent: early enough to fail a few times.
+/// A key set is refreshed when this part of its life is over, in percent: early enough to fail a
+/// few times.
 const REFRESH_AT_PERCENT: u64 = 80;
 /// The longest interval between two fetches for unknown keys. Requests wait for the second one, so
 /// invented key ids delay a new key by no more than this.
@@ -51,7 +54,8 @@ pub struct RemoteKeySettings {
     pub cluster: String,
     /// How long to wait for an answer.
     pub timeout_ms: u32,
-    /// The lifetime of a key set, unless the response has a shorter one. The set is refreshed before its end.
+    /// The lifetime of a key set, unless the response has a shorter one. The set is refreshed
+    /// before its end.
     pub cache_ms: u64,
     /// The longest time that a set serves after it was requested.
     pub max_stale_ms: u64,
@@ -389,8 +393,9 @@ impl RemoteKeys {
         lease_ends_at.max(not_before).max(interval_ends_at)
     }
 
-    /// Handles keys from the future, which would serve for too long: their time counts from now, and a refresh is due. Tokens
-    /// that were verified with them expire too late as well, and are verified again.
+    /// Handles keys from the future, which would serve for too long: their time counts from now,
+    /// and a refresh is due. Tokens that were verified with them expire too late as well, and are
+    /// verified again.
     fn handle_clock_set_back(&mut self, now: Timestamp) -> KeyChange {
         let max_stale_ms = self.settings.max_stale_ms;
         if let Some(current) = &mut self.current
@@ -405,9 +410,11 @@ impl RemoteKeys {
         KeyChange::NoneRemoved
     }
 
-    /// Reads the shared memory, and adopts a newer document. Returns the version of the control that was read.
+    /// Reads the shared memory, and adopts a newer document. Returns the version of the control
+    /// that was read.
     ///
-    /// An invalid document is ignored: the worker that fetched it has reported it, or another program wrote it.
+    /// An invalid document is ignored: the worker that fetched it has reported it, or another
+    /// program wrote it.
     fn read_shared(
         &mut self,
         now: Timestamp,
@@ -486,8 +493,8 @@ impl RemoteKeys {
         }
     }
 
-    /// INVARIANT: the only function that sets keys. They are those of a complete document, and serve for `max_stale_ms` after it
-    /// was requested.
+    /// INVARIANT: the only function that sets keys. They are those of a complete document, and
+    /// serve for `max_stale_ms` after it was requested.
     fn adopt(&mut self, document: &SharedDocument<'_>, keys: KeySet, now: Timestamp) -> KeyChange {
         let asked_at = document.asked_at.min(now);
         let life_ms = document
@@ -549,7 +556,8 @@ impl RemoteKeys {
         self.release(control, version, memory);
     }
 
-    /// The control in the shared memory with its version, or where there is none, the one of this worker.
+    /// The control in the shared memory with its version, or where there is none, the one of this
+    /// worker.
     fn read_control(
         &self,
         now: Timestamp,

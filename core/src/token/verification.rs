@@ -28,10 +28,12 @@ use picket_model::time::Timestamp;
 
 pub use introspected::IntrospectionQuery;
 
-/// How many inactive tokens are cached, each of at most [`TokenLimits::bytes_max`]: 4 MiB in all by default.
+/// How many inactive tokens are cached, each of at most [`TokenLimits::bytes_max`]: 4 MiB in all by
+/// default.
 const INACTIVE_ENTRIES_MAX: NonZeroUsize = NonZeroUsize::new(256).unwrap();
 
-/// How long a token is cached as one provider's while an earlier provider of its issuer has no keys yet.
+/// How long a token is cached as one provider's while an earlier provider of its issuer has no keys
+/// yet.
 const UNSETTLED_MS: u64 = 1_000;
 
 /// Verifies tokens with the keys of the providers, and caches those that pass.
@@ -88,10 +90,11 @@ struct SentToken<'t> {
     candidates: ProviderSet,
 }
 
-/// A token as the key of the cache. Its last eight bytes are hashed: they belong to the signature, which no caller can choose
-/// for a token that passes. All bytes are compared.
+/// A token as the key of the cache. Its last eight bytes are hashed: they belong to the signature,
+/// which no caller can choose for a token that passes. All bytes are compared.
 ///
-/// INVARIANT: a token is found only for the same candidates, as it was verified with the settings of one of them.
+/// INVARIANT: a token is found only for the same candidates, as it was verified with the settings
+/// of one of them.
 trait TokenKey {
     fn tail(&self) -> u64;
     fn bytes(&self) -> &[u8];
@@ -217,11 +220,11 @@ impl TokenVerifier {
         self.verified.take_evictions()
     }
 
-    /// Verifies a token at `now`. `of` are the providers whose tokens the rule accepts; `None`: all. `how` is set where a
-    /// signature was checked or found in the cache, whatever the result.
+    /// Verifies a token at `now`. `of` are the providers whose tokens the rule accepts; `None`:
+    /// all. `how` is set where a signature was checked or found in the cache, whatever the result.
     ///
-    /// Where several providers have one issuer, the token belongs to the first one that accepts it, of those that the rule
-    /// accepts and that accept tokens from its place.
+    /// Where several providers have one issuer, the token belongs to the first one that accepts it,
+    /// of those that the rule accepts and that accept tokens from its place.
     ///
     /// # Errors
     /// [`TokenError`] with the reason for the caller.
@@ -283,7 +286,8 @@ impl TokenVerifier {
         if of_issuer.is_empty() {
             return Err(unknown_issuer());
         }
-        // Without a candidate the refusal comes after the checks, as with an issuer of one provider.
+        // Without a candidate the refusal comes after the checks, as with an issuer of one
+        // provider.
         let tried = Some(of_issuer.intersection(candidates)).filter(|some| !some.is_empty());
         let (key, checked) = self.first_accepting(tried.unwrap_or(of_issuer), &jws, &header, &claims, now, how)?;
         self.serial = self.serial.saturating_add(1);
@@ -321,7 +325,8 @@ impl TokenVerifier {
 
     fn remember(&mut self, token: SentToken<'_>, accepted: AcceptedToken, now: Timestamp) -> Rc<VerifiedToken> {
         let verified = accepted.token;
-        // INVARIANT: no entry outlives the fetched keys as they are now; see also `fetched_keys::remove_verified_with_removed_keys`.
+        // INVARIANT: no entry outlives the fetched keys as they are now; see also
+        // `fetched_keys::remove_verified_with_removed_keys`.
         let unsettled_until = (!accepted.is_lasting).then(|| now.plus_ms(UNSETTLED_MS));
         let ends = accepted.keys_end_at.into_iter().chain(unsettled_until);
         let ends_at = ends.fold(verified.ends_at, Ord::min);
@@ -334,7 +339,8 @@ fn unknown_issuer() -> TokenError {
     TokenError::new(DenyReason::TokenIssuerUnknown, "`iss` is no provider's")
 }
 
-/// Checks the place of a token: a header's token does not count in a cookie, where other sites could put it.
+/// Checks the place of a token: a header's token does not count in a cookie, where other sites
+/// could put it.
 fn check_source(token: &VerifiedToken, credential: &Credential<'_>) -> Result<(), TokenError> {
     match token.sources.contains(credential.source) {
         true => Ok(()),

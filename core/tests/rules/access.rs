@@ -91,7 +91,8 @@ fn one_source_one_operation_and_all_conditions_must_hold() {
     );
 }
 
-/// A peer of a foreign trust domain is refused as one, whether a rule with this source rejects or accepts.
+/// A peer of a foreign trust domain is refused as one, whether a rule with this source rejects or
+/// accepts.
 #[track_caller]
 fn check_foreign(source: &Value, foreign: &Caller) {
     for effect in ["reject", "accept"] {

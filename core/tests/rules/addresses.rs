@@ -1,5 +1,5 @@
-//! Where a request comes from behind trusted hops, and what becomes of one whose address nobody can read: on every reader of
-//! addresses.
+//! Where a request comes from behind trusted hops, and what becomes of one whose address nobody can
+//! read: on every reader of addresses.
 
 use picket_core::enforcement::{Step, Verdict};
 use picket_core::reason::{DecidedBy, DenyReason};
@@ -11,7 +11,8 @@ const HEADER: &str = "x-forwarded-for";
 const UNREADABLE: &str = "not an IP address with or without a port";
 const TOO_FEW: &str = "fewer than";
 
-/// A sidecar whose rules let everybody through but for what is tested, behind two proxies of which the last one is its own Envoy.
+/// A sidecar whose rules let everybody through but for what is tested, behind two proxies of which
+/// the last one is its own Envoy.
 fn sidecar(access: &Value, route_rule: &Value) -> Sidecar {
     let mut document = configuration();
     document["forwarded_for_trusted_hops"] = json!(2);
@@ -31,7 +32,8 @@ fn caller(fields: &[&[u8]]) -> Caller {
     fields.fold(caller, |caller, field| caller.header_bytes(HEADER, field))
 }
 
-/// A caller behind one proxy that wrote this entry, to which our own Envoy added the proxy's address.
+/// A caller behind one proxy that wrote this entry, to which our own Envoy added the proxy's
+/// address.
 fn behind(entry: &[u8]) -> Caller {
     caller(&[&[entry, b", 192.0.2.1"].concat()])
 }
@@ -195,7 +197,8 @@ fn an_entry_that_is_not_there_is_in_no_lists_favour() {
     }
 }
 
-/// Whatever a list of networks says, an address that nobody knows is not let through by it, and the detail says why.
+/// Whatever a list of networks says, an address that nobody knows is not let through by it, and the
+/// detail says why.
 #[track_caller]
 fn check_unknown(caller: &Caller, wanted: &str) {
     let everywhere = json!(["0.0.0.0/0", "::/0"]);

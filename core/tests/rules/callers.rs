@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 
 use crate::support::{Caller, Sidecar, configuration, decision};
 
-/// A sidecar that trusts these trust domains, and whose rule for `/local` has these members as well.
+/// A sidecar that trusts these trust domains, and whose rule for `/local` has these members as
+/// well.
 fn sidecar(trust_domains: &[&str], members: &Value) -> Sidecar {
     let mut document = configuration();
     document["trust_domains"] = json!(trust_domains);

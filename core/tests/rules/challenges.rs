@@ -148,7 +148,8 @@ fn a_plain_deny_challenges_nobody() {
     assert!(!reply.body.contains("challenge"));
 }
 
-/// RFC 6750 §3.1: a client that reads `invalid_token` asks for another token, which a plain 403 does not make it do.
+/// RFC 6750 §3.1: a client that reads `invalid_token` asks for another token, which a plain 403
+/// does not make it do.
 #[test]
 fn a_revoked_token_is_told_as_an_invalid_one() {
     let revoked = Decision {

@@ -1,5 +1,5 @@
-//! Claims in every form that issuers write them in: `tests/vectors/claims.json`, as the claims of a JWT and as an issuer's answer about
-//! an opaque token.
+//! Claims in every form that issuers write them in: `tests/vectors/claims.json`, as the claims of a
+//! JWT and as an issuer's answer about an opaque token.
 
 use picket_model::decision::Effect;
 
@@ -33,7 +33,8 @@ struct Case {
     /// What the rule asks for.
     #[serde(default)]
     scopes: Vec<String>,
-    /// `ask`: the token is good, and the policy service is asked. Otherwise the reason of the refusal.
+    /// `ask`: the token is good, and the policy service is asked. Otherwise the reason of the
+    /// refusal.
     expected: String,
     /// A part of the refusal's detail.
     detail: Option<String>,
@@ -166,7 +167,8 @@ fn an_answer_of_the_issuer_is_read_as_the_vectors_say() {
     });
 }
 
-/// Whoever is refused by a policy for what a claim would have said learns which one could not be read.
+/// Whoever is refused by a policy for what a claim would have said learns which one could not be
+/// read.
 #[test]
 fn a_deny_names_the_claims_that_count_as_absent() {
     let mut sidecar = Sidecar::new();

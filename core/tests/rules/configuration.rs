@@ -1,4 +1,5 @@
-//! A configuration with a mistake is refused whole, with the path to each mistake and what was expected.
+//! A configuration with a mistake is refused whole, with the path to each mistake and what was
+//! expected.
 
 use picket_core::enforcement::FilterConfiguration;
 use serde_json::{Value, json};

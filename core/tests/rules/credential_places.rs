@@ -1,5 +1,5 @@
-//! Credentials that only some servers find, and the places of providers that a rule does not take. More of them are in
-//! `tests/vectors/credentials.json`.
+//! Credentials that only some servers find, and the places of providers that a rule does not take.
+//! More of them are in `tests/vectors/credentials.json`.
 
 use picket_core::enforcement::FilterConfiguration;
 use picket_core::enforcement::{Refusal, reply};
@@ -13,8 +13,8 @@ const OTHERS: &str = "https://other.example";
 /// Nobody's.
 const FORGED: &str = "a.b.c";
 
-/// `/local` takes tokens of `main` in `authorization`, a cookie, the query and a header with a prefix; `/any` those of `other` too,
-/// in a cookie, the query and a header.
+/// `/local` takes tokens of `main` in `authorization`, a cookie, the query and a header with a
+/// prefix; `/any` those of `other` too, in a cookie, the query and a header.
 fn document(credential: &str) -> Value {
     let mut document = configuration();
     let mut other = document["providers"][0].clone();
@@ -361,7 +361,8 @@ fn a_rule_that_takes_both_schemes_names_both() {
     assert_eq!(challenge(&missing), "Bearer realm=\"orders\"");
 }
 
-/// NGINX's `proxy_pass http://b$uri` makes a query of it, in which the upstream finds a token that nobody has looked at.
+/// NGINX's `proxy_pass http://b$uri` makes a query of it, in which the upstream finds a token that
+/// nobody has looked at.
 #[test]
 fn a_token_behind_an_encoded_question_mark_is_refused() {
     let mut document = document("optional");

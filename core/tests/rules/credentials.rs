@@ -1,4 +1,5 @@
-//! Where a credential may be, what its provider and the rule ask of it, and what the upstream is told.
+//! Where a credential may be, what its provider and the rule ask of it, and what the upstream is
+//! told.
 
 use std::collections::BTreeMap;
 
@@ -159,7 +160,8 @@ fn tokens_count_in_their_providers_places_only() {
     assert_eq!(permit.rewritten_path(), Some("/local"));
     let (permit, _) = sidecar.permits(&caller().header("x-token", &format!("t {token}")));
     assert_eq!(permit.headers_to_remove().collect::<Vec<_>>(), ["x-token"]);
-    // Not one of its places: nobody looks there, though another place has shown the token to be good.
+    // Not one of its places: nobody looks there, though another place has shown the token to be
+    // good.
     let refusal = sidecar.refuses(&local().bearer(&token));
     assert_eq!(refusal.reason, DenyReason::CredentialMissing);
     let twice = caller()

@@ -1,4 +1,5 @@
-//! The state machine as its users see it: requests and answers in, verdicts out. Time is a number here.
+//! The state machine as its users see it: requests and answers in, verdicts out. Time is a number
+//! here.
 
 use picket_core::enforcement::{CacheUse, CallFailure, Verification};
 use picket_core::jose::TokenAlgorithm;

@@ -1,4 +1,5 @@
-//! The peer behind a trusted hop: who may say it, which element says it, and what is no saying at all.
+//! The peer behind a trusted hop: who may say it, which element says it, and what is no saying at
+//! all.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -96,7 +97,8 @@ fn the_forwarded_peer_takes_the_place_of_the_hop() {
     let permit = sidecar.answers(pending, Ok(decision(Effect::Permit, 1000))).unwrap();
     let told = permit.headers_to_set().find(|(name, _)| *name == "x-picket-peer");
     assert_eq!(told, Some(("x-picket-peer", WEB)));
-    // The cached permit is the forwarded peer's: not the hop's, and not another one's behind the same hop.
+    // The cached permit is the forwarded peer's: not the hop's, and not another one's behind the
+    // same hop.
     sidecar.permits(&caller);
     let other = caller.clone().header(XFCC, &format!("URI={ADMIN}"));
     assert_eq!(sidecar.asks(&other).0.peer.unwrap().as_str(), ADMIN);
@@ -305,7 +307,8 @@ fn the_json_form_is_read_as_envoy_writes_it() {
 
 #[test]
 fn the_last_element_is_the_hops_own_and_no_element_before_it_changes_that() {
-    // All that a caller of the gateway wrote, in one field or in several, and what the gateway added.
+    // All that a caller of the gateway wrote, in one field or in several, and what the gateway
+    // added.
     let own = format!("By={GATEWAY};Hash={};URI={WEB}", "0".repeat(64));
     for forged in [
         format!("URI={ADMIN}"),

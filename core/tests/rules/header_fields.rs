@@ -1,4 +1,5 @@
-//! Header fields that are repeated, in another spelling, or in unusual bytes: no reading of a request escapes a rule.
+//! Header fields that are repeated, in another spelling, or in unusual bytes: no reading of a
+//! request escapes a rule.
 
 use picket_core::enforcement::FilterConfiguration;
 use picket_core::enforcement::Step;
@@ -9,7 +10,8 @@ use serde_json::{Value, json};
 
 use crate::support::{Caller, Sidecar, configuration, decision};
 
-/// A condition, the fields of a request, and whether the condition matches in a rule that rejects and in one that accepts.
+/// A condition, the fields of a request, and whether the condition matches in a rule that rejects
+/// and in one that accepts.
 type Case = (&'static str, &'static [(&'static str, &'static str)], bool, bool);
 
 const ADMIN: &str = r#"{"header": "x-role", "values": ["admin"]}"#;
@@ -64,7 +66,8 @@ const CASES: &[Case] = &[
     (NOT_TEST, &[("x-role", "prod")], true, true),
     (NOT_TEST, &[("x-role", "test"), ("x-role", "prod")], true, false),
     (NOT_TEST, &[("x-role", "prod"), ("x-role", "test")], true, false),
-    // As one text it is outside of the list for a rule that rejects; no field is for one that accepts.
+    // As one text it is outside of the list for a rule that rejects; no field is for one that
+    // accepts.
     (NOT_TEST, &[("x-role", "test"), ("x-role", "test")], true, false),
     (NOT_TEST, &[("x-role", "prod"), ("x-role", "dev")], true, true),
     (NOT_TEST, &[("x-role", " test")], false, false),
@@ -103,7 +106,8 @@ const NOT_AGENT: &str = r#"{"header": "user-agent", "not_values": ["bot"]}"#;
 const HOST: &str = r#"{"header": "x-forwarded-host", "values": ["*.test"], "not_values": ["a.test"]}"#;
 const BROWSER: &str = "Mozilla/5.0 (X11) AppleWebKit/537.36 (KHTML, like Gecko)";
 
-/// Envoy has joined the fields of these headers already: a comma may stand between two of them, or in one.
+/// Envoy has joined the fields of these headers already: a comma may stand between two of them, or
+/// in one.
 const JOINED_CASES: &[Case] = &[
     (AGENT, &[("user-agent", "bot,bot")], true, false),
     (AGENT, &[("user-agent", "bot,curl")], true, false),

@@ -746,7 +746,8 @@ proptest! {
         let pending = sidecar.introspects(&caller()).pending;
         let headers = [(":status", status.as_bytes())];
         let (verdict, notes) = decided(sidecar.told(pending, Ok(HttpResponse { headers: &headers, body: &body }), &caller()));
-        // A second reading, by another parser: of members with one name it takes the last, so these are counted besides.
+        // A second reading, by another parser: of members with one name it takes the last, so these
+        // are counted besides.
         let read: Option<Value> = serde_json::from_slice(&body).ok();
         let is_good = read.is_some_and(|it| {
             it["active"] == json!(true)

@@ -1,5 +1,5 @@
-//! Several providers of one issuer: each token is one provider's, by its keys and settings and no other's, and under a rule it is one
-//! that the rule names.
+//! Several providers of one issuer: each token is one provider's, by its keys and settings and no
+//! other's, and under a rule it is one that the rule names.
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use p256::pkcs8::EncodePrivateKey;
@@ -75,7 +75,8 @@ fn of_b() -> String {
     token(2, &json!({"aud": "aud-b", "roles-a": ["reader"], "roles-b": ["admin"]}))
 }
 
-/// The name of the provider whose header the upstream gets, or the reason of the refusal. The second time it may come from the cache.
+/// The name of the provider whose header the upstream gets, or the reason of the refusal. The
+/// second time it may come from the cache.
 #[track_caller]
 fn check(sidecar: &mut Sidecar, path: &str, place: &str, token: &str, expected: Result<&str, DenyReason>) {
     let caller = match place {
@@ -164,7 +165,8 @@ fn roles_are_read_by_the_setting_of_the_tokens_own_provider() {
     }
 }
 
-/// With one key for both, the audience decides alone; a token that is for both is the first one's, whatever was known before.
+/// With one key for both, the audience decides alone; a token that is for both is the first one's,
+/// whatever was known before.
 #[test]
 fn a_token_for_both_is_the_first_ones_of_those_that_the_rule_takes() {
     let for_both = token(1, &json!({"aud": ["aud-a", "aud-b"]}));

@@ -1,5 +1,5 @@
-//! Keys in every form that issuers write them in: `tests/vectors/key_sets.json`, as keys of the configuration and as fetched ones; and
-//! which of several keys verifies a token.
+//! Keys in every form that issuers write them in: `tests/vectors/key_sets.json`, as keys of the
+//! configuration and as fetched ones; and which of several keys verifies a token.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -227,7 +227,8 @@ fn token(number: u8, id: Option<&str>) -> String {
     encode(&header, &claims, &key).unwrap()
 }
 
-/// Keys by number and `kid`; a token by number and `kid`; what comes of it, and how many signatures are checked at most.
+/// Keys by number and `kid`; a token by number and `kid`; what comes of it, and how many signatures
+/// are checked at most.
 type Choice<'c> = (
     &'c [(u8, Option<&'c str>)],
     (u8, Option<&'c str>),

@@ -1,5 +1,5 @@
-//! Tokens in the form of common issuers (`tests/vectors/issuers.json`) under the configurations of `examples/issuers`, with keys that
-//! are fetched from where the configuration says.
+//! Tokens in the form of common issuers (`tests/vectors/issuers.json`) under the configurations of
+//! `examples/issuers`, with keys that are fetched from where the configuration says.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -47,7 +47,8 @@ struct Case {
     /// Changes of the first provider.
     #[serde(default)]
     provider: Map<String, Value>,
-    /// `ask`: the token is good, and the policy service is asked. Otherwise the reason of the refusal.
+    /// `ask`: the token is good, and the policy service is asked. Otherwise the reason of the
+    /// refusal.
     expected: String,
     /// Members of the principal.
     #[serde(default)]
@@ -140,7 +141,8 @@ fn members(principal: &Principal) -> Map<String, Value> {
     members.as_object().unwrap().clone()
 }
 
-/// Gives every provider its keys, after the metadata of the issuer where the configuration asks for them.
+/// Gives every provider its keys, after the metadata of the issuer where the configuration asks for
+/// them.
 fn fetch_keys(sidecar: &mut Sidecar, document: &Value) {
     let keys = json!({"keys": [{
         "kty": "RSA", "kid": KEY_ID, "use": "sig", "alg": "RS256",

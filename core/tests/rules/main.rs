@@ -1,4 +1,5 @@
-//! The rules as a whole: configuration, tokens, peers and the state machine, each through its public face.
+//! The rules as a whole: configuration, tokens, peers and the state machine, each through its
+//! public face.
 
 #![expect(
     clippy::unwrap_used,

@@ -224,7 +224,8 @@ fn where_uses_are_named_they_are_those_of_a_client() {
 
 #[test]
 fn an_extension_that_is_there_twice_or_cannot_be_read_is_refused() {
-    // DER of `SEQUENCE { [6] "spiffe://example.org/admin" }`, `SEQUENCE { TRUE }`, and what is neither.
+    // DER of `SEQUENCE { [6] "spiffe://example.org/admin" }`, `SEQUENCE { TRUE }`, and what is
+    // neither.
     let admin = b"spiffe://example.org/admin";
     let names = [&[0x30, 28, 0x86, 26], admin.as_slice()].concat();
     let (alternative_name, constraints, usage) = ([2, 5, 29, 17], [2, 5, 29, 19], [2, 5, 29, 15]);

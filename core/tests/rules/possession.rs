@@ -1,4 +1,5 @@
-//! Tokens that are bound to a key, as the state machine takes them: RFC 9449 §7, with the sidecar's settings.
+//! Tokens that are bound to a key, as the state machine takes them: RFC 9449 §7, with the sidecar's
+//! settings.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

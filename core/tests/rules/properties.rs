@@ -1,4 +1,5 @@
-//! What must hold for every input: no bytes make the rules panic, and one cached answer is one question's.
+//! What must hold for every input: no bytes make the rules panic, and one cached answer is one
+//! question's.
 
 use picket_core::dpop::{ProofMemory, SharedSecret};
 use picket_core::enforcement::FilterConfiguration;
@@ -141,8 +142,8 @@ proptest! {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
-    /// The service here answers with a permit only to questions that it has been asked; a cached permit for any other
-    /// question would be one that it never gave.
+    /// The service here answers with a permit only to questions that it has been asked; a cached
+    /// permit for any other question would be one that it never gave.
     #[test]
     fn a_cached_answer_was_given_to_an_equal_question(callers in vec(caller(), 1..40)) {
         let mut sidecar = Sidecar::new();
@@ -166,8 +167,8 @@ proptest! {
         }
     }
 
-    /// A service that reads the method first and then, by what it is, the path and the device, or where the request comes from: what
-    /// is cached must be what it would say now.
+    /// A service that reads the method first and then, by what it is, the path and the device, or
+    /// where the request comes from: what is cached must be what it would say now.
     #[test]
     fn a_cached_answer_is_the_answer_that_would_be_given_now(callers in vec(caller(), 1..60)) {
         let mut sidecar = Sidecar::new();

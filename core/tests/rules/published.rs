@@ -1,5 +1,5 @@
-//! The examples of RFC 7520 (sections 3 to 6) and RFC 8705 (section 3.1 and appendix A), as they are published: signed and
-//! written by others than us.
+//! The examples of RFC 7520 (sections 3 to 6) and RFC 8705 (section 3.1 and appendix A), as they
+//! are published: signed and written by others than us.
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -63,7 +63,8 @@ const EXAMPLES: [Example; 4] = [
     },
 ];
 
-/// The keys of RFC 7520 §3.1, §3.3 and §3.5 as one set: the first two have the same `kid`, and each is for other algorithms.
+/// The keys of RFC 7520 §3.1, §3.3 and §3.5 as one set: the first two have the same `kid`, and each
+/// is for other algorithms.
 fn keys() -> Value {
     let rsa = "n4EPtAOCc9AlkeQHPzHStgAbgs7bTZLwUBZdR8_KuKPEHLd4rHVTeT-O-XV2jRojdNhxJWTDvNd7nqQ0VEiZQHz_AJmSCpMaJMRBSFKrKb2wqVwGU_NsYOYL-QtiWN2lbzcEe6XC0dApr5ydQLrHqkHHig3RBordaZ6Aj-oBHqFEHYpPe7Tpe-OfVfHd1E6cS6M1FZcD1NNLYD5lFHpPI9bTwJlsde3uhGqC0ZCuEHg8lhzwOHrtIQbS0FVbb9k3-tVTU4fg_3L_vniUFAKwuCLqKnS2BYwdq_mzSnbLY7h_qixoR7jig3__kRhuaxwUkRz5iaiQkqgc5gHdrNP5zw";
     json!({"keys": [
@@ -136,7 +137,8 @@ fn a_detached_payload_is_no_token() {
     assert_eq!(verdict_with_keys(&token), DenyReason::TokenMalformed);
 }
 
-/// RFC 7520 §4.6 and §4.7, flattened, and §4.8, general: headers that no signature protects, and several signatures.
+/// RFC 7520 §4.6 and §4.7, flattened, and §4.8, general: headers that no signature protects, and
+/// several signatures.
 #[test]
 fn json_serializations_are_no_tokens() {
     let by_rsa = "MIsjqtVlOpa71KE-Mss8_Nq2YH4FGhiocsqrgi5NvyG53uoimic1tcMdSg-qptrzZc7CG6Svw2Y13TDIqHzTUrL_lR2ZFcryNFiHkSw129EghGpwkpxaTn_THJTCglNbADko1MZBCdwzJxwqZc-1RlpO2HibUYyXSwO97BSe0_evZKdjvvKSgsIqjytKSeAMbhMBdMma622_BG5t4sdbuCHtFjp9iJmkio47AIwqkZV1aIZsv33uPUqBBCXbYoQJwt7mxPftHmNlGoOSMxR_3thmXTCm4US-xiNOyhbm8afKK64jU6_TPtQHiJeQJxz9G3Tx-083B745_AfYOnlC9w";
@@ -207,7 +209,8 @@ fn sidecar_of_rfc_8705() -> Sidecar {
     sidecar
 }
 
-/// What the claims of the example in RFC 8705 §3.1 get with this thumbprint, on a connection of the certificate with that digest.
+/// What the claims of the example in RFC 8705 §3.1 get with this thumbprint, on a connection of the
+/// certificate with that digest.
 fn bound_to(thumbprint: &str, certificate: [u8; 32]) -> Result<(), DenyReason> {
     let mut sidecar = sidecar_of_rfc_8705();
     let token = sidecar.token(&[
@@ -239,8 +242,9 @@ fn the_certificate_of_rfc_8705_has_the_published_thumbprint() {
     assert_eq!(bound_to(published, [1; 32]), Err(DenyReason::TokenCertificateMismatch));
 }
 
-/// RFC 8705 §3.1: the value that the example shows is not what base64url makes of 32 bytes, as its last character has bits
-/// that stand for nothing. Picket takes each thumbprint in its one spelling (RFC 4648 §3.5).
+/// RFC 8705 §3.1: the value that the example shows is not what base64url makes of 32 bytes, as its
+/// last character has bits that stand for nothing. Picket takes each thumbprint in its one spelling
+/// (RFC 4648 §3.5).
 #[test]
 fn the_thumbprint_in_the_example_of_rfc_8705_is_taken_in_its_one_spelling() {
     let canonical = "bwcK0esc3ACC3DB2Y5_lESsXE8o9ltc05O89jdN-dg0";

@@ -15,8 +15,9 @@ use crate::support::{Caller, NOW_S, Sidecar, configuration, decision};
 const CLIENTS: &str = "https://clients.example";
 const DEVICES: &str = "https://devices.example";
 
-/// Users in `authorization` or a cookie, their clients in a header, and devices in a cookie or the query. `/local` wants a user
-/// and a client and permits, `/orders/{id}` asks the policy service, `/three` wants all; `/open-to-any` wants any one.
+/// Users in `authorization` or a cookie, their clients in a header, and devices in a cookie or the
+/// query. `/local` wants a user and a client and permits, `/orders/{id}` asks the policy service,
+/// `/three` wants all; `/open-to-any` wants any one.
 fn document() -> Value {
     let mut document = configuration();
     let user = document["providers"][0].clone();
@@ -543,8 +544,9 @@ fn a_provider_without_keys_is_none_of_several() {
     );
 }
 
-/// Whatever comes in whichever places: the rule is fulfilled by one good user and one good client, each in a place of its own,
-/// and by nothing else. What is in the places of devices, which the rule does not name, counts for nothing and goes.
+/// Whatever comes in whichever places: the rule is fulfilled by one good user and one good client,
+/// each in a place of its own, and by nothing else. What is in the places of devices, which the
+/// rule does not name, counts for nothing and goes.
 #[test]
 fn nothing_but_one_of_each_is_taken() {
     let mut sidecar = sidecar();

@@ -326,7 +326,8 @@ fn a_provider_may_leave_out_the_audience() {
     );
 }
 
-/// RFC 8725 §3.1: a key that does not say for which algorithm it is, is taken for the one that costs little to check.
+/// RFC 8725 §3.1: a key that does not say for which algorithm it is, is taken for the one that
+/// costs little to check.
 #[test]
 fn pss_is_for_keys_that_say_so_and_for_providers_that_list_it() {
     let n = "ofgWCuLjybRlzo0tZWJjNiuSfb4p4fAkd_wWJcyQoTbji9k0l8W26mPddxHmfHQp-Vaw-4qPCJrcS2mJPMEzP1Pt0Bm4d4QlL-yRT-SFd2lZS-pCgNMsD1W_YpRPEwOWvG6b32690r2jZ47soMZo9wGzjb_7OMg0LOL-bSf63kpaSHSXndS5z5rexMdbBYUsLA9e-KXBdQOS-UTo7WTBEMa2R2CapHg665xsmtdVMTBQY4uDZlxvb3qCo5ZwKh9kG4LT6_I5IhlJH7aGhyxXFvUK-DWNmoudF8NAco9_h9iaGNj8q2ethFkMLs91kzk2PAcDTW9gb54h4FRWyuXpoQ";

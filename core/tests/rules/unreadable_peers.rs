@@ -1,4 +1,5 @@
-//! A peer that is there but proves nothing: wherever a rule says who must not call, it is not taken for nobody.
+//! A peer that is there but proves nothing: wherever a rule says who must not call, it is not taken
+//! for nobody.
 
 use picket_core::enforcement::{ObservedAccess, Step};
 use picket_core::peer::{PeerError, PeerEvidence, identify};

@@ -1,4 +1,5 @@
-//! Proof of possession: a bound token is good only with a proof that its sender holds what it is bound to.
+//! Proof of possession: a bound token is good only with a proof that its sender holds what it is
+//! bound to.
 
 use picket_model::thumbprint::{CertificateThumbprint, KeyThumbprint};
 use picket_model::time::Timestamp;
@@ -22,8 +23,8 @@ pub(super) struct PossessionCheck<'e> {
 }
 
 impl PossessionCheck<'_> {
-    /// Checks the key that a token is bound to, for each request, also where the token is cached. Returns the nonce for the
-    /// client's next proof, where it needs another one.
+    /// Checks the key that a token is bound to, for each request, also where the token is cached.
+    /// Returns the nonce for the client's next proof, where it needs another one.
     pub(super) fn check(
         &mut self,
         credential: &Credential<'_>,
@@ -56,8 +57,8 @@ impl PossessionCheck<'_> {
     }
 }
 
-/// RFC 8705 §3: a token that names a certificate is good only where the sender has proved to hold its key, on this very
-/// connection, or on the one that a trusted hop speaks of.
+/// RFC 8705 §3: a token that names a certificate is good only where the sender has proved to hold
+/// its key, on this very connection, or on the one that a trusted hop speaks of.
 pub(super) fn check_certificate(token: &VerifiedToken, identity: &Identity<'_>) -> Result<(), Refusal> {
     let Some(wanted) = token.confirmation.certificate else {
         return Ok(());

@@ -81,8 +81,8 @@ fn of_one_provider<'c, 'h>(
     })
 }
 
-/// The provider's own. As there are as many credentials as providers, none is of another one, and no two are of the same, each
-/// has one.
+/// The provider's own. As there are as many credentials as providers, none is of another one, and
+/// no two are of the same, each has one.
 fn of_provider<'f, 'c, 'h>(
     provider: ProviderIndex,
     verified: &'f [VerifiedCredential<'c, 'h>],

@@ -63,7 +63,8 @@ impl ProofTimes {
     }
 }
 
-/// RFC 7519 §2 NumericDate. What is finer than a millisecond is rounded so that the proof is good no longer.
+/// RFC 7519 §2 NumericDate. What is finer than a millisecond is rounded so that the proof is good
+/// no longer.
 fn numeric_date(
     claims: &Members<'_>,
     name: &'static str,

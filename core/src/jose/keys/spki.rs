@@ -1,4 +1,5 @@
-//! Public keys as X.509 writes them (RFC 5280 §4.1.2.7, `SubjectPublicKeyInfo` in DER), which is what TLS libraries read.
+//! Public keys as X.509 writes them (RFC 5280 §4.1.2.7, `SubjectPublicKeyInfo` in DER), which is
+//! what TLS libraries read.
 
 use spki::der::Encode;
 use spki::der::asn1::{BitStringRef, UintRef};

@@ -1,7 +1,9 @@
-//! Signatures that others made, against which a [`SignatureVerifier`] is tried before it is trusted.
+//! Signatures that others made, against which a [`SignatureVerifier`] is tried before it is
+//! trusted.
 //!
-//! RFC 7515 appendices A.1 to A.4 (HS256, RS256, ES256, ES512) and RFC 8037 appendix A.4 (EdDSA). No RFC signs the same
-//! text with the others: OpenSSL 3.0 did, with the RSA key of A.2, the secret of A.1 and a P-384 key made for this.
+//! RFC 7515 appendices A.1 to A.4 (HS256, RS256, ES256, ES512) and RFC 8037 appendix A.4 (EdDSA).
+//! No RFC signs the same text with the others: OpenSSL 3.0 did, with the RSA key of A.2, the secret
+//! of A.1 and a P-384 key made for this.
 
 use super::SignatureVerifier;
 use crate::jose::TokenLimits;
@@ -123,7 +125,8 @@ const KNOWN_ANSWERS: &[KnownAnswer] = &[
     },
 ];
 
-/// Whether the verifier takes the known signature, and refuses it when one bit of the text or of the signature is changed.
+/// Whether the verifier takes the known signature, and refuses it when one bit of the text or of
+/// the signature is changed.
 #[must_use]
 pub fn pass(algorithm: TokenAlgorithm, verifier: &dyn SignatureVerifier) -> bool {
     let Some(known) = KNOWN_ANSWERS.iter().find(|known| known.algorithm == algorithm) else {

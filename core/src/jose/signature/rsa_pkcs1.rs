@@ -1,7 +1,7 @@
 //! RSASSA-PKCS1-v1_5 (RFC 8017 §8.2.2), with the numbers of `rsa_pss`.
 //!
-//! The encoded message is made anew and compared as a whole. Nothing of what the signature holds is parsed, so there is no
-//! padding and no algorithm to be lenient about.
+//! The encoded message is made anew and compared as a whole. Nothing of what the signature holds is
+//! parsed, so there is no padding and no algorithm to be lenient about.
 
 use num_bigint::BigUint;
 use sha2::{Digest, Sha256, Sha384, Sha512};
@@ -29,8 +29,8 @@ impl NamedDigest for Sha512 {
     const PREFIX: [u8; 19] = *b"\x30\x51\x30\x0d\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x03\x05\x00\x04\x40";
 }
 
-/// Whether the signature is the key's over the message. `modulus` and `exponent` are those of a key that was read
-/// ([`crate::jose::keys::KeyMaterial::Rsa`]).
+/// Whether the signature is the key's over the message. `modulus` and `exponent` are those of a key
+/// that was read ([`crate::jose::keys::KeyMaterial::Rsa`]).
 pub(super) fn is_valid<H: NamedDigest>(modulus: &[u8], exponent: &[u8], message: &[u8], signature: &[u8]) -> bool {
     let modulus_number = BigUint::from_bytes_be(modulus);
     let signature_number = BigUint::from_bytes_be(signature);

@@ -1,7 +1,9 @@
-//! RSASSA-PSS (RFC 8017 §8.1.2) as JOSE has it (RFC 7518 §3.5): MGF1 with the hash of the message, and a salt as long as a hash.
+//! RSASSA-PSS (RFC 8017 §8.1.2) as JOSE has it (RFC 7518 §3.5): MGF1 with the hash of the message,
+//! and a salt as long as a hash.
 //!
-//! Key, message and signature are public, so nothing here has to take the same time whatever they are. That is why the big
-//! numbers are those of a library for any purpose: one that hides what it computes takes seven times as long in a module.
+//! Key, message and signature are public, so nothing here has to take the same time whatever they
+//! are. That is why the big numbers are those of a library for any purpose: one that hides what it
+//! computes takes seven times as long in a module.
 
 use num_bigint::BigUint;
 use sha2::Digest;
@@ -9,8 +11,8 @@ use sha2::Digest;
 /// What the last byte of an encoded message is (RFC 8017 §9.1.1, step 12).
 const TRAILER: u8 = 0xbc;
 
-/// Whether the signature is the key's over the message. `modulus` and `exponent` are those of a key that was read
-/// ([`crate::jose::keys::KeyMaterial::Rsa`]).
+/// Whether the signature is the key's over the message. `modulus` and `exponent` are those of a key
+/// that was read ([`crate::jose::keys::KeyMaterial::Rsa`]).
 pub(super) fn is_valid<H: Digest>(modulus: &[u8], exponent: &[u8], message: &[u8], signature: &[u8]) -> bool {
     let modulus_number = BigUint::from_bytes_be(modulus);
     let signature_number = BigUint::from_bytes_be(signature);
@@ -24,7 +26,8 @@ pub(super) fn is_valid<H: Digest>(modulus: &[u8], exponent: &[u8], message: &[u8
         .is_some_and(|encoded| is_encoding_of::<H>(message, &encoded, encoded_bits))
 }
 
-/// RSAVP1 (RFC 8017 §5.2.2), from the exponent's highest bit down: 16 squarings and a multiplication for 65537.
+/// RSAVP1 (RFC 8017 §5.2.2), from the exponent's highest bit down: 16 squarings and a
+/// multiplication for 65537.
 pub(super) fn power(base: &BigUint, exponent: &[u8], modulus: &BigUint) -> BigUint {
     let bits = exponent
         .iter()
@@ -262,7 +265,8 @@ pub(super) mod tests {
 
     #[test]
     fn an_encoding_of_whole_bytes_uses_every_bit() {
-        // With a modulus of 8 n + 1 bits nothing of the first byte is unused (RFC 8017 §9.1.1, step 11).
+        // With a modulus of 8 n + 1 bits nothing of the first byte is unused (RFC 8017 §9.1.1, step
+        // 11).
         let whole = Encoding { used: 0xff, ..RIGHT };
         let encodings = (0..=255).map(|salt| whole.encode::<Sha256, Sha256>(128, salt));
         let mut encoded = encodings.into_iter().find(|encoded| encoded[0] >= 0x80).unwrap();

@@ -1,9 +1,11 @@
-//! Envoy's `x-forwarded-client-cert`: one element for each proxy that added to it, the last one at the end.
+//! Envoy's `x-forwarded-client-cert`: one element for each proxy that added to it, the last one at
+//! the end.
 //!
-//! The text form joins elements by `,`, and the members of an element, `key=value`, by `;`. A value may stand in quotes, and
-//! in those a backslash takes the next character for what it is: Envoy writes subjects as RFC 4514 has them, where `\\` and
-//! `\"` occur. All elements are read, also those that do not count: a quote that one of them leaves open would else
-//! swallow the next one. In the JSON form the header is an array of objects; a proxy goes on in the form that it finds.
+//! The text form joins elements by `,`, and the members of an element, `key=value`, by `;`. A value
+//! may stand in quotes, and in those a backslash takes the next character for what it is: Envoy
+//! writes subjects as RFC 4514 has them, where `\\` and `\"` occur. All elements are read, also
+//! those that do not count: a quote that one of them leaves open would else swallow the next one.
+//! In the JSON form the header is an array of objects; a proxy goes on in the form that it finds.
 
 use picket_model::strict_json::{self, Json};
 
@@ -96,7 +98,8 @@ fn read_value(text: &[u8]) -> Result<(Vec<u8>, &[u8]), Expected<'_>> {
     }
 }
 
-/// Keys are compared without their case. Those that say nothing about who the peer is are passed over.
+/// Keys are compared without their case. Those that say nothing about who the peer is are passed
+/// over.
 fn add(element: &mut Element, key: &[u8], value: Vec<u8>) -> Result<(), ElementDefect> {
     match key.to_ascii_lowercase().as_slice() {
         b"cert" => {
@@ -122,8 +125,8 @@ fn percent_decoded(text: &[u8]) -> Option<Vec<u8>> {
     Some(decoded)
 }
 
-/// Envoy's members are `by`, `hash`, `cert`, `chain`, `subject`, `uri` and `dns`; `uri` is an array, and `cert` is not
-/// encoded further.
+/// Envoy's members are `by`, `hash`, `cert`, `chain`, `subject`, `uri` and `dns`; `uri` is an
+/// array, and `cert` is not encoded further.
 fn json_elements(value: &[u8]) -> Result<Vec<Element>, ForwardedError> {
     let json = strict_json::borrow(value).map_err(|error| ForwardedError::Json {
         // A header is one line, whose columns are counted from 1.

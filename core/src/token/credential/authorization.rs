@@ -24,8 +24,9 @@ pub(super) fn read(value: &[u8]) -> (Reading<'_>, CredentialScheme) {
     (Reading::Token(token.unwrap_or_default()), scheme)
 }
 
-/// Whether a server may find one of our schemes in the credential of another. Proxies join the fields of the header by a comma
-/// (RFC 9110 §5.3), and some servers look for the scheme anywhere: Envoy's `jwt_authn` does.
+/// Whether a server may find one of our schemes in the credential of another. Proxies join the
+/// fields of the header by a comma (RFC 9110 §5.3), and some servers look for the scheme anywhere:
+/// Envoy's `jwt_authn` does.
 fn holds_another(value: &[u8]) -> bool {
     let mut before: Option<u8> = None;
     for (at, byte) in value.iter().enumerate() {

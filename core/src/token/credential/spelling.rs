@@ -1,9 +1,11 @@
-//! Names of query parameters and cookies as servers read them. Several spellings are one name to many servers, so a request
-//! that has one of them beside a credential, or instead of it, has two readings.
+//! Names of query parameters and cookies as servers read them. Several spellings are one name to
+//! many servers, so a request that has one of them beside a credential, or instead of it, has two
+//! readings.
 
 use std::borrow::Cow;
 
-/// A name that is still encoded after so many decodings is another name: each proxy in a row decodes once at most.
+/// A name that is still encoded after so many decodings is another name: each proxy in a row
+/// decodes once at most.
 const DECODINGS_MAX: usize = 4;
 
 /// Whether a server may take this name, as sent and perhaps percent-encoded, for the wanted one.

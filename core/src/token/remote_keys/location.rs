@@ -1,12 +1,13 @@
-//! Where a document is fetched: an `https` URI (RFC 9110 §4.2), taken apart for a request through a named cluster.
+//! Where a document is fetched: an `https` URI (RFC 9110 §4.2), taken apart for a request through a
+//! named cluster.
 
 use std::fmt;
 
 /// A longer one is refused.
 const URI_BYTES_MAX: usize = 2048;
 
-/// Which schemes a URI may have. Whether a connection is encrypted is the cluster's affair; the scheme says what its
-/// author meant.
+/// Which schemes a URI may have. Whether a connection is encrypted is the cluster's affair; the
+/// scheme says what its author meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AllowedSchemes {
     /// `https` alone.
@@ -56,8 +57,8 @@ impl Location {
         Self::parts(uri, schemes).ok_or(LocationError(schemes))
     }
 
-    /// Where the metadata of an issuer are. The issuer must have neither query nor fragment (OpenID Connect Discovery 1.0
-    /// §3, RFC 8414 §2).
+    /// Where the metadata of an issuer are. The issuer must have neither query nor fragment (OpenID
+    /// Connect Discovery 1.0 §3, RFC 8414 §2).
     ///
     /// # Errors
     /// As [`Location::parse`].

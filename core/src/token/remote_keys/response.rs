@@ -1,4 +1,5 @@
-//! The response of an endpoint: a key set, or the metadata with its place. Nothing in it is trusted.
+//! The response of an endpoint: a key set, or the metadata with its place. Nothing in it is
+//! trusted.
 
 use picket_model::problems::{Problems, shortened};
 use picket_model::strict_json::{self, Json};
@@ -99,7 +100,8 @@ impl FetchError {
 }
 
 impl<'a> HttpResponse<'a> {
-    /// The body of a response with status 200, without a byte order mark, which readers may ignore (RFC 8259 §8.1).
+    /// The body of a response with status 200, without a byte order mark, which readers may ignore
+    /// (RFC 8259 §8.1).
     pub(in crate::token) fn document(&self) -> Result<&'a [u8], FetchError> {
         const OK: u16 = 200;
         match self.status() {
@@ -130,8 +132,8 @@ impl<'a> HttpResponse<'a> {
         headers.filter(move |(have, _)| *have == name).map(|(_, value)| *value)
     }
 
-    /// The freshness lifetime in seconds, by `Cache-Control` and `Age` (RFC 9111 §4.2); the shortest of several, and
-    /// 0 where the response must not be stored. `None`: there is none.
+    /// The freshness lifetime in seconds, by `Cache-Control` and `Age` (RFC 9111 §4.2); the
+    /// shortest of several, and 0 where the response must not be stored. `None`: there is none.
     pub(super) fn fresh_for_s(&self) -> Option<u64> {
         let text = |value: &'a [u8]| std::str::from_utf8(value).ok();
         let directives = self
@@ -167,7 +169,8 @@ fn answered_by_proxy(body: &[u8]) -> Option<FetchError> {
     })
 }
 
-/// What a directive says about freshness. RFC 9111 §5.2.2: names are compared without regard to case, and an argument may be quoted.
+/// What a directive says about freshness. RFC 9111 §5.2.2: names are compared without regard to
+/// case, and an argument may be quoted.
 fn freshness_s(directive: &str) -> Option<u64> {
     let (name, value) = match directive.split_once('=') {
         Some((name, value)) => (name.trim(), value.trim().trim_matches('"')),

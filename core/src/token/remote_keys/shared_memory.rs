@@ -1,7 +1,8 @@
-//! The state of a key set that the workers of one proxy share: the lease for fetching it, the results of fetches, and the
-//! document.
+//! The state of a key set that the workers of one proxy share: the lease for fetching it, the
+//! results of fetches, and the document.
 //!
-//! Other plugins of the proxy can write to this memory, so its content is checked like a response from the network.
+//! Other plugins of the proxy can write to this memory, so its content is checked like a response
+//! from the network.
 
 use std::fmt;
 
@@ -56,14 +57,15 @@ pub enum SharedMemoryError {
 
 /// How far the clock of another worker may be ahead.
 pub(super) const CLOCK_TOLERANCE_MS: u64 = 5_000;
-/// The version of the format, so that versions of Picket in one proxy do not read each other's slots.
+/// The version of the format, so that versions of Picket in one proxy do not read each other's
+/// slots.
 const FORMAT: u32 = 1;
 const CONTROL_BYTES: usize = 6 * 8;
 const DOCUMENT_HEAD_BYTES: usize = 2 * 8;
 const DOES_NOT_SAY: u64 = u64::MAX;
 
-/// The names of the two slots of a key set. They hold its origin: providers, filters and configurations of one proxy share a
-/// set if they would fetch the same.
+/// The names of the two slots of a key set. They hold its origin: providers, filters and
+/// configurations of one proxy share a set if they would fetch the same.
 #[derive(Clone, Debug)]
 pub(super) struct Slots {
     pub(super) control: String,
@@ -132,7 +134,8 @@ impl FetchControl {
         })
     }
 
-    /// Without impossible times, from a clock that has been set back since, or from another program.
+    /// Without impossible times, from a clock that has been set back since, or from another
+    /// program.
     pub(super) fn possible_at(self, now: Timestamp, bounds: &FetchControlBounds) -> Self {
         let possible = |time: Timestamp, ahead_ms: u64| match time > now.plus_ms(ahead_ms + CLOCK_TOLERANCE_MS) {
             true => Timestamp::from_ms(0),

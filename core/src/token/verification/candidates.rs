@@ -1,4 +1,5 @@
-//! The providers that may accept a token: one, or several where they have one issuer. Each uses its own keys and settings alone.
+//! The providers that may accept a token: one, or several where they have one issuer. Each uses its
+//! own keys and settings alone.
 
 use std::borrow::Cow;
 use std::rc::Rc;
@@ -35,8 +36,8 @@ pub(super) struct SigningKey {
     pub(super) is_lasting: bool,
 }
 
-/// How far a provider got with a token that it refuses: of several refusals the last stage says most. A provider without its
-/// keys comes last, as it alone may still accept the token.
+/// How far a provider got with a token that it refuses: of several refusals the last stage says
+/// most. A provider without its keys comes last, as it alone may still accept the token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Stage {
     Header,
@@ -63,8 +64,9 @@ pub(super) fn sharing(providers: &[Provider]) -> ProviderSet {
 }
 
 impl TokenVerifier {
-    /// Of the providers that have their issuer with another one, those that come into question for a token from this place under
-    /// a rule that takes these providers. Empty where every provider has an issuer of its own: then the issuer alone chooses.
+    /// Of the providers that have their issuer with another one, those that come into question for
+    /// a token from this place under a rule that takes these providers. Empty where every provider
+    /// has an issuer of its own: then the issuer alone chooses.
     pub(super) fn candidates(&self, source: usize, of: Option<&[ProviderIndex]>) -> ProviderSet {
         if self.sharing.is_empty() {
             return self.sharing;
@@ -117,8 +119,8 @@ impl TokenVerifier {
                 Err(failure) => failures.push(failure),
             }
         }
-        // A token that another provider accepts is no reason to fetch anything; one that none accepts may be by newer keys of
-        // any of them.
+        // A token that another provider accepts is no reason to fetch anything; one that none
+        // accepts may be by newer keys of any of them.
         let newer_keys_of = failures.iter().map(|failure| failure.error.newer_keys_of);
         let newer_keys_of = newer_keys_of.fold(ProviderSet::default(), ProviderSet::union);
         let furthest = failures
@@ -178,8 +180,8 @@ fn check_with(
     Ok((key, checked))
 }
 
-/// RFC 8725 §3.11: a token of another kind (`dpop+jwt`, `logout+jwt`) is no access token; and §3.1: the provider says which
-/// algorithms there are.
+/// RFC 8725 §3.11: a token of another kind (`dpop+jwt`, `logout+jwt`) is no access token; and §3.1:
+/// the provider says which algorithms there are.
 fn check_header(provider: &Provider, header: &JwsHeader<'_>) -> Result<(), TokenError> {
     let is_allowed = match (&provider.types, header.typ.as_deref()) {
         (None, None | Some("jwt" | "at+jwt")) => true,
@@ -204,7 +206,8 @@ impl Failure {
     }
 }
 
-/// The checks of one token's signature: at most [`KEYS_TRIED_MAX`], by whichever providers, and none with the same key twice.
+/// The checks of one token's signature: at most [`KEYS_TRIED_MAX`], by whichever providers, and
+/// none with the same key twice.
 struct SignatureChecks<'t> {
     message: &'t [u8],
     /// `None`: it is no base64url, and nobody's.

@@ -1,4 +1,5 @@
-//! What fetched keys mean for verification: they come, they go, and what was verified with them goes with them.
+//! What fetched keys mean for verification: they come, they go, and what was verified with them
+//! goes with them.
 
 use std::rc::Rc;
 
@@ -111,8 +112,9 @@ fn remote(providers: &mut [Provider]) -> impl Iterator<Item = (ProviderIndex, &m
     providers.filter_map(|(index, provider)| Some((index, provider.keys.remote_mut()?)))
 }
 
-/// INVARIANT: no token in the cache was verified with a fetched key that is not in its provider's set. Those whose key is
-/// gone end here; those whose key is still there stay, at no cost to the requests that bring them.
+/// INVARIANT: no token in the cache was verified with a fetched key that is not in its provider's
+/// set. Those whose key is gone end here; those whose key is still there stay, at no cost to the
+/// requests that bring them.
 fn remove_verified_with_removed_keys(
     verified: &mut Cache<CachedToken, Rc<VerifiedToken>>,
     provider: ProviderIndex,

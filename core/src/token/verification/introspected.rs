@@ -61,7 +61,8 @@ impl TokenVerifier {
             return Ok(Endpoint::None);
         };
         check_length(token, &self.limits)?;
-        // A JWT of a provider with keys is checked by that provider. The endpoint of another issuer cannot overrule it.
+        // A JWT of a provider with keys is checked by that provider. The endpoint of another issuer
+        // cannot overrule it.
         let Some((with_keys, is_own_issuer)) = self.issuer_with_keys(token, &provider.issuer) else {
             return Ok(Endpoint::Alone(index));
         };
@@ -72,8 +73,8 @@ impl TokenVerifier {
         })
     }
 
-    /// The providers with keys of the issuer that a token says of itself, and whether that is this issuer. `None`: it is no JWT
-    /// of such a provider.
+    /// The providers with keys of the issuer that a token says of itself, and whether that is this
+    /// issuer. `None`: it is no JWT of such a provider.
     fn issuer_with_keys(&self, token: &str, own: &str) -> Option<(ProviderSet, bool)> {
         let jws = Jws::parse(token, &self.limits).ok()?;
         let claims = jws.claims().ok()?;
@@ -108,7 +109,8 @@ impl TokenVerifier {
         }))
     }
 
-    /// Takes the response to an introspection, or the failure of it. Also returns the result for metrics.
+    /// Takes the response to an introspection, or the failure of it. Also returns the result for
+    /// metrics.
     ///
     /// # Errors
     /// [`TokenError`] with the reason for the caller.
@@ -148,8 +150,8 @@ impl TokenVerifier {
         }
     }
 
-    /// The token that an answer speaks of, if it is good by the provider's rules; it is remembered from the question on, until
-    /// its end or the provider's limit, whichever comes first.
+    /// The token that an answer speaks of, if it is good by the provider's rules; it is remembered
+    /// from the question on, until its end or the provider's limit, whichever comes first.
     fn accept(
         &mut self,
         asked: &IntrospectionQuery<'_>,
@@ -227,8 +229,8 @@ fn check_issuer(members: &Members<'_>, provider: &Provider) -> Result<(), TokenE
     }
 }
 
-/// RFC 7662 §2.2 `token_type`, where it is said: a type that asks for a proof which nobody here checks is refused. RFC 9449 §6.2:
-/// with `cnf.jkt` it must be `DPoP`.
+/// RFC 7662 §2.2 `token_type`, where it is said: a type that asks for a proof which nobody here
+/// checks is refused. RFC 9449 §6.2: with `cnf.jkt` it must be `DPoP`.
 fn check_kind(members: &Members<'_>) -> Result<(), TokenError> {
     let kind = match members.get("token_type") {
         None | Some(Json::Null) => return Ok(()),

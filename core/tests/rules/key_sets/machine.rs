@@ -672,7 +672,8 @@ fn a_status_other_than_200_is_a_failure() {
 fn what_a_stranger_wrote_into_the_board_is_not_believed() {
     let mut world = World::new(&settings(), 1).with_keys(&[1]);
     let (control, document) = (world.memory.slot("control"), world.memory.slot("document"));
-    // A document from the end of time, with another key, and a control that claims all of the future.
+    // A document from the end of time, with another key, and a control that claims all of the
+    // future.
     let mut forged = u64::MAX.to_le_bytes().to_vec();
     forged.extend(u64::MAX.to_le_bytes());
     forged.extend(key_set(&[2]).into_bytes());
@@ -753,7 +754,8 @@ fn a_clock_that_was_ahead_for_a_moment_does_not_end_the_fetching() {
     world.now = now;
     world.later_ms(MAX_STALE_MS);
     let mut fetch = None;
-    // Whatever was planned while the clock was ahead, a fetch begins within the longest pause between two.
+    // Whatever was planned while the clock was ahead, a fetch begins within the longest pause
+    // between two.
     for _ in 0..120 {
         fetch = fetch.or_else(|| world.tick(1));
         world.later_ms(1_000);

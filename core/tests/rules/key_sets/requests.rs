@@ -399,7 +399,8 @@ fn a_clock_that_is_set_back_gives_a_known_token_no_longer_life() {
     workers.refuses(1, DenyReason::KeySetUnavailable);
 }
 
-/// Beside a provider whose keys are in the configuration; the rule for orders wants a token of each, and its own first.
+/// Beside a provider whose keys are in the configuration; the rule for orders wants a token of
+/// each, and its own first.
 fn remote_beside_another() -> Value {
     let mut document = remote();
     let mut other = configuration()["providers"][0].clone();
@@ -472,7 +473,8 @@ fn in_a_rollover_tokens_without_a_key_id_of_both_keys_pass() {
     workers.workers[0].permits(&Caller::new().get("/local").bearer(&token(2, None)));
 }
 
-/// A key without a `kid` is tried for a token with one; where it did not sign, the one that is meant may be in a newer set.
+/// A key without a `kid` is tried for a token with one; where it did not sign, the one that is
+/// meant may be in a newer set.
 #[test]
 fn a_key_id_that_no_key_has_leads_to_a_fetch_whatever_was_tried() {
     let mut workers = Workers::new(1);
@@ -487,7 +489,8 @@ fn a_key_id_that_no_key_has_leads_to_a_fetch_whatever_was_tried() {
     assert_eq!(workers.waits_and_ends(&by(2), &[2]).0, Ok(()));
 }
 
-/// An expired token with a key that is gone is ordinary after a rotation, and no reason to fetch or to wait.
+/// An expired token with a key that is gone is ordinary after a rotation, and no reason to fetch or
+/// to wait.
 #[test]
 fn nobody_waits_for_the_keys_of_a_token_that_is_refused_whatever_they_are() {
     let mut workers = Workers::new(1);
@@ -596,13 +599,14 @@ fn event() -> impl Strategy<Value = Event> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(192))]
 
-    /// Whatever happens in whatever order, a permit needs a key of the last good set that its worker has, and that set must
-    /// have been asked for less than `max_stale_s` ago.
+    /// Whatever happens in whatever order, a permit needs a key of the last good set that its
+    /// worker has, and that set must have been asked for less than `max_stale_s` ago.
     #[test]
     fn no_permit_without_a_key_of_the_last_good_set(events in vec(event(), 1..80)) {
         let mut workers = Workers::new(2);
         let mut under_way: [Option<(u64, KeyFetch)>; 2] = [None, None];
-        // Every good set, with the time at which it was asked for. Times are distinct: each tick is its own millisecond.
+        // Every good set, with the time at which it was asked for. Times are distinct: each tick is
+        // its own millisecond.
         let mut good: Vec<(u64, Vec<u8>)> = Vec::new();
         for event in events {
             match event {
