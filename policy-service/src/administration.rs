@@ -151,7 +151,7 @@ impl Administration {
             ReportKind::Posture => &self.report_limits.posture,
             ReportKind::Risk => &self.report_limits.risk,
         };
-        match limits.try_acquire(call.caller(), count, clock::now_unix_us()) {
+        match limits.try_acquire(call.caller(), count, clock::now()) {
             true => Ok(()),
             false => Err(AdminError::TooManyReports),
         }
@@ -188,10 +188,10 @@ async fn perform_audited<T: Send + 'static>(
     }
     let task = tokio::spawn(async move {
         let performed = work.await;
-        let time_us = clock::now_unix_us();
+        let now = clock::now();
         let target = performed.as_ref().ok().and_then(|performed| performed.target.clone());
         let record = AdministrationRecord {
-            time_us: as_i64(time_us),
+            time_us: unix_us(now),
             caller: action.call.caller().to_owned(),
             act: action.act,
             target: target.unwrap_or(action.target),
@@ -199,9 +199,7 @@ async fn perform_audited<T: Send + 'static>(
                 .as_ref()
                 .map_or(ActOutcome::Failed, |performed| performed.outcome),
         };
-        let recorded = audit
-            .append(Timestamp::from_us(time_us), &Event::Administration(Box::new(record)))
-            .await;
+        let recorded = audit.append(now, &Event::Administration(Box::new(record))).await;
         let performed = performed?;
         recorded?;
         Ok(performed.response)
@@ -211,11 +209,11 @@ async fn perform_audited<T: Send + 'static>(
 
 /// The time of an act, in microseconds since the epoch.
 pub(crate) fn now_us() -> i64 {
-    as_i64(clock::now_unix_us())
+    unix_us(clock::now())
 }
 
-fn as_i64(time_us: u64) -> i64 {
-    i64::try_from(time_us).unwrap_or(i64::MAX)
+fn unix_us(time: Timestamp) -> i64 {
+    i64::try_from(time.as_us()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

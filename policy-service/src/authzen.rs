@@ -233,7 +233,7 @@ impl AuthzenService {
         check_content_type(headers)?;
         let call = CallContext {
             caller: call.shared_caller(),
-            request_id: visible_header(headers, X_REQUEST_ID).unwrap_or_else(|| new_id(clock::now_unix_us())),
+            request_id: visible_header(headers, X_REQUEST_ID).unwrap_or_else(|| new_id(clock::now())),
             traceparent: visible_header(headers, TRACEPARENT),
             stopwatch,
         };

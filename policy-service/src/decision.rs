@@ -16,6 +16,7 @@ mod metrics;
 mod search;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use picket_audit::{
     AppendError, AuditLog, DecisionDetails, DecisionRecord, DeviceRecord, Event, ObservedRecord, RiskRecord,
@@ -41,8 +42,6 @@ use facts::Facts;
 use log_line::RequestLine;
 pub(crate) use metrics::DecisionMetrics;
 pub(crate) use search::Search;
-
-const MICROSECONDS_PER_SECOND: u64 = 1_000_000;
 
 /// Decides access requests.
 pub(crate) struct Decider {
@@ -120,23 +119,23 @@ impl Decider {
         caller: &str,
         stopwatch: Stopwatch,
     ) -> Result<Decision, DecisionError> {
-        let time_us = clock::now_unix_us();
-        let facts = self.facts(&mut request, access, time_us).await?;
+        let now = clock::now();
+        let facts = self.facts(&mut request, access, now).await?;
         let evaluation_time = Stopwatch::start();
         let evaluation = match (facts.refusal(), &facts.policies) {
             (Some(refusal), _) => refusal,
             (None, Some(policies)) => {
-                let context = facts.evaluation_context(Timestamp::from_us(time_us));
+                let context = facts.evaluation_context(now);
                 self.evaluate(policies, &request, &context)
             }
             (None, None) => evaluation::without_policies(),
         };
         let evaluation_us = evaluation_time.elapsed_us();
         let (failed, would_change) = (!evaluation.errors.is_empty(), evaluation.observed.is_some());
-        let decision = self.decision(&evaluation, &facts, time_us);
+        let decision = self.decision(&evaluation, &facts, now);
         let line = RequestLine::new(&request);
         let details = DecisionDetails {
-            time: Timestamp::from_us(time_us),
+            time: now,
             caller: caller.to_owned(),
             evaluation_errors: evaluation.errors,
             observed: evaluation
@@ -149,9 +148,7 @@ impl Decider {
         };
         let record = DecisionRecord::new(request, &decision, details);
         // INVARIANT: nothing leaves before its record is durable.
-        self.audit
-            .append(Timestamp::from_us(time_us), &Event::Decision(Box::new(record)))
-            .await?;
+        self.audit.append(now, &Event::Decision(Box::new(record))).await?;
         let outcome = DecisionOutcome::of(&decision);
         self.learn(&facts, access, outcome);
         self.metrics.count_decision(outcome, stopwatch.elapsed());
@@ -171,11 +168,11 @@ impl Decider {
         self.sessions.is_some() || self.roles.is_some() || self.devices.is_some() || self.policies.revisions().is_some()
     }
 
-    fn decision(&self, evaluation: &Evaluation, facts: &Facts, time_us: u64) -> Decision {
+    fn decision(&self, evaluation: &Evaluation, facts: &Facts, now: Timestamp) -> Decision {
         let revision = facts.policies.as_ref().map_or(NO_REVISION, PolicyEngine::revision);
         Decision {
             effect: evaluation.effect,
-            decision_id: new_id(time_us),
+            decision_id: new_id(now),
             policy_revision: revision.to_owned(),
             valid_for_ms: self.valid_for_ms(evaluation, facts),
             policy_ids: evaluation.policy_ids.clone(),
@@ -253,8 +250,8 @@ fn lesson(outcome: DecisionOutcome, refusal: Option<SessionRefusal>) -> picket_r
 }
 
 /// A UUID of version 7 (RFC 9562 §5.7): ids sort by time.
-pub(crate) fn new_id(time_us: u64) -> String {
-    let seconds = time_us / MICROSECONDS_PER_SECOND;
-    let nanoseconds = u32::try_from(time_us % MICROSECONDS_PER_SECOND * 1000).unwrap_or(0);
-    Uuid::new_v7(uuid::Timestamp::from_unix(NoContext, seconds, nanoseconds)).to_string()
+pub(crate) fn new_id(now: Timestamp) -> String {
+    let since_epoch = Duration::from_micros(now.as_us());
+    let time = uuid::Timestamp::from_unix(NoContext, since_epoch.as_secs(), since_epoch.subsec_nanos());
+    Uuid::new_v7(time).to_string()
 }

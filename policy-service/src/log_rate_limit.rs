@@ -31,7 +31,7 @@ impl LogRateLimit {
 
     /// Permits one line, with the number of lines left out before it. `None`: the line is left out.
     pub(crate) fn acquire(&self) -> Option<u64> {
-        self.acquire_at(Duration::from_micros(clock::now_unix_us()))
+        self.acquire_at(Duration::from_micros(clock::now().as_us()))
     }
 
     fn acquire_at(&self, now: Duration) -> Option<u64> {

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use picket_audit::{SearchKind, SearchRecord, SearchSummary};
 use picket_model::access::AccessRequest;
-use picket_model::time::Timestamp;
 use picket_policy::METHODS;
 use picket_state::sessions::{ActivePrincipal, Sessions, TokenClaims};
 use serde_json::{Map, Value, json};
@@ -72,13 +71,11 @@ pub(super) async fn search(
         true => None,
         false => Some(source.template(&document, call)?),
     };
-    let time_us = clock::now_unix_us();
+    let now = clock::now();
     // A search for subjects checks the session of each one.
     let refusal = match (kind, &template) {
         (SearchKind::Subject, _) | (_, None) => None,
-        (SearchKind::Resource | SearchKind::Action, Some(template)) => {
-            decider.session_refusal(template, time_us).await?
-        }
+        (SearchKind::Resource | SearchKind::Action, Some(template)) => decider.session_refusal(template, now).await?,
     };
     let search = decider.search()?;
     let found = match (&template, refusal) {
@@ -86,8 +83,8 @@ pub(super) async fn search(
         (Some(_), None) => evaluate_candidates(&search, call, &source, &document, &page).await?,
     };
     let searched = SearchSummary {
-        search_id: new_id(time_us),
-        time: Timestamp::from_us(time_us),
+        search_id: new_id(now),
+        time: now,
         kind,
         policy_revision: search.policy_revision().to_owned(),
         evaluated: found.evaluated,
@@ -210,7 +207,7 @@ impl CandidateSource<'_> {
         Ok(match self {
             Self::Subjects(sessions) => {
                 let after = position.map(str::parse).transpose().map_err(|_| other_search())?;
-                let now_us = i64::try_from(clock::now_unix_us()).unwrap_or(i64::MAX);
+                let now_us = i64::try_from(clock::now().as_us()).unwrap_or(i64::MAX);
                 let known = sessions.active_principals(after, CHUNK, now_us).await;
                 let known = known.map_err(AuthzenError::SessionUnknown)?;
                 let given = document.get("subject").and_then(|subject| subject.get("properties"));
@@ -249,7 +246,7 @@ impl CandidateSource<'_> {
         document.insert(self.member().to_owned(), entity);
         // What cannot be read is no request that could be permitted.
         match read(document, call) {
-            Ok(request) => search.would_permit(request, clock::now_unix_us()).await,
+            Ok(request) => search.would_permit(request, clock::now()).await,
             Err(_) => Ok(false),
         }
     }

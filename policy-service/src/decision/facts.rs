@@ -61,20 +61,20 @@ impl Decider {
         &self,
         request: &mut AccessRequest,
         access: SessionAccess,
-        time_us: u64,
+        now: Timestamp,
     ) -> Result<Facts, DecisionError> {
-        let session = self.check_session(request, access, time_us).await?;
+        let session = self.check_session(request, access, now).await?;
         if let (Some(sessions), Some(principal), SessionAccess::Update, None) =
             (&self.sessions, &request.principal, access, session.refusal)
         {
             sessions.cache_claims(principal);
         }
-        let device = self.check_device(request, time_us).await?;
+        let device = self.check_device(request, now).await?;
         // From here on the request has the roles that count, for the policies and for the record.
-        let assigned_roles = self.assign_roles(request, time_us)?;
+        let assigned_roles = self.assign_roles(request, now)?;
         // INVARIANT: one revision makes the whole decision, whichever is activated meanwhile.
         let policies = self.policies.current().map_err(DecisionError::Policies)?;
-        let risk = self.assess(request, &device, time_us);
+        let risk = self.assess(request, &device, now);
         Ok(Facts {
             session,
             device,
@@ -88,7 +88,7 @@ impl Decider {
         &self,
         request: &AccessRequest,
         access: SessionAccess,
-        time_us: u64,
+        now: Timestamp,
     ) -> Result<SessionCheck, DecisionError> {
         let Some(sessions) = &self.sessions else {
             return Ok(SessionCheck::none());
@@ -99,22 +99,22 @@ impl Decider {
             let mut recorded = Ok(());
             for event in events {
                 let event = Event::Session(Box::new(session_record(event)));
-                recorded = recorded.and(audit.append(Timestamp::from_us(time_us), &event).await);
+                recorded = recorded.and(audit.append(now, &event).await);
             }
             Ok(recorded?)
         };
-        sessions.check(request, access, signed(time_us), record).await
+        sessions.check(request, access, unix_us(now), record).await
     }
 
     pub(super) async fn check_device(
         &self,
         request: &AccessRequest,
-        time_us: u64,
+        now: Timestamp,
     ) -> Result<DeviceCheck, DecisionError> {
         let Some(devices) = &self.devices else {
             return Ok(DeviceCheck::none());
         };
-        Ok(devices.check(request, signed(time_us)).await?)
+        Ok(devices.check(request, unix_us(now)).await?)
     }
 
     /// Adds the roles that were assigned to the principal. The principal is part of each sidecar's cache key: a cached decision is
@@ -122,24 +122,24 @@ impl Decider {
     pub(super) fn assign_roles(
         &self,
         request: &mut AccessRequest,
-        time_us: u64,
+        now: Timestamp,
     ) -> Result<AssignedRoles, DecisionError> {
         match (&self.roles, &mut request.principal) {
-            (Some(roles), Some(principal)) => roles.add_to(principal, signed(time_us)).map_err(DecisionError::Roles),
+            (Some(roles), Some(principal)) => roles.add_to(principal, unix_us(now)).map_err(DecisionError::Roles),
             (None, _) | (_, None) => Ok(AssignedRoles::none()),
         }
     }
 
     /// `None`: risk is not assessed.
-    pub(super) fn assess(&self, request: &AccessRequest, device: &DeviceCheck, time_us: u64) -> Option<Assessed> {
+    pub(super) fn assess(&self, request: &AccessRequest, device: &DeviceCheck, now: Timestamp) -> Option<Assessed> {
         let assessor = self.risk.as_ref()?;
-        Some(assessor.assess(request, device.device.as_ref(), Timestamp::from_us(time_us)))
+        Some(assessor.assess(request, device.device.as_ref(), now))
     }
 }
 
-/// As sessions, devices and roles count microseconds.
-fn signed(time_us: u64) -> i64 {
-    i64::try_from(time_us).unwrap_or(i64::MAX)
+/// Microseconds since the epoch, in the form of sessions, devices and roles.
+fn unix_us(time: Timestamp) -> i64 {
+    i64::try_from(time.as_us()).unwrap_or(i64::MAX)
 }
 
 fn session_record(event: SessionEvent) -> SessionRecord {

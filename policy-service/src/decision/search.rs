@@ -25,12 +25,9 @@ impl Decider {
     pub(crate) async fn session_refusal(
         &self,
         request: &AccessRequest,
-        time_us: u64,
+        now: Timestamp,
     ) -> Result<Option<SessionRefusal>, DecisionError> {
-        Ok(self
-            .check_session(request, SessionAccess::ReadOnly, time_us)
-            .await?
-            .refusal)
+        Ok(self.check_session(request, SessionAccess::ReadOnly, now).await?.refusal)
     }
 
     /// Begins a search with the active policies.
@@ -61,18 +58,18 @@ impl Search<'_> {
     ///
     /// # Errors
     /// Nothing is known of its device, or of the roles that were assigned.
-    pub(crate) async fn would_permit(&self, mut request: AccessRequest, time_us: u64) -> Result<bool, DecisionError> {
-        let device = self.decider.check_device(&request, time_us).await?;
+    pub(crate) async fn would_permit(&self, mut request: AccessRequest, now: Timestamp) -> Result<bool, DecisionError> {
+        let device = self.decider.check_device(&request, now).await?;
         if device.refusal.is_some() {
             return Ok(false);
         }
-        self.decider.assign_roles(&mut request, time_us)?;
+        self.decider.assign_roles(&mut request, now)?;
         let Some(policies) = &self.policies else {
             return Ok(false);
         };
-        let assessed = self.decider.assess(&request, &device, time_us);
+        let assessed = self.decider.assess(&request, &device, now);
         let context = EvaluationContext {
-            now: Timestamp::from_us(time_us),
+            now,
             risk: assessed.as_ref().map(|assessed| &assessed.assessment),
             device: device.device.as_ref(),
         };

@@ -40,7 +40,6 @@ pub(crate) const CHECKS_MAX: usize = 1024;
 /// The time limit of a decision where the filter's configuration has none, because no rule needs a
 /// decision.
 const DECISION_TIMEOUT_MS: u32 = 500;
-const MICROSECONDS_PER_MILLISECOND: u64 = 1000;
 
 /// Why external authorization cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -222,7 +221,7 @@ impl Worker {
     }
 
     fn arrived(&self, request: &ExternalRequest) -> Step {
-        let now = now();
+        let now = clock::now();
         let mut enforcer = self.enforcer.borrow_mut();
         let (step, notes) = enforcer.on_request(&Arrival {
             headers: &request.headers(),
@@ -252,7 +251,7 @@ impl Worker {
             // Envoy does not wait any more.
             () = response.closed() => return,
         };
-        let verdict = self.enforcer.borrow_mut().on_decision(pending, decision, now());
+        let verdict = self.enforcer.borrow_mut().on_decision(pending, decision, clock::now());
         self.respond(response, &verdict);
     }
 
@@ -298,7 +297,7 @@ impl Worker {
         let response = match verdict {
             Ok(permit) => {
                 let is_wanted = permit.owns_nonces() && permit.next_nonce().is_none();
-                let nonce = is_wanted.then(|| self.enforcer.borrow().nonce(now())).flatten();
+                let nonce = is_wanted.then(|| self.enforcer.borrow().nonce(clock::now())).flatten();
                 response::permitted(permit, self.explanations, nonce.as_deref())
             }
             Err(refusal) => response::refused(refusal, &self.realm),
@@ -337,10 +336,6 @@ fn decision_timeout(configuration: &FilterConfiguration) -> Duration {
     let settings = configuration.policy_service.as_ref();
     let timeout_ms = settings.map_or(DECISION_TIMEOUT_MS, |settings| settings.timeout_ms);
     Duration::from_millis(u64::from(timeout_ms))
-}
-
-fn now() -> Timestamp {
-    Timestamp::from_ms(clock::now_unix_us() / MICROSECONDS_PER_MILLISECOND)
 }
 
 fn random<const BYTES: usize>() -> Result<[u8; BYTES], ExtAuthzError> {

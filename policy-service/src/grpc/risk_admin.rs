@@ -62,9 +62,7 @@ impl RiskAdmin for RiskAdminService {
         let (call, risk) = self.authorized(&request, CallerRole::Reporter)?;
         let messages = request.into_inner().reports;
         self.count_reports(&call, messages.len())?;
-        let reports = reports::read_all(messages, |report| {
-            AuthenticationReport::read(report, clock::now_unix_us())
-        })?;
+        let reports = reports::read_all(messages, |report| AuthenticationReport::read(report, clock::now()))?;
         let action = AdminAction {
             call,
             act: Act::ReportAuthentication,

@@ -16,11 +16,10 @@ use crate::assessor::Assessor;
 const NAME_BYTES_MAX: usize = 8 * 1024;
 /// The length of a name in a record at most.
 const RECORDED_BYTES_MAX: usize = 256;
-const US_PER_S: u64 = 1_000_000;
 /// No window is longer.
-const AGE_US_MAX: u64 = 86_400 * US_PER_S;
+const AGE_S_MAX: u64 = 86_400;
 /// By how much clocks may differ.
-const AHEAD_US_MAX: u64 = 60 * US_PER_S;
+const AHEAD_S_MAX: u64 = 60;
 
 /// An authentication elsewhere.
 pub(super) struct AuthenticationReport {
@@ -56,7 +55,7 @@ pub(super) fn read_all<R, T>(
 }
 
 impl AuthenticationReport {
-    pub(super) fn read(report: v1::AuthenticationReport, now_us: u64) -> Result<Self, FieldMistake> {
+    pub(super) fn read(report: v1::AuthenticationReport, now: Timestamp) -> Result<Self, FieldMistake> {
         let outcome = match report.outcome() {
             v1::AuthenticationOutcome::Unspecified => {
                 return Err((
@@ -67,11 +66,12 @@ impl AuthenticationReport {
             v1::AuthenticationOutcome::Failed => AuthenticationOutcome::Failed,
             v1::AuthenticationOutcome::Succeeded => AuthenticationOutcome::Succeeded,
         };
-        let at_us = match u64::try_from(report.time_us) {
-            Ok(0) => Some(now_us),
-            Ok(at_us) => Some(at_us).filter(|at_us| {
-                *at_us <= now_us.saturating_add(AHEAD_US_MAX) && *at_us >= now_us.saturating_sub(AGE_US_MAX)
-            }),
+        let at = match u64::try_from(report.time_us) {
+            Ok(0) => Some(now),
+            Ok(at_us) => {
+                let possible = now.minus_s(AGE_S_MAX)..=now.plus_s(AHEAD_S_MAX);
+                Some(Timestamp::from_us(at_us)).filter(|at| possible.contains(at))
+            }
             Err(_) => None,
         };
         let source = match report.source_address.as_str() {
@@ -85,10 +85,10 @@ impl AuthenticationReport {
         Ok(Self {
             principal: Principal::read(report.issuer, report.subject)?,
             outcome,
-            at: Timestamp::from_us(at_us.ok_or((
+            at: at.ok_or((
                 "time_us",
                 "a time in microseconds, at most a day ago and a minute ahead, or 0",
-            ))?),
+            ))?,
             source,
         })
     }
