@@ -19,9 +19,9 @@ use picket_state::sessions::Sessions;
 
 use crate::assessor::Assessor;
 use crate::clock;
-use crate::configuration::CallerRole;
 use crate::transport::AdmittedCall;
 pub(crate) use error::AdminError;
+use picket_service_configuration::CallerRole;
 use report_limits::ReportLimits;
 
 /// The parts of the service that administrative acts read and change. A part that is not configured
@@ -221,9 +221,9 @@ mod tests {
     use tokio::sync::Notify;
 
     use super::*;
-    use crate::configuration::CallerRoles;
     use crate::transport::{AdmissionControl, AdmissionError, Caller, TransportMetrics};
     use picket_audit::KeyEncryptionKey;
+    use picket_service_configuration::CallerRoles;
 
     const KEY: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
 

@@ -21,11 +21,11 @@ use picket_risk::{
     ThreatLists,
 };
 
-use crate::configuration::AssessorSettings;
 use geoip::Geoip;
 pub use geoip::GeoipError;
 pub(crate) use maintenance::RiskMaintenance;
 pub(crate) use metrics::AssessorMetrics;
+use picket_service_configuration::AssessorSettings;
 use threat_files::ThreatFiles;
 pub use threat_files::ThreatListError;
 pub(crate) use threat_files::ThreatListReload;

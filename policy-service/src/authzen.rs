@@ -29,7 +29,6 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 
 use crate::clock::{self, Stopwatch};
-use crate::configuration::{AuthzenSettings, CallerRole};
 use crate::decision::{Decider, new_id};
 use crate::transport::{
     AdmissionControl, AdmissionError, AdmittedCall, Caller, CallerDirectory, CallerRefusal, TlsServer,
@@ -38,6 +37,7 @@ use crate::transport::{
 use error::AuthzenError;
 pub(crate) use metrics::AuthzenMetrics;
 pub(crate) use paging::RESULTS_MAX;
+use picket_service_configuration::{AuthzenSettings, CallerRole};
 pub(crate) use resources::{BYTES_MAX as RESOURCES_BYTES_MAX, RESOURCES_MAX, ResourceList};
 use search::CandidateSource;
 pub(crate) use search::{CANDIDATES_MAX, TIME_MAX as SEARCH_TIME_MAX};

@@ -36,11 +36,11 @@ use uuid::{NoContext, Uuid};
 
 use crate::assessor::{Assessor, AssessorMetrics};
 use crate::clock::{self, Stopwatch};
-use crate::configuration::DecisionSettings;
 use crate::logging::DecisionLines;
 use facts::Facts;
 use log_line::RequestLine;
 pub(crate) use metrics::DecisionMetrics;
+use picket_service_configuration::DecisionSettings;
 pub(crate) use search::Search;
 
 /// Decides access requests.

@@ -34,7 +34,6 @@ use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::{HealthReporter, HealthService};
 
 use crate::administration::{AdminError, Administration};
-use crate::configuration::{CallerRole, GrpcSettings};
 use crate::decision::Decider;
 use crate::ext_authz::Enforcement;
 use crate::transport::{
@@ -47,6 +46,7 @@ use decide::DecisionService;
 use device_admin::DeviceAdminService;
 use interceptor::{AdmissionInterceptor, admitted};
 pub(crate) use metrics::GrpcMetrics;
+use picket_service_configuration::{CallerRole, GrpcSettings};
 use policy_admin::PolicyAdminService;
 pub(crate) use risk_admin::REPORTS_MAX;
 use risk_admin::RiskAdminService;

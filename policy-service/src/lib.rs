@@ -8,7 +8,6 @@
 mod administration;
 mod assessor;
 mod authzen;
-pub mod configuration;
 mod decision;
 mod ext_authz;
 mod grpc;

@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 use serde::Serialize;
 use tracing::Level;
 
-use crate::configuration::LogLevel;
+use picket_service_configuration::LogLevel;
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};

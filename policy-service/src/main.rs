@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::Parser;
-use picket_policy_service::{configuration, service};
+use picket_policy_service::service;
+use picket_service_configuration as configuration;
 
 /// A decision makes and frees some hundred small values on several threads; the system's allocator
 /// took an eighth of its time.

@@ -22,7 +22,6 @@ use tonic_health::server::HealthReporter;
 
 use crate::assessor::{RiskError, RiskMaintenance};
 use crate::authzen;
-use crate::configuration::Configuration;
 use crate::decision::Decider;
 use crate::ext_authz::{Enforcement, ExtAuthzError};
 use crate::grpc;
@@ -32,6 +31,7 @@ use crate::metrics::Metrics;
 use crate::transport::{ApplicationProtocol, CallerDirectory, TlsError, TlsServer};
 use health::Dependencies;
 use parts::Parts;
+use picket_service_configuration::Configuration;
 
 /// How long calls in flight may take to end once the service is told to stop.
 const STOP_LIMIT: Duration = Duration::from_secs(10);

@@ -1,6 +1,6 @@
 //! The keys of the policy service's configuration.
 
-use picket_policy_service::configuration;
+use picket_service_configuration as configuration;
 
 use crate::Page;
 use crate::keys::{self, Section};

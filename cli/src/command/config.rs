@@ -104,7 +104,7 @@ fn check(arguments: &CheckArguments, output: Output) -> Result<Exit, CommandErro
     let text = files::read_text(file)?;
     let problems = match kind {
         Kind::Filter => FilterConfiguration::parse(text.as_bytes()).err(),
-        Kind::PolicyService => picket_policy_service::configuration::check(file).err(),
+        Kind::PolicyService => picket_service_configuration::check(file).err(),
     };
     let problems: &[Problem] = problems.as_ref().map_or(&[], Problems::as_slice);
     let hints = match kind {

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use picket_model::access::{AccessRequest, Action, Context, Principal, Resource, Sidecar};
 use picket_model::time::Timestamp;
-use picket_policy_service::configuration;
 use picket_risk::{AddressInfo, RequestFacts, RequestOutcome, RiskEngine, RiskSettings, write_state};
+use picket_service_configuration as configuration;
 use serde_json::json;
 
 use crate::support::{keys, picket, text};

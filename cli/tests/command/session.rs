@@ -3,11 +3,11 @@
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 
-use picket_policy_service::configuration;
 use picket_policy_service::service;
+use picket_service_configuration as configuration;
+use picket_state::StorageLocation;
 use picket_state::sessions::{ConcurrencyLimit, Session};
 use picket_state::{Fingerprint, NamedBy, PrincipalId, SessionId};
-use picket_storage::Location;
 
 use crate::support::{Answer, keys, picket, text};
 
@@ -124,7 +124,7 @@ fn add_sessions(keys: &Path) {
     let file = keys.join("storage.sqlite3");
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(async {
-        let store = picket_storage::open(&Location::Sqlite { file }, std::sync::Arc::new(|_| ()))
+        let store = picket_storage::open(&StorageLocation::Sqlite { file }, std::sync::Arc::new(|_| ()))
             .await
             .unwrap();
         for (name, subject) in [("1", "alice"), ("2", "alice"), ("3", "bob\u{1b}[2J")] {

@@ -1,8 +1,8 @@
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 
-use picket_policy_service::configuration;
 use picket_policy_service::service;
+use picket_service_configuration as configuration;
 
 use crate::support::{Answer, keys, picket, text};
 

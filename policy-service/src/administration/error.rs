@@ -8,7 +8,7 @@ use picket_state::revisions::RevisionError;
 use picket_state::roles::ROLE_ASSIGNMENTS_MAX;
 use picket_state::sessions::RevokeError;
 
-use crate::configuration::CallerRole;
+use picket_service_configuration::CallerRole;
 
 /// Why an administrative call fails. `Display` is for the caller.
 #[derive(Debug, thiserror::Error)]

@@ -7,7 +7,7 @@ use maxminddb::{MaxMindDbError, Reader};
 use picket_risk::{AddressInfo, Coordinates, Country};
 use serde::Deserialize;
 
-use crate::configuration::GeoipFiles;
+use picket_service_configuration::GeoipFiles;
 
 /// Databases are in memory; the largest that MaxMind publishes has some hundred megabytes.
 const FILE_BYTES_MAX: u64 = 1024 * 1024 * 1024;

@@ -7,7 +7,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Interval, MissedTickBehavior};
 
 use super::{Assessor, AssessorMetrics, RiskError};
-use crate::configuration::AssessorSettings;
+use picket_service_configuration::AssessorSettings;
 
 /// The assessor and its background task.
 pub(crate) struct RiskMaintenance {

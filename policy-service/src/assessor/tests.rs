@@ -7,7 +7,7 @@ use picket_risk::Signal;
 use serde_json::json;
 
 use super::*;
-use crate::configuration::{GeoipFiles, ThreatListFile};
+use picket_service_configuration::{GeoipFiles, ThreatListFile};
 
 mod mmdb;
 

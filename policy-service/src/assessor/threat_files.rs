@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use picket_model::time::Timestamp;
 use picket_risk::{InvalidLine, Networks, ThreatList, ThreatLists};
 
-use crate::configuration::ThreatListFile;
+use picket_service_configuration::ThreatListFile;
 
 /// Enough for [`picket_risk::NETWORKS_MAX`] networks.
 const FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;

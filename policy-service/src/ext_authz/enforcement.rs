@@ -30,9 +30,9 @@ use super::request::{ExternalRequest, RequestError};
 use super::response::{self, Explanations};
 use super::signatures::NativeVerifier;
 use crate::clock::{self, Stopwatch};
-use crate::configuration::{ExtAuthzSettings, read_filter_configuration};
 use crate::decision::{Decider, DecisionError};
 use crate::transport::TlsError;
+use picket_service_configuration::{ExtAuthzSettings, read_filter_configuration};
 
 /// Concurrent checks, including those that wait for a decision: as many as calls by default. More
 /// are rejected.

@@ -14,8 +14,8 @@ use tonic::{Request, Response};
 use super::interceptor::admitted;
 use super::{GrpcResult, admitted_for};
 use crate::administration::{AdminAction, AdminError, Administration, Performed, now_us};
-use crate::configuration::CallerRole;
 use crate::transport::AdmittedCall;
+use picket_service_configuration::CallerRole;
 
 const PAGE_DEFAULT: u32 = 100;
 const PAGE_MAX: u32 = 1_000;

@@ -16,8 +16,8 @@ use tonic::Request;
 use super::admin::{filter, name, page_length};
 use super::{GrpcResult, admitted_for};
 use crate::administration::{AdminAction, AdminError, Administration, Performed, ReportKind, now_us};
-use crate::configuration::CallerRole;
 use crate::transport::AdmittedCall;
+use picket_service_configuration::CallerRole;
 
 /// The limit of a device's label.
 const LABEL_BYTES_MAX: usize = 256;

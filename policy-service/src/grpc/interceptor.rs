@@ -5,8 +5,8 @@ use tonic::{Extensions, Request, Status};
 
 use super::GrpcMetrics;
 use super::status::DecideError;
-use crate::configuration::CallerRole;
 use crate::transport::{AdmissionControl, AdmissionError, AdmittedCall, Caller};
+use picket_service_configuration::CallerRole;
 
 /// Admits the calls of one service, and leaves the [`AdmittedCall`] in the request's extensions.
 #[derive(Clone)]
@@ -59,8 +59,8 @@ pub(super) fn admitted<T>(request: &Request<T>) -> Result<AdmittedCall, DecideEr
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::configuration::CallerRoles;
     use crate::transport::TransportMetrics;
+    use picket_service_configuration::CallerRoles;
 
     #[test]
     fn a_refusal_is_a_status_and_an_admission_travels_with_the_request() {

@@ -15,8 +15,8 @@ use super::{GrpcResult, admitted_for};
 use crate::administration::{AdminAction, AdminError, Administration, Performed, ReportKind};
 use crate::assessor::Assessor;
 use crate::clock;
-use crate::configuration::CallerRole;
 use crate::transport::AdmittedCall;
+use picket_service_configuration::CallerRole;
 use reports::{AuthenticationReport, DynamicsReport};
 
 /// The reports in one call at most.

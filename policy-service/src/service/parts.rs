@@ -13,10 +13,10 @@ use super::ServiceError;
 use super::stored::StoredState;
 use crate::administration::{Administration, ReportLimitsByKind};
 use crate::assessor::RiskMaintenance;
-use crate::configuration::Configuration;
 use crate::decision::Decider;
 use crate::logging::Logging;
 use crate::metrics::Metrics;
+use picket_service_configuration::Configuration;
 
 /// The parts, with what the service needs to observe and stop them.
 pub(super) struct Parts {

@@ -5,18 +5,18 @@ use std::sync::Arc;
 
 use picket_policy::PolicyEngine;
 use picket_risk::Levels;
+use picket_state::StorageLocation;
 use picket_state::devices::{DeviceSettings, Devices};
 use picket_state::revisions::{ActivePolicies, EvaluationSettings, NO_REVISION, PolicyState, Revisions};
 use picket_state::roles::Roles;
 use picket_state::sessions::{SessionSettings, Sessions};
 use picket_state::{CachedView, Freshness, StorageError, StorageState, StorageSync, Store, Subscribers};
-use picket_storage::Location;
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio::sync::watch;
 
 use super::ServiceError;
-use crate::configuration::{Configuration, PolicySource, RoleSource};
 use crate::metrics::Metrics;
+use picket_service_configuration::{Configuration, PolicySource, RoleSource};
 
 /// The parts, and the task that keeps their caches in step with the storage.
 pub(super) struct StoredState {
@@ -36,7 +36,7 @@ struct Opened {
 }
 
 impl Opened {
-    async fn open(location: &Location) -> Result<Self, StorageError> {
+    async fn open(location: &StorageLocation) -> Result<Self, StorageError> {
         let subscribers = Subscribers::default();
         Ok(Self {
             store: picket_storage::open(location, subscribers.observer()).await?,

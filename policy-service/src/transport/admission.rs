@@ -7,7 +7,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::TransportMetrics;
 use super::caller::{Caller, CallerRefusal, record_missing_role};
-use crate::configuration::{CallerRole, CallerRoles};
+use picket_service_configuration::{CallerRole, CallerRoles};
 
 /// Admits calls of authorized callers up to the concurrency limit. Further calls are rejected, not
 /// queued: their sidecars answer 503 at once rather than late.

@@ -10,8 +10,8 @@ use picket_model::spiffe::SpiffeId;
 use rustls_pki_types::CertificateDer;
 
 use super::TransportMetrics;
-use crate::configuration::{AllowedCaller, CallerRole, CallerRoles};
 use crate::log_rate_limit::LogRateLimit;
+use picket_service_configuration::{AllowedCaller, CallerRole, CallerRoles};
 
 /// The other end of a connection, by its certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]

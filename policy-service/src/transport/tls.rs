@@ -10,7 +10,7 @@ use rustls::version::TLS13;
 use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
-use crate::configuration::GrpcSettings;
+use picket_service_configuration::GrpcSettings;
 use tokio_rustls::TlsAcceptor;
 
 /// A TLS server configuration that accepts handshakes.

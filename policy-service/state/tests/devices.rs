@@ -9,12 +9,12 @@ use picket_model::decision::{Attribute, Vary};
 use picket_model::device::DeviceState;
 use picket_model::device_thumbprint::DeviceThumbprint;
 use picket_model::thumbprint::{CertificateThumbprint, KeyThumbprint};
+use picket_state::StorageLocation;
 use picket_state::devices::{
     Challenge, Compliance, DeviceCheck, DeviceId, DeviceMetrics, DeviceRefusal, DeviceSettings, DeviceUpdate, Devices,
     NewDevice, OsName, OsVersion, PendingEnrollment, Posture, TrustWeights,
 };
 use picket_state::{CachedView, Change, Freshness, PrincipalId, StorageError, Store};
-use picket_storage::Location;
 use uuid::Uuid;
 
 const NOW_US: i64 = 1_700_000_000_000_000;
@@ -53,7 +53,7 @@ impl Replica {
     async fn new(settings: DeviceSettings) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("storage.sqlite3");
-        let store = picket_storage::open(&Location::Sqlite { file }, Arc::new(|_| ()))
+        let store = picket_storage::open(&StorageLocation::Sqlite { file }, Arc::new(|_| ()))
             .await
             .unwrap();
         let freshness = Arc::new(Freshness::new());

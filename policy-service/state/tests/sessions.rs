@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use picket_model::access::{AccessRequest, Action, Context, FurtherToken, Principal, Resource, Sidecar};
 use picket_model::decision::{Attribute, StepUp};
 use picket_model::session::EndReason;
+use picket_state::StorageLocation;
 use picket_state::sessions::{
     ConcurrencyLimit, DeletedRows, FingerprintPart, LiveSince, Lockdown, QuotaLimits, Restrictions, Revocation,
     RevocationTarget, Session, SessionAccess, SessionChange, SessionCheck, SessionCounts, SessionCreation, SessionEnd,
@@ -15,7 +16,6 @@ use picket_state::sessions::{
 use picket_state::{
     CachedView, Change, Freshness, ListFilter, NamedBy, PrincipalId, SessionId, StorageError, Store, TenantId,
 };
-use picket_storage::Location;
 
 const S: i64 = 1_000_000;
 const START: i64 = 1_700_000_000 * S;
@@ -119,7 +119,7 @@ impl Replica {
 
 async fn store(folder: &tempfile::TempDir) -> Arc<dyn Store> {
     let file = folder.path().join("storage.sqlite3");
-    picket_storage::open(&Location::Sqlite { file }, Arc::new(|_| ()))
+    picket_storage::open(&StorageLocation::Sqlite { file }, Arc::new(|_| ()))
         .await
         .unwrap()
 }

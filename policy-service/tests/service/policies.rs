@@ -10,8 +10,8 @@ use picket_proto::v1;
 use picket_proto::v1::policy_admin_client::PolicyAdminClient;
 use picket_proto::v1::policy_decision_client::PolicyDecisionClient;
 use picket_proto::v1::{ActivationOutcome, Effect};
+use picket_state::StorageLocation;
 use picket_state::revisions::{ActivationRequest, ActivationSource, RevisionFile};
-use picket_storage::Location;
 use tonic::Code;
 use tonic::transport::Channel;
 
@@ -452,7 +452,7 @@ async fn what_one_replica_activates_decides_on_the_others() {
 
 /// What another version of the program may have activated.
 async fn while_a_revision_cannot_be_loaded_nothing_is_decided(first: &mut Replica, second: &mut Replica, closed: &str) {
-    let location = Location::Postgres {
+    let location = StorageLocation::Postgres {
         url_file: first.setup.path("url"),
         ca_file: None,
     };

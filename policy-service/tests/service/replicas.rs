@@ -9,8 +9,8 @@ use picket_model::session::EndReason;
 use picket_proto::v1;
 use picket_proto::v1::admin_client::AdminClient;
 use picket_proto::v1::policy_decision_client::PolicyDecisionClient;
+use picket_state::StorageLocation;
 use picket_state::{NamedBy, SessionId};
-use picket_storage::Location;
 use rustls::version::TLS13;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -297,7 +297,7 @@ mod installed {
 /// One is killed in the middle of writes.
 async fn what_a_killed_replica_acknowledged_is_there(first: &mut Replica, second: &mut Replica) {
     let acknowledged = kill_in_the_middle_of_writes(second).await;
-    let storage = Location::Postgres {
+    let storage = StorageLocation::Postgres {
         url_file: first.setup.path("url"),
         ca_file: None,
     };

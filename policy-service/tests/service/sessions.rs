@@ -4,9 +4,9 @@ use picket_audit::{Event, KeyEncryptionKey, SessionChange};
 use picket_model::session::EndReason;
 use picket_proto::v1::policy_decision_client::PolicyDecisionClient;
 use picket_proto::v1::{AccessRequest, Attribute, Effect};
+use picket_state::StorageLocation;
 use picket_state::sessions::SessionEnd;
 use picket_state::{NamedBy, SessionId};
-use picket_storage::Location;
 use rustls::version::TLS13;
 use tonic::Code;
 use tonic::transport::Channel;
@@ -102,7 +102,7 @@ async fn what_was_ended_while_the_service_was_down_is_refused() {
     service.terminate();
     tokio::task::spawn_blocking(move || service.wait()).await.unwrap();
     let file = setup.path("storage.sqlite3");
-    let store = picket_storage::open(&Location::Sqlite { file }, std::sync::Arc::new(|_| ()))
+    let store = picket_storage::open(&StorageLocation::Sqlite { file }, std::sync::Arc::new(|_| ()))
         .await
         .unwrap();
     let ended = SessionEnd {

@@ -1,5 +1,5 @@
-use picket_policy_service::configuration;
 use picket_reference::service;
+use picket_service_configuration as configuration;
 use serde_json::{Value, json};
 
 use crate::contract::Contract;

@@ -8,9 +8,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use picket_model::device_thumbprint::DeviceThumbprint;
 use picket_proto::v1;
+use picket_state::StorageLocation;
 use picket_state::devices::{ChallengeDigest, DeviceId, DeviceUpdate, NewDevice, PendingEnrollment};
 use picket_state::{PrincipalId, Store};
-use picket_storage::Location;
 use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
@@ -122,7 +122,7 @@ pub async fn measure(ground: &Ground, sessions: u64, devices: u64) -> Result<Vec
 
 /// Enrols devices in the database of a policy service that does not run, as it would itself.
 async fn enroll(file: &Path, devices: u64) -> Result<()> {
-    let location = Location::Sqlite { file: file.to_owned() };
+    let location = StorageLocation::Sqlite { file: file.to_owned() };
     let store = picket_storage::open(&location, Arc::new(|_| ())).await?;
     let next = Arc::new(AtomicU64::new(0));
     let mut tasks = JoinSet::new();

@@ -3,12 +3,12 @@
 use picket_model::session::EndReason;
 use std::sync::Arc;
 
+use picket_state::StorageLocation;
 use picket_state::sessions::{
     ConcurrencyLimit, DeletedRows, LiveSince, Lockdown, Restrictions, Revocation, RevocationTarget, Session,
     SessionCounts, SessionCreation, SessionEnd,
 };
 use picket_state::{Fingerprint, ListFilter, NamedBy, PrincipalId, SessionId, Store, TenantId};
-use picket_storage::Location;
 
 use crate::{Backend, confirm, open, reopen};
 
@@ -396,7 +396,7 @@ async fn any_text_is_kept_as_it_is(store: &dyn Store) {
     assert_eq!(found, [odd]);
 }
 
-async fn what_was_acknowledged_is_there_after_a_restart(location: &Location) {
+async fn what_was_acknowledged_is_there_after_a_restart(location: &StorageLocation) {
     let store = open(location).await;
     create(&*store, "1", "alice", NOW_US).await;
     assert!(store.end(id("1"), ended(EndReason::Revoked), i64::MAX).await.unwrap());

@@ -4,12 +4,12 @@ use picket_model::device::DeviceState;
 use std::sync::Arc;
 
 use picket_model::device_thumbprint::DeviceThumbprint;
+use picket_state::StorageLocation;
 use picket_state::devices::{
     ChallengeDigest, Device, DeviceId, DeviceUpdate, NewDevice, OsName, OsVersion, PendingEnrollment, Posture,
     THUMBPRINTS_MAX,
 };
 use picket_state::{Change, ListFilter, PrincipalId, Store};
-use picket_storage::Location;
 use uuid::Uuid;
 
 use crate::Backend;
@@ -320,7 +320,7 @@ async fn a_challenge_that_is_answered_at_once_enrols_one(store: Arc<dyn Store>) 
     assert_eq!(store.devices(ListFilter::All, None, 10).await.unwrap().len(), 1);
 }
 
-async fn what_was_reported_is_there_after_a_restart(location: &Location) {
+async fn what_was_reported_is_there_after_a_restart(location: &StorageLocation) {
     let store = open(location).await;
     enroll(&*store, 1, "alice").await;
     let reported = Device {

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use picket_model::device_thumbprint::DeviceThumbprint;
+use picket_state::StorageLocation;
 use picket_state::devices::{
     ChallengeDigest, DeviceId, DeviceUpdate, NewDevice, OsName, OsVersion, PendingEnrollment, Posture,
 };
@@ -13,7 +14,6 @@ use picket_state::revisions::{ActivationRequest, ActivationSource, RevisionFile}
 use picket_state::roles::{AssignmentResult, RoleAssignment, RoleKey};
 use picket_state::sessions::{ConcurrencyLimit, Lockdown, Revocation, RevocationTarget, Session, SessionEnd};
 use picket_state::{Fingerprint, NamedBy, PrincipalId, SessionId, StorageError, Store};
-use picket_storage::Location;
 use uuid::Uuid;
 
 use crate::postgres::{Server, execute};
@@ -282,7 +282,7 @@ pub(crate) async fn postgres_acknowledges_nothing_that_the_database_discards(ser
 pub(crate) async fn sqlite_acknowledges_nothing_that_the_database_discards(backend: &impl Backend) {
     for when in ["BEFORE", "AFTER"] {
         let location = backend.fresh().await;
-        let Location::Sqlite { file } = &location else {
+        let StorageLocation::Sqlite { file } = &location else {
             panic!("{location:?}");
         };
         let store = open(&location).await;
@@ -320,8 +320,8 @@ pub(crate) async fn sqlite_acknowledges_nothing_that_the_database_discards(backe
     }
 }
 
-pub(crate) async fn a_write_ahead_log_that_is_taken_away_ends_the_writes(location: &Location) {
-    let Location::Sqlite { file } = location else {
+pub(crate) async fn a_write_ahead_log_that_is_taken_away_ends_the_writes(location: &StorageLocation) {
+    let StorageLocation::Sqlite { file } = location else {
         panic!("{location:?}");
     };
     let store = open(location).await;

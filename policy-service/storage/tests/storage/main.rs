@@ -22,13 +22,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use picket_state::StorageLocation;
 use picket_state::Store;
-use picket_storage::Location;
 
 /// Opens a store of its own for each case, or the same one again.
 pub(crate) trait Backend {
     /// Where a store is that nobody has used.
-    async fn fresh(&self) -> Location;
+    async fn fresh(&self) -> StorageLocation;
 }
 
 struct Sqlite(tempfile::TempDir);
@@ -39,36 +39,36 @@ struct Postgres {
 }
 
 impl Backend for Sqlite {
-    async fn fresh(&self) -> Location {
+    async fn fresh(&self) -> StorageLocation {
         let file = tempfile::Builder::new().tempfile_in(self.0.path()).unwrap();
         let file = file.into_temp_path().keep().unwrap();
-        Location::Sqlite { file }
+        StorageLocation::Sqlite { file }
     }
 }
 
 impl Backend for Postgres {
-    async fn fresh(&self) -> Location {
+    async fn fresh(&self) -> StorageLocation {
         let url = self.server.database().await;
         postgres_at(self.folder.path(), &url)
     }
 }
 
-pub(crate) fn postgres_at(folder: &Path, url: &str) -> Location {
+pub(crate) fn postgres_at(folder: &Path, url: &str) -> StorageLocation {
     let file = tempfile::Builder::new().tempfile_in(folder).unwrap();
     let url_file = file.into_temp_path().keep().unwrap();
     std::fs::write(&url_file, format!("{url}\n")).unwrap();
-    Location::Postgres {
+    StorageLocation::Postgres {
         url_file,
         ca_file: None,
     }
 }
 
-pub(crate) async fn open(location: &Location) -> Arc<dyn Store> {
+pub(crate) async fn open(location: &StorageLocation) -> Arc<dyn Store> {
     picket_storage::open(location, Arc::new(|_| ())).await.unwrap()
 }
 
 /// Opens a store that was dropped: a file's lock is given back when the writer has ended, a moment later.
-pub(crate) async fn reopen(location: &Location) -> Arc<dyn Store> {
+pub(crate) async fn reopen(location: &StorageLocation) -> Arc<dyn Store> {
     for _ in 0..500 {
         match picket_storage::open(location, Arc::new(|_| ())).await {
             Ok(store) => return store,

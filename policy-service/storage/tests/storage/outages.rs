@@ -6,9 +6,9 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use picket_state::StorageLocation;
 use picket_state::sessions::{ConcurrencyLimit, Session, SessionEnd};
 use picket_state::{Change, Fingerprint, NamedBy, PrincipalId, SessionId, StorageError, StoreProbe};
-use picket_storage::Location;
 
 use crate::postgres::Server;
 use crate::{confirm, open, postgres_at};
@@ -229,13 +229,13 @@ pub(crate) async fn tls_is_spoken_and_the_server_is_who_it_says(folder: &Path) {
     let database = server.database().await;
     let at = |host: &str, ca: &str| {
         let url = database.replace("127.0.0.1", host);
-        let Location::Postgres { url_file, .. } = postgres_at(folder, &url) else {
+        let StorageLocation::Postgres { url_file, .. } = postgres_at(folder, &url) else {
             panic!("not PostgreSQL");
         };
         let ca_file = tempfile::Builder::new().tempfile_in(folder).unwrap();
         let ca_file = ca_file.into_temp_path().keep().unwrap();
         std::fs::write(&ca_file, ca).unwrap();
-        Location::Postgres {
+        StorageLocation::Postgres {
             url_file,
             ca_file: Some(ca_file),
         }
@@ -269,13 +269,13 @@ pub(crate) async fn tls_is_spoken_and_the_server_is_who_it_says(folder: &Path) {
     // A server without TLS is none.
     let plain = Server::start();
     let url = plain.database().await.replace("127.0.0.1", "localhost");
-    let Location::Postgres { ca_file, .. } = at("localhost", &ours) else {
+    let StorageLocation::Postgres { ca_file, .. } = at("localhost", &ours) else {
         panic!("not PostgreSQL");
     };
-    let Location::Postgres { url_file, .. } = postgres_at(folder, &url) else {
+    let StorageLocation::Postgres { url_file, .. } = postgres_at(folder, &url) else {
         panic!("not PostgreSQL");
     };
-    let refused = picket_storage::open(&Location::Postgres { url_file, ca_file }, Arc::new(|_| ())).await;
+    let refused = picket_storage::open(&StorageLocation::Postgres { url_file, ca_file }, Arc::new(|_| ())).await;
     assert!(
         refused
             .err()

@@ -3,11 +3,11 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use picket_state::StorageLocation;
 use picket_state::revisions::{
     Activation, ActivationRequest, ActivationResult, ActivationSource, Revision, RevisionFile,
 };
 use picket_state::{Change, Store};
-use picket_storage::Location;
 
 use crate::postgres::Server;
 use crate::schema::told;
@@ -206,7 +206,7 @@ pub(crate) async fn changes_are_told(server: &Server, folder: &Path) {
 }
 
 /// It is there after a restart as well.
-async fn a_revision_may_be_as_large_as_the_limits_say(location: &Location) {
+async fn a_revision_may_be_as_large_as_the_limits_say(location: &StorageLocation) {
     let store = open(location).await;
     let text = "x".repeat(8 * 1024 * 1024 / 2000);
     let files: Vec<_> = (0..2000)

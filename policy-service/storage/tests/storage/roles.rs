@@ -4,9 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
+use picket_state::StorageLocation;
 use picket_state::roles::{AssignmentResult, ROLE_ASSIGNMENTS_MAX, RoleAssignment, RoleFilter, RoleKey};
 use picket_state::{Change, Store};
-use picket_storage::Location;
 
 use crate::postgres::{Server, execute};
 use crate::schema::told;
@@ -92,7 +92,7 @@ async fn what_is_withdrawn_is_gone_and_nothing_else(store: &dyn Store) {
 }
 
 /// It is there after a restart as well.
-async fn any_text_is_kept_as_it_is(location: &Location) {
+async fn any_text_is_kept_as_it_is(location: &StorageLocation) {
     let store = open(location).await;
     let text = "'; DROP TABLE role_assignment; -- \u{202e} é 日本 $1 ?1 \\";
     let odd = RoleKey {
@@ -231,8 +231,8 @@ async fn the_limit_holds(store: &dyn Store) {
     assert_eq!(store.roles().await.unwrap().len(), roles.len());
 }
 
-pub(crate) async fn the_limit_holds_in_sqlite(location: &Location) {
-    let Location::Sqlite { file } = location else {
+pub(crate) async fn the_limit_holds_in_sqlite(location: &StorageLocation) {
+    let StorageLocation::Sqlite { file } = location else {
         panic!("{location:?}");
     };
     let store = open(location).await;

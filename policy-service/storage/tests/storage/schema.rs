@@ -4,19 +4,20 @@ use picket_model::session::EndReason;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
+use picket_state::StorageLocation;
 use picket_state::sessions::{ConcurrencyLimit, Lockdown, Revocation, RevocationTarget, Session, SessionEnd};
 use picket_state::{Change, Fingerprint, NamedBy, PrincipalId, SessionId, StorageError, Store};
-use picket_storage::{DatabaseFileError, Location};
+use picket_storage::DatabaseFileError;
 
 use crate::postgres::{Server, execute};
 use crate::{confirm, open, postgres_at};
 
-async fn refused(location: &Location) -> StorageError {
+async fn refused(location: &StorageLocation) -> StorageError {
     picket_storage::open(location, Arc::new(|_| ())).await.err().unwrap()
 }
 
-pub(crate) async fn sqlite_refuses_what_is_not_its_own(location: &Location, folder: &Path) {
-    let Location::Sqlite { file } = location else {
+pub(crate) async fn sqlite_refuses_what_is_not_its_own(location: &StorageLocation, folder: &Path) {
+    let StorageLocation::Sqlite { file } = location else {
         panic!("{location:?}");
     };
     let store = open(location).await;
@@ -38,7 +39,7 @@ pub(crate) async fn sqlite_refuses_what_is_not_its_own(location: &Location, fold
     let database = rusqlite::Connection::open(&newer).unwrap();
     database.pragma_update(None, "user_version", 1_000).unwrap();
     drop(database);
-    let error = refused(&Location::Sqlite { file: newer }).await;
+    let error = refused(&StorageLocation::Sqlite { file: newer }).await;
     assert!(matches!(&error, StorageError::Newer { found: 1_000, .. }), "{error}");
     assert!(error.to_string().contains("newer.sqlite3"), "{error}");
 
@@ -46,7 +47,7 @@ pub(crate) async fn sqlite_refuses_what_is_not_its_own(location: &Location, fold
     let database = rusqlite::Connection::open(&foreign).unwrap();
     database.execute_batch("CREATE TABLE session (id INTEGER)").unwrap();
     drop(database);
-    let error = refused(&Location::Sqlite { file: foreign.clone() }).await;
+    let error = refused(&StorageLocation::Sqlite { file: foreign.clone() }).await;
     assert!(matches!(&error, StorageError::Foreign(_)), "{error}");
     assert!(error.to_string().contains("foreign.sqlite3"), "{error}");
     let database = rusqlite::Connection::open(&foreign).unwrap();
@@ -93,7 +94,7 @@ pub(crate) async fn replicas_that_start_together_make_one_schema(server: &Server
 }
 
 /// A store, and what it was told.
-pub(crate) async fn told(location: &Location) -> (Arc<dyn Store>, Arc<Mutex<Vec<Change>>>) {
+pub(crate) async fn told(location: &StorageLocation) -> (Arc<dyn Store>, Arc<Mutex<Vec<Change>>>) {
     let changes = Arc::new(Mutex::new(Vec::new()));
     let observed = Arc::clone(&changes);
     let store = picket_storage::open(location, Arc::new(move |change| observed.lock().unwrap().push(change)))

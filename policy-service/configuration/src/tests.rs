@@ -115,7 +115,7 @@ fn sessions_are_kept_where_the_file_says_and_have_defaults() {
     let configuration = check(&write(&folder, &text)).unwrap();
     let settings = configuration.sessions.unwrap();
     let file = folder.path().join("storage.sqlite3");
-    assert_eq!(configuration.storage, Some(Location::Sqlite { file }));
+    assert_eq!(configuration.storage, Some(StorageLocation::Sqlite { file }));
     let limits = settings.limits;
     assert_eq!(limits.idle_timeout_us, 1_800_000_000);
     assert_eq!(limits.absolute_timeout_us, 43_200_000_000);
@@ -138,7 +138,7 @@ fn sessions_are_kept_where_the_file_says_and_have_defaults() {
     );
     let configuration = check(&write(&folder, &text)).unwrap();
     let settings = configuration.sessions.unwrap();
-    let expected = Location::Postgres {
+    let expected = StorageLocation::Postgres {
         url_file: folder.path().join("url"),
         ca_file: Some(folder.path().join("ca.pem")),
     };

@@ -8,7 +8,7 @@ use picket_risk::{
 };
 
 use super::{DAY_S, WEIGHT_MAX, YEAR_S};
-use crate::configuration::fields::Ranged;
+use crate::fields::Ranged;
 
 /// As many denials as are remembered.
 const DENIALS_BURST_MAX: u32 = 32;
@@ -38,7 +38,7 @@ macro_rules! table {
             $(
                 $(#[$key_doc])*
                 #[deserr(default = $default)]
-                #[cfg_attr(feature = "schema", schemars(extend("default" = crate::configuration::fields::of_type::<$type>($default))))]
+                #[cfg_attr(feature = "schema", schemars(extend("default" = crate::fields::of_type::<$type>($default))))]
                 pub(super) $key: $type,
             )+
         }

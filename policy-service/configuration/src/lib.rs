@@ -1,5 +1,8 @@
-//! The service's configuration: a TOML file with overrides from the environment. Reading it reports
-//! all mistakes at once, each with the path to the field.
+//! The policy service's configuration: a TOML file with overrides from the environment. Reading it
+//! reports all mistakes at once, each with the path to the field.
+//!
+//! It has no code of the server, so that the command line can check a file. The settings of the
+//! crates risk, policy, audit and state are theirs; those of the program's own parts are here.
 
 mod callers;
 mod devices;
@@ -32,8 +35,8 @@ pub use risk::{AssessorSettings, GeoipFiles, ThreatListFile};
 #[cfg(feature = "schema")]
 pub use schema::schema;
 
+use picket_state::StorageLocation;
 use picket_state::sessions::SessionSettings;
-use picket_storage::Location;
 
 /// The size of a configuration file at most; it is a page or two of text.
 pub const FILE_BYTES_MAX: u64 = 1024 * 1024;
@@ -59,7 +62,7 @@ pub struct Configuration {
     /// The audit log.
     pub audit: AuditSettings,
     /// The storage of sessions, devices, roles and policies; `None`: none of them is stored.
-    pub storage: Option<Location>,
+    pub storage: Option<StorageLocation>,
     /// Sessions; `None`: they are not kept.
     pub sessions: Option<SessionSettings>,
     /// Devices; `None`: they are not kept.

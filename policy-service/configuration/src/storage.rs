@@ -2,7 +2,7 @@
 
 use deserr::{Deserr, ValuePointerRef};
 use picket_model::problems::Problems;
-use picket_storage::Location;
+use picket_state::StorageLocation;
 
 use super::fields::{DatabaseFile, ExistingFile};
 
@@ -33,10 +33,10 @@ pub(super) struct StorageSection {
 }
 
 /// `None` for a storage of none or two kinds, which reading refuses.
-pub(super) fn location(storage: StorageSection) -> Option<Location> {
+pub(super) fn location(storage: StorageSection) -> Option<StorageLocation> {
     match (storage.sqlite_file, storage.postgres_url_file) {
-        (Some(file), None) => Some(Location::Sqlite { file: file.0 }),
-        (None, Some(url_file)) => Some(Location::Postgres {
+        (Some(file), None) => Some(StorageLocation::Sqlite { file: file.0 }),
+        (None, Some(url_file)) => Some(StorageLocation::Postgres {
             url_file: url_file.0,
             ca_file: storage.postgres_ca_file.map(|file| file.0),
         }),
