@@ -25,7 +25,7 @@ pub(crate) fn page() -> anyhow::Result<Page> {
     for metric in service_metrics(&Metrics::every_series()?) {
         body.push_str(&metric.entry());
     }
-    let source = "`core/src/metrics.rs` and the registry in `policy-service/src/metrics.rs`";
+    let source = "`core/src/metrics.rs` and the registry in `policy-service/service/src/metrics.rs`";
     Ok(Page::new("metrics.md", "Metrics", source, INTRODUCTION, &body))
 }
 

@@ -22,7 +22,7 @@ pub fn sections() -> anyhow::Result<Vec<Section>> {
 }
 
 pub(crate) fn page() -> anyhow::Result<Page> {
-    let source = "the doc comments and schema attributes in `policy-service/src/configuration`";
+    let source = "the doc comments and schema attributes in `policy-service/configuration/src`";
     let title = "Configuration of the policy service";
     Ok(Page::new(
         "policy-service.md",

@@ -81,7 +81,7 @@ mod tests {
     #[test]
     fn tokens_of_unusual_keys_hold() {
         let vectors: serde_json::Value =
-            serde_json::from_str(include_str!("../../../tests/vectors/key_sets.json")).unwrap();
+            serde_json::from_str(include_str!("../../../../tests/vectors/key_sets.json")).unwrap();
         let signed = vectors["signed"].as_array().unwrap();
         assert!(!signed.is_empty());
         for case in signed {

@@ -105,9 +105,9 @@ impl Setup {
         write("service.pem", &server.certificate);
         write("service-key.pem", &server.key);
         write("audit-key", KEY);
-        let policies = folder.path().join("policies");
+        let policies = folder.path().join("../policies");
         std::fs::create_dir(&policies).unwrap();
-        for entry in std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("policies")).unwrap() {
+        for entry in std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../policies")).unwrap() {
             let entry = entry.unwrap();
             // Their tests and examples are no part of them.
             if entry.file_type().unwrap().is_file() {

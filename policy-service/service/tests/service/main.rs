@@ -15,10 +15,10 @@ mod authzen_search;
 mod devices;
 mod external;
 mod harness;
-#[path = "../../storage/tests/storage/pgbouncer.rs"]
+#[path = "../../../storage/tests/storage/pgbouncer.rs"]
 mod pgbouncer;
 mod policies;
-#[path = "../../storage/tests/storage/postgres.rs"]
+#[path = "../../../storage/tests/storage/postgres.rs"]
 mod postgres;
 mod replicas;
 mod risk;

@@ -31,7 +31,7 @@ fn setup() -> Setup {
 
 /// The shipped policies with their tests.
 fn shipped() -> Vec<v1::PolicyFile> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("policies");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../policies");
     let files = PolicyFiles::read(&folder).unwrap();
     let file = |(name, text): (String, &str)| v1::PolicyFile {
         name,
