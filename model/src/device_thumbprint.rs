@@ -7,7 +7,8 @@ use crate::access::Possession;
 
 const DIGEST_BYTES: usize = 32;
 
-/// The thumbprint by which a device is recognised: SHA-256 of its certificate (RFC 8705 §3.1) or of its key (RFC 7638).
+/// The thumbprint by which a device is recognised: SHA-256 of its certificate (RFC 8705 §3.1) or of
+/// its key (RFC 7638).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum DeviceThumbprint {
     /// Of the certificate on its connections.

@@ -1,4 +1,5 @@
-//! What a back end tells the caches of this process: another replica has changed something that is stored.
+//! What a back end tells the caches of this process: another replica has changed something that is
+//! stored.
 
 use std::sync::Arc;
 

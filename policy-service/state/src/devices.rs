@@ -1,11 +1,13 @@
 //! Devices: how a request's device is recognised, who owns it, and how far it can be trusted.
 //!
-//! A device is recognised by a key or certificate whose possession was proved for the request, never by what a client says of
-//! itself. [`Devices::check`] finds the device of a request, with its trust now; [`assess_trust`] computes that trust and does no I/O.
-//! Operators enrol devices and change their state, and reporters report their posture, through the other methods.
+//! A device is recognised by a key or certificate whose possession was proved for the request,
+//! never by what a client says of itself. [`Devices::check`] finds the device of a request, with
+//! its trust now; [`assess_trust`] computes that trust and does no I/O. Operators enrol devices and
+//! change their state, and reporters report their posture, through the other methods.
 //!
-//! [`DeviceStore`] is the port to the storage. Lookups by thumbprint are cached, also that no device has one; they are trusted only
-//! while the database connection is confirmed ([`crate::STALE_MS_MAX`]).
+//! [`DeviceStore`] is the port to the storage. Lookups by thumbprint are cached, also that no
+//! device has one; they are trusted only while the database connection is confirmed
+//! ([`crate::STALE_MS_MAX`]).
 
 mod administration;
 mod cache;

@@ -7,8 +7,9 @@ use tokio::sync::watch;
 
 use super::StorageError;
 
-/// What is remembered is believed for this long after the storage was last heard from. A replica that is cut off gives no
-/// permits after it; the storage is asked each second, and may be slow for some.
+/// What is remembered is believed for this long after the storage was last heard from. A replica
+/// that is cut off gives no permits after it; the storage is asked each second, and may be slow for
+/// some.
 pub const STALE_MS_MAX: u64 = 5_000;
 
 /// When the storage was last heard from.
@@ -55,7 +56,8 @@ impl Freshness {
             .saturating_add(1)
     }
 
-    /// The storage has answered to what it was asked then, and every snapshot has what was changed before.
+    /// The storage has answered to what it was asked then, and every snapshot has what was changed
+    /// before.
     pub fn confirm(&self, asked_ms: u64) {
         self.confirmed_ms.store(asked_ms, Ordering::Release);
     }

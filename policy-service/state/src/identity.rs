@@ -1,5 +1,5 @@
-//! By what sessions, principals, tenants and clients are known: digests, so that what is stored and compared has one length,
-//! whatever issuers send.
+//! By what sessions, principals, tenants and clients are known: digests, so that what is stored and
+//! compared has one length, whatever issuers send.
 
 use std::fmt;
 use std::str::FromStr;
@@ -128,7 +128,8 @@ impl TenantId {
 }
 
 impl Fingerprint {
-    /// What these parts of a client are, each with its name; a part that is absent differs from every one that is there.
+    /// What these parts of a client are, each with its name; a part that is absent differs from
+    /// every one that is there.
     #[must_use]
     pub fn of(parts: &[(&str, Option<&str>)]) -> Self {
         let texts: Vec<&str> = parts

@@ -1,12 +1,12 @@
 //! The state of the policy service: sessions, devices, roles and policy revisions.
 //!
-//! Each part has its rules, a cache of what this process has read, and a port to the storage, a trait
-//! such as [`sessions::SessionStore`]. The back ends of `picket-storage` implement the ports
+//! Each part has its rules, a cache of what this process has read, and a port to the storage, a
+//! trait such as [`sessions::SessionStore`]. The back ends of `picket-storage` implement the ports
 //! ([`Store`]); nothing here knows a database.
 //!
 //! Cached values are trusted only while the database connection is confirmed ([`Freshness`],
-//! [`STALE_MS_MAX`]). [`StorageSync`] keeps the caches ([`CachedView`]) in step with the storage: it
-//! probes the connection, and refreshes what another replica has changed ([`Change`]).
+//! [`STALE_MS_MAX`]). [`StorageSync`] keeps the caches ([`CachedView`]) in step with the storage:
+//! it probes the connection, and refreshes what another replica has changed ([`Change`]).
 
 mod change;
 pub mod devices;

@@ -7,7 +7,7 @@ use super::StorageError;
 /// A store whose connection can be confirmed.
 #[async_trait]
 pub trait StoreProbe: Send + Sync {
-    /// Confirms that changes can be written here, and that every change of other replicas up to now was
-    /// announced here.
+    /// Confirms that changes can be written here, and that every change of other replicas up to now
+    /// was announced here.
     async fn probe(&self) -> Result<(), StorageError>;
 }

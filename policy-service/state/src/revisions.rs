@@ -1,8 +1,10 @@
-//! Revisions of the policies in the storage: which one is active, and how an operator activates another one.
+//! Revisions of the policies in the storage: which one is active, and how an operator activates
+//! another one.
 //!
-//! A decision is made by one revision as a whole ([`ActivePolicies::current`]). A revision that was activated decides here from then on,
-//! and on each other replica as soon as it is notified; a replica without a confirmed database connection gives no decision after
-//! [`crate::STALE_MS_MAX`]. A revision is activated only if it loads strictly and passes its own tests.
+//! A decision is made by one revision as a whole ([`ActivePolicies::current`]). A revision that was
+//! activated decides here from then on, and on each other replica as soon as it is notified; a
+//! replica without a confirmed database connection gives no decision after [`crate::STALE_MS_MAX`].
+//! A revision is activated only if it loads strictly and passes its own tests.
 //!
 //! [`PolicyStore`] is the port to the storage.
 
@@ -86,12 +88,14 @@ struct ActiveRevision {
     active: Option<u64>,
     /// The last revision that could be loaded. It decides where it is the active one.
     loaded: Option<(u64, PolicyEngine)>,
-    /// Why the active one could not be loaded, so that nothing is decided. It has no text of a policy.
+    /// Why the active one could not be loaded, so that nothing is decided. It has no text of a
+    /// policy.
     failure: Option<String>,
 }
 
 impl ActivePolicies {
-    /// The policies for one decision, to be taken once. `None`: no revision is active, so the decision is a deny.
+    /// The policies for one decision, to be taken once. `None`: no revision is active, so the
+    /// decision is a deny.
     ///
     /// # Errors
     /// The storage is not confirmed, so another revision may be active by now.

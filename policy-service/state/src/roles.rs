@@ -1,7 +1,9 @@
-//! Roles that operators assign to principals. [`Roles::add_to`] adds them to the roles of a principal's token, for one decision.
+//! Roles that operators assign to principals. [`Roles::add_to`] adds them to the roles of a
+//! principal's token, for one decision.
 //!
-//! [`RoleStore`] is the port to the storage. All assignments are cached as a whole, and trusted only while the database connection is
-//! confirmed: a role that was withdrawn on any replica counts in no later decision.
+//! [`RoleStore`] is the port to the storage. All assignments are cached as a whole, and trusted
+//! only while the database connection is confirmed: a role that was withdrawn on any replica counts
+//! in no later decision.
 
 mod store;
 
@@ -72,7 +74,8 @@ impl Roles {
     /// Adds the roles that were assigned to a principal to its own.
     ///
     /// # Errors
-    /// The storage is not confirmed: a role may have been withdrawn, and a role can be what a policy forbids.
+    /// The storage is not confirmed: a role may have been withdrawn, and a role can be what a
+    /// policy forbids.
     pub fn add_to(&self, principal: &mut Principal, now_us: i64) -> Result<AssignedRoles, StorageError> {
         let assignments = self.assignments.value()?;
         let id = PrincipalId::of(&principal.issuer, &principal.subject);

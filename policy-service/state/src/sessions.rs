@@ -1,12 +1,14 @@
 //! Sessions: requests that belong to one login, how long that login is valid, and how it ends.
 //!
-//! [`Sessions::check`] answers for one request whether its session is valid, and for how long the answer may be repeated. It creates
-//! the session of a new login, and ends one that has timed out or was used by another client; each such change is a [`SessionEvent`],
-//! which the caller records. Operators read and revoke sessions through the other methods.
+//! [`Sessions::check`] answers for one request whether its session is valid, and for how long the
+//! answer may be repeated. It creates the session of a new login, and ends one that has timed out
+//! or was used by another client; each such change is a [`SessionEvent`], which the caller records.
+//! Operators read and revoke sessions through the other methods.
 //!
-//! `rules` decides and does no I/O. [`SessionStore`] is the port to the storage. Sessions that were read are cached, and so are the
-//! [`Restrictions`] that operators have ordered. Both are trusted only while the database connection is confirmed
-//! ([`crate::STALE_MS_MAX`]): a check knows every revocation that was acknowledged before it, on any replica, or it fails.
+//! `rules` decides and does no I/O. [`SessionStore`] is the port to the storage. Sessions that were
+//! read are cached, and so are the [`Restrictions`] that operators have ordered. Both are trusted
+//! only while the database connection is confirmed ([`crate::STALE_MS_MAX`]): a check knows every
+//! revocation that was acknowledged before it, on any replica, or it fails.
 //!
 //! AuthZEN and secondary tokens read sessions without changing them (`read_only`).
 
@@ -86,7 +88,8 @@ pub struct Sessions {
     creation_locks: CreationLocks,
 }
 
-/// How many checks ask the storage at once, those included whose caller has gone away. More are refused.
+/// How many checks ask the storage at once, those included whose caller has gone away. More are
+/// refused.
 const LOOKUPS_MAX: usize = 1024;
 
 impl Sessions {

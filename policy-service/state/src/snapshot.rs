@@ -7,8 +7,8 @@ use super::{Freshness, StorageError};
 /// Operators' acts come one by one; this many while one is read are none of theirs.
 const READS_MAX: u32 = 100;
 
-/// Something small that was read as a whole, such as what operators have ordered. INVARIANT: nothing that was read before a change
-/// was heard of is taken after it.
+/// Something small that was read as a whole, such as what operators have ordered. INVARIANT:
+/// nothing that was read before a change was heard of is taken after it.
 pub struct Snapshot<T> {
     freshness: Arc<Freshness>,
     inner: Mutex<Inner<T>>,
@@ -46,7 +46,8 @@ impl<T> Snapshot<T> {
         value.filter(|_| is_fresh).ok_or(StorageError::Stale(since_ms))
     }
 
-    /// Whether it is known, and was not changed since it was read. Where it is not, nothing is confirmed before it is read again.
+    /// Whether it is known, and was not changed since it was read. Where it is not, nothing is
+    /// confirmed before it is read again.
     pub fn is_current(&self) -> bool {
         let inner = self.inner();
         inner.value.is_some() && inner.read_at == inner.generation

@@ -1,8 +1,9 @@
 //! Keeps what this process caches in step with the storage.
 //!
-//! Cached values are trusted only while the storage is confirmed ([`super::STALE_MS_MAX`]). One task probes the storage each
-//! second, refreshes views that are outdated, and then confirms; one task per view refreshes it as soon as a change is announced;
-//! another one deletes what has expired, once a minute.
+//! Cached values are trusted only while the storage is confirmed ([`super::STALE_MS_MAX`]). One
+//! task probes the storage each second, refreshes views that are outdated, and then confirms; one
+//! task per view refreshes it as soon as a change is announced; another one deletes what has
+//! expired, once a minute.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -14,7 +15,8 @@ use tokio::task::JoinHandle;
 
 use super::{Change, ChangeObserver, Freshness, StorageError, StoreProbe};
 
-/// How often the storage is asked; [`super::STALE_MS_MAX`] leaves room for some questions that fail.
+/// How often the storage is asked; [`super::STALE_MS_MAX`] leaves room for some questions that
+/// fail.
 const INTERVAL: Duration = Duration::from_secs(1);
 /// A first connection that listens is there within milliseconds.
 const AT_START_ATTEMPTS: u32 = 50;
@@ -31,7 +33,8 @@ const PURGE_INTERVAL: Duration = Duration::from_secs(60);
 pub enum StorageState {
     /// It was heard from.
     Working,
-    /// It was not, so no decision is given once what is remembered is too old. Why: [`StorageError::reason`].
+    /// It was not, so no decision is given once what is remembered is too old. Why:
+    /// [`StorageError::reason`].
     Failing(&'static str),
 }
 
@@ -52,13 +55,15 @@ pub trait CachedView: Send + Sync {
         Ok(())
     }
 
-    /// Deletes what has expired by `now_us`, in microseconds since the epoch: at start, and then each minute.
+    /// Deletes what has expired by `now_us`, in microseconds since the epoch: at start, and then
+    /// each minute.
     async fn purge(&self, _now_us: i64) -> Result<(), StorageError> {
         Ok(())
     }
 }
 
-/// The cached views that a back end notifies of changes: none before [`StorageSync::start`], as nothing is cached before.
+/// The cached views that a back end notifies of changes: none before [`StorageSync::start`], as
+/// nothing is cached before.
 #[derive(Clone, Default)]
 pub struct Subscribers(Arc<OnceLock<Views>>);
 
@@ -86,8 +91,9 @@ pub struct StorageSync {
 }
 
 impl StorageSync {
-    /// Notifies `views` of changes from now on, fills them, and starts the tasks once the store is confirmed. `freshness` is that
-    /// of the views; `subscribers` is whose observer the store was opened with.
+    /// Notifies `views` of changes from now on, fills them, and starts the tasks once the store is
+    /// confirmed. `freshness` is that of the views; `subscribers` is whose observer the store was
+    /// opened with.
     ///
     /// # Errors
     /// The storage cannot be read or written.
@@ -106,7 +112,8 @@ impl StorageSync {
         };
         confirmation.refresh_all().await?;
         confirmation.confirm_at_start().await?;
-        // What a purge counts is best known before the first request; a purge that takes longer is repeated by its task.
+        // What a purge counts is best known before the first request; a purge that takes longer is
+        // repeated by its task.
         if tokio::time::timeout(AT_START_PURGE_MAX, purge(&views)).await.is_err() {
             tracing::warn!("deleting what has expired from the storage takes long");
         }
@@ -163,7 +170,8 @@ impl Confirmation {
     async fn confirm(&self) -> Result<(), StorageError> {
         let asked_ms = self.freshness.elapsed_ms();
         self.store.probe().await?;
-        // A change that was announced and could not be read stays to be read: nothing is confirmed without it.
+        // A change that was announced and could not be read stays to be read: nothing is confirmed
+        // without it.
         self.refresh_outdated().await?;
         self.freshness.confirm(asked_ms);
         for view in &self.views {
@@ -178,7 +186,8 @@ impl Confirmation {
         for _ in 0..AT_START_ATTEMPTS {
             match self.confirm().await {
                 Ok(()) => return Ok(()),
-                // Somebody has to change the database or how it is reached: waiting changes nothing.
+                // Somebody has to change the database or how it is reached: waiting changes
+                // nothing.
                 Err(error @ (StorageError::Unheard | StorageError::Altered { .. })) => return Err(error),
                 Err(error) => last = error,
             }
@@ -202,8 +211,8 @@ impl Confirmation {
     }
 }
 
-/// Refreshes one view as soon as others have changed it, however long another view takes: what is revoked while policies are
-/// loaded is revoked here too.
+/// Refreshes one view as soon as others have changed it, however long another view takes: what is
+/// revoked while policies are loaded is revoked here too.
 async fn refresh_on_change(view: Arc<dyn CachedView>, mut changes: watch::Receiver<()>) {
     while changes.changed().await.is_ok() {
         if view.is_current() {

@@ -1,6 +1,7 @@
 //! Names that are stored for people to read, beside the digests that are compared.
 
-/// Texts that are kept for people to read are cut at this; what is compared is the digest of the whole.
+/// Texts that are kept for people to read are cut at this; what is compared is the digest of the
+/// whole.
 const TEXT_BYTES_MAX: usize = 256;
 
 /// What is kept for people instead of a control character.
@@ -13,7 +14,8 @@ pub(crate) fn is_whole(kept: &str) -> bool {
     kept.len() <= TEXT_BYTES_MAX - 4 && !kept.contains(NO_CHARACTER)
 }
 
-/// A text as it is kept for people: cut, and without control characters. PostgreSQL takes no NUL, and terminals obey the others.
+/// A text as it is kept for people: cut, and without control characters. PostgreSQL takes no NUL,
+/// and terminals obey the others.
 #[must_use]
 pub(crate) fn cut(text: &str) -> String {
     let end = text.floor_char_boundary(TEXT_BYTES_MAX);

@@ -716,7 +716,8 @@ async fn gated(folder: &tempfile::TempDir) -> (Arc<Replica>, Arc<Gated>) {
 async fn what_is_ordered_while_a_session_is_read_counts() {
     let alice = RevocationTarget::Principal(PrincipalId::of("https://issuer.example", "alice"));
     let shop = RevocationTarget::Principal(PrincipalId::of("https://clients.example", "shop"));
-    // The session is there, or is about to begin; the token is the only one, or one of two; the client is there, or told of.
+    // The session is there, or is about to begin; the token is the only one, or one of two; the
+    // client is there, or told of.
     for (target, asked, is_there, access) in [
         (alice, request("1"), true, SessionAccess::Update),
         (alice, request("1"), false, SessionAccess::Update),

@@ -1,4 +1,5 @@
-//! Storage in a PostgreSQL database, which replicas of the policy service share. `NOTIFY` tells each of what the others change.
+//! Storage in a PostgreSQL database, which replicas of the policy service share. `NOTIFY` tells
+//! each of what the others change.
 
 mod connection;
 mod devices;
@@ -30,9 +31,11 @@ use picket_state::sessions::{
 };
 use picket_state::{ChangeObserver, ListFilter, PrincipalId, SessionId, StorageError, StoreProbe};
 
-/// Connections for reads and writes, besides the one that listens. PostgreSQL has a hundred for all replicas by default.
+/// Connections for reads and writes, besides the one that listens. PostgreSQL has a hundred for all
+/// replicas by default.
 const CONNECTIONS_MAX: usize = 8;
-/// Connections for what must not wait behind requests: whether the database is well, and what operators order.
+/// Connections for what must not wait behind requests: whether the database is well, and what
+/// operators order.
 const ORDER_CONNECTIONS_MAX: usize = 2;
 /// Connections for lists that readers ask for: neither requests nor orders wait behind them.
 const LOOK_CONNECTIONS_MAX: usize = 2;
@@ -59,7 +62,8 @@ impl PostgresStore {
     /// Connects, begins to listen, and brings the database to the current schema.
     ///
     /// # Errors
-    /// The database cannot be reached, its notifications do not arrive, it is another program's, or it is of a later version.
+    /// The database cannot be reached, its notifications do not arrive, it is another program's, or
+    /// it is of a later version.
     pub async fn connect(url: &str, ca_file: Option<&Path>, observer: ChangeObserver) -> Result<Self, StorageError> {
         let connector = Arc::new(Connector::new(url, ca_file)?);
         let client = connector.connect().await?;
@@ -74,7 +78,8 @@ impl PostgresStore {
             look_slots: Semaphore::new(LOOK_CONNECTIONS_MAX),
             cleaning_slots: Semaphore::new(CLEANING_CONNECTIONS_MAX),
         };
-        // First, as a connection pooler that keeps them back also mixes up the statements of its clients.
+        // First, as a connection pooler that keeps them back also mixes up the statements of its
+        // clients.
         store
             .listener
             .probe(async |probe| {
@@ -113,8 +118,9 @@ impl PostgresStore {
         self.run_in(&self.cleaning_slots, CLEANING_TIMEOUT, work).await
     }
 
-    /// Does something on a connection of its own. One that failed or was late is closed: nobody knows what it is doing. One on
-    /// which the server has refused a statement is as good as before.
+    /// Does something on a connection of its own. One that failed or was late is closed: nobody
+    /// knows what it is doing. One on which the server has refused a statement is as good as
+    /// before.
     async fn run_in<T>(
         &self,
         slots: &Semaphore,
@@ -330,7 +336,8 @@ fn backend(error: tokio_postgres::Error) -> StorageError {
     }
 }
 
-/// Whether the connection can be used after it. Where the server takes no writes, another one may: a new connection finds it.
+/// Whether the connection can be used after it. Where the server takes no writes, another one may:
+/// a new connection finds it.
 fn is_about_the_statement(said: &DbError) -> bool {
     said.parsed_severity() == Some(Severity::Error) && *said.code() != SqlState::READ_ONLY_SQL_TRANSACTION
 }

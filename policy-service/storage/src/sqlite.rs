@@ -1,4 +1,5 @@
-//! Storage in a SQLite database, which one process owns: one thread writes, many commits in one, and others read beside it.
+//! Storage in a SQLite database, which one process owns: one thread writes, many commits in one,
+//! and others read beside it.
 
 mod devices;
 mod policies;
@@ -32,9 +33,11 @@ const QUEUE_WRITES_MAX: usize = 8192;
 const BATCH_WRITES_MAX: usize = 512;
 /// How many reads run at once: they take microseconds, or wait for the disk.
 const READERS: usize = 4;
-/// How many pages of the write-ahead log are moved into the database at once, within a commit, as in the audit log.
+/// How many pages of the write-ahead log are moved into the database at once, within a commit, as
+/// in the audit log.
 const CHECKPOINT_PAGES: u32 = 1024;
-/// How long a write waits for another process's lock; there is none as long as that process is no `sqlite3` shell.
+/// How long a write waits for another process's lock; there is none as long as that process is no
+/// `sqlite3` shell.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 /// Statements that a connection keeps prepared: all of them.
 const STATEMENTS_MAX: usize = 64;
@@ -279,7 +282,8 @@ impl DeviceStore for SqliteStore {
     }
 }
 
-/// SQLite's settings. FULL makes each commit in WAL mode wait for the disk; NORMAL would lose the last ones with the power.
+/// SQLite's settings. FULL makes each commit in WAL mode wait for the disk; NORMAL would lose the
+/// last ones with the power.
 fn configure(connection: &Connection) -> Result<(), rusqlite::Error> {
     connection.busy_timeout(BUSY_TIMEOUT)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;

@@ -1,5 +1,5 @@
-//! What a TLS connection that failed means for the side that connected: which certificate of which side was refused, and where
-//! the authorities stand that refused it.
+//! What a TLS connection that failed means for the side that connected: which certificate of which
+//! side was refused, and where the authorities stand that refused it.
 
 use std::error::Error;
 use std::io;
@@ -101,7 +101,8 @@ fn refused_there(alert: AlertDescription, names: &Names<'_>) -> String {
     }
 }
 
-/// An error of TLS among the causes; those of reading and writing hold theirs without naming it as a source.
+/// An error of TLS among the causes; those of reading and writing hold theirs without naming it as
+/// a source.
 fn tls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
     let mut cause = Some(error);
     while let Some(error) = cause {

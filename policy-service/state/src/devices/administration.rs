@@ -1,5 +1,5 @@
-//! Operators' and reporters' access to devices. A change that was acknowledged is durable, and every check here knows it from then
-//! on.
+//! Operators' and reporters' access to devices. A change that was acknowledged is durable, and
+//! every check here knows it from then on.
 
 use picket_core::enrollment::{EnrollmentError, EnrollmentProof};
 use picket_core::jose::signature::SoftwareVerifier;
@@ -170,7 +170,8 @@ impl Devices {
         self.store.device_of(thumbprint).await
     }
 
-    /// Drops what a change may have made wrong from the cache, also where it is not known whether the change was made.
+    /// Drops what a change may have made wrong from the cache, also where it is not known whether
+    /// the change was made.
     fn invalidate_after(
         &self,
         change: Result<DeviceUpdate, StorageError>,

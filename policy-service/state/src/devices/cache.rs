@@ -82,7 +82,8 @@ impl DeviceCache {
         }
     }
 
-    /// Drops a device under each of its thumbprints. It searches the whole cache: for a change that may have been made or not.
+    /// Drops a device under each of its thumbprints. It searches the whole cache: for a change that
+    /// may have been made or not.
     pub(super) fn remove_device(&self, id: DeviceId) {
         let mut inner = self.inner();
         inner.generation += 1;

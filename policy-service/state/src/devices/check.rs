@@ -55,7 +55,8 @@ impl Devices {
     /// Checks the device of a request, with the cache or else with the storage.
     ///
     /// # Errors
-    /// The storage failed, is not confirmed, or too many lookups wait for it. Then there is no decision.
+    /// The storage failed, is not confirmed, or too many lookups wait for it. Then there is no
+    /// decision.
     pub async fn check(&self, request: &AccessRequest, now_us: i64) -> Result<DeviceCheck, StorageError> {
         match self.check_cached(request, now_us)? {
             Some(check) => Ok(check),
@@ -98,8 +99,9 @@ impl Devices {
         Ok(lookup)
     }
 
-    /// Where certificate and key belong to two devices, the less trusted one counts, and the answer holds for as long as neither
-    /// changes. The principal is the owner only where both devices are its own.
+    /// Where certificate and key belong to two devices, the less trusted one counts, and the answer
+    /// holds for as long as neither changes. The principal is the owner only where both devices are
+    /// its own.
     fn check_found(&self, found: &[Arc<Device>], request: &AccessRequest, now_us: i64) -> DeviceCheck {
         let principal = request.principal.as_ref();
         let principal = principal.map(|principal| PrincipalId::of(&principal.issuer, &principal.subject));
@@ -121,7 +123,8 @@ impl Devices {
         DeviceCheck {
             device,
             refusal,
-            // Where some states are denied, a decision depends on the device also without a policy that reads it.
+            // Where some states are denied, a decision depends on the device also without a policy
+            // that reads it.
             vary: match self.settings.denied.is_empty() {
                 true => Vary::NOTHING,
                 false => Vary::NOTHING.with(Attribute::Device),

@@ -1,4 +1,5 @@
-//! Enrolment: an operator has a challenge made for a principal, and the principal's device answers it with a proof by its key.
+//! Enrolment: an operator has a challenge made for a principal, and the principal's device answers
+//! it with a proof by its key.
 
 use ring::digest::{SHA256, digest};
 use ring::rand::{SecureRandom, SystemRandom};

@@ -1,4 +1,5 @@
-//! What a device is: by what it is known, whose it is, how far it is let, and what was reported of it.
+//! What a device is: by what it is known, whose it is, how far it is let, and what was reported of
+//! it.
 
 use std::cmp::Ordering;
 use std::fmt;

@@ -142,8 +142,8 @@ pub fn assess_trust(device: &Device, compliance: &Compliance, weights: &TrustWei
     }
 }
 
-/// Until the age of a report counts otherwise: at the next step, as long as another one costs something, and where it becomes
-/// too old.
+/// Until the age of a report counts otherwise: at the next step, as long as another one costs
+/// something, and where it becomes too old.
 fn until_change(
     compliance: &Compliance,
     weights: &TrustWeights,

@@ -1,4 +1,5 @@
-//! The port of devices to the storage, and the rules that every back end applies within its transactions.
+//! The port of devices to the storage, and the rules that every back end applies within its
+//! transactions.
 
 use async_trait::async_trait;
 use picket_model::device::DeviceState;
@@ -56,7 +57,8 @@ pub trait DeviceStore: Send + Sync {
         count_max: u32,
     ) -> Result<Vec<Device>, StorageError>;
 
-    /// Stores a challenge, and deletes those that have expired by `now_us`. False: `count_max` wait for their answers.
+    /// Stores a challenge, and deletes those that have expired by `now_us`. False: `count_max` wait
+    /// for their answers.
     async fn begin_enrollment(
         &self,
         enrollment: PendingEnrollment,

@@ -1,4 +1,5 @@
-//! Operators' access to revisions. An activation that was acknowledged is durable, and decides here from then on.
+//! Operators' access to revisions. An activation that was acknowledged is durable, and decides here
+//! from then on.
 
 use picket_policy::PolicyFiles;
 

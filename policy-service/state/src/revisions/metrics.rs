@@ -47,7 +47,8 @@ impl PolicyMetrics {
         );
     }
 
-    /// A revision of `count` policies decides from now on; `number` is 0 where it is not from the store.
+    /// A revision of `count` policies decides from now on; `number` is 0 where it is not from the
+    /// store.
     pub fn set_active(&self, revision: &str, count: usize, number: u64) {
         self.count.set(i64::try_from(count).unwrap_or(i64::MAX));
         self.number.set(i64::try_from(number).unwrap_or(i64::MAX));

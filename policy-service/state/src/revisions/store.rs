@@ -4,7 +4,8 @@ use async_trait::async_trait;
 
 use crate::StorageError;
 
-/// How many revisions are stored: one each working day for forty years. None is ever deleted, as the audit log names them.
+/// How many revisions are stored: one each working day for forty years. None is ever deleted, as
+/// the audit log names them.
 pub const REVISIONS_MAX: u64 = 10_000;
 /// How many activations are stored, those of older revisions included.
 pub const ACTIVATIONS_MAX: u64 = 100_000;

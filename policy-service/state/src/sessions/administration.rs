@@ -1,4 +1,5 @@
-//! Operators' access to sessions. A change that was acknowledged is durable, and every check here knows it from then on.
+//! Operators' access to sessions. A change that was acknowledged is durable, and every check here
+//! knows it from then on.
 
 use std::sync::Arc;
 
@@ -9,7 +10,8 @@ use super::rules::{self, SessionState};
 use super::{Lockdown, Revocation, RevocationTarget, Session, SessionEnd, Sessions, TokenClaims};
 use crate::{CachedView, ListFilter, PrincipalId, SessionId, StorageError, TenantId, text};
 
-/// How many revocations of principals and tenants are stored; those that are older than any token are deleted.
+/// How many revocations of principals and tenants are stored; those that are older than any token
+/// are deleted.
 const REVOCATIONS_MAX: usize = 100_000;
 
 /// One page of a list of sessions.
@@ -102,8 +104,8 @@ impl Sessions {
         self.cache.claims.record(id, principal);
     }
 
-    /// Principals that have a valid session, in order of their ids. `None`: the stored names do not name the principal, or all of its
-    /// sessions were revoked.
+    /// Principals that have a valid session, in order of their ids. `None`: the stored names do not
+    /// name the principal, or all of its sessions were revoked.
     pub async fn active_principals(
         &self,
         after: Option<PrincipalId>,

@@ -12,7 +12,8 @@ use super::rules::{Restrictions, SessionState};
 use super::token_claims::ClaimsCache;
 use crate::{Change, Freshness, SessionId, Snapshot};
 
-/// Uses that wait to be written. Above it no further session's use is noted, so a session may be ended too early.
+/// Uses that wait to be written. Above it no further session's use is noted, so a session may be
+/// ended too early.
 const USES_MAX: usize = 262_144;
 
 /// What this process knows of sessions.
@@ -85,7 +86,8 @@ impl SessionCache {
         self.inner().generation
     }
 
-    /// Caches a session that was read, unless anything was removed since: it could be this one. Returns it with its last known use.
+    /// Caches a session that was read, unless anything was removed since: it could be this one.
+    /// Returns it with its last known use.
     pub(super) fn insert(&self, id: SessionId, mut state: SessionState, generation: u64) -> SessionState {
         let mut inner = self.inner();
         if let Some(waiting_us) = inner.uses.get(&id) {
@@ -105,7 +107,8 @@ impl SessionCache {
         inner.sessions.remove(&id);
     }
 
-    /// Notes a use, to be written once in an interval. What is lost with the process makes a session end earlier.
+    /// Notes a use, to be written once in an interval. What is lost with the process makes a
+    /// session end earlier.
     pub(super) fn note_use(&self, id: SessionId, state: &SessionState, now_us: i64, write_interval_us: i64) {
         let mut inner = self.inner();
         let cached = inner.sessions.get(&id, Timestamp::from_ms(0)).copied();

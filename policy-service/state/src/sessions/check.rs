@@ -21,10 +21,12 @@ const ATTEMPTS_MAX: u32 = 3;
 /// Whether a check may change the sessions that a request names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SessionAccess {
-    /// The client presents its own tokens: the principal's session is created, bound to the client, kept alive, and ended.
+    /// The client presents its own tokens: the principal's session is created, bound to the client,
+    /// kept alive, and ended.
     Update,
-    /// An enforcement point describes a principal, and may leave out what a session is bound to. Sessions are read and not changed: a
-    /// session that is bound to half a client would be ended by the client's next request.
+    /// An enforcement point describes a principal, and may leave out what a session is bound to.
+    /// Sessions are read and not changed: a session that is bound to half a client would be ended
+    /// by the client's next request.
     ReadOnly,
 }
 
@@ -76,14 +78,16 @@ impl SessionCheck {
 }
 
 impl Sessions {
-    /// Checks the sessions of a request. With [`SessionAccess::Update`] it creates the principal's session or ends it, as the rules
-    /// say, and passes what it did to `record`.
+    /// Checks the sessions of a request. With [`SessionAccess::Update`] it creates the principal's
+    /// session or ends it, as the rules say, and passes what it did to `record`.
     ///
-    /// Where the cache has no answer, check and `record` run in a task of their own, which ends also when the caller goes away: no
-    /// change of a session stays unrecorded. `record` is called before a failure of the storage is returned, too.
+    /// Where the cache has no answer, check and `record` run in a task of their own, which ends
+    /// also when the caller goes away: no change of a session stays unrecorded. `record` is called
+    /// before a failure of the storage is returned, too.
     ///
     /// # Errors
-    /// The storage failed, is not confirmed, or too many checks wait for it; or `record` failed. Then there is no decision.
+    /// The storage failed, is not confirmed, or too many checks wait for it; or `record` failed.
+    /// Then there is no decision.
     pub async fn check<E, R>(
         self: &Arc<Self>,
         request: &AccessRequest,
@@ -136,7 +140,8 @@ impl Sessions {
         Ok(check.map(|check| check.limited_by(&read)))
     }
 
-    /// The check with the storage. Each change is added to `events`, also where the check fails after it.
+    /// The check with the storage. Each change is added to `events`, also where the check fails
+    /// after it.
     pub(super) async fn check_stored(
         &self,
         request: &AccessRequest,
@@ -248,7 +253,8 @@ impl Sessions {
             refusal,
             challenge: refusal.and_then(|refusal| self.challenge(refusal)),
             valid_for_ms_max: rules::milliseconds(valid_for_us),
-            // Another client must not be given this answer: its own request has to come here, where it ends the session.
+            // Another client must not be given this answer: its own request has to come here, where
+            // it ends the session.
             vary: self.settings.fingerprint.iter().map(|part| part.attribute()).collect(),
         }
     }
@@ -346,7 +352,8 @@ impl Sessions {
                         now_us,
                     ));
                 }
-                // Where the cache was invalidated meanwhile, the session is read at its next use: it could be ended by now as well.
+                // Where the cache was invalidated meanwhile, the session is read at its next use:
+                // it could be ended by now as well.
                 Ok(Ok(self.cache.insert(id, state, generation)))
             }
         }

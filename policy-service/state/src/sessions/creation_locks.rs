@@ -1,5 +1,6 @@
-//! One lock per principal, so that its new sessions are created one at a time. The storage creates them one after another in any
-//! case, and a creation that waits in the storage keeps a connection from all others.
+//! One lock per principal, so that its new sessions are created one at a time. The storage creates
+//! them one after another in any case, and a creation that waits in the storage keeps a connection
+//! from all others.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,8 +9,8 @@ use tokio::sync::OwnedMutexGuard;
 
 use crate::{PrincipalId, StorageError};
 
-/// How many creations of one principal hold its lock or wait for it; more are refused, so that one principal does not take the slots
-/// of all.
+/// How many creations of one principal hold its lock or wait for it; more are refused, so that one
+/// principal does not take the slots of all.
 const WAITING_MAX: usize = 32;
 
 /// The locks of principals that create sessions now.

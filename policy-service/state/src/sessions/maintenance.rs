@@ -1,4 +1,5 @@
-//! Work beside the checks: uses are written, restrictions are refreshed, and expired rows are deleted.
+//! Work beside the checks: uses are written, restrictions are refreshed, and expired rows are
+//! deleted.
 
 use async_trait::async_trait;
 
@@ -7,7 +8,8 @@ use crate::{CachedView, Change, StorageError};
 
 /// Sessions that are deleted in one transaction.
 const DELETED_MAX: u32 = 1_000;
-/// Transactions of one purge: sessions that expire faster than this fill the storage up to its limit.
+/// Transactions of one purge: sessions that expire faster than this fill the storage up to its
+/// limit.
 const PURGE_TRANSACTIONS_MAX: u32 = 200;
 /// Uses that are written in one transaction.
 const USES_WRITTEN_MAX: usize = 5_000;

@@ -9,7 +9,8 @@ use prometheus_client::registry::Registry;
 
 use super::SessionRefusal;
 
-/// The number of sessions, and of requests that were denied for theirs. Clones share their counters.
+/// The number of sessions, and of requests that were denied for theirs. Clones share their
+/// counters.
 #[derive(Clone, Default)]
 pub struct SessionMetrics {
     refusals: Family<RefusalLabel, Counter>,

@@ -25,7 +25,8 @@ pub struct Session {
     pub fingerprint: Fingerprint,
     /// When it was created, in microseconds since the epoch.
     pub first_seen_us: i64,
-    /// When it was last used, in microseconds since the epoch. It may lag behind by what [`super::SessionLimits`] says.
+    /// When it was last used, in microseconds since the epoch. It may lag behind by what
+    /// [`super::SessionLimits`] says.
     pub last_seen_us: i64,
     /// How it ended; `None`: it was not ended, though a timeout may have passed.
     pub ended: Option<SessionEnd>,

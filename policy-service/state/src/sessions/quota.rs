@@ -1,4 +1,5 @@
-//! Limits on the number of stored sessions, so that neither all of them nor those of one tenant fill the storage.
+//! Limits on the number of stored sessions, so that neither all of them nor those of one tenant
+//! fill the storage.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,8 +8,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use super::SessionCounts;
 use crate::TenantId;
 
-/// Tenants whose sessions are counted one by one: those with the most. The configuration makes sure that any other tenant has fewer
-/// sessions than its limit.
+/// Tenants whose sessions are counted one by one: those with the most. The configuration makes sure
+/// that any other tenant has fewer sessions than its limit.
 pub const TENANTS_COUNTED_MAX: u32 = 10_000;
 /// Those tenants, and others that created sessions since they were counted.
 const TENANTS_CACHED_MAX: usize = 20_000;
@@ -22,7 +23,8 @@ pub struct QuotaLimits {
     pub per_tenant_max: u64,
 }
 
-/// How many sessions are stored, approximately: those that other replicas create are counted once a minute.
+/// How many sessions are stored, approximately: those that other replicas create are counted once a
+/// minute.
 #[derive(Debug, Default)]
 pub(super) struct SessionQuota {
     total: AtomicU64,

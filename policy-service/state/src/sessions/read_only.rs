@@ -1,8 +1,8 @@
-//! Sessions that a check reads and does not change: those of secondary tokens, and the session of a principal that an enforcement
-//! point describes (AuthZEN).
+//! Sessions that a check reads and does not change: those of secondary tokens, and the session of a
+//! principal that an enforcement point describes (AuthZEN).
 //!
-//! Their fingerprint is not compared: secondary tokens come with the clients of many principals, and an enforcement point may leave
-//! the principal's client out.
+//! Their fingerprint is not compared: secondary tokens come with the clients of many principals,
+//! and an enforcement point may leave the principal's client out.
 
 use picket_model::access::{AccessRequest, FurtherToken};
 
@@ -41,7 +41,8 @@ impl Sessions {
             .try_for_each(|token| rules::check_token(&token, restrictions, &self.settings.limits))
     }
 
-    /// Checks the sessions that are only read, with the cache alone. `None`: it does not have all of them.
+    /// Checks the sessions that are only read, with the cache alone. `None`: it does not have all
+    /// of them.
     pub(super) fn read_cached(
         &self,
         request: &AccessRequest,

@@ -9,7 +9,8 @@ use crate::{Fingerprint, PrincipalId, SessionId, TenantId};
 
 const MICROSECONDS_PER_SECOND: i64 = 1_000_000;
 const MICROSECONDS_PER_MILLISECOND: i64 = 1_000;
-/// A use is written once in this fraction of the idle timeout: a session may end that much too early, never too late.
+/// A use is written once in this fraction of the idle timeout: a session may end that much too
+/// early, never too late.
 const IDLE_PARTS_PER_WRITE: i64 = 10;
 /// A process that dies loses at most the uses of this time, however long the idle timeout is.
 const WRITE_INTERVAL_US_MAX: i64 = 60 * MICROSECONDS_PER_SECOND;
@@ -27,8 +28,9 @@ pub struct SessionLimits {
     pub concurrent_max: u32,
     /// How long a session is stored after its last use and its idle timeout, in microseconds.
     pub retention_us: i64,
-    /// How far the clocks of issuers and replicas may be ahead of the clock by which something was revoked, in microseconds. A
-    /// token that was issued, or a session that began, within this time after a revocation may be from before it and is refused.
+    /// How far the clocks of issuers and replicas may be ahead of the clock by which something was
+    /// revoked, in microseconds. A token that was issued, or a session that began, within this time
+    /// after a revocation may be from before it and is refused.
     pub clock_skew_us: i64,
 }
 
@@ -64,8 +66,8 @@ pub(super) struct PresentedToken {
     pub auth_time_s: Option<i64>,
 }
 
-/// Revocations of more than one session: for each target the time up to which tokens and sessions are no longer accepted, in
-/// microseconds since the epoch.
+/// Revocations of more than one session: for each target the time up to which tokens and sessions
+/// are no longer accepted, in microseconds since the epoch.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Revocations {
     /// Of all principals.
@@ -110,7 +112,8 @@ pub struct Restrictions {
 pub(super) enum SessionValidity {
     /// It is valid.
     Valid {
-        /// The answer may be repeated for this long, in microseconds: at most until the next timeout.
+        /// The answer may be repeated for this long, in microseconds: at most until the next
+        /// timeout.
         for_us: i64,
     },
     /// It ends now, which has to be stored.
@@ -151,7 +154,8 @@ impl SessionRefusal {
         }
     }
 
-    /// Whether the token is no longer accepted, so that only another one helps: its session has ended or was revoked.
+    /// Whether the token is no longer accepted, so that only another one helps: its session has
+    /// ended or was revoked.
     #[must_use]
     pub fn revokes_token(self) -> bool {
         match self {
@@ -170,7 +174,8 @@ impl SessionLimits {
 }
 
 impl Restrictions {
-    /// Whether a token or session of this time, by an issuer's or another replica's clock, may be from before a revocation.
+    /// Whether a token or session of this time, by an issuer's or another replica's clock, may be
+    /// from before a revocation.
     pub(super) fn is_revoked(
         &self,
         principal: &PrincipalId,
@@ -184,7 +189,8 @@ impl Restrictions {
 }
 
 impl Revocations {
-    /// Whether a revocation of this target replaces one that exists. The one of everything always has a place.
+    /// Whether a revocation of this target replaces one that exists. The one of everything always
+    /// has a place.
     pub(super) fn contains(&self, target: RevocationTarget) -> bool {
         match target {
             RevocationTarget::Principal(principal) => self.principals.contains_key(&principal),
@@ -250,7 +256,8 @@ pub(super) fn check_token(
     if restrictions.lockdown.is_some() {
         return Err(SessionRefusal::Lockdown);
     }
-    // `iat` has whole seconds, so a token of the same second may be from before. One without `iat` is not known to be later.
+    // `iat` has whole seconds, so a token of the same second may be from before. One without `iat`
+    // is not known to be later.
     let issued_us = token.issued_at_s.map_or(i64::MIN, seconds);
     match restrictions.is_revoked(&token.principal, token.tenant.as_ref(), issued_us, limits) {
         true => Err(SessionRefusal::Revoked),
@@ -290,7 +297,8 @@ pub(super) fn check_session(
         return SessionValidity::Refused(SessionRefusal::ReauthenticationRequired);
     }
     let for_us = left(state.first_seen_us, limits.absolute_timeout_us, now_us)
-        // Half of it, so that a session whose requests the sidecar answers from its cache is checked here before it is idle.
+        // Half of it, so that a session whose requests the sidecar answers from its cache is
+        // checked here before it is idle.
         .min(limits.idle_timeout_us / 2)
         .min(reauthentication_us.unwrap_or(i64::MAX));
     SessionValidity::Valid { for_us }

@@ -76,13 +76,16 @@ pub trait SessionStore: Send + Sync {
     /// One session.
     async fn session(&self, id: SessionId) -> Result<Option<Session>, StorageError>;
 
-    /// Creates a session where there is none of this id, and ends the oldest sessions of its principal beyond the limit.
+    /// Creates a session where there is none of this id, and ends the oldest sessions of its
+    /// principal beyond the limit.
     async fn create(&self, session: Session, limit: ConcurrencyLimit) -> Result<SessionCreation, StorageError>;
 
-    /// Ends a session that has not ended and was not used after `used_until_us`. False: it does not exist, has ended, or was used.
+    /// Ends a session that has not ended and was not used after `used_until_us`. False: it does not
+    /// exist, has ended, or was used.
     async fn end(&self, id: SessionId, end: SessionEnd, used_until_us: i64) -> Result<bool, StorageError>;
 
-    /// Records the last uses of sessions, in microseconds since the epoch. A use earlier than the stored one changes nothing.
+    /// Records the last uses of sessions, in microseconds since the epoch. A use earlier than the
+    /// stored one changes nothing.
     async fn record_uses(&self, uses: Vec<(SessionId, i64)>) -> Result<(), StorageError>;
 
     /// Sessions in order of their ids, after one of them.
@@ -93,7 +96,8 @@ pub trait SessionStore: Send + Sync {
         count_max: u32,
     ) -> Result<Vec<Session>, StorageError>;
 
-    /// Of each principal that has live sessions, the session that was used last; in order of the principals, after one of them.
+    /// Of each principal that has live sessions, the session that was used last; in order of the
+    /// principals, after one of them.
     async fn last_sessions(
         &self,
         after: Option<PrincipalId>,
@@ -104,7 +108,8 @@ pub trait SessionStore: Send + Sync {
     /// How many sessions are stored, in all and of each tenant with the most. It may take seconds.
     async fn counts(&self, tenants_max: u32) -> Result<SessionCounts, StorageError>;
 
-    /// Deletes at most `count_max` sessions that were last used before a time, and the revocations from before another.
+    /// Deletes at most `count_max` sessions that were last used before a time, and the revocations
+    /// from before another.
     async fn delete_expired(
         &self,
         seen_before_us: i64,

@@ -60,7 +60,8 @@ impl ClaimsCache {
         Self(Mutex::new(Cache::new(PRINCIPALS_MAX, seed)))
     }
 
-    /// Caches a token's claims in the place of those of the principal's token before. A token with too many removes them.
+    /// Caches a token's claims in the place of those of the principal's token before. A token with
+    /// too many removes them.
     pub(super) fn record(&self, id: PrincipalId, principal: &Principal) {
         let mut cache = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if principal.roles.len() > ROLES_MAX || principal.scopes.len() > SCOPES_MAX {

@@ -24,8 +24,8 @@ const URL_BYTES_MAX: u64 = 8 * 1024;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// A connection whose other end acknowledges nothing for this long is dead.
 const USER_TIMEOUT: Duration = Duration::from_secs(3);
-/// Whatever the database's default is, a commit that is acknowledged is durable. It is a statement and no startup parameter:
-/// connection poolers refuse those, or leave them out.
+/// Whatever the database's default is, a commit that is acknowledged is durable. It is a statement
+/// and no startup parameter: connection poolers refuse those, or leave them out.
 const SETTINGS: &str = "SET synchronous_commit = on; SET statement_timeout = 2000; SET lock_timeout = 2000";
 
 /// What makes connections.
@@ -125,8 +125,9 @@ where
     }
 }
 
-/// Refuses a user name or password with an `@` in it: the parser takes the first one for the end of the password, and what is
-/// left of it for the host. Every other character is read as it is meant (RFC 3986 §3.2.1 asks for more).
+/// Refuses a user name or password with an `@` in it: the parser takes the first one for the end of
+/// the password, and what is left of it for the host. Every other character is read as it is meant
+/// (RFC 3986 §3.2.1 asks for more).
 fn check_credentials(url: &str) -> Result<(), StorageError> {
     let rest = ["postgres://", "postgresql://"]
         .iter()

@@ -1,4 +1,5 @@
-//! Every statement over devices. What changes one tells all replicas by the thumbprints that it is known by.
+//! Every statement over devices. What changes one tells all replicas by the thumbprints that it is
+//! known by.
 
 use picket_model::device::DeviceState;
 use picket_model::device_thumbprint::DeviceThumbprint;
@@ -260,8 +261,8 @@ pub(super) async fn remove_thumbprint(
     commit(transaction, device, Some(thumbprint)).await
 }
 
-/// The device, which nobody else changes before the transaction ends. It is read by a statement of its own: one that has waited for
-/// the row sees its thumbprints as they were before it waited.
+/// The device, which nobody else changes before the transaction ends. It is read by a statement of
+/// its own: one that has waited for the row sees its thumbprints as they were before it waited.
 async fn locked(transaction: &Transaction<'_>, id: DeviceId) -> Result<Option<Device>> {
     run(
         transaction,

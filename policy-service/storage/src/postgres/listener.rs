@@ -19,10 +19,12 @@ const RECONNECT_PAUSE: Duration = Duration::from_millis(200);
 /// How long a notification may take. PostgreSQL sends it as soon as it is committed.
 const HEARING_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The listening connection. INVARIANT: while it is there, every change since the observer was last told `Anything` is told.
+/// The listening connection. INVARIANT: while it is there, every change since the observer was last
+/// told `Anything` is told.
 ///
-/// That it is there proves nothing: a connection pooler in transaction mode answers on it, and drops what its server connections
-/// hear. So a probe has another connection notify this replica, and waits until the listening one has heard it.
+/// That it is there proves nothing: a connection pooler in transaction mode answers on it, and
+/// drops what its server connections hear. So a probe has another connection notify this replica,
+/// and waits until the listening one has heard it.
 pub(super) struct Listener {
     client: watch::Sender<Option<Arc<Client>>>,
     /// The channel of this replica alone, for probes.
@@ -68,7 +70,8 @@ impl Listener {
         let (client, mut ended) = in_time(connector.connect_hearing(hear)).await?;
         let listen = format!("LISTEN {CHANNEL}; LISTEN {}", self.probe_channel);
         in_time(async { client.batch_execute(&listen).await.map_err(backend) }).await?;
-        // Nobody knows what happened before; afterwards the connection may be asked whether it is well.
+        // Nobody knows what happened before; afterwards the connection may be asked whether it is
+        // well.
         observer(Change::Anything);
         self.client.send_replace(Some(Arc::new(client)));
         tokio::select! {
@@ -102,8 +105,9 @@ impl Listener {
         in_time(connected).await.map_err(|_late| none_listens())
     }
 
-    /// Fails where nothing is heard any more. `notify` sends a notification on another connection. The server sends notifications
-    /// in the order of their commits, so everything that was committed before has been told when it is heard.
+    /// Fails where nothing is heard any more. `notify` sends a notification on another connection.
+    /// The server sends notifications in the order of their commits, so everything that was
+    /// committed before has been told when it is heard.
     pub(super) async fn probe(
         &self,
         notify: impl AsyncFnOnce(Probe<'_>) -> Result<(), StorageError>,
@@ -124,7 +128,8 @@ impl Listener {
         })
     }
 
-    /// Another connection may be heard where this one is not. One that has taken its place meanwhile has not been asked yet.
+    /// Another connection may be heard where this one is not. One that has taken its place
+    /// meanwhile has not been asked yet.
     fn give_up(&self, deaf: &Arc<Client>) {
         let given_up = self
             .client

@@ -160,7 +160,8 @@ async fn revision(client: &Client, number: u64) -> Result<Option<(Revision, Vec<
     let Some(found) = rows.first().map(read_revision).transpose()? else {
         return Ok(None);
     };
-    // What is there is never changed, so that both are of one time. Names are in the order of their bytes on every server.
+    // What is there is never changed, so that both are of one time. Names are in the order of their
+    // bytes on every server.
     let rows = query(
         client,
         "SELECT name, content FROM picket.policy_file WHERE revision = $1 ORDER BY name COLLATE \"C\"",

@@ -15,7 +15,8 @@ type Result<T> = std::result::Result<T, StorageError>;
 
 const COLUMNS: &str = "id, issuer, subject, role, tenant, until_us, author, at_us";
 const OF_KEY: &str = "issuer = $1 AND subject = $2 AND role = $3 AND tenant IS NOT DISTINCT FROM $4";
-/// "Pikr", twice: assignments change one after another, so that what was read holds until the commit.
+/// "Pikr", twice: assignments change one after another, so that what was read holds until the
+/// commit.
 const ASSIGNMENT_LOCK: i64 = 0x5069_6b72_5069_6b72;
 
 #[async_trait]

@@ -8,7 +8,8 @@ use super::backend;
 
 /// What the version's row says besides the version.
 const APPLICATION: &str = "picket storage";
-/// "Piks", twice: replicas that start together bring the database to the current schema one after another.
+/// "Piks", twice: replicas that start together bring the database to the current schema one after
+/// another.
 const MIGRATION_LOCK: i64 = 0x5069_6b73_5069_6b73;
 
 /// What brings a database from version n to n + 1. Entries are added, never changed.

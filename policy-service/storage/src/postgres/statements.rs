@@ -1,4 +1,5 @@
-//! Every statement over the tables. Each is sent with its parameters in one message, so it costs one round trip.
+//! Every statement over the tables. Each is sent with its parameters in one message, so it costs
+//! one round trip.
 
 use picket_model::session::EndReason;
 use picket_state::sessions::{
@@ -36,7 +37,8 @@ pub(super) async fn create(
     concurrency: ConcurrencyLimit,
 ) -> Result<SessionCreation> {
     let transaction = client.transaction().await.map_err(backend)?;
-    // Two replicas that create sessions of one principal do so one after another, or each would count one too few.
+    // Two replicas that create sessions of one principal do so one after another, or each would
+    // count one too few.
     transaction
         .execute("SELECT pg_advisory_xact_lock($1)", &[&lock_of(&session.principal)])
         .await
@@ -144,8 +146,8 @@ pub(super) async fn expect_rows(
     }
 }
 
-/// Executes a statement that writes so many rows, or selects them from those that it has written. Something in the database may
-/// have discarded them without an error.
+/// Executes a statement that writes so many rows, or selects them from those that it has written.
+/// Something in the database may have discarded them without an error.
 pub(super) async fn write_rows(
     transaction: &Transaction<'_>,
     sql: &str,
@@ -160,7 +162,8 @@ pub(super) async fn write_rows(
 }
 
 pub(super) async fn record_uses(client: &Client, seen: &[(SessionId, i64)]) -> Result<()> {
-    // In one order on every replica, so that none waits for a row of the other while the other waits for one of its own.
+    // In one order on every replica, so that none waits for a row of the other while the other
+    // waits for one of its own.
     let mut seen = seen.to_vec();
     seen.sort_unstable();
     let (ids, times): (Vec<_>, Vec<_>) = seen.iter().map(|(id, time_us)| (id.as_bytes(), *time_us)).unzip();
@@ -341,7 +344,8 @@ pub(super) async fn restrictions(client: &mut Client) -> Result<Restrictions> {
 
 pub(super) async fn revoke(client: &Client, revocation: &Revocation) -> Result<()> {
     let (kind, target) = target::key(&revocation.target);
-    // It is told whether or not it changes something: whoever acknowledges it must know it everywhere.
+    // It is told whether or not it changes something: whoever acknowledges it must know it
+    // everywhere.
     expect_rows(
         client,
         "WITH stored AS (
@@ -401,8 +405,8 @@ pub(super) async fn notify(client: &Client, probe: Probe<'_>) -> Result<()> {
     expect_rows(client, "SELECT pg_notify($1, $2)", parameters, 1).await
 }
 
-/// Writes, as a server that stands by for another or whose disk is full does not, notifies, and asks for what could discard a
-/// write.
+/// Writes, as a server that stands by for another or whose disk is full does not, notifies, and
+/// asks for what could discard a write.
 pub(super) async fn probe(client: &Client, probe: Probe<'_>) -> Result<()> {
     expect_rows(
         client,
@@ -419,7 +423,8 @@ pub(super) async fn query(client: &impl GenericClient, sql: &str, parameters: &P
     client.query_typed(sql, parameters).await.map_err(backend)
 }
 
-/// A number for the lock of a principal; where two share one, they wait for each other, and that is all.
+/// A number for the lock of a principal; where two share one, they wait for each other, and that is
+/// all.
 fn lock_of(principal: &PrincipalId) -> i64 {
     let bytes = principal.as_bytes().first_chunk().copied();
     i64::from_be_bytes(bytes.unwrap_or_default())

@@ -97,7 +97,8 @@ pub(super) fn enroll(connection: &Connection, new: &NewDevice) -> Result<DeviceU
     if owner_of(connection, new.thumbprint)?.is_some() {
         return Ok(DeviceUpdate::Taken);
     }
-    // No device is ever deleted, so the last row's number is how many there are, without a look at each.
+    // No device is ever deleted, so the last row's number is how many there are, without a look at
+    // each.
     let held: i64 = connection
         .prepare_cached("SELECT coalesce(max(rowid), 0) FROM device")?
         .query_row([], |row| row.get(0))?;

@@ -7,10 +7,12 @@ use rusqlite::Connection;
 
 use super::backend;
 
-/// "Piks": tells this storage from the audit log and from another program's database (`PRAGMA application_id`).
+/// "Piks": tells this storage from the audit log and from another program's database (`PRAGMA
+/// application_id`).
 const APPLICATION_ID: i64 = 0x5069_6b73;
 
-/// What brings a database from version n to n + 1 (`PRAGMA user_version`). Entries are added, never changed.
+/// What brings a database from version n to n + 1 (`PRAGMA user_version`). Entries are added, never
+/// changed.
 pub(super) const MIGRATIONS: [&str; 4] = [
     "
     CREATE TABLE session (

@@ -155,7 +155,8 @@ pub(super) fn last_sessions(
 ) -> Result<Vec<Session>> {
     // Every principal is greater than no bytes.
     let after = after.as_ref().map_or(&[][..], PrincipalId::as_bytes);
-    // Beside `max` the other columns are those of the row that has it (SQLite, "Bare columns in an aggregate query").
+    // Beside `max` the other columns are those of the row that has it (SQLite, "Bare columns in an
+    // aggregate query").
     let columns = COLUMNS.replace("last_seen_us", "max(last_seen_us)");
     connection
         .prepare_cached(&format!(

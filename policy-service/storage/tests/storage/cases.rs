@@ -280,7 +280,8 @@ async fn each_principal_is_found_once(store: &dyn Store) {
                 .unwrap();
         }
     }
-    // The last use of one; one that has ended, one that is idle, and one that is too old do not count.
+    // The last use of one; one that has ended, one that is idle, and one that is too old do not
+    // count.
     store.record_uses(vec![(id("0a"), NOW_US + 30)]).await.unwrap();
     for name in ["1a", "2a", "2b"] {
         assert!(store.end(id(name), ended(EndReason::Revoked), i64::MAX).await.unwrap());

@@ -1,4 +1,5 @@
-//! A PostgreSQL server of the test's own: in a temporary folder, on a socket in it and a loopback port, gone with the test.
+//! A PostgreSQL server of the test's own: in a temporary folder, on a socket in it and a loopback
+//! port, gone with the test.
 
 use std::fs;
 use std::net::TcpListener;
@@ -147,7 +148,8 @@ pub(crate) struct User {
     gid: u32,
 }
 
-/// PostgreSQL and PgBouncer refuse to be run by root, so root runs them as a user without privileges.
+/// PostgreSQL and PgBouncer refuse to be run by root, so root runs them as a user without
+/// privileges.
 pub(crate) fn user(folder: &Path) -> Option<User> {
     if fs::metadata(folder).unwrap().uid() != 0 {
         return None;
@@ -181,7 +183,8 @@ pub(crate) fn as_user(user: Option<&User>, program: &Path) -> Command {
     }
 }
 
-/// The folder of the executables: of the installation at `PICKET_POSTGRESQL`, else of what `make tools` fetched.
+/// The folder of the executables: of the installation at `PICKET_POSTGRESQL`, else of what `make
+/// tools` fetched.
 fn binaries(user: Option<&User>, folder: &Path) -> PathBuf {
     let installation = match std::env::var_os("PICKET_POSTGRESQL") {
         Some(installation) => PathBuf::from(installation),
@@ -195,7 +198,8 @@ fn binaries(user: Option<&User>, folder: &Path) -> PathBuf {
     binaries
 }
 
-/// What was fetched, or a copy of it where another user could not reach it: a clone may lie in root's own folder.
+/// What was fetched, or a copy of it where another user could not reach it: a clone may lie in
+/// root's own folder.
 fn fetched(user: Option<&User>, folder: &Path) -> PathBuf {
     let installation = Path::new(env!("CARGO_MANIFEST_DIR"))
         .ancestors()

@@ -30,7 +30,8 @@ pub(crate) async fn sqlite_refuses_what_is_not_its_own(location: &StorageLocatio
         "{second}"
     );
     drop(store);
-    // The writer gives the lock back when it has closed the database, which moves everything into the one file.
+    // The writer gives the lock back when it has closed the database, which moves everything into
+    // the one file.
     let lock = std::fs::File::open(format!("{}.lock", file.display())).unwrap();
     lock.lock().unwrap();
 

@@ -263,7 +263,8 @@ fn lockdown_refuses_whatever_the_token_is() {
 }
 
 proptest! {
-    /// An answer that is repeated to the end of its validity is still right then, and no time makes the rules fail.
+    /// An answer that is repeated to the end of its validity is still right then, and no time makes
+    /// the rules fail.
     #[test]
     fn no_validity_outlives_the_next_timeout(
         first in 0..5000_i64, used in 0..5000_i64, now in -5000..10_000_i64, auth in proptest::option::of(-5000..10_000_i64),
