@@ -97,8 +97,8 @@ impl Metrics {
         metrics
     }
 
-    /// All metrics as text, with every series that there can be, for the reference. A value in angle brackets stands for
-    /// names that the configuration or a revision has.
+    /// All metrics as text, with every series that there can be, for the reference. A value in
+    /// angle brackets stands for names that the configuration or a revision has.
     ///
     /// # Errors
     /// None that a text can have.

@@ -78,7 +78,7 @@ impl Subscribers {
                 .get()
                 .into_iter()
                 .flatten()
-                .for_each(|view| view.apply_change(change))
+                .for_each(|view| view.apply_change(change));
         })
     }
 }

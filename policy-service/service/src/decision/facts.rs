@@ -117,8 +117,8 @@ impl Decider {
         Ok(devices.check(request, unix_us(now)).await?)
     }
 
-    /// Adds the roles that were assigned to the principal. The principal is part of each sidecar's cache key: a cached decision is
-    /// given to nobody else.
+    /// Adds the roles that were assigned to the principal. The principal is part of each sidecar's
+    /// cache key: a cached decision is given to nobody else.
     pub(super) fn assign_roles(
         &self,
         request: &mut AccessRequest,

@@ -79,7 +79,7 @@ impl HandshakeFailure {
             | Self::Broken(_)
             | Self::TimedOut
             | Self::LimitReached => {
-                tracing::warn!(cause, %address, error = %self, lines_left_out, "TLS handshake failed")
+                tracing::warn!(cause, %address, error = %self, lines_left_out, "TLS handshake failed");
             }
         }
     }

@@ -86,7 +86,8 @@ fn insert(nodes: &mut Vec<[Side; 2]>, address: u128, bits: u32, at: u32) {
     }
 }
 
-/// Two records of 32 bits for each node: another node, nothing (the number of nodes), or beyond that data.
+/// Two records of 32 bits for each node: another node, nothing (the number of nodes), or beyond
+/// that data.
 fn tree(nodes: &[[Side; 2]]) -> Vec<u8> {
     let count = u32::try_from(nodes.len()).unwrap();
     let record = |side: &Side| match side {
