@@ -1,7 +1,5 @@
 //! The steps that the reference of reasons names are those that the vectors of requests expect.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-
 use std::path::Path;
 
 use picket_core::reason::DenyReason;

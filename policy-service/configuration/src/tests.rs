@@ -536,7 +536,7 @@ fn factors_are_enforced_from_a_level_on_and_by_values_that_a_challenge_can_carry
 #[test]
 fn every_key_about_risk_is_in_the_reference() {
     let folder = folder("Example");
-    let reference = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/reference/policy-service.md");
+    let reference = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/reference/policy-service.md");
     let reference = std::fs::read_to_string(reference).unwrap();
     let mut keys = 0;
     for table in [

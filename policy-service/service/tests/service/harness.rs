@@ -105,7 +105,7 @@ impl Setup {
         write("service.pem", &server.certificate);
         write("service-key.pem", &server.key);
         write("audit-key", KEY);
-        let policies = folder.path().join("../policies");
+        let policies = folder.path().join("policies");
         std::fs::create_dir(&policies).unwrap();
         for entry in std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../policies")).unwrap() {
             let entry = entry.unwrap();
