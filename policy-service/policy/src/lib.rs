@@ -1,6 +1,6 @@
 //! Policies: loading a folder of Cedar policies, and evaluating access requests over them.
 //!
-//! [`load`] reads and validates a folder strictly. It returns a [`PolicyEngine`], or every mistake
+//! [`load()`] reads and validates a folder strictly. It returns a [`PolicyEngine`], or every mistake
 //! with its file and line. [`PolicyEngine::evaluate`] takes an access request and an
 //! [`EvaluationContext`] (time, risk, device) and returns an [`Evaluation`]. It cannot fail: any
 //! error is a deny. An evaluation also says which attributes it depends on (`vary`), for how long

@@ -1,6 +1,6 @@
 //! Tests of policies: requests with expected decisions, in YAML files beside the policies.
 //!
-//! [`run`] evaluates them with the engine that the service decides with, and reports which policies
+//! [`run()`] evaluates them with the engine that the service decides with, and reports which policies
 //! and clauses no test exercises. A [`Matrix`] is the decision for each principal, method and
 //! resource of a list, as a text for review.
 

@@ -57,7 +57,7 @@ impl TokenVerifier {
     }
 
     /// Has a provider's keys fetched again for a request that arrived at `since`, as
-    /// [`RemoteKeys::want`].
+    /// [`RemoteKeys::request_newer`].
     pub fn request_newer_keys(&mut self, provider: ProviderIndex, since: Timestamp, now: Timestamp) -> Option<KeyWait> {
         let keys = self.providers.get_mut(provider)?.keys.remote_mut()?;
         keys.request_newer(since, now)
